@@ -1,0 +1,64 @@
+//! Where things are on disk.
+
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The four directories of one running Octant.
+///
+/// The machine has one set at the usual places ([`Layout::system`]); `octant up` keeps a set of its own
+/// below one directory ([`Layout::under`]), so that several can run on a developer's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layout {
+    /// Configuration: `octant.toml`, `trusted/`, `units/`, `manifests/`.
+    pub etc: PathBuf,
+    /// One directory for each service's state, owned by that service's user.
+    pub state: PathBuf,
+    /// Sockets; gone at reboot.
+    pub run: PathBuf,
+    /// Output of services.
+    pub log: PathBuf,
+}
+
+impl Layout {
+    /// The layout of a machine that runs Octant.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            etc: "/etc/octant".into(),
+            state: "/var/lib/octant".into(),
+            run: "/run/octant".into(),
+            log: "/var/log/octant".into(),
+        }
+    }
+
+    /// The layout below `dir`: `etc`, `state`, `run`, `log`.
+    #[must_use]
+    pub fn under(dir: &Path) -> Self {
+        Self { etc: dir.join("etc"), state: dir.join("state"), run: dir.join("run"), log: dir.join("log") }
+    }
+
+    /// A service's listening socket: `<run>/<service>.sock`.
+    #[must_use]
+    pub fn socket(&self, service: &str) -> PathBuf {
+        self.run.join(format!("{service}.sock"))
+    }
+
+    /// PID 1's operator socket.
+    #[must_use]
+    pub fn operator_socket(&self) -> PathBuf {
+        self.socket("init")
+    }
+
+    /// A service's state directory.
+    #[must_use]
+    pub fn state_of(&self, service: &str) -> PathBuf {
+        self.state.join(service)
+    }
+
+    /// The directory of trusted operators' public keys.
+    #[must_use]
+    pub fn trusted(&self) -> PathBuf {
+        self.etc.join("trusted")
+    }
+}

@@ -1,0 +1,24 @@
+//! The names and numbers that every part of Octant shares.
+//!
+//! Owns: typed identifiers ([`Aid`], [`ServiceName`], [`Sha256`]), units ([`ByteSize`], [`Millis`]),
+//! the table of exit codes ([`Exit`]), user ids ([`uid`]) and paths ([`Layout`]).
+//! Promises: every value of these types is valid; parsing is the only way in.
+//! Never: does I/O, reads a clock, makes randomness.
+#![forbid(unsafe_code)]
+
+mod aid;
+mod exit;
+mod layout;
+mod name;
+mod principal;
+mod sha256;
+pub mod uid;
+mod units;
+
+pub use aid::{Aid, AidError};
+pub use exit::Exit;
+pub use layout::Layout;
+pub use name::{NameError, ServiceName};
+pub use principal::Principal;
+pub use sha256::{Sha256, Sha256Error};
+pub use units::{ByteSize, Millis, UnitError};
