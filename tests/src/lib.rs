@@ -1,1 +1,9 @@
-//! TBD.
+//! What the tests of the whole system share: a guest in QEMU, a disk that can lose power, a scratch directory.
+//!
+//! The tests themselves are in `tests/tests/`, one executable with a module for each intent; the program that
+//! attacks a workstation from inside is `src/probe.rs`.
+#![forbid(unsafe_code)]
+
+pub mod environment;
+pub mod guest;
+pub mod nbd;

@@ -1,0 +1,181 @@
+//! A booted QEMU guest: its serial console as lines, a time limit that kills, a power button.
+
+use octant_sys::clock::monotonic_ns;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// How one guest is started.
+#[derive(Debug, Default)]
+pub struct Boot<'a> {
+    /// Added to the kernel command line.
+    pub append: &'a str,
+    /// A cpio archive unpacked over the image.
+    pub overlay: Option<&'a Path>,
+    /// QEMU's `file=` for the data disk, and its format.
+    pub data: Option<(String, &'a str)>,
+}
+
+/// A running guest. Dropping it kills it.
+#[derive(Debug)]
+pub struct Guest {
+    child: Child,
+    lines: Receiver<String>,
+    /// Everything that the console has shown so far.
+    pub log: Vec<String>,
+    monitor: PathBuf,
+    started_ns: u64,
+}
+
+impl Guest {
+    /// Boots the image; `dir` takes the monitor's socket and the joined initramfs.
+    ///
+    /// # Panics
+    /// When QEMU cannot be started.
+    #[must_use]
+    pub fn boot(dir: &Path, boot: &Boot<'_>) -> Self {
+        use crate::environment::path;
+        let initrd = joined(dir, &path("OCTANT_INITRD"), boot.overlay);
+        let monitor = dir.join("monitor.sock");
+        let _gone_or_never_there = std::fs::remove_file(&monitor);
+        let kvm = std::env::var("OCTANT_ACCEL").is_ok_and(|accel| accel == "kvm");
+        let mut command = Command::new(path("OCTANT_QEMU"));
+        command
+            .args(["-M", "q35", "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"])
+            .args(if kvm { ["-accel", "kvm", "-cpu", "host"] } else { ["-accel", "tcg", "-cpu", "max"] })
+            .arg("-monitor")
+            .arg(format!("unix:{},server=on,wait=off", monitor.display()))
+            .arg("-kernel")
+            .arg(path("OCTANT_KERNEL"))
+            .arg("-initrd")
+            .arg(initrd)
+            .arg("-append")
+            .arg(format!("console=ttyS0 panic=-1 {}", boot.append));
+        if let Some((file, format)) = &boot.data {
+            command.arg("-drive").arg(format!("file={file},format={format},if=none,id=data,cache=writeback"));
+            command.args(["-device", "virtio-blk-pci,drive=data"]);
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap_or_else(|e| panic!("QEMU: {e}"));
+        let (sender, lines) = channel();
+        let console = child.stdout.take().unwrap_or_else(|| unreachable!("stdout was asked for as a pipe"));
+        std::thread::spawn(move || {
+            for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+                if sender.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines, log: Vec::new(), monitor, started_ns: monotonic_ns() }
+    }
+
+    /// Reads the console until a line satisfies `found`, for `seconds` at the most.
+    ///
+    /// # Panics
+    /// When the time is over or the guest ends first; the console so far is in the message.
+    pub fn until(&mut self, what: &str, seconds: u64, found: impl Fn(&str) -> bool) -> String {
+        let deadline = monotonic_ns() + seconds * 1_000_000_000;
+        loop {
+            let left = Duration::from_nanos(deadline.saturating_sub(monotonic_ns()));
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.log.push(line.clone());
+                    if found(&line) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.fail(&format!("no {what} within {seconds} s")),
+                Err(RecvTimeoutError::Disconnected) => self.fail(&format!("the guest ended before {what}")),
+            }
+        }
+    }
+
+    /// Reads on until the guest has ended by itself.
+    ///
+    /// # Panics
+    /// When it has not after `seconds`.
+    pub fn until_off(&mut self, seconds: u64) {
+        let deadline = monotonic_ns() + seconds * 1_000_000_000;
+        loop {
+            let left = Duration::from_nanos(deadline.saturating_sub(monotonic_ns()));
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.log.push(line),
+                Err(RecvTimeoutError::Timeout) => self.fail(&format!("still running after {seconds} s")),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let ended = self.child.wait();
+        assert!(ended.as_ref().is_ok_and(std::process::ExitStatus::success), "QEMU ended with {ended:?}");
+    }
+
+    /// Types a line on the serial console.
+    ///
+    /// # Panics
+    /// When the guest is gone.
+    pub fn type_line(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap_or_else(|| unreachable!("stdin was asked for as a pipe"));
+        writeln!(stdin, "{text}").and_then(|()| stdin.flush()).unwrap_or_else(|e| panic!("console: {e}"));
+    }
+
+    /// Sends one command to QEMU's monitor, such as `system_powerdown`.
+    ///
+    /// # Panics
+    /// When the monitor does not answer.
+    pub fn monitor(&self, command: &str) {
+        let sent = UnixStream::connect(&self.monitor).and_then(|mut stream| {
+            writeln!(stream, "{command}")?;
+            // The monitor executes what it has read even when we leave; its echo shows that it has read it.
+            BufReader::new(stream).lines().take(2).try_for_each(|line| line.map(drop))
+        });
+        sent.unwrap_or_else(|e| panic!("QEMU monitor: {e}"));
+    }
+
+    /// Ends the guest at once, as a power cut does.
+    pub fn kill(mut self) {
+        self.stop();
+    }
+
+    /// Nanoseconds since QEMU was started.
+    #[must_use]
+    pub fn age_ns(&self) -> u64 {
+        monotonic_ns() - self.started_ns
+    }
+
+    fn stop(&mut self) {
+        // Both fail only when the guest has already ended.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+
+    fn fail(&mut self, why: &str) -> ! {
+        self.stop();
+        panic!("{why}; the console so far:\n{}", self.log.join("\n"));
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The kernel unpacks concatenated archives one over the other (initramfs buffer format).
+fn joined(dir: &Path, image: &Path, overlay: Option<&Path>) -> PathBuf {
+    let Some(overlay) = overlay else { return image.to_owned() };
+    let read = |path: &Path| std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut bytes = read(image);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(read(overlay));
+    let path = dir.join("initrd");
+    std::fs::write(&path, bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    path
+}
