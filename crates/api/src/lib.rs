@@ -1,8 +1,16 @@
 //! What Octant's parts say to each other: types only, no I/O.
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod agents;
 pub mod boot;
+pub mod error;
 pub mod exits;
+#[cfg(test)]
+mod golden;
 pub mod journal;
+pub mod ledger;
 pub mod operator;
+pub mod rpc;
+pub mod text;
 pub mod unit;

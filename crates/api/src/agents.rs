@@ -1,0 +1,264 @@
+//! The lifecycle manager's methods: spawning, listing, reading and ending agents.
+
+use crate::rpc::{Deadline, Need};
+use crate::text::Base64;
+use octant_ids::{Aid, Sha256};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The longest signed manifest that [`SpawnRequest`] takes, in bytes.
+pub const ENVELOPE_MAX: usize = 256 << 10;
+
+/// Parameters of `agents.spawn`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SpawnRequest {
+    /// The signed manifest: a DSSE envelope as JSON text, at most 256 KiB, byte for byte as it was signed.
+    pub envelope: String,
+}
+
+/// Where an agent is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// It has an identifier; nothing is checked yet.
+    Provisioned,
+    /// Its manifest is authentic and within its ceiling.
+    Validated,
+    /// Its manifest was refused; nothing was started.
+    Rejected,
+    /// Its workstation stands and its program waits to be let go.
+    Isolated,
+    /// Its program runs.
+    Running,
+    /// Frozen.
+    Suspended,
+    /// Runs under reduced limits.
+    Throttled,
+    /// Its last process has ended.
+    Terminated,
+    /// Ended, and everything it held is given back.
+    Archived,
+}
+
+impl AgentState {
+    /// Whether nothing of it runs any more.
+    #[must_use]
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Rejected | Self::Terminated | Self::Archived)
+    }
+
+    /// The state's name as the wire and the ledger write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Provisioned => "provisioned",
+            Self::Validated => "validated",
+            Self::Rejected => "rejected",
+            Self::Isolated => "isolated",
+            Self::Running => "running",
+            Self::Suspended => "suspended",
+            Self::Throttled => "throttled",
+            Self::Terminated => "terminated",
+            Self::Archived => "archived",
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitInfo {
+    /// It ended itself with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+/// One layer of isolation as it was read back from the kernel after it was put in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// `user`, `mount`, `pid`, `network`, `ipc`, `uts`, `cgroup`, `time`, `capabilities`, `no_new_privs`,
+    /// `landlock`, `seccomp`, `limits`, ...
+    pub name: String,
+    /// What was read back: a level, a namespace number, the count of rules.
+    pub detail: String,
+}
+
+/// Something that a manifest asked for and did not get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Denial {
+    /// The manifest's field: `resources.memory_max`.
+    pub field: String,
+    /// What was asked for.
+    pub asked: String,
+    /// What was given instead; empty for nothing.
+    pub got: String,
+}
+
+/// What is known of one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgentInfo {
+    /// Its identifier.
+    #[schemars(with = "String")]
+    pub aid: Aid,
+    /// Its name in the manifest.
+    pub name: String,
+    /// Its role in the manifest.
+    pub role: String,
+    /// The operator who signed the manifest.
+    pub operator: String,
+    /// Where it is in its life.
+    pub state: AgentState,
+    /// Its first process, as the host sees it; none before the start and after the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// How its first process ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ExitInfo>,
+    /// Why it was rejected or ended, when there is more to say than `exit` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When its program was let go, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
+    /// When its last process ended, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+    /// SHA-256 of the manifest's signed bytes.
+    #[schemars(with = "String")]
+    pub manifest_digest: Sha256,
+    /// Layers that the kernel lacks and that the operator accepted to do without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_layers: Vec<String>,
+    /// Layers in place, as read back. In `agents.show` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
+    /// What the manifest asked for and did not get. In `agents.show` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denials: Vec<Denial>,
+    /// The limits and grants in force, for people. In `agents.show` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<String>,
+}
+
+/// Parameters of `agents.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListRequest {
+    /// Whether to list ended agents too.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// Answer of `agents.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgentList {
+    /// The agents, oldest first.
+    pub agents: Vec<AgentInfo>,
+}
+
+/// Parameters of `agents.show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShowRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+}
+
+/// Which of an agent's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Parameters of `agents.logs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogsRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+    /// Only this output; both when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+    /// Whether to go on until the agent ends.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// One item of `agents.logs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogChunk {
+    /// Where it was written to.
+    pub stream: Output,
+    /// The bytes, in base 64 (RFC 4648, padded).
+    pub data: Base64,
+}
+
+/// Answer of `agents.logs`, after the last item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogsEnd {
+    /// The agent's state when the stream ended.
+    pub state: AgentState,
+    /// Bytes that were written but are not kept any more.
+    pub lost_bytes: u64,
+}
+
+/// Parameters of `agents.wait`: answers when the agent has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaitRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+}
+
+/// Parameters of `agents.kill`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KillRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+    /// How long it has to end after SIGTERM before all its processes are killed, in milliseconds; 0 kills at
+    /// once.
+    #[serde(default)]
+    pub grace_ms: u64,
+}
+
+/// How long a spawn may take when the caller does not say, in milliseconds: many times what it takes on a
+/// loaded machine.
+const SPAWN_MS: u64 = 30_000;
+/// The same for methods that only look, or send a signal.
+const SHORT_MS: u64 = 5_000;
+/// A kill waits for its grace and then for the last process.
+const KILL_MS: u64 = 60_000;
+
+crate::rpc! {
+    /// Agents: spawning them from signed manifests, looking at them, ending them.
+    service "agents" {
+        /// Starts an agent from a signed manifest. Answers when its program runs, or says which step refused.
+        "spawn" => spawn, Spawn(SpawnRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
+        /// Lists agents.
+        "list" => list, List(ListRequest) -> AgentList,
+            needs [Need::Operator, Need::AnyService], deadline Deadline::Ms(SHORT_MS), idempotent: true;
+        /// Shows everything known of one agent.
+        "show" => show, Show(ShowRequest) -> AgentInfo,
+            needs [Need::Operator, Need::AnyService], deadline Deadline::Ms(SHORT_MS), idempotent: true;
+        /// Sends an agent's output, from the oldest that is kept.
+        "logs" => logs, Logs(LogsRequest) -> LogsEnd, stream LogChunk,
+            needs [Need::Operator], deadline Deadline::Open, idempotent: true;
+        /// Waits until an agent has ended.
+        "wait" => wait, Wait(WaitRequest) -> AgentInfo,
+            needs [Need::Operator, Need::AnyService], deadline Deadline::Open, idempotent: true;
+        /// Ends an agent with all its processes. Answers when the last one is gone.
+        "kill" => kill, Kill(KillRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(KILL_MS), idempotent: true;
+    }
+}

@@ -1,0 +1,25 @@
+//! The schemas under docs/api are what the code says: `UPDATE=1 cargo test -p octant-api` rewrites them.
+
+use crate::{agent, agents, ledger};
+use std::path::PathBuf;
+
+#[test]
+fn the_published_schemas_are_current() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/api");
+    for (name, schema) in
+        [("agent", agent::schema()), ("agents", agents::schema()), ("ledger", ledger::schema())]
+    {
+        let path = folder.join(format!("{name}.json"));
+        let current = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, &current).unwrap();
+        }
+        let published = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            published == current,
+            "{} is not what the code says; look at the change, then run UPDATE=1 cargo test -p octant-api",
+            path.display()
+        );
+    }
+}
