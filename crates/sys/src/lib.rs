@@ -7,3 +7,7 @@
 
 pub mod clock;
 pub mod clone;
+pub mod confine;
+pub mod descriptor;
+pub mod mount;
+pub mod packet;
