@@ -1,1 +1,106 @@
-//! TBD.
+//! Capability manifests: what an agent may do, signed by an operator.
+//!
+//! Owns: the signed envelope, the manifest's schema, the arithmetic of rights.
+//! Promises: the signature is checked over the exact bytes before they are read as a manifest; a right can
+//! only get smaller on its way to an agent; every refusal names what, where, why and what to do next.
+//! Never: does I/O, reads a clock, makes randomness, or grants what this build cannot enforce.
+//!
+//! The steps are types, so that none can be left out:
+//!
+//! ```text
+//! bytes -> Envelope -> Authentic -> Declared -> Effective
+//! ```
+//!
+//! ```
+//! use octant_manifest::{Audience, Ceiling, Effective, Envelope, Machine, Roles, SigningKey, TrustedKeys};
+//!
+//! let key = SigningKey::from_seed([7; 32]);
+//! let keys = TrustedKeys::from_files(&[("ada.pub".into(), key.public_file("ada", "admin"))])?;
+//! let text = octant_manifest::template("hello", "admin", "ada");
+//! let envelope = octant_manifest::sign(text.as_bytes(), &[&key]);
+//!
+//! let declared = Envelope::parse(&envelope)?
+//!     .verify(&keys, &Audience { machine: "any", now_ms: 0 })?
+//!     .declare()?;
+//! let ceiling = Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 30, cpus: 2 });
+//! let rights = Effective::root(&declared, &ceiling)?;
+//! assert_eq!(rights.identity().name, "hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A wish is not a right:
+//!
+//! ```compile_fail,E0308
+//! # use octant_manifest::{Declared, Effective};
+//! fn lower(_: &Effective) {}
+//! fn skip(wish: &Declared) { lower(wish) }
+//! ```
+//!
+//! A draft that nobody has signed does not become a wish:
+//!
+//! ```compile_fail,E0308
+//! # use octant_manifest::{Ceiling, Draft, Effective};
+//! fn skip(draft: &Draft, ceiling: &Ceiling) { let _ = Effective::root(draft, ceiling); }
+//! ```
+//!
+//! An envelope that has not been verified has no manifest:
+//!
+//! ```compile_fail,E0599
+//! # use octant_manifest::Envelope;
+//! fn skip(envelope: Envelope) { let _ = envelope.declare(); }
+//! ```
+//!
+//! A right cannot be put together from its parts:
+//!
+//! ```compile_fail,E0451
+//! # use octant_manifest::{Effective, Declared, Ceiling};
+//! fn forge(honest: Effective) -> Effective { Effective { grants: todo!(), ..honest } }
+//! ```
+//!
+//! Nor read from somewhere:
+//!
+//! ```compile_fail,E0277
+//! # use octant_manifest::Effective;
+//! fn load(text: &str) -> Effective { serde_json::from_str(text).unwrap() }
+//! ```
+//!
+//! Nor is a share of a budget copied:
+//!
+//! ```compile_fail,E0599
+//! # use octant_manifest::Allotment;
+//! fn twice(share: Allotment) -> (Allotment, Allotment) { (share.clone(), share) }
+//! ```
+#![forbid(unsafe_code)]
+
+mod allotment;
+mod denied;
+mod effective;
+mod envelope;
+mod error;
+mod fuzz;
+mod grants;
+mod keys;
+pub mod limits;
+mod path;
+mod reader;
+mod role;
+mod schema;
+mod template;
+
+pub use allotment::{Allotment, Exhausted};
+pub use denied::{DENIED_SYSCALLS, Denied};
+pub use effective::{Ceiling, Effective, Machine, Origin, RightsError};
+pub use envelope::{
+    Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, Signer, VerifyError, pae, sign,
+};
+pub use error::{ManifestError, Problem};
+pub use fuzz::{fuzz_envelope, fuzz_manifest};
+pub use grants::{Grants, NameSet, Narrowed, OnParentDeath, Profile, Resources};
+pub use keys::{KeyFileError, KeyId, PrivateKeyError, SigningKey, TrustedKeys};
+pub use path::{GrantPath, PathError, PathSet};
+pub use role::Roles;
+pub use schema::{Declared, Draft, Identity, Manifest, Program, Validity};
+pub use template::template;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! What is used up: shared out, never copied.
+
+use serde::Serialize;
+
+/// A share of budgets. Not `Clone`: a share given to a child is taken from its parent.
+#[derive(Debug, PartialEq, Eq, Default, Serialize)]
+pub struct Allotment {
+    /// How many descendants may be spawned.
+    pub(crate) descendants: u64,
+    /// How many model tokens may be used.
+    pub(crate) tokens: u64,
+    /// How much may be spent, in millionths of a US dollar.
+    pub(crate) spend_microusd: u64,
+}
+
+/// More was asked than is left.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {asked} asked and {left} left; ask for less, or end another agent of the same parent")]
+pub struct Exhausted {
+    /// Which budget.
+    pub field: &'static str,
+    /// How much was asked.
+    pub asked: u64,
+    /// How much there is.
+    pub left: u64,
+}
+
+impl Allotment {
+    /// A first share, as an operator's signed manifest states it.
+    #[must_use]
+    pub fn new(descendants: u64, tokens: u64, spend_microusd: u64) -> Self {
+        Self { descendants, tokens, spend_microusd }
+    }
+
+    /// The share's parts: descendants, tokens, millionths of a US dollar.
+    #[must_use]
+    pub fn parts(&self) -> [u64; 3] {
+        let Self { descendants, tokens, spend_microusd } = self;
+        [*descendants, *tokens, *spend_microusd]
+    }
+
+    /// Takes a share out of this one; what is taken and what is left add up to what there was.
+    ///
+    /// # Errors
+    /// Names the first budget that does not have as much; nothing is taken then.
+    pub fn split(&mut self, ask: [u64; 3]) -> Result<Self, Exhausted> {
+        let Self { descendants, tokens, spend_microusd } = self;
+        let rows = [
+            ("spawning.descendants", descendants, ask[0]),
+            ("models.tokens", tokens, ask[1]),
+            ("models.spend_usd", spend_microusd, ask[2]),
+        ];
+        if let Some((field, left, asked)) = rows.iter().find(|(_, left, asked)| asked > *left) {
+            return Err(Exhausted { field, asked: *asked, left: **left });
+        }
+        for (_, left, asked) in rows {
+            *left -= asked;
+        }
+        Ok(Self::new(ask[0], ask[1], ask[2]))
+    }
+
+    /// Gives back a share, such as a child's at its end. Saturates rather than wraps: budgets near the end of
+    /// the range are bounded elsewhere.
+    pub fn restore(&mut self, share: Self) {
+        let Self { descendants, tokens, spend_microusd } = share;
+        self.descendants = self.descendants.saturating_add(descendants);
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.spend_microusd = self.spend_microusd.saturating_add(spend_microusd);
+    }
+}

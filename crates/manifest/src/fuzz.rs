@@ -1,0 +1,52 @@
+//! Entries for fuzzers and for the replay of their corpus: any bytes, no panic, and a few things that must hold.
+
+use crate::{
+    Audience, Ceiling, Draft, Effective, Envelope, Machine, Roles, SigningKey, TrustedKeys, limits, sign,
+};
+
+/// Reads bytes as an envelope and verifies it against a key that did not sign it.
+///
+/// # Panics
+/// When the bytes verify: nobody signed them.
+pub fn fuzz_envelope(bytes: &[u8]) {
+    let Ok(envelope) = Envelope::parse(bytes) else { return };
+    let key = SigningKey::from_seed([0x5a; 32]);
+    let files = [("fuzz.pub".to_owned(), key.public_file("fuzz", "admin"))];
+    let Ok(keys) = TrustedKeys::from_files(&files) else { return };
+    let verdict = envelope.verify(&keys, &Audience { machine: "fuzz", now_ms: 0 });
+    assert!(verdict.is_err(), "an envelope verified that the key did not sign");
+}
+
+/// Reads bytes as a manifest; what is read is signed and becomes a right within its ceiling.
+///
+/// # Panics
+/// When a right is larger than what was asked, or an error's text is unreasonably long.
+pub fn fuzz_manifest(bytes: &[u8]) {
+    let draft = match Draft::parse(bytes) {
+        Ok(draft) => draft,
+        Err(error) => {
+            assert!(error.to_string().len() < 4 * limits::PATH_BYTES, "an error of unreasonable length");
+            return;
+        }
+    };
+    let key = SigningKey::from_seed([0x5a; 32]);
+    let operator = &draft.manifest().identity().operator;
+    let files = [("fuzz.pub".to_owned(), key.public_file(operator, "admin"))];
+    let Ok(keys) = TrustedKeys::from_files(&files) else { return };
+    let now_ms = draft.manifest().validity().not_before_ms.unwrap_or(0);
+    let machine = draft.manifest().validity().machines.first().map_or("", String::as_str).to_owned();
+    let authentic = Envelope::parse(&sign(bytes, &[&key]))
+        .map(|envelope| envelope.verify(&keys, &Audience { machine: &machine, now_ms }));
+    let Ok(Ok(authentic)) = authentic else { return };
+    let declared = authentic.declare();
+    assert_eq!(
+        declared.as_ref().ok().map(|d| d.manifest()),
+        Some(draft.manifest()),
+        "signing changes nothing"
+    );
+    let Ok(declared) = declared else { return };
+    let ceiling = Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 40, cpus: 64 });
+    if let Ok(rights) = Effective::root(&declared, &ceiling) {
+        assert!(rights.grants().within(declared.manifest().asked()), "a right is larger than what was asked");
+    }
+}

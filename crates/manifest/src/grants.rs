@@ -1,0 +1,386 @@
+//! Rights that can be shared, and their intersection.
+
+use crate::{GrantPath, PathSet};
+use octant_ids::{ByteSize, Millis};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Names of things of one sort: utilities, system calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameSet {
+    /// Every name. Only a ceiling says this; a manifest has no way to.
+    All,
+    /// These names.
+    Only(BTreeSet<String>),
+}
+
+impl NameSet {
+    /// No name.
+    pub const NONE: Self = Self::Only(BTreeSet::new());
+
+    /// The names that both sets have.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::All, names) | (names, Self::All) => names.clone(),
+            (Self::Only(a), Self::Only(b)) => Self::Only(a & b),
+        }
+    }
+
+    /// Whether the set has this name.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+
+    /// The names, in order; none for [`NameSet::All`], which has no list, so that a caller who forgets it
+    /// grants too little and not too much.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let names = match self {
+            Self::All => None,
+            Self::Only(names) => Some(names),
+        };
+        names.into_iter().flatten().map(String::as_str)
+    }
+}
+
+impl fmt::Display for NameSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Only(names) => f.debug_list().entries(names).finish(),
+        }
+    }
+}
+
+/// A named set of system calls and of what the file system view has beyond the granted paths.
+///
+/// `Minimal` is within every other; `Compiler` holds `Python` and `Node`, which do not hold each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// Files, pipes, processes of its own: shells and the utilities.
+    Minimal,
+    /// What CPython needs beyond it.
+    Python,
+    /// What Node.js needs beyond it: generated code is executable.
+    Node,
+    /// Compilers and what they build.
+    Compiler,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 4] = [Self::Minimal, Self::Python, Self::Node, Self::Compiler];
+
+    /// Its name in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Python => "python",
+            Self::Node => "node",
+            Self::Compiler => "compiler",
+        }
+    }
+
+    /// The profile of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.name() == name)
+    }
+
+    /// The largest profile that is within both.
+    #[must_use]
+    pub fn meet(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Compiler, p) | (p, Self::Compiler) => p,
+            (a, b) if a == b => a,
+            _ => Self::Minimal,
+        }
+    }
+
+    /// Whether a place may be both writable and executable.
+    #[must_use]
+    pub fn writable_executable(self) -> bool {
+        match self {
+            Self::Minimal => false,
+            Self::Python | Self::Node | Self::Compiler => true,
+        }
+    }
+}
+
+/// What happens to an agent when the one who spawned it ends. In order of how much the child keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnParentDeath {
+    /// It ends at once.
+    Terminate,
+    /// It is told, and ends after its grace.
+    WindDown,
+    /// It goes on, under its grandparent.
+    Adopt,
+}
+
+impl OnParentDeath {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Terminate, Self::WindDown, Self::Adopt];
+
+    /// Its name in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate",
+            Self::WindDown => "wind-down",
+            Self::Adopt => "adopt",
+        }
+    }
+}
+
+/// Limits on what an agent uses, each an upper bound (cgroups(7), getrlimit(2), tmpfs(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Resources {
+    /// Memory of all its processes; beyond it the kernel kills within the agent.
+    pub memory_max: ByteSize,
+    /// Memory from which its processes are slowed and reclaimed from. At most `memory_max`.
+    pub memory_high: ByteSize,
+    /// Processes and threads.
+    pub pids_max: u64,
+    /// Processor time in hundredths of one processor: 150 is one and a half.
+    pub cpu_quota_percent: u64,
+    /// Share of the processor when it is contended, 1 to 10000; 100 is everybody's default.
+    pub cpu_weight: u64,
+    /// Bytes in `/workspace`.
+    pub workspace_bytes: ByteSize,
+    /// Files and directories in `/workspace`.
+    pub workspace_inodes: u64,
+    /// Bytes in `/tmp`.
+    pub tmp_bytes: ByteSize,
+    /// Open descriptors of one process.
+    pub nofile: u64,
+    /// Bytes of one file.
+    pub fsize: ByteSize,
+}
+
+impl Resources {
+    /// No limit: for ceilings.
+    pub const UNLIMITED: Self = Self {
+        memory_max: ByteSize(u64::MAX),
+        memory_high: ByteSize(u64::MAX),
+        pids_max: u64::MAX,
+        cpu_quota_percent: u64::MAX,
+        cpu_weight: u64::MAX,
+        workspace_bytes: ByteSize(u64::MAX),
+        workspace_inodes: u64::MAX,
+        tmp_bytes: ByteSize(u64::MAX),
+        nofile: u64::MAX,
+        fsize: ByteSize(u64::MAX),
+    };
+
+    /// The lower of each limit.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let Self {
+            memory_max,
+            memory_high,
+            pids_max,
+            cpu_quota_percent,
+            cpu_weight,
+            workspace_bytes,
+            workspace_inodes,
+            tmp_bytes,
+            nofile,
+            fsize,
+        } = *other;
+        Self {
+            memory_max: self.memory_max.min(memory_max),
+            memory_high: self.memory_high.min(memory_high),
+            pids_max: self.pids_max.min(pids_max),
+            cpu_quota_percent: self.cpu_quota_percent.min(cpu_quota_percent),
+            cpu_weight: self.cpu_weight.min(cpu_weight),
+            workspace_bytes: self.workspace_bytes.min(workspace_bytes),
+            workspace_inodes: self.workspace_inodes.min(workspace_inodes),
+            tmp_bytes: self.tmp_bytes.min(tmp_bytes),
+            nofile: self.nofile.min(nofile),
+            fsize: self.fsize.min(fsize),
+        }
+    }
+
+    fn rows(&self) -> [(&'static str, String); 10] {
+        let Self {
+            memory_max,
+            memory_high,
+            pids_max,
+            cpu_quota_percent,
+            cpu_weight,
+            workspace_bytes,
+            workspace_inodes,
+            tmp_bytes,
+            nofile,
+            fsize,
+        } = self;
+        [
+            ("resources.memory_max", memory_max.to_string()),
+            ("resources.memory_high", memory_high.to_string()),
+            ("resources.pids_max", pids_max.to_string()),
+            ("resources.cpu_quota_percent", cpu_quota_percent.to_string()),
+            ("resources.cpu_weight", cpu_weight.to_string()),
+            ("resources.workspace_bytes", workspace_bytes.to_string()),
+            ("resources.workspace_inodes", workspace_inodes.to_string()),
+            ("resources.tmp_bytes", tmp_bytes.to_string()),
+            ("resources.nofile", nofile.to_string()),
+            ("resources.fsize", fsize.to_string()),
+        ]
+    }
+}
+
+/// Every right that can be shared: two holders of it do not take it from each other.
+///
+/// A meet-semilattice: `meet` is commutative, associative and idempotent, and `a.within(b)` is its order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Grants {
+    pub(crate) read: PathSet,
+    pub(crate) write: PathSet,
+    pub(crate) execute: PathSet,
+    pub(crate) utilities: NameSet,
+    pub(crate) profile: Profile,
+    pub(crate) syscalls: NameSet,
+    pub(crate) resources: Resources,
+    /// `None` is unlimited.
+    pub(crate) ttl: Option<Millis>,
+    pub(crate) on_parent_death: OnParentDeath,
+}
+
+/// A right that was asked for and not given in full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Narrowed {
+    /// Which one.
+    pub field: &'static str,
+    /// What the manifest asks.
+    pub asked: String,
+    /// What the agent gets.
+    pub got: String,
+}
+
+impl Grants {
+    /// The trees that may be read. What may be written or executed may be read.
+    #[must_use]
+    pub fn read(&self) -> &PathSet {
+        &self.read
+    }
+
+    /// The trees that may be read and not written.
+    pub fn read_only(&self) -> impl Iterator<Item = &GrantPath> {
+        self.read.iter().filter(|p| !self.write.covers(p))
+    }
+
+    /// The trees that may be written.
+    #[must_use]
+    pub fn write(&self) -> &PathSet {
+        &self.write
+    }
+
+    /// The trees whose files may be executed.
+    #[must_use]
+    pub fn execute(&self) -> &PathSet {
+        &self.execute
+    }
+
+    /// The utilities of Octant's own that may be run.
+    #[must_use]
+    pub fn utilities(&self) -> &NameSet {
+        &self.utilities
+    }
+
+    /// The profile of system calls.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// The system calls beyond the profile.
+    #[must_use]
+    pub fn syscalls(&self) -> &NameSet {
+        &self.syscalls
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    /// How long the agent may live; `None` is without limit.
+    #[must_use]
+    pub fn ttl(&self) -> Option<Millis> {
+        self.ttl
+    }
+
+    /// What its spawner's end means for it.
+    #[must_use]
+    pub fn on_parent_death(&self) -> OnParentDeath {
+        self.on_parent_death
+    }
+
+    /// What both grant. Each field stands here by name: a new one does not compile until its intersection is
+    /// decided.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let Self { read, write, execute, utilities, profile, syscalls, resources, ttl, on_parent_death } =
+            other;
+        let shorter = match (self.ttl, *ttl) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            read: self.read.meet(read),
+            write: self.write.meet(write),
+            execute: self.execute.meet(execute),
+            utilities: self.utilities.meet(utilities),
+            profile: self.profile.meet(*profile),
+            syscalls: self.syscalls.meet(syscalls),
+            resources: self.resources.meet(resources),
+            ttl: shorter,
+            on_parent_death: self.on_parent_death.min(*on_parent_death),
+        }
+    }
+
+    /// Whether `other` grants everything that this does.
+    #[must_use]
+    pub fn within(&self, other: &Self) -> bool {
+        self.meet(other) == *self
+    }
+
+    /// What is smaller in `got` than in `self`.
+    #[must_use]
+    pub fn narrowed_to(&self, got: &Self) -> Vec<Narrowed> {
+        let pairs = self.rows().into_iter().zip(got.rows());
+        pairs
+            .filter(|(asked, got)| asked.1 != got.1)
+            .map(|((field, asked), (_, got))| Narrowed { field, asked, got })
+            .collect()
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let Self { read, write, execute, utilities, profile, syscalls, resources, ttl, on_parent_death } =
+            self;
+        let ttl = ttl.map_or("unlimited".to_owned(), |t| format!("{}ms", t.0));
+        let mut rows = vec![
+            ("filesystem.read", read.to_string()),
+            ("filesystem.write", write.to_string()),
+            ("executables.paths", execute.to_string()),
+            ("executables.utilities", utilities.to_string()),
+            ("syscalls.profile", profile.name().to_owned()),
+            ("syscalls.add", syscalls.to_string()),
+            ("lifetime.ttl", ttl),
+            ("lifetime.on_parent_death", on_parent_death.name().to_owned()),
+        ];
+        rows.extend(resources.rows());
+        rows
+    }
+}

@@ -1,0 +1,32 @@
+//! The bounds of everything that is read from outside.
+
+/// The longest envelope, in bytes.
+pub const ENVELOPE_BYTES: usize = 256 << 10;
+/// The longest manifest, in bytes: what fits an envelope in base 64, with room for the signatures.
+pub const MANIFEST_BYTES: usize = 160 << 10;
+/// How many signatures an envelope may carry; each is tried against every trusted key.
+pub const SIGNATURES: usize = 8;
+/// The deepest nesting in a manifest. The schema itself needs 3.
+pub const DEPTH: usize = 8;
+/// The longest list in a manifest.
+pub const LIST: usize = 256;
+/// The longest path, in bytes (PATH_MAX less its terminator).
+pub const PATH_BYTES: usize = 4095;
+/// The longest component of a path, in bytes (NAME_MAX).
+pub const COMPONENT_BYTES: usize = 255;
+/// How many components a path may have.
+pub const COMPONENTS: usize = 64;
+/// The longest text that is not a path (an argument, a name), in bytes.
+pub const TEXT_BYTES: usize = 4096;
+/// The longest argument list, in bytes with terminators.
+pub const ARGS_BYTES: usize = 64 << 10;
+/// How many key files the trusted set may have.
+pub const KEY_FILES: usize = 256;
+/// The longest key file, in bytes.
+pub const KEY_FILE_BYTES: usize = 64 << 10;
+/// The longest name of an identity, role, operator or utility, in bytes.
+pub const NAME_BYTES: usize = 63;
+/// The longest time to live, in milliseconds: ten years, so that adding it to a clock cannot overflow.
+pub const TTL_MS: u64 = 10 * 366 * 86_400_000;
+/// The least memory that a program can be started in, in bytes.
+pub const MEMORY_MIN_BYTES: u64 = 4 << 20;

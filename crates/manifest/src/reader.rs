@@ -1,0 +1,290 @@
+//! Reads TOML with the place of every value at hand, so that an error can say where.
+
+use crate::error::{ManifestError, Problem};
+use crate::{GrantPath, limits};
+use octant_ids::{ByteSize, Millis};
+use serde::de::value::{Error as ValueError, StrDeserializer, U64Deserializer};
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use toml::de::{DeTable, DeValue};
+
+pub(crate) type Result<T> = std::result::Result<T, ManifestError>;
+
+/// A document, and where its lines start.
+pub(crate) struct Document<'a> {
+    root: DeTable<'a>,
+    lines: Vec<usize>,
+}
+
+/// A table of which only known fields can be asked.
+pub(crate) struct Section<'a> {
+    name: &'static str,
+    table: Option<&'a DeTable<'a>>,
+    lines: &'a [usize],
+    line: Option<usize>,
+}
+
+/// A value with its place.
+#[derive(Clone, Copy)]
+pub(crate) struct Field<'a> {
+    section: &'static str,
+    key: &'a str,
+    index: Option<usize>,
+    value: &'a DeValue<'a>,
+    line: usize,
+}
+
+fn refused(field: impl Into<String>, line: Option<usize>, problem: Problem) -> ManifestError {
+    ManifestError { field: field.into(), line, problem }
+}
+
+fn line_of(lines: &[usize], offset: usize) -> usize {
+    lines.partition_point(|start| *start <= offset).max(1)
+}
+
+fn depth(value: &DeValue<'_>) -> usize {
+    match value {
+        DeValue::Array(list) => 1 + list.iter().map(|v| depth(v.get_ref())).max().unwrap_or(0),
+        DeValue::Table(table) => 1 + table.values().map(|v| depth(v.get_ref())).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// The name among `known` that is nearest to `name`, if one is near.
+fn nearest(name: &str, known: &[&str]) -> Option<String> {
+    let distance = |other: &str| {
+        // Levenshtein over one row; names are short and few.
+        let other: Vec<char> = other.chars().collect();
+        let mut row: Vec<usize> = (0..=other.len()).collect();
+        for (i, a) in name.chars().take(limits::NAME_BYTES).enumerate() {
+            let mut diagonal = row[0];
+            row[0] = i + 1;
+            for (j, b) in other.iter().enumerate() {
+                let cost = diagonal + usize::from(a != *b);
+                diagonal = row[j + 1];
+                row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
+            }
+        }
+        row[other.len()]
+    };
+    known
+        .iter()
+        .map(|k| (distance(k), *k))
+        .filter(|(d, k)| *d <= 2.max(k.len() / 3))
+        .min()
+        .map(|(_, k)| k.to_owned())
+}
+
+impl<'a> Document<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self> {
+        if bytes.len() > limits::MANIFEST_BYTES {
+            return Err(refused("", None, Problem::TooLarge(bytes.len())));
+        }
+        let starts = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1);
+        let lines: Vec<usize> = std::iter::once(0).chain(starts).collect();
+        let text = std::str::from_utf8(bytes).map_err(|e| {
+            let at = e.valid_up_to();
+            refused("", Some(line_of(&lines, at)), Problem::NotText(at))
+        })?;
+        let root = DeTable::parse(text).map_err(|e| {
+            let line = e.span().map(|span| line_of(&lines, span.start));
+            refused("", line, Problem::Syntax(e.message().to_owned()))
+        })?;
+        let root = root.into_inner();
+        if let Some((key, _)) = root.iter().find(|(_, v)| depth(v.get_ref()) >= limits::DEPTH) {
+            let line = line_of(&lines, key.span().start);
+            return Err(refused(clipped(key.get_ref()), Some(line), Problem::TooDeep));
+        }
+        Ok(Self { root, lines })
+    }
+
+    /// The top level, which has these fields and sections and no others.
+    pub(crate) fn top(&'a self, known: &[&str]) -> Result<Section<'a>> {
+        let top = Section { name: "", table: Some(&self.root), lines: &self.lines, line: None };
+        top.only(known)
+    }
+
+    /// A section, which has these fields and no others. A section that is absent reads as an empty one.
+    pub(crate) fn section(&'a self, name: &'static str, known: &[&str]) -> Result<Section<'a>> {
+        let Some((key, value)) = self.root.get_key_value(name) else {
+            return Ok(Section { name, table: None, lines: &self.lines, line: None });
+        };
+        let line = line_of(&self.lines, key.span().start);
+        let DeValue::Table(table) = value.get_ref() else {
+            let got = type_name(value.get_ref());
+            return Err(refused(name, Some(line), Problem::Type { want: "a section", got }));
+        };
+        Section { name, table: Some(table), lines: &self.lines, line: Some(line) }.only(known)
+    }
+}
+
+impl<'a> Section<'a> {
+    fn only(self, known: &[&str]) -> Result<Self> {
+        let stray = self
+            .table
+            .into_iter()
+            .flat_map(|t| t.keys())
+            .filter(|k| !known.contains(&k.get_ref().as_ref()))
+            .min_by_key(|k| k.span().start);
+        let Some(key) = stray else { return Ok(self) };
+        let name = clipped(key.get_ref());
+        let problem = Problem::UnknownField {
+            nearest: nearest(&name, known),
+            known: known.iter().map(|k| (*k).to_owned()).collect(),
+        };
+        Err(refused(joined(self.name, &name), Some(line_of(self.lines, key.span().start)), problem))
+    }
+
+    pub(crate) fn get(&self, key: &'a str) -> Option<Field<'a>> {
+        let (place, value) = self.table?.get_key_value(key)?;
+        let line = line_of(self.lines, place.span().start);
+        Some(Field { section: self.name, key, index: None, value: value.get_ref(), line })
+    }
+
+    pub(crate) fn need(&self, key: &'a str, example: &str) -> Result<Field<'a>> {
+        self.get(key).ok_or_else(|| {
+            refused(joined(self.name, key), self.line, Problem::Missing(format!("{key} = {example}")))
+        })
+    }
+
+    /// The members of a list; an absent list is empty.
+    pub(crate) fn list(&self, key: &'a str) -> Result<Vec<Field<'a>>> {
+        self.get(key).map_or(Ok(Vec::new()), |field| field.list(self.lines))
+    }
+
+    /// A set of paths.
+    pub(crate) fn paths(&self, key: &'a str) -> Result<Vec<(GrantPath, Field<'a>)>> {
+        self.list(key)?.into_iter().map(|f| Ok((f.path()?, f))).collect()
+    }
+}
+
+impl<'a> Field<'a> {
+    pub(crate) fn refuse(&self, problem: Problem) -> ManifestError {
+        let name = joined(self.section, self.key);
+        let name = self.index.map_or(name.clone(), |i| format!("{name}[{i}]"));
+        refused(name, Some(self.line), problem)
+    }
+
+    fn mistyped<T>(&self, want: &'static str) -> Result<T> {
+        Err(self.refuse(Problem::Type { want, got: type_name(self.value) }))
+    }
+
+    pub(crate) fn text(&self) -> Result<&'a str> {
+        match self.value {
+            DeValue::String(text) if text.len() > limits::TEXT_BYTES => {
+                Err(self.refuse(Problem::TextTooLong(text.len(), limits::TEXT_BYTES)))
+            }
+            DeValue::String(text) => Ok(text.as_ref()),
+            _ => self.mistyped("a text in quotes"),
+        }
+    }
+
+    /// A short text of the given alphabet that starts with a letter or digit.
+    pub(crate) fn name(&self, more: &str, want: &'static str) -> Result<String> {
+        let text = self.text()?;
+        let fits = (1..=limits::NAME_BYTES).contains(&text.len())
+            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || more.contains(c));
+        if fits { Ok(text.to_owned()) } else { Err(self.refuse(Problem::Name { text: clipped(text), want })) }
+    }
+
+    pub(crate) fn path(&self) -> Result<GrantPath> {
+        GrantPath::parse(self.text()?).map_err(|e| self.refuse(e.into()))
+    }
+
+    pub(crate) fn number(&self) -> Result<u64> {
+        let DeValue::Integer(number) = self.value else { return self.mistyped("a whole number") };
+        u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| {
+            self.refuse(Problem::Quantity(format!("{} is not a whole number from 0", number.as_str())))
+        })
+    }
+
+    pub(crate) fn flag(&self) -> Result<bool> {
+        match self.value {
+            DeValue::Boolean(flag) => Ok(*flag),
+            _ => self.mistyped("true or false"),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> Result<ByteSize> {
+        self.quantity("a number of bytes such as \"64MiB\"")
+    }
+
+    pub(crate) fn millis(&self) -> Result<Millis> {
+        self.quantity("a time such as \"5min\"")
+    }
+
+    fn quantity<T: DeserializeOwned>(&self, want: &'static str) -> Result<T> {
+        let read = match self.value {
+            DeValue::Integer(_) => {
+                let number: U64Deserializer<ValueError> = self.number()?.into_deserializer();
+                T::deserialize(number)
+            }
+            DeValue::String(_) => {
+                let text: StrDeserializer<'_, ValueError> = self.text()?.into_deserializer();
+                T::deserialize(text)
+            }
+            _ => return self.mistyped(want),
+        };
+        read.map_err(|e| self.refuse(Problem::Quantity(e.to_string())))
+    }
+
+    /// A point in time, in milliseconds since 1970; years 1970 to 9999.
+    pub(crate) fn date(&self) -> Result<u64> {
+        let DeValue::Datetime(date) = self.value else {
+            return self.mistyped("a date with offset, without quotes, such as 2030-01-31T00:00:00Z");
+        };
+        milliseconds(date).ok_or_else(|| self.refuse(Problem::Date(date.to_string())))
+    }
+
+    fn list(self, lines: &[usize]) -> Result<Vec<Field<'a>>> {
+        let DeValue::Array(list) = self.value else { return self.mistyped("a list in brackets") };
+        if list.len() > limits::LIST {
+            return Err(self.refuse(Problem::ListTooLong(list.len())));
+        }
+        let place = |(i, v): (usize, &'a toml::Spanned<DeValue<'a>>)| Field {
+            index: Some(i),
+            value: v.get_ref(),
+            line: line_of(lines, v.span().start),
+            ..self
+        };
+        Ok(list.iter().enumerate().map(place).collect())
+    }
+}
+
+fn joined(section: &str, key: &str) -> String {
+    if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
+}
+
+/// Names come from outside and go into messages: keep them short.
+fn clipped(text: &str) -> String {
+    text.chars().take(limits::NAME_BYTES).collect()
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a truth value",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a section",
+    }
+}
+
+/// Days-from-civil, proleptic Gregorian; leap seconds count as the second before.
+fn milliseconds(date: &toml::value::Datetime) -> Option<u64> {
+    let (day, time, offset) = (date.date?, date.time?, date.offset?);
+    let (month, mday) = (i64::from(day.month), i64::from(day.day));
+    let year = i64::from(day.year) - i64::from(month <= 2);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + mday - 1;
+    let of_era = (year % 400) * 365 + (year % 400) / 4 - (year % 400) / 100 + of_year;
+    let days = (year / 400) * 146_097 + of_era - 719_468;
+    let minutes = match offset {
+        toml::value::Offset::Z => 0,
+        toml::value::Offset::Custom { minutes } => i64::from(minutes),
+    };
+    let second = i64::from(time.second.unwrap_or(0).min(59));
+    let seconds = ((days * 24 + i64::from(time.hour)) * 60 + i64::from(time.minute) - minutes) * 60 + second;
+    let ms = seconds * 1000 + i64::from(time.nanosecond.unwrap_or(0) / 1_000_000);
+    u64::try_from(ms).ok()
+}

@@ -1,0 +1,177 @@
+//! Roles: the ceilings of operators' keys, as data.
+
+use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources};
+use crate::{GrantPath, PathError, PathSet};
+use octant_ids::{ByteSize, Millis};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+const BUILTIN: &str = include_str!("roles.toml");
+
+/// The roles that there are. A role has a ceiling, and the roles that its holder may give to agents.
+#[derive(Debug, Clone)]
+pub struct Roles(BTreeMap<String, Role>);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Role {
+    pub(crate) assigns: Vec<String>,
+    pub(crate) ceiling: Grants,
+}
+
+/// Why a file of roles is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RolesError {
+    #[error("the roles are not valid: {0}")]
+    Toml(String),
+    #[error("role {0:?}: {1}")]
+    Path(String, PathError),
+    #[error("role {0:?} assigns {1:?}, which is not a role")]
+    Assigns(String, String),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Names {
+    Word(Word),
+    List(std::collections::BTreeSet<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Word {
+    All,
+}
+
+impl From<Names> for NameSet {
+    fn from(names: Names) -> Self {
+        match names {
+            Names::Word(Word::All) => Self::All,
+            Names::List(names) => Self::Only(names),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleFile {
+    assigns: Vec<String>,
+    read: Vec<String>,
+    write: Vec<String>,
+    execute: Vec<String>,
+    utilities: Names,
+    profile: Profile,
+    syscalls: Names,
+    ttl: Millis,
+    on_parent_death: OnParentDeath,
+    #[serde(default)]
+    resources: Limits,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    memory_max: Option<ByteSize>,
+    memory_high: Option<ByteSize>,
+    pids_max: Option<u64>,
+    cpu_quota_percent: Option<u64>,
+    cpu_weight: Option<u64>,
+    workspace_bytes: Option<ByteSize>,
+    workspace_inodes: Option<u64>,
+    tmp_bytes: Option<ByteSize>,
+    nofile: Option<u64>,
+    fsize: Option<ByteSize>,
+}
+
+impl From<Limits> for Resources {
+    fn from(limits: Limits) -> Self {
+        let Limits {
+            memory_max,
+            memory_high,
+            pids_max,
+            cpu_quota_percent,
+            cpu_weight,
+            workspace_bytes,
+            workspace_inodes,
+            tmp_bytes,
+            nofile,
+            fsize,
+        } = limits;
+        let none = Self::UNLIMITED;
+        Self {
+            memory_max: memory_max.unwrap_or(none.memory_max),
+            memory_high: memory_high.unwrap_or(none.memory_high),
+            pids_max: pids_max.unwrap_or(none.pids_max),
+            cpu_quota_percent: cpu_quota_percent.unwrap_or(none.cpu_quota_percent),
+            cpu_weight: cpu_weight.unwrap_or(none.cpu_weight),
+            workspace_bytes: workspace_bytes.unwrap_or(none.workspace_bytes),
+            workspace_inodes: workspace_inodes.unwrap_or(none.workspace_inodes),
+            tmp_bytes: tmp_bytes.unwrap_or(none.tmp_bytes),
+            nofile: nofile.unwrap_or(none.nofile),
+            fsize: fsize.unwrap_or(none.fsize),
+        }
+    }
+}
+
+impl Roles {
+    /// The roles that every Octant has: `admin`, `developer`, `analyst`.
+    #[must_use]
+    pub fn builtin() -> Self {
+        // Part of the program, and read by a unit test; were it damaged all the same, no role would exist and
+        // every spawn be refused.
+        Self::parse(BUILTIN).unwrap_or(Self(BTreeMap::new()))
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, RolesError> {
+        let files: BTreeMap<String, RoleFile> =
+            toml::from_str(text).map_err(|e| RolesError::Toml(e.to_string()))?;
+        let mut roles = BTreeMap::new();
+        for (name, file) in files {
+            let set = |paths: Vec<String>| -> Result<PathSet, RolesError> {
+                paths
+                    .iter()
+                    .map(|p| GrantPath::parse(p).map_err(|e| RolesError::Path(name.clone(), e)))
+                    .collect()
+            };
+            let RoleFile {
+                assigns,
+                read,
+                write,
+                execute,
+                utilities,
+                profile,
+                syscalls,
+                ttl,
+                on_parent_death,
+                resources,
+            } = file;
+            let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
+            let ceiling = Grants {
+                read: read.join(&write).join(&execute),
+                write,
+                execute,
+                utilities: utilities.into(),
+                profile,
+                syscalls: syscalls.into(),
+                resources: resources.into(),
+                ttl: Some(ttl),
+                on_parent_death,
+            };
+            roles.insert(name, Role { assigns, ceiling });
+        }
+        for (name, role) in &roles {
+            if let Some(stray) = role.assigns.iter().find(|r| !roles.contains_key(*r)) {
+                return Err(RolesError::Assigns(name.clone(), stray.clone()));
+            }
+        }
+        Ok(Self(roles))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Role> {
+        self.0.get(name)
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
