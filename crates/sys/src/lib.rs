@@ -8,6 +8,12 @@
 pub mod clock;
 pub mod clone;
 pub mod confine;
+pub mod console;
 pub mod descriptor;
+pub mod entropy;
+pub mod fault;
+pub mod inherit;
 pub mod mount;
+pub mod netlink;
 pub mod packet;
+pub mod process;
