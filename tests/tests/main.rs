@@ -3,3 +3,7 @@
 //! They run through `cargo x test`, which builds the static binary and the image and says in the environment
 //! where they are.
 #![expect(clippy::print_stdout, reason = "what a test measured on its way is part of its output")]
+
+mod boot;
+mod image;
+mod power;

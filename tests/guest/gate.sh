@@ -1,0 +1,143 @@
+#!/bin/sh
+# The boot-to-health gate, run inside the guest as the job; prints TAP. The host judges.
+# Uses only what a machine that runs Octant has: its shell, utilities and commands.
+n=0
+bad=0
+work=/tmp/gate
+mkdir -p $work
+
+ok() { # status name
+  n=$((n + 1))
+  if [ "$1" = 0 ]; then
+    echo "ok $n - $2"
+  else
+    echo "not ok $n - $2"
+    bad=1
+  fi
+}
+
+# ok when the command succeeds; its output is shown only when it does not.
+expect() { # name command...
+  name=$1
+  shift
+  "$@" > $work/out 2>&1
+  status=$?
+  [ $status = 0 ] || sed 's/^/# /' $work/out
+  ok $status "$name"
+}
+
+# ok when the command ends with exactly this code.
+expect_code() { # code name command...
+  code=$1
+  name=$2
+  shift 2
+  "$@" > $work/out 2>&1
+  status=$?
+  [ $status = "$code" ] || { echo "# exit code $status, expected $code"; sed 's/^/# /' $work/out; }
+  [ $status = "$code" ]
+  ok $? "$name"
+}
+
+contains() { # file text
+  grep -q -- "$2" "$1" || { echo "no \"$2\" in:"; cat "$1"; false; }
+}
+
+pid_of() { # unit
+  octant status --json | tr '{' '\n' | sed -n "s/.*\"name\":\"$1\".*\"pid\":\([0-9]*\).*/\1/p"
+}
+
+# --- the machine ---
+expect "every unit is healthy" octant health
+octant ledger query --kind boot --json > $work/boot
+expect "the boot phases are in the ledger" test -s $work/boot
+expect "and marked as back-filled" contains $work/boot 'backfilled'
+grep -q ' /sys/fs/cgroup cgroup2 ' /proc/mounts
+ok $? "cgroup v2 is mounted"
+grep -q memory /sys/fs/cgroup/cgroup.subtree_control
+ok $? "the memory controller is delegated"
+ledger=$(pid_of ledger)
+grep -q '/services/ledger$' /proc/$ledger/cgroup
+ok $? "a service runs in a cgroup of its own"
+grep -q '^Uid:.960.960.960.960' /proc/$ledger/status
+ok $? "and under a user of its own"
+grep -q '^CapEff:.0000000000000000' /proc/$ledger/status
+ok $? "without capabilities"
+grep -q '^Seccomp:.2' /proc/$ledger/status
+ok $? "behind a filter"
+grep -q ' /var/lib/octant ext4 .*nosuid.*nodev\|/var/lib/octant ext4 .*nodev.*nosuid' /proc/mounts
+ok $? "the data disk is mounted nosuid and nodev"
+
+# --- the example ---
+envelope=/usr/share/octant/examples/incident-report/manifest.signed.json
+octant agent spawn --wait $envelope --json > $work/spawn 2> $work/spawn.err
+status=$?
+[ $status = 0 ] || cat $work/spawn $work/spawn.err | sed 's/^/# /'
+ok $status "the signed example runs to its end"
+aid=$(sed -n 's/.*"aid":"\(agent-[0-9a-z]*\)".*/\1/p' $work/spawn | head -n 1)
+octant agent logs "$aid" > $work/log 2>&1
+expect "its report is in its log" contains $work/log '# Incident report'
+octant ledger query --kind note --json > $work/notes
+expect "its note is in the ledger under its own name" contains $work/notes "$aid"
+expect "the ledger verifies" octant ledger verify
+
+# --- bad input ---
+sed 's/"payload":"./"payload":"A/' $envelope > $work/tampered.json
+expect_code 7 "a tampered envelope is refused" octant agent spawn $work/tampered.json
+head -c 100 $envelope > $work/cut.json
+expect_code 6 "a cut envelope is refused" octant agent spawn $work/cut.json
+expect_code 3 "an unknown agent is not found" octant agent show agent-00000000000000000000000000
+
+# --- limits that only a machine with controllers can show ---
+octant agent spawn --wait /test/memory.signed.json --json > $work/memory 2>&1
+grep -q '"signal":9\|"code":137' $work/memory
+ok $? "a memory bomb dies inside its limit"
+octant agent spawn --wait /test/pids.signed.json --json > $work/pids 2>&1
+octant agent logs "$(sed -n 's/.*"aid":"\(agent-[0-9a-z]*\)".*/\1/p' $work/pids | head -n 1)" > $work/pids.log 2>&1
+expect "a fork bomb meets its limit" contains $work/pids.log 'pids limit held'
+expect "and the machine is healthy after both" octant health
+
+# --- the probe ---
+octant agent spawn --wait /test/probe.signed.json --json > $work/probe 2>&1
+probed=$?
+octant agent logs "$(sed -n 's/.*"aid":"\(agent-[0-9a-z]*\)".*/\1/p' $work/probe | head -n 1)" > $work/probe.log 2>&1
+sed 's/^/# probe: /' $work/probe.log
+ok $probed "everything that is not granted is denied"
+grep -q '^1\.\.' $work/probe.log && ! grep -q '^not ok' $work/probe.log
+ok $? "and the probe made its whole plan of attempts"
+
+# --- crash, hang, storm ---
+before=$(pid_of ledger)
+kill -9 "$before"
+expect "a request queued while the ledger is dead is answered by the next one" octant ledger tail -n 1
+after=$(pid_of ledger)
+[ -n "$after" ] && [ "$before" != "$after" ]
+ok $? "which is another process"
+expect "the chain holds over the crash" octant ledger verify
+before=$(pid_of agents)
+kill -STOP "$before"
+i=0
+while [ "$(pid_of agents)" = "$before" ] && [ $i -lt 60 ]; do
+  sleep 1
+  i=$((i + 1))
+done
+[ "$(pid_of agents)" != "$before" ]
+ok $? "a hung service is noticed by its watchdog and replaced"
+i=0
+while [ $i -lt 50 ]; do
+  (sleep 0.05 &)
+  i=$((i + 1))
+done
+sleep 2
+zombies=$(cat /proc/[0-9]*/stat 2> /dev/null | grep -c ') Z ')
+[ "$zombies" = 0 ]
+ok $? "orphans are reaped"
+i=0
+while ! octant health > $work/out 2>&1 && [ $i -lt 20 ]; do
+  sleep 1
+  i=$((i + 1))
+done
+expect "every unit is healthy again" octant health
+expect "the ledger verifies at the end" octant ledger verify
+
+echo "1..$n"
+exit $bad

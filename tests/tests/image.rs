@@ -1,0 +1,89 @@
+//! What the tests add to the image: their scripts, their agents' signed manifests, and the probe.
+
+use octant_tests::environment::{Scratch, binary, path};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder with the guest's scripts and manifests.
+pub(crate) fn guest_files() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guest")
+}
+
+/// Signs `manifest` with the operator's key that the image trusts, into `envelope`.
+pub(crate) fn sign(manifest: &Path, envelope: &Path) {
+    let signed = Command::new(binary())
+        .args(["manifest", "sign", "--key"])
+        .arg(path("OCTANT_OPERATOR_KEY"))
+        .arg("--out")
+        .arg(envelope)
+        .arg(manifest)
+        .output()
+        .unwrap_or_else(|e| panic!("manifest sign: {e}"));
+    assert!(signed.status.success(), "{}: {}", manifest.display(), String::from_utf8_lossy(&signed.stderr));
+}
+
+/// A cpio archive with everything below `/test` and the probe at `/octant-probe`.
+pub(crate) fn overlay(scratch: &Scratch) -> PathBuf {
+    let mut archive = Cpio::default();
+    archive.directory("test");
+    let read = |path: &Path| fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut names: Vec<PathBuf> = fs::read_dir(guest_files())
+        .unwrap_or_else(|e| panic!("{}: {e}", guest_files().display()))
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    names.sort();
+    for file in names {
+        let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Some(stem) = name.strip_suffix(".toml") {
+            let envelope = scratch.path(&format!("{stem}.signed.json"));
+            sign(&file, &envelope);
+            archive.file(&format!("test/{stem}.signed.json"), 0o644, &read(&envelope));
+        } else {
+            archive.file(&format!("test/{name}"), 0o755, &read(&file));
+        }
+    }
+    archive.file("octant-probe", 0o755, &read(&path("OCTANT_PROBE")));
+    let target = scratch.path("overlay.cpio");
+    fs::write(&target, archive.finish()).unwrap_or_else(|e| panic!("{}: {e}", target.display()));
+    target
+}
+
+/// A writer of the "newc" format (initramfs buffer format, Documentation/driver-api/early-userspace).
+#[derive(Debug, Default)]
+struct Cpio {
+    bytes: Vec<u8>,
+    inode: u32,
+}
+
+impl Cpio {
+    fn directory(&mut self, name: &str) {
+        self.entry(name, 0o040_755, &[]);
+    }
+
+    fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
+        self.entry(name, 0o100_000 | mode, content);
+    }
+
+    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
+        self.inode += 1;
+        let length = |n: usize| u32::try_from(n).unwrap_or_else(|_| panic!("{name} is too large for cpio"));
+        let fields = [self.inode, mode, 0, 0, 1, 0, length(content.len()), 0, 0, 0, 0, length(name.len() + 1), 0];
+        self.bytes.extend(b"070701");
+        fields.iter().for_each(|field| self.bytes.extend(format!("{field:08x}").bytes()));
+        self.bytes.extend(name.bytes().chain([0]));
+        self.pad();
+        self.bytes.extend(content);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.entry("TRAILER!!!", 0, &[]);
+        self.bytes
+    }
+}
