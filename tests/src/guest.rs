@@ -122,7 +122,8 @@ impl Guest {
     /// # Panics
     /// When the guest is gone.
     pub fn type_line(&mut self, text: &str) {
-        let stdin = self.child.stdin.as_mut().unwrap_or_else(|| unreachable!("stdin was asked for as a pipe"));
+        let stdin =
+            self.child.stdin.as_mut().unwrap_or_else(|| unreachable!("stdin was asked for as a pipe"));
         writeln!(stdin, "{text}").and_then(|()| stdin.flush()).unwrap_or_else(|e| panic!("console: {e}"));
     }
 

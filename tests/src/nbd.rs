@@ -139,7 +139,9 @@ impl VolatileDisk {
     }
 
     fn read(&self, offset: usize, data: &mut [u8]) -> u32 {
-        match offset.checked_add(data.len()).and_then(|end| self.lock().view.get(offset..end).map(<[u8]>::to_vec))
+        match offset
+            .checked_add(data.len())
+            .and_then(|end| self.lock().view.get(offset..end).map(<[u8]>::to_vec))
         {
             Some(bytes) => {
                 data.copy_from_slice(&bytes);
@@ -151,7 +153,9 @@ impl VolatileDisk {
 
     fn write(&self, offset: usize, data: &[u8], force_unit_access: bool) -> u32 {
         let mut state = self.lock();
-        let Some(end) = offset.checked_add(data.len()).filter(|end| *end <= state.view.len()) else { return 28 };
+        let Some(end) = offset.checked_add(data.len()).filter(|end| *end <= state.view.len()) else {
+            return 28;
+        };
         state.view[offset..end].copy_from_slice(data);
         for sector in State::sectors(offset, data.len()) {
             state.dirty.insert(sector);
@@ -218,7 +222,8 @@ mod tests {
     use super::*;
 
     fn disk(bytes: usize) -> VolatileDisk {
-        let state = State { durable: vec![0; bytes], view: vec![0; bytes], dirty: BTreeSet::new(), flushes: 0 };
+        let state =
+            State { durable: vec![0; bytes], view: vec![0; bytes], dirty: BTreeSet::new(), flushes: 0 };
         VolatileDisk { state: Arc::new(Mutex::new(state)), socket: PathBuf::new() }
     }
 
@@ -234,7 +239,10 @@ mod tests {
         assert_eq!(disk.power_cut(|| false), 1);
         let mut after = [0; 1030];
         assert_eq!(disk.read(0, &mut after), 0);
-        assert_eq!((&after[..7], &after[512..516], &after[1024..]), (&b"flushed"[..], &[0; 4][..], &b"forced"[..]));
+        assert_eq!(
+            (&after[..7], &after[512..516], &after[1024..]),
+            (&b"flushed"[..], &[0; 4][..], &b"forced"[..])
+        );
     }
 
     #[test]

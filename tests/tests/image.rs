@@ -5,6 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The operator's name in the key that `cargo x` makes.
+const OPERATOR: &str = "developer";
+
 /// The folder with the guest's scripts and manifests.
 pub(crate) fn guest_files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("guest")
@@ -23,26 +26,43 @@ pub(crate) fn sign(manifest: &Path, envelope: &Path) {
     assert!(signed.status.success(), "{}: {}", manifest.display(), String::from_utf8_lossy(&signed.stderr));
 }
 
-/// A cpio archive with everything below `/test` and the probe at `/octant-probe`.
+/// The tests' agents: name, executable, arguments, and further trees whose files may be executed.
+const AGENTS: [(&str, &str, &str, &str); 4] = [
+    ("memory", "/bin/sh", r#""/test/memory.sh""#, ""),
+    ("pids", "/bin/sh", r#""/test/pids.sh""#, ""),
+    ("writer", "/bin/sh", r#""/test/writer.sh""#, ""),
+    ("probe", "/octant-probe", "", r#""/octant-probe""#),
+];
+
+/// Writes the manifest of one of the tests' agents.
+fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &str, &str)) -> PathBuf {
+    let text = include_str!("../guest/agent.toml")
+        .replace("@NAME@", name)
+        .replace("@OPERATOR@", OPERATOR)
+        .replace("@EXECUTABLE@", executable)
+        .replace("@ARGS@", args)
+        .replace("@PATHS@", paths);
+    let target = scratch.path(&format!("{name}.toml"));
+    fs::write(&target, text).unwrap_or_else(|e| panic!("{}: {e}", target.display()));
+    target
+}
+
+/// A cpio archive with everything that the tests need below `/test`, and the probe at `/octant-probe`.
 pub(crate) fn overlay(scratch: &Scratch) -> PathBuf {
     let mut archive = Cpio::default();
     archive.directory("test");
     let read = |path: &Path| fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut names: Vec<PathBuf> = fs::read_dir(guest_files())
-        .unwrap_or_else(|e| panic!("{}: {e}", guest_files().display()))
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
-    names.sort();
-    for file in names {
-        let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if let Some(stem) = name.strip_suffix(".toml") {
-            let envelope = scratch.path(&format!("{stem}.signed.json"));
-            sign(&file, &envelope);
-            archive.file(&format!("test/{stem}.signed.json"), 0o644, &read(&envelope));
-        } else {
-            archive.file(&format!("test/{name}"), 0o755, &read(&file));
-        }
+    for agent in AGENTS {
+        let envelope = scratch.path(&format!("{}.signed.json", agent.0));
+        sign(&manifest(scratch, agent), &envelope);
+        archive.file(&format!("test/{}.signed.json", agent.0), 0o644, &read(&envelope));
+    }
+    let scripts = fs::read_dir(guest_files()).unwrap_or_else(|e| panic!("{}: {e}", guest_files().display()));
+    for script in
+        scripts.flatten().map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "sh"))
+    {
+        let name = script.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        archive.file(&format!("test/{name}"), 0o755, &read(&script));
     }
     archive.file("octant-probe", 0o755, &read(&path("OCTANT_PROBE")));
     let target = scratch.path("overlay.cpio");
@@ -69,7 +89,8 @@ impl Cpio {
     fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.inode += 1;
         let length = |n: usize| u32::try_from(n).unwrap_or_else(|_| panic!("{name} is too large for cpio"));
-        let fields = [self.inode, mode, 0, 0, 1, 0, length(content.len()), 0, 0, 0, 0, length(name.len() + 1), 0];
+        let fields =
+            [self.inode, mode, 0, 0, 1, 0, length(content.len()), 0, 0, 0, 0, length(name.len() + 1), 0];
         self.bytes.extend(b"070701");
         fields.iter().for_each(|field| self.bytes.extend(format!("{field:08x}").bytes()));
         self.bytes.extend(name.bytes().chain([0]));

@@ -1,0 +1,182 @@
+//! How long a PID 1 takes from its first instruction until eight trivial services run.
+//!
+//! Every contestant starts in the same way: a new mount and PID namespace, a stamp by `tick`, then the init in
+//! the same process. The figure is the last service's stamp minus the first. `s6-svscan`, `runsvdir` and
+//! BusyBox init start without any order; Octant and dinit start a graph of four levels (1, 2, 4, 1) and wait for
+//! readiness at each.
+
+use crate::table::Samples;
+use octant_sys::clock::monotonic_ns;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const SERVICES: usize = 8;
+/// For each service, the ones that it waits for: four levels of 1, 2, 4 and 1.
+pub(crate) const NEEDS: [&[usize]; SERVICES] = [&[], &[0], &[0], &[1], &[1], &[2], &[2], &[3, 4, 5, 6]];
+
+/// An init with its eight services laid out in a directory of its own.
+pub(crate) struct Contestant {
+    pub(crate) name: &'static str,
+    dir: PathBuf,
+    argv: Vec<String>,
+}
+
+impl Contestant {
+    fn new(name: &'static str, scratch: &Path) -> std::io::Result<Self> {
+        let dir = scratch.join(name);
+        fs::create_dir_all(&dir)?;
+        Ok(Self { name, dir, argv: Vec::new() })
+    }
+
+    fn stamps(&self) -> PathBuf {
+        self.dir.join("stamps")
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) -> std::io::Result<()> {
+        let path = self.dir.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, text)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+
+    /// s6-svscan or runsvdir: a directory for each service with an executable `run`, here the program itself by
+    /// a script-free link is not possible since it takes an argument, so `run` is a shell script of one line.
+    fn scanned(name: &'static str, scratch: &Path, tick: &Path, argv: &[&str]) -> std::io::Result<Self> {
+        let mut made = Self::new(name, scratch)?;
+        for i in 0..SERVICES {
+            let run = format!("#!/bin/sh\nexec {} {}\n", tick.display(), made.stamps().display());
+            made.write(&format!("scan/t{i}/run"), &run, 0o755)?;
+        }
+        made.argv = argv.iter().map(|arg| (*arg).to_owned()).collect();
+        made.argv.push(made.dir.join("scan").display().to_string());
+        Ok(made)
+    }
+
+    fn busybox(scratch: &Path, tick: &Path) -> std::io::Result<Self> {
+        let mut made = Self::new("busybox", scratch)?;
+        let line = format!("::respawn:{} {}\n", tick.display(), made.stamps().display());
+        made.write("etc/inittab", &line.repeat(SERVICES), 0o644)?;
+        let bind = format!("mount --bind {} /etc && exec busybox init", made.dir.join("etc").display());
+        made.argv = vec!["sh".into(), "-c".into(), bind];
+        Ok(made)
+    }
+
+    fn dinit(scratch: &Path, tick: &Path) -> std::io::Result<Self> {
+        let mut made = Self::new("dinit", scratch)?;
+        for (i, needs) in NEEDS.iter().enumerate() {
+            let mut text = format!(
+                "type = process\ncommand = {} {}\nready-notification = pipevar:TICK_READY_FD\n",
+                tick.display(),
+                made.stamps().display()
+            );
+            needs.iter().for_each(|need| text.push_str(&format!("depends-on: t{need}\n")));
+            made.write(&format!("units/t{i}"), &text, 0o644)?;
+        }
+        made.write("units/boot", &format!("type = internal\ndepends-on: t{}\n", SERVICES - 1), 0o644)?;
+        let (units, socket) = (made.dir.join("units"), made.dir.join("socket"));
+        made.argv = ["dinit", "-m", "-d", &units.display().to_string(), "-p", &socket.display().to_string()]
+            .map(str::to_owned)
+            .to_vec();
+        Ok(made)
+    }
+
+    fn octant(scratch: &Path, tick: &Path, binary: &Path) -> std::io::Result<Self> {
+        let mut made = Self::new("octant", scratch)?;
+        for (i, needs) in NEEDS.iter().enumerate() {
+            let needs: Vec<String> = needs.iter().map(|need| format!("\"t{need}\"")).collect();
+            let text = format!(
+                "exec = [\"{}\", \"{}\"]\ntype = \"notify\"\nuser = 0\nneeds = [{}]\n",
+                tick.display(),
+                made.stamps().display(),
+                needs.join(", ")
+            );
+            made.write(&format!("instance/etc/units/t{i}.toml"), &text, 0o644)?;
+        }
+        made.argv = [binary.display().to_string(), "init".into(), "--mode".into(), "namespace".into()].to_vec();
+        made.argv.extend(["--dir".into(), made.dir.join("instance").display().to_string()]);
+        made.argv.extend(["--accept-missing".into(), "cgroup".into()]);
+        Ok(made)
+    }
+
+    /// One start: nanoseconds from just before the init until its last service ran.
+    pub(crate) fn run(&self, tick: &Path) -> Result<u64, String> {
+        let _none_before_the_first_run = fs::remove_file(self.stamps());
+        let mut child = Command::new("unshare")
+            .args(["-pfm", "--mount-proc", "--kill-child"])
+            .arg(tick)
+            .arg(self.stamps())
+            .args(&self.argv)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("unshare: {e}"))?;
+        let deadline = monotonic_ns() + 10_000_000_000;
+        let stamps = loop {
+            let stamps = read_stamps(&self.stamps());
+            if stamps.len() > SERVICES {
+                break Ok(stamps);
+            }
+            if monotonic_ns() > deadline {
+                break Err(format!("{}: {} of {SERVICES} services after 10 s", self.name, stamps.len()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let stopped = child.kill().and_then(|()| child.wait());
+        stopped.map_err(|e| format!("{}: {e}", self.name))?;
+        let stamps = stamps?;
+        Ok(stamps[SERVICES] - stamps[0])
+    }
+}
+
+/// The stamps in the order in which they were written; a line that is still being written is left out.
+fn read_stamps(path: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut stamps: Vec<u64> =
+        text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')?.parse().ok()).collect();
+    stamps.sort_unstable();
+    stamps
+}
+
+/// Whether a program is on the path.
+pub(crate) fn installed(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
+}
+
+/// Runs everybody in turn, `rounds` times, after one round that is not counted.
+pub(crate) fn race(
+    scratch: &Path,
+    tick: &Path,
+    binary: &Path,
+    rounds: usize,
+) -> Result<Vec<(&'static str, Samples)>, String> {
+    let made = |result: std::io::Result<Contestant>| result.map_err(|e| format!("laying out the services: {e}"));
+    let mut contestants = vec![made(Contestant::octant(scratch, tick, binary))?];
+    if installed("busybox") {
+        contestants.push(made(Contestant::busybox(scratch, tick))?);
+    }
+    if installed("dinit") {
+        contestants.push(made(Contestant::dinit(scratch, tick))?);
+    }
+    if installed("runsvdir") {
+        contestants.push(made(Contestant::scanned("runit", scratch, tick, &["runsvdir"]))?);
+    }
+    if installed("s6-svscan") {
+        contestants.push(made(Contestant::scanned("s6", scratch, tick, &["s6-svscan"]))?);
+    }
+    let mut samples = vec![Vec::new(); contestants.len()];
+    for round in 0..=rounds {
+        for (contestant, samples) in contestants.iter().zip(&mut samples) {
+            let took = contestant.run(tick)?;
+            if round > 0 {
+                samples.push(took);
+            }
+        }
+    }
+    Ok(contestants.iter().map(|c| c.name).zip(samples.into_iter().map(Samples::new)).collect())
+}

@@ -1,0 +1,86 @@
+//! Samples, their summary, and the table that goes into docs/specification.md.
+
+use std::fmt::Write;
+use std::path::Path;
+
+/// What was measured for one contestant: sorted nanoseconds, or whatever unit the row names.
+#[derive(Debug, Clone)]
+pub(crate) struct Samples(Vec<u64>);
+
+impl Samples {
+    pub(crate) fn new(mut values: Vec<u64>) -> Self {
+        values.sort_unstable();
+        Self(values)
+    }
+
+    /// The value below which `per_mille` thousandths of the samples lie.
+    pub(crate) fn at(&self, per_mille: usize) -> u64 {
+        let last = self.0.len().saturating_sub(1);
+        self.0.get(last * per_mille / 1000).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn median(&self) -> u64 {
+        self.at(500)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// One line of the table.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// What was measured.
+    pub(crate) what: String,
+    /// Octant's figure.
+    pub(crate) ours: String,
+    /// The peers' figures from the same run.
+    pub(crate) peers: String,
+    /// The goal, and whether this run met it.
+    pub(crate) goal: String,
+    /// Whether this run met it.
+    pub(crate) met: bool,
+}
+
+/// Milliseconds with two decimals, of nanoseconds.
+pub(crate) fn ms(ns: u64) -> String {
+    format!("{:.2} ms", ns as f64 / 1e6)
+}
+
+/// Microseconds with one decimal, of nanoseconds.
+pub(crate) fn us(ns: u64) -> String {
+    format!("{:.1} µs", ns as f64 / 1e3)
+}
+
+/// Megabytes with one decimal, of bytes.
+pub(crate) fn mb(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// "median (min to p90)" of a time in nanoseconds.
+pub(crate) fn spread(samples: &Samples) -> String {
+    format!("{} ({} to {})", ms(samples.median()), ms(samples.at(0)), ms(samples.at(900)))
+}
+
+/// The table in Markdown.
+pub(crate) fn render(rows: &[Row]) -> String {
+    let mut out = String::from("| what | Octant | peers, same run | goal | met |\n|---|---|---|---|---|\n");
+    for row in rows {
+        let met = if row.met { "yes" } else { "no" };
+        // Writing to a String cannot fail.
+        let _infallible =
+            writeln!(out, "| {} | {} | {} | {} | {met} |", row.what, row.ours, row.peers, row.goal);
+    }
+    out
+}
+
+/// Puts `table` between the two markers of the specification.
+pub(crate) fn into_specification(path: &Path, table: &str) -> Result<(), String> {
+    const BEGIN: &str = "<!-- bench:begin -->\n";
+    const END: &str = "<!-- bench:end -->";
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let (head, rest) = text.split_once(BEGIN).ok_or_else(|| format!("{}: no {BEGIN}", path.display()))?;
+    let (_old, tail) = rest.split_once(END).ok_or_else(|| format!("{}: no {END}", path.display()))?;
+    std::fs::write(path, format!("{head}{BEGIN}{table}{END}{tail}")).map_err(|e| format!("{}: {e}", path.display()))
+}
