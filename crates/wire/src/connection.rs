@@ -1,0 +1,516 @@
+//! One connection of a server: reading lines, running requests, answering.
+
+use crate::frame::{self, Id, Incoming, REPLY_MAX, Refused};
+use crate::outbox::{Gone, Outbox};
+use crate::peer::{Caller, Identity};
+use crate::scan::Scanner;
+use crate::server::Limits;
+use crate::stop::Shutdown;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use octant_api::error::{ApiError, Code};
+use octant_api::rpc::{Context, Deadline, Dispatch, Method};
+use octant_sys::packet;
+use serde::Serialize;
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+/// The room that a read is given.
+const READ: usize = 16 << 10;
+/// A reading buffer that grew beyond this is given back once it is empty.
+const KEEP: usize = 64 << 10;
+/// How often a connection looks at its clocks. Limits of time are kept to this precision.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often a connection whose peer sends no more looks whether the peer still reads.
+const HALF_CLOSED_LOOK: Duration = Duration::from_millis(20);
+
+/// One request being answered: who asks, and what may go back beside the answer.
+#[derive(Debug)]
+pub struct Call {
+    caller: Arc<Caller>,
+    method: &'static Method,
+    id: Id,
+    outbox: Arc<Outbox>,
+    fds_in: Vec<OwnedFd>,
+    fds_out: Arc<Mutex<Vec<OwnedFd>>>,
+}
+
+impl Call {
+    /// Who asks.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The descriptors that came with the request, at most as many as the method declares.
+    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds_in)
+    }
+
+    /// Sends a descriptor along with the answer.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when the method declares fewer.
+    pub fn attach(&self, fd: OwnedFd) -> Result<(), ApiError> {
+        let mut fds = locked(&self.fds_out);
+        if fds.len() == self.method.fds_out {
+            return Err(ApiError::new(
+                Code::Internal,
+                "send a descriptor",
+                self.method.name,
+                format!("the method declares {}", self.method.fds_out),
+                "report it as a fault of Octant",
+            ));
+        }
+        fds.push(fd);
+        Ok(())
+    }
+}
+
+impl Context for Call {
+    type Sink<T: Serialize + Send + 'static> = Sink<T>;
+
+    fn sink<T: Serialize + Send + 'static>(&self) -> Sink<T> {
+        Sink { outbox: Arc::clone(&self.outbox), id: self.id.clone(), method: self.method, item: PhantomData }
+    }
+}
+
+/// Where a stream's items go.
+#[derive(Debug)]
+pub struct Sink<T> {
+    outbox: Arc<Outbox>,
+    id: Id,
+    method: &'static Method,
+    item: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize> Sink<T> {
+    /// Sends one item; waits while the peer is too far behind.
+    ///
+    /// # Errors
+    /// [`Code::Cancelled`] when the peer is gone, [`Code::TooLong`] when the item is longer than an answer
+    /// may be.
+    pub async fn send(&self, item: &T) -> Result<(), ApiError> {
+        let mut line = Vec::with_capacity(256);
+        frame::start_item(&mut line, &self.id);
+        octant_api::rpc::reply(self.method, item, &mut line)?;
+        frame::end_item(&mut line);
+        if line.len() > REPLY_MAX {
+            return Err(reply_too_long(self.method, line.len()));
+        }
+        self.outbox.send(&line).await.map_err(|Gone| {
+            ApiError::new(Code::Cancelled, "send an item", self.method.name, Gone, "nothing is left to do")
+        })
+    }
+}
+
+fn reply_too_long(method: &Method, len: usize) -> ApiError {
+    let why = format!("it has {len} bytes, more than {REPLY_MAX}");
+    ApiError::new(Code::TooLong, "answer", method.name, why, "ask for less at once")
+}
+
+/// Nothing in this crate panics while it holds a lock, so what a poisoned lock guards is whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Requests that did not finish at once.
+#[derive(Debug, Default)]
+struct InFlight {
+    running: Mutex<Vec<(Id, Option<AbortHandle>)>>,
+    ended: Notify,
+}
+
+impl InFlight {
+    fn remove(&self, id: &Id) {
+        locked(&self.running).retain(|row| row.0 != *id);
+        self.ended.notify_waiters();
+    }
+
+    fn cancel(&self, id: &Id) {
+        let handle = locked(&self.running).iter().find(|row| row.0 == *id).and_then(|row| row.1.clone());
+        if let Some(handle) = handle {
+            handle.abort();
+            self.remove(id);
+        }
+    }
+
+    fn cancel_all(&self) {
+        for (_, handle) in locked(&self.running).drain(..) {
+            if let Some(handle) = handle {
+                handle.abort();
+            }
+        }
+    }
+
+    async fn empty(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if locked(&self.running).is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+struct Connection<D> {
+    stream: Arc<UnixStream>,
+    outbox: Arc<Outbox>,
+    caller: Arc<Caller>,
+    service: Arc<D>,
+    limits: Limits,
+    in_flight: Arc<InFlight>,
+    /// Bytes of lines that are not complete, or not looked at.
+    buffer: Vec<u8>,
+    scanner: Scanner,
+    /// How many bytes of `buffer` the scanner has seen.
+    scanned: usize,
+    /// The rest of a line that was too long is thrown away up to its newline.
+    skipping: bool,
+    fds: Vec<OwnedFd>,
+    line_max: usize,
+    takes_fds: bool,
+}
+
+/// Why reading ended.
+enum End {
+    /// The peer sends no more, or is gone.
+    Peer,
+    /// The service stops.
+    Stop,
+    /// The peer broke a limit; it was told.
+    Limit,
+}
+
+pub(crate) async fn run<D: Dispatch<Call>>(
+    stream: UnixStream,
+    service: Arc<D>,
+    identity: &Identity,
+    limits: Limits,
+    stop: Shutdown,
+) {
+    let caller = match identity.caller(&stream) {
+        Ok(caller) => Arc::new(caller),
+        Err(error) => {
+            tracing::warn!("a connection is closed: its peer's identity cannot be read: {error}");
+            return;
+        }
+    };
+    let stream = Arc::new(stream);
+    let mut connection = Connection {
+        outbox: Outbox::new(Arc::clone(&stream), limits.stall),
+        stream,
+        caller,
+        service,
+        limits,
+        in_flight: Arc::default(),
+        buffer: Vec::new(),
+        scanner: Scanner::default(),
+        scanned: 0,
+        skipping: false,
+        fds: Vec::new(),
+        line_max: D::INTERFACE.line_max(),
+        takes_fds: D::INTERFACE.methods.iter().any(|method| method.fds_in > 0),
+    };
+    let end = connection.read_lines(&stop).await;
+    connection.finish(end).await;
+}
+
+impl<D: Dispatch<Call>> Connection<D> {
+    async fn read_lines(&mut self, stop: &Shutdown) -> End {
+        let mut tick = tokio::time::interval(TICK);
+        let (mut line_age, mut idle) = (Duration::ZERO, Duration::ZERO);
+        let stopped = stop.requested();
+        tokio::pin!(stopped);
+        loop {
+            tokio::select! {
+                biased;
+                ready = self.stream.readable() => {
+                    if ready.is_err() {
+                        return End::Peer;
+                    }
+                    match self.read() {
+                        Ok(0) => return End::Peer,
+                        Ok(_) => {
+                            idle = Duration::ZERO;
+                            if self.take_lines().await.is_err() {
+                                return End::Peer;
+                            }
+                            if self.buffer.is_empty() {
+                                line_age = Duration::ZERO;
+                            }
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => {
+                            self.refuse_line(Code::InvalidRequest, &format!("it cannot be received: {error}")).await;
+                            return End::Limit;
+                        }
+                    }
+                }
+                () = &mut stopped => return End::Stop,
+                _ = tick.tick() => {
+                    let partial = !self.buffer.is_empty() || self.skipping;
+                    line_age = if partial { line_age + TICK } else { Duration::ZERO };
+                    let busy = partial || !locked(&self.in_flight.running).is_empty();
+                    idle = if busy { Duration::ZERO } else { idle + TICK };
+                    if line_age > self.limits.stall + TICK {
+                        let why = format!("the line was not finished within {:?}", self.limits.stall);
+                        self.refuse_line(Code::Deadline, &why).await;
+                        return End::Limit;
+                    }
+                    if idle > self.limits.idle + TICK {
+                        return End::Limit;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One read of whatever is there. `Ok(0)` is the end of what the peer sends.
+    fn read(&mut self) -> io::Result<usize> {
+        if !self.takes_fds {
+            // Without a control buffer the kernel closes descriptors that come along.
+            self.buffer.reserve(READ);
+            return self.stream.try_read_buf(&mut self.buffer);
+        }
+        let old = self.buffer.len();
+        self.buffer.resize(old + READ, 0);
+        let received = self
+            .stream
+            .try_io(Interest::READABLE, || packet::receive(self.stream.as_fd(), &mut self.buffer[old..]));
+        self.buffer.truncate(old + received.as_ref().map_or(0, |packet| packet.len));
+        let mut received = received?;
+        self.fds.append(&mut received.fds);
+        if self.fds.len() > packet::MAX_FDS {
+            return Err(io::Error::from_raw_os_error(nix::errno::Errno::EMSGSIZE as i32));
+        }
+        Ok(received.len)
+    }
+
+    /// Runs every complete line of the buffer and leaves the rest.
+    async fn take_lines(&mut self) -> Result<(), Gone> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let (mut start, mut scanned) = (0, std::mem::take(&mut self.scanned));
+        while let Some(offset) = self.scanner.feed(&buffer[scanned..]) {
+            let line = &buffer[start..scanned + offset];
+            let deepest = std::mem::take(&mut self.scanner).deepest();
+            scanned += offset + 1;
+            start = scanned;
+            if !std::mem::take(&mut self.skipping) {
+                self.take_line(line.strip_suffix(b"\r").unwrap_or(line), deepest).await?;
+            }
+        }
+        buffer.drain(..start);
+        if buffer.len() > self.line_max && !self.skipping {
+            self.skipping = true;
+            self.answer_refusal(&Refused::too_long(self.line_max)).await?;
+        }
+        if self.skipping {
+            buffer.clear();
+        }
+        if buffer.is_empty() && buffer.capacity() > KEEP {
+            buffer = Vec::new();
+        }
+        self.scanned = buffer.len();
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    async fn take_line(&mut self, line: &[u8], deepest: u32) -> Result<(), Gone> {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let fds = std::mem::take(&mut self.fds);
+        let incoming = match frame::read_request(line, deepest) {
+            Ok(incoming) => incoming,
+            Err(refused) => return self.answer_refusal(&refused).await,
+        };
+        let Some(id) = incoming.id.clone() else {
+            self.take_notification(&incoming);
+            return Ok(());
+        };
+        match self.admit(&id, &incoming, line.len(), fds) {
+            Ok((call, request, within)) => self.start(id, call, request, within).await,
+            Err(error) => self.answer_refusal(&Refused { id: Some(id), error }).await,
+        }
+    }
+
+    /// Notifications are not answered, whatever they say (JSON-RPC 2.0, 4.1).
+    fn take_notification(&self, incoming: &Incoming<'_>) {
+        if incoming.method != frame::CANCELLED {
+            return;
+        }
+        if let Ok(cancelled) = serde_json::from_str::<frame::Cancelled>(incoming.params) {
+            self.in_flight.cancel(&cancelled.request_id);
+        }
+    }
+
+    /// Decides whether a request may run. Authority comes before the parameters are looked at, so that who
+    /// may not call learns nothing about them.
+    fn admit(
+        &self,
+        id: &Id,
+        incoming: &Incoming<'_>,
+        len: usize,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(Call, D::Request, Option<Duration>), ApiError> {
+        let method = D::INTERFACE.method(&incoming.method)?;
+        method.authorise(&self.caller.principal)?;
+        let refuse =
+            |code, why: String, next| Err(ApiError::new(code, "call a method", method.name, why, next));
+        if len > method.line_max {
+            return Err(Refused::too_long(method.line_max).error);
+        }
+        if fds.len() > method.fds_in {
+            let why = format!("{} descriptors came with it, {} are declared", fds.len(), method.fds_in);
+            return refuse(Code::InvalidParams, why, "send no others");
+        }
+        {
+            let running = locked(&self.in_flight.running);
+            if running.len() >= self.limits.in_flight {
+                let why = format!("{} requests are in flight on this connection", running.len());
+                return refuse(Code::Busy, why, "wait for an answer first");
+            }
+            if running.iter().any(|row| row.0 == *id) {
+                let why = "a request with this id is in flight".to_owned();
+                return refuse(Code::DuplicateId, why, "give each request an id of its own");
+            }
+        }
+        let (request, meta) = D::parse(method, incoming.params)?;
+        let within = match (meta.deadline_ms, method.deadline) {
+            (Some(ms), _) | (None, Deadline::Ms(ms)) => Some(Duration::from_millis(ms)),
+            (None, Deadline::Open) => None,
+        };
+        let call = Call {
+            caller: Arc::clone(&self.caller),
+            method,
+            id: id.clone(),
+            outbox: Arc::clone(&self.outbox),
+            fds_in: fds,
+            fds_out: Arc::default(),
+        };
+        Ok((call, request, within))
+    }
+
+    /// Runs a request here and now if it can finish without waiting, and as a task of its own if not.
+    async fn start(
+        &self,
+        id: Id,
+        call: Call,
+        request: D::Request,
+        within: Option<Duration>,
+    ) -> Result<(), Gone> {
+        let (service, outbox) = (Arc::clone(&self.service), Arc::clone(&self.outbox));
+        let (method, fds) = (call.method, Arc::clone(&call.fds_out));
+        let mut work: Pin<Box<dyn Future<Output = Vec<u8>> + Send>> = Box::pin({
+            let id = id.clone();
+            async move {
+                let mut line = Vec::with_capacity(256);
+                frame::start_answer(&mut line, &id);
+                let done = service.handle(request, call, &mut line).await;
+                let done = done.and_then(|()| match line.len() {
+                    len if len > REPLY_MAX => Err(reply_too_long(method, len)),
+                    _ => Ok(()),
+                });
+                match done {
+                    Ok(()) => frame::end_answer(&mut line),
+                    Err(error) => {
+                        line.clear();
+                        frame::write_error(&mut line, Some(&id), &error);
+                    }
+                }
+                line
+            }
+        });
+        let first = std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+        if let Poll::Ready(line) = first {
+            return answer(&outbox, &line, &fds).await;
+        }
+        let in_flight = Arc::clone(&self.in_flight);
+        locked(&in_flight.running).push((id.clone(), None));
+        let task = tokio::spawn(async move {
+            let line = match within {
+                None => work.await,
+                Some(within) => tokio::time::timeout(within, work).await.unwrap_or_else(|_| {
+                    let mut line = Vec::new();
+                    frame::write_error(&mut line, Some(&id), &too_late(method, within));
+                    line
+                }),
+            };
+            // When the peer is gone, the connection's reader sees it too and ends the connection.
+            let _ = answer(&outbox, &line, &fds).await;
+            in_flight.remove(&id);
+        });
+        // On the current-thread runtime the task has not run yet, so its row is still there.
+        if let Some(row) = locked(&self.in_flight.running).last_mut() {
+            row.1 = Some(task.abort_handle());
+        }
+        Ok(())
+    }
+
+    async fn answer_refusal(&self, refused: &Refused) -> Result<(), Gone> {
+        let mut line = Vec::with_capacity(256);
+        frame::write_error(&mut line, refused.id.as_ref(), &refused.error);
+        self.outbox.send(&line).await
+    }
+
+    /// Tells the peer, as far as it listens, why its connection ends.
+    async fn refuse_line(&self, code: Code, why: &str) {
+        let error = ApiError::new(code, "read a request", "line", why, "connect again");
+        let _ = self.answer_refusal(&Refused { id: None, error }).await;
+    }
+
+    /// Lets requests in flight finish where someone still waits for them, and writes what is kept.
+    async fn finish(self, end: End) {
+        match end {
+            End::Stop => {
+                let _ = tokio::time::timeout(self.limits.grace, self.in_flight.empty()).await;
+            }
+            // A peer that only closed its sending half (`echo ... | socat`) still reads its answers.
+            End::Peer => loop {
+                tokio::select! {
+                    () = self.in_flight.empty() => break,
+                    () = tokio::time::sleep(HALF_CLOSED_LOOK) => if hung_up(&self.stream) { break },
+                }
+            },
+            End::Limit => {}
+        }
+        self.in_flight.cancel_all();
+        let _ = tokio::time::timeout(self.limits.grace, self.outbox.flushed()).await;
+    }
+}
+
+async fn answer(outbox: &Arc<Outbox>, line: &[u8], fds: &Mutex<Vec<OwnedFd>>) -> Result<(), Gone> {
+    let fds = std::mem::take(&mut *locked(fds));
+    if fds.is_empty() { outbox.send(line).await } else { outbox.send_with(line, &fds).await }
+}
+
+fn too_late(method: &Method, within: Duration) -> ApiError {
+    let why = format!("not done within {} ms", within.as_millis());
+    ApiError::new(
+        Code::Deadline,
+        "call a method",
+        method.name,
+        why,
+        "give it more time, or see what it waits for",
+    )
+}
+
+/// Whether the peer has closed both directions.
+fn hung_up(stream: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let polled = poll(&mut fds, PollTimeout::ZERO);
+    polled.is_err()
+        || fds[0].revents().is_none_or(|got| got.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+}

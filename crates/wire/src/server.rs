@@ -1,0 +1,110 @@
+//! Accepting connections.
+
+use crate::connection;
+use crate::frame;
+use crate::peer::Identity;
+use crate::stop::Shutdown;
+use crate::{Call, outbox::Outbox};
+use octant_api::error::{ApiError, Code};
+use octant_api::rpc::Dispatch;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// How much one listener and one peer may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Requests in flight on one connection.
+    pub in_flight: usize,
+    /// How long a peer may take to finish a line that it began, and to read what is kept for it.
+    pub stall: Duration,
+    /// How long a connection may be silent with nothing in flight.
+    pub idle: Duration,
+    /// How long requests in flight have to finish when the service stops.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // 256 connections of 64 requests are far beyond what one machine's services and operators need,
+            // and 256 buffers of 1 MiB are what a hostile peer can make a service hold.
+            connections: 256,
+            in_flight: 64,
+            stall: Duration::from_secs(30),
+            // Clients reconnect by themselves, so an hour only clears away what was forgotten.
+            idle: Duration::from_secs(3600),
+            grace: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Serves every connection to `listener` until `stop`, then lets requests in flight finish.
+///
+/// # Errors
+/// The listener itself failed for good; a failing connection never ends it.
+pub async fn serve<D: Dispatch<Call>>(
+    listener: UnixListener,
+    service: D,
+    identity: Identity,
+    limits: Limits,
+    stop: Shutdown,
+) -> io::Result<()> {
+    let (service, identity) = (Arc::new(service), Arc::new(identity));
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let result = loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) if out_of_resources(&error) => {
+                    tracing::warn!("cannot accept a connection: {error}; trying again");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => break Err(error),
+            },
+            () = stop.requested() => break Ok(()),
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tokio::spawn(turn_away(stream, limits.connections));
+            continue;
+        };
+        let (service, identity, stop) = (Arc::clone(&service), Arc::clone(&identity), stop.clone());
+        tokio::spawn(async move {
+            connection::run(stream, service, &identity, limits, stop).await;
+            drop(place);
+        });
+    };
+    // Every place free again means that every connection has ended; each ends itself within its grace.
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(limits.grace * 2, places.acquire_many(all)).await;
+    result
+}
+
+fn out_of_resources(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32))
+}
+
+async fn turn_away(stream: UnixStream, connections: usize) {
+    let error = ApiError::new(
+        Code::Busy,
+        "connect",
+        "socket",
+        format!("{connections} connections are open"),
+        "try again when others have closed theirs",
+    );
+    let mut line = Vec::new();
+    frame::write_error(&mut line, None, &error);
+    let outbox = Outbox::new(Arc::new(stream), Duration::from_secs(1));
+    // Who does not take the answer does not get it.
+    let _ = outbox.send(&line).await;
+    outbox.flushed().await;
+}
