@@ -1,0 +1,154 @@
+//! The laws of grants and budgets.
+
+use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources};
+use crate::{Allotment, GrantPath, PathSet};
+use octant_ids::{ByteSize, Millis};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
+use proptest::{prop_assert, prop_assert_eq};
+
+fn path() -> impl Strategy<Value = GrantPath> {
+    // Few names, some a prefix of another, so that trees overlap often and strings mislead.
+    vec(prop_oneof![Just("a"), Just("ab"), Just("b")], 0..4)
+        .prop_map(|parts| GrantPath::parse(&format!("/{}", parts.join("/"))).unwrap())
+}
+
+fn paths() -> impl Strategy<Value = PathSet> {
+    vec(path(), 0..5).prop_map(|paths| paths.into_iter().collect())
+}
+
+fn names() -> impl Strategy<Value = NameSet> {
+    let name = prop_oneof![Just("ls"), Just("cat"), Just("sh"), Just("awk")].prop_map(str::to_owned);
+    prop_oneof![1 => Just(NameSet::All), 4 => btree_set(name, 0..4).prop_map(NameSet::Only)]
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    let few = prop_oneof![0_u64..4, Just(u64::MAX)];
+    vec(few, 10).prop_map(|n| Resources {
+        memory_max: ByteSize(n[0]),
+        memory_high: ByteSize(n[1]),
+        pids_max: n[2],
+        cpu_quota_percent: n[3],
+        cpu_weight: n[4],
+        workspace_bytes: ByteSize(n[5]),
+        workspace_inodes: n[6],
+        tmp_bytes: ByteSize(n[7]),
+        nofile: n[8],
+        fsize: ByteSize(n[9]),
+    })
+}
+
+fn grants() -> impl Strategy<Value = Grants> {
+    let policy = proptest::sample::select(OnParentDeath::ALL.to_vec());
+    let profile = proptest::sample::select(Profile::ALL.to_vec());
+    let ttl = proptest::option::of((0_u64..4).prop_map(Millis));
+    let files = (paths(), paths(), paths());
+    (files, names(), names(), profile, resources(), ttl, policy).prop_map(
+        |((read, write, execute), utilities, syscalls, profile, resources, ttl, on_parent_death)| Grants {
+            read: read.join(&write).join(&execute),
+            write,
+            execute,
+            utilities,
+            profile,
+            syscalls,
+            resources,
+            ttl,
+            on_parent_death,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn meet_is_commutative_associative_and_idempotent(a in grants(), b in grants(), c in grants()) {
+        prop_assert_eq!(a.meet(&b), b.meet(&a));
+        prop_assert_eq!(a.meet(&b).meet(&c), a.meet(&b.meet(&c)));
+        prop_assert_eq!(a.meet(&a), a);
+    }
+
+    #[test]
+    fn a_meet_is_within_both_and_holds_whatever_is(a in grants(), b in grants(), c in grants()) {
+        let meet = a.meet(&b);
+        prop_assert!(meet.within(&a) && meet.within(&b));
+        prop_assert_eq!(c.within(&meet), c.within(&a) && c.within(&b), "the largest such");
+        if a.within(&b) && b.within(&a) {
+            prop_assert_eq!(a, b);
+        }
+    }
+
+    #[test]
+    fn a_chain_is_within_every_link(links in vec(grants(), 1..6)) {
+        let end = links.iter().skip(1).fold(links[0].clone(), |all, link| all.meet(link));
+        prop_assert!(links.iter().all(|link| end.within(link)));
+    }
+
+    #[test]
+    fn a_path_is_granted_by_a_meet_when_both_grant_it(a in paths(), b in paths(), path in path()) {
+        prop_assert_eq!(a.meet(&b).covers(&path), a.covers(&path) && b.covers(&path));
+        prop_assert_eq!(a.join(&b).covers(&path), a.covers(&path) || b.covers(&path));
+    }
+
+    #[test]
+    fn path_sets_are_minimal(set in paths()) {
+        let members: Vec<_> = set.iter().collect();
+        for (i, a) in members.iter().enumerate() {
+            prop_assert!(!members.iter().enumerate().any(|(j, b)| i != j && a.covers(b)));
+        }
+    }
+
+    #[test]
+    fn what_may_be_written_or_executed_may_be_read(a in grants(), b in grants()) {
+        let meet = a.meet(&b);
+        prop_assert!(meet.write.iter().chain(meet.execute.iter()).all(|p| meet.read.covers(p)));
+    }
+
+    #[test]
+    fn what_is_narrowed_is_named_and_nothing_else(a in grants(), b in grants()) {
+        let meet = a.meet(&b);
+        prop_assert_eq!(a.narrowed_to(&meet).is_empty(), a == meet);
+        prop_assert!(a.narrowed_to(&meet).iter().all(|n| n.asked != n.got));
+    }
+
+    #[test]
+    fn normalised_paths_stay_as_they_are(text in "/[a.]{0,3}(/{1,2}[ab.]{0,3}){0,4}") {
+        if let Ok(path) = GrantPath::parse(&text) {
+            prop_assert_eq!(GrantPath::parse(path.as_str()), Ok(path.clone()));
+            prop_assert!(path.components().all(|c| c != "." && c != ".." && !c.is_empty()));
+        }
+    }
+
+    #[test]
+    fn budgets_are_conserved(start in any::<[u32; 3]>(), asks in vec(any::<[u16; 3]>(), 0..8)) {
+        let total = start.map(u64::from);
+        let mut pool = Allotment::new(total[0], total[1], total[2]);
+        let mut shares = Vec::new();
+        for ask in asks {
+            let before = pool.parts();
+            match pool.split(ask.map(u64::from)) {
+                Ok(share) => shares.push(share),
+                Err(error) => {
+                    prop_assert!(error.asked > error.left);
+                    prop_assert_eq!(pool.parts(), before, "a refusal takes nothing");
+                }
+            }
+            let held = shares.iter().fold(pool.parts(), |sum, s| {
+                let parts = s.parts();
+                [sum[0] + parts[0], sum[1] + parts[1], sum[2] + parts[2]]
+            });
+            prop_assert_eq!(held, total);
+        }
+        for share in shares {
+            pool.restore(share);
+        }
+        prop_assert_eq!(pool.parts(), total);
+    }
+}
+
+#[test]
+fn paths_are_compared_by_component() {
+    let path = |text| GrantPath::parse(text).unwrap();
+    assert!(path("/a").covers(&path("/a/b")) && path("/").covers(&path("/a")));
+    assert!(!path("/a").covers(&path("/ab")) && !path("/a/b").covers(&path("/a")));
+    assert_eq!(path("//a/./b/").as_str(), "/a/b");
+    assert!(path("/a/b") < path("/a-b"), "component order, not byte order");
+}

@@ -1,0 +1,50 @@
+//! Tests of the whole pipeline. The laws of grants and budgets are in `laws`, refusals in `refusals`.
+
+mod corpus;
+mod laws;
+mod refusals;
+mod rights;
+mod signing;
+
+use crate::{
+    Audience, Authentic, Ceiling, Declared, Effective, Envelope, Machine, ManifestError, RightsError, Roles,
+    SigningKey, TrustedKeys, VerifyError, sign, template,
+};
+
+/// A key for tests; the byte tells keys apart.
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed([seed; 32])
+}
+
+/// A trusted set of one operator, `ada`.
+fn trusts(key: &SigningKey, role: &str) -> TrustedKeys {
+    TrustedKeys::from_files(&[("ada.pub".into(), key.public_file("ada", role))]).unwrap()
+}
+
+fn here() -> Audience<'static> {
+    Audience { machine: "m1", now_ms: 1_800_000_000_000 }
+}
+
+fn authentic(text: &str, role: &str) -> Result<Authentic, VerifyError> {
+    let key = key(1);
+    Envelope::parse(&sign(text.as_bytes(), &[&key])).unwrap().verify(&trusts(&key, role), &here())
+}
+
+fn declared(text: &str, role: &str) -> Result<Declared, ManifestError> {
+    authentic(text, role).unwrap().declare()
+}
+
+fn ceiling() -> Ceiling {
+    Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 8 << 30, cpus: 2 })
+}
+
+fn root(text: &str, role: &str) -> Result<Effective, RightsError> {
+    Effective::root(&declared(text, role).unwrap(), &ceiling())
+}
+
+/// The template with one line replaced; the line must be there.
+fn with(from: &str, to: &str) -> String {
+    let text = template("hello", "analyst", "ada");
+    assert!(text.contains(from), "the template has no {from:?}");
+    text.replacen(from, to, 1)
+}

@@ -1,0 +1,268 @@
+//! Every way in which a manifest is refused, with its field and line.
+
+use super::with;
+use crate::{Draft, ManifestError, PathError, Problem, limits, template};
+
+fn refused(text: &str) -> ManifestError {
+    match Draft::parse(text.as_bytes()) {
+        Ok(_) => panic!("it was read:\n{text}"),
+        Err(error) => error,
+    }
+}
+
+fn line(text: &str, of: &str) -> Option<usize> {
+    text.lines().position(|l| l.contains(of)).map(|i| i + 1)
+}
+
+#[test]
+fn the_template_is_a_manifest_and_its_names_cannot_break_it() {
+    for name in ["a", "incident-report", &"a".repeat(63)] {
+        Draft::parse(template(name, "analyst", "ada@example.org").as_bytes()).unwrap();
+    }
+    for bad in ["", "A", "a b", "x\"\n[audience]\nmax_spawns = 9", "é", &"a".repeat(64)] {
+        let error = refused(&template(bad, "analyst", "ada"));
+        assert!(matches!(error.problem, Problem::Name { .. }), "{bad:?}: {error}");
+        assert_eq!(error.field, "identity.name");
+    }
+}
+
+#[test]
+fn an_unknown_field_is_refused_with_its_name_and_line() {
+    let text = with("memory_max = ", "memmory_max = ");
+    let error = refused(&text);
+    assert_eq!((error.field.as_str(), error.line), ("resources.memmory_max", line(&text, "memmory_max")));
+    assert!(error.to_string().contains("did you mean \"memory_max\""), "{error}");
+
+    let text = with("[lifetime]", "[sandbox]\nx = 1\n[lifetime]");
+    let error = refused(&text);
+    assert_eq!((error.field.as_str(), error.line), ("sandbox", line(&text, "[sandbox]")));
+    assert!(matches!(error.problem, Problem::UnknownField { nearest: None, .. }));
+    assert_eq!(refused(&with("hosts = []", "hosts = []\nports = []")).field, "network.ports");
+}
+
+#[test]
+fn what_this_build_cannot_enforce_is_refused_by_name() {
+    let cases = [
+        ("hosts = []", "hosts = [\"example.org\"]", "network.hosts", "egress gate"),
+        ("grants = []", "grants = [\"github\"]", "credentials.grants", "vault"),
+        ("allowed = []", "allowed = [\"any\"]", "models.allowed", "router"),
+        ("allowed = []", "tokens = 5", "models.tokens", "router"),
+        ("allowed = []", "spend_usd = 5", "models.spend_usd", "router"),
+        ("[skills]\nallowed = []", "[skills]\nallowed = [\"x\"]", "skills.allowed", "skill runtime"),
+        ("[skills]\nallowed = []", "[skills]\ntools = [\"x\"]", "skills.tools", "tool registry"),
+        ("allowed = false", "allowed = true", "spawning.allowed", "cannot spawn"),
+        ("allowed = false", "depth = 1", "spawning.depth", "cannot spawn"),
+        ("allowed = false", "descendants = 1", "spawning.descendants", "cannot spawn"),
+        ("required = []", "required = [\"x\"]", "approvals.required", "nobody to ask"),
+    ];
+    for (from, to, field, why) in cases {
+        let error = refused(&with(from, to));
+        let Problem::Unenforceable { field: named, .. } = &error.problem else { panic!("{to}: {error}") };
+        assert_eq!(*named, field);
+        assert!(error.to_string().contains(why) && error.to_string().contains("remove"), "{error}");
+        assert!(error.line.is_some());
+    }
+}
+
+#[test]
+fn a_domain_that_is_absent_or_empty_grants_nothing() {
+    let text = template("hello", "analyst", "ada");
+    let short = text.split("# The domains below").next().unwrap();
+    let both = (Draft::parse(text.as_bytes()).unwrap(), Draft::parse(short.as_bytes()).unwrap());
+    assert_eq!(both.0, both.1);
+}
+
+#[test]
+fn what_has_no_default_must_be_there() {
+    for field in ["name", "role", "operator", "machines", "not_after", "max_spawns", "executable", "cwd"] {
+        missing(field);
+    }
+    for field in ["memory_max", "pids_max", "cpu_quota_percent", "ttl", "manifest"] {
+        missing(field);
+    }
+}
+
+fn missing(field: &str) {
+    let text = template("hello", "analyst", "ada");
+    let kept: Vec<&str> = text.lines().filter(|l| !l.starts_with(&format!("{field} ="))).collect();
+    let error = refused(&kept.join("\n"));
+    assert!(matches!(error.problem, Problem::Missing(_)), "{field}: {error}");
+    assert!(error.field.ends_with(field), "{field}: {error}");
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_and_says_what_to_write() {
+    let cases = [
+        ("name = \"hello\"", "name = 1"),
+        ("machines = [\"*\"]", "machines = \"*\""),
+        ("not_after = 2035-01-01T00:00:00Z", "not_after = \"2035-01-01T00:00:00Z\""),
+        ("max_spawns = 100", "max_spawns = 1.5"),
+        ("args = [", "args = [1, "),
+        ("memory_max = \"64MiB\"", "memory_max = true"),
+        ("ttl = \"5min\"", "ttl = []"),
+        ("allowed = false", "allowed = 0"),
+    ];
+    for (from, to) in cases {
+        let error = refused(&with(from, to));
+        assert!(matches!(error.problem, Problem::Type { .. }), "{to}: {error}");
+    }
+    let section = template("hello", "analyst", "ada").replace("[network]\nhosts = []", "");
+    let error = refused(&format!("network = 1\n{section}"));
+    assert_eq!((error.field.as_str(), error.line), ("network", Some(1)));
+    assert!(matches!(error.problem, Problem::Type { want: "a section", .. }));
+}
+
+#[test]
+fn impossible_limits_are_refused() {
+    let cases = [
+        ("pids_max = 16", "pids_max = 0"),
+        ("cpu_quota_percent = 100", "cpu_quota_percent = 0"),
+        ("cpu_weight = 100", "cpu_weight = 0"),
+        ("cpu_weight = 100", "cpu_weight = 10001"),
+        ("memory_max = \"64MiB\"", "memory_max = 0"),
+        ("memory_max = \"64MiB\"", "memory_max = \"4095KiB\""),
+        ("memory_high = \"48MiB\"", "memory_high = \"65MiB\""),
+        ("memory_high = \"48MiB\"", "memory_high = 0"),
+        ("workspace_inodes = 1024", "workspace_inodes = 0"),
+        ("nofile = 256", "nofile = 3"),
+        ("max_spawns = 100", "max_spawns = 0"),
+        ("ttl = \"5min\"", "ttl = 0"),
+        ("ttl = \"5min\"", "ttl = \"9999999h\""),
+    ];
+    for (from, to) in cases {
+        let text = with(from, to);
+        let error = refused(&text);
+        assert!(matches!(error.problem, Problem::Impossible { .. }), "{to}: {error}");
+        assert_eq!(error.line, line(&text, to), "{to}");
+    }
+    for (from, to) in
+        [("pids_max = 16", "pids_max = -1"), ("memory_max = \"64MiB\"", "memory_max = \"64MB\"")]
+    {
+        assert!(matches!(refused(&with(from, to)).problem, Problem::Quantity(_)), "{to}");
+    }
+}
+
+#[test]
+fn paths_are_absolute_plain_and_not_octants_own() {
+    let read = |path: &str| {
+        let quoted = toml::Value::String(path.to_owned());
+        refused(&with("read = []", &format!("read = [\"/srv\", {quoted}]")))
+    };
+    for path in ["", "logs", "./logs", "../etc", "~/x"] {
+        let error = read(path);
+        assert!(matches!(error.problem, Problem::Path(PathError::Relative(_))), "{path}: {error}");
+        assert_eq!(error.field, "filesystem.read[1]");
+    }
+    for path in ["/srv/../etc/shadow", "/..", "/srv/.."] {
+        assert!(matches!(read(path).problem, Problem::Path(PathError::Parent(_))), "{path}");
+    }
+    assert!(matches!(read("/srv/\n").problem, Problem::Path(PathError::Control(_))));
+    for path in [format!("/{}", "a".repeat(256)), "/a".repeat(65), format!("/{}", "a/".repeat(2047))] {
+        assert!(matches!(read(&path).problem, Problem::Path(PathError::TooLong { .. })), "{}", path.len());
+    }
+    for path in
+        ["/", "//", "/.", "/etc", "/run", "/var/lib", "/proc/1", "/sys/", "/dev/sda", "/bin", "/octant"]
+    {
+        let error = read(path);
+        assert!(matches!(error.problem, Problem::ReservedPath { .. }), "{path}: {error}");
+    }
+    for path in ["/etc/octant/trusted", "/run/octant/ledger.sock", "/var/lib/octant", "/tmp", "/workspace/"] {
+        assert!(matches!(read(path).problem, Problem::ReservedPath { .. }), "{path}");
+    }
+    for path in ["/etc/octants", "/etc/ssl", "/tmp/data", "/var/log/nginx", "/octants", "/usr//share/./x/"] {
+        Draft::parse(with("read = []", &format!("read = [{path:?}]")).as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn system_calls_of_the_deny_list_cannot_be_added() {
+    for row in crate::DENIED_SYSCALLS {
+        let error = refused(&with("add = []", &format!("add = [\"getcpu\", \"{}\"]", row.name)));
+        assert_eq!(error.problem, Problem::DeniedSyscall { name: row.name, why: row.why });
+    }
+    for name in
+        ["init_module", "reboot", "kexec_load", "bpf", "ptrace", "mount", "move_mount", "io_uring_setup"]
+    {
+        assert!(crate::DENIED_SYSCALLS.iter().any(|row| row.name == name), "{name}");
+    }
+    assert!(crate::DENIED_SYSCALLS.is_sorted_by(|a, b| a.name < b.name), "the list is searched by halves");
+    assert!(matches!(refused(&with("add = []", "add = [\"MOUNT\"]")).problem, Problem::Name { .. }));
+    Draft::parse(with("add = []", "add = [\"getcpu\"]").as_bytes()).unwrap();
+}
+
+#[test]
+fn the_program_must_be_granted() {
+    let cases = ["/bin/awk", "/usr/bin/python3", "/bin/sh/../rm", "/bin/", "/workspace/x"];
+    for path in cases {
+        let error = refused(&with("executable = \"/bin/sh\"", &format!("executable = {path:?}")));
+        assert_eq!(error.field, "program.executable", "{path}: {error}");
+    }
+    let text = with("executable = \"/bin/sh\"", "executable = \"/usr/bin/python3\"");
+    Draft::parse(text.replace("paths = []", "paths = [\"/usr\"]").as_bytes()).unwrap();
+    let error = refused(&with("cwd = \"/workspace\"", "cwd = \"/srv\""));
+    assert_eq!(error.problem, Problem::CwdNotGranted("/srv".into()));
+    let error = refused(&with("args = [", "args = [\"\\u0000\", "));
+    assert_eq!((error.field.as_str(), &error.problem), ("program.args[0]", &Problem::Nul));
+}
+
+#[test]
+fn writable_and_executable_needs_a_profile_that_says_so() {
+    let text = with("write = []", "write = [\"/srv/build\"]").replace("paths = []", "paths = [\"/srv\"]");
+    let error = refused(&text);
+    assert_eq!(error.problem, Problem::WritableExecutable("/srv/build".into()));
+    Draft::parse(text.replace("profile = \"minimal\"", "profile = \"compiler\"").as_bytes()).unwrap();
+}
+
+#[test]
+fn words_that_do_not_exist_are_refused() {
+    assert!(matches!(refused(&with("\"minimal\"", "\"none\"")).problem, Problem::Profile(_)));
+    assert!(matches!(refused(&with("\"terminate\"", "\"survive\"")).problem, Problem::OnParentDeath(_)));
+    assert!(matches!(refused(&with("manifest = 1", "manifest = 2")).problem, Problem::Version(2)));
+    for date in ["2035-01-01", "2035-01-01T00:00:00", "1969-01-01T00:00:00Z"] {
+        let error = refused(&with("not_after = 2035-01-01T00:00:00Z", &format!("not_after = {date}")));
+        assert!(matches!(error.problem, Problem::Date(_)), "{date}: {error}");
+    }
+    let never = with("max_spawns", "not_before = 2035-01-01T00:00:00Z\nmax_spawns");
+    assert!(matches!(refused(&never).problem, Problem::NeverValid));
+    assert!(matches!(refused(&with("\"ls\"", "\"../ls\"")).problem, Problem::Name { .. }));
+}
+
+#[test]
+fn the_bounds_of_the_text_hold() {
+    assert!(matches!(refused(&"#".repeat(limits::MANIFEST_BYTES + 1)).problem, Problem::TooLarge(_)));
+    let binary = Draft::parse(b"manifest = 1\n\xff").unwrap_err();
+    assert_eq!((binary.line, binary.problem), (Some(2), Problem::NotText(13)));
+    let syntax = refused(&with("max_spawns = 100", "max_spawns = = 100"));
+    assert!(matches!(syntax.problem, Problem::Syntax(_)));
+    assert_eq!(syntax.line, line(&with("max_spawns = 100", "max_spawns = = 100"), "= ="));
+    let twice = with("max_spawns = 100", "max_spawns = 100\nmax_spawns = 100");
+    assert!(matches!(refused(&twice).problem, Problem::Syntax(_)), "a field that is there twice");
+    let nested = format!("[network]\nhosts = {}{}", "[".repeat(20), "]".repeat(20));
+    assert!(matches!(refused(&nested).problem, Problem::TooDeep));
+    for deep in ["[".repeat(100_000), "a.".repeat(70_000) + "a = 1", format!("[{}a]", "a.".repeat(70_000))] {
+        assert!(matches!(refused(&deep).problem, Problem::Syntax(_)), "nothing overflows");
+    }
+    let list = vec!["\"/srv\""; limits::LIST + 1].join(",");
+    let error = refused(&with("read = []", &format!("read = [{list}]")));
+    assert_eq!(error.problem, Problem::ListTooLong(limits::LIST + 1));
+    let long = format!("args = [\"{}\", ", "a".repeat(limits::TEXT_BYTES + 1));
+    assert!(matches!(refused(&with("args = [", &long)).problem, Problem::TextTooLong(..)));
+    let many = format!("args = [{}", format!("\"{}\", ", "a".repeat(4000)).repeat(20));
+    assert!(matches!(refused(&with("args = [", &many)).problem, Problem::TextTooLong(..)));
+}
+
+#[test]
+fn a_message_says_what_where_why_and_what_next() {
+    let error = refused(&with("read = []", "read = [\"logs\"]"));
+    assert_eq!(
+        error.to_string(),
+        "manifest line 22, filesystem.read[0]: \"logs\" is relative, and a manifest has no directory to be \
+         relative to; write an absolute path"
+    );
+    let error = refused(&with("hosts = []", "hosts = [\"example.org\"]"));
+    assert_eq!(
+        error.to_string(),
+        "manifest line 53, network.hosts[0]: this build cannot grant network hosts: the egress gate does not \
+         exist yet; remove network.hosts or leave it empty"
+    );
+}
