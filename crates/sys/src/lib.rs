@@ -17,3 +17,5 @@ pub mod mount;
 pub mod netlink;
 pub mod packet;
 pub mod process;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", target_feature = "crt-static"))]
+pub mod termios_shim;
