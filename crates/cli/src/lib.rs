@@ -1,1 +1,126 @@
-//! TBD.
+//! The operator's command line, and the two commands that an agent has.
+//!
+//! Owns: the tree of commands, its help texts, the form of every answer and error on the terminal.
+//! Promises: exit codes from [`octant_ids::Exit`]; an error says what failed, where, why and what to do next;
+//! text that came from an agent or a service cannot control the terminal; no colour, no lines that are longer
+//! than the terminal is wide.
+//! Never: opens a service's files or decides what is allowed; it asks, over the sockets, as anyone could.
+#![forbid(unsafe_code)]
+
+mod agents;
+mod args;
+mod doctor;
+mod error;
+mod inside;
+mod ledger;
+mod manifest;
+mod operator;
+mod out;
+mod service;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, FromArgMatches};
+use error::CliError;
+use octant_api::operator::Op;
+use octant_ids::{Exit, Layout};
+use operator::Operator;
+use out::Out;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs one command; `args` starts with the program's name.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let environment = std::env::var_os("OCTANT_DIR").filter(|dir| !dir.is_empty());
+    run(args, environment.map(PathBuf::from), Out::stdout).into()
+}
+
+/// The tree of commands, for documentation and completion.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn run(args: Vec<OsString>, environment: Option<PathBuf>, out: impl FnOnce(bool) -> Out) -> Exit {
+    let command = command().term_width(out::terminal_columns().min(100));
+    let cli = match command.try_get_matches_from(args).and_then(|found| Cli::from_arg_matches(&found)) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            out(false).error(error.render().to_string().as_bytes());
+            return Exit::Usage;
+        }
+        Err(help) => {
+            let mut out = out(false);
+            // A terminal that went away needs no help text.
+            let _gone = out.raw(help.render().to_string().as_bytes());
+            return Exit::Ok;
+        }
+    };
+    let mut out = out(cli.global.json);
+    let dir = cli.global.dir.clone().or(environment);
+    let layout = dir.map_or_else(Layout::system, |dir| Layout::under(&dir));
+    match act(&cli.command, &layout, &mut out).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Ok,
+        Err(CliError::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => Exit::Ok,
+        Err(error) => {
+            out.error(report(&error, cli.global.json).as_bytes());
+            error.exit()
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorDocument<'a> {
+    error: &'a str,
+    next: Option<&'a str>,
+    exit: u8,
+}
+
+fn report(error: &CliError, json: bool) -> String {
+    let (what, next) = (error.to_string(), error.next());
+    if json {
+        let document = ErrorDocument { error: &what, next: next.as_deref(), exit: error.exit().code() };
+        return serde_json::to_string(&document).unwrap_or(what) + "\n";
+    }
+    let what = what.lines().map(out::printable).collect::<Vec<_>>().join("\n  ");
+    let next = next.map_or_else(String::new, |next| format!("\n  next: {}", out::printable(&next)));
+    format!("octant: {what}{next}\n")
+}
+
+fn act(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    let operator = Operator::new(layout);
+    match command {
+        Command::Status => units::status(&operator, out),
+        Command::Health { wait } => units::health(&operator, wait.0, out),
+        Command::Service(command) => units::service(&operator, command, out),
+        Command::Manifest(command) => manifest::run(command, layout, out),
+        Command::Doctor { all } => doctor::run(*all, out),
+        Command::Upgrade => units::machine(&operator, Op::Reexec, "upgrade", out),
+        Command::Poweroff => units::machine(&operator, Op::Poweroff, "power off", out),
+        Command::Reboot => units::machine(&operator, Op::Reboot, "reboot", out),
+        Command::Halt => units::machine(&operator, Op::Halt, "halt", out),
+        Command::Completion { shell } => completion(*shell, out),
+        Command::Agent(command) => agents::run(command, layout, out),
+        Command::Ledger(command) => ledger::run(command, layout, out),
+        Command::Note { text } => inside::note(text, layout, out),
+        Command::Itself => inside::describe(layout, out),
+    }
+}
+
+fn completion(shell: args::Shell, out: &mut Out) -> Result<(), CliError> {
+    let mut script = Vec::new();
+    let generator = match shell {
+        args::Shell::Bash => clap_complete::Shell::Bash,
+        args::Shell::Zsh => clap_complete::Shell::Zsh,
+        args::Shell::Fish => clap_complete::Shell::Fish,
+    };
+    clap_complete::generate(generator, &mut command(), "octant", &mut script);
+    out.raw(&script)
+}

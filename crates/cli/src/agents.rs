@@ -1,0 +1,286 @@
+//! `octant agent`: asks the service that keeps agents.
+
+use crate::args::{Agent as Command, Output as Only};
+use crate::error::CliError;
+use crate::manifest;
+use crate::out::{Out, Progress, Table, span, utc};
+use crate::service::Service;
+use octant_api::agents::{
+    AgentInfo, AgentState, ENVELOPE_MAX, ExitInfo, KillRequest, ListRequest, LogsRequest, Output,
+    ShowRequest, SpawnRequest, WaitRequest,
+};
+use octant_ids::{Aid, Layout};
+use octant_manifest::Envelope;
+use octant_sys::clock;
+use std::path::Path;
+
+/// The fewest characters of an identifier's end that stand for it: 20 random bits.
+const ENDING_MIN: usize = 4;
+
+/// The command.
+pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    let service = Service::of(layout, "agents");
+    match command {
+        Command::Spawn { file, wait } => spawn(&service, file, *wait, out),
+        Command::List { all } => list(&service, *all, out),
+        Command::Show(which) => {
+            let agent = resolve(&service, &which.agent)?;
+            show(&service.call(&ShowRequest { agent })?, out)
+        }
+        Command::Logs { which, follow, only } => {
+            let agent = resolve(&service, &which.agent)?;
+            logs(&service, agent, *follow, *only, out)
+        }
+        Command::Wait(which) => {
+            let agent = resolve(&service, &which.agent)?;
+            let info = wait(&service, agent, out)?;
+            print(&info, out)?;
+            verdict(&info)
+        }
+        Command::Kill { which, grace } => {
+            let agent = resolve(&service, &which.agent)?;
+            let info = service.call(&KillRequest { agent, grace_ms: grace.0 })?;
+            print(&info, out)
+        }
+    }
+}
+
+fn spawn(service: &Service, file: &Path, wait_too: bool, out: &mut Out) -> Result<(), CliError> {
+    const KIND: &str = "signed manifest";
+    let bytes = manifest::read(file, KIND, ENVELOPE_MAX)?;
+    // Only its form is looked at here, so that a plain TOML file is named as such; whether it is to be believed
+    // is for the service.
+    Envelope::parse(&bytes).map_err(|e| manifest::invalid(file, KIND, &e))?;
+    let envelope = manifest::text(bytes, file, KIND)?;
+    let info = service.call(&SpawnRequest { envelope })?;
+    if !info.missing_layers.is_empty() {
+        out.note(&format!("WARNING: {} runs without: {}", info.aid, info.missing_layers.join(", ")));
+    }
+    if !out.json {
+        out.line(info.aid)?;
+        out.flush()?;
+    }
+    if !wait_too {
+        return if out.json { out.json(&info) } else { Ok(()) };
+    }
+    let info = wait(service, info.aid.to_string(), out)?;
+    if out.json {
+        out.json(&info)?;
+    } else {
+        out.note(&format!("{} {}", info.aid, how(&info)));
+    }
+    verdict(&info)
+}
+
+fn wait(service: &Service, agent: String, out: &Out) -> Result<AgentInfo, CliError> {
+    let mut progress = Progress::new(out.json);
+    progress.show(&format!("waiting for {agent} (to stop waiting: Ctrl-C; the agent goes on)"));
+    service.call(&WaitRequest { agent })
+}
+
+/// Exit 0 is for agents that ended with code 0.
+fn verdict(info: &AgentInfo) -> Result<(), CliError> {
+    if info.exit == Some(ExitInfo::Code(0)) {
+        return Ok(());
+    }
+    Err(CliError::AgentFailed { aid: info.aid.to_string(), how: how(info) })
+}
+
+fn print(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
+    if out.json { out.json(info) } else { out.line(format_args!("{} {}", info.aid, how(info))) }
+}
+
+/// What became of it, as the end of a sentence that starts with its identifier.
+fn how(info: &AgentInfo) -> String {
+    let mut text = match info.exit {
+        Some(ExitInfo::Code(code)) => format!("ended with code {code}"),
+        Some(ExitInfo::Signal(signal)) => format!("was ended by signal {signal}{}", signal_name(signal)),
+        None => format!("is {}", info.state.as_str()),
+    };
+    if let (Some(start), Some(end)) = (info.started_ms, info.ended_ms) {
+        text += &format!(" after {}", span(end.saturating_sub(start) / 1000));
+    }
+    if let Some(reason) = &info.reason {
+        text += &format!(": {}", crate::out::printable(reason));
+    }
+    text
+}
+
+fn signal_name(number: i32) -> String {
+    let signal = nix::sys::signal::Signal::try_from(number);
+    signal.map_or_else(|_| String::new(), |signal| format!(" ({signal})"))
+}
+
+fn list(service: &Service, all: bool, out: &mut Out) -> Result<(), CliError> {
+    let list = service.call(&ListRequest { all })?;
+    if out.json {
+        return out.json(&list);
+    }
+    let now = clock::wall_ms();
+    let mut table = Table::new(&["AGENT", "STATE", "AGE", "WITHOUT", "NAME"]);
+    for info in &list.agents {
+        let state = match (info.state, info.exit) {
+            (AgentState::Terminated | AgentState::Archived, Some(ExitInfo::Code(code))) => {
+                format!("exited {code}")
+            }
+            (AgentState::Terminated | AgentState::Archived, Some(ExitInfo::Signal(n))) => {
+                format!("signal {n}")
+            }
+            (state, _) => state.as_str().to_owned(),
+        };
+        let age = info.started_ms.map(|start| span(now.saturating_sub(start) / 1000));
+        let without =
+            if info.missing_layers.is_empty() { "-".to_owned() } else { info.missing_layers.join(",") };
+        let age = age.unwrap_or_else(|| "-".to_owned());
+        table.row([info.aid.to_string(), state, age, without, info.name.clone()]);
+    }
+    out.table(&table)
+}
+
+fn show(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
+    if out.json {
+        return out.json(info);
+    }
+    let time = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), utc);
+    let rows = [
+        ("agent", info.aid.to_string()),
+        ("name", info.name.clone()),
+        ("role", info.role.clone()),
+        ("operator", info.operator.clone()),
+        ("state", info.state.as_str().to_owned()),
+        ("pid", info.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())),
+        ("started", time(info.started_ms)),
+        ("ended", time(info.ended_ms)),
+        ("manifest", info.manifest_digest.to_string()),
+    ];
+    rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))?;
+    if info.exit.is_some() || info.reason.is_some() {
+        out.wrapped("end", &how(info))?;
+    }
+    if !info.missing_layers.is_empty() {
+        out.wrapped("WITHOUT", &info.missing_layers.join(", "))?;
+    }
+    for grant in &info.grants {
+        out.wrapped("grant", grant)?;
+    }
+    for denial in &info.denials {
+        let got = if denial.got.is_empty() { "nothing" } else { &denial.got };
+        out.wrapped("narrowed", &format!("{}: asked {}, got {got}", denial.field, denial.asked))?;
+    }
+    info.layers
+        .iter()
+        .try_for_each(|layer| out.wrapped("layer", &format!("{}: {}", layer.name, layer.detail)))
+}
+
+fn logs(
+    service: &Service,
+    agent: String,
+    follow: bool,
+    only: Option<Only>,
+    out: &mut Out,
+) -> Result<(), CliError> {
+    let output = only.map(|only| match only {
+        Only::Stdout => Output::Stdout,
+        Only::Stderr => Output::Stderr,
+    });
+    let end = service.stream(&LogsRequest { agent, output, follow }, |chunk| {
+        if out.json {
+            return out.json(&chunk);
+        }
+        match chunk.stream {
+            Output::Stdout => out.foreign(&chunk.data.0),
+            Output::Stderr => {
+                out.foreign_error(&chunk.data.0);
+                Ok(())
+            }
+        }
+    })?;
+    if end.lost_bytes > 0 {
+        out.note(&format!("{} bytes that it wrote first are not kept any more", end.lost_bytes));
+    }
+    Ok(())
+}
+
+/// The identifier behind what the operator typed: a whole identifier, the end of one, or a name. Where several
+/// agents have the name, the one that has not ended is meant, if it is one.
+fn resolve(service: &Service, given: &str) -> Result<String, CliError> {
+    if given.parse::<Aid>().is_ok() {
+        return Ok(given.to_owned());
+    }
+    let agents = service.call(&ListRequest { all: true })?.agents;
+    choose(&agents, given).map(|aid| aid.to_string())
+}
+
+fn choose(agents: &[AgentInfo], given: &str) -> Result<Aid, CliError> {
+    let ending = given.len() >= ENDING_MIN;
+    let matching: Vec<&AgentInfo> = agents
+        .iter()
+        .filter(|info| info.name == given || (ending && info.aid.to_string().ends_with(given)))
+        .collect();
+    let live: Vec<&&AgentInfo> = matching.iter().filter(|info| !info.state.ended()).collect();
+    match (&matching[..], &live[..]) {
+        ([], _) => Err(CliError::NotFound(format!("agent {given:?}"))),
+        ([one], _) => Ok(one.aid),
+        (_, [one]) => Ok(one.aid),
+        (many, _) => Err(CliError::Ambiguous { given: given.to_owned(), count: many.len() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use octant_ids::Sha256;
+
+    fn agent(n: u64, name: &str, state: AgentState) -> AgentInfo {
+        AgentInfo {
+            aid: Aid::new(n, [u8::try_from(n).unwrap(); 10]),
+            name: name.into(),
+            role: "analyst".into(),
+            operator: "alice".into(),
+            state,
+            pid: None,
+            exit: None,
+            reason: None,
+            started_ms: None,
+            ended_ms: None,
+            manifest_digest: Sha256::ZERO,
+            missing_layers: vec![],
+            layers: vec![],
+            denials: vec![],
+            grants: vec![],
+        }
+    }
+
+    #[test]
+    fn an_agent_is_named_by_its_end_or_by_its_name() {
+        let agents = [
+            agent(1, "report", AgentState::Archived),
+            agent(2, "report", AgentState::Running),
+            agent(3, "other", AgentState::Terminated),
+            agent(4, "twice", AgentState::Running),
+            agent(5, "twice", AgentState::Running),
+        ];
+        let aid = agents[0].aid.to_string();
+        assert_eq!(choose(&agents, &aid[26..]).unwrap(), agents[0].aid);
+        assert_eq!(choose(&agents, "report").unwrap(), agents[1].aid, "the one that lives");
+        assert_eq!(choose(&agents, "other").unwrap(), agents[2].aid);
+        assert!(matches!(choose(&agents, "twice"), Err(CliError::Ambiguous { count: 2, .. })));
+        assert!(
+            matches!(choose(&agents, &aid[29..]), Err(CliError::NotFound(_))),
+            "three characters are few"
+        );
+        assert!(matches!(choose(&agents, ""), Err(CliError::NotFound(_))));
+    }
+
+    #[test]
+    fn an_end_is_told_in_words() {
+        let mut info = agent(1, "report", AgentState::Terminated);
+        (info.started_ms, info.ended_ms) = (Some(1000), Some(62_000));
+        info.exit = Some(ExitInfo::Signal(9));
+        info.reason = Some("lifetime of 60 s is over\x1b".into());
+        assert_eq!(how(&info), "was ended by signal 9 (SIGKILL) after 1m01s: lifetime of 60 s is over?");
+        assert!(verdict(&info).is_err());
+        info.exit = Some(ExitInfo::Code(0));
+        assert!(verdict(&info).is_ok());
+    }
+}

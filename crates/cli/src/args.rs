@@ -1,0 +1,351 @@
+//! The command line, as data: every command, option and help text.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use octant_api::ledger::Kind;
+use octant_ids::{Millis, Principal, ServiceName};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+use std::path::PathBuf;
+
+const AFTER: &str = "\
+Also in this binary:
+  octant up       Run Octant below a directory of this machine
+  octant sh       The shell
+  octant UTILITY  One of the utilities (octant --list)
+
+Exit codes:
+  0 done           4 not running        8 a layer of isolation is missing
+  1 failed         5 denied             9 deadline passed
+  2 usage          6 not valid         10 unhealthy
+  3 not found      7 does not verify   70 a fault in Octant
+
+Example:
+  octant status";
+
+/// The operator's command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "octant",
+    version,
+    about = "An operating system userland for AI agents",
+    after_help = AFTER,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Talk to the instance below DIR (etc, state, run, log) [default: $OCTANT_DIR, else this machine's]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Print JSON: one document, or one a line where a command goes on
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show every unit: state, health, pid, restarts, since when
+    #[command(after_help = "Example:\n  octant status --json")]
+    Status,
+    /// Say whether everything is healthy; exits 10 when something is not
+    #[command(after_help = "Example:\n  octant health --wait 30s || octant status")]
+    Health {
+        /// Wait at most so long (ms, s, min) until everything is healthy
+        #[arg(long, value_name = "TIME", value_parser = millis, default_value = "0s")]
+        wait: Millis,
+    },
+    /// Start, look at and end agents
+    #[command(subcommand, after_help = "Example:\n  octant agent list")]
+    Agent(Agent),
+    /// Write, check, sign and verify the manifests that say what an agent may do
+    #[command(subcommand, after_help = "Example:\n  octant manifest check manifest.toml")]
+    Manifest(Manifest),
+    /// Read and verify the record of everything that happened
+    #[command(subcommand, after_help = "Example:\n  octant ledger tail -n 50")]
+    Ledger(Ledger),
+    /// Start, stop or restart a unit
+    #[command(subcommand, after_help = "Example:\n  octant service restart ledger")]
+    Service(Service),
+    /// Say which layers of isolation this kernel offers, and how to get what is missing
+    #[command(after_help = "Example:\n  octant doctor --all")]
+    Doctor {
+        /// Show what is in order too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Replace the running PID 1 by the binary now on disk; agents and services keep running
+    #[command(after_help = "Example:\n  octant upgrade")]
+    Upgrade,
+    /// Stop everything in order and switch the machine off
+    #[command(after_help = "Example:\n  octant poweroff")]
+    Poweroff,
+    /// Stop everything in order and start the machine again
+    #[command(after_help = "Example:\n  octant reboot")]
+    Reboot,
+    /// Stop everything in order and halt, with the power left on
+    #[command(after_help = "Example:\n  octant halt")]
+    Halt,
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  octant completion bash >/etc/bash_completion.d/octant")]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Inside a workstation: add a note to the ledger
+    #[command(after_help = "Example:\n  octant note \"report written: 3 findings\"")]
+    Note {
+        /// The note: at most 4096 bytes
+        text: String,
+    },
+    /// Inside a workstation: show who this agent is and what it was granted
+    #[command(name = "self", after_help = "Example:\n  octant self --json")]
+    Itself,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Start an agent from a signed manifest and print its identifier
+    #[command(after_help = "Example:\n  octant agent spawn --wait manifest.signed.json")]
+    Spawn {
+        /// The signed manifest (made by `octant manifest sign`)
+        file: PathBuf,
+        /// Wait until the agent ends; exit 0 only when it ended with code 0
+        #[arg(long)]
+        wait: bool,
+    },
+    /// List agents
+    #[command(after_help = "Example:\n  octant agent list --all")]
+    List {
+        /// Those that have ended too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one agent: state, limits, layers of isolation, how it ended
+    #[command(after_help = "Example:\n  octant agent show incident-report")]
+    Show(Which),
+    /// Print what an agent wrote to its standard output and error
+    #[command(after_help = "Example:\n  octant agent logs -f incident-report")]
+    Logs {
+        #[command(flatten)]
+        which: Which,
+        /// Go on with what it writes from now on, until it ends
+        #[arg(short, long)]
+        follow: bool,
+        /// Only one of its two outputs
+        #[arg(long, value_name = "OUTPUT")]
+        only: Option<Output>,
+    },
+    /// Wait until an agent ends; exit 0 only when it ended with code 0
+    #[command(after_help = "Example:\n  octant agent wait incident-report")]
+    Wait(Which),
+    /// End an agent with all its processes
+    #[command(after_help = "Example:\n  octant agent kill incident-report")]
+    Kill {
+        #[command(flatten)]
+        which: Which,
+        /// How long it has to end after SIGTERM (ms, s, min); 0s kills at once
+        #[arg(long, value_name = "TIME", value_parser = millis, default_value = "0s")]
+        grace: Millis,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The agent: its identifier, the last 4 or more characters of it, or its name if only one has it
+    #[arg(value_name = "AGENT")]
+    pub(crate) agent: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Manifest {
+    /// Print a manifest to start from: it grants next to nothing
+    #[command(after_help = "Example:\n  octant manifest new report --operator alice >manifest.toml")]
+    New {
+        /// The agent's name
+        name: String,
+        /// The agent's role, which bounds what it can get
+        #[arg(long, value_name = "ROLE", default_value = "analyst")]
+        role: String,
+        /// The operator who is going to sign it
+        #[arg(long, value_name = "NAME")]
+        operator: String,
+    },
+    /// Check a manifest without a signature and show what it would grant
+    #[command(after_help = "Example:\n  octant manifest check manifest.toml")]
+    Check {
+        /// The manifest (TOML)
+        file: PathBuf,
+    },
+    /// Sign a manifest with an operator's key
+    #[command(
+        after_help = "Example:\n  octant manifest sign manifest.toml --key alice.key -o manifest.signed.json"
+    )]
+    Sign {
+        /// The manifest (TOML)
+        file: PathBuf,
+        /// The operator's private key (made by `octant manifest keygen`)
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Where to write the signed manifest [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Verify a signed manifest against the trusted operators' keys
+    #[command(after_help = "Example:\n  octant manifest verify manifest.signed.json")]
+    Verify {
+        /// The signed manifest
+        file: PathBuf,
+        /// The directory of trusted keys [default: /etc/octant/trusted]
+        #[arg(long, value_name = "DIR")]
+        trusted: Option<PathBuf>,
+        /// The machine that it shall be valid for [default: this machine's host name]
+        #[arg(long, value_name = "MACHINE")]
+        machine: Option<String>,
+    },
+    /// Make an operator's key pair: NAME.key (keep it secret) and NAME.pub
+    #[command(after_help = "Example:\n  octant manifest keygen alice --role developer --into /root")]
+    Keygen {
+        /// The operator's name
+        name: String,
+        /// The operator's role: what agents can get at most under this key
+        #[arg(long, value_name = "ROLE", default_value = "analyst")]
+        role: String,
+        /// The directory for both files
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        into: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ledger {
+    /// Print the latest entries
+    #[command(after_help = "Example:\n  octant ledger tail -f")]
+    Tail {
+        /// How many
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        lines: u32,
+        /// Go on with new entries as they come
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Show one entry in full
+    #[command(after_help = "Example:\n  octant ledger show 17")]
+    Show {
+        /// Its sequence number
+        seq: u64,
+    },
+    /// Find entries
+    #[command(after_help = "Example:\n  octant ledger query --kind note --limit 5")]
+    Query {
+        /// Only of this kind; may be given again
+        #[arg(long, value_name = "KIND", value_parser = kind)]
+        kind: Vec<Kind>,
+        /// Only by this one: init, operator:UID, service:NAME or an agent's whole identifier
+        #[arg(long, value_name = "WHO", value_parser = principal)]
+        actor: Option<Principal>,
+        /// Only this intent and its outcome
+        #[arg(long, value_name = "SEQ")]
+        intent: Option<u64>,
+        /// Only from this sequence number on
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        from: u64,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+    },
+    /// Check that no entry was changed or removed; exits 7 when one was
+    #[command(after_help = "Example:\n  octant ledger verify")]
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Start a unit that is stopped or failed
+    #[command(after_help = "Example:\n  octant service start agents")]
+    Start(Unit),
+    /// Stop a unit and what needs it
+    #[command(after_help = "Example:\n  octant service stop agents")]
+    Stop(Unit),
+    /// Stop a unit and start it again; its socket and the connections waiting on it are kept
+    #[command(after_help = "Example:\n  octant service restart ledger")]
+    Restart(Unit),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unit {
+    /// The unit's name, as `octant status` shows it
+    pub(crate) name: ServiceName,
+    /// Wait at most so long (ms, s, min) until it has arrived
+    #[arg(long, value_name = "TIME", value_parser = millis, default_value = "30s")]
+    pub(crate) wait: Millis,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Stdout,
+    Stderr,
+}
+
+fn millis(text: &str) -> Result<Millis, String> {
+    let text: StrDeserializer<'_, ValueError> = text.into_deserializer();
+    Millis::deserialize(text).map_err(|error| error.to_string())
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let known = Kind::ALL.into_iter().find(|kind| kind.as_str() == text);
+    known.ok_or_else(|| format!("the kinds are {}", Kind::ALL.map(Kind::as_str).join(", ")))
+}
+
+/// The text form in which entries name their actor.
+fn principal(text: &str) -> Result<Principal, String> {
+    if text == "init" {
+        return Ok(Principal::Init);
+    }
+    let uid = |n: &str| n.parse::<u32>().map_err(|_| format!("{n:?} is not a user id"));
+    match text.split_once(':') {
+        Some(("operator", n)) => uid(n).map(Principal::Operator),
+        Some(("uid", n)) => uid(n).map(Principal::Stranger),
+        Some(("service", name)) => name.parse().map(Principal::Service).map_err(|e| format!("{e}")),
+        Some(_) => Err("it is init, operator:UID, service:NAME, uid:UID or an agent's identifier".to_owned()),
+        None => text.parse().map(Principal::Agent).map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actors_read_as_they_are_written() {
+        for text in ["init", "operator:0", "service:agents", "uid:7", "agent-00000000010000000000000000"] {
+            assert_eq!(principal(text).unwrap().to_string(), text);
+        }
+        for bad in ["", "operator:x", "service:", "nobody:1", "agent-1"] {
+            assert!(principal(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(millis("30s"), Ok(Millis(30_000)));
+        assert!(millis("soon").unwrap_err().contains("ms, s, min"));
+    }
+}

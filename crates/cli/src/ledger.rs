@@ -1,0 +1,157 @@
+//! `octant ledger`: asks the service that keeps the record.
+
+use crate::args::Ledger as Command;
+use crate::error::CliError;
+use crate::out::{Out, Progress, cut, printable, utc};
+use crate::service::Service;
+use octant_api::ledger::{Entry, QueryRequest, TailRequest, VerifyReport, VerifyRequest};
+use octant_ids::{Layout, Principal};
+use serde_json::Value;
+
+/// The command.
+pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    let service = Service::of(layout, "ledger");
+    match command {
+        Command::Tail { lines, follow } => {
+            let request = TailRequest { from: None, last: u64::from(*lines), follow: *follow };
+            service.stream(&request, |entry| {
+                print(&entry, out)?;
+                // Whoever follows wants to see an entry when it is made.
+                if *follow { out.flush() } else { Ok(()) }
+            })?;
+            Ok(())
+        }
+        Command::Show { seq } => {
+            let request = QueryRequest { from: *seq, limit: 1, ..QueryRequest::default() };
+            let found = service.call(&request)?.entries.into_iter().next().filter(|entry| entry.seq == *seq);
+            show(&found.ok_or_else(|| CliError::NotFound(format!("ledger entry {seq}")))?, out)
+        }
+        Command::Query { kind, actor, intent, from, limit } => {
+            let request = QueryRequest {
+                actor: actor.clone(),
+                kinds: kind.clone(),
+                intent: *intent,
+                from: *from,
+                limit: *limit,
+                ..QueryRequest::default()
+            };
+            let page = service.call(&request)?;
+            page.entries.iter().try_for_each(|entry| print(entry, out))?;
+            if let Some(next) = page.next.filter(|_| !out.json) {
+                out.note(&format!("there is more: --from {next}"));
+            }
+            Ok(())
+        }
+        Command::Verify => {
+            let mut progress = Progress::new(out.json);
+            progress.show("recomputing every hash from the first entry on");
+            let report = service.call(&VerifyRequest {})?;
+            drop(progress);
+            verify(&report, out)
+        }
+    }
+}
+
+/// An entry on one line: number, time of day, who, kind, what.
+fn print(entry: &Entry, out: &mut Out) -> Result<(), CliError> {
+    if out.json {
+        return out.json(entry);
+    }
+    let actor = match (&entry.actor, out.columns) {
+        (Principal::Agent(aid), Some(_)) => {
+            let aid = aid.to_string();
+            // The end of an identifier is its random part, and what `octant agent show` takes.
+            format!("agent-..{}", &aid[aid.len() - 6..])
+        }
+        (actor, _) => actor.to_string(),
+    };
+    let time = utc(entry.wall_ms);
+    let text = format!(
+        "{:>6} {} {:<14} {:<9} {}",
+        entry.seq,
+        time.get(11..23).unwrap_or(&time),
+        actor,
+        entry.kind.as_str(),
+        summary(entry.payload.text())
+    );
+    let text = printable(&text);
+    out.line(out.columns.map_or(text.clone(), |columns| cut(&text, columns)))
+}
+
+/// A payload for people: the members of an object as `name=value`, everything else as it is.
+fn summary(payload: &str) -> String {
+    match serde_json::from_str(payload) {
+        Ok(Value::Object(members)) => {
+            let members: Vec<String> =
+                members.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
+            members.join(" ")
+        }
+        Ok(value) => plain(&value),
+        Err(_) => payload.to_owned(),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) if !text.is_empty() => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn show(entry: &Entry, out: &mut Out) -> Result<(), CliError> {
+    if out.json {
+        return out.json(entry);
+    }
+    let rows = [
+        ("entry", entry.seq.to_string()),
+        ("kind", entry.kind.as_str().to_owned()),
+        ("actor", entry.actor.to_string()),
+        ("appended", utc(entry.wall_ms)),
+        ("boot", entry.boot_id.clone()),
+        (
+            "clock",
+            format!("{} ns{}", entry.mono_ns, if entry.backfilled { ", reported by init later" } else { "" }),
+        ),
+        ("intent", entry.intent.map_or_else(|| "-".to_owned(), |intent| intent.to_string())),
+        ("previous", entry.prev.to_string()),
+        ("hash", entry.hash.to_string()),
+    ];
+    rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))?;
+    let payload: Value = serde_json::from_str(entry.payload.text()).unwrap_or(Value::Null);
+    let payload = serde_json::to_string_pretty(&payload).unwrap_or_default();
+    payload.lines().try_for_each(|line| out.line(printable(line)))
+}
+
+fn verify(report: &VerifyReport, out: &mut Out) -> Result<(), CliError> {
+    if out.json {
+        out.json(report)?;
+    } else {
+        out.line(format_args!(
+            "{} entries in {} segments ({} bytes) verify; head {}",
+            report.entries, report.segments, report.bytes, report.head
+        ))?;
+    }
+    match &report.damage {
+        None => Ok(()),
+        Some(damage) => Err(CliError::Unverified {
+            what: format!("ledger entry {} ({} at byte {})", damage.seq, damage.segment, damage.offset),
+            why: damage.what.clone(),
+            next: damage.next.clone(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_reads_as_a_sentence() {
+        assert_eq!(
+            summary(r#"{"unit":"ledger","to":"ready","n":3,"deep":{"a":[1]}}"#),
+            r#"deep={"a":[1]} n=3 to=ready unit=ledger"#
+        );
+        assert_eq!(summary(r#""just text""#), "just text");
+        assert_eq!(summary(r#"{"empty":""}"#), r#"empty="""#);
+    }
+}

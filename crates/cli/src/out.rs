@@ -1,0 +1,305 @@
+//! What goes to standard output and error: tables that fit, JSON, progress.
+
+use crate::error::CliError;
+use serde::Serialize;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+/// What an 80-column serial console shows; it has no size that could be asked for.
+const CONSOLE_COLUMNS: usize = 80;
+/// The width of the names in [`Out::wrapped`].
+const NAME_COLUMNS: usize = 10;
+
+/// Where a command's answer goes, and in which form.
+pub(crate) struct Out {
+    /// JSON instead of text.
+    pub(crate) json: bool,
+    /// The columns of the terminal; `None` when standard output is a file or pipe, which gets whole texts.
+    pub(crate) columns: Option<usize>,
+    to: Box<dyn Write>,
+    errors: Box<dyn Write>,
+}
+
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Out")
+            .field("json", &self.json)
+            .field("columns", &self.columns)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Out {
+    /// Standard output.
+    pub(crate) fn stdout(json: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let columns = terminal.then(terminal_columns);
+        Self { json, columns, to: Box::new(io::stdout().lock()), errors: Box::new(io::stderr()) }
+    }
+
+    /// Some other place, for tests.
+    #[cfg(test)]
+    pub(crate) fn to(json: bool, columns: Option<usize>, to: Box<dyn Write>, errors: Box<dyn Write>) -> Self {
+        Self { json, columns, to, errors }
+    }
+
+    /// One line of text.
+    pub(crate) fn line(&mut self, text: impl fmt::Display) -> Result<(), CliError> {
+        writeln!(self.to, "{text}").map_err(CliError::Stdout)
+    }
+
+    /// Bytes as they are, at once: an agent's output.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.to.write_all(bytes).and_then(|()| self.to.flush()).map_err(CliError::Stdout)
+    }
+
+    /// Bytes that an agent wrote: as they are into a file or pipe, without what a terminal would obey onto one.
+    pub(crate) fn foreign(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        match self.columns {
+            Some(_) => self.raw(harmless(bytes).as_bytes()),
+            None => self.raw(bytes),
+        }
+    }
+
+    /// The same for what it wrote to its standard error.
+    pub(crate) fn foreign_error(&mut self, bytes: &[u8]) {
+        let harmless = self.columns.map(|_| harmless(bytes).into_bytes());
+        self.error(&harmless.unwrap_or_else(|| bytes.to_vec()));
+    }
+
+    /// A remark beside the answer, on standard error.
+    pub(crate) fn note(&mut self, text: &str) {
+        self.error(format!("octant: {}\n", printable(text)).as_bytes());
+    }
+
+    /// Standard error. Nowhere is left to say that it is gone; the exit code still does.
+    pub(crate) fn error(&mut self, bytes: &[u8]) {
+        let _gone = self.errors.write_all(bytes);
+    }
+
+    /// One JSON document on a line of its own.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string(value).map_err(|e| CliError::Stdout(e.into()))?;
+        self.line(text)?;
+        self.to.flush().map_err(CliError::Stdout)
+    }
+
+    /// A table, cut to the terminal's width in its last column.
+    pub(crate) fn table(&mut self, table: &Table) -> Result<(), CliError> {
+        for line in table.lines(self.columns) {
+            self.line(line)?;
+        }
+        Ok(())
+    }
+
+    /// A name and its value, broken between words where the value is longer than the terminal is wide.
+    pub(crate) fn wrapped(&mut self, name: &str, value: &str) -> Result<(), CliError> {
+        let lines = match self.columns {
+            Some(columns) => wrap(&printable(value), columns.saturating_sub(NAME_COLUMNS + 4)),
+            None => vec![printable(value)],
+        };
+        for (i, line) in lines.iter().enumerate() {
+            let name = if i == 0 { name } else { "" };
+            self.line(format_args!("  {name:NAME_COLUMNS$}  {line}").to_string().trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// What is still in the buffer.
+    pub(crate) fn flush(&mut self) -> Result<(), CliError> {
+        self.to.flush().map_err(CliError::Stdout)
+    }
+}
+
+/// How wide the terminal is; 80 where it does not say.
+pub(crate) fn terminal_columns() -> usize {
+    terminal_size::terminal_size().map_or(CONSOLE_COLUMNS, |(width, _)| usize::from(width.0)).max(40)
+}
+
+/// Rows of cells; all columns but the last are as wide as their widest cell.
+#[derive(Debug)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with a heading.
+    pub(crate) fn new(heading: &[&str]) -> Self {
+        Self { rows: vec![heading.iter().map(|cell| (*cell).to_owned()).collect()] }
+    }
+
+    /// One more row.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
+    }
+
+    fn lines(&self, columns: Option<usize>) -> Vec<String> {
+        let count = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..count)
+            .map(|i| {
+                self.rows.iter().filter_map(|row| row.get(i)).map(|c| c.chars().count()).max().unwrap_or(0)
+            })
+            .collect();
+        self.rows.iter().map(|row| line(row, &widths, columns)).collect()
+    }
+}
+
+fn line(row: &[String], widths: &[usize], columns: Option<usize>) -> String {
+    let mut text = String::new();
+    for (i, cell) in row.iter().enumerate() {
+        text.push_str(cell);
+        if i + 1 < row.len() {
+            let fill = widths[i].saturating_sub(cell.chars().count()) + 2;
+            text.extend(std::iter::repeat_n(' ', fill));
+        }
+    }
+    let text = text.trim_end();
+    match columns {
+        Some(columns) => cut(text, columns),
+        None => text.to_owned(),
+    }
+}
+
+/// The text, or its beginning and `..` where it is longer than `columns`. No ellipsis character: a serial
+/// console may not have it.
+pub(crate) fn cut(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(2)).chain("..".chars()).collect()
+}
+
+/// The text without what a terminal would obey: agents and logs must not move the operator's cursor.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Several lines of someone else's text, which may be cut within a character.
+fn harmless(bytes: &[u8]) -> String {
+    let keep = |c: &char| matches!(c, '\n' | '\t') || !c.is_control();
+    String::from_utf8_lossy(bytes).chars().map(|c| if keep(&c) { c } else { '?' }).collect()
+}
+
+/// Breaks a paragraph between words; a word that is longer than `columns` stays whole.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let fits = |line: &&mut String| {
+            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= columns
+        };
+        match lines.last_mut().filter(fits) {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => *line = format!("{line} {word}"),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// A span in the largest unit that leaves two figures: `9s`, `12m`, `3h05m`, `4d07h`.
+pub(crate) fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// A time in milliseconds since 1970 as `2026-03-14T13:37:05.123Z`.
+pub(crate) fn utc(wall_ms: u64) -> String {
+    let (days, ms) = (wall_ms / 86_400_000, wall_ms % 86_400_000);
+    let (year, month, day) = civil(days);
+    let seconds = ms / 1000;
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        ms % 1000
+    )
+}
+
+/// Year, month and day of a number of days since 1970-01-01 (Hinnant, "chrono-compatible low-level date
+/// algorithms", civil_from_days; for days from 1970 on only).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let z = days + 719_468;
+    let day_of_era = z % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year_of_era + z / 146_097 * 400 + u64::from(month <= 2), month, day)
+}
+
+/// One line on the terminal's standard error that says what a long piece of work is at; nothing when standard
+/// error is no terminal.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    shown: bool,
+    terminal: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { shown: false, terminal: !json && io::stderr().is_terminal() }
+    }
+
+    /// Replaces the line.
+    pub(crate) fn show(&mut self, text: &str) {
+        if self.terminal {
+            self.shown = true;
+            // A terminal that went away is found by the next write to standard output.
+            let _gone = write!(io::stderr(), "\r{}\x1b[K", cut(&printable(text), terminal_columns() - 1));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown {
+            let _gone = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_align_and_fit_the_console() {
+        let mut table = Table::new(&["UNIT", "STATE", "STATUS"]);
+        table.row(["ledger".into(), "ready".into(), "head 17".into()]);
+        table.row(["a".into(), "failed".into(), "x".repeat(90)]);
+        let lines = table.lines(Some(80));
+        assert_eq!(lines[0], "UNIT    STATE   STATUS");
+        assert_eq!(lines[1], "ledger  ready   head 17");
+        assert_eq!(lines[2].len(), 80);
+        assert!(lines[2].ends_with("xx.."));
+        assert_eq!(table.lines(None)[2].len(), 16 + 90);
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_printed() {
+        let mut table = Table::new(&["A"]);
+        table.row(["\x1b[2Jx\r\n".into()]);
+        assert_eq!(table.lines(None)[1], "?[2Jx??");
+    }
+
+    #[test]
+    fn paragraphs_break_between_words() {
+        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap("a-word-that-is-too-long x", 4), ["a-word-that-is-too-long", "x"]);
+    }
+
+    #[test]
+    fn times_read_as_people_write_them() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(utc(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(utc(1_773_495_425_123), "2026-03-14T13:37:05.123Z");
+        assert_eq!(utc(4_102_444_799_999), "2099-12-31T23:59:59.999Z");
+        assert_eq!([span(9), span(125), span(3900), span(90_000)], ["9s", "2m05s", "1h05m", "1d01h"]);
+    }
+}

@@ -1,0 +1,316 @@
+//! Whole commands against sockets that play the services.
+
+use super::{Dir, octant};
+use octant_ids::{Aid, Exit, Sha256};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::thread::{self, JoinHandle};
+
+/// What a playing service sends for one request.
+struct Answer {
+    items: Vec<Value>,
+    end: Result<Value, Value>,
+}
+
+fn result(end: Value) -> Answer {
+    Answer { items: vec![], end: Ok(end) }
+}
+
+/// Answers `turns` connections with one request each.
+fn play(
+    dir: &Dir,
+    name: &str,
+    turns: usize,
+    script: impl Fn(&str, &Value) -> Answer + Send + 'static,
+) -> JoinHandle<()> {
+    let listener = UnixListener::bind(dir.0.join(format!("run/{name}.sock"))).unwrap();
+    thread::spawn(move || {
+        for _ in 0..turns {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(peer.try_clone().unwrap()).read_line(&mut line).unwrap();
+            let request: Value = serde_json::from_str(&line).unwrap();
+            let id = &request["id"];
+            let answer = script(request["method"].as_str().unwrap(), &request["params"]);
+            for item in answer.items {
+                let line = json!({"jsonrpc": "2.0", "method": "stream", "params": {"id": id, "item": item}});
+                writeln!(peer, "{line}").unwrap();
+            }
+            let line = match answer.end {
+                Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+                Err(error) => json!({"jsonrpc": "2.0", "id": id, "error": error}),
+            };
+            writeln!(peer, "{line}").unwrap();
+        }
+    })
+}
+
+fn aid() -> String {
+    Aid::new(1_773_495_425_123, [7; 10]).to_string()
+}
+
+/// An agent as the service answers it, with the members of `change` in place of its own.
+fn agent(change: Value) -> Value {
+    let mut info = json!({
+        "aid": aid(), "name": "incident-report", "role": "analyst", "operator": "operator",
+        "state": "running", "started_ms": 1_773_495_425_123_u64, "manifest_digest": Sha256::ZERO.to_string(),
+    });
+    let members = change.as_object().unwrap().clone();
+    info.as_object_mut().unwrap().extend(members);
+    info
+}
+
+/// A directory with a signed manifest.
+fn signed() -> (Dir, String) {
+    let dir = Dir::new();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let into = dir.0.to_str().unwrap();
+    assert_eq!(octant(&dir.0, &["manifest", "keygen", "alice", "--into", into]).0, Exit::Ok);
+    let (exit, text, _) = octant(&dir.0, &["manifest", "new", "hello", "--operator", "alice"]);
+    assert_eq!(exit, Exit::Ok);
+    std::fs::write(at("manifest.toml"), text).unwrap();
+    let (exit, _, stderr) = octant(
+        &dir.0,
+        &["manifest", "sign", &at("manifest.toml"), "--key", &at("alice.key"), "-o", &at("signed")],
+    );
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    let signed = at("signed");
+    (dir, signed)
+}
+
+#[test]
+fn a_manifest_goes_from_new_to_verified_and_an_altered_one_does_not() {
+    let (dir, signed) = signed();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let (exit, stdout, stderr) = octant(&dir.0, &["manifest", "check", &at("manifest.toml")]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.contains("utilities   cat ls sh"), "{stdout}");
+    assert!(stdout.lines().all(|line| line.len() <= 80 || line.contains("/tmp")), "{stdout}");
+
+    let (exit, _, stderr) = octant(&dir.0, &["manifest", "verify", &signed]);
+    assert_eq!(exit, Exit::NotFound, "the instance has no trusted set yet: {stderr}");
+    std::fs::create_dir_all(at("etc/trusted")).unwrap();
+    std::fs::copy(at("alice.pub"), at("etc/trusted/alice.pub")).unwrap();
+    let (exit, stdout, stderr) = octant(&dir.0, &["manifest", "verify", &signed]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.contains("is signed by alice (analyst)"), "{stdout}");
+
+    let envelope = std::fs::read_to_string(&signed).unwrap();
+    let mut altered: Value = serde_json::from_str(&envelope).unwrap();
+    let payload = altered["payload"].as_str().unwrap();
+    altered["payload"] = json!(format!("QUFB{}", &payload[4..]));
+    std::fs::write(&signed, altered.to_string()).unwrap();
+    let (exit, _, stderr) = octant(&dir.0, &["manifest", "verify", &signed]);
+    assert_eq!(exit, Exit::Unverified, "{stderr}");
+    assert!(stderr.contains("altered") && stderr.contains("next: the trusted keys are in"), "{stderr}");
+}
+
+#[test]
+fn a_private_key_is_for_its_owner_alone_and_is_never_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, _) = signed();
+    let key = dir.0.join("alice.key");
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = std::fs::read(&key).unwrap();
+    let into = dir.0.to_str().unwrap();
+    let (exit, _, stderr) = octant(&dir.0, &["manifest", "keygen", "alice", "--into", into]);
+    assert_eq!(exit, Exit::Failed);
+    assert!(stderr.contains("cannot write") && stderr.contains("alice.key"), "{stderr}");
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+    assert_eq!(octant(&dir.0, &["manifest", "keygen", "Not A Name", "--into", into]).0, Exit::Invalid);
+    assert!(!dir.0.join("Not A Name.key").exists());
+}
+
+#[test]
+fn an_error_in_a_manifest_names_its_line() {
+    let (dir, _) = signed();
+    let path = dir.0.join("manifest.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("pids_max = 16", "pids_max = 0");
+    std::fs::write(&path, text).unwrap();
+    let (exit, _, stderr) = octant(&dir.0, &["manifest", "check", path.to_str().unwrap()]);
+    assert_eq!(exit, Exit::Invalid);
+    assert!(stderr.contains("resources.pids_max") && stderr.contains("line "), "{stderr}");
+}
+
+#[test]
+fn spawn_prints_the_identifier_alone_and_warns_of_what_is_missing() {
+    let (dir, signed) = signed();
+    let agents = play(&dir, "agents", 2, |method, params| match method {
+        "agents.spawn" => {
+            assert!(params["envelope"].as_str().unwrap().contains("payloadType"));
+            result(agent(json!({"missing_layers": ["cgroup"]})))
+        }
+        "agents.wait" => result(agent(json!({"state": "terminated", "exit": {"code": 3}}))),
+        other => panic!("{other}"),
+    });
+    let (exit, stdout, stderr) = octant(&dir.0, &["agent", "spawn", "--wait", &signed]);
+    assert_eq!(exit, Exit::Failed);
+    assert_eq!(stdout, format!("{}\n", aid()));
+    assert!(stderr.contains(&format!("WARNING: {} runs without: cgroup\n", aid())), "{stderr}");
+    assert!(stderr.contains("ended with code 3") && stderr.contains("octant agent logs"), "{stderr}");
+    agents.join().unwrap();
+}
+
+#[test]
+fn a_plain_manifest_is_not_spawned() {
+    let (dir, _) = signed();
+    let file = dir.0.join("manifest.toml");
+    let (exit, _, stderr) = octant(&dir.0, &["agent", "spawn", file.to_str().unwrap()]);
+    assert_eq!(exit, Exit::Invalid);
+    assert!(stderr.contains("not signed") && stderr.contains("octant manifest sign"), "{stderr}");
+}
+
+#[test]
+fn a_service_error_keeps_its_exit_code_and_its_next_step() {
+    let (dir, signed) = signed();
+    let agents = play(&dir, "agents", 1, |_, _| Answer {
+        items: vec![],
+        end: Err(json!({
+            "code": -32012, "message": "put a layer in place (cgroup): no pids controller",
+            "data": {"what": "", "where": "", "why": "", "next": "ask octant doctor"},
+        })),
+    });
+    let (exit, stdout, stderr) = octant(&dir.0, &["agent", "spawn", &signed]);
+    assert_eq!((exit, stdout.as_str()), (Exit::LayerMissing, ""));
+    assert_eq!(
+        stderr,
+        "octant: put a layer in place (cgroup): no pids controller\n  next: ask octant doctor\n"
+    );
+    agents.join().unwrap();
+}
+
+#[test]
+fn the_list_of_agents_fits_the_console_with_whole_identifiers() {
+    let dir = Dir::new();
+    let agents = play(&dir, "agents", 1, |_, params| {
+        assert_eq!(params["all"], true);
+        let ended = agent(json!({"state": "archived", "exit": {"signal": 9}, "name": "x".repeat(60)}));
+        result(json!({"agents": [agent(json!({"missing_layers": ["cgroup"]})), ended]}))
+    });
+    let (exit, stdout, _) = octant(&dir.0, &["agent", "list", "--all"]);
+    assert_eq!(exit, Exit::Ok);
+    assert!(stdout.lines().all(|line| line.len() <= 80), "{stdout}");
+    assert!(stdout.contains(&aid()) && stdout.contains("cgroup   incident-report"), "{stdout}");
+    assert!(stdout.contains("signal 9"), "{stdout}");
+    agents.join().unwrap();
+}
+
+#[test]
+fn logs_go_where_they_were_written_to_and_cannot_control_the_terminal() {
+    let dir = Dir::new();
+    let agents = play(&dir, "agents", 2, |method, params| match method {
+        "agents.list" => result(json!({"agents": [agent(json!({}))]})),
+        "agents.logs" => {
+            assert_eq!((params["agent"].as_str(), &params["follow"]), (Some(aid().as_str()), &json!(true)));
+            // "out\n", ESC "[2J", "err\n"
+            let chunk = |stream: &str, data: &str| json!({"stream": stream, "data": data});
+            let items =
+                vec![chunk("stdout", "b3V0Cg=="), chunk("stdout", "G1sySg=="), chunk("stderr", "ZXJyCg==")];
+            Answer { items, end: Ok(json!({"state": "terminated", "lost_bytes": 17})) }
+        }
+        other => panic!("{other}"),
+    });
+    let (exit, stdout, stderr) = octant(&dir.0, &["agent", "logs", "-f", "incident-report"]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert_eq!(stdout, "out\n?[2J");
+    assert_eq!(stderr, "err\noctant: 17 bytes that it wrote first are not kept any more\n");
+    agents.join().unwrap();
+}
+
+fn entry(seq: u64, kind: &str, actor: &Value, payload: &Value) -> Value {
+    json!({
+        "seq": seq, "boot_id": "0".repeat(32), "mono_ns": 5, "wall_ms": 1_773_495_425_123_u64, "actor": actor,
+        "kind": kind, "payload": payload, "prev": Sha256::ZERO.to_string(), "hash": Sha256::ZERO.to_string(),
+    })
+}
+
+#[test]
+fn the_ledger_reads_as_one_line_an_entry() {
+    let dir = Dir::new();
+    let ledger = play(&dir, "ledger", 2, |method, params| {
+        assert_eq!((method, &params["last"]), ("ledger.tail", &json!(2)));
+        let items = vec![
+            entry(9, "unit", &json!("init"), &json!({"unit": "ledger", "to": "ready"})),
+            entry(10, "note", &json!({"agent": aid()}), &json!({"text": "x".repeat(100)})),
+        ];
+        Answer { items, end: Ok(json!({"next": 11})) }
+    });
+    let (exit, stdout, stderr) = octant(&dir.0, &["ledger", "tail", "-n", "2"]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines[0], "     9 13:37:05.123 init           unit      to=ready unit=ledger");
+    assert_eq!(lines[1].len(), 80);
+    let end = &aid()[26..];
+    assert!(
+        lines[1].starts_with(&format!("    10 13:37:05.123 agent-..{end} note      text=xxx")),
+        "{stdout}"
+    );
+    let (_, stdout, _) = octant(&dir.0, &["ledger", "tail", "-n", "2", "--json"]);
+    let documents: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(documents[1]["actor"]["agent"], aid());
+    ledger.join().unwrap();
+}
+
+#[test]
+fn an_entry_that_does_not_exist_is_not_its_neighbour() {
+    let dir = Dir::new();
+    let ledger = play(&dir, "ledger", 2, |_, _| {
+        result(json!({"entries": [entry(9, "note", &json!("init"), &json!({"text": "hello"}))]}))
+    });
+    let (exit, _, stderr) = octant(&dir.0, &["ledger", "show", "8"]);
+    assert_eq!((exit, stderr.as_str()), (Exit::NotFound, "octant: there is no ledger entry 8\n"));
+    let (exit, stdout, _) = octant(&dir.0, &["ledger", "show", "9"]);
+    assert_eq!(exit, Exit::Ok);
+    assert!(
+        stdout.contains("\"text\": \"hello\"") && stdout.contains("2026-03-14T13:37:05.123Z"),
+        "{stdout}"
+    );
+    ledger.join().unwrap();
+}
+
+#[test]
+fn a_damaged_ledger_is_exit_7_and_says_where() {
+    let dir = Dir::new();
+    let ledger = play(&dir, "ledger", 1, |_, _| {
+        result(json!({
+            "entries": 41, "segments": 1, "bytes": 9000, "head": Sha256::ZERO.to_string(),
+            "damage": {"segment": "00000001.log", "offset": 8800, "seq": 42, "what": "the hash does not fit",
+                       "next": "restore the segment from a copy"},
+        }))
+    });
+    let (exit, stdout, stderr) = octant(&dir.0, &["ledger", "verify"]);
+    assert_eq!(exit, Exit::Unverified);
+    assert!(stdout.starts_with("41 entries in 1 segments"), "{stdout}");
+    assert_eq!(
+        stderr,
+        "octant: ledger entry 42 (00000001.log at byte 8800) does not verify: the hash does not fit\n  next: \
+         restore the segment from a copy\n"
+    );
+    ledger.join().unwrap();
+}
+
+#[test]
+fn an_agent_notes_through_its_own_socket_and_nobody_else_has_one() {
+    let dir = Dir::new();
+    let (exit, _, stderr) = octant(&dir.0, &["note", "hello"]);
+    assert_eq!(exit, Exit::Unavailable);
+    assert!(stderr.contains("works inside a workstation only"), "{stderr}");
+    let agent = play(&dir, "agent", 1, |method, params| {
+        assert_eq!((method, &params["text"]), ("agent.note", &json!("hello")));
+        result(json!({"seq": 12, "hash": Sha256::ZERO.to_string()}))
+    });
+    assert_eq!(octant(&dir.0, &["note", "hello"]), (Exit::Ok, "ledger entry 12\n".into(), String::new()));
+    agent.join().unwrap();
+}
+
+#[test]
+fn a_service_that_hangs_up_is_unavailable() {
+    let dir = Dir::new();
+    let listener = UnixListener::bind(dir.0.join("run/ledger.sock")).unwrap();
+    let hang_up = thread::spawn(move || drop(listener.accept().unwrap()));
+    let (exit, _, stderr) = octant(&dir.0, &["ledger", "verify"]);
+    assert_eq!(exit, Exit::Unavailable, "{stderr}");
+    assert!(stderr.contains("ledger.verify"), "{stderr}");
+    hang_up.join().unwrap();
+}
