@@ -104,7 +104,7 @@ pub enum Problem {
         next: String,
     },
     /// A profile that does not exist.
-    #[error("there is no profile {0:?}; the profiles are minimal, python, node, compiler")]
+    #[error("there is no profile {0:?}; the profiles are minimal, shell, python, node, compiler")]
     Profile(String),
     /// A policy for a parent's death that does not exist.
     #[error("there is no policy {0:?}; write \"terminate\", \"wind-down\" or \"adopt\"")]

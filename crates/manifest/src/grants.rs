@@ -60,12 +60,15 @@ impl fmt::Display for NameSet {
 
 /// A named set of system calls and of what the file system view has beyond the granted paths.
 ///
-/// `Minimal` is within every other; `Compiler` holds `Python` and `Node`, which do not hold each other.
+/// `Minimal` is within every other, `Shell` within all but that; `Compiler` holds `Python` and `Node`, which
+/// do not hold each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
-    /// Files, pipes, processes of its own: shells and the utilities.
+    /// One static program that reads and reports.
     Minimal,
+    /// Shells and the utilities: pipes, processes of its own, changing files.
+    Shell,
     /// What CPython needs beyond it.
     Python,
     /// What Node.js needs beyond it: generated code is executable.
@@ -76,13 +79,14 @@ pub enum Profile {
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 4] = [Self::Minimal, Self::Python, Self::Node, Self::Compiler];
+    pub const ALL: [Self; 5] = [Self::Minimal, Self::Shell, Self::Python, Self::Node, Self::Compiler];
 
     /// Its name in a manifest.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Minimal => "minimal",
+            Self::Shell => "shell",
             Self::Python => "python",
             Self::Node => "node",
             Self::Compiler => "compiler",
@@ -101,7 +105,8 @@ impl Profile {
         match (self, other) {
             (Self::Compiler, p) | (p, Self::Compiler) => p,
             (a, b) if a == b => a,
-            _ => Self::Minimal,
+            (Self::Minimal, _) | (_, Self::Minimal) => Self::Minimal,
+            (Self::Shell | Self::Python | Self::Node, Self::Shell | Self::Python | Self::Node) => Self::Shell,
         }
     }
 
@@ -109,7 +114,7 @@ impl Profile {
     #[must_use]
     pub fn writable_executable(self) -> bool {
         match self {
-            Self::Minimal => false,
+            Self::Minimal | Self::Shell => false,
             Self::Python | Self::Node | Self::Compiler => true,
         }
     }

@@ -9,6 +9,7 @@ use crate::{GrantPath, PathSet, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
 use sha2::Digest;
+use std::ops::RangeInclusive;
 
 const SECTIONS: [&str; 15] = [
     "manifest",
@@ -222,7 +223,7 @@ fn validity(document: &Document<'_>) -> Result<Validity> {
         return Err(end.refuse(Problem::NeverValid));
     }
     let spawns = section.need("max_spawns", "1")?;
-    let max_spawns = at_least(spawns, 1, "no agent could be spawned from it")?;
+    let max_spawns = ranged(spawns, 1..=u64::MAX, "no agent could be spawned from it")?;
     Ok(Validity { machines, not_before_ms, not_after_ms, max_spawns })
 }
 
@@ -324,79 +325,73 @@ fn syscalls(section: &Section<'_>) -> Result<NameSet> {
     names(section, "add", "_", SYSCALL)
 }
 
-fn at_least(field: Field<'_>, least: u64, why: &'static str) -> Result<u64> {
+/// A number within a range. `why` says what is wrong with one outside of it.
+fn ranged(field: Field<'_>, range: RangeInclusive<u64>, why: &'static str) -> Result<u64> {
     let number = field.number()?;
-    if number < least {
-        let next = format!("write at least {least}");
-        return Err(field.refuse(Problem::Impossible { asked: number.to_string(), why, next }));
+    within(field, number, number.to_string(), range, why)
+}
+
+fn within(
+    field: Field<'_>,
+    number: u64,
+    asked: String,
+    range: RangeInclusive<u64>,
+    why: &'static str,
+) -> Result<u64> {
+    if range.contains(&number) {
+        return Ok(number);
     }
-    Ok(number)
+    let next = if number < *range.start() {
+        format!("write at least {}", range.start())
+    } else {
+        format!("write at most {}", range.end())
+    };
+    Err(field.refuse(Problem::Impossible { asked, why, next }))
 }
 
 fn resources(document: &Document<'_>) -> Result<Resources> {
     let section = document.section("resources", &RESOURCES)?;
-    let memory = section.need("memory_max", "\"64MiB\"")?;
-    let memory_max = memory.bytes()?;
-    if memory_max.0 < limits::MEMORY_MIN_BYTES {
-        let (asked, next) =
-            (memory_max.to_string(), format!("write at least {}", ByteSize(limits::MEMORY_MIN_BYTES)));
-        return Err(memory.refuse(Problem::Impossible {
-            asked,
-            why: "no program can be started in it",
-            next,
-        }));
-    }
+    let bytes = |field: Field<'_>, range: RangeInclusive<u64>, why| {
+        let size = field.bytes()?;
+        within(field, size.0, size.to_string(), range, why).map(ByteSize)
+    };
+    let size = |key, default: ByteSize, least, why| {
+        section.get(key).map_or(Ok(default), |f| bytes(f, least..=MOST_BYTES, why))
+    };
+    let count = |key, default, range, why| section.get(key).map_or(Ok(default), |f| ranged(f, range, why));
+    let memory_max = bytes(
+        section.need("memory_max", "\"64MiB\"")?,
+        limits::MEMORY_MIN_BYTES..=MOST_BYTES,
+        "no program can be started in it",
+    )?;
     let memory_high = match section.get("memory_high") {
         None => memory_max,
         Some(field) => {
-            let high = field.bytes()?;
-            if high > memory_max || high.0 == 0 {
-                let why = "the level from which memory is reclaimed lies between nothing and memory_max";
-                let next = format!("write at most {memory_max}");
-                return Err(field.refuse(Problem::Impossible { asked: high.to_string(), why, next }));
-            }
-            high
+            let why = "the level from which memory is reclaimed lies between 1MiB and memory_max";
+            bytes(field, 1 << 20..=memory_max.0, why)?
         }
     };
-    let cpu_weight = match section.get("cpu_weight") {
-        None => 100,
-        Some(field) => {
-            let weight = at_least(field, 1, "the kernel's weights start at 1")?;
-            if weight > 10_000 {
-                let (asked, next) = (weight.to_string(), "write at most 10000".to_owned());
-                return Err(field.refuse(Problem::Impossible {
-                    asked,
-                    why: "the kernel's weights end at 10000",
-                    next,
-                }));
-            }
-            weight
-        }
-    };
-    let bytes = |key, default| section.get(key).map_or(Ok(default), |f| f.bytes());
-    let workspace_bytes = bytes("workspace_bytes", ByteSize(16 << 20))?;
-    let count = |key, default, least, why| section.get(key).map_or(Ok(default), |f| at_least(f, least, why));
+    let workspace_bytes = size("workspace_bytes", ByteSize(16 << 20), PAGE, "not one page fits in it")?;
+    let pids_max = section.need("pids_max", "16")?;
+    let cpu_quota_percent = section.need("cpu_quota_percent", "100")?;
     Ok(Resources {
         memory_max,
         memory_high,
-        pids_max: at_least(
-            section.need("pids_max", "16")?,
-            1,
-            "not even the program itself could be started",
-        )?,
-        cpu_quota_percent: at_least(
-            section.need("cpu_quota_percent", "100")?,
-            1,
-            "the program would never run",
-        )?,
-        cpu_weight,
+        pids_max: ranged(pids_max, 2..=1 << 20, "the program and the reaper beside it are two")?,
+        cpu_quota_percent: ranged(cpu_quota_percent, 1..=100_000, "the program would never run")?,
+        cpu_weight: count("cpu_weight", 100, 1..=10_000, "the kernel's weights are 1 to 10000")?,
         workspace_bytes,
-        workspace_inodes: count("workspace_inodes", 4096, 1, "the directory itself is one")?,
-        tmp_bytes: bytes("tmp_bytes", ByteSize(4 << 20))?,
-        nofile: count("nofile", 256, 16, "programs do not start with so few descriptors")?,
-        fsize: bytes("fsize", workspace_bytes)?,
+        workspace_inodes: count("workspace_inodes", 4096, 2..=1 << 32, "the directory itself is one")?,
+        tmp_bytes: size("tmp_bytes", ByteSize(4 << 20), PAGE, "not one page fits in it")?,
+        nofile: count("nofile", 256, 16..=1 << 20, "programs start with some, and the kernel has 1048576")?,
+        fsize: size("fsize", workspace_bytes, 1, "nothing could be written")?,
     })
 }
+
+/// The largest size that the kernel's interfaces take without a change of sign.
+const MOST_BYTES: u64 = i64::MAX.cast_unsigned();
+/// One page, below which a file system in memory cannot be made.
+const PAGE: u64 = 4096;
 
 pub(crate) const RESOURCES: [&str; 10] = [
     "memory_max",

@@ -116,6 +116,12 @@ fn a_value_of_another_type_is_refused_and_says_what_to_write() {
 fn impossible_limits_are_refused() {
     let cases = [
         ("pids_max = 16", "pids_max = 0"),
+        ("pids_max = 16", "pids_max = 1"),
+        ("pids_max = 16", "pids_max = 1048577"),
+        ("workspace_bytes = \"16MiB\"", "workspace_bytes = 0"),
+        ("tmp_bytes = \"4MiB\"", "tmp_bytes = 4095"),
+        ("fsize = \"16MiB\"", "fsize = 0"),
+        ("nofile = 256", "nofile = 1048577"),
         ("cpu_quota_percent = 100", "cpu_quota_percent = 0"),
         ("cpu_weight = 100", "cpu_weight = 0"),
         ("cpu_weight = 100", "cpu_weight = 10001"),
@@ -210,12 +216,12 @@ fn writable_and_executable_needs_a_profile_that_says_so() {
     let text = with("write = []", "write = [\"/srv/build\"]").replace("paths = []", "paths = [\"/srv\"]");
     let error = refused(&text);
     assert_eq!(error.problem, Problem::WritableExecutable("/srv/build".into()));
-    Draft::parse(text.replace("profile = \"minimal\"", "profile = \"compiler\"").as_bytes()).unwrap();
+    Draft::parse(text.replace("profile = \"shell\"", "profile = \"compiler\"").as_bytes()).unwrap();
 }
 
 #[test]
 fn words_that_do_not_exist_are_refused() {
-    assert!(matches!(refused(&with("\"minimal\"", "\"none\"")).problem, Problem::Profile(_)));
+    assert!(matches!(refused(&with("\"shell\"", "\"none\"")).problem, Problem::Profile(_)));
     assert!(matches!(refused(&with("\"terminate\"", "\"survive\"")).problem, Problem::OnParentDeath(_)));
     assert!(matches!(refused(&with("manifest = 1", "manifest = 2")).problem, Problem::Version(2)));
     for date in ["2035-01-01", "2035-01-01T00:00:00", "1969-01-01T00:00:00Z"] {

@@ -43,7 +43,7 @@ fn what_is_within_the_role_is_given_in_full() {
 fn what_is_beyond_the_role_is_narrowed_and_said() {
     let text = with("read = []", "read = [\"/srv/logs\", \"/root\"]")
         .replace("write = []", "write = [\"/srv\"]")
-        .replace("profile = \"minimal\"", "profile = \"compiler\"")
+        .replace("profile = \"shell\"", "profile = \"compiler\"")
         .replace("add = []", "add = [\"getcpu\"]")
         .replace("pids_max = 16", "pids_max = 1000")
         .replace("ttl = \"5min\"", "ttl = \"100h\"")
