@@ -1,1 +1,21 @@
-//! TBD.
+//! The utilities: one table, each entry a name and a function.
+//!
+//! Owns: the list of utilities ([`APPLETS`]), what must be set up before one runs ([`run`]), and the small
+//! ones that no crate offers.
+//! Promises: a name is looked up exactly (`evil-ls` is not `ls`); every name has help text and an example that
+//! a test runs by that name ([`examples::EXAMPLES`]).
+//! Never: runs two utilities in one process. The crates keep the utility's name, exit code and language in
+//! process-wide state, so the shell starts each through exec like any other program.
+#![forbid(unsafe_code)]
+
+mod awk;
+mod diff;
+pub mod examples;
+mod output;
+mod search;
+mod setup;
+mod system;
+mod table;
+
+pub use setup::{Invocation, run};
+pub use table::{APPLETS, Applet, find};

@@ -1,2 +1,69 @@
-//! TBD.
-fn main() {}
+//! The one binary.
+//!
+//! Owns: how the name by which it was called and its first arguments become a role ([`dispatch`]), and which
+//! utilities a workstation has ([`granted`]).
+//! Promises: names are matched exactly; inside a workstation only what was granted runs.
+//! Never: does any work of its own.
+#![forbid(unsafe_code)]
+
+mod dispatch;
+mod granted;
+mod list;
+mod operator;
+
+use dispatch::{Role, decide};
+use octant_ids::Exit;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// POSIX: found, but it may not be run.
+const NOT_GRANTED: u8 = 126;
+
+fn main() -> ExitCode {
+    #[cfg(all(
+        target_os = "linux",
+        target_env = "gnu",
+        target_arch = "x86_64",
+        target_feature = "crt-static"
+    ))]
+    octant_sys::termios_shim::keep();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let first = std::process::id() == 1;
+    let role = match granted::Granted::here() {
+        Ok(granted) => decide(arguments, first, &granted),
+        Err(error) => return refuse(&error.to_string(), first, NOT_GRANTED),
+    };
+    match role {
+        Role::Utility { applet, arguments, invocation } => {
+            leave(octant_applets::run(applet, arguments, invocation))
+        }
+        Role::Shell(arguments) => octant_shell::main(arguments, list::names()).into(),
+        Role::List(with_text) => list::print(with_text),
+        Role::Operator(arguments) => operator::run(&arguments),
+        Role::NotGranted(name) => {
+            refuse(&format!("{}: not granted by the manifest", name.display()), first, NOT_GRANTED)
+        }
+        Role::Unknown(name) => {
+            let name = name.display();
+            let text = format!("{name}: no such command; octant --help and octant --list show what there is");
+            refuse(&text, first, Exit::NoSuchCommand.code())
+        }
+    }
+}
+
+/// Ends the process with a utility's code, as the system would: the low 8 bits of it.
+fn leave(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
+}
+
+/// Says why nothing was run. The first process of a machine has no standard error that anyone reads, only the
+/// kernel's log.
+fn refuse(text: &str, first: bool, code: u8) -> ExitCode {
+    if first && let Ok(mut log) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
+        // Standard error is written to as well; between them somebody sees it.
+        let _ = writeln!(log, "octant: {text}");
+    }
+    let _ = writeln!(io::stderr(), "octant: {text}");
+    code.into()
+}

@@ -1,0 +1,62 @@
+//! What every utility needs before its first line and after its last.
+
+use crate::Applet;
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+/// How a utility's name reached the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invocation {
+    /// By `argv[0]`, as through the symbolic link `/bin/ls`.
+    ByName,
+    /// By the first argument, as `octant ls`.
+    ByArgument,
+}
+
+/// The code with which uutils' own programs end when their texts cannot be set up.
+const LANGUAGE_FAILED: i32 = 99;
+
+/// Runs a utility in this process, once. `arguments[0]` is the utility's name as it was called.
+///
+/// Returns the exit code. Some utilities end the process themselves.
+#[must_use]
+pub fn run(applet: &Applet, arguments: Vec<OsString>, invocation: Invocation) -> i32 {
+    if let Err(message) = prepare(applet, invocation) {
+        output::complain(applet.name, &message);
+        return LANGUAGE_FAILED;
+    }
+    let code = (applet.run)(arguments);
+    // What is still buffered would be lost without a word: the process ends without running destructors.
+    match io::stdout().flush() {
+        Err(error) if code == 0 && error.kind() != io::ErrorKind::BrokenPipe => {
+            output::complain(applet.name, &format_args!("cannot write to standard output: {error}"));
+            1
+        }
+        _ => code,
+    }
+}
+
+use crate::output;
+
+/// Sets up, as uutils' `bin!` macro does, what `uumain` takes for granted.
+///
+/// `uucore::locale` must know the utility before its first message, or messages are the names of messages.
+/// Rust ignores SIGPIPE; a utility must die of it (`yes | head -1`), unless its parent chose to ignore it.
+fn prepare(applet: &Applet, invocation: Invocation) -> Result<(), String> {
+    if invocation == Invocation::ByArgument {
+        uucore::set_utility_is_second_arg();
+        uucore_of_grep::set_utility_is_second_arg();
+    }
+    uucore::panic::preserve_inherited_sigpipe();
+    uucore::panic::mute_sigpipe_panic();
+    if !uucore::signals::sigpipe_was_ignored() {
+        uucore::signals::enable_pipe_errors().map_err(|error| format!("cannot reset SIGPIPE: {error}"))?;
+    }
+    let texts = applet.texts;
+    let failed = |error: &dyn std::fmt::Display| format!("cannot set up the texts of {texts:?}: {error}");
+    if texts == "grep" {
+        uucore_of_grep::locale::setup_localization(texts).map_err(|error| failed(&error))
+    } else {
+        uucore::locale::setup_localization(texts).map_err(|error| failed(&error))
+    }
+}

@@ -1,0 +1,196 @@
+//! The one list of utilities.
+
+use std::ffi::{OsStr, OsString};
+
+/// A utility.
+#[derive(Debug, Clone, Copy)]
+pub struct Applet {
+    /// The name by which it is called, exactly.
+    pub name: &'static str,
+    /// One line of what it does.
+    pub about: &'static str,
+    /// The name under which uucore keeps its texts (`[` has those of `test`).
+    pub(crate) texts: &'static str,
+    /// Runs it; the first argument is its name, the result its exit code.
+    pub(crate) run: fn(Vec<OsString>) -> i32,
+}
+
+/// A crate in the uutils shape: `uumain(arguments) -> exit code`.
+macro_rules! uu {
+    ($name:literal, $texts:literal, $uumain:path, $about:literal) => {
+        Applet {
+            name: $name,
+            about: $about,
+            texts: $texts,
+            run: {
+                fn run(arguments: Vec<OsString>) -> i32 {
+                    $uumain(arguments.into_iter())
+                }
+                run
+            },
+        }
+    };
+}
+
+/// A function of this crate.
+macro_rules! own {
+    ($name:literal, $texts:literal, $run:path, $about:literal) => {
+        Applet { name: $name, about: $about, texts: $texts, run: $run }
+    };
+}
+
+/// The utility of exactly this name.
+#[must_use]
+pub fn find(name: &OsStr) -> Option<&'static Applet> {
+    let name = name.to_str()?;
+    APPLETS.binary_search_by(|applet| applet.name.cmp(name)).ok().map(|at| &APPLETS[at])
+}
+
+/// All utilities, sorted by name in byte order.
+#[rustfmt::skip] // one utility a line
+pub const APPLETS: &[Applet] = &[
+    uu!("[", "test", uu_test::uumain, "Check file types and compare values (closing bracket needed)"),
+    uu!("arch", "arch", uu_arch::uumain, "Print the machine's architecture"),
+    own!("awk", "awk", crate::awk::awk, "Scan and process lines with a program"),
+    uu!("b2sum", "b2sum", uu_b2sum::uumain, "Print or check BLAKE2 digests"),
+    uu!("base32", "base32", uu_base32::uumain, "Encode or decode base 32"),
+    uu!("base64", "base64", uu_base64::uumain, "Encode or decode base 64"),
+    uu!("basename", "basename", uu_basename::uumain, "Strip directory and suffix from file names"),
+    uu!("basenc", "basenc", uu_basenc::uumain, "Encode or decode in several bases"),
+    uu!("cat", "cat", uu_cat::uumain, "Concatenate files to standard output"),
+    uu!("chgrp", "chgrp", uu_chgrp::uumain, "Change the group of files"),
+    uu!("chmod", "chmod", uu_chmod::uumain, "Change the permissions of files"),
+    uu!("chown", "chown", uu_chown::uumain, "Change the owner and group of files"),
+    uu!("chroot", "chroot", uu_chroot::uumain, "Run a command with another root directory"),
+    uu!("cksum", "cksum", uu_cksum::uumain, "Print or check checksums"),
+    own!("clear", "clear", crate::system::clear, "Clear the terminal"),
+    own!("cmp", "cmp", crate::diff::cmp, "Compare two files byte by byte"),
+    uu!("comm", "comm", uu_comm::uumain, "Compare two sorted files line by line"),
+    uu!("cp", "cp", uu_cp::uumain, "Copy files and directories"),
+    uu!("csplit", "csplit", uu_csplit::uumain, "Split a file into pieces by context"),
+    uu!("cut", "cut", uu_cut::uumain, "Print selected parts of lines"),
+    uu!("date", "date", uu_date::uumain, "Print or set the date and time"),
+    uu!("dd", "dd", uu_dd::uumain, "Copy and convert a file by blocks"),
+    uu!("df", "df", uu_df::uumain, "Show the space of file systems"),
+    own!("diff", "diff", crate::diff::diff, "Show the differences between two files"),
+    uu!("dir", "ls", uu_dir::uumain, "List directory contents in columns"),
+    uu!("dirname", "dirname", uu_dirname::uumain, "Strip the last component from file names"),
+    own!("dmesg", "dmesg", crate::system::dmesg, "Print the kernel's messages"),
+    uu!("du", "du", uu_du::uumain, "Estimate the space that files use"),
+    uu!("echo", "echo", uu_echo::uumain, "Print a line of text"),
+    own!("egrep", "grep", crate::search::egrep, "Print lines that match an extended pattern"),
+    uu!("env", "env", uu_env::uumain, "Run a command in a changed environment, or print it"),
+    uu!("expand", "expand", uu_expand::uumain, "Convert tabs to spaces"),
+    uu!("expr", "expr", uu_expr::uumain, "Evaluate expressions"),
+    uu!("factor", "factor", uu_factor::uumain, "Print the prime factors of numbers"),
+    uu!("false", "false", uu_false::uumain, "Do nothing, unsuccessfully"),
+    own!("fgrep", "grep", crate::search::fgrep, "Print lines that contain a text"),
+    own!("find", "find", crate::search::find, "Search for files in a directory tree"),
+    uu!("fmt", "fmt", uu_fmt::uumain, "Reformat paragraphs"),
+    uu!("fold", "fold", uu_fold::uumain, "Wrap lines to a width"),
+    own!("free", "free", crate::system::free, "Show used and free memory"),
+    own!("grep", "grep", crate::search::grep, "Print lines that match a pattern"),
+    uu!("groups", "groups", uu_groups::uumain, "Print the groups of a user"),
+    uu!("head", "head", uu_head::uumain, "Print the first part of files"),
+    uu!("hostid", "hostid", uu_hostid::uumain, "Print the host's numeric identifier"),
+    uu!("hostname", "hostname", uu_hostname::uumain, "Print or set the host's name"),
+    uu!("id", "id", uu_id::uumain, "Print user and group identifiers"),
+    uu!("install", "install", uu_install::uumain, "Copy files and set attributes"),
+    uu!("join", "join", uu_join::uumain, "Join lines of two files on a common field"),
+    uu!("kill", "kill", uu_kill::uumain, "Send a signal to processes"),
+    uu!("link", "link", uu_link::uumain, "Make a hard link"),
+    uu!("ln", "ln", uu_ln::uumain, "Make links"),
+    uu!("logname", "logname", uu_logname::uumain, "Print the login name"),
+    uu!("ls", "ls", uu_ls::uumain, "List directory contents"),
+    uu!("md5sum", "md5sum", uu_md5sum::uumain, "Print or check MD5 digests"),
+    uu!("mkdir", "mkdir", uu_mkdir::uumain, "Make directories"),
+    uu!("mkfifo", "mkfifo", uu_mkfifo::uumain, "Make named pipes"),
+    uu!("mknod", "mknod", uu_mknod::uumain, "Make special files"),
+    uu!("mktemp", "mktemp", uu_mktemp::uumain, "Make a temporary file or directory"),
+    own!("mount", "mount", crate::system::mount, "List mounted file systems"),
+    uu!("mv", "mv", uu_mv::uumain, "Move or rename files"),
+    uu!("nice", "nice", uu_nice::uumain, "Run a command with another scheduling priority"),
+    uu!("nl", "nl", uu_nl::uumain, "Number lines"),
+    uu!("nohup", "nohup", uu_nohup::uumain, "Run a command immune to hangups"),
+    uu!("nproc", "nproc", uu_nproc::uumain, "Print the number of processors"),
+    uu!("numfmt", "numfmt", uu_numfmt::uumain, "Convert numbers from and to readable forms"),
+    uu!("od", "od", uu_od::uumain, "Dump files in octal and other formats"),
+    uu!("paste", "paste", uu_paste::uumain, "Merge lines of files"),
+    uu!("pathchk", "pathchk", uu_pathchk::uumain, "Check whether file names are valid or portable"),
+    uu!("printenv", "printenv", uu_printenv::uumain, "Print the environment"),
+    uu!("printf", "printf", uu_printf::uumain, "Format and print data"),
+    own!("ps", "ps", crate::system::ps, "List processes"),
+    uu!("pwd", "pwd", uu_pwd::uumain, "Print the working directory"),
+    uu!("readlink", "readlink", uu_readlink::uumain, "Print the value of a symbolic link"),
+    uu!("realpath", "realpath", uu_realpath::uumain, "Print the resolved path"),
+    own!("reset", "reset", crate::system::reset, "Bring a garbled terminal back to its initial state"),
+    uu!("rm", "rm", uu_rm::uumain, "Remove files or directories"),
+    uu!("rmdir", "rmdir", uu_rmdir::uumain, "Remove empty directories"),
+    uu!("sed", "sed", sed::sed::uumain, "Edit a stream of lines"),
+    uu!("seq", "seq", uu_seq::uumain, "Print a sequence of numbers"),
+    uu!("sha1sum", "sha1sum", uu_sha1sum::uumain, "Print or check SHA-1 digests"),
+    uu!("sha224sum", "sha224sum", uu_sha224sum::uumain, "Print or check SHA-224 digests"),
+    uu!("sha256sum", "sha256sum", uu_sha256sum::uumain, "Print or check SHA-256 digests"),
+    uu!("sha384sum", "sha384sum", uu_sha384sum::uumain, "Print or check SHA-384 digests"),
+    uu!("sha512sum", "sha512sum", uu_sha512sum::uumain, "Print or check SHA-512 digests"),
+    uu!("shred", "shred", uu_shred::uumain, "Overwrite a file to hide its contents"),
+    uu!("shuf", "shuf", uu_shuf::uumain, "Shuffle lines"),
+    uu!("sleep", "sleep", uu_sleep::uumain, "Wait for an amount of time"),
+    uu!("sort", "sort", uu_sort::uumain, "Sort lines"),
+    uu!("split", "split", uu_split::uumain, "Split a file into pieces"),
+    uu!("stat", "stat", uu_stat::uumain, "Show the status of files or file systems"),
+    uu!("stty", "stty", uu_stty::uumain, "Show or change terminal settings"),
+    uu!("sum", "sum", uu_sum::uumain, "Print checksum and block counts"),
+    uu!("sync", "sync", uu_sync::uumain, "Write cached data to disk"),
+    uu!("tac", "tac", uu_tac::uumain, "Print files with the lines reversed"),
+    uu!("tail", "tail", uu_tail::uumain, "Print the last part of files"),
+    uu!("tee", "tee", uu_tee::uumain, "Copy standard input to files and standard output"),
+    uu!("test", "test", uu_test::uumain, "Check file types and compare values"),
+    uu!("timeout", "timeout", uu_timeout::uumain, "Run a command with a time limit"),
+    uu!("touch", "touch", uu_touch::uumain, "Change file times, or make files"),
+    uu!("tr", "tr", uu_tr::uumain, "Translate or delete characters"),
+    uu!("true", "true", uu_true::uumain, "Do nothing, successfully"),
+    uu!("truncate", "truncate", uu_truncate::uumain, "Shrink or extend files to a size"),
+    uu!("tsort", "tsort", uu_tsort::uumain, "Sort topologically"),
+    uu!("tty", "tty", uu_tty::uumain, "Print the terminal's name"),
+    own!("umount", "umount", crate::system::umount, "Detach file systems"),
+    uu!("uname", "uname", uu_uname::uumain, "Print system information"),
+    uu!("unexpand", "unexpand", uu_unexpand::uumain, "Convert spaces to tabs"),
+    uu!("uniq", "uniq", uu_uniq::uumain, "Report or drop repeated lines"),
+    uu!("unlink", "unlink", uu_unlink::uumain, "Remove one file"),
+    own!("uptime", "uptime", crate::system::uptime, "Print how long the machine has been up, and its load"),
+    uu!("wc", "wc", uu_wc::uumain, "Count lines, words and bytes"),
+    own!("which", "which", crate::search::which, "Print the path of commands"),
+    uu!("whoami", "whoami", uu_whoami::uumain, "Print the current user's name"),
+    own!("xargs", "xargs", crate::search::xargs, "Run commands with arguments read from standard input"),
+    uu!("yes", "yes", uu_yes::uumain, "Print a line until killed"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_has_no_name_twice() {
+        assert!(APPLETS.windows(2).all(|two| two[0].name < two[1].name));
+        assert!(APPLETS.len() >= 100, "{} utilities", APPLETS.len());
+    }
+
+    #[test]
+    fn a_name_is_matched_exactly() {
+        for applet in APPLETS {
+            assert_eq!(find(OsStr::new(applet.name)).map(|found| found.name), Some(applet.name));
+        }
+        for other in ["evil-ls", "ls ", "LS", "l", "", "lss", "./ls", "\u{6c}\u{301}s"] {
+            assert!(find(OsStr::new(other)).is_none(), "{other:?} is taken for a utility");
+        }
+    }
+
+    #[test]
+    fn every_utility_says_what_it_does() {
+        for applet in APPLETS {
+            assert!(applet.about.len() > 8, "{} has no description", applet.name);
+            assert!(!applet.about.ends_with('.'), "{}: a description has no full stop", applet.name);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! From a command line to a role.
+
+use crate::granted::Granted;
+use crate::operator::is_operators;
+use octant_applets::{Applet, Invocation, find};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// The shell's name.
+pub(crate) const SHELL: &str = "sh";
+
+/// Operator's commands that can be called by their own name, with a line of text each.
+pub(crate) const BY_NAME: &[(&str, &str)] = &[
+    ("halt", "Stop everything in order and halt"),
+    ("poweroff", "Stop everything in order and switch the machine off"),
+    ("reboot", "Stop everything in order and start the machine again"),
+];
+
+/// The names by which the whole is called: its own, and what `/proc/self/exe` makes of it.
+const OWN_NAMES: [&str; 2] = ["octant", "exe"];
+
+/// What this process is to be.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// A utility; the first argument is its name.
+    Utility { applet: &'static Applet, arguments: Vec<OsString>, invocation: Invocation },
+    /// The shell; the first argument is its name.
+    Shell(Vec<OsString>),
+    /// The list of names, with or without their texts.
+    List(bool),
+    /// The operator's command line; the first argument is the program's name.
+    Operator(Vec<OsString>),
+    /// Something that exists and is not granted here.
+    NotGranted(OsString),
+    /// Something that does not exist.
+    Unknown(OsString),
+}
+
+/// Decides: first by the name of the call, exactly; then by the first argument.
+pub(crate) fn decide(arguments: Vec<OsString>, _first: bool, granted: &Granted) -> Role {
+    let called = arguments.first().cloned().unwrap_or_default();
+    let name = Path::new(&called).file_name().unwrap_or_default().to_owned();
+    if OWN_NAMES.iter().any(|own| name == *own) {
+        return by_argument(arguments, granted);
+    }
+    if let Some(role) = utility(&name, &arguments, Invocation::ByName, granted) {
+        return role;
+    }
+    if BY_NAME.iter().any(|(command, _)| name == *command) {
+        let line = [OsString::from("octant"), name.clone()].into_iter().chain(arguments.into_iter().skip(1));
+        return operator(&name, line.collect(), granted);
+    }
+    Role::Unknown(called)
+}
+
+/// `octant NAME ...`.
+fn by_argument(arguments: Vec<OsString>, granted: &Granted) -> Role {
+    let Some(name) = arguments.get(1).cloned() else {
+        return operator(OsStr::new(""), arguments, granted);
+    };
+    if let Some(role) = utility(&name, &arguments[1..], Invocation::ByArgument, granted) {
+        return role;
+    }
+    match name.to_str() {
+        Some("shell") if granted.utility(SHELL) => Role::Shell(arguments[1..].to_vec()),
+        Some("--list") if granted.command(&name) => {
+            Role::List(arguments.get(2).is_some_and(|next| next == "--about"))
+        }
+        Some(option) if option.starts_with('-') => operator(&name, arguments, granted),
+        Some(command) if is_operators(command) => operator(&name, arguments, granted),
+        _ if *granted == Granted::All => Role::Unknown(name),
+        _ => Role::NotGranted(name),
+    }
+}
+
+fn utility(name: &OsStr, arguments: &[OsString], invocation: Invocation, granted: &Granted) -> Option<Role> {
+    // login(1) marks a login shell by a dash.
+    let plain = if invocation == Invocation::ByName && name == "-sh" { OsStr::new(SHELL) } else { name };
+    let applet = find(plain);
+    if applet.is_none() && plain != SHELL {
+        return None;
+    }
+    if !plain.to_str().is_some_and(|plain| granted.utility(plain)) {
+        return Some(Role::NotGranted(name.to_owned()));
+    }
+    let arguments = arguments.to_vec();
+    Some(match applet {
+        Some(applet) => Role::Utility { applet, arguments, invocation },
+        None => Role::Shell(arguments),
+    })
+}
+
+fn operator(name: &OsStr, arguments: Vec<OsString>, granted: &Granted) -> Role {
+    if granted.command(name) { Role::Operator(arguments) } else { Role::NotGranted(name.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::is_operators;
+    use octant_applets::APPLETS;
+
+    /// The role of a command line, in short.
+    fn role(line: &[&str], granted: &Granted) -> String {
+        let texts = |arguments: &[OsString]| {
+            arguments.iter().map(|text| text.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        match decide(line.iter().map(OsString::from).collect(), false, granted) {
+            Role::Utility { applet, arguments, .. } => format!("{}: {}", applet.name, texts(&arguments)),
+            Role::Shell(arguments) => format!("shell: {}", texts(&arguments)),
+            Role::List(about) => format!("list {about}"),
+            Role::Operator(arguments) => format!("operator: {}", texts(&arguments)),
+            Role::NotGranted(_) => "not granted".into(),
+            Role::Unknown(_) => "unknown".into(),
+        }
+    }
+
+    #[test]
+    fn a_call_by_name_is_that_utility() {
+        let all = &Granted::All;
+        assert_eq!(role(&["/bin/ls", "-l"], all), "ls: /bin/ls -l");
+        assert_eq!(role(&["[", "1", "]"], all), "[: [ 1 ]");
+        assert_eq!(role(&["octant", "ls", "-l"], all), "ls: ls -l");
+        assert_eq!(role(&["/proc/self/exe", "sh", "-c", "x"], all), "shell: sh -c x");
+        assert_eq!(role(&["-sh"], all), "shell: -sh");
+        assert_eq!(role(&["/octant", "shell"], all), "shell: shell");
+    }
+
+    #[test]
+    fn a_name_is_exact() {
+        for name in ["evil-ls", "ls2", "LS", "ls.exe", "octant-ls", "octant2", "myinit", "", "-ls", "ssh"] {
+            assert_eq!(role(&[name], &Granted::All), "unknown", "{name:?}");
+            assert_eq!(role(&[name, "ls"], &Granted::All), "unknown", "{name:?} ls");
+        }
+        for name in ["evil-ls", "ls2", "LS", "../ls", "/bin/ls"] {
+            assert_eq!(role(&["octant", name], &Granted::All), "unknown", "octant {name:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_utility_is_the_operators() {
+        let all = &Granted::All;
+        assert_eq!(role(&["octant", "status"], all), "operator: octant status");
+        assert_eq!(role(&["octant", "--dir", "x", "status"], all), "operator: octant --dir x status");
+        assert_eq!(role(&["octant"], all), "operator: octant");
+        assert_eq!(role(&["/bin/poweroff", "--json"], all), "operator: octant poweroff --json");
+        assert_eq!(role(&["octant", "--list"], all), "list false");
+    }
+
+    #[test]
+    fn in_a_workstation_only_what_is_granted_runs() {
+        let some = &Granted::Only(vec!["ls".into(), "sh".into(), "poweroff".into(), "status".into()]);
+        assert_eq!(role(&["ls"], some), "ls: ls");
+        assert_eq!(role(&["octant", "ls"], some), "ls: ls");
+        assert_eq!(role(&["sh"], some), "shell: sh");
+        assert_eq!(role(&["octant", "note", "x"], some), "operator: octant note x");
+        assert_eq!(role(&["octant", "self"], some), "operator: octant self");
+        let refused: &[&[&str]] = &[
+            &["cat"],
+            &["octant", "cat"],
+            &["octant"],
+            &["octant", "status"],
+            &["octant", "--list"],
+            &["octant", "--help"],
+            &["octant", "--dir", "/", "note", "x"],
+            &["octant", "init"],
+            &["octant", "spawner"],
+            &["octant", "svc", "ledger"],
+            &["octant", "up"],
+            &["poweroff"],
+        ];
+        for line in refused {
+            assert_eq!(role(line, some), "not granted", "{line:?}");
+        }
+        let none = &Granted::Only(Vec::new());
+        for applet in APPLETS {
+            assert_eq!(role(&[applet.name], none), "not granted", "{}", applet.name);
+        }
+        assert_eq!(role(&["-sh"], none), "not granted");
+        assert_eq!(role(&["octant", "shell"], none), "not granted");
+    }
+
+    #[test]
+    fn no_command_of_the_operator_has_a_utilitys_name() {
+        for (name, _) in BY_NAME {
+            assert!(is_operators(name), "{name}");
+            assert!(find(OsStr::new(name)).is_none(), "{name}");
+        }
+    }
+}
