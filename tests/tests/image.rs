@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The operator's name in the key that `cargo x` makes.
-const OPERATOR: &str = "developer";
+const OPERATOR: &str = "operator";
 
 /// The folder with the guest's scripts and manifests.
 pub(crate) fn guest_files() -> PathBuf {
@@ -18,7 +18,7 @@ pub(crate) fn sign(manifest: &Path, envelope: &Path) {
     let signed = Command::new(binary())
         .args(["manifest", "sign", "--key"])
         .arg(path("OCTANT_OPERATOR_KEY"))
-        .arg("--out")
+        .arg("--output")
         .arg(envelope)
         .arg(manifest)
         .output()
