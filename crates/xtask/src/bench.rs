@@ -1,0 +1,41 @@
+//! `cargo x bench` and `cargo x sim`: programs of other crates, built and given what they need.
+
+use crate::args::Args;
+use crate::build::{self, Profile};
+use crate::image;
+use crate::packages;
+use crate::qemu::Accel;
+use crate::sh::{Res, Steps};
+use crate::suite;
+use crate::workspace::Workspace;
+use std::process::{Command, ExitCode};
+
+/// `cargo x bench`.
+pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
+    const USAGE: &str = "cargo x bench [OPTIONS OF octant-bench]\n\n\
+        Measures what docs/specification.md promises, with the binary that is shipped.\n\
+        Other options go to octant-bench; `cargo x bench -- --help` shows them.";
+    if args.help_before_dashes(USAGE) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut steps = Steps::new(6);
+    let image = image::prepare(workspace, &image::Source::Built(Profile::Dist), packages::BOOT, &mut steps)?;
+    steps.next("building the measuring programs");
+    let helpers = build::helpers(workspace, Profile::Dist)?;
+    let accel = Accel::choose(workspace, &image.kernel)?;
+    steps.next("measuring");
+    let binary = build::octant(workspace, Profile::Dist)?;
+    let mut command = Command::new(helpers.join("octant-bench"));
+    command.args(args.rest()).current_dir(&workspace.root);
+    suite::environment(workspace, &mut command, &binary, &helpers, Some((&image, accel)))?;
+    let status = command.status().map_err(|error| format!("octant-bench could not be started: {error}"))?;
+    Ok(crate::run::exit_code(status))
+}
+
+/// `cargo x sim`.
+pub(crate) fn sim(workspace: &Workspace, args: Args) -> Res<ExitCode> {
+    let mut command = workspace.cargo(&["run", "--quiet", "--locked", "--package", "octant-sim", "--"]);
+    let status =
+        command.args(args.rest()).status().map_err(|error| format!("cargo could not be started: {error}"))?;
+    Ok(crate::run::exit_code(status))
+}

@@ -1,0 +1,209 @@
+//! `cargo x run`: from a clone to a running system.
+
+use crate::args::Args;
+use crate::image::{self, Image, Source};
+use crate::qemu::{self, Accel, Machine, Phase};
+use crate::sh::{self, Res, Steps};
+use crate::workspace::Workspace;
+use crate::{mkosi, oci, packages};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+/// What runs where nobody is at the terminal: an agent that reads two logs and writes a report.
+const EXAMPLE: &str = "sh /usr/share/octant/examples/incident-report/run.sh";
+
+const USAGE: &str = "cargo x run [OPTIONS]
+
+Boots Octant in QEMU. On a terminal you get its console with a shell; leave with `poweroff`, or with
+Ctrl-A and then X. Without a terminal, or with --job, it runs a job, powers off, and exits with the job's code.
+
+  --job COMMAND    run this in the shell once every service is ready; the default without a terminal is
+                   the incident-report example
+  --fresh          begin with an empty data disk; otherwise what was written last time is there
+  --dist           boot the binary that is shipped rather than the quick one
+  --bin FILE       boot this binary
+  --mkosi          boot the initrd that mkosi packed
+  --overlay FILE   unpack this cpio archive over the image
+  --append WORDS   add to the kernel's command line
+  --timeout S      kill a job's machine after S seconds [300]
+  --memory MIB     [1024]
+  --cpus N         [2]
+
+Without a virtual machine:
+  --pidns          `octant up` in a PID namespace of this machine
+  --container      a container with one file in it, by crun";
+
+/// `cargo x run`.
+pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
+    if args.help(USAGE) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (pidns, container) = (args.flag("--pidns"), args.flag("--container"));
+    let job = args.value("--job")?;
+    if pidns || container {
+        let source = Source::from_args(&mut args)?;
+        args.finish()?;
+        return if pidns { in_namespace(workspace, &source, job) } else { oci::run(workspace, &source, job) };
+    }
+    in_machine(workspace, args, job)
+}
+
+/// What stays the same whoever boots.
+struct Options {
+    fresh: bool,
+    mkosi: bool,
+    overlay: Option<PathBuf>,
+    append: String,
+    limit: Duration,
+    memory_mib: u64,
+    cpus: u64,
+}
+
+fn in_machine(workspace: &Workspace, mut args: Args, job: Option<String>) -> Res<ExitCode> {
+    let source = Source::from_args(&mut args)?;
+    let options = Options {
+        fresh: args.flag("--fresh"),
+        mkosi: args.flag("--mkosi"),
+        overlay: args.value("--overlay")?.map(PathBuf::from),
+        append: args.value("--append")?.unwrap_or_default(),
+        limit: Duration::from_secs(args.number("--timeout", 300)?),
+        memory_mib: args.number("--memory", 1024)?,
+        cpus: args.number("--cpus", 2)?,
+    };
+    args.finish()?;
+    let mut steps = Steps::new(6);
+    let mut image = image::prepare(workspace, &source, packages::BOOT, &mut steps)?;
+    if options.mkosi {
+        image.initrd = mkosi::initrd(workspace, &source)?;
+    }
+    steps.next("the data disk");
+    let machine = machine(workspace, image, &options)?;
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let pace = if machine.accel == Accel::Kvm {
+        "KVM"
+    } else {
+        "TCG, since KVM does not run here: about 10 s to the prompt"
+    };
+    steps.next(&format!("booting kernel {} ({pace})", machine.kernel.release));
+    match job {
+        None if terminal => interactive(machine),
+        job => unattended(workspace, machine, job.as_deref().unwrap_or(EXAMPLE), options.limit),
+    }
+}
+
+fn machine(workspace: &Workspace, image: Image, options: &Options) -> Res<Machine> {
+    let dir = workspace.target.join("run");
+    let data = dir.join("data.ext4");
+    if options.fresh || !data.is_file() {
+        copy_sparse(&image.data, &data)?;
+        println!("      new: {}", data.display());
+    } else {
+        println!("      as the last boot left it (--fresh for an empty one): {}", data.display());
+    }
+    let initrd = match &options.overlay {
+        None => image.initrd,
+        Some(overlay) => {
+            let joined = dir.join("octant-overlay.cpio");
+            sh::write(&joined, [sh::read(&image.initrd)?, sh::read(overlay)?].concat())?;
+            joined
+        }
+    };
+    let accel = Accel::choose(workspace, &image.kernel)?;
+    let Options { memory_mib, cpus, .. } = *options;
+    Ok(Machine {
+        kernel: image.kernel,
+        initrd,
+        data,
+        accel,
+        memory_mib,
+        cpus,
+        append: options.append.clone(),
+    })
+}
+
+/// Copies a disk without writing its holes.
+pub(crate) fn copy_sparse(from: &Path, to: &Path) -> Res {
+    if let Some(parent) = to.parent() {
+        sh::make_dir(parent)?;
+    }
+    sh::output(Command::new("cp").arg("--sparse=always").arg("--").arg(from).arg(to)).map(drop)
+}
+
+fn interactive(mut machine: Machine) -> Res<ExitCode> {
+    println!("\n      leave with `poweroff`, or Ctrl-A and then X\n");
+    machine.append = format!("quiet octant.console=shell {}", machine.append);
+    sh::run(&mut machine.command("mon:stdio"))?;
+    println!("\nthe machine is off. {}", what_next());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn unattended(workspace: &Workspace, mut machine: Machine, job: &str, limit: Duration) -> Res<ExitCode> {
+    machine.append = format!("octant.job={} {}", qemu::encoded(job), machine.append);
+    println!("      job: {job}");
+    let log = workspace.target.join("run/console.log");
+    let started = sh::now();
+    let outcome = qemu::watch(&machine, limit, &log)?;
+    let took = sh::human(started.elapsed());
+    match (outcome.phase, outcome.killed) {
+        (Phase::JobEnded(0), false) => {
+            println!("\nthe job ended well, and the machine is off after {took}. {}", what_next());
+            Ok(ExitCode::SUCCESS)
+        }
+        (Phase::JobEnded(code), false) => {
+            eprintln!(
+                "\nthe job ended with exit code {code} after {took}; the whole console is in {}",
+                log.display()
+            );
+            Ok(ExitCode::from(code))
+        }
+        (phase, killed) => {
+            let how = if killed {
+                format!("did not end within {}", sh::human(limit))
+            } else {
+                "ended without an exit code of its job".into()
+            };
+            let last = sh::tail(&sh::read(&log)?, 40);
+            Err(format!(
+                "the machine {how}. When it stopped: {}.\nThe end of {}:\n{last}",
+                phase.shown(),
+                log.display()
+            ))
+        }
+    }
+}
+
+fn what_next() -> &'static str {
+    "To try next:\n\
+     \n  cargo x run --job 'octant status; octant ledger tail; octant doctor'\
+     \n  cargo x run --pidns            the same system in a PID namespace, without a virtual machine\
+     \n  cargo x test                   everything that CI runs"
+}
+
+/// `octant up`: the same services in a PID namespace of this machine.
+fn in_namespace(workspace: &Workspace, source: &Source, job: Option<String>) -> Res<ExitCode> {
+    let mut steps = Steps::new(3);
+    steps.next(&source.step());
+    let binary = source.get(workspace)?;
+    steps.next("a trusted operator");
+    let dir = workspace.target.join("run/up");
+    let key = image::operator_key(workspace, &binary)?;
+    sh::copy(&key.with_extension("pub"), &dir.join("etc/trusted/operator.pub"))?;
+    steps.next("octant up");
+    let mut command = Command::new(&binary);
+    command.arg("up").arg("--dir").arg(&dir);
+    if let Some(job) = job {
+        command.arg("--job").arg(job);
+    }
+    println!("      {}", sh::shown(&command));
+    let status = command.status().map_err(|error| format!("{}: {error}", binary.display()))?;
+    Ok(exit_code(status))
+}
+
+/// Another program's end as this one's.
+pub(crate) fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

@@ -1,0 +1,152 @@
+//! `cargo x test` and `cargo x check`: what must pass before a change is done.
+
+use crate::args::Args;
+use crate::build::{self, Profile};
+use crate::image::{self, Image, Source};
+use crate::packages;
+use crate::qemu::{self, Accel};
+use crate::sh::{self, Res, Steps};
+use crate::workspace::Workspace;
+use crate::{kernel, oci, tidy};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// Crates whose code is mostly other people's and takes minutes to build: tested as the static binary that is
+/// built anyway, not once more in the development profile.
+const HEAVY: &[&str] = &["octant", "octant-applets", "octant-shell"];
+/// The crate with the tests of the whole system.
+const SYSTEM: &str = "octant-tests";
+
+/// `cargo x check`.
+pub(crate) fn check(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
+    if args.help("cargo x check\n\nFormat, tidy and clippy with warnings denied. Changes nothing.") {
+        return Ok(ExitCode::SUCCESS);
+    }
+    args.finish()?;
+    let mut steps = Steps::new(3);
+    static_rules(workspace, &mut steps)?;
+    println!("\nin order after {}", steps.finish());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Three steps: format, tidy, clippy.
+fn static_rules(workspace: &Workspace, steps: &mut Steps) -> Res {
+    steps.next("format");
+    sh::run(workspace.cargo(&["fmt", "--all", "--check"]).stderr(std::process::Stdio::inherit()))
+        .map_err(|error| format!("{error}; `cargo fmt` puts it in order"))?;
+    steps.next("tidy");
+    println!("      {}", tidy::check(workspace)?);
+    steps.next("clippy, warnings denied (about 4 min the first time)");
+    sh::run(&mut workspace.cargo(&[
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+/// `cargo x test`.
+pub(crate) fn test(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
+    const USAGE: &str = "cargo x test [--system] [-- FILTER...]\n\n\
+        Everything that CI runs: format, tidy, clippy, unit, property, golden and documentation tests, simulation,\n\
+        then the static binary in a namespace, a container and a virtual machine.\n\n\
+        --system    only the last part: what boots\n\
+        FILTER      for the last part: run the tests whose names have it\n\n\
+        UPDATE=1 cargo x test rewrites golden files; look at the difference before you commit it.";
+    if args.help_before_dashes(USAGE) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let system_only = args.flag("--system");
+    let filter = args.rest();
+    if let Some(option) = filter.iter().find(|word| word.starts_with("--") && !system_only) {
+        return Err(format!("{option:?} is not an option of this command; --help lists them"));
+    }
+    let mut steps = Steps::new(if system_only { 7 } else { 13 });
+    steps.next("looking for system packages");
+    packages::ensure(workspace, packages::TEST)?;
+    if !system_only {
+        static_rules(workspace, &mut steps)?;
+        code(workspace, &mut steps)?;
+    }
+    system(workspace, &mut steps, &filter)?;
+    println!("\neverything passed in {}", steps.finish());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Three steps: the light crates, the heavy ones, the simulation.
+fn code(workspace: &Workspace, steps: &mut Steps) -> Res {
+    steps.next("unit, property, golden and documentation tests (about 4 min the first time)");
+    let mut light = workspace.cargo(&["test", "--locked", "--workspace", "--quiet", "--no-fail-fast"]);
+    for name in HEAVY.iter().chain([&SYSTEM]) {
+        light.args(["--exclude", name]);
+    }
+    sh::run(&mut light)?;
+    steps.next("simulation of the service graph, 1,000 seeds");
+    sh::run(&mut workspace.cargo(&[
+        "run",
+        "--quiet",
+        "--locked",
+        "--package",
+        "octant-sim",
+        "--",
+        "--seeds",
+        "1000",
+    ]))?;
+    steps.next(&format!("tests of the utilities and the shell, static ({})", Profile::Release.first_time()));
+    let packages: Vec<&str> = HEAVY.iter().flat_map(|name| ["--package", name]).collect();
+    build::cargo(workspace, "test", Profile::Release, &[&["--quiet"], packages.as_slice()].concat())
+}
+
+/// Six steps: binary, helpers, kernel, image, container, the tests of the whole.
+fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
+    let source = Source::Built(Profile::Release);
+    steps.next(&source.step());
+    let binary = source.get(workspace)?;
+    steps.next("building the programs that run inside a workstation");
+    let helpers = build::helpers(workspace, Profile::Release)?;
+    steps.next("fetching the kernel (about 35 MB the first time)");
+    let kernel = kernel::fetch(workspace)?;
+    steps.next("packing the image");
+    let image = image::make(workspace, &binary, kernel)?;
+    oci::make(workspace, &binary)?;
+    steps.next("looking for KVM");
+    let accel = Accel::choose(workspace, &image.kernel)?;
+    println!("      {}", accel.name());
+    steps.next("namespace, container and virtual machine tests");
+    let mut command = workspace.cargo(&["test", "--locked", "--package", SYSTEM, "--no-fail-fast", "--"]);
+    command.args(filter);
+    environment(workspace, &mut command, &binary, &helpers, Some((&image, accel)))?;
+    sh::run(&mut command)
+}
+
+/// Tells a test or bench where everything is. image/README.md has the list.
+pub(crate) fn environment(
+    workspace: &Workspace,
+    command: &mut Command,
+    binary: &Path,
+    helpers: &Path,
+    machine: Option<(&Image, Accel)>,
+) -> Res {
+    command
+        .env("OCTANT_ROOT", &workspace.root)
+        .env("OCTANT_BIN", binary)
+        .env("OCTANT_PROBE", helpers.join("octant-probe"))
+        .env("OCTANT_HELPERS", helpers)
+        .env("OCTANT_OPERATOR_KEY", image::operator_key(workspace, binary)?)
+        .env("OCTANT_OCI", oci::layout(workspace))
+        .env("OCTANT_BUNDLE", oci::bundle(workspace));
+    if let Some((image, accel)) = machine {
+        let qemu = sh::which(qemu::QEMU).ok_or_else(|| format!("{} is not on PATH", qemu::QEMU))?;
+        command
+            .env("OCTANT_KERNEL", &image.kernel.vmlinuz)
+            .env("OCTANT_INITRD", &image.initrd)
+            .env("OCTANT_DATA", &image.data)
+            .env("OCTANT_QEMU", qemu)
+            .env("OCTANT_ACCEL", accel.name());
+    }
+    Ok(())
+}
