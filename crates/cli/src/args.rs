@@ -109,8 +109,12 @@ pub(crate) enum Command {
         text: String,
     },
     /// Inside a workstation: show who this agent is and what it was granted
-    #[command(name = "self", after_help = "Example:\n  octant self --json")]
-    Itself,
+    #[command(name = "self", after_help = "Example:\n  octant self --try mount")]
+    Itself {
+        /// Instead, really try what no manifest grants, and show the kernel's answer; exits 5 when it was denied
+        #[arg(long = "try", value_name = "WHAT")]
+        attempt: Option<Attempt>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -198,7 +202,7 @@ pub(crate) enum Manifest {
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
         /// Where to write the signed manifest [default: standard output]
-        #[arg(short, long, value_name = "FILE")]
+        #[arg(short, long, alias = "out", value_name = "FILE")]
         output: Option<PathBuf>,
     },
     /// Verify a signed manifest against the trusted operators' keys
@@ -296,6 +300,17 @@ pub(crate) enum Shell {
     Bash,
     Zsh,
     Fish,
+}
+
+/// What `octant self --try` tries. Each is one system call that changes nothing that outlives the workstation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Attempt {
+    /// Open a TCP connection to 192.0.2.1 port 80
+    Connect,
+    /// Mount a tmpfs on /tmp
+    Mount,
+    /// Read the memory of PID 1
+    Trace,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,7 +4,7 @@ use crate::args::Ledger as Command;
 use crate::error::CliError;
 use crate::out::{Out, Progress, cut, printable, utc};
 use crate::service::Service;
-use octant_api::ledger::{Entry, QueryRequest, TailRequest, VerifyReport, VerifyRequest};
+use octant_api::ledger::{Entry, QUERY_MAX, QueryRequest, TailRequest, VerifyReport, VerifyRequest};
 use octant_ids::{Layout, Principal};
 use serde_json::Value;
 
@@ -32,15 +32,10 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
                 kinds: kind.clone(),
                 intent: *intent,
                 from: *from,
-                limit: *limit,
+                limit: 0,
                 ..QueryRequest::default()
             };
-            let page = service.call(&request)?;
-            page.entries.iter().try_for_each(|entry| print(entry, out))?;
-            if let Some(next) = page.next.filter(|_| !out.json) {
-                out.note(&format!("there is more: --from {next}"));
-            }
-            Ok(())
+            query(&service, request, *limit, out)
         }
         Command::Verify => {
             let mut progress = Progress::new(out.json);
@@ -50,6 +45,33 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             verify(&report, out)
         }
     }
+}
+
+/// Page after page, until there is no more or `limit` entries were printed.
+fn query(service: &Service, mut request: QueryRequest, limit: u32, out: &mut Out) -> Result<(), CliError> {
+    let mut left = limit;
+    while left > 0 {
+        request.limit = left.min(QUERY_MAX);
+        let page = service.call(&request)?;
+        page.entries.iter().try_for_each(|entry| print(entry, out))?;
+        left = left.saturating_sub(u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
+        match page.next {
+            None => return Ok(()),
+            // A page that leads backwards would never end.
+            Some(next) if next <= request.from => {
+                return Err(CliError::Answer {
+                    service: "ledger".to_owned(),
+                    path: service.path().to_owned(),
+                    why: format!("the page after entry {} begins at {next}", request.from),
+                });
+            }
+            Some(next) => request.from = next,
+        }
+    }
+    if !out.json {
+        out.note(&format!("there is more: --from {}", request.from));
+    }
+    Ok(())
 }
 
 /// An entry on one line: number, time of day, who, kind, what.

@@ -48,6 +48,12 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// Whether `octant NAME` is a command of this crate.
+#[must_use]
+pub fn is_command(name: &str) -> bool {
+    command().find_subcommand(name).is_some()
+}
+
 fn run(args: Vec<OsString>, environment: Option<PathBuf>, out: impl FnOnce(bool) -> Out) -> Exit {
     let command = command().term_width(out::terminal_columns().min(100));
     let cli = match command.try_get_matches_from(args).and_then(|found| Cli::from_arg_matches(&found)) {
@@ -110,7 +116,8 @@ fn act(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, out),
         Command::Note { text } => inside::note(text, layout, out),
-        Command::Itself => inside::describe(layout, out),
+        Command::Itself { attempt: None } => inside::describe(layout, out),
+        Command::Itself { attempt: Some(what) } => inside::attempt(*what, layout, out),
     }
 }
 

@@ -5,7 +5,7 @@ use octant_api::rpc::{Request, StreamRequest};
 use octant_ids::Layout;
 use octant_wire::WireError;
 use octant_wire::blocking::Client;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One service of one instance.
 #[derive(Debug)]
@@ -22,6 +22,11 @@ impl Service {
     /// The socket of the workstation that this process is in.
     pub(crate) fn of_workstation(layout: &Layout) -> Self {
         Self { name: "agent socket", path: layout.socket("agent") }
+    }
+
+    /// Its socket.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// One call, on a connection of its own: a command makes few.

@@ -169,6 +169,16 @@ fn the_tree_of_commands_is_sound() {
 }
 
 #[test]
+fn every_command_is_known_by_its_name() {
+    for name in ["status", "agent", "self", "note", "poweroff"] {
+        assert!(is_command(name), "{name}");
+    }
+    for name in ["", "ls", "stat", "help", "init"] {
+        assert!(!is_command(name), "{name}");
+    }
+}
+
+#[test]
 fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let dir = Dir::new();

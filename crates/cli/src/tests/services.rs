@@ -314,3 +314,35 @@ fn a_service_that_hangs_up_is_unavailable() {
     assert!(stderr.contains("ledger.verify"), "{stderr}");
     hang_up.join().unwrap();
 }
+
+#[test]
+fn a_query_goes_on_to_the_next_page_and_not_in_a_circle() {
+    let dir = Dir::new();
+    let ledger = play(&dir, "ledger", 3, |_, params| {
+        let from = params["from"].as_u64().unwrap();
+        let entry = |seq| entry(seq, "note", &json!("init"), &json!({}));
+        match (from, params["limit"].as_u64().unwrap()) {
+            (0, 3) => result(json!({"entries": [entry(1), entry(2)], "next": 3})),
+            (3, 1) => result(json!({"entries": [entry(3)], "next": 4})),
+            (7, _) => result(json!({"entries": [], "next": 7})),
+            other => panic!("{other:?}"),
+        }
+    });
+    let (exit, stdout, stderr) = octant(&dir.0, &["ledger", "query", "--limit", "3"]);
+    assert_eq!((exit, stdout.lines().count()), (Exit::Ok, 3), "{stderr}");
+    assert_eq!(stderr, "octant: there is more: --from 4\n");
+    let (exit, _, stderr) = octant(&dir.0, &["ledger", "query", "--from", "7"]);
+    assert_eq!(exit, Exit::Unavailable);
+    assert!(stderr.contains("begins at 7"), "{stderr}");
+    ledger.join().unwrap();
+}
+
+#[test]
+fn attempts_are_made_inside_a_workstation_only() {
+    let dir = Dir::new();
+    for what in ["connect", "mount", "trace"] {
+        let (exit, stdout, stderr) = octant(&dir.0, &["self", "--try", what]);
+        assert_eq!((exit, stdout.as_str()), (Exit::Unavailable, ""), "{stderr}");
+        assert!(stderr.contains("works inside a workstation only"), "{stderr}");
+    }
+}
