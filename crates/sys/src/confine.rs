@@ -3,6 +3,7 @@
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Securebits (capabilities(7)): root has no special meaning, a change of user id neither gives nor takes
 /// capabilities, ambient capabilities cannot be raised; each bit locked.
@@ -84,10 +85,14 @@ pub fn landlock_abi() -> u32 {
 /// # Errors
 /// What sigprocmask(2) reports.
 pub fn default_signals() -> io::Result<()> {
+    // The kernel's struct sigaction with SIG_DFL (0), no flags, no mask. Not libc's function, which leaves out the two
+    // signals that it keeps for itself, although they too may have been inherited as ignored.
+    let default = [0_u64; 4];
+    let null = std::ptr::null::<u64>();
     for signal in 1..=64 {
-        // The two that cannot be set, and 32 and 33 that the C library keeps, answer EINVAL; all are at their default.
-        // SAFETY: SIG_DFL is no function of ours, so no handler can run.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // The two that cannot be set answer EINVAL and are at their default.
+        // SAFETY: `default` has the size of the kernel's struct, 8 that of its mask; SIG_DFL is no function of ours.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), null, 8) };
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
@@ -133,4 +138,14 @@ impl Program {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no precondition.
     unsafe { libc::_exit(code) }
+}
+
+/// Sends a signal to the process behind a pidfd.
+///
+/// # Errors
+/// `ESRCH` when it has ended; otherwise what pidfd_send_signal(2) reports.
+pub fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let null = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo makes the kernel fill in its own, as kill(2) does.
+    done(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, null, 0) })
 }

@@ -1,18 +1,13 @@
 //! Descriptors by number: what was inherited, what is left open.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Makes `fd` the descriptor with this number (close-on-exec when `cloexec`), replacing what had it.
+/// A copy of `fd` with exactly this number (close-on-exec when `cloexec`), replacing what had it.
 ///
 /// # Errors
-/// What dup3(2) or fcntl(2) reports.
-pub fn place(fd: OwnedFd, number: i32, cloexec: bool) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() == number {
-        let flags = nix::fcntl::FdFlag::from_bits_truncate(i32::from(cloexec));
-        nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(flags))?;
-        return Ok(fd);
-    }
+/// What dup3(2) reports; `EINVAL` when `fd` has this number already.
+pub fn place(fd: BorrowedFd<'_>, number: i32, cloexec: bool) -> io::Result<OwnedFd> {
     let flags = if cloexec { libc::O_CLOEXEC } else { 0 };
     // SAFETY: no pointers; replacing `number` is what the caller asked for, and it must not own it elsewhere.
     if unsafe { libc::dup3(fd.as_raw_fd(), number, flags) } < 0 {
@@ -32,4 +27,41 @@ pub fn close_from(first: u32) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::last_os_error())
+}
+
+/// A copy of the descriptor with a number of at least `first`, close-on-exec.
+///
+/// # Errors
+/// What fcntl(2) reports.
+pub fn copy_above(fd: BorrowedFd<'_>, first: i32) -> io::Result<OwnedFd> {
+    let number = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(first))?;
+    // SAFETY: fcntl has just made this descriptor; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor of the process with this id (pidfd_open(2)).
+///
+/// # Errors
+/// `ESRCH` when there is none.
+pub fn of_process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let Ok(number @ 0..) = i32::try_from(number) else { return Err(io::Error::last_os_error()) };
+    // SAFETY: pidfd_open has just made this descriptor; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes every descriptor except one.
+///
+/// # Errors
+/// What close_range(2) reports.
+pub fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = kept.as_raw_fd().unsigned_abs();
+    if let Some(below) = kept.checked_sub(1) {
+        // SAFETY: no pointers; the caller owns nothing but `kept` that it will use again.
+        if unsafe { libc::syscall(libc::SYS_close_range, 0, below, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    close_from(kept + 1)
 }

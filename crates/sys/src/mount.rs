@@ -19,7 +19,8 @@ pub mod attr {
 }
 
 const OPEN_TREE_CLONE: u32 = 1;
-const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
+const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x4;
+const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
 const FSCONFIG_SET_FLAG: u32 = 0;
 const FSCONFIG_SET_STRING: u32 = 1;
 const FSCONFIG_CMD_CREATE: u32 = 6;
@@ -100,4 +101,15 @@ pub fn new_filesystem(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) 
     done(unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, null, null, 0) })?;
     // SAFETY: no pointers; 1 is FSMOUNT_CLOEXEC.
     fd_of(unsafe { libc::syscall(libc::SYS_fsmount, fd, 1, attributes) })
+}
+
+/// Attaches the detached tree at an already opened place.
+///
+/// # Errors
+/// What move_mount(2) reports.
+pub fn attach_at(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<()> {
+    let (from, at, none) = (tree.as_raw_fd(), at.as_raw_fd(), c"".as_ptr());
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are NUL-terminated constants.
+    done(unsafe { libc::syscall(libc::SYS_move_mount, from, none, at, none, flags) })
 }

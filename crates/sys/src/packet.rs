@@ -1,6 +1,8 @@
 //! Packets over AF_UNIX SOCK_SEQPACKET with descriptors and the kernel's word on who sent them.
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, sendmsg};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, UnixCredentials, accept4, recvmsg, sendmsg,
+};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -63,10 +65,20 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Packet> 
     Ok(packet)
 }
 
+/// Accepts a connection, close-on-exec.
+///
+/// # Errors
+/// What accept4(2) reports.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: accept4 has just made this descriptor; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+    use nix::sys::socket::{AddressFamily, SockType, setsockopt, socketpair, sockopt};
     use std::os::fd::AsFd;
 
     #[test]

@@ -1,1 +1,27 @@
-//! TBD.
+//! The workstation: the confined place in which an agent's processes run.
+//!
+//! Owns: the [`Plan`], its enforcement, the spawner process and its protocol, and the read-back of what is in force.
+//! Promises: an agent's program executes only after every layer of its plan is in place and read back from the kernel;
+//! a layer that cannot be put in place refuses the spawn with the step's name.
+//! Never: interprets a manifest's wishes (that is `octant-manifest`), degrades silently, trusts its caller.
+#![forbid(unsafe_code)]
+
+mod client;
+mod enforce;
+mod filter;
+mod inside;
+mod kernel;
+mod landlock;
+mod notify;
+mod plan;
+mod profiles;
+mod readback;
+mod request;
+mod sources;
+pub mod spawner;
+mod step;
+
+pub use client::{Spawned, SpawnerClient};
+pub use plan::{Bind, Layer, Limits, Link, Plan, PlanError, Program, Report, Scratch, Syscalls, VERSION};
+pub use profiles::profiles;
+pub use step::{SpawnError, Step};

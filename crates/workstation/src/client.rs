@@ -1,0 +1,109 @@
+//! The side of `agents`: asks the spawner, gets the handles of what was built.
+
+use crate::kernel::wait_readable;
+use crate::plan::{Plan, Report};
+use crate::request::{MAX_PLAN, MAX_REPLY, Op, Reply, Request, seal};
+use crate::step::{SpawnError, Step};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use octant_ids::Aid;
+use octant_sys::packet;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// How long an answer may take, in milliseconds: longer than the spawner itself waits for a workstation.
+const ANSWER_MS: i32 = 30_000;
+
+/// A connection to the spawner. Blocking; one request at a time.
+#[derive(Debug)]
+pub struct SpawnerClient {
+    socket: OwnedFd,
+}
+
+/// What a spawn gives.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The workstation's first process, in the caller's PID namespace. Its exit code is the agent's.
+    pub pid: u32,
+    /// The same process; readable when it has ended.
+    pub pidfd: OwnedFd,
+    /// The listening stream socket that is `/run/octant/agent.sock` inside.
+    pub socket: OwnedFd,
+    /// What was achieved, as read back from the kernel.
+    pub report: Report,
+}
+
+fn failed(text: &str) -> impl Fn(io::Error) -> SpawnError + '_ {
+    move |error| SpawnError::failed(Step::Request, text, &error)
+}
+
+impl SpawnerClient {
+    /// Connects to the spawner's socket.
+    ///
+    /// # Errors
+    /// What socket(2) and connect(2) report.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(Self { socket })
+    }
+
+    /// Builds a workstation and starts its program, whose output goes to the two pipes.
+    ///
+    /// # Errors
+    /// [`SpawnError`] with the step that failed; then nothing runs and nothing is left.
+    pub fn spawn(&mut self, plan: &Plan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Spawned, SpawnError> {
+        let json = serde_json::to_vec(plan)
+            .map_err(|error| SpawnError::refused(Step::Request, format!("write the plan: {error}")))?;
+        let plan_len = match u32::try_from(json.len()) {
+            Ok(len) if json.len() <= MAX_PLAN => len,
+            _ => return Err(SpawnError::refused(Step::Request, "the plan is too long")),
+        };
+        let sealed = seal(&json).map_err(failed("seal the plan"))?;
+        let request = Request { op: Op::Spawn, slot: plan.slot, plan_len, aid: plan.aid };
+        let (pid, report, fds) = self.ask(&request, &[sealed.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+        match (report, <[OwnedFd; 2]>::try_from(fds)) {
+            (Some(report), Ok([pidfd, socket])) => Ok(Spawned { pid, pidfd, socket, report }),
+            _ => Err(SpawnError::refused(
+                Step::Request,
+                "the spawner's answer lacks the report or the handles",
+            )),
+        }
+    }
+
+    /// Kills every process of the workstation.
+    ///
+    /// # Errors
+    /// [`SpawnError`]: no such workstation, or it cannot be killed.
+    pub fn kill(&mut self, slot: u32, aid: Aid) -> Result<(), SpawnError> {
+        self.ask(&Request { op: Op::Kill, slot, plan_len: 0, aid }, &[]).map(drop)
+    }
+
+    /// Kills what still runs, removes the cgroup leaf and frees the slot.
+    ///
+    /// # Errors
+    /// [`SpawnError`]: no such workstation, or something of it is left; the slot then stays taken.
+    pub fn retire(&mut self, slot: u32, aid: Aid) -> Result<(), SpawnError> {
+        self.ask(&Request { op: Op::Retire, slot, plan_len: 0, aid }, &[]).map(drop)
+    }
+
+    fn ask(
+        &mut self,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(u32, Option<Report>, Vec<OwnedFd>), SpawnError> {
+        packet::send(self.socket.as_fd(), &request.encode(), fds).map_err(failed("send to the spawner"))?;
+        wait_readable(self.socket.as_fd(), ANSWER_MS).map_err(failed("wait for the spawner"))?;
+        let mut buffer = vec![0; MAX_REPLY];
+        let packet =
+            packet::receive(self.socket.as_fd(), &mut buffer).map_err(failed("receive from the spawner"))?;
+        if packet.len == 0 {
+            return Err(SpawnError::refused(
+                Step::Request,
+                "the spawner closed the connection: is this user allowed?",
+            ));
+        }
+        let (pid, report) = Reply::decode(buffer.get(..packet.len).unwrap_or_default())?.0?;
+        Ok((pid, report, packet.fds))
+    }
+}

@@ -1,0 +1,543 @@
+//! From a plan to a running workstation: one straight list of steps for each of the three processes that take part.
+//!
+//! - [`spawn`] runs in the spawner: prepares everything detached, clones, reads back, releases.
+//! - [`crate::inside::reaper`] runs as PID 1 of the new PID namespace: composes the new root, forks the agent, confines itself, reaps.
+//! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
+
+use crate::kernel::{Call, Kernel, accepted};
+use crate::plan::{Layer, Plan, Report, Scratch, within};
+use crate::readback::{Expected, Role};
+use crate::step::{SpawnError, Step};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use octant_ids::uid::AGENT_INSIDE;
+use octant_sys::clone::{CloneArgs, Cloned};
+use octant_sys::confine::{Instruction, Program};
+use octant_sys::mount::attr;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+/// Every namespace that clone3 makes. The time namespace is made by the reaper, because its clocks can only be set
+/// before a process is in it.
+pub(crate) const NAMESPACES: i32 = 0x7e02_0000;
+/// CLONE_NEWTIME, which libc does not name.
+pub(crate) const CLONE_NEWTIME: i32 = 0x80;
+/// The device nodes of every workstation.
+pub(crate) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// The agent's socket, inside.
+pub(crate) const SOCKET: &str = "/run/octant/agent.sock";
+/// The reaper's user inside: not the agent's, so that the agent can neither trace it nor change its limits. Its real
+/// user is the agent's, which is what lets it pass signals on (kill(2)).
+pub(crate) const REAPER_INSIDE: u32 = AGENT_INSIDE + 1;
+/// How long the new processes may take for their steps, in milliseconds. Generous: it only ends what hangs.
+const HANDSHAKE_MS: i32 = 10_000;
+
+/// What the spawner holds over all spawns.
+#[derive(Debug)]
+pub(crate) struct Site<'a> {
+    /// The cgroup v2 directory of all agents.
+    pub(crate) agents_cgroup: Option<BorrowedFd<'a>>,
+    /// Layers that the operator accepts as missing.
+    pub(crate) accept_missing: &'a [Layer],
+    /// The device nodes, opened once, in the order of [`DEVICES`].
+    pub(crate) devices: &'a [OwnedFd],
+    /// The Octant binary, opened once.
+    pub(crate) octant: BorrowedFd<'a>,
+    /// The user of the service `agents`, who may kill and freeze.
+    pub(crate) agents_uid: u32,
+    /// The compiled filters.
+    pub(crate) filters: Filters,
+    /// The Landlock ABI version of the kernel.
+    pub(crate) landlock_abi: u32,
+    /// The spawner's own namespaces, which none of an agent's may be.
+    pub(crate) own_namespaces: &'a [(String, u64)],
+}
+
+/// The compiled filters of one spawn; cached by the caller.
+#[derive(Debug, Clone)]
+pub(crate) struct Filters {
+    pub(crate) profile: Rc<[Instruction]>,
+    pub(crate) reaper: Rc<[Instruction]>,
+    pub(crate) floor: Rc<[Instruction]>,
+    pub(crate) digest: String,
+}
+
+/// What comes with the plan: the opened and proven sources, in the order of the plan's binds, and the agent's output.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) sources: Vec<OwnedFd>,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+/// A workstation that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) socket: OwnedFd,
+    pub(crate) report: Report,
+}
+
+/// A tree that is attached inside.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) fd: OwnedFd,
+    pub(crate) target: String,
+}
+
+/// Everything that is made before the clone.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) root: OwnedFd,
+    pub(crate) trees: Vec<Tree>,
+    pub(crate) socket: OwnedFd,
+}
+
+pub(crate) type Made<T> = Result<T, SpawnError>;
+
+/// Makes one call under a step's name.
+pub(crate) fn run<K: Kernel>(kernel: &mut K, step: Step, call: Call<'_>) -> Made<()> {
+    kernel.call(&call).map(drop).map_err(|error| SpawnError::failed(step, format!("{call:?}"), &error))
+}
+
+/// Makes one call that has a descriptor.
+pub(crate) fn get<K: Kernel>(kernel: &mut K, step: Step, call: Call<'_>) -> Made<OwnedFd> {
+    match kernel.call(&call) {
+        Ok(Some(fd)) => Ok(fd),
+        Ok(None) => Err(SpawnError::refused(step, format!("{call:?} gave no descriptor"))),
+        Err(error) => Err(SpawnError::failed(step, format!("{call:?}"), &error)),
+    }
+}
+
+/// Builds the workstation and lets its program run.
+pub(crate) fn spawn<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    site: &Site<'_>,
+    granted: Granted,
+) -> Made<Running> {
+    plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
+    let base = plan.uid_base().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
+    if site.landlock_abi < plan.landlock_floor.max(1) {
+        let found = site.landlock_abi;
+        let text = format!("the plan asks for Landlock ABI {}, this kernel has {found}", plan.landlock_floor);
+        return Err(SpawnError::refused(Step::Landlock, text));
+    }
+    let program = program_of(plan)?;
+    let prepared = prepare(kernel, plan, site, &granted.sources, base)?;
+    let mut missing = Vec::new();
+    let leaf = make_leaf(kernel, plan, site, &mut missing)?;
+    let built = build(kernel, plan, site, Parts { base, prepared, program, granted }, leaf.as_ref());
+    match built {
+        Ok((pid, pidfd, socket, mut report)) => {
+            report.missing = missing;
+            Ok(Running { pid, pidfd, socket, report })
+        }
+        Err(error) => {
+            remove_leaf(kernel, plan, site, leaf);
+            Err(error)
+        }
+    }
+}
+
+/// What the new processes use up.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(crate) prepared: Prepared,
+    pub(crate) program: Program,
+    pub(crate) granted: Granted,
+}
+
+/// What [`build`] uses up.
+#[derive(Debug)]
+struct Parts {
+    base: u32,
+    prepared: Prepared,
+    program: Program,
+    granted: Granted,
+}
+
+/// From the clone to the release. Whatever fails, no process is left.
+fn build<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    site: &Site<'_>,
+    parts: Parts,
+    leaf: Option<&OwnedFd>,
+) -> Made<(u32, OwnedFd, OwnedFd, Report)> {
+    let channel = |error: nix::Error| SpawnError::failed(Step::Channel, "socketpair", &error.into());
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(channel)?;
+    // The kernel then says which process sent a message, in our own PID namespace.
+    setsockopt(&ours, sockopt::PassCred, &true).map_err(channel)?;
+
+    let args = CloneArgs { namespaces: NAMESPACES, cgroup: leaf.map(AsFd::as_fd), parent: true };
+    let cloned = kernel.clone(&args).map_err(|error| SpawnError::failed(Step::Clone, "clone3", &error))?;
+    let (pid, pidfd) = match cloned {
+        Cloned::Child => {
+            drop(ours);
+            let Parts { prepared, program, granted, .. } = parts;
+            crate::inside::reaper(kernel, plan, site, Inside { prepared, program, granted }, theirs)
+        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    let Parts { base, prepared, granted, .. } = parts;
+    drop(granted);
+    let socket = prepared.socket;
+    let expected = Expected { plan, base, leaf: leaf.map(AsFd::as_fd), own_namespaces: site.own_namespaces };
+    match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
+        Ok(report) => Ok((pid, pidfd, socket, report)),
+        Err(error) => {
+            let killed = kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd));
+            Err(match killed {
+                Ok(()) => error,
+                Err(kill) => {
+                    SpawnError { text: format!("{}; and it cannot be killed: {kill}", error.text), ..error }
+                }
+            })
+        }
+    }
+}
+
+/// The spawner's side while the new processes take their steps.
+fn bring_up<K: Kernel>(
+    kernel: &mut K,
+    expected: &Expected<'_>,
+    site: &Site<'_>,
+    pid: u32,
+    channel: BorrowedFd<'_>,
+) -> Made<Report> {
+    // The whole range is mapped, so that the agent's user and root inside are both users of this slot alone.
+    for file in ["uid_map", "gid_map"] {
+        let text = format!("0 {} {}", expected.base, octant_ids::uid::AGENT_RANGE);
+        run(kernel, Step::IdMap, Call::Write { path: format!("/proc/{pid}/{file}"), text })?;
+    }
+    let sent = |error: io::Error| SpawnError::failed(Step::Handshake, "send to the new process", &error);
+    kernel.send(channel, GO).map_err(sent)?;
+    // Both say that they are confined, in either order.
+    let (mut reaper, mut payload) = (false, None);
+    while !reaper || payload.is_none() {
+        match next(kernel, channel)? {
+            Some((Word::Ready(Role::Reaper), _)) => reaper = true,
+            Some((Word::Ready(Role::Payload), sender)) => payload = Some(sender),
+            Some((Word::Failed(error), _)) => return Err(error),
+            None => {
+                let text = "the new process ended before it was confined";
+                return Err(SpawnError::refused(Step::Handshake, text));
+            }
+        }
+    }
+    let payload = payload.unwrap_or(0);
+    let read = |error: io::Error| SpawnError::failed(Step::ReadBack, "read /proc of the new process", &error);
+    let inside = kernel.observe(pid).map_err(read)?;
+    let agent = kernel.observe(payload).map_err(read)?;
+    let disagree =
+        |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
+    expected.agrees(Role::Reaper, &inside).map_err(disagree)?;
+    expected.agrees(Role::Payload, &agent).map_err(disagree)?;
+    expected.only_in_leaf(&[pid, payload]).map_err(disagree)?;
+    kernel.send(channel, GO).map_err(sent)?;
+    // The channel closes at execve; a word before that is the reason why there was none.
+    match next(kernel, channel)? {
+        None => {}
+        Some((Word::Failed(error), _)) => return Err(error),
+        Some((Word::Ready(_), _)) => return Err(SpawnError::refused(Step::Handshake, "a second ready")),
+    }
+    Ok(Report {
+        missing: Vec::new(),
+        landlock_abi: site.landlock_abi,
+        uid_base: expected.base,
+        payload_pid: payload,
+        filters: site.filters.digest.clone(),
+        filter_count: agent.filters,
+        namespaces: agent.namespaces,
+        mounts: agent.mounts.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// The spawner's word that the next part may begin.
+pub(crate) const GO: &[u8] = b"go";
+
+/// What a new process says.
+enum Word {
+    Ready(Role),
+    Failed(SpawnError),
+}
+
+/// The next word and who said it; `None` at the end of the channel.
+fn next<K: Kernel>(kernel: &mut K, channel: BorrowedFd<'_>) -> Made<Option<(Word, u32)>> {
+    let mut buffer = [0; 1024];
+    let (len, sender) = kernel
+        .receive(channel, &mut buffer, HANDSHAKE_MS)
+        .map_err(|error| SpawnError::failed(Step::Handshake, "wait for the new process", &error))?;
+    let sender = u32::try_from(sender).unwrap_or(0);
+    let short = || SpawnError::refused(Step::Handshake, "a word that is none");
+    match buffer.get(..len).unwrap_or_default() {
+        [] => Ok(None),
+        [b'R', 0] => Ok(Some((Word::Ready(Role::Reaper), sender))),
+        [b'R', 1] => Ok(Some((Word::Ready(Role::Payload), sender))),
+        [b'F', s0, s1, e0, e1, e2, e3, text @ ..] => {
+            let step = Step::from_number(u16::from_le_bytes([*s0, *s1])).ok_or_else(short)?;
+            let errno = i32::from_le_bytes([*e0, *e1, *e2, *e3]);
+            let text = String::from_utf8_lossy(text).into_owned();
+            Ok(Some((Word::Failed(SpawnError { step, errno, text }), sender)))
+        }
+        _ => Err(short()),
+    }
+}
+
+fn program_of(plan: &Plan) -> Made<Program> {
+    let c = |text: &str| {
+        CString::new(text)
+            .map_err(|_| SpawnError::refused(Step::Check, format!("{text:?} has a NUL character")))
+    };
+    let program = &plan.program;
+    let args = std::iter::once(&program.path).chain(&program.args).map(|t| c(t)).collect::<Result<_, _>>()?;
+    let env = program.env.iter().map(|t| c(t)).collect::<Result<_, _>>()?;
+    Ok(Program::new(c(&program.path)?, args, env))
+}
+
+// ---- before the clone -------------------------------------------------------------------------------------------
+
+/// The new root, complete but for the attached trees, and the trees: nothing of it has a path yet.
+fn prepare<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    site: &Site<'_>,
+    sources: &[OwnedFd],
+    base: u32,
+) -> Made<Prepared> {
+    let root = get(
+        kernel,
+        Step::Tree,
+        Call::NewFilesystem {
+            kind: c"tmpfs",
+            // Owned by the host's root, who is nobody inside: even root of the user namespace could not change it.
+            options: vec![(c"mode", c"0755".into()), (c"size", c"1m".into()), (c"nr_inodes", c"4096".into())],
+            attributes: attr::NOSUID | attr::NODEV | attr::NOEXEC,
+        },
+    )?;
+    lay_out(kernel, plan, root.as_fd(), sources)?;
+    let socket = get(
+        kernel,
+        Step::Socket,
+        Call::Listen { root: root.as_fd(), path: SOCKET, owner: base + AGENT_INSIDE },
+    )?;
+
+    let mut trees = Vec::new();
+    for (fd, name) in site.devices.iter().zip(DEVICES) {
+        // A device node is what this mount is for, so it alone is not nodev.
+        let (target, attributes) = (format!("/dev/{name}"), attr::NOSUID | attr::NOEXEC);
+        trees.push(clone_tree(kernel, fd.as_fd(), target, attributes)?);
+    }
+    if plan.octant {
+        let attributes = attr::NOSUID | attr::NODEV | attr::RDONLY;
+        trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes)?);
+    }
+    let mut binds: Vec<_> = plan.binds.iter().zip(sources).collect();
+    // A path before what lies below it.
+    binds.sort_by(|a, b| a.0.target.cmp(&b.0.target));
+    for (bind, source) in binds {
+        trees.push(clone_tree(kernel, source.as_fd(), bind.target.clone(), bind_attributes(bind))?);
+    }
+    for (target, scratch) in [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)] {
+        let call = Call::NewFilesystem {
+            kind: c"tmpfs",
+            options: scratch_options(scratch, base + AGENT_INSIDE)?,
+            attributes: attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC },
+        };
+        trees.push(Tree { fd: get(kernel, Step::Tree, call)?, target: target.into() });
+    }
+    // From here on nothing can be made in the root any more.
+    run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
+    Ok(Prepared { root, trees, socket })
+}
+
+fn clone_tree<K: Kernel>(kernel: &mut K, of: BorrowedFd<'_>, target: String, attributes: u64) -> Made<Tree> {
+    let fd = get(kernel, Step::Tree, Call::CloneTree { of, attributes })?;
+    Ok(Tree { fd, target })
+}
+
+pub(crate) fn bind_attributes(bind: &crate::plan::Bind) -> u64 {
+    attr::NOSUID
+        | attr::NODEV
+        | if bind.write { 0 } else { attr::RDONLY }
+        | if bind.exec { 0 } else { attr::NOEXEC }
+}
+
+fn scratch_options(scratch: &Scratch, owner: u32) -> Made<Vec<(&'static CStr, CString)>> {
+    let text = |value: String| {
+        CString::new(value).map_err(|_| SpawnError::refused(Step::Tree, "a number with a NUL character"))
+    };
+    Ok(vec![
+        (c"mode", c"0700".into()),
+        (c"size", text(scratch.bytes.to_string())?),
+        (c"nr_inodes", text(scratch.inodes.to_string())?),
+        (c"uid", text(owner.to_string())?),
+        (c"gid", text(owner.to_string())?),
+    ])
+}
+
+/// Directories, files and links of the new root.
+fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources: &[OwnedFd]) -> Made<()> {
+    let mut made = vec!["/".to_owned()];
+    let fixed = ["/bin", "/dev", "/etc/octant", "/proc", "/run/octant", "/tmp", "/workspace"];
+    for path in fixed {
+        make_dirs(kernel, root, path, &mut made)?;
+    }
+    let applets: String = plan.utilities.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
+    let user = format!("agent:x:{AGENT_INSIDE}:{AGENT_INSIDE}:agent:/workspace:/bin/sh\nroot:x:0:0:::\n");
+    let group = format!("agent:x:{AGENT_INSIDE}:\nroot:x:0:\n");
+    let hosts = format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", plan.aid);
+    let files = [
+        ("/etc/passwd", user.as_str()),
+        ("/etc/group", &group),
+        ("/etc/hosts", &hosts),
+        ("/etc/octant/applets", &applets),
+    ];
+    for (path, text) in files {
+        run(kernel, Step::Tree, Call::PutFile { root, path, bytes: text.as_bytes() })?;
+    }
+    for name in DEVICES {
+        run(kernel, Step::Tree, Call::PutFile { root, path: &format!("/dev/{name}"), bytes: b"" })?;
+    }
+    let mut links: Vec<(String, &str)> = vec![
+        ("/dev/fd".into(), "/proc/self/fd"),
+        ("/dev/stdin".into(), "/proc/self/fd/0"),
+        ("/dev/stdout".into(), "/proc/self/fd/1"),
+        ("/dev/stderr".into(), "/proc/self/fd/2"),
+    ];
+    if plan.octant {
+        run(kernel, Step::Tree, Call::PutFile { root, path: "/octant", bytes: b"" })?;
+        links.extend(plan.utilities.iter().map(|name| (format!("/bin/{name}"), "/octant")));
+    }
+    links.extend(plan.links.iter().map(|link| (link.at.clone(), link.to.as_str())));
+    for (bind, source) in plan.binds.iter().zip(sources) {
+        // Below another bind the place must exist in what is bound there.
+        if plan.binds.iter().any(|other| other.target != bind.target && within(&bind.target, &other.target)) {
+            continue;
+        }
+        let is_dir = nix::sys::stat::fstat(source)
+            .map(|s| {
+                s.st_mode & nix::sys::stat::SFlag::S_IFMT.bits() == nix::sys::stat::SFlag::S_IFDIR.bits()
+            })
+            .map_err(|error| SpawnError::failed(Step::Sources, bind.source.clone(), &error.into()))?;
+        if is_dir {
+            make_dirs(kernel, root, &bind.target, &mut made)?;
+        } else {
+            make_dirs(kernel, root, parent_of(&bind.target), &mut made)?;
+            run(kernel, Step::Tree, Call::PutFile { root, path: &bind.target, bytes: b"" })?;
+        }
+    }
+    for (at, to) in &links {
+        make_dirs(kernel, root, parent_of(at), &mut made)?;
+        run(kernel, Step::Tree, Call::PutLink { root, at, to })?;
+    }
+    Ok(())
+}
+
+fn parent_of(path: &str) -> &str {
+    match path.rfind('/') {
+        None | Some(0) => "/",
+        Some(end) => &path[..end],
+    }
+}
+
+fn make_dirs<K: Kernel>(
+    kernel: &mut K,
+    root: BorrowedFd<'_>,
+    path: &str,
+    made: &mut Vec<String>,
+) -> Made<()> {
+    if made.iter().any(|done| done == path) {
+        return Ok(());
+    }
+    make_dirs(kernel, root, parent_of(path), made)?;
+    run(kernel, Step::Tree, Call::MakeDir { root, path })?;
+    made.push(path.to_owned());
+    Ok(())
+}
+
+// ---- the cgroup leaf --------------------------------------------------------------------------------------------
+
+/// The agent's cgroup, with its limits in place before anything runs in it.
+fn make_leaf<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    site: &Site<'_>,
+    missing: &mut Vec<Layer>,
+) -> Made<Option<OwnedFd>> {
+    let tolerated = accepted(Layer::Cgroup, &plan.accept_missing, site.accept_missing);
+    let Some(parent) = site.agents_cgroup else {
+        if !tolerated {
+            return Err(SpawnError::refused(
+                Step::Cgroup,
+                "layer cgroup: there is no cgroup v2 directory for agents",
+            ));
+        }
+        missing.push(Layer::Cgroup);
+        return Ok(None);
+    };
+    let name = plan.aid.to_string();
+    let leaf = get(kernel, Step::Cgroup, Call::MakeLeaf { parent, name: &name })?;
+    match limit_leaf(kernel, plan, site, leaf.as_fd()) {
+        Ok(lacking) if lacking && tolerated => missing.push(Layer::Cgroup),
+        Ok(false) => {}
+        Ok(true) => {
+            remove_leaf(kernel, plan, site, Some(leaf));
+            let text = "layer cgroup: the memory, pids and cpu controllers are not available";
+            return Err(SpawnError::refused(Step::Cgroup, text));
+        }
+        Err(error) => {
+            remove_leaf(kernel, plan, site, Some(leaf));
+            return Err(error);
+        }
+    }
+    Ok(Some(leaf))
+}
+
+/// Writes the limits; whether a controller is lacking.
+///
+/// Written here rather than by cgroups-rs: these are nine one-line files reached through the directory's descriptor,
+/// where that crate composes paths from a fixed mount point and knows neither memory.oom.group nor cgroup.kill.
+fn limit_leaf<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, leaf: BorrowedFd<'_>) -> Made<bool> {
+    const PERIOD_US: u64 = 100_000;
+    let limits = &plan.limits;
+    let quota = PERIOD_US * u64::from(limits.cpu_quota_percent) / 100;
+    let files: [(&'static str, String); 7] = [
+        ("memory.max", limits.memory_max.to_string()),
+        ("memory.high", limits.memory_high.to_string()),
+        ("memory.swap.max", "0".into()),
+        ("memory.oom.group", "1".into()),
+        ("pids.max", limits.pids_max.to_string()),
+        ("cpu.max", format!("{quota} {PERIOD_US}")),
+        ("cpu.weight", limits.cpu_weight.to_string()),
+    ];
+    let mut lacking = false;
+    for (file, value) in files {
+        match kernel.call(&Call::Limit { leaf, file, value }) {
+            Ok(_) => {}
+            // A kernel without swap accounting has no swap to limit either.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && file == "memory.swap.max" && !lacking => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => lacking = true,
+            Err(error) => return Err(SpawnError::failed(Step::Cgroup, file, &error)),
+        }
+    }
+    // `agents` freezes and kills without asking us: effects that reduce authority never wait.
+    for file in ["cgroup.kill", "cgroup.freeze"] {
+        run(kernel, Step::Cgroup, Call::Give { leaf, file, owner: site.agents_uid })?;
+    }
+    Ok(lacking)
+}
+
+/// Removes the leaf of a spawn that failed; what keeps it from going is left for `retire` to report.
+fn remove_leaf<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, leaf: Option<OwnedFd>) {
+    if let (Some(parent), Some(leaf)) = (site.agents_cgroup, leaf) {
+        drop(leaf);
+        let _ = crate::spawner::remove_leaf(kernel, parent, &plan.aid.to_string());
+    }
+}

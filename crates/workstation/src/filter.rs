@@ -1,0 +1,348 @@
+//! The system call filters of a workstation: the profile's (libseccomp, default deny) and the floor's (made here by
+//! hand, what no plan can lift). Both are in force; the more restrictive verdict counts, and between two error
+//! numbers the floor's, because it is installed last.
+
+use crate::plan::Syscalls;
+use crate::profiles::{REAPER, profile};
+use libseccomp::error::SeccompError;
+use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use nix::errno::Errno;
+use octant_sys::confine::Instruction;
+use std::io::{Read, Seek};
+
+/// Flags of clone(2) that make namespaces (`CLONE_NEW*` except time, which clone(2) cannot ask for).
+pub(crate) const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
+
+/// The highest system call number that this build knows (mseal). A higher one gets `ENOSYS`, so that a program falls
+/// back as it would on an older kernel.
+pub(crate) const HIGHEST_KNOWN: u32 = 462;
+
+/// Terminal ioctls that put input into another program's terminal or load a line discipline: TIOCSTI, TIOCLINUX,
+/// TIOCSETD.
+pub(crate) const DENIED_IOCTLS: [u32; 3] = [0x5412, 0x541c, 0x5423];
+
+/// The ioctls that profiles allow, by command.
+const IOCTLS: [(u32, &str); 19] = [
+    (0x5401, "TCGETS: is this a terminal"),
+    (0x5402, "TCSETS: modes of an own terminal"),
+    (0x5403, "TCSETSW: modes of an own terminal"),
+    (0x5404, "TCSETSF: modes of an own terminal"),
+    (0x5409, "TCSBRK: tcdrain"),
+    (0x540a, "TCXONC: tcflow"),
+    (0x540b, "TCFLSH: tcflush"),
+    (0x540e, "TIOCSCTTY: a shell on an own terminal"),
+    (0x540f, "TIOCGPGRP: job control"),
+    (0x5410, "TIOCSPGRP: job control"),
+    (0x5411, "TIOCOUTQ: bytes not yet sent"),
+    (0x5413, "TIOCGWINSZ: size of the terminal"),
+    (0x5414, "TIOCSWINSZ: size of an own terminal"),
+    (0x541b, "FIONREAD: bytes to read"),
+    (0x5421, "FIONBIO: non-blocking"),
+    (0x5450, "FIONCLEX: keep over exec"),
+    (0x5451, "FIOCLEX: close on exec"),
+    (0x8004_5430, "TIOCGPTN: number of an own pseudo-terminal"),
+    (0x4004_9409, "FICLONE: cp asks for a reflink first"),
+];
+
+/// The prctl operations that profiles allow.
+const PRCTLS: [(u32, &str); 13] = [
+    (1, "PR_SET_PDEATHSIG: die with the parent"),
+    (2, "PR_GET_PDEATHSIG"),
+    (3, "PR_GET_DUMPABLE"),
+    (4, "PR_SET_DUMPABLE: own core dumps; the limit for them is zero"),
+    (15, "PR_SET_NAME: names of threads"),
+    (16, "PR_GET_NAME"),
+    (23, "PR_CAPBSET_READ: there is nothing to see"),
+    (27, "PR_GET_SECUREBITS"),
+    (29, "PR_SET_TIMERSLACK"),
+    (38, "PR_SET_NO_NEW_PRIVS: already set"),
+    (39, "PR_GET_NO_NEW_PRIVS"),
+    (41, "PR_SET_THP_DISABLE: runtimes"),
+    (0x5356_4d41, "PR_SET_VMA: names of memory areas"),
+];
+
+/// What no plan can lift: (number on x86-64, name). Capabilities, namespaces and mounts stop most of these as well.
+pub(crate) const FLOOR: &[(u32, &str)] = &[
+    (101, "ptrace"),
+    (103, "syslog"),
+    (134, "uselib"),
+    (136, "ustat"),
+    (139, "sysfs"),
+    (153, "vhangup"),
+    (154, "modify_ldt"),
+    (155, "pivot_root"),
+    (156, "_sysctl"),
+    (159, "adjtimex"),
+    (161, "chroot"),
+    (163, "acct"),
+    (164, "settimeofday"),
+    (165, "mount"),
+    (166, "umount2"),
+    (167, "swapon"),
+    (168, "swapoff"),
+    (169, "reboot"),
+    (170, "sethostname"),
+    (171, "setdomainname"),
+    (172, "iopl"),
+    (173, "ioperm"),
+    (174, "create_module"),
+    (175, "init_module"),
+    (176, "delete_module"),
+    (177, "get_kernel_syms"),
+    (178, "query_module"),
+    (179, "quotactl"),
+    (180, "nfsservctl"),
+    (212, "lookup_dcookie"),
+    (227, "clock_settime"),
+    (246, "kexec_load"),
+    (248, "add_key"),
+    (249, "request_key"),
+    (250, "keyctl"),
+    (256, "migrate_pages"),
+    (272, "unshare"),
+    (279, "move_pages"),
+    (298, "perf_event_open"),
+    (300, "fanotify_init"),
+    (301, "fanotify_mark"),
+    (303, "name_to_handle_at"),
+    (304, "open_by_handle_at"),
+    (305, "clock_adjtime"),
+    (308, "setns"),
+    (310, "process_vm_readv"),
+    (311, "process_vm_writev"),
+    (312, "kcmp"),
+    (313, "finit_module"),
+    // The profile's filter must let this through, since the floor is installed after it.
+    (317, "seccomp"),
+    (320, "kexec_file_load"),
+    (321, "bpf"),
+    (322, "execveat"),
+    (323, "userfaultfd"),
+    (425, "io_uring_setup"),
+    (426, "io_uring_enter"),
+    (427, "io_uring_register"),
+    (428, "open_tree"),
+    (429, "move_mount"),
+    (430, "fsopen"),
+    (431, "fsconfig"),
+    (432, "fsmount"),
+    (433, "fspick"),
+    (438, "pidfd_getfd"),
+    (440, "process_madvise"),
+    (442, "mount_setattr"),
+    (443, "quotactl_fd"),
+    (447, "memfd_secret"),
+    (448, "process_mrelease"),
+    (457, "statmount"),
+    (458, "listmount"),
+];
+
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+const X32_BIT: u32 = 0x4000_0000;
+const SYS_SOCKET: u32 = 41;
+const SYS_SOCKETPAIR: u32 = 53;
+const SYS_CLONE: u32 = 56;
+const SYS_IOCTL: u32 = 16;
+const SYS_CLONE3: u32 = 435;
+// Offsets in struct seccomp_data (seccomp(2)); the low half of an argument comes first on this architecture.
+const NR: u32 = 0;
+const ARCH: u32 = 4;
+const ARG0: u32 = 16;
+const ARG1: u32 = 24;
+// Return values (linux/seccomp.h).
+const KILL_PROCESS: u32 = 0x8000_0000;
+const ERRNO: u32 = 0x0005_0000;
+const ALLOW: u32 = 0x7fff_0000;
+
+fn errno(number: Errno) -> u32 {
+    ERRNO | (number as i32).unsigned_abs()
+}
+
+/// Why there is no filter.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FilterError {
+    /// No profile has this name.
+    #[error("there is no system call profile {0:?}; octant knows minimal, shell, compiler, python and node")]
+    Profile(String),
+    /// No system call has this name.
+    #[error("{0:?} is no system call that this build knows")]
+    Unknown(String),
+    /// The floor denies it to everybody, or it is filtered by argument and cannot be granted whole.
+    #[error("the system call {0:?} can be granted to no agent")]
+    Floor(String),
+    /// libseccomp refused.
+    #[error("libseccomp: {0}")]
+    Library(#[from] SeccompError),
+    /// The compiled program could not be read back.
+    #[error("the compiled filter cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+fn statement(code: u16, k: u32) -> Instruction {
+    Instruction { code, jt: 0, jf: 0, k }
+}
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const IF_ABOVE: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+const IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const IF_ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+
+/// `if (A <test> k) return verdict;`
+fn when(test: u16, k: u32, verdict: u32) -> [Instruction; 2] {
+    [Instruction { code: test, jt: 0, jf: 1, k }, statement(RETURN, verdict)]
+}
+
+/// The floor: a list of what is denied, everything else is left to the profile's filter.
+#[must_use]
+pub(crate) fn floor() -> Vec<Instruction> {
+    let denied = errno(Errno::EPERM);
+    let mut program = vec![statement(LOAD, ARCH)];
+    // Foreign system call tables (int 0x80, x32) have other numbers for the same calls: never a fallback, always an attack.
+    program.extend([
+        Instruction { code: IF_EQUAL, jt: 1, jf: 0, k: AUDIT_ARCH_X86_64 },
+        statement(RETURN, KILL_PROCESS),
+    ]);
+    program.push(statement(LOAD, NR));
+    program.extend(when(IF_AT_LEAST, X32_BIT, KILL_PROCESS));
+    program.extend(when(IF_ABOVE, HIGHEST_KNOWN, errno(Errno::ENOSYS)));
+    // Its flags are behind a pointer that a filter cannot follow; libc falls back to clone.
+    program.extend(when(IF_EQUAL, SYS_CLONE3, errno(Errno::ENOSYS)));
+    for (number, _) in FLOOR {
+        program.extend(when(IF_EQUAL, *number, denied));
+    }
+    // By argument: the kernel looks at the lower 32 bits of these, so the filter does too.
+    let by_argument = |number: u32, argument: u32, tests: Vec<Instruction>| {
+        let skip = u8::try_from(tests.len() + 2).unwrap_or(u8::MAX);
+        let mut part =
+            vec![Instruction { code: IF_EQUAL, jt: 0, jf: skip, k: number }, statement(LOAD, argument)];
+        part.extend(tests);
+        part.push(statement(RETURN, ALLOW));
+        part
+    };
+    let unix_only = || {
+        vec![
+            Instruction { code: IF_EQUAL, jt: 1, jf: 0, k: 1 },
+            statement(RETURN, errno(Errno::EAFNOSUPPORT)),
+        ]
+    };
+    program.extend(by_argument(SYS_CLONE, ARG0, when(IF_ANY_BIT, NAMESPACE_FLAGS, denied).to_vec()));
+    program.extend(by_argument(SYS_SOCKET, ARG0, unix_only()));
+    program.extend(by_argument(SYS_SOCKETPAIR, ARG0, unix_only()));
+    let ioctls = DENIED_IOCTLS.iter().flat_map(|command| when(IF_EQUAL, *command, denied)).collect();
+    program.extend(by_argument(SYS_IOCTL, ARG1, ioctls));
+    program.push(statement(RETURN, ALLOW));
+    program
+}
+
+fn masked(argument: u32, mask: u64, value: u64) -> ScmpArgCompare {
+    ScmpArgCompare::new(argument, ScmpCompareOp::MaskedEqual(mask), value)
+}
+
+const LOW: u64 = 0xffff_ffff;
+
+fn context() -> Result<ScmpFilterContext, SeccompError> {
+    let mut context = ScmpFilterContext::new(ScmpAction::Errno(Errno::EPERM as i32))?;
+    context.set_act_badarch(ScmpAction::KillProcess)?;
+    // A binary tree instead of a list; the kernel caches verdicts that depend on the number alone anyway.
+    context.set_ctl_optimize(2)?;
+    debug_assert!(context.is_arch_present(ScmpArch::Native)?);
+    Ok(context)
+}
+
+fn call(name: &str) -> Result<ScmpSyscall, FilterError> {
+    ScmpSyscall::from_name(name).map_err(|_| FilterError::Unknown(name.to_owned()))
+}
+
+fn allow(context: &mut ScmpFilterContext, name: &str) -> Result<(), FilterError> {
+    context.add_rule(ScmpAction::Allow, call(name)?)?;
+    Ok(())
+}
+
+/// The filter of a profile with the plan's additions: whatever is not named fails with `EPERM`.
+///
+/// # Errors
+/// [`FilterError`]: an unknown profile or call, or one that the floor denies.
+pub(crate) fn of_profile(syscalls: &Syscalls) -> Result<Vec<Instruction>, FilterError> {
+    let profile = profile(&syscalls.profile).ok_or_else(|| FilterError::Profile(syscalls.profile.clone()))?;
+    let mut context = context()?;
+    for row in profile.groups.iter().flat_map(|group| group.rows) {
+        allow(&mut context, row.0)?;
+    }
+    for name in &syscalls.add {
+        if floored(name) {
+            return Err(FilterError::Floor(name.clone()));
+        }
+        allow(&mut context, name)?;
+    }
+    if profile.groups.iter().any(|group| group.clone) {
+        let plain = masked(0, u64::from(NAMESPACE_FLAGS), 0);
+        context.add_rule_conditional(ScmpAction::Allow, call("clone")?, &[plain])?;
+    }
+    for name in ["socket", "socketpair"] {
+        context.add_rule_conditional(ScmpAction::Allow, call(name)?, &[masked(0, LOW, 1)])?;
+    }
+    for (command, _) in IOCTLS {
+        context.add_rule_conditional(
+            ScmpAction::Allow,
+            call("ioctl")?,
+            &[masked(1, LOW, u64::from(command))],
+        )?;
+    }
+    for (operation, _) in PRCTLS {
+        context.add_rule_conditional(
+            ScmpAction::Allow,
+            call("prctl")?,
+            &[masked(0, LOW, u64::from(operation))],
+        )?;
+    }
+    for persona in [0, LOW] {
+        // Plain Linux, and the question which one it is.
+        context.add_rule_conditional(ScmpAction::Allow, call("personality")?, &[masked(0, LOW, persona)])?;
+    }
+    // For the floor's own installation only, which takes it away again.
+    allow(&mut context, "seccomp")?;
+    export(&context)
+}
+
+/// The filter of the reaper.
+///
+/// # Errors
+/// [`FilterError::Library`].
+pub(crate) fn of_reaper() -> Result<Vec<Instruction>, FilterError> {
+    let mut context = context()?;
+    for row in REAPER {
+        allow(&mut context, row.0)?;
+    }
+    allow(&mut context, "seccomp")?;
+    export(&context)
+}
+
+/// Whether the call can be granted to nobody, whole or at all.
+fn floored(name: &str) -> bool {
+    const BY_ARGUMENT: [&str; 7] =
+        ["clone", "clone3", "socket", "socketpair", "ioctl", "prctl", "personality"];
+    FLOOR.iter().any(|row| row.1 == name) || BY_ARGUMENT.contains(&name)
+}
+
+fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>, FilterError> {
+    // libseccomp writes the program to a descriptor; this one is memory.
+    let fd = nix::sys::memfd::memfd_create(c"filter", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
+        .map_err(std::io::Error::from)?;
+    context.export_bpf(&fd)?;
+    let mut file = std::fs::File::from(fd);
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    let (rows, _) = bytes.as_chunks::<8>();
+    Ok(rows
+        .iter()
+        .map(|b| Instruction {
+            code: u16::from_ne_bytes([b[0], b[1]]),
+            jt: b[2],
+            jf: b[3],
+            k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+        })
+        .collect())
+}

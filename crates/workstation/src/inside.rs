@@ -1,0 +1,285 @@
+//! The steps inside: what the reaper and the agent's process do between the clone and the agent's first instruction.
+
+use crate::enforce::{GO, Inside, Made, Prepared, REAPER_INSIDE, Site, get, run};
+use crate::kernel::{Call, Filter, Kernel};
+use crate::landlock::Rules;
+use crate::plan::Plan;
+use crate::readback::Role;
+use crate::step::{SpawnError, Step};
+use nix::errno::Errno;
+use nix::sys::resource::Resource;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use octant_ids::uid::AGENT_INSIDE;
+use octant_sys::clone::{CloneArgs, Cloned};
+use octant_sys::confine::{Instruction, exit_now};
+use octant_sys::mount::attr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The exit code when the agent's program could not be executed, as shells have it.
+const CANNOT_EXECUTE: i32 = 126;
+/// The descriptor of the channel in the new processes, after standard error.
+pub(crate) const CHANNEL: i32 = 3;
+
+/// The life of the reaper, PID 1 of the new PID namespace: composes the workstation around itself, forks the agent,
+/// confines itself and reaps until the agent has ended.
+pub(crate) fn reaper<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    site: &Site<'_>,
+    parts: Inside,
+    channel: OwnedFd,
+) -> ! {
+    let Inside { prepared, program, granted } = parts;
+    let agent = match compose(kernel, plan, prepared, channel.as_fd()) {
+        Ok(Cloned::Parent { pid, pidfd }) => {
+            drop((pidfd, granted));
+            pid
+        }
+        Ok(Cloned::Child) => {
+            // From here on this is the agent's process.
+            let error = match confine_payload(
+                kernel,
+                plan,
+                site,
+                [granted.stdout, granted.stderr],
+                channel.as_fd(),
+            ) {
+                Ok(()) => SpawnError::failed(Step::Execute, plan.program.path.clone(), &program.execute()),
+                Err(error) => error,
+            };
+            give_up(channel.as_fd(), &error)
+        }
+        Err(error) => give_up(channel.as_fd(), &error),
+    };
+    if let Err(error) = confine_reaper(kernel, site, channel.as_fd()) {
+        give_up(channel.as_fd(), &error)
+    }
+    drop(channel);
+    exit_now(reap(Pid::from_raw(i32::try_from(agent).unwrap_or(i32::MAX))))
+}
+
+/// The steps that need the capabilities of root inside.
+pub(crate) fn compose<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    prepared: Prepared,
+    channel: BorrowedFd<'_>,
+) -> Made<Cloned> {
+    // Until the id maps are written this process is nobody.
+    wait_go(kernel, channel)?;
+    // 1. What is written to files of the host's root, which this process still is by its user id until it becomes root
+    //    inside, although with no capability outside any more: memory files that can be executed are forbidden in the
+    //    new PID namespace, and the clocks of a new time namespace, for the children, start at zero.
+    let sysctl = |path: &str, text: &str| Call::Write { path: path.into(), text: text.into() };
+    run(kernel, Step::Sysctl, sysctl("/proc/sys/vm/memfd_noexec", "2"))?;
+    run(kernel, Step::Time, Call::NewTimeNamespace)?;
+    run(
+        kernel,
+        Step::Time,
+        Call::Write { path: "/proc/self/timens_offsets".into(), text: clocks_at_zero() },
+    )?;
+    //    Then root inside, with a full set of capabilities over what the new user namespace owns, and over nothing else.
+    run(kernel, Step::Ids, Call::Become { uids: [0; 3], gid: 0 })?;
+    // 2. The parent is PID 1 of the machine (CLONE_PARENT), which never ends; elsewhere it may.
+    run(kernel, Step::Parent, Call::DieWithParent)?;
+    run(kernel, Step::Session, Call::NewSession)?;
+    // 3. What is written through the old root's /proc, while it is there: it means this process's own namespaces.
+    run(kernel, Step::Sysctl, sysctl("/proc/sys/user/max_user_namespaces", "0"))?;
+    // 4. The new root. Nothing propagates in or out from here on.
+    run(kernel, Step::Propagation, Call::PrivateMounts)?;
+    let root = prepared.root.as_fd();
+    run(kernel, Step::Root, Call::AttachRoot { root })?;
+    for tree in &prepared.trees {
+        run(kernel, Step::Attach, Call::Attach { tree: tree.fd.as_fd(), root, target: &tree.target })?;
+    }
+    let proc = get(
+        kernel,
+        Step::Proc,
+        Call::NewFilesystem {
+            kind: c"proc",
+            // Only processes, and only one's own user's: no /proc/sys, kcore, keys, timer lists.
+            options: vec![(c"hidepid", c"invisible".into()), (c"subset", c"pid".into())],
+            attributes: attr::NOSUID | attr::NODEV | attr::NOEXEC,
+        },
+    )?;
+    run(kernel, Step::Attach, Call::Attach { tree: proc.as_fd(), root, target: "/proc" })?;
+    run(kernel, Step::Pivot, Call::Pivot { root })?;
+    run(kernel, Step::Detach, Call::DetachOldRoot)?;
+    drop((prepared, proc));
+    // 5. Names and keys.
+    run(kernel, Step::Hostname, Call::Hostname { name: &plan.aid.to_string() })?;
+    run(kernel, Step::Keyring, Call::NewSessionKeyring)?;
+    // 6. The agent's process, which inherits all of it and is born into the new clocks.
+    kernel.clone(&CloneArgs::new()).map_err(|error| SpawnError::failed(Step::Fork, "clone3", &error))
+}
+
+/// The agent's process gives up everything, in the order that the kernel demands, and waits for the release.
+pub(crate) fn confine_payload<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    site: &Site<'_>,
+    output: [OwnedFd; 2],
+    channel: BorrowedFd<'_>,
+) -> Made<()> {
+    // 1. Its own session, no terminal; standard descriptors 0 to 2, the channel at 3 until execve.
+    run(kernel, Step::Session, Call::NewSession)?;
+    let channel = descriptors(kernel, output, channel)?;
+    // 2. Limits of each process; pids_max a second time, since every process of the agent has one user.
+    let limits = &plan.limits;
+    let rlimits = [
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_NOFILE, limits.nofile),
+        (Resource::RLIMIT_FSIZE, limits.fsize),
+        (Resource::RLIMIT_MEMLOCK, 0),
+        (Resource::RLIMIT_MSGQUEUE, 0),
+        (Resource::RLIMIT_RTPRIO, 0),
+        (Resource::RLIMIT_SIGPENDING, 256),
+        (Resource::RLIMIT_NPROC, u64::from(limits.pids_max)),
+    ];
+    for (resource, limit) in rlimits {
+        run(kernel, Step::Rlimits, Call::Rlimit { resource, limit })?;
+    }
+    run(kernel, Step::Environment, Call::Umask)?;
+    run(kernel, Step::Signals, Call::DefaultSignals)?;
+    // 3. Privileges. The bounding set while CAP_SETPCAP is there, the securebits before the change of user so that
+    //    the kernel changes no capability by itself, the rest of the sets last.
+    drop_privileges(kernel, [AGENT_INSIDE; 3])?;
+    // The working directory as the agent's user, so that what it cannot enter is an error here.
+    run(kernel, Step::Environment, Call::ChangeDir { path: &plan.program.cwd })?;
+    // 4. Landlock before the filters (its calls are in none), descriptors before the filters, filters last.
+    run(kernel, Step::Landlock, Call::Landlock(&Rules::of_agent(plan, site.landlock_abi)))?;
+    run(kernel, Step::CloseRange, Call::CloseFrom { first: CHANNEL.unsigned_abs() + 1 })?;
+    run(kernel, Step::Seccomp, filter("profile", &site.filters.profile))?;
+    run(kernel, Step::Seccomp, filter("floor", &site.filters.floor))?;
+    // 5. The spawner reads back what all this came to, and only then says go.
+    say_ready(kernel, channel.as_fd(), Role::Payload)?;
+    wait_go(kernel, channel.as_fd())?;
+    // Stays open until execve closes it: that is how the spawner learns of the success.
+    std::mem::forget(channel);
+    Ok(())
+}
+
+/// Standard input from nowhere, the agent's output, and the channel, at their numbers.
+fn descriptors<K: Kernel>(kernel: &mut K, output: [OwnedFd; 2], channel: BorrowedFd<'_>) -> Made<OwnedFd> {
+    let copy = |fd: BorrowedFd<'_>| {
+        // Above every number that is about to be replaced.
+        octant_sys::descriptor::copy_above(fd, 64)
+            .map_err(|error| SpawnError::failed(Step::Descriptors, "fcntl(F_DUPFD_CLOEXEC)", &error))
+    };
+    let null = get(kernel, Step::Descriptors, Call::OpenNull)?;
+    let [stdout, stderr] = output;
+    let high = [copy(null.as_fd())?, copy(stdout.as_fd())?, copy(stderr.as_fd())?];
+    let channel = copy(channel)?;
+    // What these owned is closed with everything else by close_range.
+    std::mem::forget((null, stdout, stderr));
+    for (number, fd) in (0..).zip(&high) {
+        std::mem::forget(get(
+            kernel,
+            Step::Descriptors,
+            Call::Place { fd: fd.as_fd(), number, close_on_exec: false },
+        )?);
+    }
+    get(kernel, Step::Descriptors, Call::Place { fd: channel.as_fd(), number: CHANNEL, close_on_exec: true })
+}
+
+/// What the reaper keeps: nothing but waiting, and signals to its own children.
+pub(crate) fn confine_reaper<K: Kernel>(
+    kernel: &mut K,
+    site: &Site<'_>,
+    channel: BorrowedFd<'_>,
+) -> Made<()> {
+    // Every signal waits until `reap` asks for it; none can end PID 1 of the namespace from inside.
+    SigSet::all()
+        .thread_block()
+        .map_err(|error| SpawnError::failed(Step::Signals, "sigprocmask", &error.into()))?;
+    run(kernel, Step::Rlimits, Call::Rlimit { resource: Resource::RLIMIT_CORE, limit: 0 })?;
+    drop_privileges(kernel, [AGENT_INSIDE, REAPER_INSIDE, REAPER_INSIDE])?;
+    // A change of user clears it (prctl(2)).
+    run(kernel, Step::Parent, Call::DieWithParent)?;
+    run(kernel, Step::Landlock, Call::Landlock(&Rules::of_reaper(site.landlock_abi)))?;
+    close_all_but(channel)?;
+    run(kernel, Step::Seccomp, filter("reaper", &site.filters.reaper))?;
+    run(kernel, Step::Seccomp, filter("floor", &site.filters.floor))?;
+    say_ready(kernel, channel, Role::Reaper)
+}
+
+fn close_all_but(channel: BorrowedFd<'_>) -> Made<()> {
+    octant_sys::descriptor::close_all_but(channel)
+        .map_err(|error| SpawnError::failed(Step::CloseRange, "close_range", &error))
+}
+
+fn drop_privileges<K: Kernel>(kernel: &mut K, uids: [u32; 3]) -> Made<()> {
+    run(kernel, Step::Bounding, Call::DropBounding)?;
+    run(kernel, Step::Securebits, Call::LockSecurebits)?;
+    run(kernel, Step::Ids, Call::Become { uids, gid: AGENT_INSIDE })?;
+    run(kernel, Step::Capabilities, Call::DropCapabilities)?;
+    run(kernel, Step::Dumpable, Call::NotDumpable)?;
+    run(kernel, Step::NoNewPrivs, Call::NoNewPrivs)
+}
+
+fn filter<'a>(name: &'static str, program: &'a [Instruction]) -> Call<'a> {
+    Call::InstallFilter(Filter { name, program })
+}
+
+/// The offsets that let the clocks of the new time namespace start at zero: the host's uptime is nobody's business.
+fn clocks_at_zero() -> String {
+    let second = 1_000_000_000;
+    let (monotonic, boottime) =
+        (octant_sys::clock::monotonic_ns() / second, octant_sys::clock::boottime_ns() / second);
+    format!("monotonic -{monotonic} 0\nboottime -{boottime} 0\n")
+}
+
+fn wait_go<K: Kernel>(kernel: &mut K, channel: BorrowedFd<'_>) -> Made<()> {
+    let mut buffer = [0; 8];
+    let failed = |error: io::Error| SpawnError::failed(Step::Handshake, "wait for the spawner", &error);
+    match kernel.receive(channel, &mut buffer, -1).map_err(failed)? {
+        (len, _) if buffer.get(..len) == Some(GO) => Ok(()),
+        _ => Err(SpawnError::refused(Step::Handshake, "the spawner is gone")),
+    }
+}
+
+fn say_ready<K: Kernel>(kernel: &mut K, channel: BorrowedFd<'_>, role: Role) -> Made<()> {
+    let word = [b'R', u8::from(role == Role::Payload)];
+    kernel.send(channel, &word).map_err(|error| SpawnError::failed(Step::Handshake, "say ready", &error))
+}
+
+/// Says what failed and ends the process; the spawner kills what is left.
+fn give_up(channel: BorrowedFd<'_>, error: &SpawnError) -> ! {
+    let mut word = vec![b'F'];
+    word.extend(error.step.number().to_le_bytes());
+    word.extend(error.errno.to_le_bytes());
+    word.extend(error.text.bytes().take(900));
+    // If even this fails, the closed channel says it.
+    let _ = nix::unistd::write(channel, &word);
+    exit_now(CANNOT_EXECUTE)
+}
+
+/// Reaps whatever ends, passes termination signals on to the agent, and returns the agent's exit code (128 and the
+/// signal's number when a signal ended it, as shells have it). The end of this process ends everything inside.
+fn reap(agent: Pid) -> i32 {
+    let forwarded =
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+    let mut set = SigSet::from(Signal::SIGCHLD);
+    set.extend(forwarded);
+    loop {
+        // Before the first wait too: the agent may have ended before SIGCHLD could be asked for.
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == agent => return code,
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == agent => return 128 + signal as i32,
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
+                _ => {}
+            }
+        }
+        match set.wait() {
+            Ok(signal) if forwarded.contains(&signal) => {
+                // An agent that has just ended cannot be signalled; the next round reaps it.
+                let _ = kill(agent, signal);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! The seam between the list of steps and the kernel: each call as a value, so that a test can record the calls
+//! and fail any of them.
+
+use crate::plan::Layer;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::mount::{MntFlags, umount2};
+use nix::sched::CloneFlags;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, mkdirat, umask};
+use nix::unistd::{
+    Gid, Uid, UnlinkatFlags, fchown, fchownat, pivot_root, setgroups, sethostname, setresgid, setresuid,
+    setsid, symlinkat, unlinkat,
+};
+use octant_sys::clone::{CloneArgs, Cloned, clone3};
+use octant_sys::confine::{self, Instruction};
+use octant_sys::{descriptor, mount, packet};
+use std::ffi::{CStr, CString};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// One call to the kernel, or a few that only make sense together.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    // Mounts and files of the new root.
+    /// A detached copy of the mount at the path, with these attributes and private.
+    CloneTree {
+        of: BorrowedFd<'a>,
+        attributes: u64,
+    },
+    /// A new file system, detached.
+    NewFilesystem {
+        kind: &'static CStr,
+        options: Vec<(&'static CStr, CString)>,
+        attributes: u64,
+    },
+    MakeDir {
+        root: BorrowedFd<'a>,
+        path: &'a str,
+    },
+    PutFile {
+        root: BorrowedFd<'a>,
+        path: &'a str,
+        bytes: &'a [u8],
+    },
+    PutLink {
+        root: BorrowedFd<'a>,
+        at: &'a str,
+        to: &'a str,
+    },
+    /// A listening stream socket in the new root, owned by the user.
+    Listen {
+        root: BorrowedFd<'a>,
+        path: &'static str,
+        owner: u32,
+    },
+    AddAttributes {
+        tree: BorrowedFd<'a>,
+        attributes: u64,
+    },
+    PrivateMounts,
+    AttachRoot {
+        root: BorrowedFd<'a>,
+    },
+    Attach {
+        tree: BorrowedFd<'a>,
+        root: BorrowedFd<'a>,
+        target: &'a str,
+    },
+    Pivot {
+        root: BorrowedFd<'a>,
+    },
+    DetachOldRoot,
+    // Cgroups.
+    MakeLeaf {
+        parent: BorrowedFd<'a>,
+        name: &'a str,
+    },
+    Limit {
+        leaf: BorrowedFd<'a>,
+        file: &'static str,
+        value: String,
+    },
+    Give {
+        leaf: BorrowedFd<'a>,
+        file: &'static str,
+        owner: u32,
+    },
+    RemoveLeaf {
+        parent: BorrowedFd<'a>,
+        name: &'a str,
+    },
+    // Namespaces, as root of them.
+    Write {
+        path: String,
+        text: String,
+    },
+    NewTimeNamespace,
+    Hostname {
+        name: &'a str,
+    },
+    NewSessionKeyring,
+    // What a process does to itself.
+    OpenNull,
+    Place {
+        fd: BorrowedFd<'a>,
+        number: i32,
+        close_on_exec: bool,
+    },
+    DieWithParent,
+    NewSession,
+    Rlimit {
+        resource: Resource,
+        limit: u64,
+    },
+    Umask,
+    ChangeDir {
+        path: &'a str,
+    },
+    DefaultSignals,
+    DropBounding,
+    LockSecurebits,
+    Become {
+        uids: [u32; 3],
+        gid: u32,
+    },
+    DropCapabilities,
+    NotDumpable,
+    NoNewPrivs,
+    Landlock(&'a crate::landlock::Rules),
+    CloseFrom {
+        first: u32,
+    },
+    InstallFilter(Filter<'a>),
+}
+
+/// A named filter, which messages show by its name.
+pub(crate) struct Filter<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) program: &'a [Instruction],
+}
+
+impl std::fmt::Debug for Filter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {} instructions", self.name, self.program.len())
+    }
+}
+
+/// What the steps need of the kernel.
+pub(crate) trait Kernel {
+    /// Makes the call; the descriptor of those that have one.
+    fn call(&mut self, call: &Call<'_>) -> io::Result<Option<OwnedFd>>;
+    /// clone3(2).
+    fn clone(&mut self, args: &CloneArgs<'_>) -> io::Result<Cloned>;
+    /// Sends one packet to the other side of the channel.
+    fn send(&mut self, channel: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()>;
+    /// Receives one packet, within this many milliseconds where the number is not negative: its length and the
+    /// sender's process id.
+    fn receive(
+        &mut self,
+        channel: BorrowedFd<'_>,
+        buffer: &mut [u8],
+        within_ms: i32,
+    ) -> io::Result<(usize, i32)>;
+    /// Kills every process of the new workstation and waits for the first one's end.
+    fn kill(&mut self, pidfd: BorrowedFd<'_>, leaf: Option<BorrowedFd<'_>>) -> io::Result<()>;
+    /// Reads the effective state of a process from `/proc`.
+    fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed>;
+}
+
+/// The running kernel. `fault` makes the n-th call of this process and its children fail with `EIO`; only a test's
+/// own main function can set it, no request can.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Real {
+    pub(crate) fault: Option<u32>,
+    pub(crate) count: u32,
+}
+
+impl Real {
+    fn gate(&mut self) -> io::Result<()> {
+        self.count += 1;
+        if self.fault == Some(self.count) { Err(io::Error::from_raw_os_error(libc_eio())) } else { Ok(()) }
+    }
+}
+
+fn libc_eio() -> i32 {
+    Errno::EIO as i32
+}
+
+impl Kernel for Real {
+    fn call(&mut self, call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
+        self.gate()?;
+        match call {
+            Call::CloneTree { .. }
+            | Call::NewFilesystem { .. }
+            | Call::MakeDir { .. }
+            | Call::PutFile { .. }
+            | Call::PutLink { .. }
+            | Call::Listen { .. }
+            | Call::AddAttributes { .. }
+            | Call::PrivateMounts
+            | Call::AttachRoot { .. }
+            | Call::Attach { .. }
+            | Call::Pivot { .. }
+            | Call::DetachOldRoot => on_mounts(call),
+            Call::MakeLeaf { .. } | Call::Limit { .. } | Call::Give { .. } | Call::RemoveLeaf { .. } => {
+                on_cgroups(call)
+            }
+            other => on_self(other),
+        }
+    }
+
+    fn clone(&mut self, args: &CloneArgs<'_>) -> io::Result<Cloned> {
+        self.gate()?;
+        clone3(args)
+    }
+
+    fn send(&mut self, channel: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
+        self.gate()?;
+        // write(2) rather than send(2): every profile allows it, and the kernel attaches the credentials all the same.
+        nix::unistd::write(channel, bytes).map(drop).map_err(io::Error::from)
+    }
+
+    fn receive(
+        &mut self,
+        channel: BorrowedFd<'_>,
+        buffer: &mut [u8],
+        within_ms: i32,
+    ) -> io::Result<(usize, i32)> {
+        self.gate()?;
+        if within_ms < 0 {
+            return Ok((nix::unistd::read(channel, buffer)?, 0));
+        }
+        wait_readable(channel, within_ms)?;
+        let packet = packet::receive(channel, buffer)?;
+        Ok((packet.len, packet.sender.map_or(0, |s| s.0)))
+    }
+
+    fn kill(&mut self, pidfd: BorrowedFd<'_>, leaf: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        // Never failed by injection: it is what cleans up after the failures.
+        if let Some(leaf) = leaf {
+            write_at(leaf, "cgroup.kill", "1")?;
+        }
+        // The reaper is PID 1 of its namespace, so its end is everybody's.
+        match confine::signal_pidfd(pidfd, Signal::SIGKILL as i32) {
+            Err(error) if error.raw_os_error() != Some(Errno::ESRCH as i32) => return Err(error),
+            _ => {}
+        }
+        wait_readable(pidfd, 5000)
+    }
+
+    fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed> {
+        self.gate()?;
+        crate::readback::Observed::of(pid)
+    }
+}
+
+/// Waits until the descriptor can be read, `ETIMEDOUT` after `within_ms`.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, within_ms: i32) -> io::Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let deadline =
+        octant_sys::clock::monotonic_ns().saturating_add(u64::from(within_ms.unsigned_abs()) * 1_000_000);
+    loop {
+        let left = deadline.saturating_sub(octant_sys::clock::monotonic_ns()).div_ceil(1_000_000);
+        let timeout =
+            PollTimeout::try_from(i32::try_from(left).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(Errno::ETIMEDOUT.into()),
+            Err(Errno::EINTR) => {}
+            other => return Ok(other.map(drop)?),
+        }
+    }
+}
+
+/// Writes `text` to the existing file `name` of the directory.
+pub(crate) fn write_at(dir: BorrowedFd<'_>, name: &str, text: &str) -> io::Result<()> {
+    let fd = openat(dir, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?;
+    std::fs::File::from(fd).write_all(text.as_bytes())
+}
+
+fn c(path: &str) -> io::Result<CString> {
+    CString::new(path).map_err(|_| Errno::EINVAL.into())
+}
+
+/// Below the new root, never through a symbolic link.
+fn open_below(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+    );
+    Ok(openat2(root, relative(path), how)?)
+}
+
+fn relative(path: &str) -> &str {
+    match path.trim_start_matches('/') {
+        "" => ".",
+        rest => rest,
+    }
+}
+
+fn on_mounts(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
+    match call {
+        Call::CloneTree { of, attributes } => {
+            let tree = mount::clone_tree(*of)?;
+            mount::set_attributes(tree.as_fd(), *attributes, true, false)?;
+            return Ok(Some(tree));
+        }
+        Call::NewFilesystem { kind, options, attributes } => {
+            let options: Vec<(&CStr, &CStr)> = options.iter().map(|(k, v)| (*k, v.as_c_str())).collect();
+            return mount::new_filesystem(kind, &options, *attributes).map(Some);
+        }
+        Call::MakeDir { root, path } => mkdirat(*root, relative(path), Mode::from_bits_truncate(0o755))?,
+        Call::PutFile { root, path, bytes } => {
+            let flags =
+                OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            let fd = openat(*root, relative(path), flags, Mode::from_bits_truncate(0o444))?;
+            std::fs::File::from(fd).write_all(bytes)?;
+        }
+        Call::PutLink { root, at, to } => symlinkat(*to, *root, relative(at))?,
+        Call::Listen { root, path, owner } => return listen(*root, path, *owner).map(Some),
+        Call::AddAttributes { tree, attributes } => mount::set_attributes(*tree, *attributes, false, false)?,
+        Call::PrivateMounts => {
+            let root = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+            mount::set_attributes(root.as_fd(), 0, true, true)?;
+        }
+        Call::AttachRoot { root } => mount::attach(*root, c"/")?,
+        Call::Attach { tree, root, target } => mount::attach_at(*tree, open_below(*root, target)?.as_fd())?,
+        Call::Pivot { root } => {
+            nix::unistd::fchdir(*root)?;
+            // The old root ends up on top of the new one, so that it needs no place of its own (pivot_root(2)).
+            pivot_root(".", ".")?;
+        }
+        Call::DetachOldRoot => {
+            umount2(".", MntFlags::MNT_DETACH)?;
+            nix::unistd::chdir("/")?;
+        }
+        other => return Err(io::Error::other(format!("{other:?} is no call on mounts"))),
+    }
+    Ok(None)
+}
+
+fn listen(root: BorrowedFd<'_>, path: &str, owner: u32) -> io::Result<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // The new root has no path yet; its descriptor is one.
+    let address = format!("/proc/self/fd/{}/{}", root.as_raw_fd(), relative(path));
+    bind(fd.as_raw_fd(), &UnixAddr::new(address.as_str())?)?;
+    fchownat(
+        root,
+        relative(path),
+        Some(Uid::from_raw(owner)),
+        Some(Gid::from_raw(owner)),
+        nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+    )?;
+    listen(&fd, Backlog::new(16)?)?;
+    Ok(fd)
+}
+
+fn on_cgroups(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
+    match call {
+        Call::MakeLeaf { parent, name } => {
+            mkdirat(*parent, *name, Mode::from_bits_truncate(0o755))?;
+            let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            return Ok(Some(openat(*parent, *name, flags, Mode::empty())?));
+        }
+        Call::Limit { leaf, file, value } => write_at(*leaf, file, value)?,
+        Call::Give { leaf, file, owner } => {
+            let fd =
+                openat(*leaf, *file, OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?;
+            fchown(&fd, Some(Uid::from_raw(*owner)), None)?;
+        }
+        Call::RemoveLeaf { parent, name } => unlinkat(*parent, *name, UnlinkatFlags::RemoveDir)?,
+        other => return Err(io::Error::other(format!("{other:?} is no call on cgroups"))),
+    }
+    Ok(None)
+}
+
+fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
+    match call {
+        Call::Write { path, text } => {
+            let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+            file.write_all(text.as_bytes())?;
+        }
+        Call::NewTimeNamespace => {
+            nix::sched::unshare(CloneFlags::from_bits_retain(crate::enforce::CLONE_NEWTIME))?
+        }
+        Call::Hostname { name } => sethostname(name)?,
+        Call::NewSessionKeyring => confine::new_session_keyring()?,
+        Call::OpenNull => {
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            return Ok(Some(nix::fcntl::open(c"/dev/null", flags, Mode::empty())?));
+        }
+        Call::Place { fd, number, close_on_exec } => {
+            return descriptor::place(*fd, *number, *close_on_exec).map(Some);
+        }
+        Call::DieWithParent => prctl::set_pdeathsig(Signal::SIGKILL)?,
+        Call::NewSession => setsid().map(drop)?,
+        Call::Rlimit { resource, limit } => setrlimit(*resource, *limit, *limit)?,
+        Call::Umask => drop(umask(Mode::from_bits_truncate(0o077))),
+        Call::ChangeDir { path } => nix::unistd::chdir(c(path)?.as_c_str())?,
+        Call::DefaultSignals => confine::default_signals()?,
+        Call::DropBounding => {
+            caps::clear(None, caps::CapSet::Ambient).map_err(io::Error::other)?;
+            caps::clear(None, caps::CapSet::Bounding).map_err(io::Error::other)?;
+        }
+        Call::LockSecurebits => confine::set_securebits(confine::SECUREBITS)?,
+        Call::Become { uids: [real, effective, saved], gid } => {
+            setgroups(&[])?;
+            let gid = Gid::from_raw(*gid);
+            setresgid(gid, gid, gid)?;
+            setresuid(Uid::from_raw(*real), Uid::from_raw(*effective), Uid::from_raw(*saved))?;
+        }
+        Call::DropCapabilities => {
+            for set in [caps::CapSet::Inheritable, caps::CapSet::Effective, caps::CapSet::Permitted] {
+                caps::clear(None, set).map_err(io::Error::other)?;
+            }
+        }
+        Call::NotDumpable => prctl::set_dumpable(false)?,
+        Call::NoNewPrivs => prctl::set_no_new_privs()?,
+        Call::Landlock(rules) => rules.enforce()?,
+        Call::CloseFrom { first } => descriptor::close_from(*first)?,
+        Call::InstallFilter(filter) => confine::install_filter(filter.program)?,
+        other => return Err(io::Error::other(format!("{other:?} is no call on the process itself"))),
+    }
+    Ok(None)
+}
+
+/// Whether `layer` may be missing: the plan and the operator of the machine must both accept it.
+pub(crate) fn accepted(layer: Layer, plan: &[Layer], operator: &[Layer]) -> bool {
+    plan.contains(&layer) && operator.contains(&layer)
+}

@@ -1,0 +1,454 @@
+//! The plan of a workstation: plain data, complete, and nothing in it is a wish any more.
+
+use octant_ids::{Aid, uid};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The version of [`Plan`]'s shape. A spawner refuses every other.
+pub const VERSION: u32 = 1;
+
+/// Everything that the spawner needs to know to build one workstation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The agent; also the name of its cgroup leaf and its host name.
+    pub aid: Aid,
+    /// The agent's slot, which decides the host user ids ([`uid::agent_base`]).
+    pub slot: u32,
+    /// What is executed.
+    pub program: Program,
+    /// Whether the Octant binary is at `/octant`, with `/bin/<utility>` linking to it.
+    pub octant: bool,
+    /// The utilities granted, by name; content of `/etc/octant/applets`.
+    pub utilities: Vec<String>,
+    /// Granted paths.
+    pub binds: Vec<Bind>,
+    /// Symbolic links in the new root.
+    pub links: Vec<Link>,
+    /// `/workspace`.
+    pub workspace: Scratch,
+    /// `/tmp`.
+    pub tmp: Scratch,
+    /// System calls.
+    pub syscalls: Syscalls,
+    /// Resource limits.
+    pub limits: Limits,
+    /// The lowest Landlock ABI version that is acceptable.
+    pub landlock_floor: u32,
+    /// Layers whose absence does not refuse the spawn; effective only where the machine's operator accepts the same.
+    pub accept_missing: Vec<Layer>,
+}
+
+/// What is executed, as the agent's user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// The path inside the workstation.
+    pub path: String,
+    /// The arguments after the program's name.
+    pub args: Vec<String>,
+    /// The working directory inside the workstation.
+    pub cwd: String,
+    /// The whole environment, as `NAME=value`.
+    pub env: Vec<String>,
+}
+
+/// A path of the host that is visible inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bind {
+    /// The path on the host; no component may be a symbolic link.
+    pub source: String,
+    /// The path inside.
+    pub target: String,
+    /// Whether it can be written.
+    pub write: bool,
+    /// Whether programs in it can be executed.
+    pub exec: bool,
+}
+
+/// A symbolic link in the new root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Where the link is, inside.
+    pub at: String,
+    /// What it points to.
+    pub to: String,
+}
+
+/// A writable file system in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scratch {
+    /// The most bytes in it.
+    pub bytes: u64,
+    /// The most files and directories in it.
+    pub inodes: u64,
+    /// Whether programs in it can be executed.
+    pub exec: bool,
+}
+
+/// The system calls that the agent's processes can make.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Syscalls {
+    /// The named profile.
+    pub profile: String,
+    /// System calls beyond the profile; what the floor denies stays denied.
+    pub add: Vec<String>,
+}
+
+/// Resource limits of the agent as a whole (cgroup v2) and of each process in it (setrlimit(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// memory.max, in bytes.
+    pub memory_max: u64,
+    /// memory.high, in bytes.
+    pub memory_high: u64,
+    /// pids.max.
+    pub pids_max: u32,
+    /// cpu.max, in hundredths of one processor.
+    pub cpu_quota_percent: u32,
+    /// cpu.weight, 1 to 10000.
+    pub cpu_weight: u32,
+    /// The most open descriptors of one process.
+    pub nofile: u64,
+    /// The largest file that a process can write, in bytes.
+    pub fsize: u64,
+}
+
+/// A layer of isolation that a kernel may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// Limits by cgroup v2 controllers (memory, pids, cpu).
+    Cgroup,
+}
+
+impl Layer {
+    /// The name in configuration and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What was achieved, as read back from the kernel; the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// Layers that are missing because that was accepted.
+    pub missing: Vec<Layer>,
+    /// The Landlock ABI version that was enforced in full.
+    pub landlock_abi: u32,
+    /// The first host user id of the agent's range.
+    pub uid_base: u32,
+    /// The agent's own process, in the host's PID namespace.
+    pub payload_pid: u32,
+    /// SHA-256 of the system call filters in force, as hexadecimal digits.
+    pub filters: String,
+    /// How many filters are in force.
+    pub filter_count: u32,
+    /// Each namespace of the agent and its number.
+    pub namespaces: Vec<(String, u64)>,
+    /// Each mount of the agent with its options, as the kernel shows them.
+    pub mounts: Vec<String>,
+}
+
+/// Why a plan is not acceptable, before anything is touched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Made by another version of Octant.
+    #[error("the plan has version {0}, this spawner knows {VERSION}")]
+    Version(u32),
+    /// There is no such slot.
+    #[error("slot {0} is outside the pool of {slots}", slots = uid::AGENT_SLOTS)]
+    Slot(u32),
+    /// Too many of something, or too long.
+    #[error("{what} has {found}, the limit is {limit}")]
+    TooMuch {
+        /// Which part of the plan.
+        what: &'static str,
+        /// How much there is.
+        found: usize,
+        /// How much there may be.
+        limit: usize,
+    },
+    /// A path that is not absolute and in normal form.
+    #[error("{what} {path:?} is not an absolute path in normal form")]
+    Path {
+        /// Which part of the plan.
+        what: &'static str,
+        /// The path.
+        path: String,
+    },
+    /// A place in the new root that the spawner keeps for itself.
+    #[error("{0:?} is a place that Octant itself lays out in every workstation")]
+    Reserved(String),
+    /// The same place twice.
+    #[error("{0:?} is laid out twice")]
+    Twice(String),
+    /// A text with a character that cannot stand there.
+    #[error("{what} {text:?} has a character that cannot stand there")]
+    Text {
+        /// Which part of the plan.
+        what: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// A limit of zero, or a weight outside its range.
+    #[error("the limit {0} is outside its range")]
+    Limit(&'static str),
+}
+
+const MAX_BINDS: usize = 64;
+const MAX_LINKS: usize = 32;
+const MAX_UTILITIES: usize = 512;
+const MAX_TEXTS: usize = 512;
+const MAX_TEXT_BYTES: usize = 128 * 1024;
+const MAX_PATH: usize = 1024;
+
+/// Places in the new root that are the spawner's own; nothing can be put on, over or under them.
+const RESERVED: [&str; 8] = ["/octant", "/bin", "/dev", "/proc", "/sys", "/run", "/tmp", "/workspace"];
+/// Files in the new root's `/etc` that are the spawner's own.
+const RESERVED_ETC: [&str; 4] = ["/etc/octant", "/etc/passwd", "/etc/group", "/etc/hosts"];
+
+/// Whether `path` is `root` or lies below it, by component.
+pub(crate) fn within(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || root == "/")
+}
+
+fn normal(what: &'static str, path: &str) -> Result<(), PlanError> {
+    let good = path.len() <= MAX_PATH
+        && !path.contains('\0')
+        && path.strip_prefix('/').is_some_and(|rest| {
+            rest.is_empty() || rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        });
+    if good { Ok(()) } else { Err(PlanError::Path { what, path: path.to_owned() }) }
+}
+
+fn free(path: &str) -> Result<(), PlanError> {
+    let taken = path == "/"
+        || path == "/etc"
+        || RESERVED.iter().chain(&RESERVED_ETC).any(|own| within(path, own) || within(own, path));
+    if taken { Err(PlanError::Reserved(path.to_owned())) } else { Ok(()) }
+}
+
+fn at_most(what: &'static str, found: usize, limit: usize) -> Result<(), PlanError> {
+    if found <= limit { Ok(()) } else { Err(PlanError::TooMuch { what, found, limit }) }
+}
+
+impl Plan {
+    /// Checks everything that can be checked without looking at the machine. The spawner does so for every plan,
+    /// whoever made it.
+    ///
+    /// # Errors
+    /// [`PlanError`], naming the part of the plan.
+    pub fn check(&self) -> Result<(), PlanError> {
+        if self.version != VERSION {
+            return Err(PlanError::Version(self.version));
+        }
+        uid::agent_base(self.slot).ok_or(PlanError::Slot(self.slot))?;
+        self.check_program()?;
+        self.check_places()?;
+        at_most("utilities", self.utilities.len(), MAX_UTILITIES)?;
+        for name in &self.utilities {
+            // What utilities are called: `[`, `b2sum`, `base64`.
+            let good = (1..=32).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_[".contains(&b));
+            if !good {
+                return Err(PlanError::Text { what: "the utility", text: name.clone() });
+            }
+        }
+        at_most("syscalls.add", self.syscalls.add.len(), MAX_TEXTS)?;
+        self.check_limits()
+    }
+
+    fn check_program(&self) -> Result<(), PlanError> {
+        let program = &self.program;
+        normal("the program", &program.path)?;
+        normal("the working directory", &program.cwd)?;
+        let texts = || program.args.iter().chain(&program.env);
+        at_most("program (arguments and environment)", texts().count(), MAX_TEXTS)?;
+        at_most("program (bytes)", texts().map(String::len).sum(), MAX_TEXT_BYTES)?;
+        if let Some(text) = texts().find(|text| text.contains('\0')) {
+            return Err(PlanError::Text { what: "the argument or variable", text: text.clone() });
+        }
+        let unnamed = |text: &&String| text.split_once('=').is_none_or(|(name, _)| name.is_empty());
+        match program.env.iter().find(unnamed) {
+            Some(text) => Err(PlanError::Text { what: "the variable", text: text.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_places(&self) -> Result<(), PlanError> {
+        at_most("binds", self.binds.len(), MAX_BINDS)?;
+        at_most("links", self.links.len(), MAX_LINKS)?;
+        for bind in &self.binds {
+            normal("the source", &bind.source)?;
+            normal("the target", &bind.target)?;
+            free(&bind.target)?;
+        }
+        for link in &self.links {
+            normal("the link", &link.at)?;
+            free(&link.at)?;
+            if link.to.is_empty() || link.to.len() > MAX_PATH || link.to.contains('\0') {
+                return Err(PlanError::Text { what: "the link's target", text: link.to.clone() });
+            }
+            // A link in a granted directory would have to be written into it.
+            if let Some(bind) =
+                self.binds.iter().find(|b| within(&link.at, &b.target) || within(&b.target, &link.at))
+            {
+                return Err(PlanError::Twice(bind.target.clone()));
+            }
+        }
+        let mut places: Vec<&str> = self
+            .binds
+            .iter()
+            .map(|b| b.target.as_str())
+            .chain(self.links.iter().map(|l| l.at.as_str()))
+            .collect();
+        places.sort_unstable();
+        match places.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(PlanError::Twice(pair[0].to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_limits(&self) -> Result<(), PlanError> {
+        let Limits { memory_max, memory_high, pids_max, cpu_quota_percent, cpu_weight, nofile, fsize } =
+            self.limits;
+        let ranges = [
+            ("memory_max", memory_max >= 1 << 20),
+            ("memory_high", memory_high >= 1 << 20 && memory_high <= memory_max),
+            // The reaper and the program itself are two.
+            ("pids_max", (2..=1 << 20).contains(&pids_max)),
+            ("cpu_quota_percent", (1..=100_000).contains(&cpu_quota_percent)),
+            ("cpu_weight", (1..=10_000).contains(&cpu_weight)),
+            ("nofile", (8..=1 << 20).contains(&nofile)),
+            ("fsize", fsize > 0),
+            ("workspace", self.workspace.bytes >= 4096 && self.workspace.inodes >= 2),
+            ("tmp", self.tmp.bytes >= 4096 && self.tmp.inodes >= 2),
+        ];
+        ranges.iter().find(|row| !row.1).map_or(Ok(()), |row| Err(PlanError::Limit(row.0)))
+    }
+
+    /// The first host user id of the agent's range.
+    ///
+    /// # Errors
+    /// [`PlanError::Slot`].
+    pub fn uid_base(&self) -> Result<u32, PlanError> {
+        uid::agent_base(self.slot).ok_or(PlanError::Slot(self.slot))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A plan with one of everything.
+    pub(crate) fn sample() -> Plan {
+        Plan {
+            version: VERSION,
+            aid: Aid::new(1_700_000_000_000, [7; 10]),
+            slot: 3,
+            program: Program {
+                path: "/bin/sh".into(),
+                args: vec!["-c".into(), "ls /srv".into()],
+                cwd: "/workspace".into(),
+                env: vec!["PATH=/bin".into()],
+            },
+            octant: true,
+            utilities: vec!["ls".into(), "sh".into()],
+            binds: vec![
+                Bind { source: "/srv/logs".into(), target: "/srv/logs".into(), write: false, exec: false },
+                Bind { source: "/srv/out".into(), target: "/srv/out".into(), write: true, exec: false },
+            ],
+            links: vec![Link { at: "/lib64".into(), to: "usr/lib64".into() }],
+            workspace: Scratch { bytes: 64 << 20, inodes: 4096, exec: false },
+            tmp: Scratch { bytes: 16 << 20, inodes: 1024, exec: false },
+            syscalls: Syscalls { profile: "shell".into(), add: vec![] },
+            limits: Limits {
+                memory_max: 256 << 20,
+                memory_high: 224 << 20,
+                pids_max: 64,
+                cpu_quota_percent: 100,
+                cpu_weight: 100,
+                nofile: 256,
+                fsize: 64 << 20,
+            },
+            landlock_floor: 2,
+            accept_missing: vec![],
+        }
+    }
+
+    #[test]
+    fn the_shape_is_the_golden_one() {
+        let text = serde_json::to_string_pretty(&sample()).unwrap() + "\n";
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/plan.json");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(golden, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(golden).unwrap(), text, "UPDATE=1 rewrites {golden}");
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), sample());
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused() {
+        let mut value = serde_json::to_value(sample()).unwrap();
+        value["capabilities"] = serde_json::json!(["SYS_ADMIN"]);
+        assert!(serde_json::from_value::<Plan>(value).is_err());
+    }
+
+    #[test]
+    fn a_complete_plan_passes() {
+        assert_eq!(sample().check(), Ok(()));
+    }
+
+    #[test]
+    fn each_wrong_part_is_named() {
+        type Change = fn(&mut Plan);
+        let cases: [(Change, &str); 16] = [
+            (|p| p.version = 2, "version"),
+            (|p| p.slot = uid::AGENT_SLOTS, "slot"),
+            (|p| p.program.path = "bin/sh".into(), "the program"),
+            (|p| p.program.cwd = "/workspace/..".into(), "working directory"),
+            (|p| p.program.args.push("a\0b".into()), "argument"),
+            (|p| p.program.env.push("=x".into()), "variable"),
+            (|p| p.binds[0].target = "/proc".into(), "lays out"),
+            (|p| p.binds[0].target = "/".into(), "lays out"),
+            (|p| p.binds[0].target = "/run/octant/agent.sock".into(), "lays out"),
+            (|p| p.binds[0].target = "/etc/octant".into(), "lays out"),
+            (|p| p.binds[0].source = "/srv//logs".into(), "source"),
+            (|p| p.binds[1].target = "/srv/logs".into(), "twice"),
+            (|p| p.links[0].at = "/srv/logs/x".into(), "twice"),
+            (|p| p.utilities.push("../x".into()), "utility"),
+            (|p| p.limits.memory_high = 1 << 40, "memory_high"),
+            (|p| p.limits.pids_max = 1, "pids_max"),
+        ];
+        for (change, word) in cases {
+            let mut plan = sample();
+            change(&mut plan);
+            let error = plan.check().unwrap_err().to_string();
+            assert!(error.contains(word), "{error:?} does not name {word:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_lies_within_another_by_component_not_by_prefix() {
+        assert!(within("/srv/logs", "/srv") && within("/srv", "/srv") && within("/srv", "/"));
+        assert!(!within("/srv2", "/srv") && !within("/", "/srv"));
+    }
+}

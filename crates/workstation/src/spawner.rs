@@ -1,0 +1,519 @@
+//! `octant spawner`: the one process that keeps the capabilities to build namespaces.
+//!
+//! It has one thread, serves one request at a time, and treats its caller as hostile: who calls is asked of the
+//! kernel, what is asked is a fixed header and a sealed plan, and every promise about user ids, cgroups, capabilities,
+//! the floor of denied system calls and mount sources is kept here, whatever the plan says.
+
+use crate::enforce::{DEVICES, Filters, Granted, NAMESPACES, Running, Site, spawn};
+use crate::filter;
+use crate::kernel::{Call, Kernel, Real, wait_readable};
+use crate::plan::{Layer, Plan, Syscalls};
+use crate::request::{MAX_PLAN, Op, REQUEST_LEN, Reply, Request, unseal};
+use crate::sources::Guard;
+use crate::step::{SpawnError, Step};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use octant_api::boot::BootConfig;
+use octant_ids::{Aid, uid};
+use octant_sys::clone::{CloneArgs, Cloned};
+use octant_sys::{clock, confine, packet};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+/// How many connections are served at once. `agents` needs one; the rest is room for its restart.
+const MAX_CONNECTIONS: usize = 8;
+
+/// What the spawner is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// The listening SOCK_SEQPACKET socket.
+    pub socket: OwnedFd,
+    /// What PID 1 says about this Octant.
+    pub config: BootConfig,
+    /// Fails the n-th call to the kernel of each spawn; for tests that have a main function of their own. Nothing that
+    /// the spawner reads can set it.
+    pub fault: Option<u32>,
+}
+
+/// Why the spawner cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnerError {
+    /// A step of its own start failed.
+    #[error("the spawner cannot start: {what}: {error}")]
+    Start {
+        /// What it was doing.
+        what: &'static str,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// The trial of the namespaces failed.
+    #[error("the spawner cannot build a workstation on this kernel: {0}")]
+    Trial(io::Error),
+    /// Waiting for requests failed.
+    #[error("the spawner cannot wait for requests: {0}")]
+    Poll(io::Error),
+}
+
+/// One workstation that runs, or has run and is not retired.
+#[derive(Debug)]
+struct Entry {
+    aid: Aid,
+    pidfd: OwnedFd,
+}
+
+struct Spawner {
+    config: BootConfig,
+    kernel: Real,
+    accept_missing: Vec<Layer>,
+    agents_uid: u32,
+    agents_cgroup: Option<OwnedFd>,
+    devices: Vec<OwnedFd>,
+    octant: OwnedFd,
+    landlock_abi: u32,
+    own_namespaces: Vec<(String, u64)>,
+    reaper: Rc<[confine::Instruction]>,
+    floor: Rc<[confine::Instruction]>,
+    profiles: HashMap<Syscalls, Filters>,
+    slots: BTreeMap<u32, Entry>,
+}
+
+/// `octant spawner`, as PID 1 starts it: with the descriptors `socket` and `config`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let served = inherited().and_then(serve);
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error is the unit's log.
+            let _ = writeln!(io::stderr(), "{error}");
+            octant_ids::Exit::Failed.into()
+        }
+    }
+}
+
+/// What PID 1 handed over, by the names of LISTEN_FDNAMES.
+fn inherited() -> Result<Options, SpawnerError> {
+    let missing = |what| SpawnerError::Start { what, error: Errno::EBADF.into() };
+    let names = std::env::var("LISTEN_FDNAMES").map_err(|_| missing("read LISTEN_FDNAMES"))?;
+    let take = |wanted: &str, what| {
+        let place = names.split(':').position(|name| name == wanted).ok_or_else(|| missing(what))?;
+        let number = i32::try_from(place + 3).map_err(|_| missing(what))?;
+        start(what, octant_sys::inherit::take(number))
+    };
+    let socket = take("socket", "take the inherited socket")?;
+    let mut json = Vec::new();
+    let config = std::fs::File::from(take("config", "take the inherited configuration")?);
+    // PID 1 wrote it and left the position at the end.
+    let mut config = start("rewind the configuration", (&config).rewind().map(|()| config))?;
+    let read = (&mut config).take(BootConfig::MAX as u64 + 1).read_to_end(&mut json);
+    start("read the configuration", read)?;
+    let config = start("parse the configuration", BootConfig::from_json(&json).map_err(io::Error::other))?;
+    Ok(Options { socket, config, fault: None })
+}
+
+/// Serves until the listening socket is gone.
+///
+/// # Errors
+/// [`SpawnerError`]: the start or the trial failed, or poll(2) did.
+pub fn serve(options: Options) -> Result<(), SpawnerError> {
+    let notify = crate::notify::Notify::from_environment();
+    let mut spawner = Spawner::new(options.config, options.fault)?;
+    trial().map_err(SpawnerError::Trial)?;
+    notify.send("READY=1\nX_OCTANT_HEALTH=ok\nSTATUS=builds workstations");
+    let mut connections: Vec<OwnedFd> = Vec::new();
+    let beat_ms = notify.beat_ms();
+    let mut last_trial = clock::monotonic_ns();
+    loop {
+        let ready = wait(&options.socket, &connections, beat_ms).map_err(SpawnerError::Poll)?;
+        // The watchdog's beat, and once a minute the same trial as at the start.
+        notify.send("WATCHDOG=1");
+        if clock::monotonic_ns().saturating_sub(last_trial) > 60_000_000_000 {
+            last_trial = clock::monotonic_ns();
+            match trial() {
+                Ok(()) => notify.send("X_OCTANT_HEALTH=ok"),
+                Err(error) => notify.send(&format!("X_OCTANT_HEALTH=no namespaces: {error}")),
+            }
+        }
+        let mut kept = Vec::new();
+        for (i, connection) in connections.into_iter().enumerate() {
+            if !ready.contains(&(i + 1)) || spawner.request(connection.as_fd()) {
+                kept.push(connection);
+            }
+        }
+        connections = kept;
+        if ready.contains(&0)
+            && let Some(connection) = accept(&options.socket, spawner.agents_uid)
+        {
+            if connections.len() == MAX_CONNECTIONS {
+                // The oldest is of an `agents` that is gone, or of one that has lost count.
+                connections.remove(0);
+            }
+            connections.push(connection);
+        }
+    }
+}
+
+/// Which of the listener (0) and the connections (from 1) have something to say.
+fn wait(listener: &OwnedFd, connections: &[OwnedFd], timeout_ms: u16) -> io::Result<Vec<usize>> {
+    let mut fds: Vec<PollFd<'_>> = std::iter::once(listener)
+        .chain(connections)
+        .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+        .collect();
+    match poll(&mut fds, PollTimeout::from(timeout_ms)) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(fds.iter().enumerate().filter(|(_, fd)| fd.any() == Some(true)).map(|(i, _)| i).collect())
+}
+
+/// Accepts a connection if its other side is the service `agents`; anybody else is closed without an answer.
+fn accept(listener: &OwnedFd, agents_uid: u32) -> Option<OwnedFd> {
+    let fd = packet::accept(listener.as_fd()).ok()?;
+    let peer = getsockopt(&fd, sockopt::PeerCredentials).ok()?;
+    (peer.uid() == agents_uid).then_some(fd)
+}
+
+/// Whether this kernel and these capabilities can build what a workstation needs: a process in all namespaces at once.
+fn trial() -> io::Result<()> {
+    let args = CloneArgs { namespaces: NAMESPACES, ..CloneArgs::new() };
+    match octant_sys::clone::clone3(&args)? {
+        Cloned::Child => confine::exit_now(0),
+        Cloned::Parent { pid, pidfd } => {
+            wait_readable(pidfd.as_fd(), 5000)?;
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
+            nix::sys::wait::waitpid(pid, None)?;
+            Ok(())
+        }
+    }
+}
+
+fn start<T, E: Into<io::Error>>(what: &'static str, result: Result<T, E>) -> Result<T, SpawnerError> {
+    result.map_err(|error| SpawnerError::Start { what, error: error.into() })
+}
+
+impl Spawner {
+    fn new(config: BootConfig, fault: Option<u32>) -> Result<Self, SpawnerError> {
+        let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        // The binary by its path, since its mount must be one of the namespace that is made next; then compared.
+        let exe = start("find the Octant binary", std::fs::read_link("/proc/self/exe"))?;
+        start("take a mount namespace", own_mounts())?;
+        let octant = start("open the Octant binary", nix::fcntl::open(exe.as_path(), path, Mode::empty()))?;
+        start("compare the Octant binary", same_file(octant.as_fd()))?;
+        let mut devices = Vec::new();
+        for name in DEVICES {
+            let fd =
+                nix::fcntl::open(format!("/dev/{name}").as_str(), path | OFlag::O_NOFOLLOW, Mode::empty());
+            devices.push(start("open the device nodes", fd)?);
+        }
+        let directory = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let agents_cgroup = match &config.agents_cgroup {
+            Some(dir) => Some(start(
+                "open the agents' cgroup",
+                nix::fcntl::open(dir.as_path(), directory, Mode::empty()),
+            )?),
+            None => None,
+        };
+        let agents_uid = uid::of_service("agents")
+            .ok_or(Errno::EINVAL)
+            .and_then(|uid| if uid == 0 { Err(Errno::EINVAL) } else { Ok(uid) });
+        let other = |error: filter::FilterError| io::Error::other(error.to_string());
+        let accept_missing = if config.accept_missing.iter().any(|name| name == Layer::Cgroup.name()) {
+            vec![Layer::Cgroup]
+        } else {
+            Vec::new()
+        };
+        let mut spawner = Self {
+            kernel: Real { fault, count: 0 },
+            accept_missing,
+            agents_uid: start("find the user of agents", agents_uid)?,
+            agents_cgroup,
+            devices,
+            octant,
+            landlock_abi: confine::landlock_abi(),
+            own_namespaces: start("read the own namespaces", crate::readback::namespaces_of("self"))?,
+            reaper: start("compile the reaper's filter", filter::of_reaper().map_err(other))?.into(),
+            floor: filter::floor().into(),
+            profiles: HashMap::new(),
+            slots: BTreeMap::new(),
+            config,
+        };
+        spawner.slots = start("find the agents that run", recover())?;
+        Ok(spawner)
+    }
+
+    /// Serves one request; whether the connection stays.
+    fn request(&mut self, connection: BorrowedFd<'_>) -> bool {
+        let mut buffer = [0; REQUEST_LEN + 1];
+        let packet = match packet::receive(connection, &mut buffer) {
+            Ok(packet) if packet.len > 0 => packet,
+            // The end of the connection, or a packet that is none of ours.
+            _ => return false,
+        };
+        let bytes = buffer.get(..packet.len).unwrap_or_default();
+        let answer = Request::decode(bytes).and_then(|request| match request.op {
+            Op::Spawn => self.spawn(&request, packet.fds).map(|running| {
+                let Running { pid, pidfd, socket, report } = running;
+                (pid, Some(report), vec![pidfd, socket])
+            }),
+            Op::Kill => self.kill(&request).map(|()| (0, None, Vec::new())),
+            Op::Retire => self.retire(&request).map(|()| (0, None, Vec::new())),
+        });
+        let (reply, fds) = match answer {
+            Ok((pid, report, fds)) => (Reply(Ok((pid, report))), fds),
+            Err(error) => (Reply(Err(error)), Vec::new()),
+        };
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        packet::send(connection, &reply.encode(), &fds).is_ok()
+    }
+
+    fn spawn(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<Running, SpawnError> {
+        let refused = |step, text: String| Err(SpawnError::refused(step, text));
+        let Ok([plan, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
+            return refused(Step::Request, "a spawn comes with three descriptors".into());
+        };
+        let len = usize::try_from(request.plan_len).unwrap_or(usize::MAX);
+        let bytes = unseal(plan, len, MAX_PLAN)?;
+        let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| {
+            SpawnError::refused(Step::Request, format!("the plan cannot be read: {error}"))
+        })?;
+        if (plan.slot, plan.aid) != (request.slot, request.aid) {
+            return refused(Step::Request, "the plan is for another agent than the request".into());
+        }
+        plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
+        if let Some(entry) = self.slots.get(&plan.slot) {
+            return refused(Step::Check, format!("slot {} is taken by {}", plan.slot, entry.aid));
+        }
+        if self.slots.values().any(|entry| entry.aid == plan.aid) {
+            return refused(Step::Check, format!("{} exists", plan.aid));
+        }
+        for (name, fd) in [("standard output", &stdout), ("standard error", &stderr)] {
+            only_a_pipe(name, fd.as_fd())?;
+        }
+        let source = |error: &dyn std::error::Error| SpawnError::refused(Step::Sources, error.to_string());
+        let guard = Guard::new(&self.config.layout).map_err(|error| source(&error))?;
+        let mut sources = Vec::new();
+        for bind in &plan.binds {
+            sources.push(guard.open(&bind.source).map_err(|error| source(&error))?);
+        }
+        let filters = self.filters(&plan.syscalls)?;
+        let site = Site {
+            agents_cgroup: self.agents_cgroup.as_ref().map(AsFd::as_fd),
+            accept_missing: &self.accept_missing,
+            devices: &self.devices,
+            octant: self.octant.as_fd(),
+            agents_uid: self.agents_uid,
+            filters,
+            landlock_abi: self.landlock_abi,
+            own_namespaces: &self.own_namespaces,
+        };
+        self.kernel.count = 0;
+        let running = spawn(&mut self.kernel, &plan, &site, Granted { sources, stdout, stderr })?;
+        let pidfd = running
+            .pidfd
+            .try_clone()
+            .map_err(|error| SpawnError::failed(Step::Request, "keep the new process's handle", &error))?;
+        self.slots.insert(plan.slot, Entry { aid: plan.aid, pidfd });
+        Ok(running)
+    }
+
+    fn filters(&mut self, syscalls: &Syscalls) -> Result<Filters, SpawnError> {
+        // A hostile caller could name endless sets of additional calls.
+        const MAX_CACHED: usize = 64;
+        if let Some(filters) = self.profiles.get(syscalls) {
+            return Ok(filters.clone());
+        }
+        let profile: Rc<[confine::Instruction]> = filter::of_profile(syscalls)
+            .map_err(|error| SpawnError::refused(Step::Filter, error.to_string()))?
+            .into();
+        let mut hash = Sha256::new();
+        for part in [&profile, &self.floor] {
+            for i in part.iter() {
+                hash.update(i.code.to_le_bytes());
+                hash.update([i.jt, i.jf]);
+                hash.update(i.k.to_le_bytes());
+            }
+        }
+        let digest = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let filters =
+            Filters { profile, reaper: Rc::clone(&self.reaper), floor: Rc::clone(&self.floor), digest };
+        if self.profiles.len() >= MAX_CACHED {
+            self.profiles.clear();
+        }
+        self.profiles.insert(syscalls.clone(), filters.clone());
+        Ok(filters)
+    }
+
+    fn entry(&self, request: &Request) -> Result<&Entry, SpawnError> {
+        match self.slots.get(&request.slot) {
+            Some(entry) if entry.aid == request.aid => Ok(entry),
+            _ => {
+                let text = format!("there is no {} in slot {}", request.aid, request.slot);
+                Err(SpawnError::refused(Step::Remove, text))
+            }
+        }
+    }
+
+    /// The agent's leaf, where there is one.
+    fn leaf(&self, aid: Aid) -> Result<Option<OwnedFd>, SpawnError> {
+        let Some(parent) = &self.agents_cgroup else { return Ok(None) };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        match nix::fcntl::openat(parent, aid.to_string().as_str(), flags, Mode::empty()) {
+            Ok(leaf) => Ok(Some(leaf)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(SpawnError::failed(Step::Remove, "open the cgroup leaf", &error.into())),
+        }
+    }
+
+    fn kill(&mut self, request: &Request) -> Result<(), SpawnError> {
+        let leaf = self.leaf(request.aid)?;
+        let entry = self.entry(request)?;
+        Real::default()
+            .kill(entry.pidfd.as_fd(), leaf.as_ref().map(AsFd::as_fd))
+            .map_err(|error| SpawnError::failed(Step::Remove, "kill", &error))
+    }
+
+    fn retire(&mut self, request: &Request) -> Result<(), SpawnError> {
+        self.kill(request)?;
+        if let (Some(parent), Some(leaf)) = (&self.agents_cgroup, self.leaf(request.aid)?) {
+            drop(leaf);
+            let name = request.aid.to_string();
+            remove_leaf(&mut Real::default(), parent.as_fd(), &name).map_err(|error| {
+                SpawnError::failed(Step::Remove, format!("remove the cgroup leaf {name}"), &error)
+            })?;
+        }
+        self.slots.remove(&request.slot);
+        Ok(())
+    }
+}
+
+/// Removes a leaf whose processes have just been killed: their exit may still be on its way.
+pub(crate) fn remove_leaf<K: Kernel>(kernel: &mut K, parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match kernel.call(&Call::RemoveLeaf { parent, name }) {
+            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) && tries < 500 => {
+                tries += 1;
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Output goes to a pipe's writing end and nowhere else: through a socket descriptors could come in, through a file
+/// or a device the agent could reach what it was not granted.
+fn only_a_pipe(name: &str, fd: BorrowedFd<'_>) -> Result<(), SpawnError> {
+    let failed = |error: Errno| SpawnError::failed(Step::Request, name, &error.into());
+    let kind = fstat(fd).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
+    let mode =
+        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL).map_err(failed)? & OFlag::O_ACCMODE.bits();
+    if kind == SFlag::S_IFIFO.bits() && mode == OFlag::O_WRONLY.bits() {
+        return Ok(());
+    }
+    Err(SpawnError::refused(Step::Request, format!("{name} is not the writing end of a pipe")))
+}
+
+/// A mount namespace of the spawner's own, which follows the machine's mounts and gives nothing back, and in which `/`
+/// is a mount with a parent: pivot_root(2) refuses the kernel's initial root.
+fn own_mounts() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_SLAVE,
+        None::<&str>,
+    )?;
+    if root_has_parent(&std::fs::read_to_string("/proc/self/mountinfo")?) {
+        return Ok(());
+    }
+    let flags = nix::mount::MsFlags::MS_BIND | nix::mount::MsFlags::MS_REC;
+    nix::mount::mount(Some("/"), "/", None::<&str>, flags, None::<&str>)?;
+    nix::unistd::chdir("/")?;
+    // The working directory is still the mount below; `..` of it is the one on top.
+    nix::unistd::chdir("..")?;
+    nix::unistd::chroot(".")?;
+    Ok(())
+}
+
+/// Whether the mount at `/` lies on another mount: its own id and its parent's differ.
+fn root_has_parent(mountinfo: &str) -> bool {
+    mountinfo.lines().any(|line| {
+        let fields: Vec<&str> = line.split(' ').take(5).collect();
+        matches!(fields[..], [id, parent, _, _, "/"] if id != parent)
+    })
+}
+
+fn same_file(path: BorrowedFd<'_>) -> io::Result<()> {
+    let (ours, theirs) = (nix::sys::stat::stat("/proc/self/exe")?, fstat(path)?);
+    if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino) {
+        return Ok(());
+    }
+    Err(io::Error::other("the file at the binary's path is another one"))
+}
+
+/// The workstations that outlived an earlier spawner: every process that is PID 1 of a namespace of its own and whose
+/// users are of the pool.
+fn recover() -> io::Result<BTreeMap<u32, Entry>> {
+    let mut slots = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // A process that ends while it is looked at is none that runs.
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        let Some(slot) = slot_of(&status) else { continue };
+        let (Ok(host), Ok(pidfd)) =
+            (std::fs::read_to_string(format!("/proc/{pid}/cgroup")), octant_sys::descriptor::of_process(pid))
+        else {
+            continue;
+        };
+        let aid = host.lines().filter_map(|line| line.rsplit('/').next()).find_map(|name| name.parse().ok());
+        // Without a cgroup leaf nothing tells which agent it is; the slot is taken all the same.
+        slots.insert(slot, Entry { aid: aid.unwrap_or_else(|| Aid::new(0, [0; 10])), pidfd });
+    }
+    Ok(slots)
+}
+
+/// The slot of a living process that is PID 1 of an agent's namespace.
+fn slot_of(status: &str) -> Option<u32> {
+    let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+    let user: u32 = field("Uid:")?.split_whitespace().next()?.parse().ok()?;
+    let inner = field("NSpid:")?.split_whitespace().last()?;
+    let alive = !field("State:")?.starts_with(['Z', 'X']);
+    let slot = user.checked_sub(uid::AGENT_BASE)? / uid::AGENT_RANGE;
+    (alive && inner == "1" && slot < uid::AGENT_SLOTS).then_some(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slot_of_a_running_workstation_is_found_again() {
+        let status = |uid: u32, state: &str, inner: &str| {
+            format!("Name:\tx\nState:\t{state}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nNSpid:\t77\t{inner}\n")
+        };
+        let user = uid::agent_base(5).unwrap() + uid::AGENT_INSIDE;
+        assert_eq!(slot_of(&status(user, "S (sleeping)", "1")), Some(5));
+        assert_eq!(slot_of(&status(user, "Z (zombie)", "1")), None);
+        assert_eq!(slot_of(&status(user, "S (sleeping)", "2")), None);
+        assert_eq!(slot_of(&status(1000, "S (sleeping)", "1")), None);
+    }
+
+    #[test]
+    fn the_initial_root_is_told_from_a_mounted_one() {
+        assert!(!root_has_parent(
+            "1 1 0:2 / / rw - rootfs rootfs rw\n23 1 0:22 / /sys rw - sysfs sysfs rw\n"
+        ));
+        assert!(root_has_parent("27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"));
+    }
+}
