@@ -28,7 +28,8 @@ must "$OCTANT" status
 
 step "an agent under a signed manifest"
 # Something that exists out here and that the manifest does not grant.
-[ -e /srv/secret ] || echo "not for agents" >/srv/secret || failed=1
+SECRET=${SECRET:-/srv/secret}
+[ -e "$SECRET" ] || echo "not for agents" >"$SECRET" || failed=1
 aid=$("$OCTANT" agent spawn --wait "$EXAMPLE/manifest.signed.json")
 spawned=$?
 echo "$aid"
