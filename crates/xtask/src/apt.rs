@@ -172,6 +172,7 @@ impl Private {
         };
         let half = into.with_extension("half");
         sh::remove(&half)?;
+        sh::make_dir(&half)?;
         sh::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&half))?;
         sh::remove(into)?;
         sh::rename(&half, into)?;

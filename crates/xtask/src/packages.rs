@@ -101,14 +101,6 @@ pub(crate) const CPIO: Package = Package {
     bookworm_suite: None,
     mb: 1,
 };
-pub(crate) const BUBBLEWRAP: Package = Package {
-    name: "bubblewrap",
-    why: "mkosi runs its tools in it",
-    proof: Proof::Program("bwrap"),
-    bookworm_suite: None,
-    mb: 1,
-};
-
 /// What the static binary needs.
 pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];
 /// What the boot image needs besides.
@@ -118,7 +110,7 @@ pub(crate) const BOOT: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU]
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &CRUN];
 /// What mkosi needs.
-pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO, &BUBBLEWRAP];
+pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];
 
 const GROUPS: &[(&str, &[&Package])] =
     &[("dist", BUILD), ("image", IMAGE), ("run, bench", BOOT), ("image --mkosi", MKOSI), ("test", TEST)];

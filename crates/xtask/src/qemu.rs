@@ -142,7 +142,7 @@ impl Machine {
             .arg("-initrd")
             .arg(&self.initrd)
             // panic=-1: a kernel that cannot go on restarts, which -no-reboot makes the end.
-            .args(["-append", &format!("console=ttyS0 panic=-1 {}", self.append)])
+            .args(["-append", &format!("console=ttyS0 panic=-1 octant.data=/dev/vda {}", self.append)])
             .args(["-device", "virtio-blk-pci,drive=data", "-drive"])
             .arg(format!("file={},format=raw,if=none,id=data", escaped(&self.data)));
         command
@@ -154,12 +154,30 @@ fn escaped(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 
-/// A command for `octant.job=`: the kernel's command line has no quotes that PID 1 could rely on.
-pub(crate) fn encoded(job: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-=:+,".contains(&byte);
-    job.bytes()
-        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
-        .collect()
+/// The longest kernel command line on x86 (`COMMAND_LINE_SIZE`), less what else stands on it.
+const MAX_JOB: usize = 1800;
+
+/// A command as the value of `octant.job=`: PID 1 reads `%20` as a space, and nothing else specially.
+///
+/// # Errors
+/// The command cannot be said in that form.
+pub(crate) fn encoded(job: &str) -> Res<String> {
+    let why = if job.contains(|c: char| c.is_control()) {
+        "it has a line break or another control character"
+    } else if job.contains("%20") {
+        "it has %20, which PID 1 would read as a space"
+    } else if job.matches('"').count() % 2 == 1 {
+        "it has a double quote without its pair, which the kernel would read as the start of a long value"
+    } else if job.is_empty() {
+        "it is empty"
+    } else {
+        let text = job.replace(' ', "%20");
+        if text.len() <= MAX_JOB {
+            return Ok(text);
+        }
+        "it is too long for a kernel command line"
+    };
+    Err(format!("this job cannot be given to a machine: {why}; put it into a script in an --overlay"))
 }
 
 /// A running guest whose console is read. Dropping it kills it.
@@ -272,7 +290,7 @@ fn unstamped(line: &str) -> &str {
 /// Whether a line is the kernel's own talk, which goes into the log but not on the screen.
 pub(crate) fn is_kernel_chatter(line: &str) -> bool {
     let text = unstamped(line);
-    let bad = ["panic", "BUG", "Oops", "WARNING", "Call Trace", "error"];
+    let bad = ["Kernel panic", "BUG:", "Oops:", "WARNING:", "Call Trace:", "Out of memory", "segfault at"];
     text.len() != line.len() && !text.starts_with("octant") && !bad.iter().any(|word| text.contains(word))
 }
 
@@ -343,6 +361,7 @@ mod tests {
     #[test]
     fn kernel_talk_is_hidden_but_not_its_cries() {
         assert!(is_kernel_chatter("[    0.52] pci 0000:00:1f.2: BAR 4"));
+        assert!(is_kernel_chatter("[    0.0] Kernel command line: console=ttyS0 panic=-1"));
         for line in [
             "octant: ready",
             "[    2.1] Kernel panic - x",
@@ -355,9 +374,11 @@ mod tests {
     }
 
     #[test]
-    fn a_job_survives_the_kernel_command_line() {
-        assert_eq!(encoded("sh /a/b.sh"), "sh%20/a/b.sh");
-        assert_eq!(encoded("echo \"50%\" é"), "echo%20%2250%25%22%20%c3%a9");
+    fn a_job_survives_the_kernel_command_line_or_is_refused() {
+        assert_eq!(encoded("sh /a/b.sh; echo \"50%\" é").unwrap(), "sh%20/a/b.sh;%20echo%20\"50%\"%20é");
+        for bad in ["", "a\nb", "echo %20", "echo \"", &"x ".repeat(1000)] {
+            assert!(encoded(bad).is_err(), "{bad:.20}");
+        }
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn interactive(mut machine: Machine) -> Res<ExitCode> {
 }
 
 fn unattended(workspace: &Workspace, mut machine: Machine, job: &str, limit: Duration) -> Res<ExitCode> {
-    machine.append = format!("octant.job={} {}", qemu::encoded(job), machine.append);
+    machine.append = format!("{} octant.job={}", machine.append, qemu::encoded(job)?);
     println!("      job: {job}");
     let log = workspace.target.join("run/console.log");
     let started = sh::now();
