@@ -12,6 +12,7 @@ mod filter;
 mod inside;
 mod kernel;
 mod landlock;
+mod lower;
 mod notify;
 mod plan;
 mod profiles;
@@ -22,6 +23,7 @@ pub mod spawner;
 mod step;
 
 pub use client::{Spawned, SpawnerClient};
+pub use lower::{LowerError, Site};
 pub use plan::{Bind, Layer, Limits, Link, Plan, PlanError, Program, Report, Scratch, Syscalls, VERSION};
 pub use profiles::profiles;
 pub use step::{SpawnError, Step};

@@ -1,0 +1,217 @@
+//! From rights to a plan: a pure function, so that the same rights give the same plan on every machine.
+
+use crate::enforce::SOCKET;
+use crate::plan::{Bind, Layer, Limits, Link, Plan, PlanError, Program, Scratch, Syscalls, VERSION, within};
+use octant_ids::Aid;
+use octant_manifest::{Effective, GrantPath};
+
+/// What a plan needs beside the rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The agent.
+    pub aid: Aid,
+    /// Its slot.
+    pub slot: u32,
+    /// Layers that the operator accepts as missing.
+    pub accept_missing: Vec<Layer>,
+    /// The lowest Landlock ABI version that is acceptable on this machine.
+    pub landlock_floor: u32,
+}
+
+/// Why rights cannot be put into a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LowerError {
+    /// The result is no plan that a spawner would take.
+    #[error("these rights cannot be laid out: {0}")]
+    Plan(#[from] PlanError),
+    /// A number beyond what the kernel's limit of that kind can hold.
+    #[error("{0} is larger than the kernel's limit of that kind can be")]
+    Number(&'static str),
+}
+
+/// The agent's own places, which need no grant.
+const OWN: [&str; 2] = ["/workspace", "/tmp"];
+
+impl Plan {
+    /// Puts rights into a plan.
+    ///
+    /// Only rights can be lowered, a wish cannot:
+    ///
+    /// ```compile_fail,E0308
+    /// # use octant_manifest::Declared;
+    /// # use octant_workstation::{Plan, Site};
+    /// fn skip(wish: &Declared, site: &Site) { let _ = Plan::lower(wish, site); }
+    /// ```
+    ///
+    /// # Errors
+    /// [`LowerError`]: a path where Octant lays out its own, or a number that no kernel limit can hold.
+    pub fn lower(rights: &Effective, site: &Site) -> Result<Self, LowerError> {
+        let resources = rights.resources();
+        // Writable and executable at once is for the profiles that make programs.
+        let both = rights.profile().writable_executable();
+        let own =
+            |place: &str| rights.grants().execute().iter().any(|path| within(place, path.as_str())) && both;
+        let scratch =
+            |place: &str, bytes| Scratch { bytes, inodes: resources.workspace_inodes, exec: own(place) };
+        let binds = binds(rights, both);
+        let plan = Self {
+            version: VERSION,
+            aid: site.aid,
+            slot: site.slot,
+            program: Program {
+                path: rights.program().executable.as_str().to_owned(),
+                args: rights.program().args.clone(),
+                cwd: rights.program().cwd.as_str().to_owned(),
+                env: environment(site.aid, &binds),
+            },
+            octant: true,
+            utilities: rights.utilities().map(str::to_owned).collect(),
+            links: links(&binds),
+            binds,
+            workspace: scratch("/workspace", resources.workspace_bytes.0),
+            tmp: scratch("/tmp", resources.tmp_bytes.0),
+            syscalls: Syscalls {
+                profile: rights.profile().name().to_owned(),
+                add: rights.syscalls().iter().map(str::to_owned).collect(),
+            },
+            limits: Limits {
+                memory_max: resources.memory_max.0,
+                memory_high: resources.memory_high.0,
+                // The reaper is one more, and not the agent's.
+                pids_max: narrow("resources.pids_max", resources.pids_max.saturating_add(1))?,
+                cpu_quota_percent: narrow("resources.cpu_quota_percent", resources.cpu_quota_percent)?,
+                cpu_weight: narrow("resources.cpu_weight", resources.cpu_weight)?,
+                nofile: resources.nofile,
+                fsize: resources.fsize.0,
+            },
+            landlock_floor: site.landlock_floor,
+            accept_missing: site.accept_missing.clone(),
+        };
+        plan.check()?;
+        Ok(plan)
+    }
+}
+
+fn narrow(what: &'static str, number: u64) -> Result<u32, LowerError> {
+    u32::try_from(number).map_err(|_| LowerError::Number(what))
+}
+
+/// One mount for each tree whose rights differ from those of the tree around it.
+fn binds(rights: &Effective, both: bool) -> Vec<Bind> {
+    let grants = rights.grants();
+    let (read, write, execute) = (grants.read(), grants.write(), grants.execute());
+    let of = |path: &GrantPath| {
+        let written = write.covers(path);
+        (written, execute.covers(path) && (both || !written))
+    };
+    let mut paths: Vec<&GrantPath> = read
+        .iter()
+        .chain(write.iter())
+        .chain(execute.iter())
+        .filter(|path| !OWN.iter().any(|own| within(path.as_str(), own)))
+        .collect();
+    // A tree before what lies in it.
+    paths.sort();
+    paths.dedup();
+    let mut laid: Vec<&GrantPath> = Vec::new();
+    for path in paths {
+        let around = laid.iter().rev().find(|tree| tree.covers(path));
+        if around.is_none_or(|tree| of(tree) != of(path)) {
+            laid.push(path);
+        }
+    }
+    laid.into_iter()
+        .map(|path| {
+            let (write, exec) = of(path);
+            Bind { source: path.as_str().to_owned(), target: path.as_str().to_owned(), write, exec }
+        })
+        .collect()
+}
+
+/// The links of a merged `/usr`, which programs that are not static name in their headers.
+fn links(binds: &[Bind]) -> Vec<Link> {
+    ["lib", "lib64"]
+        .iter()
+        .filter(|name| {
+            let merged = format!("/usr/{name}");
+            let plain = format!("/{name}");
+            binds.iter().any(|bind| within(&bind.target, &merged) || within(&merged, &bind.target))
+                && !binds.iter().any(|bind| within(&bind.target, &plain))
+        })
+        .map(|name| Link { at: format!("/{name}"), to: format!("usr/{name}") })
+        .collect()
+}
+
+fn environment(aid: Aid, binds: &[Bind]) -> Vec<String> {
+    let programs = binds.iter().any(|bind| bind.exec && within("/usr/bin", &bind.target));
+    vec![
+        format!("PATH=/bin{}", if programs { ":/usr/bin" } else { "" }),
+        "HOME=/workspace".into(),
+        "TMPDIR=/tmp".into(),
+        "USER=agent".into(),
+        "LANG=C.UTF-8".into(),
+        format!("OCTANT_AGENT={aid}"),
+        format!("OCTANT_SOCKET={SOCKET}"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use octant_manifest::{Audience, Ceiling, Envelope, Machine, Roles, SigningKey, TrustedKeys};
+
+    fn rights(change: &[(&str, &str)]) -> Effective {
+        let key = SigningKey::from_seed([7; 32]);
+        let keys = TrustedKeys::from_files(&[("ada.pub".into(), key.public_file("ada", "admin"))]).unwrap();
+        let mut text = octant_manifest::template("hello", "admin", "ada");
+        for (line, new) in change {
+            let old = text
+                .lines()
+                .find(|l| l.starts_with(line))
+                .unwrap_or_else(|| panic!("{line} in {text}"))
+                .to_owned();
+            text = text.replacen(&old, new, 1);
+        }
+        let envelope = octant_manifest::sign(text.as_bytes(), &[&key]);
+        let declared = Envelope::parse(&envelope)
+            .unwrap()
+            .verify(&keys, &Audience { machine: "any", now_ms: 0 })
+            .unwrap()
+            .declare()
+            .unwrap();
+        let ceiling = Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 40, cpus: 64 });
+        Effective::root(&declared, &ceiling).unwrap()
+    }
+
+    fn site() -> Site {
+        Site { aid: Aid::new(1_700_000_000_000, [7; 10]), slot: 3, accept_missing: vec![], landlock_floor: 2 }
+    }
+
+    #[test]
+    fn the_template_lowers_to_a_plan_that_a_spawner_takes() {
+        let plan = Plan::lower(&rights(&[]), &site()).unwrap();
+        assert_eq!(plan.check(), Ok(()));
+        assert_eq!(plan.slot, 3);
+        assert!(crate::filter::of_profile(&plan.syscalls).is_ok());
+    }
+
+    #[test]
+    fn each_tree_with_rights_of_its_own_is_one_mount() {
+        let rights = rights(&[
+            ("read =", r#"read = ["/srv", "/srv/a", "/usr/lib"]"#),
+            ("write =", r#"write = ["/srv/out", "/workspace/x"]"#),
+            ("paths =", r#"paths = ["/usr/lib"]"#),
+        ]);
+        let plan = Plan::lower(&rights, &site()).unwrap();
+        let rows: Vec<_> = plan.binds.iter().map(|b| (b.target.as_str(), b.write, b.exec)).collect();
+        assert_eq!(rows, [("/srv", false, false), ("/srv/out", true, false), ("/usr/lib", false, true)]);
+        assert_eq!(plan.links, [Link { at: "/lib".into(), to: "usr/lib".into() }]);
+    }
+
+    #[test]
+    fn what_octant_lays_out_itself_cannot_be_replaced() {
+        let rights = rights(&[("read =", r#"read = ["/etc/passwd"]"#)]);
+        let error = Plan::lower(&rights, &site()).unwrap_err();
+        assert_eq!(error, LowerError::Plan(PlanError::Reserved("/etc/passwd".into())));
+    }
+}
