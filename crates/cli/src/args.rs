@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Start, stop or restart a unit
     #[command(subcommand, after_help = "Example:\n  octant service restart ledger")]
     Service(Service),
+    /// Look at the configuration
+    #[command(subcommand, after_help = "Example:\n  octant config check")]
+    Config(Config),
     /// Say which layers of isolation this kernel offers, and how to get what is missing
     #[command(after_help = "Example:\n  octant doctor --all")]
     Doctor {
@@ -85,7 +88,7 @@ pub(crate) enum Command {
         all: bool,
     },
     /// Replace the running PID 1 by the binary now on disk; agents and services keep running
-    #[command(after_help = "Example:\n  octant upgrade")]
+    #[command(alias = "reexec", after_help = "Example:\n  octant upgrade")]
     Upgrade,
     /// Stop everything in order and switch the machine off
     #[command(after_help = "Example:\n  octant poweroff")]
@@ -293,6 +296,13 @@ pub(crate) struct Unit {
     /// Wait at most so long (ms, s, min) until it has arrived
     #[arg(long, value_name = "TIME", value_parser = millis, default_value = "30s")]
     pub(crate) wait: Millis,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Read octant.toml and the units' files as PID 1 would, and show what is wrong with them
+    #[command(after_help = "Example:\n  octant --dir /srv/octant config check")]
+    Check,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

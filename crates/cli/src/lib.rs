@@ -32,14 +32,31 @@ use out::Out;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// What the binary puts in because it lies in crates that this one does not depend on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Links {
+    /// Reads the configuration below an `etc` directory as PID 1 would: what there is, or what is wrong, a line a
+    /// thing. Without it `octant config check` says that this build cannot.
+    pub check_config: Option<CheckConfig>,
+}
+
+/// See [`Links::check_config`].
+pub type CheckConfig = fn(&Path) -> Result<Vec<String>, Vec<String>>;
 
 /// Runs one command; `args` starts with the program's name.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
+    main_with(args, Links::default())
+}
+
+/// The same, with what the binary puts in.
+#[must_use]
+pub fn main_with(args: Vec<OsString>, links: Links) -> ExitCode {
     let environment = std::env::var_os("OCTANT_DIR").filter(|dir| !dir.is_empty());
-    run(args, environment.map(PathBuf::from), Out::stdout).into()
+    run(args, environment.map(PathBuf::from), links, Out::stdout).into()
 }
 
 /// The tree of commands, for documentation and completion.
@@ -54,7 +71,12 @@ pub fn is_command(name: &str) -> bool {
     command().find_subcommand(name).is_some()
 }
 
-fn run(args: Vec<OsString>, environment: Option<PathBuf>, out: impl FnOnce(bool) -> Out) -> Exit {
+fn run(
+    args: Vec<OsString>,
+    environment: Option<PathBuf>,
+    links: Links,
+    out: impl FnOnce(bool) -> Out,
+) -> Exit {
     let command = command().term_width(out::terminal_columns().min(100));
     let cli = match command.try_get_matches_from(args).and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli,
@@ -72,7 +94,7 @@ fn run(args: Vec<OsString>, environment: Option<PathBuf>, out: impl FnOnce(bool)
     let mut out = out(cli.global.json);
     let dir = cli.global.dir.clone().or(environment);
     let layout = dir.map_or_else(Layout::system, |dir| Layout::under(&dir));
-    match act(&cli.command, &layout, &mut out).and_then(|()| out.flush()) {
+    match act(&cli.command, &layout, links, &mut out).and_then(|()| out.flush()) {
         Ok(()) => Exit::Ok,
         Err(CliError::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => Exit::Ok,
         Err(error) => {
@@ -100,7 +122,7 @@ fn report(error: &CliError, json: bool) -> String {
     format!("octant: {what}{next}\n")
 }
 
-fn act(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+fn act(command: &Command, layout: &Layout, links: Links, out: &mut Out) -> Result<(), CliError> {
     let operator = Operator::new(layout);
     match command {
         Command::Status => units::status(&operator, out),
@@ -115,10 +137,39 @@ fn act(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, out),
+        Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
         Command::Note { text } => inside::note(text, layout, out),
         Command::Itself { attempt: None } => inside::describe(layout, out),
         Command::Itself { attempt: Some(what) } => inside::attempt(*what, layout, out),
     }
+}
+
+#[derive(Serialize)]
+struct ConfigDocument {
+    valid: bool,
+    lines: Vec<String>,
+}
+
+fn check_config(check: Option<CheckConfig>, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    let Some(check) = check else {
+        let (what, why) =
+            ("cannot check the configuration".to_owned(), "this build has no PID 1 in it".to_owned());
+        return Err(CliError::Refused { what, why, exit: Exit::Unavailable, next: None });
+    };
+    let checked = check(&layout.etc);
+    let valid = checked.is_ok();
+    let lines = checked.unwrap_or_else(|wrong| wrong);
+    let count = lines.len();
+    if out.json {
+        out.json(&ConfigDocument { valid, lines })?;
+    } else {
+        lines.iter().try_for_each(|line| out.line(out::printable(line)))?;
+    }
+    if valid {
+        return Ok(());
+    }
+    let (path, why) = (layout.etc.clone(), format!("{count} problems, see above"));
+    Err(CliError::Invalid { path, kind: "configuration", why })
 }
 
 fn completion(shell: args::Shell, out: &mut Out) -> Result<(), CliError> {

@@ -107,21 +107,14 @@ impl Operator {
     }
 }
 
-/// PID 1's refusals are texts; the two that have an exit code of their own are told by their first words,
-/// which PID 1 promises.
-fn refused(what: &str, unit: &str, text: String) -> CliError {
-    let exit = if text.starts_with("no unit") {
-        Exit::NotFound
-    } else if text.starts_with("denied") || text.starts_with("only ") {
-        Exit::Denied
-    } else {
-        Exit::Failed
-    };
-    let next = match exit {
-        Exit::NotFound => Some("`octant status` lists the units".to_owned()),
-        Exit::Denied => Some("run this as the operator who started Octant, or as root".to_owned()),
-        _ => None,
+/// PID 1's refusals are texts that end with the next step; the two that have an exit code of their own are told
+/// by their words.
+fn refused(what: &str, unit: &str, why: String) -> CliError {
+    let exit = match why.split_once(' ') {
+        Some(("no", rest)) if rest.starts_with("unit is named") => Exit::NotFound,
+        Some(("user", rest)) if rest.contains("may not do this") => Exit::Denied,
+        _ => Exit::Failed,
     };
     let what = if unit.is_empty() { format!("cannot {what}") } else { format!("cannot {what} {unit}") };
-    CliError::Refused { what, why: text, exit, next }
+    CliError::Refused { what, why, exit, next: None }
 }

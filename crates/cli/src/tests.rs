@@ -52,10 +52,14 @@ pub(crate) type Done = (Exit, String, String);
 
 /// Runs a command line as on an 80-column console.
 pub(crate) fn octant(dir: &Path, args: &[&str]) -> Done {
+    octant_with(Links::default(), dir, args)
+}
+
+fn octant_with(links: Links, dir: &Path, args: &[&str]) -> Done {
     let (stdout, stderr) = (Shared::default(), Shared::default());
     let args = std::iter::once("octant").chain(args.iter().copied()).map(OsString::from).collect();
     let (to, errors) = (Box::new(stdout.clone()), Box::new(stderr.clone()));
-    let exit = run(args, Some(dir.to_path_buf()), |json| Out::to(json, Some(80), to, errors));
+    let exit = run(args, Some(dir.to_path_buf()), links, |json| Out::to(json, Some(80), to, errors));
     let text = |shared: Shared| String::from_utf8(shared.0.take()).unwrap();
     (exit, text(stdout), text(stderr))
 }
@@ -313,9 +317,11 @@ fn a_restart_is_over_when_the_unit_is_ready_anew() {
 
 #[test]
 fn refusals_have_their_exit_code_and_a_next_step() {
-    for (text, exit) in
-        [("only an operator may do this", Exit::Denied), ("already shutting down", Exit::Failed)]
-    {
+    for (text, exit) in [
+        ("user 7 may not do this; run it as root", Exit::Denied),
+        ("already going down", Exit::Failed),
+        ("no unit is named \"x\"", Exit::NotFound),
+    ] {
         let dir = Dir::new();
         let init =
             play_init(&dir, 1, move |_| vec![Answer::Result { ok: false, text: text.into() }.encode()]);
@@ -347,4 +353,18 @@ fn a_strange_answer_is_refused_and_cannot_move_the_cursor() {
     });
     assert!(!octant(&dir.0, &["status"]).1.contains('\x1b'));
     init.join().unwrap();
+}
+
+#[test]
+fn the_configuration_is_checked_by_what_the_binary_puts_in() {
+    let dir = Dir::new();
+    let check = |links| octant_with(links, &dir.0, &["config", "check"]);
+    let (exit, _, stderr) = check(Links::default());
+    assert_eq!((exit, stderr.contains("no PID 1 in it")), (Exit::Unavailable, true), "{stderr}");
+    let good = Links { check_config: Some(|etc| Ok(vec![format!("{} is fine", etc.display())])) };
+    let expected = format!("{} is fine\n", dir.0.join("etc").display());
+    assert_eq!(check(good), (Exit::Ok, expected, String::new()));
+    let bad = Links { check_config: Some(|_| Err(vec!["octant.toml:3: no such key".into()])) };
+    let (exit, stdout, stderr) = check(bad);
+    assert_eq!((exit, stdout.as_str()), (Exit::Invalid, "octant.toml:3: no such key\n"), "{stderr}");
 }
