@@ -89,22 +89,46 @@ impl Contestant {
         let mut made = Self::new("octant", scratch)?;
         for (i, needs) in NEEDS.iter().enumerate() {
             let needs: Vec<String> = needs.iter().map(|need| format!("\"t{need}\"")).collect();
-            let text = format!(
-                "exec = [\"{}\", \"{}\"]\ntype = \"notify\"\nuser = 0\nneeds = [{}]\n",
-                tick.display(),
-                made.stamps().display(),
-                needs.join(", ")
-            );
-            made.write(&format!("instance/etc/units/t{i}.toml"), &text, 0o644)?;
+            made.unit(&format!("t{i}"), tick, &needs.join(", "))?;
         }
-        made.argv = [binary.display().to_string(), "init".into(), "--mode".into(), "namespace".into()].to_vec();
-        made.argv.extend(["--dir".into(), made.dir.join("instance").display().to_string()]);
-        made.argv.extend(["--accept-missing".into(), "cgroup".into()]);
+        made.namespace_init(binary);
         Ok(made)
+    }
+
+    /// Octant with one trivial unit that needs all of its services, so that its stamp is "everything is ready".
+    pub(crate) fn octant_ready(scratch: &Path, tick: &Path, binary: &Path) -> std::io::Result<Self> {
+        let mut made = Self::new("octant-ready", scratch)?;
+        made.unit("last", tick, "\"ledger\", \"spawner\", \"agents\"")?;
+        made.namespace_init(binary);
+        Ok(made)
+    }
+
+    fn unit(&self, name: &str, tick: &Path, needs: &str) -> std::io::Result<()> {
+        let (tick, stamps) = (tick.display(), self.stamps());
+        let text = format!(
+            "exec = [\"{tick}\", \"{}\"]\ntype = \"notify\"\nuser = 0\nneeds = [{needs}]\n",
+            stamps.display()
+        );
+        self.write(&format!("instance/etc/units/{name}.toml"), &text, 0o644)
+    }
+
+    fn namespace_init(&mut self, binary: &Path) {
+        let (binary, dir) = (binary.display().to_string(), self.dir.join("instance").display().to_string());
+        let argv = [&binary, "init", "--mode", "namespace", "--dir", &dir, "--accept-missing", "cgroup"];
+        self.argv = argv.map(str::to_owned).to_vec();
+    }
+
+    /// From the first instruction of PID 1 until everything is ready and one more process has started.
+    pub(crate) fn run_to_ready(&self, tick: &Path) -> Result<u64, String> {
+        self.run_until(tick, 1)
     }
 
     /// One start: nanoseconds from just before the init until its last service ran.
     pub(crate) fn run(&self, tick: &Path) -> Result<u64, String> {
+        self.run_until(tick, SERVICES)
+    }
+
+    fn run_until(&self, tick: &Path, services: usize) -> Result<u64, String> {
         let _none_before_the_first_run = fs::remove_file(self.stamps());
         let mut child = Command::new("unshare")
             .args(["-pfm", "--mount-proc", "--kill-child"])
@@ -119,18 +143,18 @@ impl Contestant {
         let deadline = monotonic_ns() + 10_000_000_000;
         let stamps = loop {
             let stamps = read_stamps(&self.stamps());
-            if stamps.len() > SERVICES {
+            if stamps.len() > services {
                 break Ok(stamps);
             }
             if monotonic_ns() > deadline {
-                break Err(format!("{}: {} of {SERVICES} services after 10 s", self.name, stamps.len()));
+                break Err(format!("{}: {} of {services} services after 10 s", self.name, stamps.len()));
             }
             std::thread::sleep(Duration::from_millis(1));
         };
         let stopped = child.kill().and_then(|()| child.wait());
         stopped.map_err(|e| format!("{}: {e}", self.name))?;
         let stamps = stamps?;
-        Ok(stamps[SERVICES] - stamps[0])
+        Ok(stamps[services] - stamps[0])
     }
 }
 
@@ -145,7 +169,8 @@ fn read_stamps(path: &Path) -> Vec<u64> {
 
 /// Whether a program is on the path.
 pub(crate) fn installed(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
 }
 
 /// Runs everybody in turn, `rounds` times, after one round that is not counted.
@@ -155,7 +180,8 @@ pub(crate) fn race(
     binary: &Path,
     rounds: usize,
 ) -> Result<Vec<(&'static str, Samples)>, String> {
-    let made = |result: std::io::Result<Contestant>| result.map_err(|e| format!("laying out the services: {e}"));
+    let made =
+        |result: std::io::Result<Contestant>| result.map_err(|e| format!("laying out the services: {e}"));
     let mut contestants = vec![made(Contestant::octant(scratch, tick, binary))?];
     if installed("busybox") {
         contestants.push(made(Contestant::busybox(scratch, tick))?);

@@ -6,11 +6,18 @@
 //! path: command line, signature, plan, two durable ledger entries, spawn.
 
 use crate::boot::installed;
-use crate::table::Samples;
+use crate::instance::Instance;
+use crate::ledger::as_service;
+use crate::table::{Row, Samples, spread};
+use octant_api::agents::{SpawnRequest, WaitRequest};
+use octant_ids::Aid;
 use octant_sys::clock::monotonic_ns;
+use octant_wire::blocking::Client;
+use octant_workstation::{Bind, Layer, Limits, Plan, Program, Scratch, SpawnerClient, Syscalls};
 use std::fs;
+use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 /// A launcher of `tick`: its name and the whole command.
 pub(crate) struct Launcher {
@@ -77,7 +84,8 @@ fn bundle_for(runtime: &str, dir: &Path, tick: &Path) -> Result<(), String> {
         return Err(format!("{runtime} spec: {made}"));
     }
     let text = fs::read_to_string(dir.join("config.json")).map_err(failed)?;
-    let mut config: serde_json::Value = serde_json::from_str(&text).map_err(|e| format!("{runtime} spec: {e}"))?;
+    let mut config: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| format!("{runtime} spec: {e}"))?;
     config["process"]["terminal"] = false.into();
     config["process"]["args"] = serde_json::json!(["/tick"]);
     fs::write(dir.join("config.json"), config.to_string()).map_err(failed)
@@ -95,4 +103,151 @@ pub(crate) fn race(launchers: &[Launcher], rounds: usize) -> Result<Vec<(&'stati
         }
     }
     Ok(launchers.iter().map(|l| l.name).zip(samples.into_iter().map(Samples::new)).collect())
+}
+
+/// The highest slots, which the lifecycle manager of an otherwise idle instance does not reach.
+const SLOT: u32 = octant_ids::uid::AGENT_SLOTS - 1;
+
+/// The part that runs as the lifecycle manager's user: asks the spawner `ROUNDS` times, prints each figure.
+pub(crate) fn client(args: &[String]) -> ExitCode {
+    let [socket, tick, rounds] = args else { return ExitCode::from(2) };
+    let rounds = rounds.parse().unwrap_or(1);
+    match (0..=rounds)
+        .map(|round| by_spawner(Path::new(socket), tick, round))
+        .collect::<Result<Vec<u64>, String>>()
+    {
+        Ok(figures) => {
+            figures.iter().skip(1).for_each(|figure| println!("{figure}"));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("bench: spawner: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn by_spawner(socket: &Path, tick: &str, round: usize) -> Result<u64, String> {
+    let mut client = SpawnerClient::connect(socket).map_err(|e| e.to_string())?;
+    let plan = plan(tick, round);
+    let (mut output, stdout) = std::io::pipe().map_err(|e| e.to_string())?;
+    let stderr = stdout.try_clone().map_err(|e| e.to_string())?;
+    let before = monotonic_ns();
+    let spawned = client.spawn(&plan, stdout.into(), stderr.into()).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    output.read_to_string(&mut text).map_err(|e| e.to_string())?;
+    drop(spawned);
+    client.retire(plan.slot, plan.aid).map_err(|e| e.to_string())?;
+    let stamp: u64 = text.trim().parse().map_err(|_| format!("no stamp but {text:?}"))?;
+    Ok(stamp - before)
+}
+
+fn plan(tick: &str, round: usize) -> Plan {
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&(round as u64).to_le_bytes());
+    let scratch = Scratch { bytes: 8 << 20, inodes: 256, exec: false };
+    Plan {
+        version: octant_workstation::VERSION,
+        aid: Aid::new(octant_sys::clock::wall_ms(), random),
+        slot: SLOT,
+        program: Program { path: "/tick".into(), args: vec![], cwd: "/workspace".into(), env: vec![] },
+        octant: true,
+        utilities: vec!["sh".into()],
+        binds: vec![Bind { source: tick.to_owned(), target: "/tick".into(), write: false, exec: true }],
+        links: vec![],
+        workspace: scratch.clone(),
+        tmp: scratch,
+        syscalls: Syscalls { profile: "minimal".into(), add: vec![] },
+        limits: Limits {
+            memory_max: 64 << 20,
+            memory_high: 64 << 20,
+            pids_max: 16,
+            cpu_quota_percent: 100,
+            cpu_weight: 100,
+            nofile: 64,
+            fsize: 1 << 20,
+        },
+        landlock_floor: 1,
+        accept_missing: vec![Layer::Cgroup],
+    }
+}
+
+/// The whole path: one durable intent, the signature, the plan, the spawn, as the operator's command does it.
+fn by_operator(instance: &Instance, envelope: &str) -> Result<u64, String> {
+    let mut client = Client::connect(&instance.socket("agents")).map_err(|e| e.to_string())?;
+    let before = monotonic_ns();
+    let request = SpawnRequest { envelope: envelope.to_owned() };
+    let agent = client.call(&request).map_err(|e| format!("agents.spawn: {e}"))?.aid.to_string();
+    client.call(&WaitRequest { agent: agent.clone() }).map_err(|e| format!("agents.wait: {e}"))?;
+    let log = instance.octant(&["agent", "logs", &agent])?;
+    let text = String::from_utf8_lossy(&log.stdout).into_owned();
+    let stamp: u64 = text.trim().parse().map_err(|_| format!("{agent}: no stamp but {text:?}"))?;
+    Ok(stamp - before)
+}
+
+/// A manifest for `tick`, signed by an operator whom the instance trusts.
+fn envelope(instance: &Instance, scratch: &Path, tick: &Path) -> Result<String, String> {
+    let run = |args: &[&str]| {
+        let output = instance.octant(args)?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(format!("octant {}: {text}", args.join(" "))) }
+    };
+    let text = |path: &Path| path.display().to_string();
+    run(&["manifest", "keygen", "bench", "--role", "admin", "--into", &text(scratch)])?;
+    let trusted = instance.dir.join("etc/trusted");
+    fs::create_dir_all(&trusted).map_err(|e| format!("{}: {e}", trusted.display()))?;
+    fs::copy(scratch.join("bench.pub"), trusted.join("bench.pub")).map_err(|e| format!("bench.pub: {e}"))?;
+    let tick = text(tick);
+    let manifest = include_str!("../../guest/agent.toml")
+        .replace("@NAME@", "tick")
+        .replace("@OPERATOR@", "bench")
+        .replace("@EXECUTABLE@", &tick)
+        .replace("@ARGS@", "")
+        .replace("@PATHS@", &format!("{tick:?}"))
+        .replace("\"/test\"", "");
+    let (plain, signed) = (scratch.join("tick.toml"), scratch.join("tick.signed.json"));
+    fs::write(&plain, manifest).map_err(|e| format!("{}: {e}", plain.display()))?;
+    let key = text(&scratch.join("bench.key"));
+    run(&["manifest", "sign", "--key", &key, "--output", &text(&signed), &text(&plain)])?;
+    fs::read_to_string(&signed).map_err(|e| format!("{}: {e}", signed.display()))
+}
+
+/// The rows of the table.
+pub(crate) fn rows(
+    instance: &Instance,
+    scratch: &Path,
+    tick: &Path,
+    rounds: usize,
+) -> Result<Vec<Row>, String> {
+    let tick_text = tick.display().to_string();
+    let socket = instance.socket("spawner").display().to_string();
+    let lines = as_service("agents", &["spawner-client", &socket, &tick_text, &rounds.to_string()])?;
+    let ours = Samples::new(lines.lines().filter_map(|line| line.parse().ok()).collect());
+    let peers = race(&peers(scratch, tick)?, rounds)?;
+    let median = |name: &str| peers.iter().find(|p| p.0 == name).map(|p| p.1.median());
+    let faster_than_crun = median("crun").is_some_and(|crun| ours.median() < crun);
+    let within_bwrap = median("bwrap").is_some_and(|bwrap| ours.median() <= 2 * bwrap);
+    let envelope = envelope(instance, scratch, tick)?;
+    by_operator(instance, &envelope)?;
+    let whole = (0..rounds).map(|_| by_operator(instance, &envelope)).collect::<Result<Vec<_>, _>>()?;
+    Ok(vec![
+        Row {
+            what: "spawn to first instruction, every layer".into(),
+            ours: spread(&ours),
+            peers: peers
+                .iter()
+                .map(|(name, s)| format!("{name} {}", spread(s)))
+                .collect::<Vec<_>>()
+                .join("; "),
+            goal: "faster than crun, ≤ 2x bwrap".into(),
+            met: faster_than_crun && within_bwrap,
+        },
+        Row {
+            what: "the same with signature, plan and durable ledger entries before it".into(),
+            ours: spread(&Samples::new(whole)),
+            peers: String::new(),
+            goal: "none yet".into(),
+            met: true,
+        },
+    ])
 }

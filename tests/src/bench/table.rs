@@ -82,5 +82,6 @@ pub(crate) fn into_specification(path: &Path, table: &str) -> Result<(), String>
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let (head, rest) = text.split_once(BEGIN).ok_or_else(|| format!("{}: no {BEGIN}", path.display()))?;
     let (_old, tail) = rest.split_once(END).ok_or_else(|| format!("{}: no {END}", path.display()))?;
-    std::fs::write(path, format!("{head}{BEGIN}{table}{END}{tail}")).map_err(|e| format!("{}: {e}", path.display()))
+    std::fs::write(path, format!("{head}{BEGIN}{table}{END}{tail}"))
+        .map_err(|e| format!("{}: {e}", path.display()))
 }

@@ -1,0 +1,89 @@
+//! A running `octant up` for the benches: started, waited for, measured, ended.
+
+use octant_sys::clock::monotonic_ns;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The instance; dropping it ends it in order.
+pub(crate) struct Instance {
+    child: Child,
+    binary: PathBuf,
+    pub(crate) dir: PathBuf,
+}
+
+impl Instance {
+    /// Starts one below `dir` and waits until `octant health` says that every unit is well.
+    pub(crate) fn start(binary: &Path, dir: &Path) -> Result<Self, String> {
+        let child = Command::new(binary)
+            .args(["up", "--accept-missing", "cgroup", "--dir"])
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("octant up: {e}"))?;
+        let mut instance = Self { child, binary: binary.to_owned(), dir: dir.to_owned() };
+        let deadline = monotonic_ns() + 20_000_000_000;
+        while !instance.octant(&["health"])?.status.success() {
+            if monotonic_ns() > deadline {
+                return Err("octant up: not healthy after 20 s".into());
+            }
+            if let Ok(Some(ended)) = instance.child.try_wait() {
+                return Err(format!("octant up: ended with {ended}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(instance)
+    }
+
+    /// Runs an operator's command against it.
+    pub(crate) fn octant(&self, args: &[&str]) -> Result<std::process::Output, String> {
+        Command::new(&self.binary)
+            .arg("--dir")
+            .arg(&self.dir)
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| format!("octant {}: {e}", args.join(" ")))
+    }
+
+    /// A service's socket.
+    pub(crate) fn socket(&self, service: &str) -> PathBuf {
+        octant_ids::Layout::under(&self.dir).socket(service)
+    }
+
+    /// The proportional set size in bytes of every process of this binary below the instance.
+    pub(crate) fn pss(&self) -> Result<u64, String> {
+        let mut total = 0;
+        for process in fs::read_dir("/proc").map_err(|e| format!("/proc: {e}"))?.flatten() {
+            if fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == self.binary) {
+                total += pss_of(&process.path());
+            }
+        }
+        if total == 0 { Err("no process of the instance was found".into()) } else { Ok(total) }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // `up` passes the signal on as an orderly stop; a bench that fails must not leave it behind either.
+        let _asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
+        let deadline = monotonic_ns() + 10_000_000_000;
+        while monotonic_ns() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _killed = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// `Pss:` of smaps_rollup (proc_pid_smaps(5)), in bytes; 0 for a process that has just ended.
+fn pss_of(process: &Path) -> u64 {
+    let text = fs::read_to_string(process.join("smaps_rollup")).unwrap_or_default();
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.unwrap_or(0_u64) * 1024
+}

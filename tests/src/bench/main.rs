@@ -1,0 +1,151 @@
+//! `cargo x bench`: Octant and its peers side by side in one run; writes the table of docs/specification.md.
+//!
+//! Environment, set by `cargo x bench`: `OCTANT_BIN` (the dist binary), `OCTANT_HELPERS` (where `octant-tick` is). Needs root, since every
+//! contestant makes namespaces. A peer that is not installed is left out and named.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that reports")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+mod boot;
+mod instance;
+mod ledger;
+mod spawn;
+mod table;
+
+use crate::instance::Instance;
+use crate::table::{Row, Samples, mb, spread, us};
+use octant_api::ledger::HeadRequest;
+use octant_sys::clock::monotonic_ns;
+use octant_tests::environment::{Scratch, path};
+use octant_wire::blocking::Client;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Rounds of a race between processes; enough for a stable median on a machine that others use too.
+const ROUNDS: usize = 25;
+const CALLS: usize = 20_000;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.split_first() {
+        Some((first, rest)) if first == "spawner-client" => return spawn::client(rest),
+        Some((first, rest)) if first == "ledger-client" => return ledger::client(rest),
+        _ => {}
+    }
+    match run() {
+        Ok(rows) => report(&rows),
+        Err(why) => {
+            eprintln!("bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(rows: &[Row]) -> ExitCode {
+    let table = table::render(rows);
+    println!("{table}");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/specification.md");
+    match table::into_specification(&page, &table) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench: the table is not in the specification: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<Vec<Row>, String> {
+    let (binary, tick) = (path("OCTANT_BIN"), path("OCTANT_HELPERS").join("octant-tick"));
+    let scratch = Scratch::new("bench");
+    let mut rows = vec![size(&binary)?];
+    eprintln!("bench: PID 1 against other inits");
+    rows.push(inits(&boot::race(&scratch.path(""), &tick, &binary, ROUNDS)?));
+    eprintln!("bench: PID 1 to ready");
+    rows.push(ready(&scratch.path(""), &tick, &binary)?);
+    let instance = Instance::start(&binary, &scratch.path("instance"))?;
+    rows.push(memory(&instance)?);
+    eprintln!("bench: wire round trip");
+    rows.push(wire(&instance)?);
+    eprintln!("bench: spawn to first instruction");
+    rows.extend(spawn::rows(&instance, &scratch.path(""), &tick, ROUNDS)?);
+    eprintln!("bench: ledger");
+    rows.push(ledger::row(&instance, &scratch.path(""))?);
+    Ok(rows)
+}
+
+fn size(binary: &Path) -> Result<Row, String> {
+    let bytes = std::fs::metadata(binary).map_err(|e| format!("{}: {e}", binary.display()))?.len();
+    Ok(Row {
+        what: "binary".into(),
+        ours: mb(bytes),
+        peers: String::new(),
+        goal: "≤ 25 MB".into(),
+        met: bytes <= 25_000_000,
+    })
+}
+
+fn inits(results: &[(&'static str, Samples)]) -> Row {
+    let median = |name: &str| results.iter().find(|r| r.0 == name).map(|r| r.1.median());
+    let ours = results.first().map(|r| &r.1).filter(|s| !s.is_empty());
+    let peers = results.iter().skip(1).map(|(name, s)| format!("{name} {}", spread(s)));
+    let mut peers: Vec<String> = peers.collect();
+    if median("dinit").is_none() {
+        peers.push("dinit not installed".into());
+    }
+    // Without dinit on the machine the goal is judged against the inits that do less: runit and s6.
+    let rival = median("dinit").or_else(|| median("runit").min(median("s6")));
+    Row {
+        what: "PID 1 with its own services and eight trivial ones, to the last one's first instruction"
+            .into(),
+        ours: ours.map_or_else(String::new, spread),
+        peers: peers.join("; "),
+        goal: "faster than dinit".into(),
+        met: ours.zip(rival).is_some_and(|(ours, rival)| ours.median() < rival),
+    }
+}
+
+fn ready(scratch: &Path, tick: &Path, binary: &Path) -> Result<Row, String> {
+    let octant =
+        boot::Contestant::octant_ready(scratch, tick, binary).map_err(|e| format!("laying out: {e}"))?;
+    octant.run_to_ready(tick)?;
+    let samples = (0..ROUNDS).map(|_| octant.run_to_ready(tick)).collect::<Result<Vec<_>, _>>()?;
+    let samples = Samples::new(samples);
+    Ok(Row {
+        what: "PID 1's start to every service ready, PID namespace".into(),
+        ours: spread(&samples),
+        peers: String::new(),
+        goal: "≤ 25 ms".into(),
+        met: samples.median() <= 25_000_000,
+    })
+}
+
+fn memory(instance: &Instance) -> Result<Row, String> {
+    let bytes = instance.pss()?;
+    Ok(Row {
+        what: "idle memory of every process (PSS)".into(),
+        ours: mb(bytes),
+        peers: String::new(),
+        goal: "≤ 60 MB".into(),
+        met: bytes <= 60_000_000,
+    })
+}
+
+/// Sequential calls of `ledger.head` on one connection: a real method of a real service.
+fn wire(instance: &Instance) -> Result<Row, String> {
+    let failed = |e| format!("ledger.head: {e}");
+    let mut client = Client::connect(&instance.socket("ledger")).map_err(failed)?;
+    let mut samples = Vec::with_capacity(CALLS);
+    for _ in 0..CALLS {
+        let before = monotonic_ns();
+        client.call(&HeadRequest {}).map_err(failed)?;
+        samples.push(monotonic_ns() - before);
+    }
+    let samples = Samples::new(samples);
+    Ok(Row {
+        what: "wire round trip (ledger.head)".into(),
+        ours: format!("p50 {}, p99 {}", us(samples.median()), us(samples.at(990))),
+        peers: String::new(),
+        goal: "p50 ≤ 15 µs, p99 ≤ 60 µs".into(),
+        met: samples.median() <= 15_000 && samples.at(990) <= 60_000,
+    })
+}
