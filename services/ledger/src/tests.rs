@@ -1,0 +1,63 @@
+//! The ledger on real files, under real crashes, over the real wire.
+
+mod crash;
+mod damage;
+mod full;
+mod service;
+
+use crate::core::{Draft, Stamp};
+use crate::store::{Options, Store};
+use octant_api::ledger::Kind;
+use octant_api::text::Json;
+use octant_ids::Principal;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A directory of its own, removed at the end.
+pub(crate) struct Dir(pub(crate) PathBuf);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("octant-ledger-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) const STAMP: Stamp = Stamp { mono_ns: 1, wall_ms: 2 };
+pub(crate) const BOOT: &str = "00112233445566778899aabbccddeeff";
+
+pub(crate) fn draft(payload: &str) -> Draft {
+    Draft {
+        actor: Principal::Service("agents".parse().unwrap()),
+        kind: Kind::Note,
+        intent: None,
+        payload: Json::of(payload).unwrap(),
+        observed_ns: None,
+        backfilled: false,
+    }
+}
+
+pub(crate) fn open(dir: &Path) -> Store {
+    Store::open(dir, BOOT, Options::default()).unwrap().0
+}
+
+pub(crate) fn append(store: &mut Store, from: u64, count: u64) {
+    for n in from..from + count {
+        let appended = store.commit(&[draft(&format!("entry {n}"))], STAMP).unwrap();
+        assert_eq!(appended[0].seq, n);
+    }
+}
+
+/// The only segment's file.
+pub(crate) fn segment(dir: &Path) -> PathBuf {
+    dir.join("segments").join(crate::segment::file_name(1))
+}

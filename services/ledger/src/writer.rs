@@ -1,0 +1,246 @@
+//! One thread that commits what many callers queue: while one sync runs, the next batch gathers.
+
+use crate::core::{Draft, Stamp};
+use crate::refusal::Refusal;
+use crate::store::Store;
+use octant_api::error::{ApiError, Code};
+use octant_api::ledger::Appended;
+use octant_sys::clock;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// After this long without work the head file is synced.
+const REST: Duration = Duration::from_millis(200);
+/// Nothing is waiting to be synced: the thread only wakes for work.
+const LONG: Duration = Duration::from_secs(3600);
+/// How long a batch waits for callers that were in the one before it. They get their answers at the same moment
+/// and come back together; without this wait the first of them would be synced alone, and the others after it.
+const GATHER: Duration = Duration::from_micros(200);
+
+/// How much may wait, and how much goes into one batch.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterLimits {
+    /// Appends that wait. One more is refused.
+    pub queue: usize,
+    /// Bytes of payload that wait. More are refused.
+    pub queue_bytes: usize,
+    /// Appends in one batch.
+    pub batch: usize,
+    /// Bytes of payload in one batch.
+    pub batch_bytes: usize,
+}
+
+impl Default for WriterLimits {
+    fn default() -> Self {
+        // A queue of 4096 drains in well under a second on any disk that works; 8 MiB are what it may hold of
+        // memory; a batch of 1 MiB is written in about the time that its sync takes.
+        Self { queue: 4096, queue_bytes: 8 << 20, batch: 1024, batch_bytes: 1 << 20 }
+    }
+}
+
+enum Job {
+    Append(Draft, oneshot::Sender<Result<Appended, Refusal>>),
+    Probe(oneshot::Sender<Result<(), Refusal>>),
+}
+
+/// The queue to the thread that owns the [`Store`]. Dropping it lets the thread finish what is queued.
+#[derive(Debug)]
+pub struct Writer {
+    jobs: Option<SyncSender<Job>>,
+    waiting_bytes: Arc<AtomicUsize>,
+    limits: WriterLimits,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// What the operating system says about the new thread.
+    pub fn start(store: Store, limits: WriterLimits) -> io::Result<Self> {
+        let (jobs, queue) = sync_channel(limits.queue);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let work = Work {
+            store,
+            queue,
+            limits,
+            waiting_bytes: Arc::clone(&waiting_bytes),
+            gathered: 0,
+            carried: None,
+        };
+        let thread = std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(|| work.run())?;
+        Ok(Self { jobs: Some(jobs), waiting_bytes, limits, thread: Some(thread) })
+    }
+
+    /// Queues a draft. The receiver gets the answer once the entry is durable, or why it is not.
+    ///
+    /// # Errors
+    /// [`Code::Busy`] when the queue is full, [`Code::Unavailable`] when the thread is gone.
+    pub fn append(&self, draft: Draft) -> Result<oneshot::Receiver<Result<Appended, Refusal>>, ApiError> {
+        let bytes = draft.payload.text().len();
+        let busy = |why: String| {
+            ApiError::new(Code::Busy, "append to the ledger", "queue", why, "try again in a moment")
+        };
+        if self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limits.queue_bytes {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(busy(format!("{} bytes are waiting", self.limits.queue_bytes)));
+        }
+        let (sender, receiver) = oneshot::channel();
+        match self.send(Job::Append(draft, sender)) {
+            Ok(()) => Ok(receiver),
+            Err(error) => {
+                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                Err(match error {
+                    TrySendError::Full(_) => busy(format!("{} appends are waiting", self.limits.queue)),
+                    TrySendError::Disconnected(_) => gone(),
+                })
+            }
+        }
+    }
+
+    /// Queues a [`Store::probe`].
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub fn probe(&self) -> Result<oneshot::Receiver<Result<(), Refusal>>, ApiError> {
+        let (sender, receiver) = oneshot::channel();
+        match self.send(Job::Probe(sender)) {
+            Ok(()) => Ok(receiver),
+            Err(TrySendError::Full(_)) => {
+                let why = format!("{} appends are waiting", self.limits.queue);
+                Err(ApiError::new(Code::Busy, "probe the ledger", "queue", why, "wait until it has drained"))
+            }
+            Err(TrySendError::Disconnected(_)) => Err(gone()),
+        }
+    }
+
+    fn send(&self, job: Job) -> Result<(), TrySendError<Job>> {
+        match &self.jobs {
+            Some(jobs) => jobs.try_send(job),
+            None => Err(TrySendError::Disconnected(job)),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has been reported by the panic handler already.
+            let _ = thread.join();
+        }
+    }
+}
+
+pub(crate) fn gone() -> ApiError {
+    let why = "its writer has ended";
+    ApiError::new(Code::Unavailable, "append to the ledger", "writer", why, "restart the ledger")
+}
+
+struct Work {
+    store: Store,
+    queue: Receiver<Job>,
+    limits: WriterLimits,
+    waiting_bytes: Arc<AtomicUsize>,
+    /// How many appends the last batch had.
+    gathered: usize,
+    /// A job that was taken from the queue but belongs after the current batch.
+    carried: Option<Job>,
+}
+
+type Answers = Vec<oneshot::Sender<Result<Appended, Refusal>>>;
+
+impl Work {
+    fn run(mut self) {
+        let mut rest = LONG;
+        loop {
+            let job = match self.carried.take() {
+                Some(job) => Ok(job),
+                None => self.queue.recv_timeout(rest),
+            };
+            match job {
+                Ok(Job::Append(draft, answer)) => {
+                    let (drafts, answers) = self.gather(draft, answer);
+                    self.commit(&drafts, answers);
+                    rest = REST;
+                }
+                Ok(Job::Probe(answer)) => {
+                    // Who asked may not wait any more; the probe has done its work on the store's own state.
+                    let _ = answer.send(self.store.probe());
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(error) = self.store.rest() {
+                        tracing::warn!(
+                            "cannot sync the head file: {error}; trying again after the next append"
+                        );
+                    }
+                    rest = LONG;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// What is queued now, and what comes within a moment from callers of the last batch.
+    fn gather(
+        &mut self,
+        draft: Draft,
+        answer: oneshot::Sender<Result<Appended, Refusal>>,
+    ) -> (Vec<Draft>, Answers) {
+        let mut bytes = draft.payload.text().len();
+        let (mut drafts, mut answers) = (vec![draft], vec![answer]);
+        let until = clock::monotonic_ns() + u64::try_from(GATHER.as_nanos()).unwrap_or(0);
+        while drafts.len() < self.limits.batch && bytes < self.limits.batch_bytes {
+            let job = match self.queue.try_recv() {
+                Ok(job) => job,
+                Err(_) if drafts.len() >= self.gathered => break,
+                Err(_) => {
+                    let left = Duration::from_nanos(until.saturating_sub(clock::monotonic_ns()));
+                    match self.queue.recv_timeout(left) {
+                        Ok(job) => job,
+                        Err(_) => break,
+                    }
+                }
+            };
+            match job {
+                Job::Append(draft, answer) => {
+                    bytes += draft.payload.text().len();
+                    drafts.push(draft);
+                    answers.push(answer);
+                }
+                Job::Probe(_) => {
+                    self.carried = Some(job);
+                    break;
+                }
+            }
+        }
+        self.gathered = drafts.len();
+        (drafts, answers)
+    }
+
+    fn commit(&mut self, drafts: &[Draft], answers: Answers) {
+        let stamp = Stamp { mono_ns: clock::monotonic_ns(), wall_ms: clock::wall_ms() };
+        let done = self.store.commit(drafts, stamp);
+        let bytes: usize = drafts.iter().map(|draft| draft.payload.text().len()).sum();
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        // A caller that does not wait any more has its entry all the same.
+        match done {
+            Ok(appended) => {
+                for (answer, appended) in answers.into_iter().zip(appended) {
+                    let _ = answer.send(Ok(appended));
+                }
+            }
+            Err(refusal) => {
+                tracing::error!("{} entries are refused: {refusal}", answers.len());
+                for answer in answers {
+                    let _ = answer.send(Err(refusal.clone()));
+                }
+            }
+        }
+    }
+}
