@@ -27,6 +27,7 @@ Example:
 #[derive(Debug, Parser)]
 #[command(
     name = "octant",
+    bin_name = "octant",
     version,
     about = "An operating system userland for AI agents",
     after_help = AFTER,
@@ -81,12 +82,8 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = "Example:\n  octant config check")]
     Config(Config),
     /// Say which layers of isolation this kernel offers, and how to get what is missing
-    #[command(after_help = "Example:\n  octant doctor --all")]
-    Doctor {
-        /// Show what is in order too
-        #[arg(long)]
-        all: bool,
-    },
+    #[command(after_help = "Example:\n  octant doctor")]
+    Doctor,
     /// Replace the running PID 1 by the binary now on disk; agents and services keep running
     #[command(alias = "reexec", after_help = "Example:\n  octant upgrade")]
     Upgrade,

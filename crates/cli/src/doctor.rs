@@ -84,12 +84,12 @@ const NAMESPACES: [(&str, &str); 8] = [
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// The command.
-pub(crate) fn run(all: bool, out: &mut Out) -> Result<(), CliError> {
+pub(crate) fn run(out: &mut Out) -> Result<(), CliError> {
     let checks = judge(&gather(Path::new("/")));
     if out.json {
         out.json(&checks)?;
     } else {
-        print(&checks, all, out)?;
+        print(&checks, out)?;
     }
     let missing: Vec<&str> =
         checks.iter().filter(|c| c.verdict == Verdict::Missing).map(|c| c.layer).collect();
@@ -99,7 +99,7 @@ pub(crate) fn run(all: bool, out: &mut Out) -> Result<(), CliError> {
     Err(CliError::LayerMissing(format!("no agent can be started here: missing {}", missing.join(", "))))
 }
 
-fn print(checks: &[Check], all: bool, out: &mut Out) -> Result<(), CliError> {
+fn print(checks: &[Check], out: &mut Out) -> Result<(), CliError> {
     let mut table = Table::new(&["LAYER", "", "FOUND"]);
     for check in checks {
         let word = match check.verdict {
@@ -110,7 +110,7 @@ fn print(checks: &[Check], all: bool, out: &mut Out) -> Result<(), CliError> {
         table.row([check.layer.to_owned(), word.to_owned(), check.found.clone()]);
     }
     out.table(&table)?;
-    for check in checks.iter().filter(|c| !c.how.is_empty() && (all || c.verdict != Verdict::Ok)) {
+    for check in checks.iter().filter(|c| !c.how.is_empty()) {
         out.line(format_args!("\n{}:", check.layer))?;
         for line in wrap(&check.how, out.columns.unwrap_or(80) - 2) {
             out.line(format_args!("  {line}"))?;

@@ -129,7 +129,7 @@ fn act(command: &Command, layout: &Layout, links: Links, out: &mut Out) -> Resul
         Command::Health { wait } => units::health(&operator, wait.0, out),
         Command::Service(command) => units::service(&operator, command, out),
         Command::Manifest(command) => manifest::run(command, layout, out),
-        Command::Doctor { all } => doctor::run(*all, out),
+        Command::Doctor => doctor::run(out),
         Command::Upgrade => units::machine(&operator, Op::Reexec, "upgrade", out),
         Command::Poweroff => units::machine(&operator, Op::Poweroff, "power off", out),
         Command::Reboot => units::machine(&operator, Op::Reboot, "reboot", out),
