@@ -56,7 +56,7 @@ fn the_power_button_shuts_down_in_order() {
 #[test]
 fn without_its_data_disk_the_machine_says_why_and_stops() {
     let scratch = Scratch::new("nodisk");
-    let boot = Boot { append: "octant.data=/dev/vda octant.job=true", ..Boot::default() };
+    let boot = Boot { append: "octant.job=true", ..Boot::default() };
     let mut guest = Guest::boot(&scratch.path(""), &boot);
     guest.until("the emergency", 120, |line| line.contains("/dev/vda"));
     guest.until_off(60);

@@ -6,4 +6,5 @@
 
 mod boot;
 mod image;
+mod namespace;
 mod power;

@@ -1,0 +1,199 @@
+//! `octant up`: the same graph in a PID namespace of this machine, and what it does with bad input.
+
+use crate::image::{guest_files, sign};
+use octant_tests::environment::{Scratch, binary, path};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The example's logs are the same in every run.
+const LOGS_SEED: u64 = 1;
+
+/// An instance's directory that trusts the operator of `cargo x`.
+struct Instance {
+    scratch: Scratch,
+}
+
+impl Instance {
+    fn new(name: &str) -> Self {
+        let instance = Self { scratch: Scratch::new(name) };
+        let public = path("OCTANT_OPERATOR_KEY").with_extension("pub");
+        instance.write("etc/trusted/operator.pub", &fs::read(&public).unwrap_or_else(|e| panic!("{e}")));
+        instance
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.scratch.path("instance")
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.dir().join(name);
+        let parent = path.parent().unwrap_or_else(|| unreachable!("below the instance"));
+        fs::create_dir_all(parent).and_then(|()| fs::write(&path, bytes)).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// Brings the instance up for one shell command and returns what came of it; two minutes at the most.
+    fn up(&self, options: &[&str], job: &str) -> (Option<i32>, String) {
+        let Output { status, stdout, stderr } = Command::new("timeout")
+            .args(["--kill-after=5", "120"])
+            .arg(binary())
+            .args(["up", "--dir"])
+            .arg(self.dir())
+            .args(options)
+            .args(["--", "sh", "-c", job])
+            .output()
+            .unwrap_or_else(|e| panic!("octant up: {e}"));
+        let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        (status.code(), text)
+    }
+
+    fn accepting(&self, job: &str) -> (Option<i32>, String) {
+        self.up(&["--accept-missing", "cgroup"], job)
+    }
+
+    /// The newest segment of the ledger.
+    fn segment(&self) -> PathBuf {
+        let dir = self.dir().join("state/ledger/segments");
+        let mut found: Vec<PathBuf> = fs::read_dir(&dir)
+            .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        found.sort();
+        found.pop().unwrap_or_else(|| panic!("{}: no segment", dir.display()))
+    }
+}
+
+#[track_caller]
+fn ended((code, text): &(Option<i32>, String), expected: i32, words: &[&str]) {
+    assert_eq!(*code, Some(expected), "{text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
+    }
+}
+
+/// The checkout's copy of the example, with the paths that it has in an image moved below `dir`.
+fn example(dir: &Path) -> PathBuf {
+    let source = guest_files().join("../../examples/incident-report");
+    let target = dir.join("incident-report");
+    let moved = |text: &str| {
+        text.replace("/srv/logs", &dir.join("logs").display().to_string())
+            .replace("/usr/share/octant/examples/incident-report", &target.display().to_string())
+    };
+    fs::create_dir_all(&target).unwrap_or_else(|e| panic!("{e}"));
+    for name in ["manifest.toml", "report.sh", "run.sh"] {
+        let text = fs::read_to_string(source.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        fs::write(target.join(name), moved(&text)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    logs::write_logs(&dir.join("logs"), LOGS_SEED).unwrap_or_else(|e| panic!("{e}"));
+    sign(&target.join("manifest.toml"), &target.join("manifest.signed.json"));
+    target
+}
+
+#[path = "../../crates/xtask/src/logs.rs"]
+#[allow(dead_code, reason = "the generator of the example's logs has parts that only its other users need")]
+mod logs;
+
+#[test]
+fn the_example_runs_and_every_forbidden_thing_is_denied() {
+    let instance = Instance::new("example");
+    let example = example(&instance.scratch.path("files"));
+    let job = format!("EXAMPLE={0} SECRET={0}/secret sh {0}/run.sh", example.display());
+    let outcome = instance.accepting(&job);
+    ended(&outcome, 0, &["# Incident report", "incident-report: done"]);
+}
+
+#[test]
+fn a_missing_layer_refuses_the_spawn_with_its_name() {
+    if fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|text| text.contains("memory")) {
+        println!("skipped: this machine has cgroup v2 controllers, so no layer is missing");
+        return;
+    }
+    let instance = Instance::new("layer");
+    let example = example(&instance.scratch.path("files"));
+    let spawn = format!("octant agent spawn --wait {}/manifest.signed.json", example.display());
+    ended(&instance.up(&[], &spawn), 8, &["cgroup"]);
+}
+
+#[test]
+fn an_accepted_missing_layer_is_loud() {
+    let instance = Instance::new("loud");
+    let example = example(&instance.scratch.path("files"));
+    let job = format!(
+        "octant agent spawn --wait {}/manifest.signed.json && octant agent list --all && octant ledger query --kind lifecycle --json",
+        example.display()
+    );
+    ended(&instance.accepting(&job), 0, &["missing", "cgroup"]);
+}
+
+#[test]
+fn the_job_exit_code_is_passed_on() {
+    ended(&Instance::new("code").accepting("exit 42"), 42, &[]);
+}
+
+#[test]
+fn a_corrupt_configuration_is_refused_with_file_and_line() {
+    let instance = Instance::new("config");
+    instance.write("etc/octant.toml", b"[init]\nemergency = \"halt\"\nno_such_key = 1\n");
+    ended(&instance.accepting("true"), 6, &["octant.toml", "no_such_key"]);
+}
+
+#[test]
+fn a_cycle_of_units_is_named_and_the_rest_comes_up() {
+    let instance = Instance::new("cycle");
+    let unit = |needs: &str| format!("exec = [\"/bin/true\"]\nuser = 65534\nneeds = [\"{needs}\"]\n");
+    instance.write("etc/units/alpha.toml", unit("beta").as_bytes());
+    instance.write("etc/units/beta.toml", unit("alpha").as_bytes());
+    let outcome = instance.accepting("octant status; octant ledger verify");
+    ended(&outcome, 0, &["alpha", "beta", "cycle"]);
+}
+
+#[test]
+fn a_flipped_byte_in_the_ledger_is_found_and_stops_new_agents() {
+    let instance = Instance::new("flip");
+    ended(&instance.accepting("octant ledger verify"), 0, &[]);
+    let segment = instance.segment();
+    let mut bytes = fs::read(&segment).unwrap_or_else(|e| panic!("{e}"));
+    let place = bytes.windows(4).position(|w| w == b"boot").unwrap_or_else(|| panic!("no entry of the boot"));
+    bytes[place] ^= 1;
+    fs::write(&segment, bytes).unwrap_or_else(|e| panic!("{e}"));
+    let name = segment.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let example = example(&instance.scratch.path("files"));
+    let job = format!(
+        "octant ledger verify; echo verify $?; octant agent spawn {}/manifest.signed.json; echo spawn $?; octant health; echo health $?",
+        example.display()
+    );
+    let (_, text) = instance.accepting(&job);
+    assert!(text.contains("verify 7") && text.contains(&name), "{text}");
+    assert!(!text.contains("spawn 0"), "an agent was spawned with a broken ledger:\n{text}");
+    assert!(text.contains("health 10"), "{text}");
+}
+
+#[test]
+fn a_tail_cut_below_the_acknowledged_head_is_found() {
+    let instance = Instance::new("tail");
+    ended(&instance.accepting("octant ledger verify"), 0, &[]);
+    let segment = instance.segment();
+    let bytes = fs::read(&segment).unwrap_or_else(|e| panic!("{e}"));
+    let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+    fs::write(&segment, &bytes[..used / 2]).unwrap_or_else(|e| panic!("{e}"));
+    let (_, text) = instance.accepting("octant ledger verify; echo verify $?; octant health; echo health $?");
+    assert!(text.contains("verify 7") && text.contains("health 10"), "{text}");
+}
+
+#[test]
+fn a_manifest_by_an_unknown_key_is_refused() {
+    let instance = Instance::new("key");
+    fs::remove_file(instance.dir().join("etc/trusted/operator.pub")).unwrap_or_else(|e| panic!("{e}"));
+    let example = example(&instance.scratch.path("files"));
+    let spawn = format!("octant agent spawn {}/manifest.signed.json", example.display());
+    ended(&instance.accepting(&spawn), 7, &["trusted"]);
+}
+
+#[test]
+fn a_service_that_is_killed_comes_back_and_a_queued_request_is_answered() {
+    let instance = Instance::new("crash");
+    let job = "pid=$(octant status --json | tr '{' '\\n' | sed -n 's/.*\"name\":\"ledger\".*\"pid\":\\([0-9]*\\).*/\\1/p'); \
+               kill -9 $pid && octant ledger tail -n 1 && octant ledger verify";
+    ended(&instance.accepting(job), 0, &[]);
+}
