@@ -85,9 +85,15 @@ fn example(dir: &Path) -> PathBuf {
         let text = fs::read_to_string(source.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         fs::write(target.join(name), moved(&text)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
-    logs::write_logs(&dir.join("logs"), LOGS_SEED).unwrap_or_else(|e| panic!("{e}"));
+    write_logs(&dir.join("logs"));
     sign(&target.join("manifest.toml"), &target.join("manifest.signed.json"));
     target
+}
+
+/// The example's two logs.
+pub(crate) fn write_logs(dir: &Path) {
+    fs::create_dir_all(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    logs::write_logs(dir, LOGS_SEED).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
 }
 
 #[path = "../../crates/xtask/src/logs.rs"]
