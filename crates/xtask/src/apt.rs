@@ -119,6 +119,8 @@ fn read_own_list() -> Res<String> {
 /// A package index of one suite in a directory of its own.
 pub(crate) struct Private {
     dir: PathBuf,
+    /// The index was fetched just now.
+    fresh: bool,
 }
 
 impl Private {
@@ -126,8 +128,8 @@ impl Private {
     ///
     /// # Errors
     /// The archive does not answer, does not have the suite, or its signature is not the keyring's.
-    pub(crate) fn open(dir: &Path, release: Release, suite: &str) -> Res<Self> {
-        let private = Self { dir: dir.join(suite) };
+    fn open(dir: &Path, release: Release, suite: &str) -> Res<Self> {
+        let mut private = Self { dir: dir.join(suite), fresh: false };
         for part in ["lists/partial", "cache/archives/partial"] {
             sh::make_dir(&private.dir.join(part))?;
         }
@@ -140,7 +142,29 @@ impl Private {
         // Without Error-Mode apt would call an index that could not be fetched a warning.
         sh::output(private.apt("apt-get").args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]))?;
         sh::write(&stamp, "")?;
+        private.fresh = true;
         Ok(private)
+    }
+
+    /// Opens `suite` and does `work` with it. An index that is not fresh may name a version that the archive has
+    /// replaced since: when the work fails, it is done again with a fresh one.
+    ///
+    /// # Errors
+    /// What the work reports the last time.
+    pub(crate) fn with<T>(
+        dir: &Path,
+        release: Release,
+        suite: &str,
+        work: impl Fn(&Self) -> Res<T>,
+    ) -> Res<T> {
+        let private = Self::open(dir, release, suite)?;
+        match work(&private) {
+            Err(_) if !private.fresh => {
+                sh::remove(&private.dir.join("updated"))?;
+                work(&Self::open(dir, release, suite)?)
+            }
+            done => done,
+        }
     }
 
     /// The package that the meta package `name` stands for: its first dependency that begins with `prefix`.

@@ -61,13 +61,14 @@ pub(crate) fn make(workspace: &Workspace, binary: &Path, kernel: Kernel) -> Res<
     add_system(workspace, binary, &mut tree)?;
     let initrd = workspace.image().join("octant.cpio");
     let half = initrd.with_extension("half");
-    sh::write(&half, tree.archive())?;
+    let archive = tree.archive();
+    sh::write(&half, &archive)?;
     sh::rename(&half, &initrd)?;
     let data = workspace.image().join("data.ext4");
     if !data.is_file() {
         make_data_disk(&data)?;
     }
-    println!("      {} paths, {}", tree.len(), sh::human_bytes(sh::read(&initrd)?.len() as u64));
+    println!("      {} paths, {}", tree.len(), sh::human_bytes(archive.len() as u64));
     Ok(Image { kernel, initrd, data })
 }
 

@@ -43,7 +43,15 @@ pub(crate) fn fetch(workspace: &Workspace) -> Res<Kernel> {
     };
     let kernels = workspace.image().join("kernel");
     let suites = suites(release, packages::qemu_is_old());
-    if let Some(kernel) = suites.iter().find_map(|suite| Kernel::in_tree(&kernels.join(suite)).ok()) {
+    let there = suites.iter().find_map(|suite| Some((suite, Kernel::in_tree(&kernels.join(suite)).ok()?)));
+    if let Some((suite, kernel)) = there {
+        if *suite != suites[0] {
+            println!(
+                "      from {suite}, since {} could not be had; remove {} to try again",
+                suites[0],
+                kernels.display()
+            );
+        }
         return Ok(kernel);
     }
     let mut refused = String::new();
@@ -66,9 +74,10 @@ pub(crate) fn fetch(workspace: &Workspace) -> Res<Kernel> {
 }
 
 fn fetch_from(workspace: &Workspace, release: Release, suite: &str, tree: &Path) -> Res<Kernel> {
-    let apt = Private::open(&workspace.image().join("apt"), release, suite)?;
-    let package = apt.dependency(META_PACKAGE, "linux-image-")?;
-    apt.unpack(&package, tree)?;
+    Private::with(&workspace.image().join("apt"), release, suite, |apt| {
+        let package = apt.dependency(META_PACKAGE, "linux-image-")?;
+        apt.unpack(&package, tree)
+    })?;
     Kernel::in_tree(tree)
 }
 

@@ -79,7 +79,8 @@ fn fetch(workspace: &Workspace) -> Res<PathBuf> {
         let Some(release) = system.release() else {
             return Err(format!("mkosi is fetched with apt on Debian 12 and 13; this is {}", system.pretty));
         };
-        Private::open(&workspace.image().join("apt"), release, "trixie")?.unpack("mkosi", &unpacked)?;
+        let apt = workspace.image().join("apt");
+        Private::with(&apt, release, "trixie", |apt| apt.unpack("mkosi", &unpacked))?;
     }
     Ok(packages)
 }

@@ -293,7 +293,8 @@ impl Calls {
 }
 
 fn install(options: &[String], packages: &[&Package]) -> Vec<String> {
-    let mut call = words(&["apt-get", "-q"]);
+    // Another package manager may be at work, for instance a nightly upgrade: wait for it, not for ever.
+    let mut call = words(&["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]);
     call.extend(options.iter().cloned());
     call.extend(words(&["install", "-y", "--no-install-recommends"]));
     call.extend(packages.iter().map(|package| package.name.to_owned()));
@@ -348,7 +349,7 @@ mod tests {
         let calls = Calls::new(&workspace(), Release::Trixie, &[&QEMU, &XZ]).unwrap();
         assert_eq!(
             calls.as_typed(),
-            "sudo apt-get -q update && sudo apt-get -q install -y --no-install-recommends qemu-system-x86 xz-utils"
+            "sudo apt-get -q update && sudo apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends qemu-system-x86 xz-utils"
         );
     }
 

@@ -11,9 +11,6 @@ use crate::{kernel, oci, tidy};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// Crates whose code is mostly other people's and takes minutes to build: tested as the static binary that is
-/// built anyway, not once more in the development profile.
-const HEAVY: &[&str] = &["octant", "octant-applets", "octant-shell"];
 /// The crate with the tests of the whole system.
 const SYSTEM: &str = "octant-tests";
 
@@ -65,7 +62,7 @@ pub(crate) fn test(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     if let Some(option) = filter.iter().find(|word| word.starts_with("--") && !system_only) {
         return Err(format!("{option:?} is not an option of this command; --help lists them"));
     }
-    let mut steps = Steps::new(if system_only { 7 } else { 13 });
+    let mut steps = Steps::new(if system_only { 7 } else { 12 });
     steps.next("looking for system packages");
     packages::ensure(workspace, packages::TEST)?;
     if !system_only {
@@ -77,28 +74,14 @@ pub(crate) fn test(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Three steps: the light crates, the heavy ones, the simulation.
+/// Two steps: every crate's own tests, the simulation.
 fn code(workspace: &Workspace, steps: &mut Steps) -> Res {
-    steps.next("unit, property, golden and documentation tests (about 4 min the first time)");
-    let mut light = workspace.cargo(&["test", "--locked", "--workspace", "--quiet", "--no-fail-fast"]);
-    for name in HEAVY.iter().chain([&SYSTEM]) {
-        light.args(["--exclude", name]);
-    }
-    sh::run(&mut light)?;
+    steps.next("unit, property, golden and documentation tests (about 10 min the first time)");
+    let words = ["test", "--locked", "--workspace", "--exclude", SYSTEM, "--quiet", "--no-fail-fast"];
+    sh::run(&mut workspace.cargo(&words))?;
     steps.next("simulation of the service graph, 1,000 seeds");
-    sh::run(&mut workspace.cargo(&[
-        "run",
-        "--quiet",
-        "--locked",
-        "--package",
-        "octant-sim",
-        "--",
-        "--seeds",
-        "1000",
-    ]))?;
-    steps.next(&format!("tests of the utilities and the shell, static ({})", Profile::Release.first_time()));
-    let packages: Vec<&str> = HEAVY.iter().flat_map(|name| ["--package", name]).collect();
-    build::cargo(workspace, "test", Profile::Release, &[&["--quiet"], packages.as_slice()].concat())
+    let words = ["run", "--quiet", "--locked", "--package", "octant-sim", "--", "--seeds", "1000"];
+    sh::run(&mut workspace.cargo(&words))
 }
 
 /// Six steps: binary, helpers, kernel, image, container, the tests of the whole.
