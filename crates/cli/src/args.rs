@@ -213,7 +213,7 @@ pub(crate) enum Manifest {
         /// The directory of trusted keys [default: /etc/octant/trusted]
         #[arg(long, value_name = "DIR")]
         trusted: Option<PathBuf>,
-        /// The machine that it shall be valid for [default: this machine's host name]
+        /// The machine that it shall be valid for [default: this one, /etc/octant/machine-id]
         #[arg(long, value_name = "MACHINE")]
         machine: Option<String>,
     },

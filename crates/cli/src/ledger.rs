@@ -5,7 +5,7 @@ use crate::error::CliError;
 use crate::out::{Out, Progress, cut, printable, utc};
 use crate::service::Service;
 use octant_api::ledger::{Entry, QUERY_MAX, QueryRequest, TailRequest, VerifyReport, VerifyRequest};
-use octant_ids::{Layout, Principal};
+use octant_ids::{Layout, Principal, Sha256};
 use serde_json::Value;
 
 /// The command.
@@ -79,13 +79,10 @@ fn print(entry: &Entry, out: &mut Out) -> Result<(), CliError> {
     if out.json {
         return out.json(entry);
     }
-    let actor = match (&entry.actor, out.columns) {
-        (Principal::Agent(aid), Some(_)) => {
-            let aid = aid.to_string();
-            // The end of an identifier is its random part, and what `octant agent show` takes.
-            format!("agent-..{}", &aid[aid.len() - 6..])
-        }
-        (actor, _) => actor.to_string(),
+    let short = out.columns.is_some();
+    let actor = match &entry.actor {
+        Principal::Agent(aid) if short => ending(&aid.to_string()),
+        actor => actor.to_string(),
     };
     let time = utc(entry.wall_ms);
     let text = format!(
@@ -94,27 +91,40 @@ fn print(entry: &Entry, out: &mut Out) -> Result<(), CliError> {
         time.get(11..23).unwrap_or(&time),
         actor,
         entry.kind.as_str(),
-        summary(entry.payload.text())
+        summary(entry.payload.text(), short)
     );
     let text = printable(&text);
     out.line(out.columns.map_or(text.clone(), |columns| cut(&text, columns)))
 }
 
-/// A payload for people: the members of an object as `name=value`, everything else as it is.
-fn summary(payload: &str) -> String {
-    match serde_json::from_str(payload) {
-        Ok(Value::Object(members)) => {
-            let members: Vec<String> =
-                members.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
-            members.join(" ")
-        }
-        Ok(value) => plain(&value),
-        Err(_) => payload.to_owned(),
-    }
+/// The end of an identifier: its random part, and what `octant agent show` takes.
+fn ending(aid: &str) -> String {
+    format!("agent-..{}", aid.get(aid.len().saturating_sub(6)..).unwrap_or(aid))
 }
 
-fn plain(value: &Value) -> String {
+/// A payload for people: what it is about first, then how it changed, then everything else as `name=value`, free
+/// text last.
+fn summary(payload: &str, short: bool) -> String {
+    let Ok(Value::Object(mut members)) = serde_json::from_str(payload) else { return payload.to_owned() };
+    members.retain(|_, value| !value.is_null());
+    let mut take = |name: &str| members.remove(name).map(|value| plain(&value, short));
+    let mut words: Vec<String> = Vec::new();
+    words.extend(take("agent").map(|aid| if short { ending(&aid) } else { aid }));
+    words.extend(["unit", "do", "name"].into_iter().filter_map(&mut take));
+    words.extend(match (take("from"), take("to")) {
+        (Some(from), Some(to)) => Some(format!("{from} -> {to}")),
+        (None, Some(to)) => Some(format!("-> {to}")),
+        (from, None) => from.map(|from| format!("from={from}")),
+    });
+    let text = take("text");
+    words.extend(members.iter().map(|(name, value)| format!("{name}={}", plain(value, short))));
+    words.extend(text);
+    words.join(" ")
+}
+
+fn plain(value: &Value, short: bool) -> String {
     match value {
+        Value::String(digest) if short && digest.parse::<Sha256>().is_ok() => format!("{}..", &digest[..8]),
         Value::String(text) if !text.is_empty() => text.clone(),
         other => other.to_string(),
     }
@@ -169,11 +179,22 @@ mod tests {
 
     #[test]
     fn a_payload_reads_as_a_sentence() {
-        assert_eq!(
-            summary(r#"{"unit":"ledger","to":"ready","n":3,"deep":{"a":[1]}}"#),
-            r#"deep={"a":[1]} n=3 to=ready unit=ledger"#
+        let digest = "ab".repeat(32);
+        let lifecycle = format!(
+            r#"{{"agent":"agent-01jp4ekq030707070707070707","from":"isolated","to":"running","name":"report",
+                "manifest":"{digest}","reason":null,"exit":{{"code":0}}}}"#
         );
-        assert_eq!(summary(r#""just text""#), "just text");
-        assert_eq!(summary(r#"{"empty":""}"#), r#"empty="""#);
+        let rows = [
+            (r#"{"text":"ready after 3 ms","unit":"ledger"}"#, "ledger ready after 3 ms"),
+            (&lifecycle, "agent-..070707 report isolated -> running exit={\"code\":0} manifest=abababab.."),
+            (r#"{"to":"running","deep":{"a":[1]}}"#, r#"-> running deep={"a":[1]}"#),
+            (r#"{"from":"me","empty":""}"#, r#"from=me empty="""#),
+            (r#""just text""#, r#""just text""#),
+            (r#"{"agent":"x"}"#, "agent-..x"),
+        ];
+        for (payload, expected) in rows {
+            assert_eq!(summary(payload, true), expected);
+        }
+        assert!(summary(&lifecycle, false).contains(&digest));
     }
 }

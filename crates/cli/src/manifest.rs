@@ -26,7 +26,8 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::Sign { file, key, output } => sign_file(file, key, output.as_deref(), out),
         Command::Verify { file, trusted, machine } => {
             let trusted = trusted.clone().unwrap_or_else(|| layout.trusted());
-            verify(file, &trusted, machine.as_deref(), out)
+            let machine = machine.clone().map_or_else(|| machine_id(&layout.etc.join("machine-id")), Ok)?;
+            verify(file, &trusted, &machine, out)
         }
         Command::Keygen { name, role, into } => keygen(name, role, into, out),
     }
@@ -82,14 +83,21 @@ struct Verified<'a> {
     manifest: &'a Manifest,
 }
 
-fn verify(file: &Path, trusted: &Path, machine: Option<&str>, out: &mut Out) -> Result<(), CliError> {
+/// This machine's identifier in manifests' audiences, as the service that spawns agents finds it: without the
+/// file, only manifests for every machine are for this one.
+fn machine_id(file: &Path) -> Result<String, CliError> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(CliError::Read { path: file.to_owned(), source }),
+    }
+}
+
+fn verify(file: &Path, trusted: &Path, machine: &str, out: &mut Out) -> Result<(), CliError> {
     let keys = trusted_keys(trusted)?;
     let bytes = read(file, "signed manifest", limits::ENVELOPE_BYTES)?;
     let envelope = Envelope::parse(&bytes).map_err(|e| invalid(file, "signed manifest", &e))?;
-    let host = nix::unistd::gethostname()
-        .map_err(|errno| CliError::System { step: "read the host's name", source: errno.into() })?;
-    let host = host.to_string_lossy();
-    let audience = Audience { machine: machine.unwrap_or(&host), now_ms: clock::wall_ms() };
+    let audience = Audience { machine, now_ms: clock::wall_ms() };
     let authentic = envelope.verify(&keys, &audience).map_err(|error| CliError::Unverified {
         what: file.display().to_string(),
         why: error.to_string(),
