@@ -7,4 +7,147 @@
 //! notify datagrams and fixed operator frames.
 #![forbid(unsafe_code)]
 
+pub mod args;
+mod boot;
+mod cgroup;
+mod channel;
+pub mod config;
+mod console;
 pub mod graph;
+mod machine;
+mod modules;
+mod mounts;
+mod notify;
+mod operator;
+mod output;
+mod shutdown;
+mod sockets;
+mod spawn;
+mod supervisor;
+mod units;
+mod up;
+
+pub use up::up;
+
+use args::InitArgs;
+use boot::BootError;
+use config::OnEmergency;
+use console::Console;
+use octant_api::boot::Mode;
+use octant_api::unit::Spec;
+use octant_ids::{Exit, Layout};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use supervisor::{Ending, How};
+
+/// PID 1's life. `args` is what follows `octant init`, or what the kernel passed to its first program; on a machine it
+/// returns only when the kernel refuses to end, in a namespace or container with the exit code.
+#[must_use]
+pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
+    if std::process::id() != 1 {
+        return refuse(
+            "`octant init` is PID 1 and nothing else; on a running system use `octant up`",
+            Exit::Usage,
+        );
+    }
+    on_panic();
+    let mode_found = boot::find_mode();
+    let parsed = match InitArgs::parse(args) {
+        Ok(parsed) => parsed,
+        // The kernel hands on every word of its command line that it does not know itself.
+        Err(_) if mode_found == Mode::Machine => InitArgs::default(),
+        Err(error) => return refuse(&error.to_string(), Exit::Usage),
+    };
+    let resumes = parsed.resume.is_some();
+    let mode = parsed.mode.unwrap_or(if resumes { resumed_mode() } else { mode_found });
+    let mut first = Ok(());
+    if !resumes {
+        prepare_process();
+        if mode == Mode::Machine {
+            first = boot::first_mounts();
+            standard_descriptors();
+        }
+    }
+    let console = Console::open(mode);
+    let booted = first.map_err(BootError::from).and_then(|()| boot::boot(&parsed, mode, boot, console));
+    match booted {
+        Ok(mut supervisor) => {
+            let ending = supervisor.run().unwrap_or_else(|error| Ending {
+                how: How::Exit,
+                code: i32::from(Exit::Internal.code()),
+                emergency: Some(format!("the event loop: {error}")),
+            });
+            supervisor.finish(&ending)
+        }
+        Err(error) => cannot_boot(&error, mode, &parsed),
+    }
+}
+
+fn prepare_process() {
+    machine::close_strays();
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    // Neither can fail for PID 1 in a way that matters: / exists, and being a session leader already is as good.
+    let _already_there = nix::unistd::chdir("/");
+}
+
+/// 0 is /dev/null and 1, 2 the console, so that nothing PID 1 does can be fed or blocked through them.
+fn standard_descriptors() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK;
+    let console = std::fs::OpenOptions::new().append(true).custom_flags(flags).open("/dev/console");
+    // Without a console the kernel's own three stay.
+    if let Ok(console) = console {
+        let _stays = nix::unistd::dup2_stdout(&console);
+        let _stays = nix::unistd::dup2_stderr(&console);
+    }
+    if let Ok(null) = std::fs::File::open("/dev/null") {
+        let _stays = nix::unistd::dup2_stdin(&null);
+    }
+    let _may_lead_already = nix::unistd::setsid();
+}
+
+/// A replacement is executed without arguments of its own; what is mounted tells a machine from the others.
+fn resumed_mode() -> Mode {
+    if std::path::Path::new("/sys/fs/cgroup/init/cgroup.procs").exists() {
+        Mode::Machine
+    } else {
+        Mode::Namespace
+    }
+}
+
+/// Supervision never began, or could not be taken up again: the Emergency without a graph.
+fn cannot_boot(error: &BootError, mode: Mode, args: &InitArgs) -> ExitCode {
+    let mut console = Console::open(mode);
+    console.alarm(&format!("EMERGENCY: {error}"));
+    let exit = match error {
+        BootError::Config(_) => Exit::Invalid,
+        BootError::Mount(_) | BootError::Cgroup { .. } => Exit::LayerMissing,
+        BootError::Faults(_) | BootError::Resume(_) | BootError::Build(_) => Exit::Internal,
+        BootError::Setup(_) | BootError::Data { .. } => Exit::Failed,
+    };
+    if mode == Mode::Machine {
+        let layout = args.dir.as_deref().map_or_else(Layout::system, Layout::under);
+        let policy =
+            config::load(&layout.etc, &[]).map_or(OnEmergency::default(), |config| config.init.emergency);
+        let emergency = Some(error.to_string());
+        let ending = Ending { how: How::Poweroff, code: i32::from(exit.code()), emergency };
+        return shutdown::end_machine(&ending, policy, &layout.state, &mut console).into();
+    }
+    shutdown::end_all_processes(&mut console);
+    exit.into()
+}
+
+fn refuse(why: &str, exit: Exit) -> ExitCode {
+    Console::open(Mode::Namespace).say(why);
+    exit.into()
+}
+
+/// A panic is said where it can be found and then handled like every other fault: the abort that follows it executes
+/// the successor (see `supervisor/resume.rs`), once there is a state to succeed to.
+fn on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = format!("PID 1 fault: {info}");
+        console::kmsg(&text);
+        Console::open(Mode::Namespace).say(&text);
+    }));
+}

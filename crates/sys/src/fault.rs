@@ -3,8 +3,10 @@
 use crate::confine::Program;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::io;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
+// A child of a clone inherits the handlers; its faults are its own.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 static PROGRAM: AtomicPtr<Program> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The signals that the kernel or the C library sends to a process which cannot go on.
@@ -19,6 +21,7 @@ const HIGHEST: libc::c_int = 1 << 16;
 /// What sigaction(2) reports.
 pub fn execute_instead_of_dying(program: Program) -> io::Result<()> {
     // The previous program is leaked on purpose: a handler may be reading it. There are few calls.
+    OWNER.store(std::process::id(), Ordering::SeqCst);
     PROGRAM.store(Box::into_raw(Box::new(program)), Ordering::SeqCst);
     let flags = SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER;
     let action = SigAction::new(SigHandler::Handler(on_fatal), flags, SigSet::empty());
@@ -44,6 +47,8 @@ pub fn execute_now() -> io::Error {
 }
 
 extern "C" fn on_fatal(_signal: libc::c_int) {
-    let _cannot_execute = execute_now();
+    if OWNER.load(Ordering::SeqCst) == std::process::id() {
+        let _cannot_execute = execute_now();
+    }
     crate::confine::exit_now(70);
 }

@@ -91,7 +91,9 @@ impl Graph {
             State::Starting { .. } | State::Ready { .. } if clean => {
                 self.change(unit, State::Done, text, now, out);
             }
-            State::Starting { .. } => self.failure(unit, format!("{text} before it was ready"), now, out),
+            State::Starting { .. } if self.defs[unit].kind == Kind::Notify => {
+                self.failure(unit, format!("{text} before it was ready"), now, out);
+            }
             _ => self.failure(unit, text, now, out),
         }
     }

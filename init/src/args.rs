@@ -1,0 +1,161 @@
+//! What PID 1 is told on its command line.
+
+use octant_api::boot::Mode;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The arguments of `octant init`, or of the program that the kernel starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InitArgs {
+    /// Where it runs; `None`: found out.
+    pub mode: Option<Mode>,
+    /// All directories below this one instead of the system's.
+    pub dir: Option<PathBuf>,
+    /// A command to run once everything is ready; its end ends everything.
+    pub job: Option<String>,
+    /// Layers of isolation that may be missing.
+    pub accept_missing: Vec<String>,
+    /// The operator's user id.
+    pub operator: u32,
+    /// The descriptor with the state of the PID 1 that this one replaces.
+    pub resume: Option<i32>,
+}
+
+/// A command line that PID 1 does not understand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArgsError {
+    /// An option without its value.
+    #[error("{0} needs a value; see `octant init --help`")]
+    NoValue(String),
+    /// A value of the wrong kind.
+    #[error("{option} {value:?}: {why}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// What would have been right.
+        why: String,
+    },
+    /// An unknown argument.
+    #[error("unknown argument {0:?}; known are --mode --dir --job --accept-missing --operator --resume")]
+    Unknown(String),
+}
+
+/// The layers that may be named in `--accept-missing`.
+const LAYERS: [&str; 1] = ["cgroup"];
+
+/// Checks a layer's name.
+///
+/// # Errors
+/// [`ArgsError::Value`] for a name that is not a layer which may be missing.
+pub fn layer(value: String) -> Result<String, ArgsError> {
+    if LAYERS.contains(&value.as_str()) {
+        return Ok(value);
+    }
+    let why = format!("only these layers may be missing: {}", LAYERS.join(" "));
+    Err(ArgsError::Value { option: "--accept-missing", value, why })
+}
+
+impl InitArgs {
+    /// Reads the arguments that follow `octant init`.
+    ///
+    /// # Errors
+    /// [`ArgsError`]: the first argument that is not understood.
+    pub fn parse(args: &[OsString]) -> Result<Self, ArgsError> {
+        let mut out = Self::default();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let name = arg.to_string_lossy().into_owned();
+            let mut value = || args.next().cloned().ok_or_else(|| ArgsError::NoValue(name.clone()));
+            let text = |value: OsString| value.to_string_lossy().into_owned();
+            match name.as_str() {
+                "--mode" => out.mode = Some(number("--mode", text(value()?))?),
+                "--dir" => out.dir = Some(value()?.into()),
+                "--job" => out.job = Some(text(value()?)),
+                "--accept-missing" => out.accept_missing.push(layer(text(value()?))?),
+                "--operator" => out.operator = number("--operator", text(value()?))?,
+                "--resume" => out.resume = Some(number("--resume", text(value()?))?),
+                _ => return Err(ArgsError::Unknown(name)),
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn number<T: std::str::FromStr<Err: std::fmt::Display>>(
+    option: &'static str,
+    value: String,
+) -> Result<T, ArgsError> {
+    value.parse().map_err(|why: T::Err| ArgsError::Value { option, value, why: why.to_string() })
+}
+
+/// What the kernel command line says to Octant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cmdline {
+    /// `octant.job=`: a command, its spaces written as `%20`.
+    pub job: Option<String>,
+    /// `octant.data=`: the block device with the state.
+    pub data: Option<PathBuf>,
+    /// `octant.console=shell`: a shell on the console.
+    pub console_shell: bool,
+    /// `octant.accept-missing=`: layers that may be missing, for development.
+    pub accept_missing: Vec<String>,
+    /// Words with our prefix that are not understood; said on the console, never obeyed.
+    pub unknown: Vec<String>,
+}
+
+impl Cmdline {
+    /// Reads the content of `/proc/cmdline`.
+    #[must_use]
+    pub fn parse(line: &str) -> Self {
+        let mut out = Self::default();
+        for word in line.split_ascii_whitespace() {
+            let Some(option) = word.strip_prefix("octant.") else { continue };
+            match option.split_once('=') {
+                Some(("job", command)) => out.job = Some(command.replace("%20", " ")),
+                Some(("data", device)) if device.starts_with("/dev/") => out.data = Some(device.into()),
+                Some(("console", "shell")) => out.console_shell = true,
+                Some(("accept-missing", name)) if layer(name.to_owned()).is_ok() => {
+                    out.accept_missing.push(name.to_owned());
+                }
+                _ => out.unknown.push(word.to_owned()),
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<InitArgs, ArgsError> {
+        InitArgs::parse(&args.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn arguments_are_read_and_others_refused() {
+        let args =
+            parse(&["--mode", "namespace", "--dir", "/x", "--accept-missing", "cgroup", "--operator", "7"]);
+        let args = args.unwrap();
+        assert_eq!((args.mode, args.operator), (Some(Mode::Namespace), 7));
+        assert_eq!(args.accept_missing, ["cgroup"]);
+        assert!(matches!(parse(&["--mode"]), Err(ArgsError::NoValue(_))));
+        assert!(matches!(parse(&["--mode", "vm"]), Err(ArgsError::Value { option: "--mode", .. })));
+        assert!(matches!(parse(&["--accept-missing", "seccomp"]), Err(ArgsError::Value { .. })));
+        assert_eq!(parse(&["splash"]), Err(ArgsError::Unknown("splash".into())));
+    }
+
+    #[test]
+    fn the_kernel_command_line_is_read() {
+        let line =
+            "console=ttyS0 octant.job=echo%20hi octant.data=/dev/vda octant.console=shell octant.x quiet\n";
+        let cmdline = Cmdline::parse(line);
+        assert_eq!(cmdline.job.as_deref(), Some("echo hi"));
+        assert_eq!(cmdline.data, Some("/dev/vda".into()));
+        assert!(cmdline.console_shell);
+        assert_eq!(cmdline.unknown, ["octant.x"]);
+        assert_eq!(Cmdline::parse("octant.data=../etc").unknown, ["octant.data=../etc"]);
+    }
+}

@@ -1,0 +1,272 @@
+//! From the first instruction to the event loop: the phases, each with its time.
+
+use crate::args::{Cmdline, InitArgs};
+use crate::cgroup::Cgroups;
+use crate::config::{self, Config, ConfigError};
+use crate::console::Console;
+use crate::machine;
+use crate::mounts::{self, MountError};
+use crate::supervisor::{ResumeError, Resumed, Setup, SetupError, Supervisor, take_saved};
+use crate::units::Units;
+use nix::unistd::{Gid, Uid, chown};
+use octant_api::boot::Mode;
+use octant_api::unit::Spec;
+use octant_ids::Layout;
+use octant_sys::clock;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the data disk may take to appear: a slow controller needs seconds, a wrong name should not take minutes.
+const DATA_WITHIN: Duration = Duration::from_secs(15);
+
+/// Why PID 1 cannot begin to supervise.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BootError {
+    /// A mount that everything needs.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// octant.toml is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A step of the set-up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The state of the PID 1 before this one.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// PID 1 faults again and again.
+    #[error("PID 1 faulted {0} times within a minute")]
+    Faults(usize),
+    /// The data disk.
+    #[error("data disk {device}: {source}; check octant.data= on the kernel command line")]
+    Data {
+        /// The device.
+        device: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The cgroup tree of a machine.
+    #[error("cgroup {path}: {source}")]
+    Cgroup {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// This build's own list of services.
+    #[error("{0}; this is a mistake in this build")]
+    Build(String),
+}
+
+/// The phases so far: what has been done, and when, CLOCK_MONOTONIC nanoseconds.
+#[derive(Debug)]
+pub(crate) struct Phases {
+    started: u64,
+    done: Vec<(&'static str, u64)>,
+}
+
+impl Phases {
+    fn done(&mut self, name: &'static str) {
+        self.done.push((name, clock::monotonic_ns()));
+    }
+}
+
+fn at(step: String) -> impl FnOnce(io::Error) -> SetupError {
+    move |source| SetupError { step, source }
+}
+
+/// Where it runs, when the command line does not say: a machine's kernel starts PID 1 with nothing mounted.
+#[must_use]
+pub(crate) fn find_mode() -> Mode {
+    if Path::new("/proc/self").exists() { Mode::Container } else { Mode::Machine }
+}
+
+/// Everything up to the event loop.
+pub(crate) fn boot(
+    args: &InitArgs,
+    mode: Mode,
+    boot: &[Spec],
+    console: Console,
+) -> Result<Supervisor, BootError> {
+    match args.resume {
+        Some(fd) => resume(take_saved(fd)?, boot, console),
+        None => fresh(args, mode, boot, console),
+    }
+}
+
+fn resume(resumed: Resumed, boot: &[Spec], console: Console) -> Result<Supervisor, BootError> {
+    if let Some(count) = resumed.too_many_faults {
+        return Err(BootError::Faults(count));
+    }
+    let setup = resumed.setup();
+    let config = load_config(&setup.layout, boot)?;
+    let units = list_units(setup, boot)?;
+    Ok(Supervisor::resume(resumed, config, units, console)?)
+}
+
+fn fresh(args: &InitArgs, mode: Mode, boot: &[Spec], mut console: Console) -> Result<Supervisor, BootError> {
+    let started_ns = clock::monotonic_ns();
+    let mut phases = Phases { started: started_ns, done: Vec::new() };
+    let layout = args.dir.as_deref().map_or_else(Layout::system, Layout::under);
+    for trouble in machine::own_limits() {
+        console.say(&format!("limits: {trouble}"));
+    }
+    let mut cmdline = Cmdline::default();
+    match mode {
+        Mode::Machine => {
+            cmdline = Cmdline::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
+            for word in &cmdline.unknown {
+                console.alarm(&format!("kernel command line: {word:?} is not understood and not obeyed"));
+            }
+            prepare_machine(&layout, &cmdline, &mut phases, &mut console)?;
+        }
+        Mode::Namespace => {
+            mounts::make_private()?;
+            for row in mounts::rows(mode) {
+                mounts::mount_row(row, mode)?;
+            }
+            phases.done("mounts");
+        }
+        Mode::Container => {}
+    }
+    prepare_layout(&layout)?;
+    let config = load_config(&layout, boot)?;
+    if mode == Mode::Machine {
+        for trouble in machine::settle(&config.init) {
+            console.say(&format!("setting: {trouble}"));
+        }
+        phases.done("settings");
+    }
+    let setup = Setup {
+        mode,
+        boot_id: machine::random_id().map_err(at("the boot's id".into()))?,
+        operator: args.operator,
+        accept_missing: [&args.accept_missing[..], &cmdline.accept_missing[..]].concat(),
+        job: args.job.clone().or(cmdline.job),
+        console_shell: cmdline.console_shell || config.init.console_shell,
+        exe: fs::read_link("/proc/self/exe").map_err(at("/proc/self/exe".into()))?,
+        started_ns,
+        layout,
+    };
+    let cgroups = match mode {
+        Mode::Machine => {
+            Cgroups::of_machine().map_err(|(path, source)| BootError::Cgroup { path, source })?
+        }
+        Mode::Container | Mode::Namespace => Cgroups::of_guest(&setup.boot_id[..8]),
+    };
+    for missing in &cgroups.missing {
+        console.alarm(&format!("missing: {missing}"));
+    }
+    if !setup.accept_missing.is_empty() {
+        console.alarm(&format!("ISOLATION MAY BE MISSING: {}", setup.accept_missing.join(" ")));
+    }
+    phases.done("cgroups");
+    let units = list_units(&setup, boot)?;
+    for def in units.defs.iter().filter(|def| def.broken.is_some()) {
+        console.alarm(&format!("unit {}: {}", def.name, def.broken.as_deref().unwrap_or_default()));
+    }
+    let mut supervisor = Supervisor::new(setup, config, units, cgroups, console)?;
+    phases.done("sockets");
+    supervisor.record_phases(phases.started, &phases.done);
+    Ok(supervisor)
+}
+
+fn load_config(layout: &Layout, boot: &[Spec]) -> Result<Config, ConfigError> {
+    let names: Vec<&str> = boot.iter().map(|spec| spec.name).collect();
+    config::load(&layout.etc, &names)
+}
+
+fn list_units(setup: &Setup, boot: &[Spec]) -> Result<Units, BootError> {
+    let mut units = Units::built_in(boot).map_err(BootError::Build)?;
+    match config::load_units(&setup.layout.etc) {
+        Ok(files) => units.add_files(files),
+        // Shown as a failed unit: the built-in ones must come up without the operator's.
+        Err(error) => units.add_files(vec![("units".into(), Err(error.to_string()))]),
+    }
+    if let Some(job) = &setup.job {
+        units.add_job(job);
+    }
+    if setup.console_shell && setup.mode == Mode::Machine {
+        units.add_console();
+    }
+    Ok(units)
+}
+
+/// What only a machine needs, from an empty root to a data disk.
+fn prepare_machine(
+    layout: &Layout,
+    cmdline: &Cmdline,
+    phases: &mut Phases,
+    console: &mut Console,
+) -> Result<(), BootError> {
+    for trouble in crate::modules::load_listed(Path::new("/etc/octant/modules")) {
+        console.alarm(&trouble.to_string());
+    }
+    phases.done("modules");
+    let data = fs::create_dir_all(&layout.state).map_err(at(layout.state.display().to_string()));
+    data?;
+    if let Some(device) = &cmdline.data {
+        machine::wait_for_device(device, DATA_WITHIN)
+            .map_err(|source| BootError::Data { device: device.clone(), source })?;
+        mounts::mount_data(device, &layout.state)?;
+        phases.done("data");
+    }
+    let mut note = |what: &str, result: io::Result<()>| {
+        if let Err(error) = result {
+            console.alarm(&format!("{what}: {error}"));
+        }
+    };
+    note("random seed", machine::load_seed(&layout.state).map(drop));
+    note("machine id", machine::machine_id(&layout.state).map(drop));
+    phases.done("identity");
+    Ok(())
+}
+
+/// The mounts that come before anything can be said or read; on a machine only.
+pub(crate) fn first_mounts() -> Result<(), MountError> {
+    let is_initial_root = nix::sys::statfs::statfs("/").is_ok_and(|fs| {
+        let kind = fs.filesystem_type();
+        kind == nix::sys::statfs::TMPFS_MAGIC || kind.0 == RAMFS_MAGIC
+    });
+    if is_initial_root {
+        mounts::make_root_pivotable()?;
+    } else {
+        mounts::make_private()?;
+    }
+    for row in mounts::rows(Mode::Machine) {
+        mounts::mount_row(row, Mode::Machine)?;
+    }
+    Ok(())
+}
+
+/// linux/magic.h; the type of an initramfs when tmpfs is not built in.
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
+
+/// The directories, with the owners and modes that they must have.
+fn prepare_layout(layout: &Layout) -> Result<(), SetupError> {
+    for (dir, mode) in
+        [(&layout.etc, 0o755), (&layout.state, 0o755), (&layout.run, 0o755), (&layout.log, 0o750)]
+    {
+        match fs::create_dir_all(dir) {
+            // A read-only image without /etc/octant simply has no configuration.
+            Err(error) if dir == &layout.etc && error.kind() == io::ErrorKind::ReadOnlyFilesystem => continue,
+            other => other.map_err(at(dir.display().to_string()))?,
+        }
+        if dir == &layout.etc {
+            continue;
+        }
+        fs::set_permissions(dir, fs::Permissions::from_mode(mode)).map_err(at(dir.display().to_string()))?;
+        chown(dir, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))
+            .map_err(io::Error::from)
+            .map_err(at(dir.display().to_string()))?;
+    }
+    match fs::remove_file(layout.run.join("shutdown")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(at("the mark of a shutdown".into())(error))
+        }
+        _ => Ok(()),
+    }
+}

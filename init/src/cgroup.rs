@@ -1,0 +1,268 @@
+//! The control groups: one for PID 1, one for each unit, one subtree for agents.
+//!
+//! On a machine Octant owns the root of the hierarchy. In a namespace or container it uses what it was given: a cgroup
+//! v2 mount may stand elsewhere, have no controllers, or be read-only. What is missing is kept and shown; whether an
+//! agent may start without it is decided where agents are started.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// The controllers that limits of units and agents are made of.
+const WANTED: [&str; 4] = ["cpu", "io", "memory", "pids"];
+
+/// The hierarchy as far as it is there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cgroups {
+    /// Our own top directory; `None` where there is no usable cgroup v2 at all.
+    top: Option<PathBuf>,
+    /// Where we were when we were started; we go back there when the top directory is removed.
+    origin: Option<PathBuf>,
+    /// What is missing, for people.
+    pub(crate) missing: Vec<String>,
+}
+
+impl Cgroups {
+    /// Makes the tree below `top`, which is the root of the hierarchy or a directory of our own in it.
+    fn make(top: PathBuf, origin: Option<PathBuf>) -> Result<Self, (PathBuf, io::Error)> {
+        let in_top = |name: &str| top.join(name);
+        for dir in [in_top("init"), in_top("services"), in_top("agents")] {
+            match fs::create_dir(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err((dir, error)),
+                _ => {}
+            }
+        }
+        // PID 1 first: a group that has processes of its own may not hand controllers to its children. The kernel waits
+        // for every CPU before it moves a process, some ten milliseconds: `octant up` has it born in its place.
+        if origin.as_ref() != Some(&in_top("init")) {
+            let procs = in_top("init").join("cgroup.procs");
+            fs::write(&procs, "0").map_err(|error| (procs, error))?;
+        }
+        let mut missing = Vec::new();
+        for controller in WANTED {
+            let on = |dir: &Path| fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+            let tried = on(&top).and_then(|()| on(&in_top("services"))).and_then(|()| on(&in_top("agents")));
+            if let Err(error) = tried {
+                missing.push(format!("cgroup controller {controller}: {error}"));
+            }
+        }
+        Ok(Self { top: Some(top), origin, missing })
+    }
+
+    /// The hierarchy of a machine, mounted at `/sys/fs/cgroup`.
+    ///
+    /// # Errors
+    /// The path that could not be made or written, and why.
+    pub(crate) fn of_machine() -> Result<Self, (PathBuf, io::Error)> {
+        Self::make("/sys/fs/cgroup".into(), None)
+    }
+
+    /// A subtree `octant-<id>` of whatever cgroup v2 hierarchy is there.
+    #[must_use]
+    pub(crate) fn of_guest(id: &str) -> Self {
+        let none = |why: String| Self { missing: vec![why], ..Self::default() };
+        let Some(mount) = mounted() else { return none("no cgroup v2 hierarchy is mounted".into()) };
+        let own = own_group().unwrap_or_default();
+        let origin = mount.join(own.trim_start_matches('/'));
+        if let Some(top) = prepared_top(&origin) {
+            let made = Self::make(top, Some(origin));
+            return made.unwrap_or_else(|(path, error)| none(format!("{}: {error}", path.display())));
+        }
+        let top = match make_top(&mount, &origin, id) {
+            Ok(top) => top,
+            Err((path, error)) => return none(format!("{}: {error}", path.display())),
+        };
+        Self::make(top, Some(origin))
+            .unwrap_or_else(|(path, error)| none(format!("{}: {error}", path.display())))
+    }
+
+    /// The tree that a replaced PID 1 had made.
+    #[must_use]
+    pub(crate) fn resume(top: Option<PathBuf>, origin: Option<PathBuf>, missing: Vec<String>) -> Self {
+        Self { top, origin, missing }
+    }
+
+    /// Our top directory and where we came from, for [`Cgroups::resume`].
+    #[must_use]
+    pub(crate) fn saved(&self) -> (Option<PathBuf>, Option<PathBuf>) {
+        (self.top.clone(), self.origin.clone())
+    }
+
+    /// The subtree in which agents get their groups.
+    #[must_use]
+    pub(crate) fn agents(&self) -> Option<PathBuf> {
+        self.top.as_ref().map(|top| top.join("agents"))
+    }
+
+    /// A unit's group, made when it is not there yet; `None` where there are no groups.
+    ///
+    /// # Errors
+    /// What mkdir(2) or open(2) reports.
+    pub(crate) fn open_unit(&self, name: &str) -> io::Result<Option<OwnedFd>> {
+        let Some(dir) = self.unit_dir(name) else { return Ok(None) };
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(Some(File::open(&dir)?.into())),
+        }
+    }
+
+    /// Kills every process of a unit's group. Without groups nothing is done and `false` is returned.
+    ///
+    /// # Errors
+    /// What the write to `cgroup.kill` reports.
+    pub(crate) fn kill_unit(&self, name: &str) -> io::Result<bool> {
+        self.unit_dir(name).map_or(Ok(false), |dir| kill(&dir))
+    }
+
+    /// Kills every process of every agent.
+    ///
+    /// # Errors
+    /// What the write to `cgroup.kill` reports.
+    pub(crate) fn kill_agents(&self) -> io::Result<bool> {
+        self.agents().map_or(Ok(false), |dir| kill(&dir))
+    }
+
+    /// Whether a process is in a unit's group.
+    #[must_use]
+    pub(crate) fn holds(&self, unit: &str, pid: u32) -> bool {
+        let Some(dir) = self.unit_dir(unit) else { return false };
+        let line = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let Some(group) = v2_path(&line) else { return false };
+        // The path is relative to the root of the mount or of the namespace: compare from the end, whole components.
+        let mut ours = dir.components().rev();
+        Path::new(group)
+            .components()
+            .rev()
+            .take_while(|c| c.as_os_str() != "/")
+            .all(|c| ours.next() == Some(c))
+            && group.ends_with(&format!("/services/{unit}"))
+    }
+
+    /// Removes the tree of a container. Best effort: the kernel removes nothing that still has processes.
+    pub(crate) fn remove(&self) {
+        let (Some(top), Some(origin)) = (&self.top, &self.origin) else { return };
+        if origin.parent() == Some(top) {
+            return; // Its maker removes it.
+        }
+        for parent in ["services", "agents"] {
+            for entry in fs::read_dir(top.join(parent)).into_iter().flatten().flatten() {
+                let _may_be_busy = fs::remove_dir(entry.path());
+            }
+            let _may_be_busy = fs::remove_dir(top.join(parent));
+        }
+        for controller in WANTED {
+            let _may_be_off = fs::write(top.join("cgroup.subtree_control"), format!("-{controller}"));
+        }
+        if fs::write(origin.join("cgroup.procs"), "0").is_ok() {
+            let _may_be_busy = fs::remove_dir(top.join("init"));
+            let _may_be_busy = fs::remove_dir(top);
+        }
+    }
+
+    fn unit_dir(&self, name: &str) -> Option<PathBuf> {
+        self.top.as_ref().map(|top| top.join("services").join(name))
+    }
+}
+
+/// Our own directory in a hierarchy that is not ours.
+fn make_top(mount: &Path, origin: &Path, id: &str) -> Result<PathBuf, (PathBuf, io::Error)> {
+    // The true root may have processes and children with controllers at once; any other group may not.
+    let base = if mount.join("cgroup.type").exists() { origin } else { mount };
+    let top = base.join(format!("{PREFIX}{id}"));
+    fs::create_dir(&top).map_err(|error| (top.clone(), error))?;
+    for controller in WANTED {
+        // Already on, or not ours to switch on: what then fails below is reported there.
+        let _may_fail = fs::write(base.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+    Ok(top)
+}
+
+const PREFIX: &str = "octant-";
+
+/// The top directory when we were born in its `init`.
+fn prepared_top(origin: &Path) -> Option<PathBuf> {
+    let top = origin.parent()?;
+    let ours = top.file_name()?.to_string_lossy().starts_with(PREFIX) && origin.ends_with("init");
+    ours.then(|| top.to_owned())
+}
+
+/// The place in which `octant up` has PID 1 born, and removes when PID 1 is gone.
+#[derive(Debug)]
+pub(crate) struct Cradle {
+    top: PathBuf,
+    /// The group that PID 1 is cloned into.
+    pub(crate) init: OwnedFd,
+}
+
+impl Cradle {
+    /// Makes it, where there is a hierarchy that can be written; PID 1 itself says what is missing otherwise.
+    pub(crate) fn make(id: &str) -> Option<Self> {
+        let mount = mounted()?;
+        let origin = mount.join(own_group()?.trim_start_matches('/'));
+        let top = make_top(&mount, &origin, id).ok()?;
+        fs::create_dir(top.join("init")).ok()?;
+        let init = File::open(top.join("init")).ok()?.into();
+        Some(Self { top, init })
+    }
+
+    /// Removes it, once nobody lives in it.
+    pub(crate) fn remove(self) {
+        for parent in ["services", "agents", "init"] {
+            let dir = self.top.join(parent);
+            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    let _may_be_busy = fs::remove_dir(entry.path());
+                }
+            }
+            let _may_be_missing = fs::remove_dir(dir);
+        }
+        let _may_be_busy = fs::remove_dir(self.top);
+    }
+}
+
+fn kill(dir: &Path) -> io::Result<bool> {
+    match fs::write(dir.join("cgroup.kill"), "1") {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where cgroup v2 is mounted writable.
+fn mounted() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    find_mount(&mounts).map(PathBuf::from)
+}
+
+fn find_mount(mounts: &str) -> Option<&str> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (target, kind, options) = (fields.nth(1)?, fields.next()?, fields.next()?);
+        (kind == "cgroup2" && options.split(',').any(|option| option == "rw")).then_some(target)
+    })
+}
+
+fn own_group() -> Option<String> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    v2_path(&text).map(str::to_owned)
+}
+
+fn v2_path(cgroup: &str) -> Option<&str> {
+    cgroup.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_writable_version_2_mount_is_used() {
+        let mounts = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
+                      cgroup2 /ro cgroup2 ro,nosuid 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
+        assert_eq!(find_mount(mounts), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(find_mount("x /y tmpfs rw 0 0\n\n"), None);
+        assert_eq!(v2_path("3:cpu:/\n0::/a/b\n"), Some("/a/b"));
+    }
+}

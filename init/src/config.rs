@@ -1,0 +1,369 @@
+//! Configuration: `<etc>/octant.toml` and the unit files `<etc>/units/*.toml`.
+
+use octant_api::unit::Restart;
+use octant_ids::{Millis, ServiceName};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The most bytes of a configuration file.
+const MAX_BYTES: u64 = 1 << 20;
+/// The most unit files.
+const MAX_UNITS: usize = 64;
+
+/// What PID 1 does when Octant cannot go on, on a machine. In a namespace or container it always exits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnEmergency {
+    /// Power off: the default, because a machine that cannot keep its promises should not look alive.
+    #[default]
+    Poweroff,
+    /// Boot again.
+    Reboot,
+    /// Stop and leave the reason on the screen.
+    Halt,
+    /// A root shell on the console, then power off. Whoever reaches the console is root.
+    Shell,
+}
+
+/// The `[init]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InitTable {
+    /// What happens in an Emergency.
+    pub emergency: OnEmergency,
+    /// Whether a shell runs on the console.
+    pub console_shell: bool,
+    /// The machine's name.
+    pub hostname: Option<String>,
+    /// User ids that are operators besides 0 and the one given at start.
+    pub operators: Vec<u32>,
+}
+
+/// A whole octant.toml.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    /// PID 1's own table.
+    pub init: InitTable,
+    /// Each service's table, opaque to PID 1: the service checks it.
+    pub services: BTreeMap<String, serde_json::Value>,
+}
+
+/// A unit that an operator has added: `<etc>/units/<name>.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitFile {
+    /// One line for `octant status`.
+    #[serde(default)]
+    pub about: String,
+    /// The program by its absolute path, and its arguments.
+    pub exec: Vec<String>,
+    /// The numeric user (and group) id that it runs under. There is no default: root has to be asked for.
+    pub user: u32,
+    /// Units that must be ready before it starts.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// How it shows that it is ready.
+    #[serde(default, rename = "type")]
+    pub kind: UnitKind,
+    /// What happens when it ends by itself; a oneshot unit is never restarted unless this says so.
+    pub restart: Option<UnitRestart>,
+    /// From start to ready.
+    pub ready_within: Option<Millis>,
+    /// From SIGTERM to the kill of its cgroup.
+    pub stop_within: Option<Millis>,
+    /// The longest silence on the notify socket; only for type notify.
+    pub watchdog: Option<Millis>,
+    /// Whether PID 1 makes a listening socket for it, `<run>/<name>.sock`.
+    #[serde(default)]
+    pub socket: bool,
+    /// Capabilities that it keeps, as capabilities(7) names them without `CAP_`.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+}
+
+/// How an operator's unit shows that it is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitKind {
+    /// It says READY=1 on the notify socket.
+    Notify,
+    /// It is ready as soon as it runs.
+    #[default]
+    Simple,
+    /// It is ready when it has ended with code 0.
+    Oneshot,
+}
+
+/// When an operator's unit is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitRestart {
+    /// Always.
+    Always,
+    /// Unless it ended with code 0.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+impl From<UnitRestart> for Restart {
+    fn from(restart: UnitRestart) -> Self {
+        match restart {
+            UnitRestart::Always => Self::Always,
+            UnitRestart::OnFailure => Self::OnFailure,
+            UnitRestart::Never => Self::Never,
+        }
+    }
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("{path}: cannot be read: {source}; make it a readable file or remove it")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has more than 1 MiB, or more unit files than 64.
+    #[error("{path}: {what}")]
+    TooLarge {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is too large, and the limit.
+        what: &'static str,
+    },
+    /// It is not TOML, or has a key or value that is not known.
+    #[error("{path}:{line}: {message}; correct the line, then check with `octant config check`")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// It is well formed and says something impossible.
+    #[error("{path}:{line}: {why}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is impossible and what would be right.
+        why: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    init: InitTable,
+    // Every other table. Flattening and refusing unknown fields exclude each other in serde, so the names are checked
+    // by hand.
+    #[serde(flatten)]
+    services: BTreeMap<String, toml::Value>,
+}
+
+/// Reads `<etc>/octant.toml`. A file that does not exist is an empty one; one that is wrong is an error, never the
+/// defaults.
+///
+/// # Errors
+/// [`ConfigError`], with file and line.
+pub fn load(etc: &Path, services: &[&str]) -> Result<Config, ConfigError> {
+    let path = etc.join("octant.toml");
+    match read(&path) {
+        Ok(text) => parse(&path, &text, services),
+        Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(Config::default())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(path: &Path, text: &str, known: &[&str]) -> Result<Config, ConfigError> {
+    let file: File = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
+    let mut services = BTreeMap::new();
+    for (name, value) in file.services {
+        let line = line_of_table(text, &name);
+        let invalid = |why: String| ConfigError::Invalid { path: path.to_owned(), line, why };
+        if !known.contains(&name.as_str()) {
+            return Err(invalid(format!(
+                "no service is named {name:?}; known are: init {}",
+                known.join(" ")
+            )));
+        }
+        if !value.is_table() {
+            return Err(invalid(format!("{name} must be a table: write [{name}]")));
+        }
+        let value = serde_json::to_value(value).map_err(|e| invalid(format!("{name}: {e}")))?;
+        services.insert(name, value);
+    }
+    if let Some(name) = &file.init.hostname
+        && (name.is_empty()
+            || name.len() > 63
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+    {
+        let line = line_of_key(text, "hostname");
+        let why = format!("hostname {name:?}: 1 to 63 letters, digits and - are allowed");
+        return Err(ConfigError::Invalid { path: path.to_owned(), line, why });
+    }
+    Ok(Config { init: file.init, services })
+}
+
+/// A unit file's name, and what it says or why it cannot be used.
+pub type NamedUnit = (String, Result<UnitFile, String>);
+
+/// Every unit file: its name, and what it says or why it cannot be used. A wrong file never hides the others.
+///
+/// # Errors
+/// [`ConfigError`] when the directory itself cannot be read or holds too many files.
+pub fn load_units(etc: &Path) -> Result<Vec<NamedUnit>, ConfigError> {
+    let dir = etc.join("units");
+    let unreadable = |source| ConfigError::Read { path: dir.clone(), source };
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+        if paths.len() > MAX_UNITS {
+            return Err(ConfigError::TooLarge { path: dir, what: "more than 64 unit files" });
+        }
+    }
+    paths.sort();
+    Ok(paths.iter().map(|path| load_unit(path)).collect())
+}
+
+fn load_unit(path: &Path) -> NamedUnit {
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let unit = name.parse::<ServiceName>().map_err(|error| format!("{}: {error}", path.display()));
+    let unit = unit.and_then(|_| {
+        let text = read(path).map_err(|e| e.to_string())?;
+        parse_unit(path, &text).map_err(|e| e.to_string())
+    });
+    (name, unit)
+}
+
+fn parse_unit(path: &Path, text: &str) -> Result<UnitFile, ConfigError> {
+    let unit: UnitFile = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
+    let invalid = |key: &str, why: String| {
+        Err(ConfigError::Invalid { path: path.to_owned(), line: line_of_key(text, key), why })
+    };
+    if !unit.exec.first().is_some_and(|program| program.starts_with('/')) {
+        return invalid("exec", "exec must start with the program's absolute path".into());
+    }
+    if unit.exec.iter().any(|arg| arg.contains('\0')) {
+        return invalid("exec", "exec holds a zero byte".into());
+    }
+    if octant_ids::uid::service_of(unit.user).is_some() || unit.user >= octant_ids::uid::AGENT_BASE {
+        let why =
+            format!("user {} belongs to Octant itself; choose one below 960 or from 1000 on", unit.user);
+        return invalid("user", why);
+    }
+    if unit.watchdog.is_some() && unit.kind != UnitKind::Notify {
+        return invalid("watchdog", "a watchdog needs type = \"notify\"".into());
+    }
+    if let Some(unknown) = unit.capabilities.iter().find(|name| crate::spawn::capability(name).is_none()) {
+        let why = format!("{unknown:?} is no capability; write it as in capabilities(7) without CAP_");
+        return invalid("capabilities", why);
+    }
+    Ok(unit)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned(), what: "more than 1 MiB" });
+    }
+    Ok(text)
+}
+
+fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let offset = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = 1 + text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count();
+    ConfigError::Syntax { path: path.to_owned(), line, message: error.message().replace('\n', ", ") }
+}
+
+fn line_of_table(text: &str, name: &str) -> usize {
+    let at = text.lines().position(|line| {
+        let line = line.trim_start();
+        line.trim_start_matches('[').trim_start().starts_with(name)
+    });
+    at.map_or(1, |line| line + 1)
+}
+
+fn line_of_key(text: &str, key: &str) -> usize {
+    text.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |line| line + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [&str; 2] = ["ledger", "agents"];
+
+    fn config(text: &str) -> Result<Config, String> {
+        parse(Path::new("/etc/octant/octant.toml"), text, &KNOWN).map_err(|error| error.to_string())
+    }
+
+    fn unit(text: &str) -> Result<UnitFile, String> {
+        parse_unit(Path::new("web.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tables_of_services_are_kept_as_they_are() {
+        let read = config("[init]\nemergency = \"shell\"\n[ledger]\nsegment = 5\n").unwrap();
+        assert_eq!(read.init.emergency, OnEmergency::Shell);
+        assert_eq!(read.services["ledger"], serde_json::json!({"segment": 5}));
+        assert_eq!(config("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn errors_name_file_line_and_what_to_do() {
+        let error = config("[init]\n\nemergencie = \"shell\"\n").unwrap_err();
+        assert!(error.starts_with("/etc/octant/octant.toml:3: unknown field"), "{error}");
+        let error = config("[init]\nhostname = \"a b\"\n").unwrap_err();
+        assert!(error.contains("toml:2: hostname \"a b\""), "{error}");
+        let error = config("\n[leger]\n").unwrap_err();
+        assert!(
+            error.contains("toml:2: no service is named \"leger\"; known are: init ledger agents"),
+            "{error}"
+        );
+        let error = config("ledger = 5\n").unwrap_err();
+        assert!(error.contains("write [ledger]"), "{error}");
+        let error = config("[init\n").unwrap_err();
+        assert!(error.contains("octant.toml:1: "), "{error}");
+    }
+
+    #[test]
+    fn a_unit_file_is_checked_key_by_key() {
+        let good = "exec = [\"/bin/web\"]\nuser = 1000\nneeds = [\"ledger\"]\ntype = \"notify\"\nwatchdog = \"5s\"\n";
+        let read = unit(good).unwrap();
+        assert_eq!((read.kind, read.watchdog), (UnitKind::Notify, Some(Millis(5000))));
+        for (bad, why) in [
+            ("exec = [\"web\"]\nuser = 1\n", "absolute path"),
+            ("exec = []\nuser = 1\n", "absolute path"),
+            ("exec = [\"/a\"]\n", "user"),
+            ("exec = [\"/a\"]\nuser = 960\n", "belongs to Octant"),
+            ("exec = [\"/a\"]\nuser = 1\nwatchdog = 5\n", "type = \"notify\""),
+            ("exec = [\"/a\"]\nuser = 1\nextra = 5\n", "unknown field"),
+            ("exec = [\"/a\"]\nuser = 1\ncapabilities = [\"FLY\"]\n", "no capability"),
+        ] {
+            let error = unit(bad).unwrap_err();
+            assert!(error.contains(why) && error.starts_with("web.toml:"), "{bad}: {error}");
+        }
+    }
+}

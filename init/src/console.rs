@@ -1,0 +1,89 @@
+//! What PID 1 says to a person. It never waits for whoever should read it: what does not fit is dropped.
+
+use octant_api::boot::Mode;
+use octant_sys::clock;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// The most bytes of a line: a write up to this size is never torn on a pipe (PIPE_BUF).
+const LINE_MAX: usize = 4096;
+
+/// The console of a machine, or the standard error of `octant up`.
+#[derive(Debug)]
+pub(crate) struct Console {
+    mode: Mode,
+    out: Option<File>,
+}
+
+impl Console {
+    /// Opens it. Without one everything goes on silently: the journal and the log files have the same.
+    #[must_use]
+    pub(crate) fn open(mode: Mode) -> Self {
+        Self { mode, out: open(mode).ok() }
+    }
+
+    /// Writes a line of PID 1's own, with the seconds since the kernel started.
+    pub(crate) fn say(&mut self, text: &str) {
+        let ms = clock::boottime_ns() / 1_000_000;
+        self.write(&format!("[{:>5}.{:03}] octant: {}\n", ms / 1000, ms % 1000, printable(text)));
+    }
+
+    /// Writes a line of a unit's output.
+    pub(crate) fn unit_line(&mut self, unit: &str, line: &[u8]) {
+        self.write(&format!("{unit}: {}\n", printable(&String::from_utf8_lossy(line))));
+    }
+
+    /// Writes a line that must not be missed: also to the kernel's log.
+    pub(crate) fn alarm(&mut self, text: &str) {
+        self.say(text);
+        if self.mode == Mode::Machine {
+            kmsg(text);
+        }
+    }
+
+    fn write(&mut self, line: &str) {
+        let line = octant_api::journal::cut(line, LINE_MAX).as_bytes();
+        let Some(out) = &mut self.out else { return };
+        match out.write(line) {
+            // A terminal that was hung up, as a serial line can be, answers EIO until it is opened again.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => {
+                self.out = open(self.mode).ok();
+                if let Some(out) = &mut self.out {
+                    let _best_effort = out.write(line);
+                }
+            }
+            // WouldBlock: nobody reads. The line is in the journal, which counts its own losses.
+            _ => {}
+        }
+    }
+}
+
+fn open(mode: Mode) -> io::Result<File> {
+    let path = if mode == Mode::Machine { "/dev/console" } else { "/proc/self/fd/2" };
+    // Opened anew rather than shared: O_NONBLOCK belongs to the open file, which the caller's shell has too.
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    OpenOptions::new().append(true).custom_flags(flags).open(path)
+}
+
+/// Writes to the kernel's log, where a console that is not ours and a crash dump find it.
+pub(crate) fn kmsg(text: &str) {
+    if let Ok(mut log) = OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open("/dev/kmsg")
+    {
+        let _best_effort =
+            log.write(format!("<2>octant: {}\n", octant_api::journal::cut(text, 900)).as_bytes());
+    }
+}
+
+/// The text without control characters: a unit's output must not command the operator's terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(super::printable("a\x1b[2Jb\tc\r"), "a\u{fffd}[2Jb\tc\u{fffd}");
+    }
+}

@@ -1,0 +1,135 @@
+//! Kernel modules: what `/etc/octant/modules` names, and what those need.
+
+use nix::kmod::{ModuleInitFlags, finit_module};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// finit_module(2): the file is compressed; the kernel (MODULE_DECOMPRESS) unpacks it.
+const COMPRESSED: u32 = 4;
+
+/// The content of modules.dep: each module's file, and the files that it needs.
+#[derive(Debug, Default)]
+pub(crate) struct Modules {
+    // By the module's name with `-` written as `_`, as the kernel does.
+    files: BTreeMap<String, (String, Vec<String>)>,
+}
+
+/// A module that cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ModuleError {
+    /// modules.dep does not have it.
+    #[error("module {0}: not in modules.dep; add it to the image or take it out of the list")]
+    Unknown(String),
+    /// The kernel or the file system refused.
+    #[error("module {path}: {source}")]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Modules {
+    /// Reads modules.dep's text.
+    #[must_use]
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut files = BTreeMap::new();
+        for line in text.lines() {
+            if let Some((file, needs)) = line.split_once(':') {
+                let needs = needs.split_ascii_whitespace().map(str::to_owned).collect();
+                files.insert(name_of(file), (file.to_owned(), needs));
+            }
+        }
+        Self { files }
+    }
+
+    /// The files to load for a module, in order. modules.dep lists everything that a module needs, the nearest first,
+    /// so backwards is the right order (modules.dep(5)).
+    fn order(&self, name: &str) -> Result<Vec<&str>, ModuleError> {
+        let (file, needs) =
+            self.files.get(&name_of(name)).ok_or_else(|| ModuleError::Unknown(name.to_owned()))?;
+        Ok(needs.iter().rev().chain([file]).map(String::as_str).collect())
+    }
+}
+
+/// `kernel/drivers/block/virtio-blk.ko.xz` -> `virtio_blk`.
+fn name_of(file: &str) -> String {
+    let base = file.rsplit('/').next().unwrap_or(file);
+    base.split(".ko").next().unwrap_or(base).replace('-', "_")
+}
+
+/// The names in a list: one a line, `#` begins a comment.
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.lines().map(|line| line.split('#').next().unwrap_or("").trim()).filter(|name| !name.is_empty())
+}
+
+/// Loads what the list names. Modules that are built in or loaded already are no error; every other failure is returned
+/// and the rest goes on, because which of them the boot needs shows where they are needed.
+pub(crate) fn load_listed(list: &Path) -> Vec<ModuleError> {
+    let Ok(text) = fs::read_to_string(list) else { return Vec::new() };
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_owned()).unwrap_or_default();
+    let dir = Path::new("/lib/modules").join(release);
+    let modules = Modules::parse(&fs::read_to_string(dir.join("modules.dep")).unwrap_or_default());
+    let built_in = fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
+    let built_in: BTreeSet<String> = built_in.lines().map(name_of).collect();
+    let (mut done, mut troubles) = (BTreeSet::new(), Vec::new());
+    for name in names(&text).filter(|name| !built_in.contains(&name_of(name))) {
+        match modules.order(name) {
+            Err(error) => troubles.push(error),
+            Ok(files) => {
+                for file in files.into_iter().filter(|file| !built_in.contains(&name_of(file))) {
+                    if done.insert(file)
+                        && let Err(source) = load(&dir.join(file))
+                    {
+                        troubles.push(ModuleError::Load { path: dir.join(file), source });
+                    }
+                }
+            }
+        }
+    }
+    troubles
+}
+
+fn load(path: &Path) -> io::Result<()> {
+    let plain = path.extension().is_some_and(|extension| extension == "ko");
+    let flags = ModuleInitFlags::from_bits_retain(if plain { 0 } else { COMPRESSED });
+    match finit_module(File::open(path)?, c"", flags) {
+        Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEP: &str = "kernel/drivers/block/virtio_blk.ko.xz: kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz\n\
+                       kernel/drivers/virtio/virtio.ko.xz:\n\
+                       kernel/fs/dm-verity.ko: kernel/md/dm-bufio.ko kernel/md/dm-mod.ko\n";
+
+    #[test]
+    fn a_module_is_loaded_after_what_it_needs() {
+        let modules = Modules::parse(DEP);
+        assert_eq!(
+            modules.order("virtio-blk").unwrap(),
+            [
+                "kernel/drivers/virtio/virtio.ko.xz",
+                "kernel/drivers/virtio/virtio_ring.ko.xz",
+                "kernel/drivers/block/virtio_blk.ko.xz"
+            ]
+        );
+        assert_eq!(modules.order("dm_verity").unwrap().last(), Some(&"kernel/fs/dm-verity.ko"));
+        assert!(matches!(modules.order("zfs"), Err(ModuleError::Unknown(_))));
+    }
+
+    #[test]
+    fn lists_have_comments_and_empty_lines() {
+        assert_eq!(
+            names("# disk\nvirtio_blk\n\n  ext4 # data\n").collect::<Vec<_>>(),
+            ["virtio_blk", "ext4"]
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! The operator socket: fixed frames in, fixed frames out, authority from the kernel's word on who connected.
+
+use nix::sys::socket::{MsgFlags, SockFlag, accept4, getsockopt, recv, send, sockopt};
+use octant_api::operator::{Answer, Op, Request};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// The most connections at once; the next one is closed at once.
+const CONNECTIONS_MAX: usize = 32;
+
+/// The socket and its connections.
+#[derive(Debug)]
+pub(crate) struct OperatorSocket {
+    listener: OwnedFd,
+    connections: BTreeMap<u32, (OwnedFd, u32)>,
+    next: u32,
+}
+
+/// What reading a connection gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// Nothing yet.
+    Nothing,
+    /// The connection is over, or spoke nonsense; it has been dropped.
+    Closed,
+    /// A request and the user id of who made it.
+    Request(Request, u32),
+}
+
+impl OperatorSocket {
+    /// From a listening SOCK_SEQPACKET socket.
+    #[must_use]
+    pub(crate) fn new(listener: OwnedFd) -> Self {
+        Self { listener, connections: BTreeMap::new(), next: 0 }
+    }
+
+    /// The listening socket.
+    #[must_use]
+    pub(crate) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Takes one waiting connection: its key and descriptor, for epoll.
+    ///
+    /// # Errors
+    /// What accept(2) reports; the connection is then gone.
+    pub(crate) fn accept(&mut self) -> io::Result<Option<(u32, BorrowedFd<'_>)>> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let raw = accept4(self.listener.as_raw_fd(), flags)?;
+        let fd = octant_sys::inherit::take(raw)?;
+        if self.connections.len() >= CONNECTIONS_MAX {
+            return Ok(None);
+        }
+        let uid = getsockopt(&fd, sockopt::PeerCredentials)?.uid();
+        self.next = self.next.wrapping_add(1);
+        self.connections.insert(self.next, (fd, uid));
+        Ok(self.connections.get(&self.next).map(|(fd, _)| (self.next, fd.as_fd())))
+    }
+
+    /// Reads one request.
+    pub(crate) fn read(&mut self, key: u32) -> Read {
+        let Some((fd, uid)) = self.connections.get(&key) else { return Read::Closed };
+        let mut frame = [0; Request::LEN + 1];
+        let request = match recv(fd.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT) {
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Read::Nothing,
+            Ok(length) => Request::decode(&frame[..length]),
+            Err(_) => None,
+        };
+        match request {
+            Some(request) => Read::Request(request, *uid),
+            None => {
+                self.connections.remove(&key);
+                Read::Closed
+            }
+        }
+    }
+
+    /// Sends an answer. A caller that does not read its answers is dropped: PID 1 waits for nobody.
+    pub(crate) fn answer(&mut self, key: u32, answers: &[Answer]) {
+        let Some((fd, _)) = self.connections.get(&key) else { return };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        if answers.iter().any(|answer| send(fd.as_raw_fd(), &answer.encode(), flags).is_err()) {
+            self.connections.remove(&key);
+        }
+    }
+}
+
+/// Who may ask for what.
+#[must_use]
+pub(crate) fn allowed(op: Op, uid: u32, operators: &[u32]) -> bool {
+    let operator = uid == 0 || operators.contains(&uid);
+    operator || (op == Op::Status && octant_ids::uid::service_of(uid).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_may_look_and_only_operators_may_act() {
+        for op in Op::ALL {
+            assert!(allowed(op, 0, &[]) && allowed(op, 1000, &[1000]), "{op:?}");
+            assert!(!allowed(op, 1000, &[]), "{op:?}");
+            assert_eq!(allowed(op, 960, &[1000]), op == Op::Status);
+            assert!(!allowed(op, octant_ids::uid::AGENT_BASE, &[1000]), "{op:?}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What operators ask for, and how an end begins.
+
+use super::{Ending, How, Source, Supervisor};
+use crate::graph::Event;
+use crate::operator::allowed;
+use crate::units::JOB;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use octant_api::boot::Mode;
+use octant_api::journal::Kind;
+use octant_api::operator::{Answer, End, Op, Phase, Request, UnitState, UnitStatus};
+use octant_ids::Exit;
+use octant_sys::clock;
+
+impl Supervisor {
+    pub(super) fn accept_operator(&mut self) {
+        match self.operator.accept() {
+            Ok(Some((key, fd))) => {
+                let event = EpollEvent::new(EpollFlags::EPOLLIN, Source::Operator(key).encode());
+                if let Err(error) = self.epoll.add(fd, event) {
+                    self.console.alarm(&format!("operator socket: {error}"));
+                }
+            }
+            Ok(None) => self.console.say("operator socket: too many connections; one was refused"),
+            // The caller went away before it was accepted.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+            Err(error) => self.console.alarm(&format!("operator socket: {error}")),
+        }
+    }
+
+    pub(super) fn obey(&mut self, key: u32, request: &Request, uid: u32) {
+        let mut operators = self.config.init.operators.clone();
+        operators.push(self.setup.operator);
+        if !allowed(request.op, uid, &operators) {
+            let text = format!("user {uid} may not do this; run it as the operator or as root");
+            return self.operator.answer(key, &[Answer::Result { ok: false, text }]);
+        }
+        if request.op == Op::Status {
+            let answers = self.status();
+            return self.operator.answer(key, &answers);
+        }
+        let what = format!("user {uid} asks: {:?} {}", request.op, request.unit);
+        self.journal.record(Kind::Boot, &request.unit, what.trim_end(), clock::monotonic_ns());
+        let answer = match self.command(request) {
+            Ok(text) => Answer::Result { ok: true, text },
+            Err(text) => Answer::Result { ok: false, text },
+        };
+        self.operator.answer(key, &[answer]);
+        if request.op == Op::Reexec {
+            self.replace_self();
+        }
+    }
+
+    fn command(&mut self, request: &Request) -> Result<String, String> {
+        let why = "an operator asked for it";
+        let end = |how| (how, if how == How::Exit { request.arg & 0xff } else { 0 });
+        let ending = match request.op {
+            Op::Poweroff => Some(end(How::Poweroff)),
+            Op::Reboot => Some(end(How::Reboot)),
+            Op::Halt => Some(end(How::Halt)),
+            Op::Exit => Some(end(How::Exit)),
+            Op::Status | Op::Start | Op::Stop | Op::Restart | Op::Reexec => None,
+        };
+        if let Some((how, code)) = ending {
+            self.begin_end(how, code, why);
+            return Ok("shutting down".into());
+        }
+        if request.op == Op::Reexec {
+            return self.can_replace().map(|()| "PID 1 replaces itself; every unit goes on".into());
+        }
+        if self.graph.shutting_down() {
+            return Err("everything is being shut down; nothing can be started or stopped any more".into());
+        }
+        let Some(unit) = self.graph.find(&request.unit) else {
+            return Err(format!("no unit is named {:?}; `octant status` lists them", request.unit));
+        };
+        if let Some(why) = &self.graph.def(unit).broken {
+            return Err(format!("{why}; correct the file, then `octant reexec`"));
+        }
+        let event = match request.op {
+            Op::Start => Event::Start(unit),
+            Op::Stop => Event::Stop(unit),
+            _ => Event::Restart(unit),
+        };
+        self.feed(event);
+        Ok(format!("{} is {}", request.unit, self.graph.state(unit).as_str()))
+    }
+
+    fn status(&self) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for unit in 0..self.graph.len() {
+            let why = self.graph.why(unit);
+            let text = if why.is_empty() { self.runtime[unit].said.clone() } else { why };
+            answers.push(Answer::Unit(UnitStatus {
+                name: self.graph.def(unit).name.clone(),
+                state: self.graph.state(unit),
+                health: self.graph.health(unit),
+                pid: self.graph.pid(unit).unwrap_or(0),
+                restarts: self.graph.restarts(unit),
+                since_ns: self.graph.since(unit),
+                uid: self.units[unit].uid,
+                text,
+            }));
+        }
+        let (phase, mut reason) = self.graph.phase();
+        if phase == Phase::Running && !self.cgroups.missing.is_empty() {
+            reason = format!("running without: {}", self.cgroups.missing.join("; "));
+        }
+        answers.push(Answer::End(End {
+            count: u32::try_from(self.graph.len()).unwrap_or(u32::MAX),
+            phase,
+            reason,
+        }));
+        answers
+    }
+
+    /// Begins the orderly end; the first reason wins, except that an emergency is never taken back.
+    pub(super) fn begin_end(&mut self, how: How, code: i32, why: &str) {
+        if self.ending.is_some() {
+            return;
+        }
+        let text = format!("going down ({}): {why}", format!("{how:?}").to_lowercase());
+        self.console.say(&text);
+        self.journal.record(Kind::Boot, "", &text, clock::monotonic_ns());
+        self.ending = Some(Ending { how, code, emergency: None });
+        self.dirty = true;
+        self.mark_shutdown();
+        self.feed(Event::Shutdown);
+    }
+
+    /// Octant cannot go on. The caller feeds [`Event::Shutdown`].
+    pub(super) fn emergency(&mut self, why: &str) {
+        let text = format!("EMERGENCY: {why}");
+        self.console.alarm(&text);
+        self.journal.record(Kind::Boot, "", &text, clock::monotonic_ns());
+        let code = i32::from(Exit::Unhealthy.code());
+        self.ending = Some(Ending { how: How::Exit, code, emergency: Some(why.to_owned()) });
+        self.mark_shutdown();
+    }
+
+    /// `agents` cannot tell its own restart from the end of everything by its SIGTERM: this file says it. At the end
+    /// it winds its agents down within its time; what is left is killed when it is down.
+    fn mark_shutdown(&mut self) {
+        let path = self.setup.layout.run.join("shutdown");
+        if let Err(error) = std::fs::write(&path, "") {
+            self.console.alarm(&format!("{}: {error}; agents are killed without a grace", path.display()));
+        }
+    }
+
+    pub(super) fn kill_agents(&mut self) {
+        if let Err(error) = self.cgroups.kill_agents() {
+            self.console.alarm(&format!("agents cannot be killed by their cgroup: {error}"));
+        }
+    }
+
+    pub(super) fn job_ended(&mut self, why: &str) {
+        // Without a code it never ran: what failed is in the reason.
+        let code = self.job_code.unwrap_or(i32::from(Exit::Internal.code()));
+        if self.setup.mode == Mode::Machine {
+            self.console.alarm(&format!("job exit {code}"));
+        }
+        self.begin_end(How::Exit, code, &format!("the job {why}"));
+    }
+
+    /// A job whose needs are lost for good never starts: everything ends with the reason instead of waiting forever.
+    pub(super) fn give_up_on_job(&mut self) {
+        let Some(job) = self.graph.find(JOB) else { return };
+        if self.ending.is_some() || self.graph.state(job) != UnitState::Waiting {
+            return;
+        }
+        if let Some(need) = self.graph.lost_need(job) {
+            let why = format!("the job cannot start: {}", self.graph.why(need));
+            let code = i32::from(Exit::Unavailable.code());
+            if self.setup.mode == Mode::Machine {
+                self.console.alarm(&format!("job exit {code}"));
+            }
+            self.begin_end(How::Exit, code, &why);
+        }
+    }
+}

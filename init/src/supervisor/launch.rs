@@ -1,0 +1,175 @@
+//! Starting a unit: its environment, descriptors, sockets and directories.
+
+use super::Supervisor;
+use crate::spawn::{self, Launch, Session};
+use crate::units::{CONSOLE, Command, Stdio};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Gid, Uid, chown};
+use octant_api::boot::{BootConfig, Mode};
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+/// The most descriptors that a unit may leave with PID 1: their names must fit into one environment variable.
+pub(super) const STORED_MAX: usize = 1024;
+
+/// What kept a unit from being started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot be started: {step}: {source}")]
+pub(super) struct LaunchError {
+    step: &'static str,
+    source: io::Error,
+}
+
+fn at(step: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
+    move |source| LaunchError { step, source }
+}
+
+impl Supervisor {
+    /// Starts the unit's process and returns its id.
+    pub(super) fn launch(&mut self, unit: usize) -> Result<u32, LaunchError> {
+        let what = &self.units[unit];
+        let runtime = &self.runtime[unit];
+        let name = self.graph.def(unit).name.as_str();
+        let config =
+            if what.built_in { Some(self.config_fd(name).map_err(at("its configuration"))?) } else { None };
+        if what.built_in {
+            self.make_state_dir(name, what.uid).map_err(at("its state directory"))?;
+        }
+        let mut fds: Vec<(String, BorrowedFd<'_>)> = Vec::new();
+        fds.extend(runtime.socket.as_ref().map(|fd| ("socket".into(), fd.as_fd())));
+        fds.extend(config.as_ref().map(|fd| ("config".into(), fd.as_fd())));
+        match name {
+            "ledger" => fds.push(("journal".into(), self.journal.channel.ends().1)),
+            "agents" => fds.push(("exits".into(), self.exits.ends().1)),
+            _ => {}
+        }
+        fds.extend(runtime.stored.iter().map(|(name, fd)| (format!("stored.{name}"), fd.as_fd())));
+
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(at("/dev/null"))?;
+        let console = self.console_fd(what.stdio, name);
+        let output = runtime.output.write_end();
+        let (own_in, own_out, own_err) = (io::stdin(), io::stdout(), io::stderr());
+        let (stdio, session) = match (what.stdio, &console) {
+            (Stdio::Log, _) => ([null.as_fd(), output, output], Session::Own),
+            (Stdio::Operator, Some(fd)) => ([fd.as_fd(); 3], Session::Terminal),
+            (Stdio::Operator, None) => {
+                ([own_in.as_fd(), own_out.as_fd(), own_err.as_fd()], Session::Foreground)
+            }
+        };
+        let capabilities = what
+            .capabilities
+            .as_ref()
+            .map(|names| names.iter().filter_map(|n| spawn::capability(n)).collect());
+        let cgroup = self.cgroups.open_unit(name).map_err(at("its cgroup"))?;
+        let (path, args) = command(&what.command).map_err(at("its command"))?;
+        let names: Vec<&str> = fds.iter().map(|(name, _)| name.as_str()).collect();
+        let launch = Launch {
+            path,
+            args,
+            env: self.environment(unit, &names).map_err(at("its environment"))?,
+            stdio,
+            fds: fds.iter().map(|(_, fd)| *fd).collect(),
+            uid: what.uid,
+            capabilities,
+            session,
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+        };
+        spawn::start(&launch).map_err(at("a new process"))
+    }
+
+    fn environment(&self, unit: usize, fd_names: &[&str]) -> io::Result<Vec<CString>> {
+        let def = self.graph.def(unit);
+        let layout = &self.setup.layout;
+        let mut env = vec![format!("OCTANT_UNIT={}", def.name)];
+        if self.units[unit].stdio == Stdio::Operator {
+            env.extend(self.operator_environment());
+        } else {
+            env.push("PATH=/bin".into());
+            env.push(format!("NOTIFY_SOCKET={}", layout.run.join("notify.sock").display()));
+            env.push(format!("LISTEN_FDS={}", fd_names.len()));
+            env.push(format!("LISTEN_FDNAMES={}", fd_names.join(":")));
+            if def.watchdog_ns > 0 {
+                env.push(format!("WATCHDOG_USEC={}", def.watchdog_ns / 1000));
+            }
+        }
+        env.into_iter().map(|entry| CString::new(entry).map_err(io::Error::other)).collect()
+    }
+
+    /// The job and the console's shell see what their operator would: on a developer's machine the own environment,
+    /// with the place of this Octant in it.
+    fn operator_environment(&self) -> Vec<String> {
+        let mut env = Vec::new();
+        if self.setup.mode == Mode::Namespace {
+            let skip = |name: &str| matches!(name, "OCTANT_UNIT" | "OCTANT_DIR");
+            env.extend(
+                std::env::vars()
+                    .filter(|(name, _)| !skip(name))
+                    .map(|(name, value)| format!("{name}={value}")),
+            );
+        } else {
+            env.extend(["PATH=/bin", "HOME=/root", "TERM=linux"].map(String::from));
+        }
+        if self.setup.layout != octant_ids::Layout::system()
+            && let Some(dir) = self.setup.layout.run.parent()
+        {
+            env.push(format!("OCTANT_DIR={}", dir.display()));
+        }
+        env
+    }
+
+    /// The `config` descriptor: sealed, so that PID 1 and the service mean the same bytes.
+    fn config_fd(&self, name: &str) -> io::Result<OwnedFd> {
+        let none = || serde_json::Value::Object(serde_json::Map::new());
+        let config = BootConfig {
+            layout: self.setup.layout.clone(),
+            boot_id: self.setup.boot_id.clone(),
+            mode: self.setup.mode,
+            operator: self.setup.operator,
+            accept_missing: self.setup.accept_missing.clone(),
+            agents_cgroup: self.cgroups.agents(),
+            service: self.config.services.get(name).cloned().unwrap_or_else(none),
+        };
+        let bytes = config.to_json().map_err(io::Error::other)?;
+        let mut file =
+            File::from(memfd_create("config", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+        file.write_all(&bytes)?;
+        file.rewind()?;
+        let seals = nix::fcntl::SealFlag::all();
+        nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(file.into())
+    }
+
+    fn make_state_dir(&self, name: &str, uid: u32) -> io::Result<()> {
+        let dir = self.setup.layout.state_of(name);
+        match std::fs::create_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
+        Ok(chown(&dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?)
+    }
+
+    /// The machine's console for an operator's unit; elsewhere PID 1's own standard descriptors are the operator's.
+    fn console_fd(&self, stdio: Stdio, name: &str) -> Option<File> {
+        if stdio != Stdio::Operator || (self.setup.mode != Mode::Machine && name != CONSOLE) {
+            return None;
+        }
+        OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open("/dev/console").ok()
+    }
+}
+
+fn command(command: &Command) -> io::Result<(CString, Vec<CString>)> {
+    let text = |text: &str| CString::new(text).map_err(io::Error::other);
+    let (path, first, rest) = match command {
+        Command::Own(args) => ("/proc/self/exe", "octant", &args[..]),
+        Command::Path(args) => match args.split_first() {
+            Some((path, rest)) => (path.as_str(), path.as_str(), rest),
+            None => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no command")),
+        },
+    };
+    let args = std::iter::once(first).chain(rest.iter().map(String::as_str)).map(text);
+    Ok((text(path)?, args.collect::<io::Result<_>>()?))
+}
