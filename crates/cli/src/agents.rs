@@ -3,7 +3,7 @@
 use crate::args::{Agent as Command, Output as Only};
 use crate::error::CliError;
 use crate::manifest;
-use crate::out::{Out, Progress, Table, span, utc};
+use crate::out::{Out, Table, Ticking, span, utc};
 use crate::service::Service;
 use octant_api::agents::{
     AgentInfo, AgentState, ENVELOPE_MAX, ExitInfo, KillRequest, ListRequest, LogsRequest, Output,
@@ -73,8 +73,8 @@ fn spawn(service: &Service, file: &Path, wait_too: bool, out: &mut Out) -> Resul
 }
 
 fn wait(service: &Service, agent: String, out: &Out) -> Result<AgentInfo, CliError> {
-    let mut progress = Progress::new(out.json);
-    progress.show(&format!("waiting for {agent} (to stop waiting: Ctrl-C; the agent goes on)"));
+    let _progress =
+        Ticking::new(out.json, format!("waiting for {agent}; Ctrl-C stops the waiting, not the agent"));
     service.call(&WaitRequest { agent })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::args::Ledger as Command;
 use crate::error::CliError;
-use crate::out::{Out, Progress, cut, printable, utc};
+use crate::out::{Out, Ticking, cut, printable, utc};
 use crate::service::Service;
 use octant_api::ledger::{Entry, QUERY_MAX, QueryRequest, TailRequest, VerifyReport, VerifyRequest};
 use octant_ids::{Layout, Principal, Sha256};
@@ -38,8 +38,8 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             query(&service, request, *limit, out)
         }
         Command::Verify => {
-            let mut progress = Progress::new(out.json);
-            progress.show("recomputing every hash from the first entry on");
+            let progress =
+                Ticking::new(out.json, "recomputing every hash from the first entry on".to_owned());
             let report = service.call(&VerifyRequest {})?;
             drop(progress);
             verify(&report, out)
@@ -158,10 +158,11 @@ fn verify(report: &VerifyReport, out: &mut Out) -> Result<(), CliError> {
     if out.json {
         out.json(report)?;
     } else {
+        let VerifyReport { entries, segments, bytes, head, .. } = report;
         out.line(format_args!(
-            "{} entries in {} segments ({} bytes) verify; head {}",
-            report.entries, report.segments, report.bytes, report.head
+            "{entries} entries in {segments} segments ({bytes} bytes) verify; the last one is"
         ))?;
+        out.line(head)?;
     }
     match &report.damage {
         None => Ok(()),

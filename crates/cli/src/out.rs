@@ -1,9 +1,13 @@
 //! What goes to standard output and error: tables that fit, JSON, progress.
 
 use crate::error::CliError;
+use octant_sys::clock;
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// What an 80-column serial console shows; it has no size that could be asked for.
 const CONSOLE_COLUMNS: usize = 80;
@@ -260,6 +264,44 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if self.shown {
             let _gone = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// A [`Progress`] for work that gives no signs of its own: its seconds count up until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticking {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticking {
+    pub(crate) fn new(json: bool, text: String) -> Self {
+        let mut progress = Progress::new(json);
+        if !progress.terminal {
+            return Self { stop: None, thread: None };
+        }
+        let (stop, stopped) = mpsc::channel();
+        let start = clock::monotonic_ns();
+        let thread = thread::spawn(move || {
+            loop {
+                let seconds = clock::monotonic_ns().saturating_sub(start) / 1_000_000_000;
+                progress.show(&format!("{} {text}", span(seconds)));
+                if stopped.recv_timeout(Duration::from_secs(1)) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        Self { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // The thread ends by itself and cannot say more than that it is over.
+            let _over = thread.join();
         }
     }
 }
