@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use crate::build::{self, Profile};
+use crate::elsewhere::exit_code;
 use crate::image;
 use crate::packages;
 use crate::qemu::Accel;
@@ -29,7 +30,7 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     command.args(args.rest()).current_dir(&workspace.root);
     suite::environment(workspace, &mut command, &binary, &helpers, Some((&image, accel)))?;
     let status = command.status().map_err(|error| format!("octant-bench could not be started: {error}"))?;
-    Ok(crate::run::exit_code(status))
+    Ok(exit_code(status))
 }
 
 /// `cargo x sim`.
@@ -37,5 +38,5 @@ pub(crate) fn sim(workspace: &Workspace, args: Args) -> Res<ExitCode> {
     let mut command = workspace.cargo(&["run", "--quiet", "--locked", "--package", "octant-sim", "--"]);
     let status =
         command.args(args.rest()).status().map_err(|error| format!("cargo could not be started: {error}"))?;
-    Ok(crate::run::exit_code(status))
+    Ok(exit_code(status))
 }

@@ -22,6 +22,9 @@ const LOG_SEED: u64 = 42;
 /// The name of this checkout's own operator.
 const OPERATOR: &str = "operator";
 
+/// Where the examples are in an image.
+pub(crate) const EXAMPLES: &str = "/usr/share/octant/examples";
+
 /// Directories that the booted system mounts on, or writes in.
 const DIRECTORIES: &[(&str, u32)] = &[
     ("dev", 0o755),
@@ -143,7 +146,7 @@ fn add_files(from: &Path, to: &str, tree: &mut Tree) -> Res {
 }
 
 /// The examples with their manifests signed by this checkout's operator, his public key, and the logs they read.
-fn add_examples(workspace: &Workspace, binary: &Path, tree: &mut Tree) -> Res {
+pub(crate) fn add_examples(workspace: &Workspace, binary: &Path, tree: &mut Tree) -> Res {
     let key = operator_key(workspace, binary)?;
     let public = key.with_extension("pub");
     tree.file(&format!("etc/octant/trusted/{OPERATOR}.pub"), 0o644, sh::read(&public)?);
@@ -153,24 +156,28 @@ fn add_examples(workspace: &Workspace, binary: &Path, tree: &mut Tree) -> Res {
             continue;
         }
         let name = example.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let at = format!("usr/share/octant/examples/{name}");
+        let at = format!("{}/{name}", EXAMPLES.trim_start_matches('/'));
         add_files(&example, &at, tree)?;
         let signed = workspace.image().join(format!("{name}.signed.json"));
-        sh::output(
-            Command::new(binary)
-                .args(["manifest", "sign"])
-                .arg(&manifest)
-                .arg("--key")
-                .arg(&key)
-                .arg("-o")
-                .arg(&signed),
-        )?;
+        sign(binary, &key, &manifest, &signed)?;
         tree.file(&format!("{at}/manifest.signed.json"), 0o644, sh::read(&signed)?);
     }
     let dir = workspace.image().join("logs");
-    logs::write_logs(&dir, LOG_SEED)
-        .map_err(|error| format!("cannot write logs to {}: {error}", dir.display()))?;
+    write_logs(&dir)?;
     add_files(&dir, "srv/logs", tree)
+}
+
+/// The two logs that the incident-report example reads.
+pub(crate) fn write_logs(dir: &Path) -> Res {
+    let written = logs::write_logs(dir, LOG_SEED);
+    written.map(drop).map_err(|error| format!("cannot write logs to {}: {error}", dir.display()))
+}
+
+/// Signs a manifest into `signed`.
+pub(crate) fn sign(binary: &Path, key: &Path, manifest: &Path, signed: &Path) -> Res {
+    let mut command = Command::new(binary);
+    command.args(["manifest", "sign"]).arg(manifest).arg("--key").arg(key).arg("-o").arg(signed);
+    sh::output(&mut command).map(drop)
 }
 
 /// This checkout's own operator's private key, made once and readable by its owner alone.

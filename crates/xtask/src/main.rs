@@ -14,6 +14,7 @@ mod bench;
 mod build;
 mod cpio;
 mod elf;
+mod elsewhere;
 mod image;
 mod json;
 mod kernel;

@@ -4,12 +4,10 @@
 //! program is needed to build it and the same binary always gives the same digests.
 
 use crate::image::Source;
-use crate::packages;
-use crate::run;
 use crate::sh::{self, Res, Steps};
 use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 /// What the container starts. image/oci/config.json has the same words.
 const ENTRYPOINT: [&str; 4] = ["/octant", "init", "--mode", "container"];
@@ -68,37 +66,18 @@ pub(crate) fn main(workspace: &Workspace, source: &Source) -> Res<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `cargo x run --container`.
-pub(crate) fn run(workspace: &Workspace, source: &Source, job: Option<String>) -> Res<ExitCode> {
-    let mut steps = Steps::new(3);
-    steps.next(&source.step());
-    packages::ensure(workspace, &[&packages::CRUN])?;
-    let binary = source.get(workspace)?;
-    steps.next("making the bundle");
-    make(workspace, &binary)?;
-    let bundle = bundle(workspace);
-    if let Some(job) = job {
-        let file = bundle.join("config.json");
-        sh::write(&file, with_job(&sh::read_text(&file)?, &job)?)?;
-    }
-    steps.next("crun run");
-    let name = format!("octant-{}", std::process::id());
-    let mut command = Command::new("crun");
-    command.arg("run").arg("--bundle").arg(&bundle).arg(&name);
-    println!("      {}", sh::shown(&command));
-    let status = command.status().map_err(|error| format!("crun could not be started: {error}"))?;
-    Ok(run::exit_code(status))
-}
-
-/// The bundle's configuration with `--job JOB` added to what it starts.
-fn with_job(config: &str, job: &str) -> Res<String> {
+/// The bundle's configuration with more arguments for PID 1.
+///
+/// # Errors
+/// The configuration does not start what it should.
+pub(crate) fn with_arguments(config: &str, more: &[&str]) -> Res<String> {
     let words =
         |more: &[&str]| [&ENTRYPOINT, more].concat().into_iter().map(quoted).collect::<Vec<_>>().join(", ");
-    let (before, after) = (words(&[]), words(&["--job", job]));
+    let before = words(&[]);
     if config.matches(&before).count() != 1 {
         return Err(format!("image/oci/config.json does not start {before} exactly once"));
     }
-    Ok(config.replacen(&before, &after, 1))
+    Ok(config.replacen(&before, &words(more), 1))
 }
 
 /// A JSON string.
@@ -193,7 +172,7 @@ fn tar(name: &str, mode: u32, bytes: &[u8]) -> Res<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::json::Json;
-    use std::process::Stdio;
+    use std::process::{Command, Stdio};
 
     fn workspace(name: &str) -> Workspace {
         let target = std::env::temp_dir().join(format!("xtask-oci-{name}-{}", std::process::id()));
@@ -239,11 +218,11 @@ mod tests {
     #[test]
     fn a_job_is_put_into_the_bundle_and_quoted() {
         let config = sh::read_text(&workspace("job").root.join("image/oci/config.json")).unwrap();
-        let with = with_job(&config, "echo \"a\\b\"\n").unwrap();
+        let with = with_arguments(&config, &["--job", "echo \"a\\b\"\n"]).unwrap();
         let json = Json::parse(&with).unwrap();
         let words: Vec<&str> =
             json.get("process").get("args").items().iter().filter_map(Json::text).collect();
         assert_eq!(words, ["/octant", "init", "--mode", "container", "--job", "echo \"a\\b\"\n"]);
-        assert!(with_job("{}", "x").is_err());
+        assert!(with_arguments("{}", &[]).is_err());
     }
 }

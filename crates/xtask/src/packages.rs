@@ -145,8 +145,8 @@ fn compiler_finds(file: &str) -> bool {
     answer.is_ok_and(|path| Path::new(path.trim()).is_absolute() && Path::new(path.trim()).is_file())
 }
 
-/// How packages can be installed here.
-enum Means {
+/// How something is done here that takes root.
+pub(crate) enum Means {
     Root,
     Sudo,
     /// Not without a person.
@@ -215,7 +215,7 @@ pub(crate) fn qemu_is_old() -> bool {
     program_version("qemu-system-x86_64").is_some_and(|version| version < 10)
 }
 
-fn means() -> Means {
+pub(crate) fn means() -> Means {
     // Unlike `id -u`, a look at what may be written also knows a root without rights over the system.
     let own_uid = sh::text(Command::new("id").arg("-u")).unwrap_or_default();
     if own_uid.trim() == "0" {

@@ -5,14 +5,14 @@ use crate::image::{self, Image, Source};
 use crate::qemu::{self, Accel, Machine, Phase};
 use crate::sh::{self, Res, Steps};
 use crate::workspace::Workspace;
-use crate::{mkosi, oci, packages};
+use crate::{elsewhere, mkosi, packages};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 /// What runs where nobody is at the terminal: an agent that reads two logs and writes a report.
-const EXAMPLE: &str = "sh /usr/share/octant/examples/incident-report/run.sh";
+pub(crate) const EXAMPLE: &str = "sh /usr/share/octant/examples/incident-report/run.sh";
 
 const USAGE: &str = "cargo x run [OPTIONS]
 
@@ -45,7 +45,8 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     if pidns || container {
         let source = Source::from_args(&mut args)?;
         args.finish()?;
-        return if pidns { in_namespace(workspace, &source, job) } else { oci::run(workspace, &source, job) };
+        let elsewhere = if pidns { elsewhere::pidns } else { elsewhere::container };
+        return elsewhere(workspace, &source, job);
     }
     in_machine(workspace, args, job)
 }
@@ -179,31 +180,4 @@ fn what_next() -> &'static str {
      \n  cargo x run --job 'octant status; octant ledger tail; octant doctor'\
      \n  cargo x run --pidns            the same system in a PID namespace, without a virtual machine\
      \n  cargo x test                   everything that CI runs"
-}
-
-/// `octant up`: the same services in a PID namespace of this machine.
-fn in_namespace(workspace: &Workspace, source: &Source, job: Option<String>) -> Res<ExitCode> {
-    let mut steps = Steps::new(3);
-    steps.next(&source.step());
-    let binary = source.get(workspace)?;
-    steps.next("a trusted operator");
-    let dir = workspace.target.join("run/up");
-    let key = image::operator_key(workspace, &binary)?;
-    sh::copy(&key.with_extension("pub"), &dir.join("etc/trusted/operator.pub"))?;
-    steps.next("octant up");
-    let mut command = Command::new(&binary);
-    command.arg("up").arg("--dir").arg(&dir);
-    if let Some(job) = job {
-        command.arg("--job").arg(job);
-    }
-    println!("      {}", sh::shown(&command));
-    let status = command.status().map_err(|error| format!("{}: {error}", binary.display()))?;
-    Ok(exit_code(status))
-}
-
-/// Another program's end as this one's.
-pub(crate) fn exit_code(status: std::process::ExitStatus) -> ExitCode {
-    use std::os::unix::process::ExitStatusExt;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
