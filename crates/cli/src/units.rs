@@ -17,7 +17,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 struct UnitRow<'a> {
     name: &'a str,
     state: &'static str,
-    health: &'static str,
+    /// None for a unit that makes no probes.
+    health: Option<&'static str>,
     pid: Option<u32>,
     restarts: u32,
     since_ns: u64,
@@ -64,7 +65,7 @@ fn row(unit: &UnitStatus) -> UnitRow<'_> {
     UnitRow {
         name: &unit.name,
         state: unit.state.as_str(),
-        health: unit.health.as_str(),
+        health: (unit.health != Health::None).then(|| unit.health.as_str()),
         pid: (unit.pid != 0).then_some(unit.pid),
         restarts: unit.restarts,
         since_ns: unit.since_ns,
