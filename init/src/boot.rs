@@ -6,7 +6,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::console::Console;
 use crate::machine;
 use crate::mounts::{self, MountError};
-use crate::supervisor::{ResumeError, Resumed, Setup, SetupError, Supervisor, take_saved};
+use crate::supervisor::{ResumeError, Resumed, Setup, SetupError, Supervisor};
 use crate::units::Units;
 use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::Mode;
@@ -84,20 +84,8 @@ pub(crate) fn find_mode() -> Mode {
     if Path::new("/proc/self").exists() { Mode::Container } else { Mode::Machine }
 }
 
-/// Everything up to the event loop.
-pub(crate) fn boot(
-    args: &InitArgs,
-    mode: Mode,
-    boot: &[Spec],
-    console: Console,
-) -> Result<Supervisor, BootError> {
-    match args.resume {
-        Some(fd) => resume(take_saved(fd)?, boot, console),
-        None => fresh(args, mode, boot, console),
-    }
-}
-
-fn resume(resumed: Resumed, boot: &[Spec], console: Console) -> Result<Supervisor, BootError> {
+/// Everything up to the event loop, for the successor of another PID 1.
+pub(crate) fn resume(resumed: Resumed, boot: &[Spec], console: Console) -> Result<Supervisor, BootError> {
     if let Some(count) = resumed.too_many_faults {
         return Err(BootError::Faults(count));
     }
@@ -107,7 +95,13 @@ fn resume(resumed: Resumed, boot: &[Spec], console: Console) -> Result<Superviso
     Ok(Supervisor::resume(resumed, config, units, console)?)
 }
 
-fn fresh(args: &InitArgs, mode: Mode, boot: &[Spec], mut console: Console) -> Result<Supervisor, BootError> {
+/// Everything up to the event loop, at boot.
+pub(crate) fn fresh(
+    args: &InitArgs,
+    mode: Mode,
+    boot: &[Spec],
+    mut console: Console,
+) -> Result<Supervisor, BootError> {
     let started_ns = clock::monotonic_ns();
     let mut phases = Phases { started: started_ns, done: Vec::new() };
     let layout = args.dir.as_deref().map_or_else(Layout::system, Layout::under);

@@ -8,9 +8,22 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The controllers that limits of units and agents are made of.
 const WANTED: [&str; 4] = ["cpu", "io", "memory", "pids"];
+
+/// How often, a millisecond apart, a unit's old group is tried to be removed.
+const REMOVE_TRIES: u32 = 10;
+
+/// A unit's group.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Its directory.
+    pub(crate) directory: OwnedFd,
+    /// Where the process has to enter by itself because it cannot be born there.
+    pub(crate) procs: Option<PathBuf>,
+}
 
 /// The hierarchy as far as it is there.
 #[derive(Debug, Clone, Default)]
@@ -39,13 +52,24 @@ impl Cgroups {
             let procs = in_top("init").join("cgroup.procs");
             fs::write(&procs, "0").map_err(|error| (procs, error))?;
         }
-        let mut missing = Vec::new();
+        let available = fs::read_to_string(in_top("cgroup.controllers")).unwrap_or_default();
+        let (mut absent, mut missing) = (Vec::new(), Vec::new());
         for controller in WANTED {
+            if !available.split_ascii_whitespace().any(|name| name == controller) {
+                absent.push(controller);
+                continue;
+            }
             let on = |dir: &Path| fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
             let tried = on(&top).and_then(|()| on(&in_top("services"))).and_then(|()| on(&in_top("agents")));
             if let Err(error) = tried {
                 missing.push(format!("cgroup controller {controller}: {error}"));
             }
+        }
+        if !absent.is_empty() {
+            missing.push(format!(
+                "cgroup v2 controllers {} (the hierarchy here has none of them)",
+                absent.join(" ")
+            ));
         }
         Ok(Self { top: Some(top), origin, missing })
     }
@@ -95,16 +119,34 @@ impl Cgroups {
         self.top.as_ref().map(|top| top.join("agents"))
     }
 
-    /// A unit's group, made when it is not there yet; `None` where there are no groups.
+    /// A unit's group, made anew for each start; `None` where there are no groups.
+    ///
+    /// Anew, because kernels since early 2025 (6.12.14, 6.6.78, 6.1.129) kill at birth what is cloned into a group that
+    /// was ever killed by `cgroup.kill`: the fork compares the number of kills of the parent's group with the child's.
     ///
     /// # Errors
-    /// What mkdir(2) or open(2) reports.
-    pub(crate) fn open_unit(&self, name: &str) -> io::Result<Option<OwnedFd>> {
+    /// What rmdir(2), mkdir(2) or open(2) reports.
+    pub(crate) fn open_unit(&self, name: &str) -> io::Result<Option<Group>> {
         let Some(dir) = self.unit_dir(name) else { return Ok(None) };
-        match fs::create_dir(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(Some(File::open(&dir)?.into())),
+        let mut fresh = false;
+        for _ in 0..REMOVE_TRIES {
+            match fs::remove_dir(&dir) {
+                // What was killed a moment ago is still on its way out.
+                Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {
+                    fresh = true;
+                    fs::create_dir(&dir)?;
+                    break;
+                }
+            }
         }
+        Ok(Some(Group {
+            directory: File::open(&dir)?.into(),
+            procs: (!fresh).then(|| dir.join("cgroup.procs")),
+        }))
     }
 
     /// Kills every process of a unit's group. Without groups nothing is done and `false` is returned.
@@ -112,7 +154,13 @@ impl Cgroups {
     /// # Errors
     /// What the write to `cgroup.kill` reports.
     pub(crate) fn kill_unit(&self, name: &str) -> io::Result<bool> {
-        self.unit_dir(name).map_or(Ok(false), |dir| kill(&dir))
+        let Some(dir) = self.unit_dir(name) else { return Ok(false) };
+        // A kill marks the group for good (see open_unit), so an empty one is left alone.
+        let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
+        if events.lines().any(|line| line == "populated 0") {
+            return Ok(true);
+        }
+        kill(&dir)
     }
 
     /// Kills every process of every agent.

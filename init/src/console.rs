@@ -4,6 +4,7 @@ use octant_api::boot::Mode;
 use octant_sys::clock;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 /// The most bytes of a line: a write up to this size is never torn on a pipe (PIPE_BUF).
@@ -60,6 +61,11 @@ impl Console {
 }
 
 fn open(mode: Mode) -> io::Result<File> {
+    let own = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    // A regular file never makes a writer wait, and opened anew it would have a position of its own.
+    if mode != Mode::Machine && own.metadata()?.is_file() {
+        return Ok(own);
+    }
     let path = if mode == Mode::Machine { "/dev/console" } else { "/proc/self/fd/2" };
     // Opened anew rather than shared: O_NONBLOCK belongs to the open file, which the caller's shell has too.
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;

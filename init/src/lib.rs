@@ -58,18 +58,20 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
         Err(_) if mode_found == Mode::Machine => InitArgs::default(),
         Err(error) => return refuse(&error.to_string(), Exit::Usage),
     };
-    let resumes = parsed.resume.is_some();
-    let mode = parsed.mode.unwrap_or(if resumes { resumed_mode() } else { mode_found });
-    let mut first = Ok(());
-    if !resumes {
-        prepare_process();
-        if mode == Mode::Machine {
-            first = boot::first_mounts();
-            standard_descriptors();
-        }
-    }
-    let console = Console::open(mode);
-    let booted = first.map_err(BootError::from).and_then(|()| boot::boot(&parsed, mode, boot, console));
+    // Before anything else is opened: every descriptor that the state does not name is closed.
+    let resumed = parsed.resume.map(supervisor::take_saved);
+    let mode = match &resumed {
+        None => parsed.mode.unwrap_or(mode_found),
+        Some(Ok(resumed)) => resumed.setup().mode,
+        Some(Err(_)) => lost_mode(),
+    };
+    let booted = match resumed {
+        Some(Err(error)) => Err(error.into()),
+        Some(Ok(resumed)) => boot::resume(resumed, boot, Console::open(mode)),
+        None => prepare_process(mode)
+            .map_err(BootError::from)
+            .and_then(|()| boot::fresh(&parsed, mode, boot, Console::open(mode))),
+    };
     match booted {
         Ok(mut supervisor) => {
             let ending = supervisor.run().unwrap_or_else(|error| Ending {
@@ -83,11 +85,17 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
     }
 }
 
-fn prepare_process() {
+fn prepare_process(mode: Mode) -> Result<(), mounts::MountError> {
     machine::close_strays();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     // Neither can fail for PID 1 in a way that matters: / exists, and being a session leader already is as good.
     let _already_there = nix::unistd::chdir("/");
+    if mode == Mode::Machine {
+        let mounted = boot::first_mounts();
+        standard_descriptors();
+        return mounted;
+    }
+    Ok(())
 }
 
 /// 0 is /dev/null and 1, 2 the console, so that nothing PID 1 does can be fed or blocked through them.
@@ -106,8 +114,8 @@ fn standard_descriptors() {
     let _may_lead_already = nix::unistd::setsid();
 }
 
-/// A replacement is executed without arguments of its own; what is mounted tells a machine from the others.
-fn resumed_mode() -> Mode {
+/// Where a replacement runs that cannot read the state which would say it: what is mounted tells.
+fn lost_mode() -> Mode {
     if std::path::Path::new("/sys/fs/cgroup/init/cgroup.procs").exists() {
         Mode::Machine
     } else {

@@ -66,6 +66,12 @@ impl Output {
         &self.last_line
     }
 
+    /// A new start begins: what an earlier one said explains nothing any more.
+    pub(crate) fn forget(&mut self) {
+        self.last_line.clear();
+        self.partial.clear();
+    }
+
     /// Reads what is there, at most a turn's worth; `line` is called for each whole line.
     pub(crate) fn drain(&mut self, mut line: impl FnMut(&[u8])) {
         let mut buffer = [0; 4096];

@@ -1,5 +1,6 @@
 //! Starting a unit's process. PID 1 has one thread, so the child of its clone may allocate.
 
+use crate::cgroup::Group;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -36,8 +37,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) capabilities: Option<CapsHashSet>,
     /// Its place among sessions and terminals.
     pub(crate) session: Session,
-    /// The cgroup that it is born in.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The cgroup that it is born in, or enters.
+    pub(crate) cgroup: Option<&'a Group>,
 }
 
 /// A process's place among sessions and terminals.
@@ -65,7 +66,8 @@ pub(crate) fn capability(name: &str) -> Option<Capability> {
 /// # Errors
 /// What clone3(2) reports. What fails later, in the child, ends it with code 70 and a line in its output.
 pub(crate) fn start(launch: &Launch<'_>) -> io::Result<u32> {
-    match clone3(&CloneArgs { cgroup: launch.cgroup, ..CloneArgs::new() })? {
+    let born_in = launch.cgroup.filter(|group| group.procs.is_none()).map(|group| group.directory.as_fd());
+    match clone3(&CloneArgs { cgroup: born_in, ..CloneArgs::new() })? {
         Cloned::Parent { pid, pidfd: _closed_here } => Ok(pid),
         Cloned::Child => {
             let (step, error) = match become_unit(launch) {
@@ -85,6 +87,9 @@ fn become_unit(launch: &Launch<'_>) -> Result<Infallible, Step> {
     let at = |step: &'static str| move |error: nix::Error| (step, io::Error::from(error));
     // First of all: the handlers that replace PID 1 after a fault must not run here.
     default_signals().map_err(|error| ("signals", error))?;
+    if let Some(procs) = launch.cgroup.and_then(|group| group.procs.as_ref()) {
+        std::fs::write(procs, "0").map_err(|error| ("its cgroup", error))?;
+    }
     if launch.session == Session::Foreground {
         setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at("process group"))?;
     } else {

@@ -352,6 +352,7 @@ impl Supervisor {
         }
         if matches!(state, UnitState::Starting) {
             self.runtime[unit].said.clear();
+            self.runtime[unit].output.forget();
         }
         if name == "ledger" && state == UnitState::Ready {
             self.journal.ledger_was_ready = true;

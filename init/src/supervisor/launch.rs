@@ -75,7 +75,7 @@ impl Supervisor {
             uid: what.uid,
             capabilities,
             session,
-            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            cgroup: cgroup.as_ref(),
         };
         spawn::start(&launch).map_err(at("a new process"))
     }
