@@ -285,7 +285,10 @@ impl Reader {
         let (path, file) = self.open(first)?;
         let header = Header::read(&file).map_err(|source| ReadError::Io { path: path.clone(), source })?;
         if header != Some(Header { first: tip.seq + 1, prev: tip.hash }) {
-            let what = format!("the segment does not continue entry {}", tip.seq);
+            let what = match header {
+                None => "the segment's header is not valid".to_owned(),
+                Some(_) => format!("the segment does not continue entry {}", tip.seq),
+            };
             return Err(ReadError::Damaged(damaged(&path, 0, tip.seq + 1, what)));
         }
         report.segments += 1;

@@ -26,7 +26,8 @@ const AHEAD_MAX: u64 = 4 << 20;
 const PAGE: u64 = 4096;
 /// The head file is synced at least once in so many appends.
 const HEAD_EVERY: u64 = 4096;
-const PROBE: u64 = 512;
+/// One sector, which a disk writes whole.
+const PROBE: usize = 512;
 
 /// How a sync is done; a test puts a failing one here.
 pub type SyncFn = fn(&File) -> io::Result<()>;
@@ -282,7 +283,7 @@ impl Store {
         self.probes += 1;
         let written = (|| {
             let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-            let mut sector = [0; PROBE as usize];
+            let mut sector = [0; PROBE];
             sector[..8].copy_from_slice(&self.probes.to_le_bytes());
             file.write_all_at(&sector, 0)?;
             (self.options.sync)(&file)

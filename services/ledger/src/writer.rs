@@ -48,6 +48,11 @@ enum Job {
     Probe(oneshot::Sender<Result<(), Refusal>>),
 }
 
+enum NotQueued {
+    Full,
+    Gone,
+}
+
 /// The queue to the thread that owns the [`Store`]. Dropping it lets the thread finish what is queued.
 #[derive(Debug)]
 pub struct Writer {
@@ -96,8 +101,8 @@ impl Writer {
             Err(error) => {
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 Err(match error {
-                    TrySendError::Full(_) => busy(format!("{} appends are waiting", self.limits.queue)),
-                    TrySendError::Disconnected(_) => gone(),
+                    NotQueued::Full => busy(format!("{} appends are waiting", self.limits.queue)),
+                    NotQueued::Gone => gone(),
                 })
             }
         }
@@ -111,18 +116,19 @@ impl Writer {
         let (sender, receiver) = oneshot::channel();
         match self.send(Job::Probe(sender)) {
             Ok(()) => Ok(receiver),
-            Err(TrySendError::Full(_)) => {
+            Err(NotQueued::Full) => {
                 let why = format!("{} appends are waiting", self.limits.queue);
                 Err(ApiError::new(Code::Busy, "probe the ledger", "queue", why, "wait until it has drained"))
             }
-            Err(TrySendError::Disconnected(_)) => Err(gone()),
+            Err(NotQueued::Gone) => Err(gone()),
         }
     }
 
-    fn send(&self, job: Job) -> Result<(), TrySendError<Job>> {
-        match &self.jobs {
-            Some(jobs) => jobs.try_send(job),
-            None => Err(TrySendError::Disconnected(job)),
+    fn send(&self, job: Job) -> Result<(), NotQueued> {
+        match self.jobs.as_ref().ok_or(NotQueued::Gone)?.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(NotQueued::Full),
+            Err(TrySendError::Disconnected(_)) => Err(NotQueued::Gone),
         }
     }
 }
