@@ -16,6 +16,7 @@ pub mod inherit;
 pub mod mount;
 pub mod netlink;
 pub mod packet;
+pub mod probe;
 pub mod process;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", target_feature = "crt-static"))]
 pub mod termios_shim;

@@ -40,13 +40,13 @@ pub(crate) fn reaper<K: Kernel>(
         }
         Ok(Cloned::Child) => {
             // From here on this is the agent's process.
-            let error = match confine_payload(
-                kernel,
-                plan,
-                site,
-                [granted.stdout, granted.stderr],
-                channel.as_fd(),
-            ) {
+            let output = [granted.stdout, granted.stderr];
+            let channel = match descriptors(kernel, output, channel.as_fd()) {
+                Ok(channel) => channel,
+                Err(error) => give_up(channel.as_fd(), &error),
+            };
+            // The channel stays open until execve closes it: that is how the spawner learns of the success.
+            let error = match confine_payload(kernel, plan, site, channel.as_fd()) {
                 Ok(()) => SpawnError::failed(Step::Execute, plan.program.path.clone(), &program.execute()),
                 Err(error) => error,
             };
@@ -121,12 +121,10 @@ pub(crate) fn confine_payload<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     site: &Site<'_>,
-    output: [OwnedFd; 2],
     channel: BorrowedFd<'_>,
 ) -> Made<()> {
-    // 1. Its own session, no terminal; standard descriptors 0 to 2, the channel at 3 until execve.
+    // 1. Its own session, no terminal.
     run(kernel, Step::Session, Call::NewSession)?;
-    let channel = descriptors(kernel, output, channel)?;
     // 2. Limits of each process; pids_max a second time, since every process of the agent has one user.
     let limits = &plan.limits;
     let rlimits = [
@@ -155,14 +153,11 @@ pub(crate) fn confine_payload<K: Kernel>(
     run(kernel, Step::Seccomp, filter("profile", &site.filters.profile))?;
     run(kernel, Step::Seccomp, filter("floor", &site.filters.floor))?;
     // 5. The spawner reads back what all this came to, and only then says go.
-    say_ready(kernel, channel.as_fd(), Role::Payload)?;
-    wait_go(kernel, channel.as_fd())?;
-    // Stays open until execve closes it: that is how the spawner learns of the success.
-    std::mem::forget(channel);
-    Ok(())
+    say_ready(kernel, channel, Role::Payload)?;
+    wait_go(kernel, channel)
 }
 
-/// Standard input from nowhere, the agent's output, and the channel, at their numbers.
+/// Standard input from nowhere, the agent's output, and the channel, at their numbers: 0 to 2, and 3 until execve.
 fn descriptors<K: Kernel>(kernel: &mut K, output: [OwnedFd; 2], channel: BorrowedFd<'_>) -> Made<OwnedFd> {
     let copy = |fd: BorrowedFd<'_>| {
         // Above every number that is about to be replaced.

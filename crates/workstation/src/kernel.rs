@@ -170,28 +170,51 @@ pub(crate) trait Kernel {
     fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed>;
 }
 
-/// The running kernel. `fault` makes the n-th call of this process and its children fail with `EIO`; only a test's
-/// own main function can set it, no request can.
+/// Which of the three processes that take part in a spawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Side {
+    /// The spawner.
+    #[default]
+    Spawner,
+    /// PID 1 of the new PID namespace.
+    Reaper,
+    /// The agent's own process.
+    Payload,
+}
+
+/// A call to the kernel that a test makes fail with `EIO`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// In which process.
+    pub side: Side,
+    /// Which of its calls, counted from 1.
+    pub call: u32,
+}
+
+/// The running kernel. Only a test's own main function can set a fault, no request can.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Real {
-    pub(crate) fault: Option<u32>,
+    pub(crate) fault: Option<Fault>,
+    /// Which process this is.
+    pub(crate) side: Side,
+    /// How many calls it has made.
     pub(crate) count: u32,
 }
 
 impl Real {
     fn gate(&mut self) -> io::Result<()> {
         self.count += 1;
-        if self.fault == Some(self.count) { Err(io::Error::from_raw_os_error(libc_eio())) } else { Ok(()) }
+        let here = Fault { side: self.side, call: self.count };
+        if self.fault == Some(here) { Err(Errno::EIO.into()) } else { Ok(()) }
     }
-}
-
-fn libc_eio() -> i32 {
-    Errno::EIO as i32
 }
 
 impl Kernel for Real {
     fn call(&mut self, call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
-        self.gate()?;
+        // What cleans up after a failure is not failed by injection.
+        if !matches!(call, Call::RemoveLeaf { .. }) {
+            self.gate()?;
+        }
         match call {
             Call::CloneTree { .. }
             | Call::NewFilesystem { .. }
@@ -214,7 +237,12 @@ impl Kernel for Real {
 
     fn clone(&mut self, args: &CloneArgs<'_>) -> io::Result<Cloned> {
         self.gate()?;
-        clone3(args)
+        let cloned = clone3(args)?;
+        if matches!(cloned, Cloned::Child) {
+            self.side = if self.side == Side::Spawner { Side::Reaper } else { Side::Payload };
+            self.count = 0;
+        }
+        Ok(cloned)
     }
 
     fn send(&mut self, channel: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {

@@ -7,6 +7,7 @@
 use crate::enforce::{DEVICES, Filters, Granted, NAMESPACES, Running, Site, spawn};
 use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
+pub use crate::kernel::{Fault, Side};
 use crate::plan::{Layer, Plan, Syscalls};
 use crate::request::{MAX_PLAN, Op, REQUEST_LEN, Reply, Request, unseal};
 use crate::sources::Guard;
@@ -38,9 +39,9 @@ pub struct Options {
     pub socket: OwnedFd,
     /// What PID 1 says about this Octant.
     pub config: BootConfig,
-    /// Fails the n-th call to the kernel of each spawn; for tests that have a main function of their own. Nothing that
+    /// Makes one call to the kernel of each spawn fail; for tests that have a main function of their own. Nothing that
     /// the spawner reads can set it.
-    pub fault: Option<u32>,
+    pub fault: Option<Fault>,
 }
 
 /// Why the spawner cannot serve.
@@ -201,7 +202,7 @@ fn start<T, E: Into<io::Error>>(what: &'static str, result: Result<T, E>) -> Res
 }
 
 impl Spawner {
-    fn new(config: BootConfig, fault: Option<u32>) -> Result<Self, SpawnerError> {
+    fn new(config: BootConfig, fault: Option<Fault>) -> Result<Self, SpawnerError> {
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
         // The binary by its path, since its mount must be one of the namespace that is made next; then compared.
         let exe = start("find the Octant binary", std::fs::read_link("/proc/self/exe"))?;
@@ -232,7 +233,7 @@ impl Spawner {
             Vec::new()
         };
         let mut spawner = Self {
-            kernel: Real { fault, count: 0 },
+            kernel: Real { fault, ..Real::default() },
             accept_missing,
             agents_uid: start("find the user of agents", agents_uid)?,
             agents_cgroup,

@@ -4,13 +4,17 @@
 //! must have one thread), and the program that runs inside, as `/octant`.
 #![expect(clippy::print_stdout, reason = "a test harness reports on standard output")]
 
+#[path = "../../../tests/src/probe.rs"]
+mod probe;
+
 use octant_api::boot::{BootConfig, Mode};
 use octant_ids::{Aid, Layout, uid};
+use octant_workstation::spawner::{Fault, Side};
 use octant_workstation::{
-    Bind, Layer, Limits, Link, Plan, Program, Scratch, SpawnError, Spawned, SpawnerClient, Syscalls,
+    Bind, Layer, Limits, Link, Plan, Program, Scratch, SpawnError, Spawned, SpawnerClient, Step, Syscalls,
 };
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
 
@@ -23,11 +27,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// `spawner SOCKET-FD CONFIG-JSON [FAULT]`
+/// `spawner SOCKET-FD CONFIG-JSON [SIDE CALL]`
 fn spawner(args: &[String]) -> ExitCode {
     let socket = octant_sys::inherit::take(args[0].parse().unwrap()).unwrap();
     let config = BootConfig::from_json(args[1].as_bytes()).unwrap();
-    let fault = args.get(2).map(|n| n.parse().unwrap());
+    let fault = args
+        .get(3)
+        .map(|call| Fault { side: SIDES[args[2].parse::<usize>().unwrap()], call: call.parse().unwrap() });
     let options = octant_workstation::spawner::Options { socket, config, fault };
     match octant_workstation::spawner::serve(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,18 +52,53 @@ fn inside(args: &[String]) -> ExitCode {
             println!("{}", args[1..].join(" "));
             ExitCode::SUCCESS
         }
-        Some("cat") => {
-            for path in &args[1..] {
-                match std::fs::read_to_string(path) {
-                    Ok(text) => println!("== {path}\n{text}"),
-                    Err(error) => println!("== {path}: {error}"),
-                }
-            }
+        Some("probe" | "probe-few") => probe::run(args[1..].iter().cloned()),
+        Some("sleep") => {
+            println!("sleeping");
+            std::thread::sleep(std::time::Duration::from_secs(600));
             ExitCode::SUCCESS
         }
+        Some("bomb") => bomb(),
+        Some("parent") => {
+            // Its child outlives it and falls to the reaper.
+            let child = Command::new("/octant").args(["inside", "exit", "0"]).spawn();
+            ExitCode::from(u8::from(child.is_err()))
+        }
+        Some("orphans") => orphans(),
         other => panic!("{other:?} is no work"),
     }
 }
+
+/// Starts itself over and over, and every copy does the same.
+fn bomb() -> ! {
+    println!("started");
+    loop {
+        // Refused when the limit is reached; then again, so that it is always full.
+        let _ = Command::new("/octant").args(["inside", "bomb"]).spawn();
+    }
+}
+
+/// Leaves a hundred grandchildren behind, then looks whether any of them is a zombie.
+fn orphans() -> ExitCode {
+    for _ in 0..100 {
+        let status = Command::new("/octant").args(["inside", "parent"]).status();
+        assert!(status.is_ok_and(|s| s.success()));
+    }
+    for _ in 0..500 {
+        let zombie = std::fs::read_dir("/proc").unwrap().any(|entry| {
+            let status = std::fs::read_to_string(entry.unwrap().path().join("status")).unwrap_or_default();
+            status.contains("State:\tZ")
+        });
+        if !zombie {
+            println!("no zombies");
+            return ExitCode::SUCCESS;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    ExitCode::FAILURE
+}
+
+const SIDES: [Side; 3] = [Side::Spawner, Side::Reaper, Side::Payload];
 
 struct Bench {
     dir: PathBuf,
@@ -80,37 +121,42 @@ fn agents_cgroup() -> Option<PathBuf> {
 }
 
 impl Bench {
-    fn new(fault: Option<u32>) -> Self {
-        use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+    fn new(fault: Option<Fault>) -> Self {
         let dir = std::env::temp_dir().join(format!("octant-spawn-{}", std::process::id()));
         let layout = Layout::under(&dir.join("octant"));
         for path in [&layout.etc, &layout.state, &layout.run, &layout.log] {
             std::fs::create_dir_all(path).unwrap();
         }
         let cgroup = agents_cgroup();
-        let config = BootConfig {
-            layout: layout.clone(),
-            boot_id: "0".repeat(32),
-            mode: Mode::Namespace,
-            operator: 0,
-            accept_missing: vec!["cgroup".into()],
-            agents_cgroup: cgroup.clone(),
-            service: serde_json::json!({}),
-        };
-        // Inherited on purpose, so without close-on-exec.
-        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).unwrap();
-        let path = layout.socket("spawner");
-        let _ = std::fs::remove_file(&path);
-        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
-        std::os::unix::fs::chown(&path, uid::of_service("agents"), None).unwrap();
-        listen(&listener, Backlog::new(8).unwrap()).unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg("spawner").arg(listener.as_raw_fd().to_string());
-        command.arg(String::from_utf8(config.to_json().unwrap()).unwrap());
-        command.args(fault.map(|n| n.to_string()));
-        let spawner = command.spawn().unwrap();
-        let client = as_agents(|| SpawnerClient::connect(&path).unwrap());
+        let (spawner, client) = start(&layout, cgroup.clone(), fault);
         Self { dir, cgroup, spawner, client }
+    }
+
+    fn restart(&mut self) {
+        self.spawner.kill().unwrap();
+        self.spawner.wait().unwrap();
+        let layout = Layout::under(&self.dir.join("octant"));
+        (self.spawner, self.client) = start(&layout, self.cgroup.clone(), None);
+    }
+
+    /// No process of the slot, no cgroup leaf, and the slot can be used again.
+    fn assert_nothing_is_left(&self, plan: &Plan) {
+        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+        // What ended during a failed spawn is this process's child (CLONE_PARENT). Not the spawner, which runs.
+        while matches!(
+            waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)),
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..))
+        ) {}
+        let base = uid::agent_base(plan.slot).unwrap();
+        for entry in std::fs::read_dir("/proc").unwrap() {
+            let Ok(status) = std::fs::read_to_string(entry.unwrap().path().join("status")) else { continue };
+            let user = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+            let user: u32 = user.split_whitespace().next().unwrap().parse().unwrap();
+            assert!(!(base..base + uid::AGENT_RANGE).contains(&user), "still there:\n{status}");
+        }
+        if let Some(cgroup) = &self.cgroup {
+            assert!(!cgroup.join(plan.aid.to_string()).exists(), "the cgroup leaf is left");
+        }
     }
 
     fn spawn(&mut self, plan: &Plan) -> Result<(Spawned, OwnedFd), SpawnError> {
@@ -130,13 +176,46 @@ impl Bench {
     }
 }
 
+/// Starts a spawner and connects to it as `agents`.
+fn start(layout: &Layout, cgroup: Option<PathBuf>, fault: Option<Fault>) -> (Child, SpawnerClient) {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+    let config = BootConfig {
+        layout: layout.clone(),
+        boot_id: "0".repeat(32),
+        mode: Mode::Namespace,
+        operator: 0,
+        accept_missing: vec!["cgroup".into()],
+        agents_cgroup: cgroup,
+        service: serde_json::json!({}),
+    };
+    // Inherited on purpose, so without close-on-exec.
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).unwrap();
+    let path = layout.socket("spawner");
+    let _ = std::fs::remove_file(&path);
+    bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    std::os::unix::fs::chown(&path, uid::of_service("agents"), None).unwrap();
+    listen(&listener, Backlog::new(8).unwrap()).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("spawner").arg(listener.as_raw_fd().to_string());
+    command.arg(String::from_utf8(config.to_json().unwrap()).unwrap());
+    if let Some(Fault { side, call }) = fault {
+        let side = SIDES.iter().position(|s| *s == side).unwrap();
+        command.args([side.to_string(), call.to_string()]);
+    }
+    let spawner = command.spawn().unwrap();
+    let client = as_agents(|| SpawnerClient::connect(&path).unwrap());
+    (spawner, client)
+}
+
 impl Drop for Bench {
     fn drop(&mut self) {
         self.spawner.kill().unwrap();
         self.spawner.wait().unwrap();
-        std::fs::remove_dir_all(&self.dir).unwrap();
-        if let Some(cgroup) = &self.cgroup {
-            std::fs::remove_dir(cgroup).unwrap();
+        let removed = std::fs::remove_dir_all(&self.dir);
+        let released = self.cgroup.as_ref().map_or(Ok(()), std::fs::remove_dir);
+        if !std::thread::panicking() {
+            removed.unwrap();
+            released.unwrap();
         }
     }
 }
@@ -164,8 +243,10 @@ fn as_agents<T>(work: impl FnOnce() -> T) -> T {
 fn plan(args: &[&str]) -> Plan {
     let lib = Bind { source: "/usr/lib".into(), target: "/usr/lib".into(), write: false, exec: true };
     let lib64 = Bind { source: "/usr/lib64".into(), target: "/usr/lib64".into(), write: false, exec: true };
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let mut random = [0; 10];
     random[..4].copy_from_slice(&std::process::id().to_le_bytes());
+    random[4..8].copy_from_slice(&COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_le_bytes());
     Plan {
         version: octant_workstation::VERSION,
         aid: Aid::new(octant_sys::clock::wall_ms(), random),
@@ -204,15 +285,333 @@ fn the_exit_code_and_the_output_come_back() {
     let mut bench = Bench::new(None);
     assert_eq!(bench.run(&plan(&["say", "hello"])), (0, "hello\n".into()));
     assert_eq!(bench.run(&plan(&["exit", "42"])).0, 42);
-    let (code, text) =
-        bench.run(&plan(&["cat", "/proc/self/status", "/proc/self/mountinfo", "/proc/1/status"]));
-    println!("{code} {text}");
+    let mut absent = plan(&[]);
+    absent.program.path = "/bin/nothing".into();
+    let error = bench.spawn(&absent).unwrap_err();
+    assert_eq!((error.step, error.errno), (Step::Execute, 2), "{error}");
+    bench.assert_nothing_is_left(&absent);
+}
+
+fn the_report_says_what_is_in_force() {
+    let mut bench = Bench::new(None);
+    let plan = plan(&["exit", "0"]);
+    let (spawned, _output) = bench.spawn(&plan).unwrap();
+    let report = &spawned.report;
+    assert_eq!(report.uid_base, uid::agent_base(plan.slot).unwrap());
+    assert_eq!((report.filter_count, report.filters.len()), (2, 64));
+    assert_eq!(report.landlock_abi, octant_sys::confine::landlock_abi());
+    assert_eq!(report.namespaces.len(), 8);
+    assert!(
+        report.mounts.iter().any(|m| m.starts_with("/octant ") && m.contains("ro,nosuid,nodev")),
+        "{report:?}"
+    );
+    // Without controllers the layer is missing, and that is said; with them it is not.
+    let limited =
+        bench.cgroup.as_ref().is_some_and(|dir| dir.join(plan.aid.to_string()).join("memory.max").exists());
+    assert_eq!(report.missing.is_empty(), limited);
+    wait(&spawned);
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+}
+
+fn a_missing_layer_refuses_the_spawn_unless_both_accept_it() {
+    let mut bench = Bench::new(None);
+    let mut strict = plan(&["exit", "0"]);
+    strict.accept_missing.clear();
+    let limited = bench.cgroup.as_ref().is_some_and(|dir| {
+        std::fs::read_to_string(dir.join("cgroup.controllers")).is_ok_and(|text| text.contains("memory"))
+    });
+    if limited {
+        println!("# this machine has the controllers: nothing is missing");
+    } else {
+        let error = bench.spawn(&strict).unwrap_err();
+        assert_eq!(error.step, Step::Cgroup, "{error}");
+        assert!(error.text.contains("layer cgroup"), "{error}");
+        bench.assert_nothing_is_left(&strict);
+    }
+    let mut floor = plan(&["exit", "0"]);
+    floor.landlock_floor = 99;
+    assert_eq!(bench.spawn(&floor).unwrap_err().step, Step::Landlock);
+}
+
+fn nothing_that_is_not_granted_gets_through() {
+    use std::os::linux::net::SocketAddrExt;
+    let mut bench = Bench::new(None);
+    let name = format!("octant-spawn-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let _outside = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+    let outside = format!("pid={}", std::process::id());
+    let mut plan =
+        plan(&["probe", "also=usr", "also=lib", "also=lib64", &outside, "hidden=/work", "pids=64"]);
+    plan.program.args.push(format!("abstract={name}"));
+    plan.program.args.push(format!("hidden={}", bench.dir.display()));
+    let (code, text) = bench.run(&plan);
+    assert_eq!(code, 0, "{}", text.lines().filter(|l| !l.starts_with("ok")).collect::<Vec<_>>().join("\n"));
+}
+
+/// The probe itself can fail: with namespaces alone, which is what `unshare -Urpf` gives, most of it gets through.
+fn the_probe_fails_where_there_are_only_namespaces() {
+    let exe = std::env::current_exe().unwrap();
+    let output = Command::new("unshare")
+        .args(["-U", "-r", "-p", "-f", "-m", "--mount-proc", "--"])
+        .arg(exe)
+        .args(["inside", "probe-few"])
+        .output();
+    let Ok(output) = output else {
+        println!("# skipped: there is no unshare(1)");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failed = text.lines().filter(|line| line.starts_with("not ok")).count();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(failed > 20, "only {failed} attempts got through:\n{text}");
+}
+
+fn a_signal_reaches_the_agent_and_its_exit_code_says_so() {
+    let mut bench = Bench::new(None);
+    let plan = plan(&["sleep"]);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    read_line(&mut output);
+    octant_sys::confine::signal_pidfd(spawned.pidfd.as_fd(), 15).unwrap();
+    assert_eq!(wait(&spawned), 128 + 15);
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+}
+
+fn a_fork_bomb_dies_at_once_and_leaves_nothing() {
+    let mut bench = Bench::new(None);
+    let plan = plan(&["bomb"]);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    read_line(&mut output);
+    bench.client.kill(plan.slot, plan.aid).unwrap();
+    assert_eq!(wait(&spawned), 1000 + 9);
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+    assert!(bench.client.kill(plan.slot, plan.aid).is_err(), "it is retired");
+}
+
+fn orphans_are_reaped_inside() {
+    let mut bench = Bench::new(None);
+    assert_eq!(bench.run(&plan(&["orphans"])), (0, "no zombies\n".into()));
+}
+
+fn agents_are_apart_and_a_slot_is_one_agents() {
+    let mut bench = Bench::new(None);
+    let (one, mut two) = (plan(&["sleep"]), plan(&["sleep"]));
+    let (first, mut output) = bench.spawn(&one).unwrap();
+    read_line(&mut output);
+    let error = bench.spawn(&two).unwrap_err();
+    assert!(error.text.contains("is taken by"), "{error}");
+    two.slot = 8;
+    (two.aid, two.slot) = (one.aid, 8);
+    assert!(bench.spawn(&two).unwrap_err().text.contains("exists"));
+    two.aid = plan(&[]).aid;
+    let (second, mut output) = bench.spawn(&two).unwrap();
+    read_line(&mut output);
+    let shared: Vec<_> =
+        first.report.namespaces.iter().filter(|ns| second.report.namespaces.contains(ns)).collect();
+    assert!(shared.is_empty(), "{shared:?}");
+    assert_ne!(first.report.uid_base, second.report.uid_base);
+    for (spawned, plan) in [(first, one), (second, two)] {
+        assert!(bench.client.kill(plan.slot, Aid::new(1, [1; 10])).is_err(), "another agent's name");
+        bench.client.retire(plan.slot, plan.aid).unwrap();
+        assert_eq!(wait(&spawned), 1000 + 9);
+        bench.assert_nothing_is_left(&plan);
+    }
+}
+
+fn what_a_hostile_caller_asks_is_refused() {
+    let mut bench = Bench::new(None);
+    let data = bench.dir.join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::os::unix::fs::symlink(bench.dir.join("octant/state"), data.join("link")).unwrap();
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    let sources = [
+        "/".to_owned(),
+        "/proc".into(),
+        "/sys/kernel".into(),
+        "/dev".into(),
+        "/dev/null".into(),
+        text(bench.dir.join("octant/state")),
+        text(bench.dir.join("octant")),
+        text(bench.dir.clone()),
+        text(data.join("link")),
+        text(data.join("missing")),
+    ];
+    for source in sources {
+        let mut plan = plan(&["exit", "0"]);
+        plan.binds.push(Bind { source: source.clone(), target: "/srv".into(), write: true, exec: false });
+        let error = bench.spawn(&plan).unwrap_err();
+        assert_eq!(error.step, Step::Sources, "{source}: {error}");
+        bench.assert_nothing_is_left(&plan);
+    }
+    for name in ["mount", "bpf", "io_uring_setup", "clone3", "socket", "ptrace", "no_such_call"] {
+        let mut plan = plan(&["exit", "0"]);
+        plan.syscalls.add.push(name.into());
+        assert_eq!(bench.spawn(&plan).unwrap_err().step, Step::Filter, "{name}");
+    }
+    // Output that is no pipe: a socket could carry descriptors in.
+    let plan = plan(&["exit", "0"]);
+    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    let error = bench.client.spawn(&plan, a.into(), b.into()).unwrap_err();
+    assert_eq!(error.step, Step::Request, "{error}");
+    // Anybody else, root included, is not answered at all.
+    let mut root =
+        SpawnerClient::connect(&Layout::under(&bench.dir.join("octant")).socket("spawner")).unwrap();
+    assert!(root.retire(plan.slot, plan.aid).is_err());
+    // The spawner still works.
+    assert_eq!(bench.run(&plan).0, 0);
+}
+
+fn a_new_spawner_knows_the_agents_of_the_old_one() {
+    let mut bench = Bench::new(None);
+    let plan = plan(&["sleep"]);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    read_line(&mut output);
+    bench.restart();
+    let mut other = self::plan(&["exit", "0"]);
+    assert!(bench.spawn(&other).unwrap_err().text.contains("is taken by"), "the slot is free");
+    other.slot = 9;
+    assert_eq!(bench.run(&other).0, 0);
+    if bench.cgroup.is_some() {
+        bench.client.retire(plan.slot, plan.aid).unwrap();
+    } else {
+        octant_sys::confine::signal_pidfd(spawned.pidfd.as_fd(), 9).unwrap();
+    }
+    assert_eq!(wait(&spawned), 1000 + 9);
+    bench.assert_nothing_is_left(&plan);
+}
+
+fn many_spawns_leave_nothing() {
+    let mut bench = Bench::new(None);
+    let open = |bench: &Bench| std::fs::read_dir(format!("/proc/{}/fd", bench.spawner.id())).unwrap().count();
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+    bench.run(&plan(&["exit", "0"]));
+    let before = (open(&bench), mounts());
+    for i in 0..50 {
+        let plan = plan(&["exit", "3"]);
+        assert_eq!(bench.run(&plan).0, 3, "round {i}");
+        bench.assert_nothing_is_left(&plan);
+    }
+    assert_eq!((open(&bench), mounts()), before);
+}
+
+/// Fails each call to the kernel in turn, in the spawner and in the new processes alike: the error names the step,
+/// the agent's program never runs, nothing is left.
+fn every_step_can_fail_and_then_nothing_runs() {
+    let mut steps = Vec::new();
+    for side in SIDES {
+        for call in 1..400 {
+            let mut bench = Bench::new(Some(Fault { side, call }));
+            let plan = plan(&["say", "ran"]);
+            let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+            let stderr = write.try_clone().unwrap();
+            let error = match bench.client.spawn(&plan, write, stderr) {
+                Ok(spawned) => {
+                    // There are no more calls than that.
+                    bench.client.retire(plan.slot, plan.aid).unwrap();
+                    wait(&spawned);
+                    break;
+                }
+                Err(error) => error,
+            };
+            let mut text = String::new();
+            std::fs::File::from(read).read_to_string(&mut text).unwrap();
+            // The last call of all is the spawner's wait for execve; what runs by then is killed.
+            let last = (side, error.step) == (Side::Spawner, Step::Handshake);
+            assert!(text.is_empty() || last, "{side:?} call {call} failed ({error}) and the program ran");
+            bench.assert_nothing_is_left(&plan);
+            if !steps.contains(&error.step) {
+                steps.push(error.step);
+            }
+        }
+    }
+    let names: Vec<&str> = steps.iter().map(|step| step.name()).collect();
+    println!("# failed in turn: {}", names.join(" "));
+    // Not among them: what is no call to the kernel, and what only the kernel can fail.
+    let other =
+        [Step::Request, Step::Check, Step::Sources, Step::Filter, Step::Channel, Step::Execute, Step::Remove];
+    let missed: Vec<&Step> =
+        Step::ALL.iter().filter(|step| !steps.contains(step) && !other.contains(step)).collect();
+    assert!(missed.is_empty(), "never failed: {missed:?}");
+}
+
+fn a_spawn_is_not_slower_than_twice_bwrap() {
+    let mut bench = Bench::new(None);
+    let mut ours = Vec::new();
+    let mut theirs = Vec::new();
+    for _ in 0..40 {
+        let plan = plan(&["exit", "0"]);
+        let start = octant_sys::clock::monotonic_ns();
+        let (spawned, _output) = bench.spawn(&plan).unwrap();
+        ours.push(octant_sys::clock::monotonic_ns() - start);
+        wait(&spawned);
+        bench.client.retire(plan.slot, plan.aid).unwrap();
+        let start = octant_sys::clock::monotonic_ns();
+        let exe = std::env::current_exe().unwrap();
+        let bwrap = Command::new("bwrap")
+            .args([
+                "--unshare-all",
+                "--die-with-parent",
+                "--ro-bind",
+                "/usr",
+                "/usr",
+                "--symlink",
+                "usr/lib",
+                "/lib",
+            ])
+            .args(["--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"])
+            .arg("--ro-bind")
+            .arg(&exe)
+            .args(["/octant", "/octant", "inside", "exit", "0"])
+            .status();
+        if bwrap.is_ok() {
+            theirs.push(octant_sys::clock::monotonic_ns() - start);
+        }
+    }
+    let median = |times: &mut Vec<u64>| {
+        times.sort_unstable();
+        times.get(times.len() / 2).map_or(0, |ns| ns / 1000)
+    };
+    // Printed and not asserted: how long anything takes on a busy machine proves nothing.
+    println!(
+        "# spawn to exec {} us; bwrap, start to end of the same program {} us",
+        median(&mut ours),
+        median(&mut theirs)
+    );
 }
 
 /// A test's name and its body.
 type Test = (&'static str, fn());
 
-const TESTS: &[Test] = &[("the_exit_code_and_the_output_come_back", the_exit_code_and_the_output_come_back)];
+const TESTS: &[Test] = &[
+    ("the_exit_code_and_the_output_come_back", the_exit_code_and_the_output_come_back),
+    ("the_report_says_what_is_in_force", the_report_says_what_is_in_force),
+    (
+        "a_missing_layer_refuses_the_spawn_unless_both_accept_it",
+        a_missing_layer_refuses_the_spawn_unless_both_accept_it,
+    ),
+    ("nothing_that_is_not_granted_gets_through", nothing_that_is_not_granted_gets_through),
+    ("the_probe_fails_where_there_are_only_namespaces", the_probe_fails_where_there_are_only_namespaces),
+    (
+        "a_signal_reaches_the_agent_and_its_exit_code_says_so",
+        a_signal_reaches_the_agent_and_its_exit_code_says_so,
+    ),
+    ("a_fork_bomb_dies_at_once_and_leaves_nothing", a_fork_bomb_dies_at_once_and_leaves_nothing),
+    ("orphans_are_reaped_inside", orphans_are_reaped_inside),
+    ("agents_are_apart_and_a_slot_is_one_agents", agents_are_apart_and_a_slot_is_one_agents),
+    ("what_a_hostile_caller_asks_is_refused", what_a_hostile_caller_asks_is_refused),
+    ("a_new_spawner_knows_the_agents_of_the_old_one", a_new_spawner_knows_the_agents_of_the_old_one),
+    ("many_spawns_leave_nothing", many_spawns_leave_nothing),
+    ("every_step_can_fail_and_then_nothing_runs", every_step_can_fail_and_then_nothing_runs),
+    ("a_spawn_is_not_slower_than_twice_bwrap", a_spawn_is_not_slower_than_twice_bwrap),
+];
+
+/// Reads up to the first line's end: the program inside says so when it is under way.
+fn read_line(output: &mut OwnedFd) {
+    let mut byte = [0];
+    while nix::unistd::read(&mut *output, &mut byte).unwrap() == 1 && byte[0] != b'\n' {}
+}
 
 fn tests(filter: &str) -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
