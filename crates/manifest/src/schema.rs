@@ -377,7 +377,11 @@ fn resources(document: &Document<'_>) -> Result<Resources> {
     Ok(Resources {
         memory_max,
         memory_high,
-        pids_max: ranged(pids_max, 2..=1 << 20, "the program and the reaper beside it are two")?,
+        pids_max: ranged(
+            pids_max,
+            1..=(1 << 20) - 1,
+            "a program needs one, and the kernel has 1048576 for everybody",
+        )?,
         cpu_quota_percent: ranged(cpu_quota_percent, 1..=100_000, "the program would never run")?,
         cpu_weight: count("cpu_weight", 100, 1..=10_000, "the kernel's weights are 1 to 10000")?,
         workspace_bytes,

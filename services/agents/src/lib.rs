@@ -1,1 +1,30 @@
-//! TBD.
+//! The lifecycle manager: every agent from its signed manifest to its end.
+//!
+//! Owns: agents' lifecycle, their slots, their output, the count of spawns of each manifest.
+//! Promises: nothing is started before the ledger has accepted the intent; an end never waits for the ledger;
+//! what an agent's workstation really has is what the spawner read back; a restart of this service ends no
+//! agent.
+//! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.
+//!
+//! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `records` the way to the
+//! ledger, `adopt` what follows a restart.
+#![forbid(unsafe_code)]
+
+mod admit;
+mod adopt;
+mod core;
+mod describe;
+mod drain;
+mod exits;
+mod guest;
+mod handlers;
+mod log;
+mod manager;
+mod records;
+mod service;
+mod spawner;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use service::{AgentsConfig, AgentsService};

@@ -1,0 +1,135 @@
+//! From the bytes of an envelope to rights, each refusal with its code.
+
+use octant_api::error::{ApiError, Code};
+use octant_ids::Sha256;
+use octant_manifest::{
+    Audience, Ceiling, Declared, Effective, Envelope, EnvelopeError, KeyFileError, ManifestError,
+    RightsError, TrustedKeys, VerifyError, limits,
+};
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// What every refused spawn says that it was doing.
+pub(crate) const WHAT: &str = "spawn an agent";
+
+/// Why the trusted set cannot be used. Nobody is trusted then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrustError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: the name is not text", .0.display())]
+    Name(PathBuf),
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+}
+
+/// Reads the trusted set, anew for each spawn: a revocation counts from the moment that it is written.
+pub(crate) fn trusted(dir: &Path) -> Result<TrustedKeys, TrustError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TrustError::Io { path, source }
+    };
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(TrustedKeys::default()),
+        other => other.map_err(failed(dir))?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed(dir))?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).ok_or_else(|| TrustError::Name(path.clone()))?;
+        let mut text = String::new();
+        // One byte more than a key file may have, so that a longer one is seen to be longer.
+        let most = limits::KEY_FILE_BYTES as u64 + 1;
+        let read = File::open(&path).and_then(|file| file.take(most).read_to_string(&mut text));
+        read.map_err(failed(&path))?;
+        files.push((name.to_owned(), text));
+        if files.len() > limits::KEY_FILES {
+            break;
+        }
+    }
+    Ok(TrustedKeys::from_files(&files)?)
+}
+
+/// A manifest that was admitted.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) declared: Declared,
+    pub(crate) rights: Effective,
+}
+
+/// The digest of the manifest in an envelope, as far as there is one: what the record of a refusal names.
+pub(crate) fn digest(envelope: &Result<Envelope, EnvelopeError>) -> Sha256 {
+    envelope.as_ref().map_or(Sha256::ZERO, Envelope::digest)
+}
+
+/// Verifies, reads and bounds.
+pub(crate) fn admit(
+    envelope: Result<Envelope, EnvelopeError>,
+    trusted: Result<TrustedKeys, TrustError>,
+    audience: &Audience<'_>,
+    ceiling: &Ceiling,
+) -> Result<Admitted, ApiError> {
+    let envelope = envelope.map_err(|e| envelope_refused(&e))?;
+    let trusted = trusted.map_err(|e| {
+        refused(
+            Code::Unavailable,
+            "the trusted set",
+            &e,
+            "correct the trusted set; nobody is trusted until then",
+        )
+    })?;
+    let authentic = envelope.verify(&trusted, audience).map_err(|e| not_verified(&e))?;
+    let declared = authentic.declare().map_err(|e| manifest_refused(&e))?;
+    let rights = Effective::root(&declared, ceiling).map_err(|e| rights_refused(&e))?;
+    Ok(Admitted { declared, rights })
+}
+
+/// A refusal whose text already ends with what to do next.
+fn refused(code: Code, place: &str, why: &dyn Display, next: &str) -> ApiError {
+    ApiError::new(code, WHAT, place, why, next)
+}
+
+fn envelope_refused(error: &EnvelopeError) -> ApiError {
+    let code = match error {
+        EnvelopeError::Unsigned(_) => Code::Unverified,
+        EnvelopeError::TooLarge(_) | EnvelopeError::PayloadTooLarge(_) => Code::TooLong,
+        EnvelopeError::Json { .. }
+        | EnvelopeError::PayloadType(_)
+        | EnvelopeError::Base64(_)
+        | EnvelopeError::TooManySignatures(_)
+        | EnvelopeError::SignatureLength { .. } => Code::InvalidParams,
+    };
+    refused(code, "envelope", error, "")
+}
+
+fn not_verified(error: &VerifyError) -> ApiError {
+    let code = match error {
+        VerifyError::Manifest(error) => return manifest_refused(error),
+        VerifyError::NoTrustedKeys
+        | VerifyError::UnknownKey(_)
+        | VerifyError::Tampered { .. }
+        | VerifyError::RevokedKey { .. } => Code::Unverified,
+        VerifyError::WrongAudience { .. } | VerifyError::NotYetValid { .. } | VerifyError::Expired { .. } => {
+            Code::Denied
+        }
+    };
+    refused(code, "envelope", error, "")
+}
+
+fn manifest_refused(error: &ManifestError) -> ApiError {
+    refused(Code::InvalidParams, "manifest", error, "")
+}
+
+fn rights_refused(error: &RightsError) -> ApiError {
+    let code = match error {
+        RightsError::UnknownRole { .. } | RightsError::BeyondMachine { .. } => Code::InvalidParams,
+        RightsError::RoleCeiling { .. }
+        | RightsError::UnlimitedLifetime
+        | RightsError::ProgramNarrowed(_)
+        | RightsError::CwdNarrowed(_)
+        | RightsError::Exhausted(_) => Code::Denied,
+    };
+    refused(code, "manifest", error, "")
+}

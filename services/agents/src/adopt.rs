@@ -1,0 +1,93 @@
+//! After a restart of this service: what an earlier run left is taken over, or ended.
+
+use crate::core::{Ending, Event};
+use crate::manager::{Handles, Manager, kept_names};
+use crate::records::request;
+use crate::store::{Saved, StoreError};
+use octant_api::agents::AgentState;
+use octant_api::ledger::Kind;
+use octant_ids::Aid;
+use serde_json::json;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// An agent that was taken over and what happens to it next.
+pub(crate) type Pending = Vec<(Aid, Vec<Event>)>;
+
+/// Takes over every agent that is on disk. What has to happen to them is given back: it needs the ledger and
+/// the spawner, for which the start of this service does not wait.
+pub(crate) fn adopt(manager: &Arc<Manager>, stored: Vec<(String, OwnedFd)>) -> Result<Pending, StoreError> {
+    let mut stored: HashMap<String, OwnedFd> = stored.into_iter().collect();
+    let (saved, damaged) = manager.store.load()?;
+    let mut pending = Vec::new();
+    for saved in saved {
+        let aid = saved.info.aid;
+        let handles = handles(aid, &mut stored);
+        match take_over(manager, saved, handles) {
+            Ok(events) if events.is_empty() => {}
+            Ok(events) => pending.push((aid, events)),
+            Err(why) => tracing::error!("{aid}: it cannot be taken over: {why}"),
+        }
+    }
+    for (aid, error) in damaged {
+        // Nothing is known of it but its name; an agent that runs without a record is ended by PID 1's
+        // shutdown of the cgroup, and its slot is not given out by the spawner.
+        tracing::error!("{aid}: {error}");
+        let what = json!({"agent": aid, "damaged": error.to_string()});
+        manager.records.later(request(Kind::Lifecycle, &what));
+    }
+    Ok(pending)
+}
+
+fn handles(aid: Aid, stored: &mut HashMap<String, OwnedFd>) -> Handles {
+    let [pidfd, stdout, stderr, socket] = kept_names(aid).map(|name| stored.remove(&name));
+    Handles { pidfd, stdout, stderr, socket }
+}
+
+/// Takes one agent over; gives what happens to it next.
+fn take_over(manager: &Arc<Manager>, mut saved: Saved, handles: Handles) -> Result<Vec<Event>, String> {
+    use AgentState as Phase;
+    let aid = saved.info.aid;
+    let here = saved.boot_id == manager.site.boot_id;
+    let phase = saved.info.state;
+    let ended = phase.ended();
+    let add = |saved, phase| manager.take_over(saved, phase).map_err(|e| e.to_string());
+    if ended && saved.slot.is_none() {
+        add(saved, phase)?;
+        return Ok(Vec::new());
+    }
+    if ended {
+        // Something of it was left: try again.
+        add(saved, phase)?;
+        return Ok(vec![Event::Residue]);
+    }
+    if !here {
+        saved.info.reason = Some("it ended with the boot that it ran in".to_owned());
+        add(saved, Phase::Running)?;
+        return Ok(vec![Event::Exited(None)]);
+    }
+    match phase {
+        Phase::Running if handles.pidfd.is_some() && handles.socket.is_some() => {
+            add(saved, Phase::Running)?;
+            manager.attend(aid, handles)?;
+            Ok(manager.resume(aid).into_iter().collect())
+        }
+        Phase::Isolated | Phase::Running => {
+            let lost = Event::EndAsked { why: Ending::Lost, grace_ms: 0 };
+            let attended = handles.pidfd.is_some();
+            add(saved, phase)?;
+            if attended {
+                manager.attend(aid, handles)?;
+                return Ok(vec![lost]);
+            }
+            // Nobody would say when it ends; the kill and the retirement see to it.
+            Ok(vec![lost, Event::Exited(None)])
+        }
+        // The service ended while it was being started: whether the spawner built anything is not known.
+        _ => {
+            add(saved, Phase::Validated)?;
+            Ok(vec![Event::NotIsolated("the service ended while it was being started".to_owned())])
+        }
+    }
+}

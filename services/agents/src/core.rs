@@ -1,0 +1,427 @@
+//! The lifecycle of one agent: what happens to it, and what has to be done for that, in which order.
+//!
+//! | phase       | event                     | next        | what is done                                     |
+//! |-------------|---------------------------|-------------|--------------------------------------------------|
+//! | provisioned | `Verified`                | validated   | record, record the intent, isolate               |
+//! | provisioned | `Refused`, `NotRecorded`  | rejected    | record later                                     |
+//! | validated   | `Isolated`                | isolated    | record the outcome                               |
+//! | validated   | `NotIsolated`             | rejected    | record later, retire                             |
+//! | isolated    | `Released`                | running     | record, serve its socket                         |
+//! | both        | `EndAsked`, `NotRecorded` | same        | signal or kill at once, record later             |
+//! | isolated    | `Exited`                  | same        | wait for `Released`, which then does both rows   |
+//! | both        | `Exited`                  | terminated  | close its socket, kill the rest, record, retire  |
+//! | terminated  | `Retired`                 | archived    | record later                                     |
+//!
+//! What adds authority (`Isolate`, `Serve`) comes after a `Record` in the same list: whoever performs the list
+//! stops at a record that was not accepted and says `NotRecorded`. What takes authority away never stands
+//! behind one. `suspended` and `throttled` are names that nothing leads to yet.
+
+use octant_api::agents::{AgentState, ExitInfo};
+
+/// Where an agent is in its life, and what is known of its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Its phase.
+    pub(crate) phase: AgentState,
+    /// Why it is being ended; none while nobody asked for that.
+    pub(crate) ending: Option<Ending>,
+    /// How its first process ended.
+    pub(crate) exit: Option<ExitInfo>,
+    /// An end that was seen while its isolation was still being put on record.
+    pub(crate) early: Option<Option<ExitInfo>>,
+    /// Why it was rejected or ended, when there is more to say than `exit` does.
+    pub(crate) reason: Option<String>,
+}
+
+/// Why an agent is ended before its program ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// An operator asked for it.
+    Operator,
+    /// It has lived as long as it may.
+    Lifetime,
+    /// The ledger did not accept a record that had to come first.
+    Unrecorded,
+    /// What was needed to go on with it after a restart of the service is gone.
+    Lost,
+}
+
+impl Ending {
+    /// The reason, for people.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Operator => "ended by an operator",
+            Self::Lifetime => "its time to live is over",
+            Self::Unrecorded => "the ledger did not accept its record",
+            Self::Lost => "its handles were lost in a restart",
+        }
+    }
+}
+
+/// What happens to an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Its manifest is authentic and within its ceiling.
+    Verified,
+    /// Its manifest was refused.
+    Refused(String),
+    /// A record that had to come first was not accepted.
+    NotRecorded(String),
+    /// Its workstation stands and was read back.
+    Isolated,
+    /// Its workstation could not be built; nothing was started.
+    NotIsolated(String),
+    /// Everything about its isolation is on record.
+    Released,
+    /// Its first process ended, and so every other; `None` where nobody saw how.
+    Exited(Option<ExitInfo>),
+    /// It is to end.
+    EndAsked {
+        /// Why.
+        why: Ending,
+        /// How long it has after SIGTERM, in milliseconds; 0 kills at once.
+        grace_ms: u64,
+    },
+    /// The time that it had is over.
+    GraceOver,
+    /// Nothing of it is left.
+    Retired,
+    /// Something of it is left.
+    Residue,
+}
+
+/// What is put on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// A change of phase.
+    Transition {
+        /// From where; `None` for the first.
+        from: Option<AgentState>,
+        /// Where to.
+        to: AgentState,
+    },
+    /// It is about to be isolated.
+    Intent,
+    /// What became of that.
+    Outcome,
+    /// Its end was asked for.
+    EndAsked(Ending),
+}
+
+/// What has to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Put on record before anything that follows in the list.
+    Record(Record),
+    /// Put on record when it can be, without waiting.
+    RecordLater(Record),
+    /// Have the spawner build its workstation and start its program.
+    Isolate,
+    /// Serve its socket and watch its time to live.
+    Serve,
+    /// Ask its program to end.
+    Signal,
+    /// Say `GraceOver` after so many milliseconds.
+    ArmGrace(u64),
+    /// Kill all its processes.
+    Kill,
+    /// Stop serving its socket.
+    CloseSocket,
+    /// Have the spawner remove what it had.
+    Retire,
+    /// The same, after a while.
+    RetireLater,
+}
+
+/// A new agent, and what is done first.
+pub(crate) fn provision() -> (State, Vec<Effect>) {
+    let state = State { phase: AgentState::Provisioned, ending: None, exit: None, early: None, reason: None };
+    (state, vec![Effect::Record(Record::Transition { from: None, to: AgentState::Provisioned })])
+}
+
+/// An agent's next state, and what has to be done in order. An event that means nothing in a state (a second
+/// kill, an exit that was seen twice) changes nothing.
+pub(crate) fn step(mut state: State, event: Event) -> (State, Vec<Effect>) {
+    use AgentState as Phase;
+    let from = Some(state.phase);
+    let moved = |to| Record::Transition { from, to };
+    let effects = match (state.phase, event) {
+        (Phase::Provisioned, Event::Verified) => {
+            state.phase = Phase::Validated;
+            vec![Effect::Record(moved(Phase::Validated)), Effect::Record(Record::Intent), Effect::Isolate]
+        }
+        (Phase::Provisioned | Phase::Validated, Event::Refused(why) | Event::NotRecorded(why)) => {
+            state.phase = Phase::Rejected;
+            state.reason = Some(why);
+            vec![Effect::RecordLater(moved(Phase::Rejected))]
+        }
+        (Phase::Provisioned, Event::EndAsked { why, .. }) => {
+            state.phase = Phase::Rejected;
+            state.reason = Some(why.reason().to_owned());
+            vec![Effect::RecordLater(moved(Phase::Rejected))]
+        }
+        (Phase::Validated, Event::NotIsolated(why)) => {
+            state.phase = Phase::Rejected;
+            state.reason = Some(why);
+            let records = [Record::Outcome, moved(Phase::Rejected)].map(Effect::RecordLater);
+            records.into_iter().chain([Effect::Retire]).collect()
+        }
+        (Phase::Validated, Event::Isolated) => {
+            state.phase = Phase::Isolated;
+            let records = [Record::Outcome, moved(Phase::Isolated)];
+            match state.ending {
+                None => records.map(Effect::Record).to_vec(),
+                // Its end was asked for while it was being started: the spawner cannot be interrupted.
+                Some(_) => std::iter::once(Effect::Kill).chain(records.map(Effect::RecordLater)).collect(),
+            }
+        }
+        (Phase::Isolated, Event::Exited(exit)) if state.ending.is_none() && state.early.is_none() => {
+            // It ran, and its record shall say so: `Released` or `NotRecorded` is on its way.
+            state.early = Some(exit);
+            Vec::new()
+        }
+        (Phase::Isolated, Event::Released) if state.early.is_some() => {
+            let ran = Effect::RecordLater(moved(Phase::Running));
+            state.phase = Phase::Running;
+            let exit = state.early.take().flatten();
+            std::iter::once(ran).chain(terminate(&mut state, exit)).collect()
+        }
+        (Phase::Isolated, Event::NotRecorded(why)) if state.early.is_some() => {
+            state.reason = Some(why);
+            let exit = state.early.take().flatten();
+            terminate(&mut state, exit)
+        }
+        (Phase::Isolated, Event::Released) if state.ending.is_none() => {
+            state.phase = Phase::Running;
+            vec![Effect::Record(moved(Phase::Running)), Effect::Serve]
+        }
+        (Phase::Isolated | Phase::Running, Event::NotRecorded(why)) => {
+            state.reason = Some(why);
+            end(&mut state, Ending::Unrecorded, 0)
+        }
+        (Phase::Validated | Phase::Isolated | Phase::Running, Event::EndAsked { why, grace_ms }) => {
+            end(&mut state, why, grace_ms)
+        }
+        (Phase::Isolated | Phase::Running, Event::GraceOver) => vec![Effect::Kill],
+        (Phase::Isolated | Phase::Running, Event::Exited(exit)) => terminate(&mut state, exit),
+        (Phase::Terminated, Event::Retired) => {
+            state.phase = Phase::Archived;
+            vec![Effect::RecordLater(moved(Phase::Archived))]
+        }
+        (Phase::Terminated | Phase::Rejected, Event::Residue) => vec![Effect::RetireLater],
+        _ => Vec::new(),
+    };
+    (state, effects)
+}
+
+fn terminate(state: &mut State, exit: Option<ExitInfo>) -> Vec<Effect> {
+    let record = Record::Transition { from: Some(state.phase), to: AgentState::Terminated };
+    state.phase = AgentState::Terminated;
+    state.exit = exit;
+    if state.reason.is_none() {
+        let unseen = exit.is_none().then_some("nobody saw how it ended");
+        state.reason = state.ending.map(Ending::reason).or(unseen).map(str::to_owned);
+    }
+    vec![Effect::CloseSocket, Effect::Kill, Effect::RecordLater(record), Effect::Retire]
+}
+
+fn end(state: &mut State, why: Ending, grace_ms: u64) -> Vec<Effect> {
+    let first = state.ending.is_none();
+    state.ending.get_or_insert(why);
+    let record = first.then_some(Effect::RecordLater(Record::EndAsked(why)));
+    let act = match (state.phase, grace_ms) {
+        // Nothing runs yet; `Isolated` will find the wish.
+        (AgentState::Validated, _) => vec![],
+        (_, 0) => vec![Effect::Kill],
+        (_, grace_ms) if first => vec![Effect::Signal, Effect::ArmGrace(grace_ms)],
+        _ => vec![],
+    };
+    act.into_iter().chain(record).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
+    use proptest::{prop_assert, prop_assert_eq};
+
+    fn event() -> impl Strategy<Value = Event> {
+        let ending = prop_oneof![Just(Ending::Operator), Just(Ending::Lifetime), Just(Ending::Lost)];
+        prop_oneof![
+            4 => Just(Event::Verified),
+            1 => Just(Event::Refused("r".into())),
+            1 => Just(Event::NotRecorded("n".into())),
+            4 => Just(Event::Isolated),
+            1 => Just(Event::NotIsolated("i".into())),
+            4 => Just(Event::Released),
+            2 => proptest::option::of((0..256).prop_map(ExitInfo::Code)).prop_map(Event::Exited),
+            2 => (ending, prop_oneof![Just(0_u64), Just(500)])
+                .prop_map(|(why, grace_ms)| Event::EndAsked { why, grace_ms }),
+            1 => Just(Event::GraceOver),
+            2 => Just(Event::Retired),
+            1 => Just(Event::Residue),
+        ]
+    }
+
+    /// Performs as the manager does: stops a list at a record that is not accepted. `accepts` says so of each
+    /// record in turn.
+    fn run(events: Vec<Event>, accepts: &[bool]) -> (State, Vec<Effect>, Vec<AgentState>) {
+        let mut accepts = accepts.iter().copied().chain(std::iter::repeat(true));
+        let (mut state, mut effects) = provision();
+        let (mut done, mut phases) = (Vec::new(), vec![state.phase]);
+        let mut events = std::collections::VecDeque::from(events);
+        loop {
+            for effect in effects {
+                if matches!(effect, Effect::Record(_)) && accepts.next() == Some(false) {
+                    events.push_front(Event::NotRecorded("ledger".into()));
+                    break;
+                }
+                done.push(effect);
+            }
+            let Some(event) = events.pop_front() else { return (state, done, phases) };
+            (state, effects) = step(state, event);
+            if phases.last() != Some(&state.phase) {
+                phases.push(state.phase);
+            }
+        }
+    }
+
+    fn at(effects: &[Effect], wanted: &Effect) -> Vec<usize> {
+        effects.iter().enumerate().filter(|(_, e)| *e == wanted).map(|(i, _)| i).collect()
+    }
+
+    #[test]
+    fn a_life_from_beginning_to_end() {
+        let events = [
+            Event::Verified,
+            Event::Isolated,
+            Event::Released,
+            Event::Exited(Some(ExitInfo::Code(3))),
+            Event::Retired,
+        ];
+        let (state, done, phases) = run(events.to_vec(), &[]);
+        use AgentState as Phase;
+        let all = [
+            Phase::Provisioned,
+            Phase::Validated,
+            Phase::Isolated,
+            Phase::Running,
+            Phase::Terminated,
+            Phase::Archived,
+        ];
+        assert_eq!(phases, all);
+        assert_eq!((state.exit, state.reason), (Some(ExitInfo::Code(3)), None));
+        assert_eq!(at(&done, &Effect::Retire).len(), 1);
+    }
+
+    #[test]
+    fn a_ledger_that_refuses_stops_a_spawn_at_each_record() {
+        let events = [Event::Verified, Event::Isolated, Event::Released];
+        for refused in 0..3 {
+            let accepts: Vec<bool> = (0..=refused).map(|i| i != refused).collect();
+            let (state, done, _) = run(events.to_vec(), &accepts);
+            assert_eq!(state.phase, AgentState::Rejected, "record {refused}");
+            assert!(!done.contains(&Effect::Isolate), "record {refused}");
+        }
+        for refused in 3..6 {
+            let accepts: Vec<bool> = (0..=refused).map(|i| i != refused).collect();
+            let (state, done, _) = run(events.to_vec(), &accepts);
+            assert_eq!(state.ending, Some(Ending::Unrecorded), "record {refused}");
+            assert!(done.contains(&Effect::Kill) && !done.contains(&Effect::Serve), "record {refused}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_ends_at_once_has_run_on_record() {
+        let exit = Event::Exited(Some(ExitInfo::Code(0)));
+        let events = [Event::Verified, Event::Isolated, exit.clone(), Event::Released, Event::Retired];
+        let (state, done, _) = run(events.to_vec(), &[]);
+        assert_eq!((state.phase, state.exit), (AgentState::Archived, Some(ExitInfo::Code(0))));
+        let ran = Record::Transition { from: Some(AgentState::Isolated), to: AgentState::Running };
+        assert!(done.contains(&Effect::RecordLater(ran)) && !done.contains(&Effect::Serve));
+        let kill = Event::EndAsked { why: Ending::Operator, grace_ms: 0 };
+        let (state, _, _) = run(vec![Event::Verified, Event::Isolated, exit, kill, Event::Released], &[]);
+        assert_eq!(state.phase, AgentState::Terminated);
+    }
+
+    #[test]
+    fn an_end_asked_for_during_the_start_comes_with_the_start() {
+        let kill = Event::EndAsked { why: Ending::Operator, grace_ms: 5000 };
+        let (state, done, _) = run(vec![Event::Verified, kill, Event::Isolated, Event::Released], &[]);
+        assert_eq!(state.phase, AgentState::Isolated);
+        assert!(done.contains(&Effect::Kill) && !done.contains(&Effect::Serve));
+    }
+
+    #[test]
+    fn grace_is_given_once_and_can_be_cut_short() {
+        let kill = |grace_ms| Event::EndAsked { why: Ending::Operator, grace_ms };
+        let start = [Event::Verified, Event::Isolated, Event::Released];
+        let (_, done, _) = run([&start[..], &[kill(500), kill(500)]].concat(), &[]);
+        assert_eq!((at(&done, &Effect::Signal).len(), at(&done, &Effect::Kill).len()), (1, 0));
+        let (_, done, _) = run([&start[..], &[kill(500), kill(0)]].concat(), &[]);
+        assert_eq!(at(&done, &Effect::Kill).len(), 1);
+        let (_, done, _) = run([&start[..], &[kill(500), Event::GraceOver]].concat(), &[]);
+        assert_eq!(at(&done, &Effect::Kill).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn authority_comes_after_its_record(events in vec(event(), 0..24), accepts in vec(any::<bool>(), 0..12)) {
+            let (_, done, _) = run(events, &accepts);
+            for isolate in at(&done, &Effect::Isolate) {
+                prop_assert_eq!(&done[isolate - 1], &Effect::Record(Record::Intent));
+            }
+            for serve in at(&done, &Effect::Serve) {
+                let running = Record::Transition { from: Some(AgentState::Isolated), to: AgentState::Running };
+                prop_assert_eq!(&done[serve - 1], &Effect::Record(running));
+            }
+            prop_assert!(at(&done, &Effect::Isolate).len() <= 1 && at(&done, &Effect::Serve).len() <= 1);
+        }
+
+        #[test]
+        fn an_end_never_waits_for_a_record(events in vec(event(), 0..24)) {
+            let (mut state, _) = provision();
+            for event in events {
+                let (next, effects) = step(state, event);
+                let record = effects.iter().position(|e| matches!(e, Effect::Record(_)));
+                let reduces = |e: &Effect| {
+                    matches!(e, Effect::Kill | Effect::Signal | Effect::CloseSocket | Effect::Retire)
+                };
+                let end = effects.iter().rposition(reduces);
+                prop_assert!(record.is_none() || end.is_none(), "{effects:?}");
+                state = next;
+            }
+        }
+
+        #[test]
+        fn the_end_is_final_and_every_change_is_recorded_once(
+            events in vec(event(), 0..32),
+            accepts in vec(any::<bool>(), 0..12),
+        ) {
+            let (_, done, phases) = run(events, &accepts);
+            let last = phases.iter().position(|p| matches!(p, AgentState::Archived | AgentState::Rejected));
+            prop_assert!(last.is_none_or(|at| at == phases.len() - 1), "{phases:?}");
+            for pair in phases.windows(2) {
+                let change = Record::Transition { from: Some(pair[0]), to: pair[1] };
+                let count = done.iter().filter(|e| match e {
+                    Effect::Record(r) | Effect::RecordLater(r) => *r == change,
+                    _ => false,
+                });
+                prop_assert!(count.count() <= 1);
+            }
+        }
+
+        #[test]
+        fn every_life_can_be_ended(events in vec(event(), 0..24)) {
+            let (state, _, _) = run(events, &[]);
+            let kill = Event::EndAsked { why: Ending::Operator, grace_ms: 0 };
+            let mut state = step(state, kill).0;
+            let rest = [Event::NotIsolated("x".into()), Event::Exited(None), Event::Released, Event::Retired];
+            for event in rest {
+                state = step(state, event).0;
+            }
+            prop_assert!(matches!(state.phase, AgentState::Archived | AgentState::Rejected), "{:?}", state);
+        }
+    }
+}

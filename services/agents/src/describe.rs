@@ -1,0 +1,72 @@
+//! An agent's rights and layers, for callers and for the record.
+
+use octant_api::agents::{Denial, Layer};
+use octant_manifest::{Effective, GrantPath, Resources};
+use octant_workstation::Report;
+
+/// The longest text of one denial, in characters: a record has room for all of them.
+const TEXT_MAX: usize = 1000;
+
+/// The rights in force, one a line.
+pub(crate) fn grants(rights: &Effective) -> Vec<String> {
+    let paths = |verb: &str, paths: Vec<&GrantPath>| -> Vec<String> {
+        paths.into_iter().map(|path| format!("{verb} {path}")).collect()
+    };
+    let mut lines = vec![format!("run {}", rights.program().executable)];
+    lines.extend(paths("read", rights.read_only().collect()));
+    lines.extend(paths("write", rights.writable().collect()));
+    lines.extend(paths("execute in", rights.executable_paths().collect()));
+    let utilities: Vec<&str> = rights.utilities().collect();
+    if !utilities.is_empty() {
+        lines.push(format!("utilities {}", utilities.join(" ")));
+    }
+    let added: Vec<&str> = rights.syscalls().iter().collect();
+    let added = if added.is_empty() { String::new() } else { format!(" and {}", added.join(" ")) };
+    lines.push(format!("system calls of profile {}{added}", rights.profile().name()));
+    lines.extend(limits(rights.resources()));
+    lines.push(
+        rights.ttl().map_or("time to live unlimited".to_owned(), |t| format!("time to live {}s", t.0 / 1000)),
+    );
+    lines
+}
+
+fn limits(limits: &Resources) -> [String; 5] {
+    [
+        format!("memory {}, reclaimed from {}", limits.memory_max, limits.memory_high),
+        format!("cpu {}%, weight {}", limits.cpu_quota_percent, limits.cpu_weight),
+        format!("processes {}", limits.pids_max),
+        format!(
+            "/workspace {} in {} files, /tmp {}",
+            limits.workspace_bytes, limits.workspace_inodes, limits.tmp_bytes
+        ),
+        format!("each process {} descriptors, files of {}", limits.nofile, limits.fsize),
+    ]
+}
+
+/// What was asked and not given.
+pub(crate) fn denials(rights: &Effective) -> Vec<Denial> {
+    let clip = |text: &str| text.chars().take(TEXT_MAX).collect();
+    let row = |n: &octant_manifest::Narrowed| Denial {
+        field: n.field.to_owned(),
+        asked: clip(&n.asked),
+        got: clip(&n.got),
+    };
+    rights.narrowed().iter().map(row).collect()
+}
+
+/// The layers that the spawner read back.
+pub(crate) fn layers(report: &Report) -> Vec<Layer> {
+    let layer = |name: &str, detail: String| Layer { name: name.to_owned(), detail };
+    let mut layers: Vec<Layer> =
+        report.namespaces.iter().map(|(name, number)| layer(name, format!("namespace {number}"))).collect();
+    layers.push(layer("landlock", format!("ABI {}", report.landlock_abi)));
+    layers.push(layer("seccomp", format!("{} filters, SHA-256 {}", report.filter_count, report.filters)));
+    layers.push(layer("ids", format!("host user ids from {}", report.uid_base)));
+    layers.push(layer("mounts", format!("{} mounts", report.mounts.len())));
+    layers
+}
+
+/// The names of layers that are missing because that was accepted.
+pub(crate) fn missing(report: &Report) -> Vec<String> {
+    report.missing.iter().map(ToString::to_string).collect()
+}

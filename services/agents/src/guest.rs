@@ -1,0 +1,104 @@
+//! What an agent can ask, through the socket in its workstation.
+
+use crate::manager::Manager;
+use crate::records::request;
+use octant_api::agent::{Handler, NOTE_MAX, NoteRequest, Noted, SelfInfo, SelfRequest};
+use octant_api::error::{ApiError, Code};
+use octant_api::ledger::Kind;
+use octant_ids::Aid;
+use octant_sys::clock;
+use octant_wire::Call;
+use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many notes an agent can write at once, and how many more a second.
+const NOTES_BURST: u64 = 32;
+const NOTES_PER_SECOND: u64 = 8;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// One agent's side of the service. Who asks is known from the socket; no message says so.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) manager: Arc<Manager>,
+    pub(crate) aid: Aid,
+    pub(crate) notes: Mutex<Bucket>,
+}
+
+/// A token bucket, counted in the nanoseconds that its tokens take to come back.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    /// When it would be full again.
+    full_ns: u64,
+}
+
+impl Bucket {
+    pub(crate) fn full() -> Self {
+        Self { full_ns: 0 }
+    }
+
+    /// Takes a token if there is one.
+    fn take(&mut self, now_ns: u64) -> bool {
+        let next = self.full_ns.max(now_ns) + SECOND_NS / NOTES_PER_SECOND;
+        let fits = next - now_ns <= NOTES_BURST * (SECOND_NS / NOTES_PER_SECOND);
+        if fits {
+            self.full_ns = next;
+        }
+        fits
+    }
+}
+
+impl Handler<Call> for Guest {
+    async fn note(&self, asked: NoteRequest, _: Call) -> Result<Noted, ApiError> {
+        let refuse =
+            |code, why: String, next| Err(ApiError::new(code, "take a note", "agent.note", why, next));
+        let bytes = asked.text.len();
+        if bytes > NOTE_MAX {
+            let why = format!("the text has {bytes} bytes, more than {NOTE_MAX}");
+            return refuse(Code::TooLong, why, "write a file and note its name");
+        }
+        let taken = self.notes.lock().unwrap_or_else(PoisonError::into_inner).take(clock::monotonic_ns());
+        if !taken {
+            let why = format!("more than {NOTES_BURST} notes at once or {NOTES_PER_SECOND} a second");
+            return refuse(Code::Busy, why, "note less, or put several things into one note");
+        }
+        let mut entry = request(Kind::Note, &json!({ "text": asked.text }));
+        entry.actor = Some(self.aid);
+        match self.manager.records.append(&entry).await {
+            Ok(done) => Ok(Noted { seq: done.seq, hash: done.hash }),
+            Err(error) => {
+                let why = format!("the ledger did not accept it: {error}");
+                refuse(Code::Unavailable, why, "try again")
+            }
+        }
+    }
+
+    async fn describe(&self, _: SelfRequest, _: Call) -> Result<SelfInfo, ApiError> {
+        let info = self.manager.info(self.aid)?;
+        Ok(SelfInfo {
+            aid: info.aid,
+            name: info.name,
+            role: info.role,
+            operator: info.operator,
+            state: info.state,
+            manifest_digest: info.manifest_digest,
+            grants: info.grants,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_come_in_bursts_and_then_at_their_rate() {
+        let mut bucket = Bucket::full();
+        let start = 5 * SECOND_NS;
+        let burst = (0..100).filter(|_| bucket.take(start)).count();
+        assert_eq!(burst as u64, NOTES_BURST);
+        let second = (0..100).filter(|_| bucket.take(start + SECOND_NS)).count();
+        assert_eq!(second as u64, NOTES_PER_SECOND);
+        let later = (0..100).filter(|_| bucket.take(start + 3600 * SECOND_NS)).count();
+        assert_eq!(later as u64, NOTES_BURST, "silence does not save up more than a burst");
+    }
+}

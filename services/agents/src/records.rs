@@ -1,0 +1,136 @@
+//! The way to the ledger: records that come first, and records that must not hold anything up.
+
+use octant_api::ledger::{AppendRequest, Appended, HeadRequest, Kind};
+use octant_api::text::Json;
+use octant_wire::{Client, Shutdown, WireError};
+use serde_json::json;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How many records can wait. Far more than all agents' ends at once; beyond it they are counted as lost.
+const WAITING_MAX: usize = 4096;
+/// How long one record may take, in milliseconds; a disk that needs longer is failing.
+const APPEND_MS: u64 = 5_000;
+/// How long a health check waits for the ledger, in milliseconds.
+const HEAD_MS: u64 = 1_000;
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(2);
+
+/// The ledger, as this service uses it.
+#[derive(Debug)]
+pub(crate) struct Records {
+    client: Client,
+    later: Mutex<Later>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Later {
+    waiting: VecDeque<AppendRequest>,
+    lost: u64,
+}
+
+/// A record with a value as its payload.
+pub(crate) fn request(kind: Kind, payload: &serde_json::Value) -> AppendRequest {
+    AppendRequest { kind, intent: None, actor: None, payload: json_of(payload) }
+}
+
+fn json_of(value: &serde_json::Value) -> Json {
+    #[expect(clippy::expect_used, reason = "the keys of a Value are text, so it always has a JSON form")]
+    Json::of(value).expect("a Value has a JSON form")
+}
+
+impl Records {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, later: Mutex::default(), wake: Notify::new() }
+    }
+
+    fn later_queue(&self) -> MutexGuard<'_, Later> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a record; it is on stable storage when this returns.
+    pub(crate) async fn append(&self, request: &AppendRequest) -> Result<Appended, WireError> {
+        self.client.call_within(request, APPEND_MS).await
+    }
+
+    /// Keeps a record until the ledger takes it. Never waits.
+    pub(crate) fn later(&self, request: AppendRequest) {
+        let mut later = self.later_queue();
+        if later.waiting.len() < WAITING_MAX {
+            later.waiting.push_back(request);
+        } else {
+            later.lost += 1;
+        }
+        drop(later);
+        self.wake.notify_one();
+    }
+
+    /// Whether the ledger can be reached and takes records.
+    pub(crate) async fn healthy(&self) -> Result<(), String> {
+        match self.client.call_within(&HeadRequest {}, HEAD_MS).await {
+            Ok(head) => head.refused.map_or(Ok(()), |why| Err(format!("the ledger refuses records: {why}"))),
+            Err(error) => Err(format!("the ledger does not answer: {error}")),
+        }
+    }
+
+    /// How many records wait, and how many were lost.
+    pub(crate) fn backlog(&self) -> (usize, u64) {
+        let later = self.later_queue();
+        (later.waiting.len(), later.lost)
+    }
+
+    /// Hands over what waits, until `stop`; then once more what is left.
+    pub(crate) async fn run(&self, stop: &Shutdown) {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let done = self.hand_over().await;
+            if stop.is_requested() {
+                return;
+            }
+            if done {
+                pause = RETRY_FIRST;
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = stop.requested() => {}
+                }
+            } else {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stop.requested() => {}
+                }
+                pause = RETRY_LAST.min(pause * 2);
+            }
+        }
+    }
+
+    /// Whether everything was taken. A record leaves the queue only after the ledger has it: one that was
+    /// taken while the connection broke can appear twice, none disappears.
+    async fn hand_over(&self) -> bool {
+        loop {
+            let Some((next, lost)) = self.next() else { return true };
+            if let Err(error) = self.append(&next).await {
+                tracing::warn!("the ledger did not take a record, trying again: {error}");
+                return false;
+            }
+            let mut later = self.later_queue();
+            match lost {
+                0 => drop(later.waiting.pop_front()),
+                told => later.lost -= told,
+            }
+        }
+    }
+
+    /// The next record, and how many lost ones it tells of. Those come last: they were lost after what waits.
+    fn next(&self) -> Option<(AppendRequest, u64)> {
+        let later = self.later_queue();
+        if let Some(first) = later.waiting.front() {
+            return Some((first.clone(), 0));
+        }
+        let payload =
+            json!({"lost": later.lost, "what": "records of agents' ends, while the ledger was away"});
+        (later.lost > 0).then(|| (request(Kind::Lost, &payload), later.lost))
+    }
+}

@@ -1,0 +1,134 @@
+//! What a restart of the service, or of the machine, does to agents.
+
+use super::life::until;
+use super::world::{Machinery, World, signed};
+use crate::store::{Saved, Store};
+use octant_api::agent::NoteRequest;
+use octant_api::agents::{AgentInfo, AgentState, ExitInfo, KillRequest, SpawnRequest, WaitRequest};
+use octant_ids::Aid;
+use octant_wire::Client;
+use tokio::runtime::{Builder, Runtime};
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Runs the service until the work is done, and then lets it die with everything that it was doing.
+fn life<T>(machinery: &Machinery, boot_id: &str, work: impl AsyncFnOnce(&World) -> T) -> T {
+    let runtime = runtime();
+    let done = runtime.block_on(async {
+        let world = machinery.start(boot_id);
+        let done = work(&world).await;
+        (done, world)
+    });
+    drop(runtime);
+    done.0
+}
+
+async fn spawn(world: &World, name: &str, command: &str) -> AgentInfo {
+    world.operator.call(&SpawnRequest { envelope: signed(name, command, &[]) }).await.unwrap()
+}
+
+async fn wait(world: &World, agent: &str) -> AgentInfo {
+    world.operator.call(&WaitRequest { agent: agent.into() }).await.unwrap()
+}
+
+#[test]
+fn a_running_agent_is_adopted_with_its_output_socket_and_exit() {
+    let machinery = Machinery::new();
+    let go = machinery.scratch.path().join("go");
+    let command = format!("echo one; while ! [ -e {} ]; do sleep 0.01; done; echo two; exit 4", go.display());
+    let aid = life(&machinery, "b1", async |world: &World| {
+        let aid = spawn(world, "one", &command).await.aid;
+        let log = world.manager.log(aid).unwrap();
+        until("it has written", || log.read(&mut Default::default()).unwrap().is_some()).await;
+        aid
+    });
+    life(&machinery, "b1", async |world: &World| {
+        let guest = Client::new(machinery.scratch.path().join(format!("{aid}.sock")));
+        guest.call(&NoteRequest { text: "still here".into() }).await.unwrap();
+        std::fs::write(&go, "").unwrap();
+        let ended = wait(world, "one").await;
+        assert_eq!(ended.exit, Some(ExitInfo::Code(4)));
+        let log = world.manager.log(aid).unwrap();
+        let (mut at, mut text) = (Default::default(), Vec::new());
+        while let Some((_, bytes)) = log.read(&mut at).unwrap() {
+            text.extend(bytes);
+        }
+        assert_eq!(text, b"one\ntwo\n");
+        until("archived", || machinery.ledger.told().last().is_some_and(|l| l == "archived")).await;
+        let told = machinery.ledger.told();
+        assert!(
+            told.contains(&"adopted".to_owned()) && told.contains(&"note still here".to_owned()),
+            "{told:?}"
+        );
+        assert_eq!(told.iter().filter(|t| *t == "terminated").count(), 1);
+    });
+    life(&machinery, "b1", async |world: &World| {
+        assert_eq!(world.manager.info(aid).unwrap().state, AgentState::Archived, "and it stays so");
+    });
+}
+
+#[test]
+fn a_running_agent_whose_handles_are_gone_is_ended() {
+    let machinery = Machinery::new();
+    let aid = life(&machinery, "b1", async |world: &World| spawn(world, "one", "sleep 60").await.aid);
+    machinery.shelf.0.lock().unwrap().clear();
+    life(&machinery, "b1", async |world: &World| {
+        let ended = wait(world, &aid.to_string()).await;
+        assert_eq!(ended.reason.as_deref(), Some("its handles were lost in a restart"));
+        until("it is dead", || machinery.spawner.running.lock().unwrap().is_empty()).await;
+    });
+}
+
+#[test]
+fn a_life_in_another_boot_is_over() {
+    let machinery = Machinery::new();
+    let aid = life(&machinery, "b1", async |world: &World| {
+        let aid = spawn(world, "one", "sleep 60").await.aid;
+        aid
+    });
+    life(&machinery, "b2", async |world: &World| {
+        let ended = wait(world, &aid.to_string()).await;
+        assert_eq!(ended.reason.as_deref(), Some("it ended with the boot that it ran in"));
+        until("archived", || world.manager.info(aid).unwrap().state == AgentState::Archived).await;
+    });
+}
+
+#[test]
+fn a_start_that_was_cut_off_is_cleaned_up() {
+    let machinery = Machinery::new();
+    let aid = Aid::new(1, [1; 10]);
+    let info = AgentInfo { state: AgentState::Validated, ..super::info(aid) };
+    let mut saved = Saved::new("b1", info);
+    saved.slot = Some(5);
+    Store::open(machinery.scratch.path().join("state")).unwrap().save(&saved).unwrap();
+    life(&machinery, "b1", async |world: &World| {
+        let ended = wait(world, &aid.to_string()).await;
+        assert_eq!(ended.state, AgentState::Rejected);
+        until("it is retired", || *machinery.spawner.asked.lock().unwrap() == ["retire"]).await;
+    });
+}
+
+#[test]
+fn a_lifetime_goes_on_over_a_restart() {
+    let machinery = Machinery::new();
+    let short = signed("one", "sleep 60", &[("ttl = \"5min\"", "ttl = 300")]);
+    life(&machinery, "b1", async |world: &World| {
+        world.operator.call(&SpawnRequest { envelope: short }).await.unwrap();
+    });
+    life(&machinery, "b1", async |world: &World| {
+        let ended = wait(world, "one").await;
+        assert_eq!(ended.reason.as_deref(), Some("its time to live is over"));
+    });
+}
+
+#[test]
+fn an_adopted_agent_can_be_killed() {
+    let machinery = Machinery::new();
+    life(&machinery, "b1", async |world: &World| drop(spawn(world, "one", "sleep 60").await));
+    life(&machinery, "b1", async |world: &World| {
+        let kill = KillRequest { agent: "one".into(), grace_ms: 0 };
+        assert_eq!(world.operator.call(&kill).await.unwrap().exit, Some(ExitInfo::Signal(9)));
+    });
+}

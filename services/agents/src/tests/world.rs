@@ -1,0 +1,314 @@
+//! A ledger in memory, a spawner that runs plain processes, and the service between them, over real sockets.
+
+use super::Scratch;
+use crate::adopt;
+use crate::handlers::Methods;
+use crate::manager::{Keeper, Manager, Site};
+use crate::records::Records;
+use crate::spawner::Spawner;
+use crate::store::Store;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use octant_api::error::{ApiError, Code};
+use octant_api::exits::Exit;
+use octant_api::ledger::{
+    AppendRequest, Appended, Entry, Handler, Head, HeadRequest, Kind, QueryPage, QueryRequest, TailEnd,
+    TailRequest, VerifyReport, VerifyRequest,
+};
+use octant_api::{agents, ledger};
+use octant_ids::{Aid, Principal, Sha256};
+use octant_manifest::{Ceiling, Effective, Machine, Roles, SigningKey};
+use octant_sys::{clock, packet};
+use octant_wire::{Call, Client, Identity, Limits, Shutdown, Sink, Trigger, serve, shutdown};
+use octant_workstation::{Plan, Report, SpawnError, Spawned, Step};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use tokio::net::UnixListener;
+
+/// A ledger that keeps what it is given, unless it is told to refuse.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) entries: Mutex<Vec<AppendRequest>>,
+    /// Refuses from this entry on.
+    pub(crate) refuse_from: Mutex<Option<usize>>,
+}
+
+impl Ledger {
+    pub(crate) fn refuse(&self, from: Option<usize>) {
+        *self.refuse_from.lock().unwrap() = from;
+    }
+
+    /// What is on record, as short texts.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let entries = self.entries.lock().unwrap();
+        let text = |entry: &AppendRequest| {
+            let value: Value = entry.payload.read().unwrap();
+            let of = |field: &str| value[field].as_str().map(str::to_owned);
+            match entry.kind {
+                Kind::Lifecycle => of("to").or(of("end_asked")).unwrap_or_else(|| "adopted".into()),
+                Kind::Note => format!("note {}", of("text").unwrap()),
+                kind => kind.as_str().to_owned(),
+            }
+        };
+        entries.iter().map(text).collect()
+    }
+}
+
+impl Handler<Call> for Ledger {
+    async fn append(&self, request: AppendRequest, _: Call) -> Result<Appended, ApiError> {
+        let mut entries = self.entries.lock().unwrap();
+        if self.refuse_from.lock().unwrap().is_some_and(|from| entries.len() >= from) {
+            return Err(ApiError::new(Code::Full, "append", "ledger", "it is full", "make room"));
+        }
+        entries.push(request);
+        Ok(Appended { seq: entries.len() as u64, hash: Sha256::ZERO })
+    }
+
+    async fn head(&self, _: HeadRequest, _: Call) -> Result<Head, ApiError> {
+        let refused = self.refuse_from.lock().unwrap().map(|_| "it is full".to_owned());
+        Ok(Head { seq: self.entries.lock().unwrap().len() as u64, hash: Sha256::ZERO, refused })
+    }
+
+    async fn tail(&self, _: TailRequest, _: Sink<Entry>, _: Call) -> Result<TailEnd, ApiError> {
+        Ok(TailEnd { next: 1 })
+    }
+
+    async fn query(&self, _: QueryRequest, _: Call) -> Result<QueryPage, ApiError> {
+        Ok(QueryPage { entries: Vec::new(), next: None })
+    }
+
+    async fn verify(&self, _: VerifyRequest, _: Call) -> Result<VerifyReport, ApiError> {
+        Err(ApiError::new(Code::Failed, "verify", "ledger", "not here", ""))
+    }
+}
+
+/// A spawner that runs the plan's arguments with the host's shell.
+pub(crate) struct Plain {
+    dir: PathBuf,
+    exits: OwnedFd,
+    pub(crate) running: Mutex<HashMap<Aid, u32>>,
+    /// What was asked, in order.
+    pub(crate) asked: Mutex<Vec<String>>,
+    /// What the next spawn fails with.
+    pub(crate) refuse: Mutex<Option<SpawnError>>,
+    /// How often a retirement fails before it works.
+    pub(crate) residue: Mutex<u32>,
+}
+
+impl Plain {
+    fn note(&self, what: &str) {
+        self.asked.lock().unwrap().push(what.to_owned());
+    }
+
+    fn signal(&self, aid: Aid, signal: Signal) -> Result<(), String> {
+        let pid = self.running.lock().unwrap().get(&aid).copied().ok_or("no such workstation")?;
+        kill(Pid::from_raw(pid.cast_signed()), signal).map_err(|e| e.to_string())
+    }
+}
+
+impl Spawner for Arc<Plain> {
+    fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
+        let accept_missing = Vec::new();
+        let site = octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1 };
+        Plan::lower(rights, &site).map_err(|e| e.to_string())
+    }
+
+    fn spawn(&self, plan: &Plan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Spawned, SpawnError> {
+        self.note("spawn");
+        if let Some(error) = self.refuse.lock().unwrap().take() {
+            return Err(error);
+        }
+        let socket = std::os::unix::net::UnixListener::bind(self.dir.join(format!("{}.sock", plan.aid)));
+        let mut command = Command::new("/bin/sh");
+        command.args(&plan.program.args).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let mut child = command.spawn().unwrap();
+        // Readable at its end, as a pidfd is.
+        let (pidfd, held) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let pid = child.id();
+        self.running.lock().unwrap().insert(plan.aid, pid);
+        let (world, aid) = (Arc::clone(self), plan.aid);
+        std::thread::spawn(move || {
+            let status = child.wait().unwrap().into_raw();
+            world.running.lock().unwrap().remove(&aid);
+            let exit = Exit { pid, status, mono_ns: clock::monotonic_ns() };
+            let _ = packet::send(world.exits.as_fd(), &exit.encode(), &[]);
+            drop(held);
+        });
+        let report = Report {
+            missing: vec![octant_workstation::Layer::Cgroup],
+            landlock_abi: 4,
+            uid_base: 1,
+            payload_pid: pid,
+            filters: "00".into(),
+            filter_count: 2,
+            namespaces: vec![("user".into(), 7)],
+            mounts: vec![],
+        };
+        Ok(Spawned { pid, pidfd, socket: socket.unwrap().into(), report })
+    }
+
+    fn terminate(&self, _: u32, aid: Aid, _: BorrowedFd<'_>) -> Result<(), String> {
+        self.note("terminate");
+        self.signal(aid, Signal::SIGTERM)
+    }
+
+    fn kill(&self, _: u32, aid: Aid) -> Result<(), String> {
+        self.note("kill");
+        self.signal(aid, Signal::SIGKILL)
+    }
+
+    fn retire(&self, _: u32, _: Aid) -> Result<(), String> {
+        self.note("retire");
+        let mut residue = self.residue.lock().unwrap();
+        match *residue {
+            0 => Ok(()),
+            left => {
+                *residue = left - 1;
+                Err("a process is left".into())
+            }
+        }
+    }
+
+    fn ping(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// PID 1's store of descriptors.
+#[derive(Default)]
+pub(crate) struct Shelf(pub(crate) Mutex<HashMap<String, OwnedFd>>);
+
+impl Keeper for Arc<Shelf> {
+    fn store(&self, name: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.lock().unwrap().insert(name.to_owned(), fd.try_clone_to_owned()?);
+        Ok(())
+    }
+
+    fn unstore(&self, name: &str) -> io::Result<()> {
+        self.0.lock().unwrap().remove(name);
+        Ok(())
+    }
+}
+
+/// What outlives a restart of the service.
+pub(crate) struct Machinery {
+    pub(crate) scratch: Scratch,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) spawner: Arc<Plain>,
+    pub(crate) shelf: Arc<Shelf>,
+    exits: OwnedFd,
+}
+
+pub(crate) fn key() -> SigningKey {
+    SigningKey::from_seed([3; 32])
+}
+
+impl Machinery {
+    pub(crate) fn new() -> Self {
+        let scratch = Scratch::new();
+        for dir in ["state", "trusted"] {
+            std::fs::create_dir(scratch.path().join(dir)).unwrap();
+        }
+        std::fs::write(scratch.path().join("trusted/ada.pub"), key().public_file("ada", "analyst")).unwrap();
+        let (exits, theirs) = nix::sys::socket::socketpair(
+            nix::sys::socket::AddressFamily::Unix,
+            nix::sys::socket::SockType::SeqPacket,
+            None,
+            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        let spawner = Plain {
+            dir: scratch.path().to_owned(),
+            exits: theirs,
+            running: Mutex::default(),
+            asked: Mutex::default(),
+            refuse: Mutex::default(),
+            residue: Mutex::default(),
+        };
+        let (ledger, shelf) = (Arc::new(Ledger::default()), Arc::new(Shelf::default()));
+        Self { scratch, ledger, spawner: Arc::new(spawner), shelf, exits }
+    }
+
+    /// Starts the service, as after a boot or a restart. Needs a runtime.
+    pub(crate) fn start(&self, boot_id: &str) -> World {
+        let path = |name: &str| self.scratch.path().join(name);
+        let (trigger, stop) = shutdown();
+        let agents = Principal::Service("agents".parse().unwrap());
+        listen(path("ledger.sock"), ledger::Server(Arc::clone(&self.ledger)), agents, &stop);
+        let site = Site {
+            boot_id: boot_id.to_owned(),
+            machine: "m1".into(),
+            trusted: path("trusted"),
+            accept_missing: vec!["cgroup".into()],
+            ceiling: Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 30, cpus: 2 }),
+            max_agents: 3,
+            keep_ended: 4,
+            log_bytes: 64 << 10,
+        };
+        let records = Records::new(Client::new(path("ledger.sock")));
+        let store = Store::open(path("state")).unwrap();
+        let manager = Arc::new(Manager::new(
+            site,
+            records,
+            store,
+            Arc::new(Arc::clone(&self.spawner)),
+            Some(Arc::new(Arc::clone(&self.shelf))),
+        ));
+        let stored = std::mem::take(&mut *self.shelf.0.lock().unwrap());
+        let back = stored.iter().map(|(name, fd)| (name.clone(), fd.try_clone().unwrap())).collect();
+        *self.shelf.0.lock().unwrap() = stored;
+        for (aid, events) in adopt::adopt(&manager, back).unwrap() {
+            let manager = Arc::clone(&manager);
+            tokio::spawn(async move {
+                for event in events {
+                    manager.drive(aid, event).await;
+                }
+            });
+        }
+        let exits = Arc::clone(&manager.exits);
+        let channel = self.exits.try_clone().unwrap();
+        tokio::spawn(async move { exits.read(channel).await.unwrap() });
+        let (beside, until) = (Arc::clone(&manager), stop.clone());
+        tokio::spawn(async move { beside.run(&until).await });
+        let methods = || agents::Server(Arc::new(Methods(Arc::clone(&manager))));
+        listen(path("agents.sock"), methods(), Principal::Operator(0), &stop);
+        listen(path("stranger.sock"), methods(), Principal::Stranger(7), &stop);
+        World { operator: Client::new(path("agents.sock")), manager, _trigger: trigger }
+    }
+}
+
+fn listen<D: octant_api::rpc::Dispatch<Call>>(path: PathBuf, service: D, caller: Principal, stop: &Shutdown) {
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(path).unwrap();
+    tokio::spawn(serve(listener, service, Identity::Listener(caller), Limits::default(), stop.clone()));
+}
+
+/// The running service and its operator.
+pub(crate) struct World {
+    pub(crate) operator: Client,
+    pub(crate) manager: Arc<Manager>,
+    _trigger: Trigger,
+}
+
+/// A signed manifest that runs a shell command.
+pub(crate) fn signed(name: &str, command: &str, change: &[(&str, &str)]) -> String {
+    let mut text = octant_manifest::template(name, "analyst", "ada");
+    let args = text.lines().find(|l| l.starts_with("args =")).unwrap().to_owned();
+    text = text.replace(&args, &format!("args = [\"-c\", {}]", serde_json::to_string(command).unwrap()));
+    for (from, to) in change {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    String::from_utf8(octant_manifest::sign(text.as_bytes(), &[&key()])).unwrap()
+}
+
+/// A refusal of the spawner's.
+pub(crate) fn refusal() -> SpawnError {
+    SpawnError { step: Step::Landlock, errno: 0, text: "this kernel has no Landlock".into() }
+}
