@@ -107,7 +107,7 @@ fn machine(workspace: &Workspace, image: Image, options: &Options) -> Res<Machin
         None => image.initrd,
         Some(overlay) => {
             let joined = dir.join("octant-overlay.cpio");
-            sh::write(&joined, [sh::read(&image.initrd)?, sh::read(overlay)?].concat())?;
+            sh::write(&joined, with_overlay(sh::read(&image.initrd)?, &sh::read(overlay)?))?;
             joined
         }
     };
@@ -122,6 +122,14 @@ fn machine(workspace: &Workspace, image: Image, options: &Options) -> Res<Machin
         cpus,
         append: options.append.clone(),
     })
+}
+
+/// Two archives as one initrd. The kernel looks for the next one only at a multiple of four, and skips zeros up to
+/// there; a compressed archive may end anywhere.
+fn with_overlay(mut initrd: Vec<u8>, overlay: &[u8]) -> Vec<u8> {
+    initrd.resize(initrd.len().next_multiple_of(4), 0);
+    initrd.extend_from_slice(overlay);
+    initrd
 }
 
 /// Copies a disk without writing its holes.
@@ -180,4 +188,15 @@ fn what_next() -> &'static str {
      \n  cargo x run --job 'octant status; octant ledger tail; octant doctor'\
      \n  cargo x run --pidns            the same system in a PID namespace, without a virtual machine\
      \n  cargo x test                   everything that CI runs"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlay_begins_where_the_kernel_looks_for_it() {
+        assert_eq!(with_overlay(b"abcde".to_vec(), b"xy"), b"abcde\0\0\0xy");
+        assert_eq!(with_overlay(b"abcd".to_vec(), b"xy"), b"abcdxy");
+    }
 }
