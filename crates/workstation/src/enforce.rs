@@ -541,3 +541,6 @@ fn remove_leaf<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, leaf: Op
         let _ = crate::spawner::remove_leaf(kernel, parent, &plan.aid.to_string());
     }
 }
+
+#[cfg(test)]
+mod tests;

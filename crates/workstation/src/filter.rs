@@ -346,3 +346,6 @@ fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>, FilterError> 
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -334,3 +334,6 @@ impl Expected<'_> {
         Err(Disagreement { role: Role::Payload, what: "the cgroup", expected: format!("{wanted:?}"), found })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,251 @@
+//! The list of steps against a kernel that is not there: every call recorded, any of them failed.
+
+use super::*;
+use crate::kernel::Side;
+use crate::plan::tests::sample;
+use crate::readback::Observed;
+use std::collections::VecDeque;
+
+/// Records, fails the n-th call, and counts what was made and not removed.
+#[derive(Debug, Default)]
+struct Fake {
+    fail: Option<usize>,
+    calls: Vec<String>,
+    leaves: i32,
+    processes: i32,
+    words: VecDeque<Vec<u8>>,
+    no_controllers: bool,
+}
+
+impl Fake {
+    fn new(fail: Option<usize>) -> Self {
+        let ready = |role| vec![b'R', role];
+        Self { fail, words: [ready(1), ready(0), vec![]].into(), ..Self::default() }
+    }
+
+    fn note(&mut self, what: String) -> io::Result<()> {
+        self.calls.push(what);
+        if self.fail == Some(self.calls.len()) { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+}
+
+fn null() -> OwnedFd {
+    std::fs::File::open("/dev/null").unwrap().into()
+}
+
+impl Kernel for Fake {
+    fn call(&mut self, call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
+        if let Call::RemoveLeaf { .. } = call {
+            self.leaves -= 1;
+            return Ok(None);
+        }
+        self.note(format!("{call:?}").split([' ', '(']).next().unwrap_or_default().to_owned())?;
+        match call {
+            Call::Limit { .. } if self.no_controllers => return Err(io::ErrorKind::NotFound.into()),
+            Call::MakeLeaf { .. } => self.leaves += 1,
+            _ => {}
+        }
+        let gives = matches!(
+            call,
+            Call::CloneTree { .. }
+                | Call::NewFilesystem { .. }
+                | Call::Listen { .. }
+                | Call::MakeLeaf { .. }
+                | Call::OpenNull
+                | Call::Place { .. }
+        );
+        Ok(gives.then(null))
+    }
+
+    fn clone(&mut self, _: &CloneArgs<'_>) -> io::Result<Cloned> {
+        self.note("clone3".into())?;
+        self.processes += 1;
+        Ok(Cloned::Parent { pid: 42, pidfd: null() })
+    }
+
+    fn send(&mut self, _: BorrowedFd<'_>, _: &[u8]) -> io::Result<()> {
+        self.note("send".into())
+    }
+
+    fn receive(&mut self, _: BorrowedFd<'_>, buffer: &mut [u8], within_ms: i32) -> io::Result<(usize, i32)> {
+        self.note("receive".into())?;
+        let word = if within_ms < 0 { GO.to_vec() } else { self.words.pop_front().unwrap() };
+        buffer[..word.len()].copy_from_slice(&word);
+        Ok((word.len(), if word.get(1) == Some(&1) { 43 } else { 42 }))
+    }
+
+    fn kill(&mut self, _: BorrowedFd<'_>, _: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.processes -= 1;
+        Ok(())
+    }
+
+    fn observe(&mut self, pid: u32) -> io::Result<Observed> {
+        self.note("observe".into())?;
+        let role = if pid == 42 { Role::Reaper } else { Role::Payload };
+        Ok(crate::readback::tests::as_planned(&sample(), role))
+    }
+}
+
+struct Stage {
+    parent: OwnedFd,
+    octant: OwnedFd,
+    devices: Vec<OwnedFd>,
+    own: Vec<(String, u64)>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let parent = std::fs::File::open("/").unwrap().into();
+        Self { parent, octant: null(), devices: DEVICES.iter().map(|_| null()).collect(), own: vec![] }
+    }
+
+    fn site(&self, cgroup: bool) -> Site<'_> {
+        let empty: Rc<[Instruction]> = Vec::new().into();
+        let filters = Filters {
+            profile: Rc::clone(&empty),
+            reaper: Rc::clone(&empty),
+            floor: empty,
+            digest: "00".into(),
+        };
+        Site {
+            agents_cgroup: cgroup.then(|| self.parent.as_fd()),
+            accept_missing: &[],
+            devices: &self.devices,
+            octant: self.octant.as_fd(),
+            agents_uid: 968,
+            filters,
+            landlock_abi: 6,
+            own_namespaces: &self.own,
+        }
+    }
+}
+
+fn granted(plan: &Plan) -> Granted {
+    Granted { sources: plan.binds.iter().map(|_| null()).collect(), stdout: null(), stderr: null() }
+}
+
+/// The cgroup's list of processes cannot be faked through a descriptor, so the walks are without one; the leaf has
+/// its own below.
+fn attempt(fake: &mut Fake, cgroup: bool) -> Made<Running> {
+    let (mut plan, stage) = (sample(), Stage::new());
+    let mut site = stage.site(cgroup);
+    if !cgroup {
+        plan.accept_missing = vec![Layer::Cgroup];
+        site.accept_missing = &[Layer::Cgroup];
+    }
+    spawn(fake, &plan, &site, granted(&plan))
+}
+
+#[test]
+fn a_spawn_reports_what_was_read_back() {
+    let mut fake = Fake::new(None);
+    let running = attempt(&mut fake, false).unwrap();
+    assert_eq!((running.pid, running.report.payload_pid), (42, 43));
+    assert_eq!(running.report.missing, [Layer::Cgroup]);
+    assert_eq!(running.report.uid_base, sample().uid_base().unwrap());
+    assert_eq!(fake.processes, 1);
+    // The release comes after both processes were read back.
+    let at = |what: &str| fake.calls.iter().rposition(|call| call == what).unwrap();
+    assert!(at("send") > at("observe"));
+}
+
+#[test]
+fn every_call_that_fails_names_its_step_and_leaves_nothing() {
+    let mut whole = Fake::new(None);
+    attempt(&mut whole, false).unwrap();
+    for n in 1..=whole.calls.len() {
+        let mut fake = Fake::new(Some(n));
+        let error = attempt(&mut fake, false).unwrap_err();
+        assert_eq!((fake.leaves, fake.processes), (0, 0), "call {n}, {}: {error}", whole.calls[n - 1]);
+        assert_eq!(error.errno, 5, "{error}");
+        assert!(!error.text.is_empty());
+    }
+}
+
+#[test]
+fn every_call_inside_that_fails_names_its_step() {
+    let (plan, stage) = (sample(), Stage::new());
+    let site = stage.site(false);
+    let walk = |fail: Option<usize>, side: Side| {
+        let mut fake = Fake::new(fail);
+        let channel = null();
+        let done = match side {
+            Side::Spawner | Side::Reaper => {
+                let trees = vec![Tree { fd: null(), target: "/srv".into() }];
+                let prepared = Prepared { root: null(), trees, socket: null() };
+                crate::inside::compose(&mut fake, &plan, prepared, channel.as_fd()).map(drop)
+            }
+            Side::Payload => crate::inside::confine_payload(&mut fake, &plan, &site, channel.as_fd()),
+        };
+        (done, fake.calls)
+    };
+    for side in [Side::Reaper, Side::Payload] {
+        let (done, calls) = walk(None, side);
+        assert_eq!(done, Ok(()));
+        for n in 1..=calls.len() {
+            let (done, made) = walk(Some(n), side);
+            assert_eq!(done.unwrap_err().errno, 5, "{side:?} call {n}, {}", calls[n - 1]);
+            assert_eq!(made.len(), n, "something was tried after the failure of {}", calls[n - 1]);
+        }
+    }
+}
+
+#[test]
+fn the_agent_gives_up_in_the_only_order_that_works() {
+    let (plan, stage) = (sample(), Stage::new());
+    let mut fake = Fake::new(None);
+    crate::inside::confine_payload(&mut fake, &plan, &stage.site(false), null().as_fd()).unwrap();
+    let steps = [
+        "DropBounding",
+        "LockSecurebits",
+        "Become",
+        "DropCapabilities",
+        "NotDumpable",
+        "NoNewPrivs",
+        "Landlock",
+        "CloseFrom",
+        "InstallFilter",
+        "InstallFilter",
+        "send",
+        "receive",
+    ];
+    let start = fake.calls.iter().position(|call| call == steps[0]).unwrap();
+    let found: Vec<&str> =
+        fake.calls[start..].iter().map(String::as_str).filter(|call| *call != "ChangeDir").collect();
+    assert_eq!(found, steps);
+}
+
+#[test]
+fn a_leaf_without_controllers_is_refused_and_removed() {
+    let mut fake = Fake { no_controllers: true, ..Fake::new(None) };
+    let error = attempt(&mut fake, true).unwrap_err();
+    assert_eq!(error.step, Step::Cgroup);
+    assert!(error.text.contains("layer cgroup"), "{error}");
+    assert_eq!((fake.leaves, fake.processes), (0, 0));
+    // With the controllers, each failing write removes it again.
+    for n in 1..200 {
+        let mut fake = Fake::new(Some(n));
+        let error = attempt(&mut fake, true).unwrap_err();
+        assert_eq!((fake.leaves, fake.processes), (0, 0), "call {n}: {error}");
+    }
+}
+
+#[test]
+fn a_state_that_disagrees_kills_before_the_release() {
+    let mut fake = Fake::new(None);
+    // The words come in order, but both processes are the reaper's, so the agent's own never speaks.
+    fake.words = [vec![b'R', 0], vec![]].into();
+    let error = attempt(&mut fake, false).unwrap_err();
+    assert_eq!(error.step, Step::Handshake);
+    assert_eq!(fake.processes, 0);
+    let mut fake = Fake::new(None);
+    fake.words = [[b'F']
+        .into_iter()
+        .chain(Step::Pivot.number().to_le_bytes())
+        .chain([22, 0, 0, 0])
+        .chain(*b"x")
+        .collect()]
+    .into();
+    let error = attempt(&mut fake, false).unwrap_err();
+    assert_eq!((error.step, error.errno, error.text.as_str()), (Step::Pivot, 22, "x"));
+}
