@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod full;
+mod process;
 mod service;
 
 use crate::core::{Draft, Stamp};
@@ -17,10 +18,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
+    /// On a disk, where a sync is a sync.
     pub(crate) fn new() -> Self {
+        Self::below(std::env::temp_dir())
+    }
+
+    /// In memory where there is such a place, for tests that make hundreds of ledgers.
+    pub(crate) fn quick() -> Self {
+        let memory = PathBuf::from("/dev/shm");
+        Self::below(if memory.is_dir() { memory } else { std::env::temp_dir() })
+    }
+
+    fn below(parent: PathBuf) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("octant-ledger-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
-        let path = std::env::temp_dir().join(name);
+        let path = parent.join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }

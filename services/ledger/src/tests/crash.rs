@@ -27,7 +27,7 @@ fn child_that_appends_until_it_is_killed() {
     let threads: Vec<_> = (0..16_u64)
         .map(|thread| {
             let (ledger, noted) = (Arc::clone(&ledger), Arc::clone(&noted));
-            std::thread::spawn(move || {
+            std::thread::spawn(move || -> () {
                 loop {
                     let text = "x".repeat(usize::try_from(thread * 300).unwrap());
                     let answer = ledger.writer().append(draft(&text)).unwrap();
@@ -37,9 +37,7 @@ fn child_that_appends_until_it_is_killed() {
             })
         })
         .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 fn last_acknowledged(dir: &Path) -> u64 {
@@ -99,7 +97,7 @@ proptest! {
         kept in prop::collection::vec(any::<bool>(), 1..64),
         keeps_length in any::<bool>(),
     ) {
-        let dir = Dir::new();
+        let dir = Dir::quick();
         let live = dir.0.join("live");
         let mut store = open(&live);
         let old_head = 1 + u64::try_from(old_head.index(usize::try_from(acknowledged).unwrap())).unwrap();

@@ -49,14 +49,14 @@ fn ten(dir: &Path) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn any_flipped_byte_of_the_last_segment_is_found_at_the_start(
         at in any::<prop::sample::Index>(),
         flip in 1_u8..,
     ) {
-        let dir = Dir::new();
+        let dir = Dir::quick();
         let end = usize::try_from(ten(&dir.0)).unwrap();
         let mut bytes = fs::read(segment(&dir.0)).unwrap();
         bytes[at.index(end)] ^= flip;
@@ -72,7 +72,7 @@ proptest! {
 
     #[test]
     fn any_cut_below_the_head_is_found_at_the_start(at in any::<prop::sample::Index>(), zeros in any::<bool>()) {
-        let dir = Dir::new();
+        let dir = Dir::quick();
         let end = ten(&dir.0);
         let cut = at.index(usize::try_from(end).unwrap() - 8);
         let mut bytes = fs::read(segment(&dir.0)).unwrap();
@@ -93,7 +93,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
         flip in 1_u8..,
     ) {
-        let dir = Dir::new();
+        let dir = Dir::quick();
         let (mut store, _) = Store::open(&dir.0, BOOT, SMALL).unwrap();
         append(&mut store, 1, 30);
         let mut files: Vec<_> =
@@ -127,7 +127,7 @@ proptest! {
 
 #[test]
 fn an_entry_that_was_replaced_together_with_its_checksum_is_found() {
-    let (dir, other) = (Dir::new(), Dir::new());
+    let (dir, other) = (Dir::quick(), Dir::quick());
     ten(&dir.0);
     let mut store = open(&other.0);
     for n in 1..=10 {
@@ -141,7 +141,7 @@ fn an_entry_that_was_replaced_together_with_its_checksum_is_found() {
 
 #[test]
 fn a_missing_segment_is_found() {
-    let dir = Dir::new();
+    let dir = Dir::quick();
     let make = |name: &str| {
         let path = dir.0.join(name);
         let (mut store, _) = Store::open(&path, BOOT, SMALL).unwrap();
@@ -186,7 +186,7 @@ fn a_missing_segment_is_found() {
 
 #[test]
 fn a_missing_or_spoilt_head_is_found_and_one_torn_slot_is_not_enough_to_spoil_it() {
-    let dir = Dir::new();
+    let dir = Dir::quick();
     let make = |name: &str| {
         let path = dir.0.join(name);
         ten(&path);
@@ -234,7 +234,7 @@ fn failing_sync(file: &fs::File) -> io::Result<()> {
 
 #[test]
 fn after_a_failed_sync_nothing_is_appended_until_it_is_opened_again() {
-    let dir = Dir::new();
+    let dir = Dir::quick();
     let (mut store, _) = Store::open(&dir.0, BOOT, Options { sync: failing_sync, ..SMALL }).unwrap();
     append(&mut store, 1, 3);
     SYNCS_LEFT.set(0);
@@ -254,7 +254,7 @@ fn after_a_failed_sync_nothing_is_appended_until_it_is_opened_again() {
 
 #[test]
 fn the_probe_notices_what_happens_behind_the_ledgers_back() {
-    let dir = Dir::new();
+    let dir = Dir::quick();
     let mut store = open(&dir.0);
     append(&mut store, 1, 4);
     store.probe().unwrap();
@@ -267,7 +267,7 @@ fn the_probe_notices_what_happens_behind_the_ledgers_back() {
     assert!(matches!(store.probe(), Err(Refusal::Damaged(damage)) if damage.seq == 4));
     assert!(store.commit(&[draft("x")], STAMP).is_err());
 
-    let other = Dir::new();
+    let other = Dir::quick();
     let mut store = open(&other.0);
     append(&mut store, 1, 4);
     fs::copy(dir.0.join("head"), other.0.join("head")).unwrap();
