@@ -26,7 +26,7 @@
 //! (Failed, or Done without being a oneshot). A unit that is only between two attempts is not lost: its listening
 //! socket is kept, so its dependants go on and their requests queue.
 //!
-//! A required unit in Failed is an Emergency: reported once, and the runner then shuts everything down.
+//! A required unit in Failed is an Emergency: reported once, and everything is shut down.
 
 use octant_api::operator::{Health, Phase, UnitState};
 use octant_api::unit::{Criticality, Restart};

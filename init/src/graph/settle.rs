@@ -124,6 +124,8 @@ impl Graph {
         self.change(unit, State::Failed, why.clone(), now, out);
         if self.defs[unit].criticality == Criticality::Required && self.emergency.is_none() {
             self.emergency = Some(format!("{} failed: {why}", self.defs[unit].name));
+            // At once, not with the runner's answer: nothing may be started in between.
+            self.shutting_down = true;
             out.push(Action::Emergency { unit, why });
         }
     }
@@ -149,6 +151,10 @@ impl Graph {
         let u = &mut self.units[unit];
         u.wanted = true;
         u.failures.clear();
+        if let State::Stopping { failure, .. } = &mut u.state {
+            // It is being killed for a failure, which is forgiven like the others: it starts again when it is gone.
+            *failure = None;
+        }
         if matches!(u.state, State::Failed | State::Done | State::BackOff { .. }) {
             self.change(unit, State::Down, "an operator starts it".into(), now, out);
         }
