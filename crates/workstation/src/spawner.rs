@@ -66,7 +66,8 @@ pub enum SpawnerError {
 /// One workstation that runs, or has run and is not retired.
 #[derive(Debug)]
 struct Entry {
-    aid: Aid,
+    /// `None` for one that an earlier spawner made and no cgroup leaf names.
+    aid: Option<Aid>,
     pidfd: OwnedFd,
 }
 
@@ -248,6 +249,7 @@ impl Spawner {
             config,
         };
         spawner.slots = start("find the agents that run", recover())?;
+        start("drop the capabilities that it does not need", keep_only_needed())?;
         Ok(spawner)
     }
 
@@ -291,9 +293,11 @@ impl Spawner {
         }
         plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
         if let Some(entry) = self.slots.get(&plan.slot) {
-            return refused(Step::Check, format!("slot {} is taken by {}", plan.slot, entry.aid));
+            let holder =
+                entry.aid.map_or_else(|| "an agent of an earlier spawner".into(), |aid| aid.to_string());
+            return refused(Step::Check, format!("slot {} is taken by {holder}", plan.slot));
         }
-        if self.slots.values().any(|entry| entry.aid == plan.aid) {
+        if self.slots.values().any(|entry| entry.aid == Some(plan.aid)) {
             return refused(Step::Check, format!("{} exists", plan.aid));
         }
         for (name, fd) in [("standard output", &stdout), ("standard error", &stderr)] {
@@ -322,7 +326,7 @@ impl Spawner {
             .pidfd
             .try_clone()
             .map_err(|error| SpawnError::failed(Step::Request, "keep the new process's handle", &error))?;
-        self.slots.insert(plan.slot, Entry { aid: plan.aid, pidfd });
+        self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd });
         Ok(running)
     }
 
@@ -355,7 +359,7 @@ impl Spawner {
 
     fn entry(&self, request: &Request) -> Result<&Entry, SpawnError> {
         match self.slots.get(&request.slot) {
-            Some(entry) if entry.aid == request.aid => Ok(entry),
+            Some(entry) if entry.aid.is_none_or(|aid| aid == request.aid) => Ok(entry),
             _ => {
                 let text = format!("there is no {} in slot {}", request.aid, request.slot);
                 Err(SpawnError::refused(Step::Remove, text))
@@ -383,7 +387,13 @@ impl Spawner {
     }
 
     fn retire(&mut self, request: &Request) -> Result<(), SpawnError> {
-        self.kill(request)?;
+        let running = self.entry(request).is_ok();
+        if running {
+            self.kill(request)?;
+        } else if self.slots.values().any(|entry| entry.aid == Some(request.aid)) {
+            return Err(SpawnError::refused(Step::Remove, format!("{} is in another slot", request.aid)));
+        }
+        // One that ended before this spawner started is in no slot any more; its leaf may still be there.
         if let (Some(parent), Some(leaf)) = (&self.agents_cgroup, self.leaf(request.aid)?) {
             drop(leaf);
             let name = request.aid.to_string();
@@ -391,9 +401,39 @@ impl Spawner {
                 SpawnError::failed(Step::Remove, format!("remove the cgroup leaf {name}"), &error)
             })?;
         }
-        self.slots.remove(&request.slot);
+        if running {
+            self.slots.remove(&request.slot);
+        }
         Ok(())
     }
+}
+
+/// What the spawner keeps of the capabilities that it was started with, and why. A new user namespace has its own full
+/// set, so what the new processes need is not here.
+const NEEDED: [(caps::Capability, &str); 7] = [
+    (caps::Capability::CAP_SYS_ADMIN, "namespaces, file systems and mounts"),
+    (caps::Capability::CAP_SETUID, "map the slot's user ids"),
+    (caps::Capability::CAP_SETGID, "map the slot's group ids"),
+    (caps::Capability::CAP_CHOWN, "give the agent its socket, and agents the files to kill and freeze with"),
+    (
+        caps::Capability::CAP_DAC_OVERRIDE,
+        "open granted paths wherever they are; kill through the file that agents owns",
+    ),
+    (caps::Capability::CAP_KILL, "kill what has another user"),
+    (caps::Capability::CAP_SYS_PTRACE, "read back the state of the new processes"),
+];
+
+fn keep_only_needed() -> io::Result<()> {
+    use caps::CapSet;
+    nix::sys::prctl::set_no_new_privs()?;
+    let other = |error: caps::errors::CapsError| io::Error::other(error);
+    for set in [CapSet::Ambient, CapSet::Bounding, CapSet::Inheritable] {
+        caps::clear(None, set).map_err(other)?;
+    }
+    let held = caps::read(None, CapSet::Permitted).map_err(other)?;
+    let kept = NEEDED.iter().map(|row| row.0).filter(|cap| held.contains(cap)).collect();
+    caps::set(None, CapSet::Effective, &kept).map_err(other)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(other)
 }
 
 /// Removes a leaf whose processes have just been killed: their exit may still be on its way.
@@ -478,8 +518,7 @@ fn recover() -> io::Result<BTreeMap<u32, Entry>> {
             continue;
         };
         let aid = host.lines().filter_map(|line| line.rsplit('/').next()).find_map(|name| name.parse().ok());
-        // Without a cgroup leaf nothing tells which agent it is; the slot is taken all the same.
-        slots.insert(slot, Entry { aid: aid.unwrap_or_else(|| Aid::new(0, [0; 10])), pidfd });
+        slots.insert(slot, Entry { aid, pidfd });
     }
     Ok(slots)
 }

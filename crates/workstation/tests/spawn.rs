@@ -480,6 +480,62 @@ fn a_new_spawner_knows_the_agents_of_the_old_one() {
     }
     assert_eq!(wait(&spawned), 1000 + 9);
     bench.assert_nothing_is_left(&plan);
+    // One that ended while there was no spawner leaves its leaf, and the next spawner removes it.
+    let plan = self::plan(&["sleep"]);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    read_line(&mut output);
+    octant_sys::confine::signal_pidfd(spawned.pidfd.as_fd(), 9).unwrap();
+    assert_eq!(wait(&spawned), 1000 + 9);
+    bench.restart();
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+}
+
+fn agents_can_freeze_and_kill_without_the_spawner() {
+    let mut bench = Bench::new(None);
+    let Some(cgroup) = bench.cgroup.clone() else {
+        println!("# skipped: this machine has no cgroup v2");
+        return;
+    };
+    let plan = plan(&["sleep"]);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    read_line(&mut output);
+    let leaf = cgroup.join(plan.aid.to_string());
+    let frozen = |wanted: &str| {
+        let line = format!("frozen {wanted}");
+        (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::fs::read_to_string(leaf.join("cgroup.events")).unwrap().lines().any(|l| l == line)
+        })
+    };
+    as_agents(|| std::fs::write(leaf.join("cgroup.freeze"), "1")).unwrap();
+    assert!(frozen("1"));
+    as_agents(|| std::fs::write(leaf.join("cgroup.freeze"), "0")).unwrap();
+    assert!(frozen("0"));
+    assert!(
+        as_agents(|| std::fs::write(leaf.join("cgroup.procs"), "0")).is_err(),
+        "agents can enter the leaf"
+    );
+    as_agents(|| std::fs::write(leaf.join("cgroup.kill"), "1")).unwrap();
+    assert_eq!(wait(&spawned), 1000 + 9);
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+}
+
+fn the_spawner_keeps_only_what_it_needs() {
+    let mut bench = Bench::new(None);
+    bench.run(&plan(&["exit", "0"]));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bench.spawner.id())).unwrap();
+    let field = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    // CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID, SYS_PTRACE, SYS_ADMIN (linux/capability.h).
+    let needed: u64 = [0, 1, 5, 6, 7, 19, 21].iter().map(|bit| 1 << bit).sum();
+    assert_eq!(field("CapEff:"), needed);
+    assert_eq!(field("CapPrm:"), needed);
+    assert_eq!((field("CapBnd:"), field("CapInh:"), field("CapAmb:")), (0, 0, 0));
+    assert!(status.contains("NoNewPrivs:\t1"));
 }
 
 fn many_spawns_leave_nothing() {
@@ -602,6 +658,8 @@ const TESTS: &[Test] = &[
     ("agents_are_apart_and_a_slot_is_one_agents", agents_are_apart_and_a_slot_is_one_agents),
     ("what_a_hostile_caller_asks_is_refused", what_a_hostile_caller_asks_is_refused),
     ("a_new_spawner_knows_the_agents_of_the_old_one", a_new_spawner_knows_the_agents_of_the_old_one),
+    ("agents_can_freeze_and_kill_without_the_spawner", agents_can_freeze_and_kill_without_the_spawner),
+    ("the_spawner_keeps_only_what_it_needs", the_spawner_keeps_only_what_it_needs),
     ("many_spawns_leave_nothing", many_spawns_leave_nothing),
     ("every_step_can_fail_and_then_nothing_runs", every_step_can_fail_and_then_nothing_runs),
     ("a_spawn_is_not_slower_than_twice_bwrap", a_spawn_is_not_slower_than_twice_bwrap),
