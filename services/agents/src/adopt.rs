@@ -31,11 +31,12 @@ pub(crate) fn adopt(manager: &Arc<Manager>, stored: Vec<(String, OwnedFd)>) -> R
         }
     }
     for (aid, error) in damaged {
-        // Nothing is known of it but its name; an agent that runs without a record is ended by PID 1's
-        // shutdown of the cgroup, and its slot is not given out by the spawner.
-        tracing::error!("{aid}: {error}");
+        // Nothing is known of it but its name. It is killed by that, where it has a cgroup; the spawner keeps
+        // its slot, and refuses to give that to another.
+        tracing::error!("{aid}: {error}; ending it");
         let what = json!({"agent": aid, "damaged": error.to_string()});
         manager.records.later(request(Kind::Lifecycle, &what));
+        manager.kill_unknown(aid);
     }
     Ok(pending)
 }

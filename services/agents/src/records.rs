@@ -5,7 +5,10 @@ use octant_api::text::Json;
 use octant_wire::{Client, Shutdown, WireError};
 use serde_json::json;
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -22,6 +25,8 @@ const RETRY_LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Records {
     client: Client,
+    /// Whether the last call went well, and so has left a connection.
+    connected: AtomicBool,
     later: Mutex<Later>,
     wake: Notify,
 }
@@ -44,16 +49,52 @@ fn json_of(value: &serde_json::Value) -> Json {
 
 impl Records {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, later: Mutex::default(), wake: Notify::new() }
+        Self { client, connected: AtomicBool::new(false), later: Mutex::default(), wake: Notify::new() }
     }
 
     fn later_queue(&self) -> MutexGuard<'_, Later> {
         self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a record; it is on stable storage when this returns.
-    pub(crate) async fn append(&self, request: &AppendRequest) -> Result<Appended, WireError> {
-        self.client.call_within(request, APPEND_MS).await
+    /// Appends records in this order; they are on stable storage when this returns. They are under way together,
+    /// so that the ledger can sync them together. After an error some of them may be there.
+    pub(crate) async fn append(&self, requests: &[AppendRequest]) -> Result<Vec<Appended>, WireError> {
+        let call = |request| Box::pin(self.client.call_within(request, APPEND_MS));
+        let mut done: Vec<Option<Appended>> = Vec::with_capacity(requests.len());
+        let mut rest = requests;
+        if let [first, others @ ..] = requests
+            && !self.connected.load(Ordering::Relaxed)
+        {
+            // Until there is a connection each call would make one, and the order would be lost.
+            done.push(Some(self.noted(call(first).await)?));
+            rest = others;
+        }
+        // Each is sent at its first poll: in this order.
+        let mut calls: Vec<_> = rest.iter().map(call).collect();
+        let start = done.len();
+        done.resize(requests.len(), None);
+        let all = poll_fn(|context| {
+            let mut waiting = false;
+            for (call, place) in calls.iter_mut().zip(&mut done[start..]) {
+                if place.is_some() {
+                    continue;
+                }
+                match call.as_mut().poll(context) {
+                    Poll::Ready(Ok(appended)) => *place = Some(appended),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => waiting = true,
+                }
+            }
+            if waiting { Poll::Pending } else { Poll::Ready(Ok(())) }
+        });
+        let all = all.await;
+        self.noted(all)?;
+        Ok(done.into_iter().flatten().collect())
+    }
+
+    fn noted<T>(&self, done: Result<T, WireError>) -> Result<T, WireError> {
+        self.connected.store(done.is_ok(), Ordering::Relaxed);
+        done
     }
 
     /// Keeps a record until the ledger takes it. Never waits.
@@ -111,7 +152,7 @@ impl Records {
     async fn hand_over(&self) -> bool {
         loop {
             let Some((next, lost)) = self.next() else { return true };
-            if let Err(error) = self.append(&next).await {
+            if let Err(error) = self.append(std::slice::from_ref(&next)).await {
                 tracing::warn!("the ledger did not take a record, trying again: {error}");
                 return false;
             }

@@ -93,7 +93,7 @@ async fn what_an_agent_lacks_is_shown_loudly() {
     let machinery = Machinery::new();
     let world = machinery.start("b1");
     let narrow = [("read = []", "read = [\"/srv\", \"/root\"]")];
-    world.spawn(signed("one", "sleep 60", &narrow)).await.unwrap();
+    world.spawn(signed("one", "exec sleep 60", &narrow)).await.unwrap();
     let listed = world.list(false).await;
     assert_eq!(listed[0].missing_layers, ["cgroup"]);
     assert!(listed[0].layers.is_empty() && listed[0].grants.is_empty());
@@ -127,7 +127,7 @@ async fn what_runs_without_a_record_of_its_isolation_is_ended() {
         let machinery = Machinery::new();
         machinery.ledger.refuse(Some(refused));
         let world = machinery.start("b1");
-        let error = world.spawn(signed("one", "sleep 60", &[])).await.unwrap_err();
+        let error = world.spawn(signed("one", "exec sleep 60", &[])).await.unwrap_err();
         assert_eq!(error.code, Code::Unavailable, "{error}");
         let ended = world.wait("one").await;
         assert_eq!(ended.exit, Some(ExitInfo::Signal(9)));
@@ -139,7 +139,7 @@ async fn what_runs_without_a_record_of_its_isolation_is_ended() {
 async fn a_kill_does_not_wait_for_the_ledger() {
     let machinery = Machinery::new();
     let world = machinery.start("b1");
-    world.spawn(signed("one", "sleep 60", &[])).await.unwrap();
+    world.spawn(signed("one", "exec sleep 60", &[])).await.unwrap();
     machinery.ledger.refuse(Some(0));
     let ended = world.kill("one", 0).await;
     assert_eq!(ended.exit, Some(ExitInfo::Signal(9)));
@@ -175,7 +175,7 @@ async fn grace_lets_a_program_end_by_itself() {
 async fn a_life_ends_with_its_time() {
     let machinery = Machinery::new();
     let world = machinery.start("b1");
-    world.spawn(signed("short", "sleep 60", &[("ttl = \"5min\"", "ttl = 50")])).await.unwrap();
+    world.spawn(signed("short", "exec sleep 60", &[("ttl = \"5min\"", "ttl = 50")])).await.unwrap();
     let ended = world.wait("short").await;
     assert_eq!(ended.reason.as_deref(), Some("its time to live is over"));
 }
@@ -256,7 +256,7 @@ async fn a_layer_that_is_missing_refuses_the_spawn_and_gives_the_slot_back() {
     until("recorded", || machinery.ledger.told().len() == 5).await;
     assert_eq!(machinery.ledger.told()[3..], ["outcome", "rejected"]);
     for _ in 0..3 {
-        world.spawn(signed("more", "sleep 60", &[])).await.unwrap();
+        world.spawn(signed("more", "exec sleep 60", &[])).await.unwrap();
     }
     assert_eq!(world.spawn(signed("more", "true", &[])).await.unwrap_err().code, Code::Busy);
     for agent in world.list(false).await {
@@ -278,7 +278,7 @@ async fn what_is_left_of_an_agent_is_removed_in_the_end() {
 async fn an_agent_puts_notes_on_record_under_its_own_name() {
     let machinery = Machinery::new();
     let world = machinery.start("b1");
-    let aid = world.spawn(signed("one", "sleep 60", &[])).await.unwrap().aid;
+    let aid = world.spawn(signed("one", "exec sleep 60", &[])).await.unwrap().aid;
     let guest = Client::new(machinery.scratch.path().join(format!("{aid}.sock")));
     let noted = guest.call(&NoteRequest { text: "found it".into() }).await.unwrap();
     assert_eq!(noted.seq, 7);
@@ -305,7 +305,7 @@ async fn an_agent_puts_notes_on_record_under_its_own_name() {
 async fn a_caller_who_goes_away_leaves_no_agent_half_started() {
     let machinery = Machinery::new();
     let world = machinery.start("b1");
-    let request = SpawnRequest { envelope: signed("one", "sleep 60", &[]) };
+    let request = SpawnRequest { envelope: signed("one", "exec sleep 60", &[]) };
     let gone = tokio::time::timeout(Duration::from_micros(1), world.operator.call(&request)).await;
     if gone.is_err() {
         // The request may not have been sent at all; ask again in that case.
@@ -324,7 +324,7 @@ async fn agents_are_found_by_identifier_end_of_it_or_name() {
     let world = machinery.start("b1");
     let first = world.spawn(signed("one", "true", &[])).await.unwrap().aid.to_string();
     world.wait(&first).await;
-    let second = world.spawn(signed("one", "sleep 60", &[])).await.unwrap().aid.to_string();
+    let second = world.spawn(signed("one", "exec sleep 60", &[])).await.unwrap().aid.to_string();
     assert_eq!(world.show("one").await.unwrap().aid.to_string(), second, "the one that runs");
     assert_eq!(world.show(&first[first.len() - 8..]).await.unwrap().aid.to_string(), first);
     for nobody in ["", "two", "agent-", &Aid::new(1, [1; 10]).to_string()] {

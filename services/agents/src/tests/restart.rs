@@ -72,7 +72,7 @@ fn a_running_agent_is_adopted_with_its_output_socket_and_exit() {
 #[test]
 fn a_running_agent_whose_handles_are_gone_is_ended() {
     let machinery = Machinery::new();
-    let aid = life(&machinery, "b1", async |world: &World| spawn(world, "one", "sleep 60").await.aid);
+    let aid = life(&machinery, "b1", async |world: &World| spawn(world, "one", "exec sleep 60").await.aid);
     machinery.shelf.0.lock().unwrap().clear();
     life(&machinery, "b1", async |world: &World| {
         let ended = wait(world, &aid.to_string()).await;
@@ -84,10 +84,7 @@ fn a_running_agent_whose_handles_are_gone_is_ended() {
 #[test]
 fn a_life_in_another_boot_is_over() {
     let machinery = Machinery::new();
-    let aid = life(&machinery, "b1", async |world: &World| {
-        let aid = spawn(world, "one", "sleep 60").await.aid;
-        aid
-    });
+    let aid = life(&machinery, "b1", async |world: &World| spawn(world, "one", "exec sleep 60").await.aid);
     life(&machinery, "b2", async |world: &World| {
         let ended = wait(world, &aid.to_string()).await;
         assert_eq!(ended.reason.as_deref(), Some("it ended with the boot that it ran in"));
@@ -113,7 +110,7 @@ fn a_start_that_was_cut_off_is_cleaned_up() {
 #[test]
 fn a_lifetime_goes_on_over_a_restart() {
     let machinery = Machinery::new();
-    let short = signed("one", "sleep 60", &[("ttl = \"5min\"", "ttl = 300")]);
+    let short = signed("one", "exec sleep 60", &[("ttl = \"5min\"", "ttl = 300")]);
     life(&machinery, "b1", async |world: &World| {
         world.operator.call(&SpawnRequest { envelope: short }).await.unwrap();
     });
@@ -126,7 +123,7 @@ fn a_lifetime_goes_on_over_a_restart() {
 #[test]
 fn an_adopted_agent_can_be_killed() {
     let machinery = Machinery::new();
-    life(&machinery, "b1", async |world: &World| drop(spawn(world, "one", "sleep 60").await));
+    life(&machinery, "b1", async |world: &World| drop(spawn(world, "one", "exec sleep 60").await));
     life(&machinery, "b1", async |world: &World| {
         let kill = KillRequest { agent: "one".into(), grace_ms: 0 };
         assert_eq!(world.operator.call(&kill).await.unwrap().exit, Some(ExitInfo::Signal(9)));

@@ -1,0 +1,231 @@
+//! An agent and its handles: isolating it, reading it, serving its socket, watching for its end.
+
+use super::{Handles, Manager, kept_names};
+use crate::admit::WHAT;
+use crate::core::{Ending, Event};
+use crate::guest::{Bucket, Guest};
+use crate::{describe, drain};
+use octant_api::agent;
+use octant_api::agents::{AgentState, ExitInfo, Output};
+use octant_api::error::{ApiError, Code};
+use octant_ids::{Aid, Principal};
+use octant_sys::clock;
+use octant_wire::{Identity, Limits, serve, shutdown};
+use octant_workstation::{Spawned, Step};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+
+/// How long after its end was seen PID 1 may take to say how a process ended.
+const EXIT_WORD: Duration = Duration::from_secs(2);
+/// How long what an agent wrote last may take to be read after its end.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+/// The connections and requests of one agent: enough for a program with some threads, and little to hold.
+const GUEST: Limits = Limits {
+    connections: 16,
+    in_flight: 8,
+    stall: Duration::from_secs(10),
+    idle: Duration::from_secs(600),
+    // An agent's authority ends with it: what it asked before is not finished.
+    grace: Duration::from_millis(100),
+};
+const MS: u64 = 1_000_000;
+
+/// What a step that failed means for who asked.
+fn code_of(step: Step) -> Code {
+    match step {
+        Step::Request => Code::Unavailable,
+        Step::Check | Step::Sources => Code::InvalidParams,
+        Step::Execute | Step::Remove => Code::Failed,
+        _ => Code::LayerMissing,
+    }
+}
+
+impl Manager {
+    pub(super) async fn isolate(self: &Arc<Self>, aid: Aid) -> Event {
+        let start = {
+            let mut inner = self.inner();
+            let Some(agent) = inner.agents.get_mut(&aid) else { return Event::NotIsolated(String::new()) };
+            agent.asked = true;
+            agent.saved.asked_ns = clock::monotonic_ns();
+            let start = agent.plan.take();
+            self.keep(&mut inner, aid, false);
+            start
+        };
+        let Some((plan, ttl_ms)) = start else { return Event::NotIsolated("it has no plan".to_owned()) };
+        let pipes = drain::pipe().and_then(|out| Ok((out, drain::pipe()?)));
+        let ((out, out_end), (err, err_end)) = match pipes {
+            Ok(pipes) => pipes,
+            Err(error) => {
+                return self.not_isolated(aid, Code::Unavailable, &format!("make its pipes: {error}"));
+            }
+        };
+        let spawned = self.blocking(move |spawner| spawner.spawn(&plan, out_end, err_end)).await;
+        let spawned = match spawned {
+            Err(gone) => return self.not_isolated(aid, Code::Internal, &gone),
+            Ok(Err(error)) => return self.not_isolated(aid, code_of(error.step), &error.to_string()),
+            Ok(Ok(spawned)) => spawned,
+        };
+        let Spawned { pid, pidfd, socket, report } = spawned;
+        let deadline_ns = ttl_ms.map(|ms| clock::boottime_ns().saturating_add(ms.saturating_mul(MS)));
+        {
+            let mut inner = self.inner();
+            if let Some(agent) = inner.agents.get_mut(&aid) {
+                agent.saved.deadline_ns = deadline_ns;
+                agent.saved.info.pid = Some(pid);
+                agent.saved.info.started_ms = Some(clock::wall_ms());
+                agent.saved.info.layers = describe::layers(&report);
+                agent.saved.info.missing_layers = describe::missing(&report);
+            }
+        }
+        let handles =
+            Handles { pidfd: Some(pidfd), stdout: Some(out), stderr: Some(err), socket: Some(socket) };
+        self.deposit(aid, &handles);
+        match self.attend(aid, handles) {
+            Ok(()) => Event::Isolated,
+            Err(why) => {
+                self.kill(aid).await;
+                self.not_isolated(aid, Code::Internal, &why)
+            }
+        }
+    }
+
+    pub(super) fn not_isolated(&self, aid: Aid, code: Code, why: &str) -> Event {
+        let next = "see `octant doctor` for what this machine lacks";
+        self.fail(aid, ApiError::new(code, WHAT, aid.to_string(), why, next));
+        Event::NotIsolated(why.to_owned())
+    }
+
+    /// Gives an agent's handles to PID 1 to keep. Without them an agent does not survive a restart of this
+    /// service; it still runs.
+    pub(super) fn deposit(&self, aid: Aid, handles: &Handles) {
+        let Some(keeper) = &self.keeper else { return };
+        let Handles { pidfd, stdout, stderr, socket } = handles;
+        for (name, fd) in kept_names(aid).iter().zip([pidfd, stdout, stderr, socket]) {
+            if let Some(fd) = fd
+                && let Err(error) = keeper.store(name, fd.as_fd())
+            {
+                tracing::error!(
+                    "{aid}: PID 1 does not keep {name}: {error}; a restart of agents will end it"
+                );
+            }
+        }
+    }
+
+    /// Reads what an agent writes, and watches for its end and the end of its time.
+    pub(crate) fn attend(self: &Arc<Self>, aid: Aid, handles: Handles) -> Result<(), String> {
+        let Handles { pidfd, stdout, stderr, socket } = handles;
+        let pidfd = pidfd.map(Arc::new).ok_or("it has no process handle")?;
+        let watched = drain::watch(Arc::clone(&pidfd)).map_err(|e| format!("watch its process: {e}"))?;
+        let (log, pid, since, deadline_ns) = {
+            let mut inner = self.inner();
+            let agent = inner.agents.get_mut(&aid).ok_or("it is not known")?;
+            agent.pidfd = Some(pidfd);
+            agent.socket = socket;
+            let saved = &agent.saved;
+            (Arc::clone(&agent.log), saved.info.pid.unwrap_or(0), saved.asked_ns, saved.deadline_ns)
+        };
+        let mut drains = Vec::new();
+        for (stream, fd) in [(Output::Stdout, stdout), (Output::Stderr, stderr)] {
+            let Some(fd) = fd else { continue };
+            drains.push(
+                drain::start(fd, stream, Arc::clone(&log)).map_err(|e| format!("read its output: {e}"))?,
+            );
+        }
+        tokio::spawn(Arc::clone(self).watch_exit(aid, watched, pid, since, drains));
+        if let Some(deadline_ns) = deadline_ns {
+            tokio::spawn(Arc::clone(self).watch_lifetime(aid, deadline_ns));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn watch_exit(
+        self: Arc<Self>,
+        aid: Aid,
+        pidfd: AsyncFd<Arc<OwnedFd>>,
+        pid: u32,
+        since: u64,
+        drains: Vec<JoinHandle<()>>,
+    ) {
+        let mut word = self.exits.of(pid, since);
+        let exit = tokio::select! {
+            seen = &mut word => seen.ok(),
+            _ = pidfd.readable() => tokio::time::timeout(EXIT_WORD, word).await.ok().and_then(Result::ok),
+        };
+        // What it wrote last is still in the pipes.
+        for drain in drains {
+            let _ = tokio::time::timeout(LAST_OUTPUT, drain).await;
+        }
+        let exit = exit
+            .and_then(|exit| exit.code().map(ExitInfo::Code).or_else(|| exit.signal().map(ExitInfo::Signal)));
+        self.drive(aid, Event::Exited(exit)).await;
+    }
+
+    /// CLOCK_BOOTTIME counts a suspended machine's time and the runtime's timers do not, so it is looked at
+    /// again and again.
+    pub(super) async fn watch_lifetime(self: Arc<Self>, aid: Aid, deadline_ns: u64) {
+        loop {
+            let left = Duration::from_nanos(deadline_ns.saturating_sub(clock::boottime_ns()));
+            if left.is_zero() {
+                break;
+            }
+            let ended = self.ended(aid);
+            if tokio::time::timeout(left.min(Duration::from_secs(60)), ended).await.is_ok() {
+                return;
+            }
+        }
+        self.drive(aid, Event::EndAsked { why: Ending::Lifetime, grace_ms: 0 }).await;
+    }
+
+    pub(super) fn open_socket(self: &Arc<Self>, aid: Aid) -> Option<Event> {
+        let socket = {
+            let mut inner = self.inner();
+            let agent = inner.agents.get_mut(&aid)?;
+            // Its end may have come while `running` was put on record.
+            if agent.state.phase != AgentState::Running || agent.state.ending.is_some() {
+                return None;
+            }
+            agent.socket.take()
+        };
+        let end = |why: String| {
+            self.fail(aid, ApiError::new(Code::Internal, WHAT, aid.to_string(), &why, "try again"));
+            Some(Event::NotRecorded(why))
+        };
+        let Some(socket) = socket else { return end("its socket is gone".to_owned()) };
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        let listener =
+            listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => return end(format!("its socket cannot be served: {error}")),
+        };
+        let (trigger, stop) = shutdown();
+        let guest = Guest { manager: Arc::clone(self), aid, notes: Mutex::new(Bucket::full()) };
+        let identity = Identity::Listener(Principal::Agent(aid));
+        tokio::spawn(async move {
+            let server = agent::Server(Arc::new(guest));
+            if let Err(error) = serve(listener, server, identity, GUEST, stop).await {
+                tracing::error!("{aid}: its socket is not served any more: {error}");
+            }
+        });
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.guest = Some(trigger);
+        }
+        None
+    }
+
+    pub(super) fn close_socket(&self, aid: Aid) {
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            // Dropping the trigger stops the serving; dropping the others closes them.
+            (agent.guest, agent.socket, agent.pidfd) = (None, None, None);
+        }
+        let Some(keeper) = &self.keeper else { return };
+        for name in kept_names(aid) {
+            if let Err(error) = keeper.unstore(&name) {
+                tracing::warn!("{aid}: PID 1 goes on keeping {name}: {error}");
+            }
+        }
+    }
+}

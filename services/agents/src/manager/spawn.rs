@@ -1,0 +1,195 @@
+//! From an envelope to an agent that can be isolated.
+
+use super::{Agent, Manager, no_agent};
+use crate::admit::{self, Admitted, WHAT};
+use crate::core::{self, Effect, Event, State};
+use crate::describe;
+use crate::log::Log;
+use crate::store::{Saved, StoreError};
+use octant_api::agents::{AgentInfo, AgentState};
+use octant_api::error::{ApiError, Code};
+use octant_ids::{Aid, Principal, Sha256};
+use octant_manifest::{Audience, Envelope, EnvelopeError};
+use octant_sys::{clock, entropy};
+use octant_workstation::Plan;
+use serde_json::{Value, json};
+use sha2::Digest;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+impl Manager {
+    /// Spawns an agent. To be run as a task of its own: it must not stop half way because a caller went away.
+    pub(crate) async fn spawn(
+        self: Arc<Self>,
+        text: String,
+        caller: Principal,
+    ) -> Result<AgentInfo, ApiError> {
+        let now_ms = clock::wall_ms();
+        let mut random = [0; 10];
+        entropy::fill_unseeded(&mut random)
+            .map_err(|e| ApiError::new(Code::Internal, WHAT, "its identifier", e, "try again"))?;
+        let aid = Aid::new(now_ms, random);
+        let envelope = Envelope::parse(text.as_bytes());
+        let first = self.provision(aid, &envelope)?;
+        let admitted = admit::admit(
+            envelope,
+            admit::trusted(&self.site.trusted),
+            &Audience { machine: &self.site.machine, now_ms },
+            &self.site.ceiling,
+        );
+        let event = match admitted.and_then(|admitted| self.reserve(aid, &admitted, &caller, now_ms)) {
+            Ok(()) => Event::Verified,
+            Err(error) => self.refused(aid, error),
+        };
+        // Verifying adds no authority, so the record of the beginning can go together with what follows.
+        self.drive_after(aid, first, event).await;
+        self.outcome(aid)
+    }
+
+    /// What a caller of `spawn` is told.
+    pub(super) fn outcome(&self, aid: Aid) -> Result<AgentInfo, ApiError> {
+        let inner = self.inner();
+        let agent = inner.agents.get(&aid).ok_or_else(|| no_agent(&aid.to_string()))?;
+        match &agent.failure {
+            None if agent.state.phase != AgentState::Rejected => Ok(agent.saved.info.clone()),
+            Some(error) => Err(error.clone()),
+            None => {
+                let why = agent.state.reason.clone().unwrap_or_default();
+                Err(ApiError::new(Code::Failed, WHAT, aid.to_string(), why, "see the ledger"))
+            }
+        }
+    }
+
+    pub(super) fn refused(&self, aid: Aid, error: ApiError) -> Event {
+        let why = error.message.clone();
+        self.fail(aid, error);
+        Event::Refused(why)
+    }
+
+    /// Keeps the first error for the caller of `spawn`.
+    pub(super) fn fail(&self, aid: Aid, error: ApiError) {
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.failure.get_or_insert(error);
+        }
+    }
+
+    pub(super) fn provision(
+        &self,
+        aid: Aid,
+        envelope: &Result<Envelope, EnvelopeError>,
+    ) -> Result<Vec<Effect>, ApiError> {
+        let (state, effects) = core::provision();
+        let info = AgentInfo {
+            aid,
+            name: String::new(),
+            role: String::new(),
+            operator: String::new(),
+            state: state.phase,
+            pid: None,
+            exit: None,
+            reason: None,
+            started_ms: None,
+            ended_ms: None,
+            manifest_digest: admit::digest(envelope),
+            missing_layers: Vec::new(),
+            layers: Vec::new(),
+            denials: Vec::new(),
+            grants: Vec::new(),
+        };
+        let agent = self.agent(state, Saved::new(&self.site.boot_id, info))?;
+        self.inner().agents.insert(aid, agent);
+        Ok(effects)
+    }
+
+    pub(super) fn agent(&self, state: State, saved: Saved) -> Result<Agent, ApiError> {
+        let aid = saved.info.aid;
+        let log = Log::open(self.store.dir(), aid, self.site.log_bytes).map_err(|e| {
+            ApiError::new(Code::Unavailable, WHAT, "its output", e, "see the state directory")
+        })?;
+        if state.phase.ended() {
+            log.close();
+        }
+        Ok(Agent {
+            changed: watch::Sender::new(state.phase),
+            state,
+            saved,
+            log: Arc::new(log),
+            intent: Value::Null,
+            plan: None,
+            asked: false,
+            residue: 0,
+            pidfd: None,
+            socket: None,
+            guest: None,
+            failure: None,
+        })
+    }
+
+    /// Everything that a start needs and that can be refused without asking anybody else.
+    pub(super) fn reserve(
+        &self,
+        aid: Aid,
+        admitted: &Admitted,
+        caller: &Principal,
+        now_ms: u64,
+    ) -> Result<(), ApiError> {
+        let Admitted { declared, rights } = admitted;
+        let mut inner = self.inner();
+        let live = inner.agents.values().filter(|agent| !agent.state.phase.ended()).count();
+        // This one is among them.
+        if live > self.site.max_agents {
+            let why = format!("{} agents run", live - 1);
+            let next = "end one, or raise max_agents in [agents] of octant.toml";
+            return Err(ApiError::new(Code::Busy, WHAT, "max_agents", why, next));
+        }
+        let slot = inner
+            .free_slot()
+            .ok_or_else(|| ApiError::new(Code::Busy, WHAT, "slots", "every slot is taken", "end an agent"))?;
+        let plan = self.spawner.plan(rights, aid, slot).map_err(|why| {
+            ApiError::new(Code::InvalidParams, WHAT, "manifest", why, "change the manifest")
+        })?;
+        let validity = declared.manifest().validity();
+        let counted = self.store.count(declared.digest(), validity.max_spawns, validity.not_after_ms, now_ms);
+        counted.map_err(|e| {
+            let code = match e {
+                StoreError::Used { .. } => Code::Denied,
+                _ => Code::Unavailable,
+            };
+            ApiError::new(code, WHAT, "the count of spawns", e, "")
+        })?;
+        let digest = plan_digest(&plan)?;
+        inner.slots.insert(slot);
+        let Some(agent) = inner.agents.get_mut(&aid) else { return Err(no_agent(&aid.to_string())) };
+        let identity = rights.identity();
+        agent.saved.slot = Some(slot);
+        agent.saved.info.name.clone_from(&identity.name);
+        agent.saved.info.role.clone_from(&identity.role);
+        agent.saved.info.operator.clone_from(&identity.operator);
+        agent.saved.info.grants = describe::grants(rights);
+        agent.saved.info.denials = describe::denials(rights);
+        agent.intent = json!({
+            "do": "spawn",
+            "agent": aid,
+            "name": identity.name,
+            "role": identity.role,
+            "operator": identity.operator,
+            "key": declared.signer().key,
+            "asked_by": caller.to_string(),
+            "manifest": declared.digest(),
+            "program": rights.program().executable,
+            "slot": slot,
+            "plan": digest,
+            "accept_missing": self.site.accept_missing,
+            "narrowed": agent.saved.info.denials,
+        });
+        agent.plan = Some((plan, rights.ttl().map(|ttl| ttl.0)));
+        Ok(())
+    }
+}
+
+/// The SHA-256 of the plan's JSON: what the spawner gets is on record without being in it.
+fn plan_digest(plan: &Plan) -> Result<Sha256, ApiError> {
+    let json = serde_json::to_vec(plan)
+        .map_err(|e| ApiError::new(Code::Internal, WHAT, "the plan", e, "report it as a fault of Octant"))?;
+    Ok(Sha256(sha2::Sha256::digest(json).into()))
+}
