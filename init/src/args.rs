@@ -93,7 +93,7 @@ fn number<T: std::str::FromStr<Err: std::fmt::Display>>(
 /// What the kernel command line says to Octant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cmdline {
-    /// `octant.job=`: a command, its spaces written as `%20`.
+    /// `octant.job=`: a command; spaces and other bytes are written as `%20`, by their two hexadecimal digits.
     pub job: Option<String>,
     /// `octant.data=`: the block device with the state.
     pub data: Option<PathBuf>,
@@ -113,7 +113,10 @@ impl Cmdline {
         for word in line.split_ascii_whitespace() {
             let Some(option) = word.strip_prefix("octant.") else { continue };
             match option.split_once('=') {
-                Some(("job", command)) => out.job = Some(command.replace("%20", " ")),
+                Some(("job", command)) => match percent_decoded(command) {
+                    Some(command) => out.job = Some(command),
+                    None => out.unknown.push(word.to_owned()),
+                },
                 Some(("data", device)) if device.starts_with("/dev/") => out.data = Some(device.into()),
                 Some(("console", "shell")) => out.console_shell = true,
                 Some(("accept-missing", name)) if layer(name.to_owned()).is_ok() => {
@@ -124,6 +127,21 @@ impl Cmdline {
         }
         out
     }
+}
+
+/// The text with `%xx` read as the byte; `None` when a `%` is not followed by two digits or the result is no text.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            out.push(digit(bytes.next()?)? * 16 + digit(bytes.next()?)?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]
@@ -149,13 +167,13 @@ mod tests {
 
     #[test]
     fn the_kernel_command_line_is_read() {
-        let line =
-            "console=ttyS0 octant.job=echo%20hi octant.data=/dev/vda octant.console=shell octant.x quiet\n";
+        let line = "console=ttyS0 octant.job=echo%20hi%3Bls octant.data=/dev/vda octant.console=shell octant.x quiet\n";
         let cmdline = Cmdline::parse(line);
-        assert_eq!(cmdline.job.as_deref(), Some("echo hi"));
+        assert_eq!(cmdline.job.as_deref(), Some("echo hi;ls"));
         assert_eq!(cmdline.data, Some("/dev/vda".into()));
         assert!(cmdline.console_shell);
         assert_eq!(cmdline.unknown, ["octant.x"]);
+        assert_eq!(Cmdline::parse("octant.job=%2").unknown, ["octant.job=%2"]);
         assert_eq!(Cmdline::parse("octant.data=../etc").unknown, ["octant.data=../etc"]);
     }
 }

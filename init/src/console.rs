@@ -35,11 +35,20 @@ impl Console {
         self.write(&format!("{unit}: {}\n", printable(&String::from_utf8_lossy(line))));
     }
 
-    /// Writes a line that must not be missed: also to the kernel's log.
+    /// Writes a line that must not be missed: also to the kernel's log, where it is not shown a second time.
     pub(crate) fn alarm(&mut self, text: &str) {
         self.say(text);
         if self.mode == Mode::Machine {
-            kmsg(text);
+            kmsg(NOTICE, text);
+        }
+    }
+
+    /// Says why Octant cannot go on, in every place that there is.
+    pub(crate) fn emergency(&mut self, why: &str) {
+        let text = format!("EMERGENCY: {why}");
+        self.say(&text);
+        if self.mode == Mode::Machine {
+            kmsg(CRITICAL, &text);
         }
     }
 
@@ -72,12 +81,16 @@ fn open(mode: Mode) -> io::Result<File> {
     OpenOptions::new().append(true).custom_flags(flags).open(path)
 }
 
+/// Levels of the kernel's log (syslog(3)). A quiet console shows only the first.
+pub(crate) const CRITICAL: u8 = 2;
+const NOTICE: u8 = 5;
+
 /// Writes to the kernel's log, where a console that is not ours and a crash dump find it.
-pub(crate) fn kmsg(text: &str) {
+pub(crate) fn kmsg(level: u8, text: &str) {
     if let Ok(mut log) = OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open("/dev/kmsg")
     {
         let _best_effort =
-            log.write(format!("<2>octant: {}\n", octant_api::journal::cut(text, 900)).as_bytes());
+            log.write(format!("<{level}>octant: {}\n", octant_api::journal::cut(text, 900)).as_bytes());
     }
 }
 

@@ -126,7 +126,7 @@ fn lost_mode() -> Mode {
 /// Supervision never began, or could not be taken up again: the Emergency without a graph.
 fn cannot_boot(error: &BootError, mode: Mode, args: &InitArgs) -> ExitCode {
     let mut console = Console::open(mode);
-    console.alarm(&format!("EMERGENCY: {error}"));
+    console.emergency(&error.to_string());
     let exit = match error {
         BootError::Config(_) => Exit::Invalid,
         BootError::Mount(_) | BootError::Cgroup { .. } => Exit::LayerMissing,
@@ -155,7 +155,7 @@ fn refuse(why: &str, exit: Exit) -> ExitCode {
 fn on_panic() {
     std::panic::set_hook(Box::new(|info| {
         let text = format!("PID 1 fault: {info}");
-        console::kmsg(&text);
+        console::kmsg(console::CRITICAL, &text);
         Console::open(Mode::Namespace).say(&text);
     }));
 }

@@ -55,6 +55,9 @@ pub(crate) fn settle(table: &InitTable) -> Vec<String> {
     troubles
 }
 
+/// Open descriptors of PID 1, and the most that a unit may ask for: four stores of 1024 and room to spare.
+const NOFILE: u64 = 1 << 16;
+
 /// PID 1's own limits; also where it is not a machine's.
 #[must_use]
 pub(crate) fn own_limits() -> Vec<String> {
@@ -65,10 +68,12 @@ pub(crate) fn own_limits() -> Vec<String> {
         }
     };
     note("core limit", setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(io::Error::from));
-    let nofile = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
-        .map_err(io::Error::from);
-    note("descriptor limit", nofile);
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, NOFILE, NOFILE).or_else(|_| {
+        // Without CAP_SYS_RESOURCE the hard limit stands.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    });
+    note("descriptor limit", raised.map_err(io::Error::from));
     note("out-of-memory protection", fs::write("/proc/self/oom_score_adj", "-1000"));
     troubles
 }

@@ -61,9 +61,14 @@ fn name_of(file: &str) -> String {
     base.split(".ko").next().unwrap_or(base).replace('-', "_")
 }
 
-/// The names in a list: one a line, `#` begins a comment.
-fn names(list: &str) -> impl Iterator<Item = &str> {
-    list.lines().map(|line| line.split('#').next().unwrap_or("").trim()).filter(|name| !name.is_empty())
+/// The names in a list, and whether each may be missing from this kernel: one a line, `#` begins a comment, a leading
+/// `-` marks what not every kernel has.
+fn names(list: &str) -> impl Iterator<Item = (&str, bool)> {
+    let lines = list.lines().map(|line| line.split('#').next().unwrap_or("").trim());
+    lines.filter(|name| !name.is_empty()).map(|name| match name.strip_prefix('-') {
+        Some(name) => (name.trim_start(), true),
+        None => (name, false),
+    })
 }
 
 /// Loads what the list names. Modules that are built in or loaded already are no error; every other failure is returned
@@ -76,8 +81,9 @@ pub(crate) fn load_listed(list: &Path) -> Vec<ModuleError> {
     let built_in = fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
     let built_in: BTreeSet<String> = built_in.lines().map(name_of).collect();
     let (mut done, mut troubles) = (BTreeSet::new(), Vec::new());
-    for name in names(&text).filter(|name| !built_in.contains(&name_of(name))) {
+    for (name, optional) in names(&text).filter(|(name, _)| !built_in.contains(&name_of(name))) {
         match modules.order(name) {
+            Err(_) if optional => {}
             Err(error) => troubles.push(error),
             Ok(files) => {
                 for file in files.into_iter().filter(|file| !built_in.contains(&name_of(file))) {
@@ -127,9 +133,7 @@ mod tests {
 
     #[test]
     fn lists_have_comments_and_empty_lines() {
-        assert_eq!(
-            names("# disk\nvirtio_blk\n\n  ext4 # data\n").collect::<Vec<_>>(),
-            ["virtio_blk", "ext4"]
-        );
+        let list = "# disk\nvirtio_blk\n\n  -ext4 # data\n";
+        assert_eq!(names(list).collect::<Vec<_>>(), [("virtio_blk", false), ("ext4", true)]);
     }
 }

@@ -79,10 +79,25 @@ pub(crate) fn end_all_processes(console: &mut Console) {
     }
 }
 
-/// Reaps what has ended; whether anybody is left.
+/// Reaps what has ended; whether anybody is left beside PID 1 and the kernel's own threads, which no signal ends.
 fn others_live() -> bool {
     while let Ok(Some(_)) = process::reap() {}
-    kill(Pid::from_raw(-1), None).is_ok()
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());
+    pids.filter(|pid| *pid > 1).any(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_live_program(&stat))
+    })
+}
+
+/// proc_pid_stat(5): behind the name in parentheses, which may hold anything, stand state and then five numbers before
+/// the flags.
+fn is_live_program(stat: &str) -> bool {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let Some((_, fields)) = stat.rsplit_once(") ") else { return false };
+    let mut fields = fields.split(' ');
+    let dead = matches!(fields.next(), Some("Z" | "X"));
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or(0);
+    !dead && flags & PF_KTHREAD == 0
 }
 
 /// Lets a child do the sync, because a call to a dead disk never returns.
@@ -158,5 +173,17 @@ fn emergency_shell(why: &str, console: &mut Console) {
             Ok(None) => std::thread::sleep(Duration::from_millis(20)),
             Err(error) => return console.alarm(&format!("the shell cannot be awaited: {error}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn kernel_threads_and_zombies_are_not_waited_for() {
+        let live = super::is_live_program;
+        assert!(live("7 (a) b) S 1 7 7 0 -1 4194560 1 0"));
+        assert!(!live("2 (kthreadd) S 0 0 0 0 -1 2129984 0 0"));
+        assert!(!live("9 (x) Z 1 7 7 0 -1 4194560 1 0"));
+        assert!(live(&std::fs::read_to_string("/proc/self/stat").unwrap()));
     }
 }

@@ -129,9 +129,8 @@ impl Supervisor {
 
     /// Octant cannot go on. The caller feeds [`Event::Shutdown`].
     pub(super) fn emergency(&mut self, why: &str) {
-        let text = format!("EMERGENCY: {why}");
-        self.console.alarm(&text);
-        self.journal.record(Kind::Boot, "", &text, clock::monotonic_ns());
+        self.console.emergency(why);
+        self.journal.record(Kind::Boot, "", &format!("EMERGENCY: {why}"), clock::monotonic_ns());
         let code = i32::from(Exit::Unhealthy.code());
         self.ending = Some(Ending { how: How::Exit, code, emergency: Some(why.to_owned()) });
         self.mark_shutdown();
