@@ -1,7 +1,8 @@
 //! `diff` and `cmp`, on the library half of uutils' diffutils.
 //!
 //! That crate's own `diff` is in its binary; this is the same sequence with errors instead of panics.
-//! Directories are not compared (`-r`): the library does not offer it.
+//! Directories are not compared (`-r`): the library does not offer it. In its normal format it writes a range of one
+//! line as `2,2`, where GNU writes `2`; patch(1) reads both.
 
 use crate::output::{complain, help_or_version};
 use diffutilslib::params::{Format, Params, parse_params};

@@ -56,7 +56,10 @@ pub const EXAMPLES: &[Example] = &[
     example("date", &["-u", "-d", "@0", "+%Y-%m-%d"], "", "1970-01-01\n"),
     example("dd", &["if=f", "bs=2", "count=1", "status=none"], "", "b\n"),
     example("df", &["."], "", "~Mounted on"),
-    Example { name: "diff", arguments: &["f", "-"], input: "b\nb\n", output: "2d1\n< a\n", code: 1 },
+    Example { name: "diff", arguments: &["-U0", "f", "-"], input: "b
+b
+", output: "~-a
+", code: 1 },
     example("diff", &["f", "f"], "", ""),
     example("dir", &[], "", "f\n"),
     example("dirname", &["/a/b"], "", "/a\n"),

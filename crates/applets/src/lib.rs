@@ -19,3 +19,8 @@ mod table;
 
 pub use setup::{Invocation, run};
 pub use table::{APPLETS, Applet, find};
+
+/// Keeps the names that `stty` needs in every static program with this crate in it, the tests included.
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", target_feature = "crt-static"))]
+#[used]
+static TERMINAL_SPEEDS: fn() = octant_sys::termios_shim::keep;

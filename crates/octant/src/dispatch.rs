@@ -1,13 +1,15 @@
 //! From a command line to a role.
 
 use crate::granted::Granted;
-use crate::operator::is_operators;
 use octant_applets::{Applet, Invocation, find};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 /// The shell's name.
 pub(crate) const SHELL: &str = "sh";
+
+/// PID 1's name.
+const INIT: &str = "init";
 
 /// Operator's commands that can be called by their own name, with a line of text each.
 pub(crate) const BY_NAME: &[(&str, &str)] = &[
@@ -26,6 +28,14 @@ pub(crate) enum Role {
     Utility { applet: &'static Applet, arguments: Vec<OsString>, invocation: Invocation },
     /// The shell; the first argument is its name.
     Shell(Vec<OsString>),
+    /// PID 1, with the arguments that are meant for it.
+    Init(Vec<OsString>),
+    /// PID 1 in namespaces of its own, with the arguments.
+    Up(Vec<OsString>),
+    /// The service of this name.
+    Service(OsString),
+    /// The process that makes workstations.
+    Spawner,
     /// The list of names, with or without their texts.
     List(bool),
     /// The operator's command line; the first argument is the program's name.
@@ -37,10 +47,19 @@ pub(crate) enum Role {
 }
 
 /// Decides: first by the name of the call, exactly; then by the first argument.
-pub(crate) fn decide(arguments: Vec<OsString>, _first: bool, granted: &Granted) -> Role {
+pub(crate) fn decide(arguments: Vec<OsString>, first: bool, granted: &Granted) -> Role {
     let called = arguments.first().cloned().unwrap_or_default();
     let name = Path::new(&called).file_name().unwrap_or_default().to_owned();
+    let roles = *granted == Granted::All;
+    if name == INIT && roles {
+        // A replacement of PID 1 keeps the name and says what it is as well.
+        let said = usize::from(arguments.get(1).is_some_and(|next| next == INIT));
+        return Role::Init(arguments.into_iter().skip(1 + said).collect());
+    }
     if OWN_NAMES.iter().any(|own| name == *own) {
+        if first && roles && arguments.len() == 1 {
+            return Role::Init(Vec::new());
+        }
         return by_argument(arguments, granted);
     }
     if let Some(role) = utility(&name, &arguments, Invocation::ByName, granted) {
@@ -50,7 +69,7 @@ pub(crate) fn decide(arguments: Vec<OsString>, _first: bool, granted: &Granted) 
         let line = [OsString::from("octant"), name.clone()].into_iter().chain(arguments.into_iter().skip(1));
         return operator(&name, line.collect(), granted);
     }
-    Role::Unknown(called)
+    if roles { Role::Unknown(called) } else { Role::NotGranted(called) }
 }
 
 /// `octant NAME ...`.
@@ -63,11 +82,19 @@ fn by_argument(arguments: Vec<OsString>, granted: &Granted) -> Role {
     }
     match name.to_str() {
         Some("shell") if granted.utility(SHELL) => Role::Shell(arguments[1..].to_vec()),
+        Some(INIT) if *granted == Granted::All => Role::Init(arguments[2..].to_vec()),
+        Some("up") if *granted == Granted::All => Role::Up(arguments[2..].to_vec()),
+        Some("svc") if *granted == Granted::All && arguments.len() == 3 => {
+            Role::Service(arguments[2].clone())
+        }
+        Some("spawner") if *granted == Granted::All => Role::Spawner,
         Some("--list") if granted.command(&name) => {
             Role::List(arguments.get(2).is_some_and(|next| next == "--about"))
         }
         Some(option) if option.starts_with('-') => operator(&name, arguments, granted),
-        Some(command) if is_operators(command) => operator(&name, arguments, granted),
+        Some(command) if octant_cli::command().find_subcommand(command).is_some() => {
+            operator(&name, arguments, granted)
+        }
         _ if *granted == Granted::All => Role::Unknown(name),
         _ => Role::NotGranted(name),
     }
@@ -97,17 +124,24 @@ fn operator(name: &OsStr, arguments: Vec<OsString>, granted: &Granted) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operator::is_operators;
     use octant_applets::APPLETS;
 
     /// The role of a command line, in short.
     fn role(line: &[&str], granted: &Granted) -> String {
+        role_of(line, false, granted)
+    }
+
+    fn role_of(line: &[&str], first: bool, granted: &Granted) -> String {
         let texts = |arguments: &[OsString]| {
             arguments.iter().map(|text| text.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         };
-        match decide(line.iter().map(OsString::from).collect(), false, granted) {
+        match decide(line.iter().map(OsString::from).collect(), first, granted) {
             Role::Utility { applet, arguments, .. } => format!("{}: {}", applet.name, texts(&arguments)),
             Role::Shell(arguments) => format!("shell: {}", texts(&arguments)),
+            Role::Init(arguments) => format!("init: {}", texts(&arguments)),
+            Role::Up(arguments) => format!("up: {}", texts(&arguments)),
+            Role::Service(name) => format!("service: {}", name.display()),
+            Role::Spawner => "spawner".into(),
             Role::List(about) => format!("list {about}"),
             Role::Operator(arguments) => format!("operator: {}", texts(&arguments)),
             Role::NotGranted(_) => "not granted".into(),
@@ -148,6 +182,29 @@ mod tests {
     }
 
     #[test]
+    fn the_first_process_is_pid_1() {
+        let all = &Granted::All;
+        assert_eq!(role_of(&["/init"], true, all), "init: ");
+        assert_eq!(role_of(&["/octant"], true, all), "init: ");
+        assert_eq!(role_of(&["octant"], false, all), "operator: octant");
+        // The kernel adds what it did not understand of its own command line; PID 1 knows that.
+        assert_eq!(role_of(&["/init", "splash", "single"], true, all), "init: splash single");
+        assert_eq!(role_of(&["/init", "init", "--resume", "9"], true, all), "init: --resume 9");
+        assert_eq!(role_of(&["/octant", "init", "--mode", "container"], true, all), "init: --mode container");
+        assert_eq!(role_of(&["/octant", "ls"], true, all), "ls: ls");
+        assert_eq!(role_of(&["/octant", "nonsense"], true, all), "unknown");
+    }
+
+    #[test]
+    fn roles_are_reached_by_their_names() {
+        let all = &Granted::All;
+        assert_eq!(role(&["octant", "up", "--dir", "x"], all), "up: --dir x");
+        assert_eq!(role(&["exe", "svc", "ledger"], all), "service: ledger");
+        assert_eq!(role(&["exe", "svc"], all), "unknown");
+        assert_eq!(role(&["exe", "spawner"], all), "spawner");
+    }
+
+    #[test]
     fn in_a_workstation_only_what_is_granted_runs() {
         let some = &Granted::Only(vec!["ls".into(), "sh".into(), "poweroff".into(), "status".into()]);
         assert_eq!(role(&["ls"], some), "ls: ls");
@@ -168,6 +225,7 @@ mod tests {
             &["octant", "svc", "ledger"],
             &["octant", "up"],
             &["poweroff"],
+            &["init"],
         ];
         for line in refused {
             assert_eq!(role(line, some), "not granted", "{line:?}");
@@ -182,9 +240,12 @@ mod tests {
 
     #[test]
     fn no_command_of_the_operator_has_a_utilitys_name() {
+        for command in octant_cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(find(OsStr::new(name)).is_none() && name != SHELL && name != INIT, "{name}");
+        }
         for (name, _) in BY_NAME {
-            assert!(is_operators(name), "{name}");
-            assert!(find(OsStr::new(name)).is_none(), "{name}");
+            assert!(octant_cli::command().find_subcommand(name).is_some(), "{name}");
         }
     }
 }

@@ -6,10 +6,10 @@
 //! Never: does any work of its own.
 #![forbid(unsafe_code)]
 
+mod boot;
 mod dispatch;
 mod granted;
 mod list;
-mod operator;
 
 use dispatch::{Role, decide};
 use octant_ids::Exit;
@@ -21,13 +21,6 @@ use std::process::ExitCode;
 const NOT_GRANTED: u8 = 126;
 
 fn main() -> ExitCode {
-    #[cfg(all(
-        target_os = "linux",
-        target_env = "gnu",
-        target_arch = "x86_64",
-        target_feature = "crt-static"
-    ))]
-    octant_sys::termios_shim::keep();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let first = std::process::id() == 1;
     let role = match granted::Granted::here() {
@@ -40,7 +33,13 @@ fn main() -> ExitCode {
         }
         Role::Shell(arguments) => octant_shell::main(arguments, list::names()).into(),
         Role::List(with_text) => list::print(with_text),
-        Role::Operator(arguments) => operator::run(&arguments),
+        Role::Operator(arguments) => octant_cli::main(arguments),
+        Role::Init(arguments) => octant_init::main(&arguments, boot::BOOT),
+        Role::Up(arguments) => octant_init::up(&arguments),
+        Role::Service(name) => boot::service(&name).unwrap_or_else(|| {
+            refuse(&format!("svc {}: no such service", name.display()), first, Exit::NotFound.code())
+        }),
+        Role::Spawner => octant_workstation::spawner::main(),
         Role::NotGranted(name) => {
             refuse(&format!("{}: not granted by the manifest", name.display()), first, NOT_GRANTED)
         }

@@ -85,7 +85,7 @@ fn every_utility_does_its_example_by_link_and_as_a_first_argument() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// GNU says so too: these two have no options.
+/// GNU says so too: `test` has no options.
 const WITHOUT_HELP: [&str; 1] = ["test"];
 
 #[test]
@@ -181,6 +181,20 @@ fn the_shell_has_the_usual_constructs() {
 fn the_shell_runs_jobs_in_the_background() {
     prints("sleep 0.1 & echo started; wait; echo done", "started\ndone\n");
     prints("(sleep 0.1; echo late >f) & wait; cat f", "late\n");
+}
+
+#[test]
+fn the_shells_kill_sends_what_it_was_told() {
+    let child = "rm -f pid; sh -c 'echo $$ >pid; sleep 3 >/dev/null 2>&1; :' & while ! [ -s pid ]; do sleep 0.02; done;";
+    for signal in ["", "-9", "-s INT", "-TERM --"] {
+        prints(&format!("{child} kill {signal} $(cat pid); wait; echo ended"), "ended\n");
+    }
+    prints("kill -0 $$ && echo there; kill -0 999999999 2>/dev/null || echo not there", "there\nnot there\n");
+}
+
+#[test]
+fn a_redirected_input_is_shared_between_the_shell_and_its_programs() {
+    prints("seq 4 >f; sh -c 'read a; read b; cat; echo $b$a' <f", "3\n4\n21\n");
 }
 
 #[test]

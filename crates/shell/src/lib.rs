@@ -7,7 +7,8 @@
 //!
 //! # What brush does not do (0.5)
 //!
-//! - `$!` is empty after `command &`; `wait` without arguments and `%1` work.
+//! - A job in the background is a task of the shell: `wait` and `jobs` know it, but `$!` is empty and `kill %1` finds
+//!   no process (a job that was stopped with Ctrl-Z has one). To end it by time use `timeout 10 command &`.
 //! - Traps run for `EXIT`, `ERR`, `DEBUG` and `RETURN`. A trap for a signal is accepted and does not run.
 //! - `select`, `wait -n` and `disown` are missing.
 //! - A subshell is a copy inside this process, not a fork: `umask` and `ulimit` in it change the outer shell
@@ -21,16 +22,22 @@
 mod complete;
 mod editor;
 mod input;
+mod kill;
 mod line;
 mod options;
 
 use brush_builtins::{BuiltinSet, ShellBuilderExt};
+use brush_core::builtins::simple_builtin;
 use brush_core::extensions::{ErrorFormatter, ShellExtensions, ShellExtensionsImpl};
+use brush_core::openfiles::OpenFile;
 use brush_core::{ProfileLoadBehavior, RcLoadBehavior, Shell, ShellVariable};
 use brush_interactive::{InteractiveOptions, InteractiveShell, ShellError};
 use options::{Options, Source};
+use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -66,6 +73,8 @@ Run FILE, COMMAND or what comes on standard input.
 enum Failure {
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
+    #[error("cannot use standard input: {0}")]
+    Input(io::Error),
     #[error("cannot start: {0}")]
     Start(brush_core::Error),
     #[error("cannot read the profile: {0}")]
@@ -143,6 +152,12 @@ async fn build(
     options: &Options,
     utilities: impl Iterator<Item = &'static str>,
 ) -> Result<Shell<Extensions>, Failure> {
+    let mut descriptors = HashMap::new();
+    if !io::stdin().is_terminal() {
+        // brush's own standard input reads ahead, so that after `read` nothing would be left for the next program.
+        let input = io::stdin().as_fd().try_clone_to_owned().map_err(Failure::Input)?;
+        descriptors.insert(0, OpenFile::from(File::from(input)));
+    }
     let defaults = [("PATH", "/bin"), ("PS1", "\\h:\\w\\$ ")];
     let missing = defaults.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
     let mut builder = Shell::builder_with_extensions::<Extensions>()
@@ -157,8 +172,10 @@ async fn build(
         .shell_name(options.name.clone())
         .shell_args(options.arguments.clone())
         .error_formatter(Messages)
+        .fds(descriptors)
         .shell_product_display_str("octant sh".into())
-        .default_builtins(BuiltinSet::BashMode);
+        .default_builtins(BuiltinSet::BashMode)
+        .builtin("kill", simple_builtin::<kill::Kill, Extensions>());
     for (name, value) in missing {
         let mut variable = ShellVariable::new(value);
         if name == "PATH" {
@@ -185,7 +202,7 @@ async fn run(mut shell: Shell<Extensions>, options: Options) -> Result<u8, Failu
         }
         Source::Script(path) => {
             // brush answers a missing script with its own code; POSIX wants 127 and 126.
-            std::fs::File::open(&path).map_err(|error| Failure::Script { path: path.clone(), error })?;
+            File::open(&path).map_err(|error| Failure::Script { path: path.clone(), error })?;
             shell.run_script(Path::new(&path), options.arguments.iter()).await.map_err(Failure::Run)?;
             Ok(shell.last_exit_status())
         }

@@ -140,16 +140,16 @@ impl Line {
     pub(crate) fn edit(&mut self, key: Key) -> String {
         let (cursor, end) = (self.cursor, self.text.len());
         match key {
-            Key::Char(c) => self.replace(cursor, cursor, &[c]),
-            Key::Backspace if cursor > 0 => self.replace(cursor - 1, cursor, &[]),
-            Key::Delete if cursor < end => self.replace(cursor, cursor + 1, &[]),
-            Key::CutToEnd => self.replace(cursor, end, &[]),
-            Key::CutToStart => self.replace(0, cursor, &[]),
+            Key::Char(c) => self.splice(cursor, cursor, &[c]),
+            Key::Backspace if cursor > 0 => self.splice(cursor - 1, cursor, &[]),
+            Key::Delete if cursor < end => self.splice(cursor, cursor + 1, &[]),
+            Key::CutToEnd => self.splice(cursor, end, &[]),
+            Key::CutToStart => self.splice(0, cursor, &[]),
             Key::CutWord => {
                 let before = &self.text[..cursor];
                 let word_end = before.iter().rposition(|c| *c != ' ').map_or(0, |at| at + 1);
                 let start = before[..word_end].iter().rposition(|c| *c == ' ').map_or(0, |at| at + 1);
-                self.replace(start, cursor, &[])
+                self.splice(start, cursor, &[])
             }
             Key::Left if cursor > 0 => self.move_to(cursor - 1),
             Key::Right if cursor < end => self.move_to(cursor + 1),
@@ -162,7 +162,7 @@ impl Line {
     /// Puts another text in place of the whole line.
     pub(crate) fn set(&mut self, text: &str) -> String {
         let new: Vec<char> = text.chars().collect();
-        self.replace(0, self.text.len(), &new)
+        self.splice(0, self.text.len(), &new)
     }
 
     /// Puts a text in place of `delete` bytes from byte `at`. Bytes that are no character boundary change nothing.
@@ -173,11 +173,11 @@ impl Line {
         };
         let start = head.chars().count();
         let new: Vec<char> = text.chars().collect();
-        self.replace(start, start + gone.chars().count(), &new)
+        self.splice(start, start + gone.chars().count(), &new)
     }
 
     /// Replaces the characters `from..to` and puts the cursor behind what came in.
-    fn replace(&mut self, from: usize, to: usize, new: &[char]) -> String {
+    fn splice(&mut self, from: usize, to: usize, new: &[char]) -> String {
         let mut draw = self.move_to(from);
         self.text.splice(from..to, new.iter().copied());
         self.cursor = from + new.len();

@@ -1,0 +1,84 @@
+//! The built-in units, in the order in which PID 1 starts them.
+
+use octant_agents::AgentsService;
+use octant_api::unit::{Criticality, Restart, Spec, ordered};
+use octant_ledger::LedgerService;
+use octant_service::Service;
+use std::ffi::OsStr;
+use std::process::ExitCode;
+
+/// The process that makes workstations. It is no service: it speaks packets, to `agents` only, and keeps what the
+/// services have given up.
+const SPAWNER: Spec = Spec {
+    name: "spawner",
+    about: "builds workstations for agents",
+    needs: &["ledger"],
+    restart: Restart::Always,
+    criticality: Criticality::Degrades,
+    // It tries every kind of namespace once.
+    ready_within_ms: 10_000,
+    stop_within_ms: 2_000,
+    // Longer than one spawn under emulation, during which it answers nobody.
+    watchdog_ms: 60_000,
+    // It belongs to root and checks that its caller is `agents`.
+    socket_mode: 0o666,
+    capabilities: &[
+        "SYS_ADMIN",
+        "SETUID",
+        "SETGID",
+        "SETPCAP",
+        "SETFCAP",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "KILL",
+        "MKNOD",
+        "NET_ADMIN",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_RESOURCE",
+    ],
+    root: true,
+    argv: &["spawner"],
+};
+
+/// Everything that PID 1 starts by itself.
+pub(crate) const BOOT: &[Spec] = &[LedgerService::SPEC, SPAWNER, <AgentsService as Service>::SPEC];
+
+const _: () = assert!(ordered(BOOT), "a service needs one that does not boot before it");
+
+/// Runs the service of this name; none for a name that is not one.
+pub(crate) fn service(name: &OsStr) -> Option<ExitCode> {
+    match name.to_str()? {
+        "ledger" => Some(octant_service::run::<LedgerService>()),
+        "agents" => Some(octant_service::run::<AgentsService>()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_unit_has_a_name_of_its_own_and_room_to_start_and_stop() {
+        let names: BTreeSet<&str> = BOOT.iter().map(|spec| spec.name).collect();
+        assert_eq!(names.len(), BOOT.len());
+        for spec in BOOT {
+            assert!(spec.name.parse::<octant_ids::ServiceName>().is_ok(), "{}", spec.name);
+            assert!(spec.ready_within_ms > 0 && spec.stop_within_ms > 0, "{}", spec.name);
+            assert!(!spec.argv.is_empty() && !spec.about.is_empty(), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn only_the_spawner_is_root_and_has_capabilities() {
+        for spec in BOOT.iter().filter(|spec| spec.name != "spawner") {
+            assert!(!spec.root && spec.capabilities.is_empty(), "{}", spec.name);
+        }
+        let risky = ["SYS_MODULE", "SYS_BOOT", "SYS_RAWIO", "BPF", "SYS_TIME", "MAC_ADMIN"];
+        assert!(!SPAWNER.capabilities.iter().any(|name| risky.contains(name)));
+    }
+}
