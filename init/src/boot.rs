@@ -145,6 +145,9 @@ pub(crate) fn fresh(
         started_ns,
         layout,
     };
+    if mode == Mode::Namespace {
+        link_own_name(&setup).map_err(at("a link to this program".into()))?;
+    }
     let cgroups = match mode {
         Mode::Machine => {
             Cgroups::of_machine().map_err(|(path, source)| BootError::Cgroup { path, source })?
@@ -168,7 +171,19 @@ pub(crate) fn fresh(
     Ok(supervisor)
 }
 
-fn load_config(layout: &Layout, boot: &[Spec]) -> Result<Config, ConfigError> {
+/// On a developer's machine no directory of the search path has `octant` in it, and the job's scripts call it.
+fn link_own_name(setup: &Setup) -> io::Result<()> {
+    let dir = setup.layout.programs();
+    fs::create_dir_all(&dir)?;
+    let link = dir.join("octant");
+    match fs::remove_file(&link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(&setup.exe, link)
+}
+
+pub(crate) fn load_config(layout: &Layout, boot: &[Spec]) -> Result<Config, ConfigError> {
     let names: Vec<&str> = boot.iter().map(|spec| spec.name).collect();
     config::load(&layout.etc, &names)
 }

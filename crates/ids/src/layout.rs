@@ -50,6 +50,12 @@ impl Layout {
         self.socket("init")
     }
 
+    /// Where `octant` itself is linked for scripts, on a machine whose search path does not have it.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.run.join("bin")
+    }
+
     /// A service's state directory.
     #[must_use]
     pub fn state_of(&self, service: &str) -> PathBuf {

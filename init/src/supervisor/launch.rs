@@ -99,11 +99,13 @@ impl Supervisor {
     }
 
     /// The job and the console's shell see what their operator would: on a developer's machine the own environment,
-    /// with the place of this Octant in it.
+    /// with the place of this Octant in it and its program at the end of the search path.
     fn operator_environment(&self) -> Vec<String> {
         let mut env = Vec::new();
         if self.setup.mode == Mode::Namespace {
-            let skip = |name: &str| matches!(name, "OCTANT_UNIT" | "OCTANT_DIR");
+            let skip = |name: &str| matches!(name, "OCTANT_UNIT" | "OCTANT_DIR" | "PATH");
+            let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".into());
+            env.push(format!("PATH={path}:{}", self.setup.layout.programs().display()));
             env.extend(
                 std::env::vars()
                     .filter(|(name, _)| !skip(name))
