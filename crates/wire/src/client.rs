@@ -194,9 +194,21 @@ async fn read_answers(stream: Arc<UnixStream>, link: std::sync::Weak<Link>) {
             waiting.calls.clear();
             return;
         };
-        if let Some(sender) = line_id(&line).and_then(|id| waiting.calls.remove(&id)) {
-            // A call that was dropped meanwhile does not want it.
-            let _ = sender.send(line);
+        match line_id(&line) {
+            Some(id) => {
+                if let Some(sender) = waiting.calls.remove(&id) {
+                    // A call that was dropped meanwhile does not want it.
+                    let _ = sender.send(line);
+                }
+            }
+            // An answer to nobody in particular is about the connection: it was turned away or broke a limit.
+            None => {
+                waiting.closed = true;
+                for (_, sender) in waiting.calls.drain() {
+                    let _ = sender.send(line.clone());
+                }
+                return;
+            }
         }
     }
 }

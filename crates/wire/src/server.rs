@@ -43,6 +43,11 @@ impl Default for Limits {
     }
 }
 
+/// How many connections are told at once that there is no place for them.
+const REFUSALS: usize = 64;
+/// How long each of them is given to read that.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Serves every connection to `listener` until `stop`, then lets requests in flight finish.
 ///
 /// # Errors
@@ -56,6 +61,7 @@ pub async fn serve<D: Dispatch<Call>>(
 ) -> io::Result<()> {
     let (service, identity) = (Arc::new(service), Arc::new(identity));
     let places = Arc::new(Semaphore::new(limits.connections));
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
     let result = loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -71,7 +77,13 @@ pub async fn serve<D: Dispatch<Call>>(
             () = stop.requested() => break Ok(()),
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tokio::spawn(turn_away(stream, limits.connections));
+            // Beyond the second bound a connection is closed without a word.
+            if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+                tokio::spawn(async move {
+                    turn_away(stream, limits.connections).await;
+                    drop(place);
+                });
+            }
             continue;
         };
         let (service, identity, stop) = (Arc::clone(&service), Arc::clone(&identity), stop.clone());
@@ -93,6 +105,8 @@ fn out_of_resources(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
+/// Tells a peer that there is no place for it, and waits a moment for it to read that: closing at once would
+/// fail its writing before it looks for an answer.
 async fn turn_away(stream: UnixStream, connections: usize) {
     let error = ApiError::new(
         Code::Busy,
@@ -103,8 +117,19 @@ async fn turn_away(stream: UnixStream, connections: usize) {
     );
     let mut line = Vec::new();
     frame::write_error(&mut line, None, &error);
-    let outbox = Outbox::new(Arc::new(stream), Duration::from_secs(1));
+    let stream = Arc::new(stream);
+    let outbox = Outbox::new(Arc::clone(&stream), LINGER);
     // Who does not take the answer does not get it.
     let _ = outbox.send(&line).await;
-    outbox.flushed().await;
+    let closed = async {
+        let mut scrap = [0; 4096];
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut scrap) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, closed).await;
 }

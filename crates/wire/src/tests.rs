@@ -365,6 +365,11 @@ fn too_many_connections_are_turned_away() {
     one.works();
     two.works();
     assert_eq!(server.raw().code(), Code::Busy);
+    assert_eq!(code(&server.client().call(&NumberRequest { n: 1 }).unwrap_err()), Code::Busy);
+    runtime().block_on(async {
+        let client = Client::new(&server.path);
+        assert_eq!(code(&client.call(&NumberRequest { n: 1 }).await.unwrap_err()), Code::Busy);
+    });
     drop(one);
     until(|| {
         let mut raw = server.raw();

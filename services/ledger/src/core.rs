@@ -6,7 +6,7 @@
 use octant_api::ledger::{Appended, Entry, Kind};
 use octant_api::text::Json;
 use octant_ids::{Principal, Sha256};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::Digest;
 
 /// The version of the canonical form, its first field.
@@ -52,7 +52,18 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<u64>,
     payload: &'a Json,
+    #[serde(serialize_with = "hexadecimal")]
     prev: Sha256,
+}
+
+/// The digest's text, made without the formatting machinery: every entry that is appended or verified needs it.
+fn hexadecimal<S: Serializer>(digest: &Sha256, serializer: S) -> Result<S::Ok, S::Error> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 64];
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(digest.0) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    }
+    serializer.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
 }
 
 #[derive(Deserialize)]
@@ -167,7 +178,9 @@ impl Tip {
         if entry.prev != self.hash {
             return Err(Broken::Link { found: entry.prev, expected: self.hash });
         }
-        if encode(&entry).map_err(|error| Broken::Form(error.to_string()))? != bytes {
+        let mut again = Vec::with_capacity(bytes.len());
+        encode_to(&mut again, &entry).map_err(|error| Broken::Form(error.to_string()))?;
+        if again != bytes {
             return Err(Broken::NotCanonical);
         }
         *self = Self { seq: entry.seq, hash: entry.hash };
@@ -180,7 +193,12 @@ impl Tip {
 /// # Errors
 /// As [`Tip::seal`].
 pub fn encode(entry: &Entry) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Written {
+    let mut out = Vec::new();
+    encode_to(&mut out, entry).map(|()| out)
+}
+
+fn encode_to(out: &mut Vec<u8>, entry: &Entry) -> Result<(), serde_json::Error> {
+    let written = Written {
         v: VERSION,
         seq: entry.seq,
         boot_id: &entry.boot_id,
@@ -192,7 +210,8 @@ pub fn encode(entry: &Entry) -> Result<Vec<u8>, serde_json::Error> {
         intent: entry.intent,
         payload: &entry.payload,
         prev: entry.prev,
-    })
+    };
+    serde_json::to_writer(out, &written)
 }
 
 /// Reads an entry by itself, without its place in the chain.
