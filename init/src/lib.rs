@@ -81,7 +81,7 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
             });
             supervisor.finish(&ending)
         }
-        Err(error) => cannot_boot(&error, mode, &parsed),
+        Err(error) => cannot_boot(&error, mode, &parsed, boot),
     }
 }
 
@@ -124,7 +124,7 @@ fn lost_mode() -> Mode {
 }
 
 /// Supervision never began, or could not be taken up again: the Emergency without a graph.
-fn cannot_boot(error: &BootError, mode: Mode, args: &InitArgs) -> ExitCode {
+fn cannot_boot(error: &BootError, mode: Mode, args: &InitArgs, boot: &[Spec]) -> ExitCode {
     let mut console = Console::open(mode);
     console.emergency(&error.to_string());
     let exit = match error {
@@ -136,7 +136,7 @@ fn cannot_boot(error: &BootError, mode: Mode, args: &InitArgs) -> ExitCode {
     if mode == Mode::Machine {
         let layout = args.dir.as_deref().map_or_else(Layout::system, Layout::under);
         let policy =
-            config::load(&layout.etc, &[]).map_or(OnEmergency::default(), |config| config.init.emergency);
+            boot::load_config(&layout, boot).map_or(OnEmergency::default(), |config| config.init.emergency);
         let emergency = Some(error.to_string());
         let ending = Ending { how: How::Poweroff, code: i32::from(exit.code()), emergency };
         return shutdown::end_machine(&ending, policy, &layout.state, &mut console).into();
