@@ -91,6 +91,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("memory files cannot be made executable", memory_files),
     ("/workspace and /tmp have quotas of bytes and files", quotas),
     ("no device node can be made", nodes),
+    ("no file can be made set-user-id or set-group-id", set_id),
     ("no_new_privs is set", |_| status("NoNewPrivs", "1")),
     ("two or more seccomp filters are in force", filters),
     ("all five capability sets are empty", capabilities),
@@ -294,6 +295,19 @@ fn nodes(_: &Told) -> Outcome {
         let made = mknod("/tmp/probe-node", kind, Mode::S_IRWXU, device);
         let _ = fs::remove_file("/tmp/probe-node");
         expect(matches!(made, Err(Errno::EPERM | Errno::EACCES)), || format!("mknod gave {made:?}"))?;
+    }
+    Ok(())
+}
+
+fn set_id(_: &Told) -> Outcome {
+    let path = "/workspace/probe-set-id";
+    for mode in [0o4700, 0o2700] {
+        let made = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path);
+        expect(made.is_err(), || format!("a file with mode {mode:o} was made"))?;
+        fs::write(path, b"").map_err(|error| format!("{path}: {error}"))?;
+        let changed = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        fs::remove_file(path).map_err(|error| format!("{path}: {error}"))?;
+        expect(changed.is_err(), || format!("a file's mode became {mode:o}"))?;
     }
     Ok(())
 }

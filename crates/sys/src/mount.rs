@@ -79,6 +79,22 @@ pub fn set_attributes(at: BorrowedFd<'_>, set: u64, private: bool, recursive: bo
     done(unsafe { libc::syscall(call, at.as_raw_fd(), c"".as_ptr(), flags, &raw const attr, size) })
 }
 
+/// Shows the detached mount's files with other owners: user and group ids on disk are looked up in the user
+/// namespace, whose maps say what they are here (mount_setattr(2), MOUNT_ATTR_IDMAP).
+///
+/// # Errors
+/// `EINVAL` when the file system cannot do that; otherwise what mount_setattr(2) reports.
+pub fn map_owners(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let userns_fd = u64::from(user_namespace.as_raw_fd().unsigned_abs());
+    let attr = MountAttr { attr_set: MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    let (call, size) = (libc::SYS_mount_setattr, size_of::<MountAttr>());
+    // SAFETY: `attr` has the kernel's layout and the size passed, and lives until the call returns.
+    done(unsafe {
+        libc::syscall(call, tree.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, &raw const attr, size)
+    })
+}
+
 /// A new file system of the named type, configured with `options` (an empty value sets a flag), as a detached
 /// mount with the given attributes.
 ///

@@ -331,17 +331,19 @@ fn prepare<K: Kernel>(
     for (fd, name) in site.devices.iter().zip(DEVICES) {
         // A device node is what this mount is for, so it alone is not nodev.
         let (target, attributes) = (format!("/dev/{name}"), attr::NOSUID | attr::NOEXEC);
-        trees.push(clone_tree(kernel, fd.as_fd(), target, attributes)?);
+        trees.push(clone_tree(kernel, fd.as_fd(), target, attributes, None)?);
     }
     if plan.octant {
         let attributes = attr::NOSUID | attr::NODEV | attr::RDONLY;
-        trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes)?);
+        trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes, None)?);
     }
     let mut binds: Vec<_> = plan.binds.iter().zip(sources).collect();
     // A path before what lies below it.
     binds.sort_by(|a, b| a.0.target.cmp(&b.0.target));
     for (bind, source) in binds {
-        trees.push(clone_tree(kernel, source.as_fd(), bind.target.clone(), bind_attributes(bind))?);
+        let owners = owners_of(kernel, bind, source.as_fd(), base)?;
+        let owners = owners.as_ref().map(AsFd::as_fd);
+        trees.push(clone_tree(kernel, source.as_fd(), bind.target.clone(), bind_attributes(bind), owners)?);
     }
     for (target, scratch) in [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)] {
         let call = Call::NewFilesystem {
@@ -356,9 +358,34 @@ fn prepare<K: Kernel>(
     Ok(Prepared { root, trees, socket })
 }
 
-fn clone_tree<K: Kernel>(kernel: &mut K, of: BorrowedFd<'_>, target: String, attributes: u64) -> Made<Tree> {
-    let fd = get(kernel, Step::Tree, Call::CloneTree { of, attributes })?;
+fn clone_tree<K: Kernel>(
+    kernel: &mut K,
+    of: BorrowedFd<'_>,
+    target: String,
+    attributes: u64,
+    owners: Option<BorrowedFd<'_>>,
+) -> Made<Tree> {
+    let fd = get(kernel, Step::Tree, Call::CloneTree { of, attributes, owners })?;
     Ok(Tree { fd, target })
+}
+
+/// What makes the agent the owner of a granted tree, as far as its owner on the host goes: a grant to write would be
+/// none otherwise, since nothing on the host belongs to the slot's users. Not where others can read anyway and no more
+/// than that is granted.
+fn owners_of<K: Kernel>(
+    kernel: &mut K,
+    bind: &crate::plan::Bind,
+    source: BorrowedFd<'_>,
+    base: u32,
+) -> Made<Option<OwnedFd>> {
+    const OTHERS_READ: u32 = 0o004;
+    let stat = nix::sys::stat::fstat(source)
+        .map_err(|error| SpawnError::failed(Step::Sources, bind.source.clone(), &error.into()))?;
+    if !bind.write && stat.st_mode & OTHERS_READ != 0 {
+        return Ok(None);
+    }
+    let call = Call::OwnerMap { uid: stat.st_uid, gid: stat.st_gid, to: base + AGENT_INSIDE };
+    get(kernel, Step::Tree, call).map(Some)
 }
 
 pub(crate) fn bind_attributes(bind: &crate::plan::Bind) -> u64 {

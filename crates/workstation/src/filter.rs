@@ -144,11 +144,32 @@ const SYS_SOCKETPAIR: u32 = 53;
 const SYS_CLONE: u32 = 56;
 const SYS_IOCTL: u32 = 16;
 const SYS_CLONE3: u32 = 435;
+const SYS_OPENAT2: u32 = 437;
+/// Set-user-id and set-group-id.
+const SET_ID: u32 = 0o6000;
+const O_CREAT_OR_TMPFILE: u32 = 0o100 | 0o20_000_000;
+/// Calls that give a file a mode: chmod, fchmod, fchmodat, fchmodat2, creat, mkdir, mkdirat, mknod, mknodat, with the
+/// argument that holds it.
+const MODES: &[(u32, u32)] = &[
+    (90, ARG1),
+    (91, ARG1),
+    (268, ARG2),
+    (452, ARG2),
+    (85, ARG1),
+    (83, ARG1),
+    (258, ARG2),
+    (133, ARG1),
+    (259, ARG2),
+];
+/// open and openat, with the arguments that hold flags and mode.
+const OPENS: &[(u32, u32, u32)] = &[(2, ARG1, ARG2), (257, ARG2, ARG3)];
 // Offsets in struct seccomp_data (seccomp(2)); the low half of an argument comes first on this architecture.
 const NR: u32 = 0;
 const ARCH: u32 = 4;
 const ARG0: u32 = 16;
 const ARG1: u32 = 24;
+const ARG2: u32 = 32;
+const ARG3: u32 = 40;
 // Return values (linux/seccomp.h).
 const KILL_PROCESS: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
@@ -207,8 +228,10 @@ pub(crate) fn floor() -> Vec<Instruction> {
     program.push(statement(LOAD, NR));
     program.extend(when(IF_AT_LEAST, X32_BIT, KILL_PROCESS));
     program.extend(when(IF_ABOVE, HIGHEST_KNOWN, errno(Errno::ENOSYS)));
-    // Its flags are behind a pointer that a filter cannot follow; libc falls back to clone.
+    // What decides is behind a pointer that a filter cannot follow (namespace flags, the mode of a new file); programs
+    // fall back to clone and openat.
     program.extend(when(IF_EQUAL, SYS_CLONE3, errno(Errno::ENOSYS)));
+    program.extend(when(IF_EQUAL, SYS_OPENAT2, errno(Errno::ENOSYS)));
     for (number, _) in FLOOR {
         program.extend(when(IF_EQUAL, *number, denied));
     }
@@ -232,6 +255,17 @@ pub(crate) fn floor() -> Vec<Instruction> {
     program.extend(by_argument(SYS_SOCKETPAIR, ARG0, unix_only()));
     let ioctls = DENIED_IOCTLS.iter().flat_map(|command| when(IF_EQUAL, *command, denied)).collect();
     program.extend(by_argument(SYS_IOCTL, ARG1, ioctls));
+    // No file with a set-id bit can be made: inside it would mean nothing, but a granted directory is the host's too.
+    for (number, mode) in MODES {
+        program.extend(by_argument(*number, *mode, when(IF_ANY_BIT, SET_ID, denied).to_vec()));
+    }
+    for (number, flags, mode) in OPENS {
+        // Without these flags the kernel does not look at the mode.
+        let mut tests = vec![Instruction { code: IF_ANY_BIT, jt: 0, jf: 3, k: O_CREAT_OR_TMPFILE }];
+        tests.push(statement(LOAD, *mode));
+        tests.extend(when(IF_ANY_BIT, SET_ID, denied));
+        program.extend(by_argument(*number, *flags, tests));
+    }
     program.push(statement(RETURN, ALLOW));
     program
 }
@@ -321,8 +355,8 @@ pub(crate) fn of_reaper() -> Result<Vec<Instruction>, FilterError> {
 
 /// Whether the call can be granted to nobody, whole or at all.
 fn floored(name: &str) -> bool {
-    const BY_ARGUMENT: [&str; 7] =
-        ["clone", "clone3", "socket", "socketpair", "ioctl", "prctl", "personality"];
+    const BY_ARGUMENT: [&str; 8] =
+        ["clone", "clone3", "openat2", "socket", "socketpair", "ioctl", "prctl", "personality"];
     FLOOR.iter().any(|row| row.1 == name) || BY_ARGUMENT.contains(&name)
 }
 

@@ -29,6 +29,13 @@ pub(crate) enum Call<'a> {
     CloneTree {
         of: BorrowedFd<'a>,
         attributes: u64,
+        owners: Option<BorrowedFd<'a>>,
+    },
+    /// A user namespace in which the owner on disk is this user and group, for mounts that show it so.
+    OwnerMap {
+        uid: u32,
+        gid: u32,
+        to: u32,
     },
     /// A new file system, detached.
     NewFilesystem {
@@ -217,6 +224,7 @@ impl Kernel for Real {
         }
         match call {
             Call::CloneTree { .. }
+            | Call::OwnerMap { .. }
             | Call::NewFilesystem { .. }
             | Call::MakeDir { .. }
             | Call::PutFile { .. }
@@ -329,11 +337,19 @@ fn relative(path: &str) -> &str {
 
 fn on_mounts(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
     match call {
-        Call::CloneTree { of, attributes } => {
+        Call::CloneTree { of, attributes, owners } => {
             let tree = mount::clone_tree(*of)?;
+            match owners.map(|owners| mount::map_owners(tree.as_fd(), owners)) {
+                // A file system that cannot do it keeps its owners: the agent then has what the modes give to others,
+                // which is less than it was granted and never more.
+                Some(Err(error)) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {}
+                Some(Err(error)) => return Err(error),
+                Some(Ok(())) | None => {}
+            }
             mount::set_attributes(tree.as_fd(), *attributes, true, false)?;
             return Ok(Some(tree));
         }
+        Call::OwnerMap { uid, gid, to } => return owner_map(*uid, *gid, *to).map(Some),
         Call::NewFilesystem { kind, options, attributes } => {
             let options: Vec<(&CStr, &CStr)> = options.iter().map(|(k, v)| (*k, v.as_c_str())).collect();
             return mount::new_filesystem(kind, &options, *attributes).map(Some);
@@ -366,6 +382,28 @@ fn on_mounts(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         other => return Err(io::Error::other(format!("{other:?} is no call on mounts"))),
     }
     Ok(None)
+}
+
+/// The namespace lives as long as its descriptor; the process that it takes to make one ends at once.
+fn owner_map(uid: u32, gid: u32, to: u32) -> io::Result<OwnedFd> {
+    let args = CloneArgs { namespaces: CloneFlags::CLONE_NEWUSER.bits(), ..CloneArgs::new() };
+    let (pid, pidfd) = match clone3(&args)? {
+        Cloned::Child => {
+            // Should the spawner end now, nobody else would end this.
+            if prctl::set_pdeathsig(Signal::SIGKILL).is_ok() {
+                nix::unistd::pause();
+            }
+            confine::exit_now(1)
+        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let made = std::fs::write(format!("/proc/{pid}/uid_map"), format!("{uid} {to} 1"))
+        .and_then(|()| std::fs::write(format!("/proc/{pid}/gid_map"), format!("{gid} {to} 1")))
+        .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
+    confine::signal_pidfd(pidfd.as_fd(), Signal::SIGKILL as i32)?;
+    wait_readable(pidfd.as_fd(), 5000)?;
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), None)?;
+    made.map(OwnedFd::from)
 }
 
 fn listen(root: BorrowedFd<'_>, path: &str, owner: u32) -> io::Result<OwnedFd> {

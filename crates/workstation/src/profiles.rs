@@ -156,7 +156,6 @@ const LOOK: Group = Group {
     rows: &[
         ("open", "open a file; which ones is the mounts' and Landlock's affair"),
         ("openat", "open a file"),
-        ("openat2", "open a file with rules for the path"),
         ("stat", "attributes of a file"),
         ("fstat", "attributes of a file"),
         ("lstat", "attributes of a file"),

@@ -53,6 +53,15 @@ fn inside(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("probe" | "probe-few") => probe::run(args[1..].iter().cloned()),
+        Some("grants") => {
+            let old =
+                |dir: &str| std::fs::read_to_string(format!("{dir}/old")).unwrap_or_else(|_| "closed".into());
+            let new =
+                |dir: &str| std::fs::write(format!("{dir}/new"), "new").map_or("read-only", |()| "made");
+            print!("written: {}, {}; ", old("/written"), new("/written"));
+            println!("read: {}; closed: {}, {}", old("/read"), old("/closed"), new("/closed"));
+            ExitCode::SUCCESS
+        }
         Some("sleep") => {
             println!("sleeping");
             std::thread::sleep(std::time::Duration::from_secs(600));
@@ -367,6 +376,30 @@ fn the_probe_fails_where_there_are_only_namespaces() {
     assert!(failed > 20, "only {failed} attempts got through:\n{text}");
 }
 
+fn a_granted_directory_is_the_agents_as_far_as_its_owner_goes() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let mut bench = Bench::new(None);
+    let owner = 12345;
+    let dirs = ["written", "read", "closed"].map(|name| bench.dir.join(name));
+    for dir in &dirs {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::write(dir.join("old"), "old").unwrap();
+        std::fs::set_permissions(dir.join("old"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::chown(dir.join("old"), Some(owner), Some(owner)).unwrap();
+        std::os::unix::fs::chown(dir, Some(owner), Some(owner)).unwrap();
+    }
+    std::fs::set_permissions(&dirs[2], std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut plan = plan(&["grants"]);
+    for (dir, target) in dirs.iter().zip(["/written", "/read", "/closed"]) {
+        let source = dir.to_str().unwrap().to_owned();
+        plan.binds.push(Bind { source, target: target.into(), write: target == "/written", exec: false });
+    }
+    let (code, text) = bench.run(&plan);
+    assert_eq!((code, text.as_str()), (0, "written: old, made; read: closed; closed: old, read-only\n"));
+    let made = std::fs::metadata(dirs[0].join("new")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (owner, owner), "the host sees the directory's owner");
+}
+
 fn a_signal_reaches_the_agent_and_its_exit_code_says_so() {
     let mut bench = Bench::new(None);
     let plan = plan(&["sleep"]);
@@ -649,6 +682,10 @@ const TESTS: &[Test] = &[
     ),
     ("nothing_that_is_not_granted_gets_through", nothing_that_is_not_granted_gets_through),
     ("the_probe_fails_where_there_are_only_namespaces", the_probe_fails_where_there_are_only_namespaces),
+    (
+        "a_granted_directory_is_the_agents_as_far_as_its_owner_goes",
+        a_granted_directory_is_the_agents_as_far_as_its_owner_goes,
+    ),
     (
         "a_signal_reaches_the_agent_and_its_exit_code_says_so",
         a_signal_reaches_the_agent_and_its_exit_code_says_so,

@@ -48,6 +48,7 @@ impl Kernel for Fake {
         let gives = matches!(
             call,
             Call::CloneTree { .. }
+                | Call::OwnerMap { .. }
                 | Call::NewFilesystem { .. }
                 | Call::Listen { .. }
                 | Call::MakeLeaf { .. }

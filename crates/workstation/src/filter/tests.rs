@@ -85,7 +85,7 @@ fn exactly_what_the_table_says_is_allowed() {
                 continue;
             }
             let wanted = match nr {
-                SYS_CLONE3 => errno(Errno::ENOSYS),
+                SYS_CLONE3 | SYS_OPENAT2 => errno(Errno::ENOSYS),
                 nr if granted.contains(&nr) => ALLOW,
                 _ => errno(Errno::EPERM),
             };
@@ -128,7 +128,7 @@ fn an_addition_is_allowed_and_nothing_else_changes() {
     let program = with(&["mkdir"]).unwrap();
     assert_eq!(both(&program, &floor(), &Data::call(number("mkdir"), [0; 6])), ALLOW);
     assert_eq!(both(&program, &floor(), &Data::call(number("rmdir"), [0; 6])), errno(Errno::EPERM));
-    for name in FLOOR.iter().map(|row| row.1).chain(BY_ARGUMENT).chain(["clone3"]) {
+    for name in FLOOR.iter().map(|row| row.1).chain(BY_ARGUMENT).chain(["clone3", "openat2"]) {
         assert!(matches!(with(&[name]), Err(FilterError::Floor(_))), "{name} could be added");
     }
     assert!(matches!(with(&["no_such_call"]), Err(FilterError::Unknown(_))));
@@ -144,6 +144,38 @@ fn the_reaper_can_do_what_its_table_says() {
         let allowed = both(&program, &floor(), &Data::call(nr, [1; 6])) == ALLOW;
         assert_eq!(allowed, granted.contains(&nr), "call {nr}");
     }
+}
+
+#[test]
+fn no_file_can_be_made_set_id() {
+    let (program, floor) = (profile_of("shell"), floor());
+    let verdict = |name: &str, args: &[u64]| {
+        let mut all = [0; 6];
+        all[..args.len()].copy_from_slice(args);
+        both(&program, &floor, &Data::call(number(name), all))
+    };
+    const CREATE: u64 = 0o101;
+    for bits in [0o4755, 0o2755, 0o6000, 0o4755 | 1 << 40] {
+        let denied = [
+            verdict("chmod", &[0, bits]),
+            verdict("fchmod", &[0, bits]),
+            verdict("fchmodat", &[0, 0, bits]),
+            verdict("creat", &[0, bits]),
+            verdict("mkdir", &[0, bits]),
+            verdict("mkdirat", &[0, 0, bits]),
+            verdict("mknod", &[0, bits | 0o10_0000]),
+            verdict("mknodat", &[0, 0, bits]),
+            verdict("open", &[0, CREATE, bits]),
+            verdict("openat", &[0, 0, CREATE, bits]),
+            verdict("openat", &[0, 0, 0o20_200_002, bits]),
+            both(&program, &floor, &Data::call(452, [0, 0, bits, 0, 0, 0])),
+        ];
+        assert_eq!(denied, [errno(Errno::EPERM); 12], "{bits:o}");
+    }
+    // What is in the mode's place when nothing is created does not matter.
+    assert_eq!(verdict("openat", &[0, 0, 0, 0o6777]), ALLOW);
+    assert_eq!(verdict("open", &[0, CREATE, 0o1777]), ALLOW);
+    assert_eq!(verdict("chmod", &[0, 0o1777]), ALLOW);
 }
 
 #[test]
