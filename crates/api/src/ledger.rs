@@ -236,7 +236,8 @@ const READ_MS: u64 = 10_000;
 crate::rpc! {
     /// The record of every action.
     service "ledger" {
-        /// Appends one entry. Answers when it is on stable storage; an error means that it was not accepted.
+        /// Appends one entry. Answers when it is on stable storage. An error means that it was not accepted,
+        /// except that after a missed deadline or a lost connection it may have been.
         "append" => append, Append(AppendRequest) -> Appended,
             needs [Need::AnyService], deadline Deadline::Ms(APPEND_MS);
         /// Says which entry is the last durable one.

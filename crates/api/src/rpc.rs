@@ -5,13 +5,20 @@
 //! `deadline` does not compile:
 //!
 //! ```compile_fail
+//! use octant_api::rpc::Deadline;
+//!
+//! /// Parameters.
+//! #[derive(Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+//! pub struct GetRequest {}
+//!
 //! octant_api::rpc! {
 //!     /// A service.
 //!     service "bad" {
-//!         /// A method that names no authority.
-//!         "get" => get, Get(Request) -> u8, deadline Deadline::Ms(1);
+//!         /// A method that names no authority; with `needs [octant_api::rpc::Need::Operator],` it compiles.
+//!         "get" => get, Get(GetRequest) -> u8, deadline Deadline::Ms(1);
 //!     }
 //! }
+//! # fn main() {}
 //! ```
 
 use crate::error::{ApiError, Code};
@@ -533,4 +540,70 @@ pub fn unreachable_method(method: &Method) -> ApiError {
         "it has no dispatcher",
         "report it as a fault",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{AppendRequest, Kind, TailRequest};
+
+    const APPEND: &Method = AppendRequest::METHOD;
+
+    fn read(text: &str) -> Result<(AppendRequest, Meta), ApiError> {
+        params(APPEND, text)
+    }
+
+    #[test]
+    fn meta_is_taken_out_wherever_it_stands() {
+        for text in [
+            r#"{"_meta":{"deadline_ms":7},"kind":"note","payload":[]}"#,
+            r#"{"kind":"note","_meta":{"other":{"a":1},"deadline_ms":7},"payload":[]}"#,
+            r#"{"kind":"note","payload":[],"\u005fmeta":{"deadline_ms":7}}"#,
+        ] {
+            let (request, meta) = read(text).unwrap();
+            assert_eq!((request.kind, request.payload.text()), (Kind::Note, "[]"));
+            assert_eq!(meta.deadline_ms, Some(7));
+        }
+        assert_eq!(read(r#"{"kind":"note","payload":1}"#).unwrap().1, Meta::default());
+        assert_eq!(params::<TailRequest>(TailRequest::METHOD, "{}").unwrap().0, TailRequest::default());
+    }
+
+    #[test]
+    fn everything_else_that_is_unknown_missing_or_doubled_is_refused() {
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"kind":"note"}"#,
+            r#"{"kind":"note","payload":1,"more":1}"#,
+            r#"{"kind":"note","payload":1,"payload":2}"#,
+            r#"{"kind":"note","payload":1,"_meta":{"deadline_ms":"7"}}"#,
+            r#"{"kind":"nothing","payload":1}"#,
+            r#"{"kind":"note","payload":1} {}"#,
+        ] {
+            assert_eq!(read(text).unwrap_err().code, Code::InvalidParams, "{text}");
+        }
+    }
+
+    #[test]
+    fn authority_is_as_the_table_says() {
+        let service = |name: &str| Principal::Service(name.parse().unwrap());
+        let agent = Principal::Agent(octant_ids::Aid::new(1, [0; 10]));
+        for (need, permitted) in [
+            (Need::Operator, Principal::Operator(7)),
+            (Need::AnyService, service("vault")),
+            (Need::Service("vault"), service("vault")),
+            (Need::Agent, agent.clone()),
+        ] {
+            assert!(need.permits(&permitted));
+            for other in [Principal::Operator(7), service("vault"), service("x"), agent.clone()] {
+                let same_kind = std::mem::discriminant(&other) == std::mem::discriminant(&permitted);
+                assert_eq!(
+                    need.permits(&other),
+                    same_kind && (other == permitted || need == Need::AnyService)
+                );
+            }
+            assert!(!need.permits(&Principal::Stranger(7)) && !need.permits(&Principal::Init));
+        }
+    }
 }

@@ -176,11 +176,11 @@ impl<'a> Walker<'a> {
             return Ok(Look::Bad(format!("a frame of {len} bytes, which no entry has")));
         }
         let there = self.fill(FRAME + padded(len))?;
-        if there < FRAME + len {
+        if there < FRAME + padded(len) {
             return Ok(Look::Bad(format!("a frame of {len} bytes, of which the file has {}", there - FRAME)));
         }
         let (bytes, padding) = self.buffer[self.at + FRAME..].split_at(len);
-        if padding.iter().take(padded(len) - len).any(|byte| *byte != 0) {
+        if padding[..padded(len) - len].iter().any(|byte| *byte != 0) {
             return Ok(Look::Bad("the bytes that fill it up are not zero".to_owned()));
         }
         if crc32c(&[&fields[..4], &d, bytes]) != u32::from_le_bytes([c0, c1, c2, c3]) {
@@ -197,8 +197,7 @@ impl<'a> Walker<'a> {
             Look::Bad(why) => Step::Bad { offset, why },
             Look::Frame { durable, len } => {
                 let start = self.at + FRAME;
-                // A file may end without the last frame's padding.
-                self.at = (self.at + padded(FRAME + len)).min(self.buffer.len());
+                self.at = start + padded(len);
                 Step::Frame { offset, durable, bytes: &self.buffer[start..start + len] }
             }
         })
@@ -214,24 +213,28 @@ pub(crate) struct Behind {
     pub(crate) end: u64,
 }
 
-/// Looks for whole frames from `offset` on, at every place where one could start.
+/// Looks for whole frames from `offset` on, at every place where one could start: frames begin at multiples of 8.
 pub(crate) fn behind(file: &File, offset: u64) -> io::Result<Behind> {
     let mut walker = Walker::new(file, offset);
     let mut found = Behind::default();
-    loop {
-        let there = walker.fill(8)?;
-        if there == 0 {
-            return Ok(found);
+    while walker.fill(FRAME)? > 0 {
+        let there = &walker.buffer[walker.at..];
+        // Most of what stands there are zeros written ahead; they are passed in one go.
+        let zeros = there.iter().position(|byte| *byte != 0).unwrap_or(there.len());
+        if zeros >= 8 {
+            walker.at += if zeros == there.len() { zeros } else { zeros / 8 * 8 };
+            continue;
         }
-        let word = &walker.buffer[walker.at..walker.at + there.min(8)];
-        if let Some(last) = word.iter().rposition(|byte| *byte != 0) {
-            found.end = walker.offset() + last as u64 + 1;
-            if let Look::Frame { durable, .. } = walker.look()? {
-                found.durable = found.durable.max(durable);
-            }
+        let word = &there[..there.len().min(8)];
+        let last = word.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        found.end = walker.offset() + last as u64 + 1;
+        let passed = word.len();
+        if let Look::Frame { durable, .. } = walker.look()? {
+            found.durable = found.durable.max(durable);
         }
-        walker.at += there.min(8);
+        walker.at += passed;
     }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::journal;
 use crate::read::Reader;
 use crate::store::{Options, Store, TornTail};
 use crate::writer::{Writer, WriterLimits};
+use octant_api::error::Code;
 use octant_api::ledger::{Kind, Server};
 use octant_api::text::Json;
 use octant_api::unit::{Criticality, Restart, Spec};
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::net::UnixListener;
 
 /// `[ledger]` of octant.toml.
@@ -117,6 +119,10 @@ impl Ledger {
 }
 
 const NAME: &str = "ledger";
+/// How often and how soon a health check asks again for a place in a full queue: a second in all, in which the
+/// queue drains several times on a disk that works.
+const PROBE_TRIES: u32 = 50;
+const PROBE_AGAIN: Duration = Duration::from_millis(20);
 
 /// The ledger as PID 1 runs it.
 #[derive(Debug)]
@@ -180,11 +186,17 @@ impl Service for LedgerService {
     }
 
     async fn health(&self) -> Health {
-        let probed = match self.ledger.writer().probe() {
-            Ok(answer) => answer.await,
-            Err(error) => return Health::Bad(error.to_string()),
+        let mut tries = 0;
+        let answer = loop {
+            match self.ledger.writer().probe() {
+                Ok(answer) => break answer,
+                // A full queue is a busy ledger, not a sick one, as long as it drains.
+                Err(error) if error.code == Code::Busy && tries < PROBE_TRIES => tries += 1,
+                Err(error) => return Health::Bad(error.to_string()),
+            }
+            tokio::time::sleep(PROBE_AGAIN).await;
         };
-        match probed {
+        match answer.await {
             Ok(Ok(())) => Health::Ok,
             Ok(Err(refusal)) => Health::Bad(refusal.to_string()),
             Err(_) => Health::Bad("the writer has ended".to_owned()),

@@ -149,7 +149,7 @@ impl Store {
                 let path = segments.join(file_name(1));
                 store.current = Some(store.new_segment().map_err(at("make the segment", &path))?);
             }
-            None => store.current = Some(reopen(&segments, &found.end)?),
+            None => store.current = Some(reopen(&segments, &found.end, found.torn.is_some())?),
         }
         Ok((store, found.torn))
     }
@@ -456,12 +456,15 @@ fn examine(segments: &Path, firsts: &[u64], acknowledged: Option<Tip>) -> Result
     Ok(found)
 }
 
-/// Opens the last segment for writing and clears what stands behind its good entries.
-fn reopen(segments: &Path, end: &End) -> Result<Current, OpenError> {
+/// Opens the last segment for writing and clears what stands behind its good entries, if anything does.
+fn reopen(segments: &Path, end: &End, torn: bool) -> Result<Current, OpenError> {
     let path = segments.join(file_name(end.first));
     let file =
         OpenOptions::new().read(true).write(true).open(&path).map_err(at("open the segment", &path))?;
-    // Cutting the file drops whatever stood there; zeros are written ahead anew with the next append.
-    file.set_len(end.offset).and_then(|()| file.sync_all()).map_err(at("cut the segment", &path))?;
-    Ok(Current { file, path, end: end.offset, ahead: end.offset, last: end.last })
+    if torn {
+        // Cutting the file drops whatever stood there; zeros are written ahead anew with the next append.
+        file.set_len(end.offset).and_then(|()| file.sync_all()).map_err(at("cut the segment", &path))?;
+    }
+    let len = file.metadata().map_err(at("look at the segment", &path))?.len();
+    Ok(Current { file, path, end: end.offset, ahead: len, last: end.last })
 }

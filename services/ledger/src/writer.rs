@@ -77,6 +77,7 @@ impl Writer {
             waiting_bytes: Arc::clone(&waiting_bytes),
             gathered: 0,
             carried: None,
+            logged: None,
         };
         let thread = std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(|| work.run())?;
         Ok(Self { jobs: Some(jobs), waiting_bytes, limits, thread: Some(thread) })
@@ -157,6 +158,8 @@ struct Work {
     gathered: usize,
     /// A job that was taken from the queue but belongs after the current batch.
     carried: Option<Job>,
+    /// The last refusal that was logged: one that goes on for hours is one line.
+    logged: Option<Refusal>,
 }
 
 type Answers = Vec<oneshot::Sender<Result<Appended, Refusal>>>;
@@ -237,12 +240,18 @@ impl Work {
         // A caller that does not wait any more has its entry all the same.
         match done {
             Ok(appended) => {
+                if self.logged.take().is_some() {
+                    tracing::info!("entries are accepted again");
+                }
                 for (answer, appended) in answers.into_iter().zip(appended) {
                     let _ = answer.send(Ok(appended));
                 }
             }
             Err(refusal) => {
-                tracing::error!("{} entries are refused: {refusal}", answers.len());
+                if self.logged.as_ref() != Some(&refusal) {
+                    tracing::error!("entries are refused: {refusal}");
+                    self.logged = Some(refusal.clone());
+                }
                 for answer in answers {
                     let _ = answer.send(Err(refusal.clone()));
                 }

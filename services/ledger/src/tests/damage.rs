@@ -74,7 +74,8 @@ proptest! {
     fn any_cut_below_the_head_is_found_at_the_start(at in any::<prop::sample::Index>(), zeros in any::<bool>()) {
         let dir = Dir::quick();
         let end = ten(&dir.0);
-        let cut = at.index(usize::try_from(end).unwrap() - 8);
+        // Zeros in the place of the last frame's own zeros would be no damage.
+        let cut = at.index(usize::try_from(end).unwrap() - if zeros { 8 } else { 0 });
         let mut bytes = fs::read(segment(&dir.0)).unwrap();
         let whole = bytes.len();
         bytes.truncate(cut);
