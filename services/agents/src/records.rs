@@ -27,6 +27,8 @@ pub(crate) struct Records {
     client: Client,
     /// Whether the last call went well, and so has left a connection.
     connected: AtomicBool,
+    /// Whether the ledger did not take what waits.
+    stuck: AtomicBool,
     later: Mutex<Later>,
     wake: Notify,
 }
@@ -49,7 +51,13 @@ fn json_of(value: &serde_json::Value) -> Json {
 
 impl Records {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, connected: AtomicBool::new(false), later: Mutex::default(), wake: Notify::new() }
+        Self {
+            client,
+            connected: AtomicBool::default(),
+            stuck: AtomicBool::default(),
+            later: Mutex::default(),
+            wake: Notify::new(),
+        }
     }
 
     fn later_queue(&self) -> MutexGuard<'_, Later> {
@@ -117,10 +125,11 @@ impl Records {
         }
     }
 
-    /// How many records wait, and how many were lost.
+    /// How many records wait because the ledger did not take them, and how many were lost.
     pub(crate) fn backlog(&self) -> (usize, u64) {
         let later = self.later_queue();
-        (later.waiting.len(), later.lost)
+        let stuck = self.stuck.load(Ordering::Relaxed);
+        (if stuck { later.waiting.len() } else { 0 }, later.lost)
     }
 
     /// Hands over what waits, until `stop`; then once more what is left.
@@ -152,8 +161,12 @@ impl Records {
     async fn hand_over(&self) -> bool {
         loop {
             let Some((next, lost)) = self.next() else { return true };
-            if let Err(error) = self.append(std::slice::from_ref(&next)).await {
-                tracing::warn!("the ledger did not take a record, trying again: {error}");
+            let taken = self.append(std::slice::from_ref(&next)).await;
+            let stuck = self.stuck.swap(taken.is_err(), Ordering::Relaxed);
+            if let Err(error) = taken {
+                if !stuck {
+                    tracing::warn!("the ledger does not take records, trying again and again: {error}");
+                }
                 return false;
             }
             let mut later = self.later_queue();

@@ -19,6 +19,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::UnixListener;
 
+/// PID 1 keeps 1024 descriptors of a service over its restarts, and an agent has four.
+const AGENTS_MOST: usize = 250;
+
 /// The table `[agents]` of octant.toml.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,6 +40,24 @@ pub struct AgentsConfig {
 impl Default for AgentsConfig {
     fn default() -> Self {
         Self { machine: None, max_agents: 64, keep_ended: 128, log_bytes: 1 << 20 }
+    }
+}
+
+impl AgentsConfig {
+    /// Refuses what the rest of Octant cannot hold.
+    fn check(&self) -> Result<(), StartError> {
+        let rows = [
+            ("max_agents", self.max_agents, 0, AGENTS_MOST),
+            ("keep_ended", self.keep_ended, 0, 10_000),
+            ("log_bytes", usize::try_from(self.log_bytes).unwrap_or(usize::MAX), 4096, 1 << 30),
+        ];
+        match rows.into_iter().find(|(_, is, least, most)| !(least..=most).contains(&is)) {
+            None => Ok(()),
+            Some((name, is, least, most)) => {
+                let why = format!("{is} is not between {least} and {most}");
+                Err(StartError::new("read [agents] of octant.toml", name, why))
+            }
+        }
     }
 }
 
@@ -77,6 +98,7 @@ impl Service for AgentsService {
     type Config = AgentsConfig;
 
     async fn open(config: AgentsConfig, mut context: Context) -> Result<Self, StartError> {
+        config.check()?;
         let layout = &context.boot.layout;
         let spawner = Remote::new(&context.boot)
             .map_err(|e| StartError::new("read the boot configuration", "accept_missing", e))?;
@@ -178,5 +200,34 @@ fn machine_id(configured: Option<String>, layout: &Layout) -> Result<String, Sta
         Ok(text) => Ok(text.trim().to_owned()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(e) => Err(StartError::new("read this machine's identifier", path.display(), e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use octant_service::Profile;
+
+    #[test]
+    fn the_profile_is_valid_and_gives_a_reason_for_each_line() {
+        Profile::parse(AgentsService::PROFILE).unwrap();
+    }
+
+    #[test]
+    fn the_configuration_has_bounds_and_no_unknown_fields() {
+        AgentsConfig::default().check().unwrap();
+        let read = |value| serde_json::from_value::<AgentsConfig>(value);
+        assert!(read(serde_json::json!({})).unwrap().check().is_ok());
+        assert!(read(serde_json::json!({"max_agent": 1})).is_err());
+        for (field, value) in [("max_agents", 251), ("keep_ended", 10_001), ("log_bytes", 1)] {
+            let error = read(serde_json::json!({field: value})).unwrap().check().unwrap_err();
+            assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_machine_is_asked_how_large_it_is() {
+        let machine = machine().unwrap();
+        assert!(machine.memory_bytes > 1 << 20 && machine.cpus > 0);
     }
 }

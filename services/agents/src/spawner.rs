@@ -57,10 +57,6 @@ impl Remote {
         })
     }
 
-    fn leaf(&self, aid: Aid) -> Option<PathBuf> {
-        self.cgroup.as_ref().map(|cgroup| cgroup.join(aid.to_string()))
-    }
-
     fn connect(&self) -> Result<SpawnerClient, String> {
         SpawnerClient::connect(&self.socket).map_err(|e| format!("connect to {}: {e}", self.socket.display()))
     }
@@ -95,8 +91,8 @@ impl Spawner for Remote {
     fn kill(&self, slot: u32, aid: Aid) -> Result<(), String> {
         // The kernel kills a whole cgroup at once, and this service owns the file: no other process has to be
         // alive for it. The spawner is asked where there is no cgroup.
-        if let Some(leaf) = self.leaf(aid) {
-            let path = leaf.join("cgroup.kill");
+        if let Some(cgroup) = &self.cgroup {
+            let path = cgroup.join(aid.to_string()).join("cgroup.kill");
             match OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(b"1")) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -104,22 +100,14 @@ impl Spawner for Remote {
             }
         }
         match self.connect()?.kill(slot, aid) {
-            Err(error) if !unknown(&error) => Err(error.to_string()),
-            _ => Ok(()),
+            // Nothing of it runs that could be killed.
+            Err(error) if unknown(&error) => Ok(()),
+            done => done.map_err(|e| e.to_string()),
         }
     }
 
     fn retire(&self, slot: u32, aid: Aid) -> Result<(), String> {
-        match self.connect()?.retire(slot, aid) {
-            Ok(()) => Ok(()),
-            // A spawn that was refused leaves nothing; a spawner that restarted does not know of those who ended
-            // while it was away. Then the cgroup tells.
-            Err(error) if unknown(&error) => match self.leaf(aid) {
-                Some(leaf) if leaf.exists() => Err(format!("{} is left", leaf.display())),
-                _ => Ok(()),
-            },
-            Err(error) => Err(error.to_string()),
-        }
+        self.connect()?.retire(slot, aid).map_err(|e| e.to_string())
     }
 
     fn ping(&self) -> io::Result<()> {

@@ -24,8 +24,8 @@ const EXIT_WORD: Duration = Duration::from_secs(2);
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 /// The connections and requests of one agent: enough for a program with some threads, and little to hold.
 const GUEST: Limits = Limits {
-    connections: 16,
-    in_flight: 8,
+    connections: 4,
+    in_flight: 4,
     stall: Duration::from_secs(10),
     idle: Duration::from_secs(600),
     // An agent's authority ends with it: what it asked before is not finished.
