@@ -19,6 +19,8 @@ pub struct InitArgs {
     pub operator: u32,
     /// The descriptor with the state of the PID 1 that this one replaces.
     pub resume: Option<i32>,
+    /// How many replacements have faulted before this one without getting as far as a state of their own.
+    pub attempt: u32,
 }
 
 /// A command line that PID 1 does not understand.
@@ -76,6 +78,7 @@ impl InitArgs {
                 "--accept-missing" => out.accept_missing.push(layer(text(value()?))?),
                 "--operator" => out.operator = number("--operator", text(value()?))?,
                 "--resume" => out.resume = Some(number("--resume", text(value()?))?),
+                "--attempt" => out.attempt = number("--attempt", text(value()?))?,
                 _ => return Err(ArgsError::Unknown(name)),
             }
         }

@@ -85,13 +85,20 @@ pub(crate) fn find_mode() -> Mode {
 }
 
 /// Everything up to the event loop, for the successor of another PID 1.
-pub(crate) fn resume(resumed: Resumed, boot: &[Spec], console: Console) -> Result<Supervisor, BootError> {
+pub(crate) fn resume(resumed: Resumed, boot: &[Spec], mut console: Console) -> Result<Supervisor, BootError> {
     if let Some(count) = resumed.too_many_faults {
         return Err(BootError::Faults(count));
     }
-    let setup = resumed.setup();
-    let config = load_config(&setup.layout, boot)?;
+    let (setup, mut config) = (resumed.setup(), resumed.config().clone());
     let units = list_units(setup, boot)?;
+    // After a fault nothing but the fault may change. A replacement that was asked for brings the files' new content,
+    // unless that is wrong: what runs is worth more than what was written.
+    if resumed.asked() {
+        match load_config(&setup.layout, boot) {
+            Ok(new) => config = new,
+            Err(error) => console.alarm(&format!("{error}; the configuration stays as it was")),
+        }
+    }
     Ok(Supervisor::resume(resumed, config, units, console)?)
 }
 

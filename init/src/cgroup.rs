@@ -21,8 +21,10 @@ const REMOVE_TRIES: u32 = 10;
 pub(crate) struct Group {
     /// Its directory.
     pub(crate) directory: OwnedFd,
-    /// Where the process has to enter by itself because it cannot be born there.
-    pub(crate) procs: Option<PathBuf>,
+    /// Where a process enters that could not be born there.
+    pub(crate) procs: PathBuf,
+    /// Whether a process can be born there.
+    pub(crate) fresh: bool,
 }
 
 /// The hierarchy as far as it is there.
@@ -143,10 +145,7 @@ impl Cgroups {
                 }
             }
         }
-        Ok(Some(Group {
-            directory: File::open(&dir)?.into(),
-            procs: (!fresh).then(|| dir.join("cgroup.procs")),
-        }))
+        Ok(Some(Group { directory: File::open(&dir)?.into(), procs: dir.join("cgroup.procs"), fresh }))
     }
 
     /// Kills every process of a unit's group. Without groups nothing is done and `false` is returned.

@@ -42,7 +42,7 @@ pub struct InitTable {
 }
 
 /// A whole octant.toml.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, serde::Serialize)]
 pub struct Config {
     /// PID 1's own table.
     pub init: InitTable,

@@ -50,7 +50,6 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
             Exit::Usage,
         );
     }
-    on_panic();
     let mode_found = boot::find_mode();
     let parsed = match InitArgs::parse(args) {
         Ok(parsed) => parsed,
@@ -59,12 +58,13 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
         Err(error) => return refuse(&error.to_string(), Exit::Usage),
     };
     // Before anything else is opened: every descriptor that the state does not name is closed.
-    let resumed = parsed.resume.map(supervisor::take_saved);
+    let resumed = parsed.resume.map(|state| supervisor::take_saved(state, parsed.attempt));
     let mode = match &resumed {
         None => parsed.mode.unwrap_or(mode_found),
         Some(Ok(resumed)) => resumed.setup().mode,
         Some(Err(_)) => lost_mode(),
     };
+    on_panic(mode == Mode::Machine);
     let booted = match resumed {
         Some(Err(error)) => Err(error.into()),
         Some(Ok(resumed)) => boot::resume(resumed, boot, Console::open(mode)),
@@ -151,11 +151,16 @@ fn refuse(why: &str, exit: Exit) -> ExitCode {
 }
 
 /// A panic is said where it can be found and then handled like every other fault: the abort that follows it executes
-/// the successor (see `supervisor/resume.rs`), once there is a state to succeed to.
-fn on_panic() {
-    std::panic::set_hook(Box::new(|info| {
+/// the successor (see `supervisor/resume.rs`). Before there is a state to succeed to, a machine is powered off: the
+/// end of its PID 1 would be a kernel panic.
+fn on_panic(machine: bool) {
+    std::panic::set_hook(Box::new(move |info| {
         let text = format!("PID 1 fault: {info}");
         console::kmsg(console::CRITICAL, &text);
         Console::open(Mode::Namespace).say(&text);
+        if machine && !octant_sys::fault::is_armed() {
+            let Err(_kernel_panic_follows) =
+                nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF);
+        }
     }));
 }

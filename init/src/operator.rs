@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The most connections at once; the next one is closed at once.
-const CONNECTIONS_MAX: usize = 32;
+const CONNECTIONS_MAX: usize = 64;
+/// The most of one user that is not root: nobody can keep the operator out by holding them all.
+const CONNECTIONS_OF_ONE: usize = 8;
 
 /// The socket and its connections.
 #[derive(Debug)]
@@ -49,10 +51,11 @@ impl OperatorSocket {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let raw = accept4(self.listener.as_raw_fd(), flags)?;
         let fd = octant_sys::inherit::take(raw)?;
-        if self.connections.len() >= CONNECTIONS_MAX {
+        let uid = getsockopt(&fd, sockopt::PeerCredentials)?.uid();
+        let of_one = self.connections.values().filter(|(_, other)| *other == uid).count();
+        if self.connections.len() >= CONNECTIONS_MAX || (uid != 0 && of_one >= CONNECTIONS_OF_ONE) {
             return Ok(None);
         }
-        let uid = getsockopt(&fd, sockopt::PeerCredentials)?.uid();
         self.next = self.next.wrapping_add(1);
         self.connections.insert(self.next, (fd, uid));
         Ok(self.connections.get(&self.next).map(|(fd, _)| (self.next, fd.as_fd())))

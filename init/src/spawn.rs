@@ -66,11 +66,19 @@ pub(crate) fn capability(name: &str) -> Option<Capability> {
 /// # Errors
 /// What clone3(2) reports. What fails later, in the child, ends it with code 70 and a line in its output.
 pub(crate) fn start(launch: &Launch<'_>) -> io::Result<u32> {
-    let born_in = launch.cgroup.filter(|group| group.procs.is_none()).map(|group| group.directory.as_fd());
-    match clone3(&CloneArgs { cgroup: born_in, ..CloneArgs::new() })? {
+    let mut cgroup = launch.cgroup.filter(|group| group.fresh).map(|group| group.directory.as_fd());
+    let cloned = match clone3(&CloneArgs { cgroup, ..CloneArgs::new() }) {
+        // No clone3 here: a plain fork, whose child enters its group by itself.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOSYS) && cgroup.is_some() => {
+            cgroup = None;
+            clone3(&CloneArgs::new())
+        }
+        other => other,
+    };
+    match cloned? {
         Cloned::Parent { pid, pidfd: _closed_here } => Ok(pid),
         Cloned::Child => {
-            let (step, error) = match become_unit(launch) {
+            let (step, error) = match become_unit(launch, cgroup.is_some()) {
                 Ok(never) => match never {},
                 Err(failed) => failed,
             };
@@ -83,12 +91,12 @@ pub(crate) fn start(launch: &Launch<'_>) -> io::Result<u32> {
 type Step = (&'static str, io::Error);
 
 /// Runs in the child, in this order: what needs privileges comes before they are given up.
-fn become_unit(launch: &Launch<'_>) -> Result<Infallible, Step> {
+fn become_unit(launch: &Launch<'_>, born_in_its_group: bool) -> Result<Infallible, Step> {
     let at = |step: &'static str| move |error: nix::Error| (step, io::Error::from(error));
     // First of all: the handlers that replace PID 1 after a fault must not run here.
     default_signals().map_err(|error| ("signals", error))?;
-    if let Some(procs) = launch.cgroup.and_then(|group| group.procs.as_ref()) {
-        std::fs::write(procs, "0").map_err(|error| ("its cgroup", error))?;
+    if let Some(group) = launch.cgroup.filter(|_| !born_in_its_group) {
+        std::fs::write(&group.procs, "0").map_err(|error| ("its cgroup", error))?;
     }
     if launch.session == Session::Foreground {
         setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at("process group"))?;

@@ -111,6 +111,8 @@ pub(crate) struct Supervisor {
     /// Times of faults of PID 1 itself within the last minute.
     faults: Vec<u64>,
     state_fd: Option<OwnedFd>,
+    /// Whether a fault leads to a successor with the state in `state_fd`.
+    armed: bool,
     dirty: bool,
     pending: VecDeque<Event>,
     feeding: bool,

@@ -4,6 +4,7 @@ use crate::args::layer;
 use crate::cgroup::Cradle;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use octant_ids::Exit;
@@ -12,7 +13,7 @@ use octant_sys::confine::{Program, default_signals, exit_now};
 use octant_sys::process;
 use std::ffi::{CString, OsString};
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum UpError {
     Dir { path: PathBuf, source: io::Error },
     #[error("{}: the services, which are not root, cannot get through {}; give --dir a place below /var/lib or /tmp, or chmod o+x it", dir.display(), closed.display())]
     Closed { dir: PathBuf, closed: PathBuf },
+    #[error("an Octant runs below {} already; `octant --dir {} status` shows it, another --dir gives another one", .0.display(), .0.display())]
+    Running(PathBuf),
     #[error("{step}: {source}")]
     System { step: &'static str, source: io::Error },
 }
@@ -50,7 +53,7 @@ impl UpError {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::NotRoot(_) => Exit::Denied,
-            Self::Dir { .. } | Self::Closed { .. } | Self::System { .. } => Exit::Failed,
+            Self::Dir { .. } | Self::Closed { .. } | Self::Running(_) | Self::System { .. } => Exit::Failed,
         }
     }
 }
@@ -105,6 +108,9 @@ fn run(args: &UpArgs) -> Result<u8, UpError> {
     }
     let dir = args.dir.clone().unwrap_or_else(|| "/var/lib/octant-up".into());
     let dir = prepare_dir(&dir)?;
+    if answers(&octant_ids::Layout::under(&dir).operator_socket()) {
+        return Err(UpError::Running(dir));
+    }
     let program = pid_1(args, &dir).map_err(at("the command line of PID 1"))?;
     let signals = SigSet::from_iter([
         Signal::SIGINT,
@@ -221,6 +227,14 @@ fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// Whether a PID 1 listens there.
+fn answers(path: &Path) -> bool {
+    let kind = (AddressFamily::Unix, SockType::SeqPacket);
+    socket(kind.0, kind.1, SockFlag::SOCK_CLOEXEC, None)
+        .and_then(|fd| connect(fd.as_raw_fd(), &UnixAddr::new(path)?))
+        .is_ok()
 }
 
 /// Makes the directory and checks that the services' users can reach it.

@@ -32,6 +32,12 @@ pub fn execute_instead_of_dying(program: Program) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a fatal signal executes a program.
+#[must_use]
+pub fn is_armed() -> bool {
+    !PROGRAM.load(Ordering::SeqCst).is_null()
+}
+
 /// Executes the program of [`execute_instead_of_dying`] now. Returns only when none was given or it cannot be executed.
 pub fn execute_now() -> io::Error {
     let program = PROGRAM.load(Ordering::SeqCst);

@@ -202,6 +202,7 @@ enum State {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Unit {
+    broken: bool,
     wanted: bool,
     state: State,
     pid: Option<u32>,
@@ -279,6 +280,8 @@ impl Graph {
         let mut strangers = Vec::new();
         for (name, unit) in saved.units {
             match self.defs.iter().position(|def| def.name == name) {
+                // Its file has been corrected: a new beginning.
+                Some(at) if unit.broken && self.defs[at].broken.is_none() => {}
                 Some(at) if self.defs[at].broken.is_none() => self.units[at] = unit,
                 _ => strangers.extend(unit.pid.map(|pid| (name, pid))),
             }
@@ -472,6 +475,7 @@ impl Graph {
 impl Unit {
     fn new(def: &Def, now: u64) -> Self {
         Self {
+            broken: def.broken.is_some(),
             wanted: def.broken.is_none(),
             state: if def.broken.is_some() { State::Failed } else { State::Down },
             pid: None,

@@ -43,6 +43,7 @@ struct Saved {
     /// Whether the replacement was asked for; otherwise it is a fault.
     asked: bool,
     setup: Setup,
+    config: Config,
     graph: graph::Saved,
     ending: Option<Ending>,
     announced_ready: bool,
@@ -87,6 +88,7 @@ pub(crate) enum ResumeError {
 #[derive(Debug)]
 pub(crate) struct Resumed {
     saved: Saved,
+    state: File,
     /// How many faults there were within the last minute, when there were too many.
     pub(crate) too_many_faults: Option<usize>,
 }
@@ -97,14 +99,31 @@ impl Resumed {
     pub(crate) fn setup(&self) -> &Setup {
         &self.saved.setup
     }
+
+    /// The configuration that the PID 1 before ran with.
+    pub(crate) fn config(&self) -> &Config {
+        &self.saved.config
+    }
+
+    /// Whether the replacement was asked for.
+    pub(crate) fn asked(&self) -> bool {
+        self.saved.asked
+    }
 }
 
-/// Reads the state behind an inherited descriptor and closes every descriptor that it does not name.
+/// Reads the state behind an inherited descriptor and closes every descriptor that it does not name. `attempt` counts
+/// the successors that faulted before they had a state of their own.
 ///
 /// # Errors
 /// [`ResumeError`].
-pub(crate) fn take_saved(fd: RawFd) -> Result<Resumed, ResumeError> {
+pub(crate) fn take_saved(fd: RawFd, attempt: u32) -> Result<Resumed, ResumeError> {
     let mut file = File::from(inherit::take(fd)?);
+    let attempts = usize::try_from(attempt).unwrap_or(usize::MAX);
+    if attempts <= FAULTS_MAX {
+        // Until it has saved a state of its own, a fault of this PID 1 leads to one more attempt with the same state.
+        let program = successor(c"/proc/self/exe".into(), fd, attempt.saturating_add(1))?;
+        fault::execute_instead_of_dying(program)?;
+    }
     let mut bytes = Vec::new();
     file.rewind()?;
     Read::by_ref(&mut file).take(STATE_MAX).read_to_end(&mut bytes)?;
@@ -126,8 +145,9 @@ pub(crate) fn take_saved(fd: RawFd) -> Result<Resumed, ResumeError> {
     if !saved.asked {
         saved.faults.push(now);
     }
-    let too_many_faults = Some(saved.faults.len()).filter(|count| *count > FAULTS_MAX);
-    Ok(Resumed { saved, too_many_faults })
+    let count = saved.faults.len().saturating_add(attempts);
+    let too_many_faults = Some(count).filter(|count| *count > FAULTS_MAX);
+    Ok(Resumed { saved, state: file, too_many_faults })
 }
 
 /// The parts that both ways of coming to be have to provide.
@@ -262,6 +282,7 @@ impl Supervisor {
         this.announced_ready = saved.announced_ready;
         this.job_code = saved.job_code;
         this.faults = saved.faults;
+        this.state_fd = Some(resumed.state.into());
         this.after_replacement(saved.asked, &strangers);
         Ok(this)
     }
@@ -313,6 +334,7 @@ impl Supervisor {
             job_code: None,
             faults: Vec::new(),
             state_fd: None,
+            armed: false,
             dirty: true,
             pending: VecDeque::new(),
             feeding: false,
@@ -349,15 +371,16 @@ impl Supervisor {
         let bytes = serde_json::to_vec(&self.saved(asked))?;
         let mut file = File::from(memfd_create("octant-state", MFdFlags::MFD_CLOEXEC)?);
         file.write_all(&bytes)?;
-        match self.state_fd.take() {
+        let fd = match self.state_fd.take() {
             // The number stays, so that the program armed for a fault stays right; dup3 swaps at once.
-            Some(old) => self.state_fd = Some(descriptor::place(file.as_fd(), old.into_raw_fd(), true)?),
-            None => {
-                let fd = OwnedFd::from(file);
-                fault::execute_instead_of_dying(successor(c"/proc/self/exe".into(), fd.as_raw_fd())?)?;
-                self.state_fd = Some(fd);
-            }
+            Some(old) => descriptor::place(file.as_fd(), old.into_raw_fd(), true)?,
+            None => OwnedFd::from(file),
+        };
+        if !self.armed {
+            fault::execute_instead_of_dying(successor(c"/proc/self/exe".into(), fd.as_raw_fd(), 0)?)?;
+            self.armed = true;
         }
+        self.state_fd = Some(fd);
         Ok(())
     }
 
@@ -376,6 +399,7 @@ impl Supervisor {
             version: VERSION,
             asked,
             setup: self.setup.clone(),
+            config: self.config.clone(),
             graph: self.graph.save(),
             ending: self.ending.clone(),
             announced_ready: self.announced_ready,
@@ -396,8 +420,13 @@ impl Supervisor {
         }
     }
 
-    /// Whether the binary on disk can be executed at all: asked before the point of no return.
+    /// Whether the binary on disk can be executed and the configuration is right: asked before the point of no return.
     pub(super) fn can_replace(&self) -> Result<(), String> {
+        let names: Vec<&str> = (0..self.units.len())
+            .filter(|unit| self.units[*unit].built_in)
+            .map(|unit| self.graph.def(unit).name.as_str())
+            .collect();
+        crate::config::load(&self.setup.layout.etc, &names).map_err(|error| error.to_string())?;
         let exe = &self.setup.exe;
         nix::unistd::access(exe, nix::unistd::AccessFlags::X_OK)
             .map_err(|error| format!("{}: {error}; put the new binary there first", exe.display()))
@@ -411,14 +440,14 @@ impl Supervisor {
         let tried = self.save(true).and_then(|()| {
             let number = self.state_fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
             let exe = self.setup.exe.as_os_str().as_encoded_bytes();
-            fault::execute_instead_of_dying(successor(CString::new(exe)?, number)?)?;
+            fault::execute_instead_of_dying(successor(CString::new(exe)?, number, 0)?)?;
             Err::<(), _>(fault::execute_now())
         });
         if let Err(error) = tried {
             self.console.alarm(&format!("PID 1 cannot replace itself: {error}"));
         }
         // Back to what a fault needs.
-        self.state_fd = None;
+        self.armed = false;
         self.dirty = true;
     }
 }
@@ -430,10 +459,11 @@ fn new_graph(units: &Units) -> Result<Graph, SetupError> {
     graph.map_err(|error| SetupError { step: "the service graph".into(), source: io::Error::other(error) })
 }
 
-/// The program that takes over: `octant init --resume N`.
-fn successor(path: CString, state: RawFd) -> io::Result<Program> {
+/// The program that takes over: `octant init --resume N --attempt K`.
+fn successor(path: CString, state: RawFd, attempt: u32) -> io::Result<Program> {
     let text = |text: String| CString::new(text).map_err(io::Error::other);
-    let args = ["octant".to_owned(), "init".into(), "--resume".into(), state.to_string()];
+    let args = ["octant", "init", "--resume", &state.to_string(), "--attempt", &attempt.to_string()]
+        .map(str::to_owned);
     let env = std::env::vars().map(|(name, value)| text(format!("{name}={value}")));
     let env = env.collect::<io::Result<Vec<_>>>()?;
     Ok(Program::new(path, args.into_iter().map(text).collect::<io::Result<_>>()?, env))
