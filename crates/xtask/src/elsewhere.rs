@@ -55,10 +55,11 @@ pub(crate) fn pidns(workspace: &Workspace, source: &Source, job: Option<String>)
         vec![binary.display().to_string(), "up".into(), "--dir".into(), dir.display().to_string()];
     words.extend(missing_layers().into_iter().map(str::to_owned));
     if let Some(job) = job_or_example(job) {
-        // The example's place is another one than in an image.
+        // The example's place is another one than in an image, and `octant` is not on this machine's PATH.
         let job = job.replace(image::EXAMPLES, &dir.display().to_string());
-        let job =
-            format!("export EXAMPLE={} SECRET={}; {job}", example.display(), dir.join("secret").display());
+        let (secret, binary) = (dir.join("secret"), binary.display());
+        let places = format!("OCTANT={binary} EXAMPLE={} SECRET={}", example.display(), secret.display());
+        let job = format!("export {places}; {job}");
         words.extend(["--".into(), "sh".into(), "-c".into(), job]);
     }
     let mut command = as_root(&words)?;

@@ -93,9 +93,17 @@ pub(crate) fn add_system(workspace: &Workspace, binary: &Path, tree: &mut Tree) 
     add_examples(workspace, binary, tree)
 }
 
+/// The binary, called by its own name: it decides by that what it is, and a file given by hand may have another.
+fn octant(binary: &Path) -> Command {
+    use std::os::unix::process::CommandExt;
+    let mut command = Command::new(binary);
+    command.arg0("octant");
+    command
+}
+
 /// The names that the binary answers to, of which `octant` itself and `sh` always are two.
 fn applets(binary: &Path) -> Res<Vec<String>> {
-    let listing = sh::text(Command::new(binary).arg("--list"))?;
+    let listing = sh::text(octant(binary).arg("--list"))?;
     let mut names: Vec<String> = listing.lines().map(|line| line.trim().to_owned()).collect();
     names.extend(["octant".to_owned(), "sh".to_owned()]);
     names.retain(|name| !name.is_empty());
@@ -175,7 +183,7 @@ pub(crate) fn write_logs(dir: &Path) -> Res {
 
 /// Signs a manifest into `signed`.
 pub(crate) fn sign(binary: &Path, key: &Path, manifest: &Path, signed: &Path) -> Res {
-    let mut command = Command::new(binary);
+    let mut command = octant(binary);
     command.args(["manifest", "sign"]).arg(manifest).arg("--key").arg(key).arg("-o").arg(signed);
     sh::output(&mut command).map(drop)
 }
@@ -191,9 +199,7 @@ pub(crate) fn operator_key(workspace: &Workspace, binary: &Path) -> Res<PathBuf>
     if !key.is_file() {
         sh::make_dir(&dir)?;
         sh::output(
-            Command::new(binary)
-                .args(["manifest", "keygen", OPERATOR, "--role", "developer", "--into"])
-                .arg(&dir),
+            octant(binary).args(["manifest", "keygen", OPERATOR, "--role", "developer", "--into"]).arg(&dir),
         )?;
     }
     let mode =
