@@ -5,7 +5,7 @@
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
 use crate::kernel::{Call, Kernel, accepted};
-use crate::plan::{Layer, Plan, Report, Scratch, within};
+use crate::plan::{Bind, Layer, Plan, Report, Scratch, below_own, within};
 use crate::readback::{Expected, Role};
 use crate::step::{SpawnError, Step};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
@@ -337,6 +337,21 @@ fn prepare<K: Kernel>(
         let attributes = attr::NOSUID | attr::NODEV | attr::RDONLY;
         trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes, None)?);
     }
+    for (target, scratch) in [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)] {
+        let call = Call::NewFilesystem {
+            kind: c"tmpfs",
+            options: scratch_options(scratch, base + AGENT_INSIDE)?,
+            attributes: attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC },
+        };
+        let fd = get(kernel, Step::Tree, call)?;
+        let mut made = vec!["/".to_owned()];
+        for (bind, source) in
+            plan.binds.iter().zip(sources).filter(|(bind, _)| below_own(&bind.target) == Some(target))
+        {
+            place(kernel, plan, fd.as_fd(), target, bind, source, &mut made)?;
+        }
+        trees.push(Tree { fd, target: target.into() });
+    }
     let mut binds: Vec<_> = plan.binds.iter().zip(sources).collect();
     // A path before what lies below it.
     binds.sort_by(|a, b| a.0.target.cmp(&b.0.target));
@@ -344,14 +359,6 @@ fn prepare<K: Kernel>(
         let owners = owners_of(kernel, bind, source.as_fd(), base)?;
         let owners = owners.as_ref().map(AsFd::as_fd);
         trees.push(clone_tree(kernel, source.as_fd(), bind.target.clone(), bind_attributes(bind), owners)?);
-    }
-    for (target, scratch) in [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)] {
-        let call = Call::NewFilesystem {
-            kind: c"tmpfs",
-            options: scratch_options(scratch, base + AGENT_INSIDE)?,
-            attributes: attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC },
-        };
-        trees.push(Tree { fd: get(kernel, Step::Tree, call)?, target: target.into() });
     }
     // From here on nothing can be made in the root any more.
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
@@ -374,7 +381,7 @@ fn clone_tree<K: Kernel>(
 /// than that is granted.
 fn owners_of<K: Kernel>(
     kernel: &mut K,
-    bind: &crate::plan::Bind,
+    bind: &Bind,
     source: BorrowedFd<'_>,
     base: u32,
 ) -> Made<Option<OwnedFd>> {
@@ -388,7 +395,7 @@ fn owners_of<K: Kernel>(
     get(kernel, Step::Tree, call).map(Some)
 }
 
-pub(crate) fn bind_attributes(bind: &crate::plan::Bind) -> u64 {
+pub(crate) fn bind_attributes(bind: &Bind) -> u64 {
     attr::NOSUID
         | attr::NODEV
         | if bind.write { 0 } else { attr::RDONLY }
@@ -442,28 +449,40 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
         links.extend(plan.utilities.iter().map(|name| (format!("/bin/{name}"), "/octant")));
     }
     links.extend(plan.links.iter().map(|link| (link.at.clone(), link.to.as_str())));
-    for (bind, source) in plan.binds.iter().zip(sources) {
-        // Below another bind the place must exist in what is bound there.
-        if plan.binds.iter().any(|other| other.target != bind.target && within(&bind.target, &other.target)) {
-            continue;
-        }
-        let is_dir = nix::sys::stat::fstat(source)
-            .map(|s| {
-                s.st_mode & nix::sys::stat::SFlag::S_IFMT.bits() == nix::sys::stat::SFlag::S_IFDIR.bits()
-            })
-            .map_err(|error| SpawnError::failed(Step::Sources, bind.source.clone(), &error.into()))?;
-        if is_dir {
-            make_dirs(kernel, root, &bind.target, &mut made)?;
-        } else {
-            make_dirs(kernel, root, parent_of(&bind.target), &mut made)?;
-            run(kernel, Step::Tree, Call::PutFile { root, path: &bind.target, bytes: b"" })?;
-        }
+    for (bind, source) in plan.binds.iter().zip(sources).filter(|(bind, _)| below_own(&bind.target).is_none())
+    {
+        place(kernel, plan, root, "", bind, source, &mut made)?;
     }
     for (at, to) in &links {
         make_dirs(kernel, root, parent_of(at), &mut made)?;
         run(kernel, Step::Tree, Call::PutLink { root, at, to })?;
     }
     Ok(())
+}
+
+/// The place where a granted path is going to be attached: a directory or an empty file, below `prefix`.
+fn place<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    root: BorrowedFd<'_>,
+    prefix: &str,
+    bind: &Bind,
+    source: &OwnedFd,
+    made: &mut Vec<String>,
+) -> Made<()> {
+    // Below another bind the place must exist in what is bound there.
+    if plan.binds.iter().any(|other| other.target != bind.target && within(&bind.target, &other.target)) {
+        return Ok(());
+    }
+    let path = bind.target.strip_prefix(prefix).unwrap_or(&bind.target);
+    let is_dir = nix::sys::stat::fstat(source)
+        .map(|s| s.st_mode & nix::sys::stat::SFlag::S_IFMT.bits() == nix::sys::stat::SFlag::S_IFDIR.bits())
+        .map_err(|error| SpawnError::failed(Step::Sources, bind.source.clone(), &error.into()))?;
+    if is_dir {
+        return make_dirs(kernel, root, path, made);
+    }
+    make_dirs(kernel, root, parent_of(path), made)?;
+    run(kernel, Step::Tree, Call::PutFile { root, path, bytes: b"" })
 }
 
 fn parent_of(path: &str) -> &str {

@@ -1,7 +1,9 @@
 //! From rights to a plan: a pure function, so that the same rights give the same plan on every machine.
 
 use crate::enforce::SOCKET;
-use crate::plan::{Bind, Layer, Limits, Link, Plan, PlanError, Program, Scratch, Syscalls, VERSION, within};
+use crate::plan::{
+    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Program, Scratch, Syscalls, VERSION, within,
+};
 use octant_ids::Aid;
 use octant_manifest::{Effective, GrantPath};
 
@@ -28,9 +30,6 @@ pub enum LowerError {
     #[error("{0} is larger than the kernel's limit of that kind can be")]
     Number(&'static str),
 }
-
-/// The agent's own places, which need no grant.
-const OWN: [&str; 2] = ["/workspace", "/tmp"];
 
 impl Plan {
     /// Puts rights into a plan.
@@ -104,11 +103,12 @@ fn binds(rights: &Effective, both: bool) -> Vec<Bind> {
         let written = write.covers(path);
         (written, execute.covers(path) && (both || !written))
     };
+    // The agent's own places need no grant; what is granted below them is bound there.
     let mut paths: Vec<&GrantPath> = read
         .iter()
         .chain(write.iter())
         .chain(execute.iter())
-        .filter(|path| !OWN.iter().any(|own| within(path.as_str(), own)))
+        .filter(|path| !OWN.contains(&path.as_str()))
         .collect();
     // A tree before what lies in it.
     paths.sort();
@@ -199,12 +199,20 @@ mod tests {
     fn each_tree_with_rights_of_its_own_is_one_mount() {
         let rights = rights(&[
             ("read =", r#"read = ["/srv", "/srv/a", "/usr/lib"]"#),
-            ("write =", r#"write = ["/srv/out", "/workspace/x"]"#),
+            ("write =", r#"write = ["/srv/out", "/tmp/x"]"#),
             ("paths =", r#"paths = ["/usr/lib"]"#),
         ]);
         let plan = Plan::lower(&rights, &site()).unwrap();
         let rows: Vec<_> = plan.binds.iter().map(|b| (b.target.as_str(), b.write, b.exec)).collect();
-        assert_eq!(rows, [("/srv", false, false), ("/srv/out", true, false), ("/usr/lib", false, true)]);
+        assert_eq!(
+            rows,
+            [
+                ("/srv", false, false),
+                ("/srv/out", true, false),
+                ("/tmp/x", true, false),
+                ("/usr/lib", false, true)
+            ]
+        );
         assert_eq!(plan.links, [Link { at: "/lib".into(), to: "usr/lib".into() }]);
     }
 

@@ -239,6 +239,14 @@ fn normal(what: &'static str, path: &str) -> Result<(), PlanError> {
     if good { Ok(()) } else { Err(PlanError::Path { what, path: path.to_owned() }) }
 }
 
+/// The agent's own places. Something granted can be bound below them, not on them.
+pub(crate) const OWN: [&str; 2] = ["/tmp", "/workspace"];
+
+/// The own place that `path` lies below, if any.
+pub(crate) fn below_own(path: &str) -> Option<&'static str> {
+    OWN.into_iter().find(|own| within(path, own) && path != *own)
+}
+
 fn free(path: &str) -> Result<(), PlanError> {
     let taken = path == "/"
         || path == "/etc"
@@ -299,7 +307,9 @@ impl Plan {
         for bind in &self.binds {
             normal("the source", &bind.source)?;
             normal("the target", &bind.target)?;
-            free(&bind.target)?;
+            if below_own(&bind.target).is_none() {
+                free(&bind.target)?;
+            }
         }
         for link in &self.links {
             normal("the link", &link.at)?;
@@ -415,12 +425,15 @@ pub(crate) mod tests {
     #[test]
     fn a_complete_plan_passes() {
         assert_eq!(sample().check(), Ok(()));
+        let mut below = sample();
+        below.binds[0].target = "/tmp/logs".into();
+        assert_eq!(below.check(), Ok(()));
     }
 
     #[test]
     fn each_wrong_part_is_named() {
         type Change = fn(&mut Plan);
-        let cases: [(Change, &str); 16] = [
+        let cases: [(Change, &str); 18] = [
             (|p| p.version = 2, "version"),
             (|p| p.slot = uid::AGENT_SLOTS, "slot"),
             (|p| p.program.path = "bin/sh".into(), "the program"),
@@ -428,6 +441,8 @@ pub(crate) mod tests {
             (|p| p.program.args.push("a\0b".into()), "argument"),
             (|p| p.program.env.push("=x".into()), "variable"),
             (|p| p.binds[0].target = "/proc".into(), "lays out"),
+            (|p| p.binds[0].target = "/tmp".into(), "lays out"),
+            (|p| p.links[0].at = "/tmp/x".into(), "lays out"),
             (|p| p.binds[0].target = "/".into(), "lays out"),
             (|p| p.binds[0].target = "/run/octant/agent.sock".into(), "lays out"),
             (|p| p.binds[0].target = "/etc/octant".into(), "lays out"),

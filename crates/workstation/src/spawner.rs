@@ -204,6 +204,8 @@ fn start<T, E: Into<io::Error>>(what: &'static str, result: Result<T, E>) -> Res
 
 impl Spawner {
     fn new(config: BootConfig, fault: Option<Fault>) -> Result<Self, SpawnerError> {
+        // What it makes in a new root has the modes that it says, whatever it was started with.
+        nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
         // The binary by its path, since its mount must be one of the namespace that is made next; then compared.
         let exe = start("find the Octant binary", std::fs::read_link("/proc/self/exe"))?;

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     match args.get(1).map(String::as_str) {
         Some("spawner") => spawner(&args[2..]),
         Some("inside") => inside(&args[2..]),
+        _ if std::process::id() == 1 => machine(),
         _ => tests(args.get(1).map_or("", String::as_str)),
     }
 }
@@ -58,7 +59,7 @@ fn inside(args: &[String]) -> ExitCode {
                 |dir: &str| std::fs::read_to_string(format!("{dir}/old")).unwrap_or_else(|_| "closed".into());
             let new =
                 |dir: &str| std::fs::write(format!("{dir}/new"), "new").map_or("read-only", |()| "made");
-            print!("written: {}, {}; ", old("/written"), new("/written"));
+            print!("written: {}, {}; ", old("/tmp/deep/written"), new("/tmp/deep/written"));
             println!("read: {}; closed: {}, {}", old("/read"), old("/closed"), new("/closed"));
             ExitCode::SUCCESS
         }
@@ -68,6 +69,13 @@ fn inside(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("bomb") => bomb(),
+        Some("eat") => {
+            println!("eating");
+            let mut eaten: Vec<Vec<u8>> = Vec::new();
+            loop {
+                eaten.push(vec![1; 1 << 20]);
+            }
+        }
         Some("parent") => {
             // Its child outlives it and falls to the reaper.
             let child = Command::new("/octant").args(["inside", "exit", "0"]).spawn();
@@ -109,6 +117,25 @@ fn orphans() -> ExitCode {
 
 const SIDES: [Side; 3] = [Side::Spawner, Side::Reaper, Side::Payload];
 
+/// As the first process of a virtual machine: mounts what a machine has, with every cgroup controller, runs the tests
+/// in a child and powers off. This is where limits are real and where `/` is the kernel's initial root.
+fn machine() -> ExitCode {
+    use nix::mount::{MsFlags, mount};
+    for (kind, at) in
+        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp"), ("tmpfs", "/run")]
+    {
+        let _ = std::fs::create_dir(at);
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>).unwrap();
+    }
+    mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
+    std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids +cpu").unwrap();
+    let status = Command::new("/init").env("RUST_BACKTRACE", "0").arg("").status();
+    println!("# the tests ended with {status:?}");
+    nix::unistd::sync();
+    let _ = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF);
+    ExitCode::FAILURE
+}
+
 struct Bench {
     dir: PathBuf,
     cgroup: Option<PathBuf>,
@@ -124,9 +151,12 @@ fn agents_cgroup() -> Option<PathBuf> {
         CGROUPS.iter().find(|root| std::fs::exists(format!("{root}/cgroup.procs")).unwrap_or(false))?;
     let dir = PathBuf::from(root).join(format!("octant-test-{}", std::process::id()));
     match std::fs::create_dir(&dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => None,
-        _ => Some(dir),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return None,
+        _ => {}
     }
+    // Without controllers here there are none below either; the tests then say what is missing.
+    let _ = std::fs::write(dir.join("cgroup.subtree_control"), "+memory +pids +cpu");
+    Some(dir)
 }
 
 impl Bench {
@@ -248,6 +278,13 @@ fn as_agents<T>(work: impl FnOnce() -> T) -> T {
     made
 }
 
+/// Whether this program needs no library.
+const STATIC: bool = cfg!(target_feature = "crt-static");
+
+fn link(at: &str, to: &str) -> Link {
+    Link { at: at.into(), to: to.into() }
+}
+
 /// A plan that executes this very program inside, with the C library's directories where it is not static.
 fn plan(args: &[&str]) -> Plan {
     let lib = Bind { source: "/usr/lib".into(), target: "/usr/lib".into(), write: false, exec: true };
@@ -268,11 +305,8 @@ fn plan(args: &[&str]) -> Plan {
         },
         octant: true,
         utilities: vec!["ls".into(), "sh".into()],
-        binds: vec![lib, lib64],
-        links: vec![
-            Link { at: "/lib".into(), to: "usr/lib".into() },
-            Link { at: "/lib64".into(), to: "usr/lib64".into() },
-        ],
+        binds: if STATIC { vec![] } else { vec![lib, lib64] },
+        links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },
         workspace: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
         tmp: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
         syscalls: Syscalls { profile: "shell".into(), add: vec![] },
@@ -390,9 +424,14 @@ fn a_granted_directory_is_the_agents_as_far_as_its_owner_goes() {
     }
     std::fs::set_permissions(&dirs[2], std::fs::Permissions::from_mode(0o700)).unwrap();
     let mut plan = plan(&["grants"]);
-    for (dir, target) in dirs.iter().zip(["/written", "/read", "/closed"]) {
+    for (dir, target) in dirs.iter().zip(["/tmp/deep/written", "/read", "/closed"]) {
         let source = dir.to_str().unwrap().to_owned();
-        plan.binds.push(Bind { source, target: target.into(), write: target == "/written", exec: false });
+        plan.binds.push(Bind {
+            source,
+            target: target.into(),
+            write: target.starts_with("/tmp"),
+            exec: false,
+        });
     }
     let (code, text) = bench.run(&plan);
     assert_eq!((code, text.as_str()), (0, "written: old, made; read: closed; closed: old, read-only\n"));
@@ -421,6 +460,37 @@ fn a_fork_bomb_dies_at_once_and_leaves_nothing() {
     bench.client.retire(plan.slot, plan.aid).unwrap();
     bench.assert_nothing_is_left(&plan);
     assert!(bench.client.kill(plan.slot, plan.aid).is_err(), "it is retired");
+}
+
+/// Memory beyond the limit kills within the agent, and the limit of processes holds without the per-user one.
+fn limits_are_kept() {
+    let mut bench = Bench::new(None);
+    let controllers =
+        bench.cgroup.as_ref().map(|dir| std::fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap());
+    if !controllers.is_some_and(|text| text.contains("memory")) {
+        println!("# skipped: this machine has no cgroup v2 controllers");
+        return;
+    }
+    let mut plan = plan(&["eat"]);
+    plan.accept_missing.clear();
+    (plan.limits.memory_max, plan.limits.memory_high) = (32 << 20, 32 << 20);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    assert_eq!(spawned.report.missing, []);
+    let leaf = bench.cgroup.as_ref().unwrap().join(plan.aid.to_string());
+    let read = |file: &str| std::fs::read_to_string(leaf.join(file)).unwrap().trim().to_owned();
+    assert_eq!(read("memory.max"), (32 << 20).to_string());
+    assert_eq!((read("memory.oom.group"), read("pids.max")), ("1".into(), "64".into()));
+    assert_eq!((read("cpu.max"), read("cpu.weight")), ("100000 100000".into(), "100".into()));
+    read_line(&mut output);
+    // The whole group goes, the reaper with it.
+    assert_eq!(wait(&spawned), 1000 + 9);
+    assert!(
+        read("memory.events").lines().any(|line| line == "oom_group_kill 1"),
+        "{}",
+        read("memory.events")
+    );
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
 }
 
 fn orphans_are_reaped_inside() {
@@ -691,6 +761,7 @@ const TESTS: &[Test] = &[
         a_signal_reaches_the_agent_and_its_exit_code_says_so,
     ),
     ("a_fork_bomb_dies_at_once_and_leaves_nothing", a_fork_bomb_dies_at_once_and_leaves_nothing),
+    ("limits_are_kept", limits_are_kept),
     ("orphans_are_reaped_inside", orphans_are_reaped_inside),
     ("agents_are_apart_and_a_slot_is_one_agents", agents_are_apart_and_a_slot_is_one_agents),
     ("what_a_hostile_caller_asks_is_refused", what_a_hostile_caller_asks_is_refused),
