@@ -189,14 +189,14 @@ impl Cgroups {
     /// Removes the tree of a container. Best effort: the kernel removes nothing that still has processes.
     pub(crate) fn remove(&self) {
         let (Some(top), Some(origin)) = (&self.top, &self.origin) else { return };
-        if origin.parent() == Some(top) {
-            return; // Its maker removes it.
-        }
         for parent in ["services", "agents"] {
             for entry in fs::read_dir(top.join(parent)).into_iter().flatten().flatten() {
                 let _may_be_busy = fs::remove_dir(entry.path());
             }
             let _may_be_busy = fs::remove_dir(top.join(parent));
+        }
+        if origin.parent() == Some(top) {
+            return; // We live in it; `octant up`, which made it, removes it.
         }
         for controller in WANTED {
             let _may_be_off = fs::write(top.join("cgroup.subtree_control"), format!("-{controller}"));
@@ -248,6 +248,7 @@ impl Cradle {
         let mount = mounted()?;
         let origin = mount.join(own_group()?.trim_start_matches('/'));
         let top = make_top(&mount, &origin, id).ok()?;
+        top.parent().map(remove_abandoned);
         fs::create_dir(top.join("init")).ok()?;
         let init = File::open(top.join("init")).ok()?.into();
         Some(Self { top, init })
@@ -255,16 +256,39 @@ impl Cradle {
 
     /// Removes it, once nobody lives in it.
     pub(crate) fn remove(self) {
-        for parent in ["services", "agents", "init"] {
-            let dir = self.top.join(parent);
-            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-                if entry.path().is_dir() {
-                    let _may_be_busy = fs::remove_dir(entry.path());
-                }
+        remove_tree(&self.top);
+    }
+}
+
+fn remove_tree(top: &Path) {
+    for parent in ["services", "agents", "init"] {
+        let dir = top.join(parent);
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                let _may_be_busy = fs::remove_dir(entry.path());
             }
-            let _may_be_missing = fs::remove_dir(dir);
         }
-        let _may_be_busy = fs::remove_dir(self.top);
+        let _may_be_missing = fs::remove_dir(dir);
+    }
+    let _may_be_busy = fs::remove_dir(top);
+}
+
+/// Removes the trees of instances that were killed before they could do it themselves: empty, and old enough not to be
+/// one that is just being made.
+fn remove_abandoned(base: &Path) {
+    const OLD: Duration = Duration::from_secs(60);
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let top = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX) && top.join("services").exists();
+        let empty =
+            fs::read_to_string(top.join("cgroup.events")).is_ok_and(|text| text.contains("populated 0"));
+        let modified = entry.metadata().and_then(|meta| meta.modified()).ok();
+        let made_ms =
+            modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map(|age| age.as_millis());
+        let now_ms = u128::from(octant_sys::clock::wall_ms());
+        if ours && empty && made_ms.is_some_and(|made| now_ms.saturating_sub(made) > OLD.as_millis()) {
+            remove_tree(&top);
+        }
     }
 }
 

@@ -21,6 +21,7 @@
 //! *An end* that nobody asked for is a failure unless it is code 0 of a oneshot unit or of one that restarts only
 //! on failure: that is Done. *A failure* of a unit that never restarts is Failed; otherwise it is BackOff, doubling from
 //! [`BACKOFF_FIRST_NS`] with jitter, until [`BURST`] failures lie within [`BURST_WINDOW_NS`]: that is Failed.
+//! A start that was not ready in time counts twice.
 //!
 //! *Must stop*: not wanted, or everything is being shut down, or something that it needs must stop or is lost for good
 //! (Failed, or Done without being a oneshot). A unit that is only between two attempts is not lost: its listening
@@ -44,8 +45,11 @@ pub const BACKOFF_FIRST_NS: u64 = 100_000_000;
 pub const BACKOFF_MAX_NS: u64 = 30_000_000_000;
 /// How many failures within [`BURST_WINDOW_NS`] are forgiven.
 pub const BURST: usize = 6;
-/// The span in which failures are counted.
+/// The shortest span in which failures are counted. It is eight times a unit's time to become ready where that is
+/// longer: otherwise one that always uses up its time would never have failed often enough.
 pub const BURST_WINDOW_NS: u64 = 60_000_000_000;
+/// A start that was not ready in time counts as so many failures: nobody wants to wait for seven of them.
+const TIMEOUT_WEIGHT: usize = 2;
 /// How long after a kill the graph waits for the process to be reaped before it kills again. Only a process stuck in
 /// the kernel needs it.
 pub const KILL_AGAIN_NS: u64 = 3_000_000_000;
@@ -194,10 +198,24 @@ enum State {
     Down,
     Starting { deadline: u64 },
     Ready { deadline: u64 },
-    Stopping { deadline: u64, kills: u8, failure: Option<String> },
+    Stopping { deadline: u64, kills: u8, failure: Option<Failure> },
     BackOff { deadline: u64 },
     Failed,
     Done,
+}
+
+/// What a process is killed for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Failure {
+    why: String,
+    /// For how many failures it counts.
+    weight: usize,
+}
+
+impl Failure {
+    fn new(why: String) -> Self {
+        Self { why, weight: 1 }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -299,7 +317,7 @@ impl Graph {
             Event::Spawned { unit, pid } => self.spawned(unit, pid, now, &mut out),
             Event::SpawnFailed { unit, why } => {
                 if self.units[unit].state.is_active() {
-                    self.failure(unit, why, now, &mut out);
+                    self.failure(unit, Failure::new(why), now, &mut out);
                 }
             }
             Event::Exited { unit, pid, how } => self.exited(unit, pid, how, now, &mut out),

@@ -1,8 +1,8 @@
 //! How the graph moves: one function for each event, the passing of deadlines, and what follows for other units.
 
 use super::{
-    Action, BACKOFF_FIRST_NS, BACKOFF_MAX_NS, BURST, BURST_WINDOW_NS, Ended, Graph, KILL_AGAIN_NS,
-    KILLS_BEFORE_ABANDON, Kind, Notice, State, after,
+    Action, BACKOFF_FIRST_NS, BACKOFF_MAX_NS, BURST, BURST_WINDOW_NS, Ended, Failure, Graph, KILL_AGAIN_NS,
+    KILLS_BEFORE_ABANDON, Kind, Notice, State, TIMEOUT_WEIGHT, after,
 };
 use octant_api::unit::{Criticality, Restart};
 
@@ -86,33 +86,35 @@ impl Graph {
         let clean = how == Ended::Code(0)
             && (def.kind == Kind::Oneshot || matches!(def.restart, Restart::OnFailure | Restart::Never));
         match std::mem::replace(&mut self.units[unit].state, State::Down) {
-            State::Stopping { failure: Some(why), .. } => self.failure(unit, why, now, out),
+            State::Stopping { failure: Some(failure), .. } => self.failure(unit, failure, now, out),
             State::Stopping { failure: None, .. } => self.change(unit, State::Down, text, now, out),
             State::Starting { .. } | State::Ready { .. } if clean => {
                 self.change(unit, State::Done, text, now, out);
             }
             State::Starting { .. } if self.defs[unit].kind == Kind::Notify => {
-                self.failure(unit, format!("{text} before it was ready"), now, out);
+                let text = format!("{text} before it was ready");
+                self.failure(unit, Failure::new(text), now, out);
             }
-            _ => self.failure(unit, text, now, out),
+            _ => self.failure(unit, Failure::new(text), now, out),
         }
     }
 
     /// An attempt failed: pause and try again, or give up.
-    pub(super) fn failure(&mut self, unit: usize, why: String, now: u64, out: &mut Vec<Action>) {
+    pub(super) fn failure(&mut self, unit: usize, failure: Failure, now: u64, out: &mut Vec<Action>) {
+        let Failure { why, weight } = failure;
         if self.shutting_down || !self.units[unit].wanted {
             return self.change(unit, State::Down, why, now, out);
         }
         if self.defs[unit].restart == Restart::Never {
             return self.lose(unit, why, now, out);
         }
+        let window = BURST_WINDOW_NS.max(self.defs[unit].ready_within_ns.saturating_mul(8));
         let failures = &mut self.units[unit].failures;
-        failures.retain(|at| now.saturating_sub(*at) < BURST_WINDOW_NS);
-        failures.push_back(now);
+        failures.retain(|at| now.saturating_sub(*at) < window);
+        failures.extend(std::iter::repeat_n(now, weight));
         let count = failures.len();
         if count > BURST {
-            let window = BURST_WINDOW_NS / 1_000_000_000;
-            return self.lose(unit, format!("{why}; {count} failures within {window} s"), now, out);
+            return self.lose(unit, format!("{why}; it failed too often"), now, out);
         }
         self.units[unit].restarts = self.units[unit].restarts.saturating_add(1);
         let pause = self.pause(count);
@@ -187,11 +189,11 @@ impl Graph {
             match &mut self.units[unit].state {
                 State::Starting { .. } => {
                     let why = format!("not ready within {} ms", def.ready_within_ns / 1_000_000);
-                    self.kill_for(unit, why, now, out);
+                    self.kill_for(unit, Failure { why, weight: TIMEOUT_WEIGHT }, now, out);
                 }
                 State::Ready { .. } => {
                     let why = format!("no sign of life for {} ms", def.watchdog_ns / 1_000_000);
-                    self.kill_for(unit, why, now, out);
+                    self.kill_for(unit, Failure::new(why), now, out);
                 }
                 State::Stopping { kills, .. } if self.shutting_down && *kills >= KILLS_BEFORE_ABANDON => {
                     let why = "its process does not die; left behind".to_owned();
@@ -208,9 +210,10 @@ impl Graph {
         }
     }
 
-    fn kill_for(&mut self, unit: usize, why: String, now: u64, out: &mut Vec<Action>) {
+    fn kill_for(&mut self, unit: usize, failure: Failure, now: u64, out: &mut Vec<Action>) {
         let deadline = now.saturating_add(KILL_AGAIN_NS);
-        let state = State::Stopping { deadline, kills: 1, failure: Some(why.clone()) };
+        let why = failure.why.clone();
+        let state = State::Stopping { deadline, kills: 1, failure: Some(failure) };
         self.change(unit, state, why, now, out);
         out.push(Action::Kill(unit));
     }

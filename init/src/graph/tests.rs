@@ -268,3 +268,24 @@ fn a_list_out_of_order_is_refused() {
     let bad = Graph::new(vec![def("a", &[1]), def("b", &[])], 0, 0);
     assert_eq!(bad.unwrap_err(), NotOrdered { unit: "a".into() });
 }
+
+#[test]
+fn a_unit_that_is_never_ready_is_given_up_however_long_its_time() {
+    let mut slow = def("slow", &[]);
+    slow.ready_within_ns = 120_000 * MS;
+    let mut graph = Graph::new(vec![slow], 0, 0).unwrap();
+    let mut starts = spawns(&graph.step(Event::Tick, 0)).len();
+    let mut now = 0;
+    while graph.state(0) != UnitState::Failed {
+        if graph.pid(0).is_none() && graph.state(0) == UnitState::Starting {
+            graph.step(Event::Spawned { unit: 0, pid: 9 }, now);
+        }
+        now = graph.next_deadline().expect("something is always due");
+        starts += spawns(&graph.step(Event::Tick, now)).len();
+        if graph.state(0) == UnitState::Stopping {
+            end(&mut graph, 0, Ended::Signal(9), now);
+        }
+    }
+    assert_eq!(starts, 4);
+    assert_eq!(graph.why(0), "not ready within 120000 ms; it failed too often");
+}
