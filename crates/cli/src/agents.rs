@@ -34,8 +34,11 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::Wait(which) => {
             let agent = resolve(&service, &which.agent)?;
             let info = wait(&service, agent, out)?;
-            print(&info, out)?;
-            verdict(&info)
+            if out.json {
+                out.json(&info)?;
+            }
+            verdict(&info)?;
+            if out.json { Ok(()) } else { print(&info, out) }
         }
         Command::Kill { which, grace } => {
             let agent = resolve(&service, &which.agent)?;
@@ -66,10 +69,13 @@ fn spawn(service: &Service, file: &Path, wait_too: bool, out: &mut Out) -> Resul
     let info = wait(service, info.aid.to_string(), out)?;
     if out.json {
         out.json(&info)?;
-    } else {
+    }
+    verdict(&info)?;
+    if !out.json {
+        // Standard output has the identifier alone, for scripts.
         out.note(&format!("{} {}", info.aid, how(&info)));
     }
-    verdict(&info)
+    Ok(())
 }
 
 fn wait(service: &Service, agent: String, out: &Out) -> Result<AgentInfo, CliError> {

@@ -106,8 +106,8 @@ fn ending(aid: &str) -> String {
 /// text last.
 fn summary(payload: &str, short: bool) -> String {
     let Ok(Value::Object(mut members)) = serde_json::from_str(payload) else { return payload.to_owned() };
-    members.retain(|_, value| !value.is_null());
-    let mut take = |name: &str| members.remove(name).map(|value| plain(&value, short));
+    members.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
+    let mut take = |name: &str| members.remove(name).map(|value| plain(&value));
     let mut words: Vec<String> = Vec::new();
     words.extend(take("agent").map(|aid| if short { ending(&aid) } else { aid }));
     words.extend(["unit", "do", "name"].into_iter().filter_map(&mut take));
@@ -117,15 +117,23 @@ fn summary(payload: &str, short: bool) -> String {
         (from, None) => from.map(|from| format!("from={from}")),
     });
     let text = take("text");
-    words.extend(members.iter().map(|(name, value)| format!("{name}={}", plain(value, short))));
+    words.extend(members.iter().map(|(name, value)| format!("{name}={}", plain(value))));
     words.extend(text);
     words.join(" ")
 }
 
-fn plain(value: &Value, short: bool) -> String {
+/// A value on one line. What is long in it is for `octant ledger show` and `--json`.
+fn plain(value: &Value) -> String {
     match value {
-        Value::String(digest) if short && digest.parse::<Sha256>().is_ok() => format!("{}..", &digest[..8]),
+        Value::String(digest) if digest.parse::<Sha256>().is_ok() => format!("{}..", &digest[..8]),
         Value::String(text) if !text.is_empty() => text.clone(),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            items.iter().map(plain).collect::<Vec<_>>().join(",")
+        }
+        Value::Array(items) => format!("({})", items.len()),
+        Value::Object(members) if members.len() == 1 => {
+            members.iter().map(|(name, value)| format!("{name}:{}", plain(value))).collect()
+        }
         other => other.to_string(),
     }
 }
@@ -187,15 +195,15 @@ mod tests {
         );
         let rows = [
             (r#"{"text":"ready after 3 ms","unit":"ledger"}"#, "ledger ready after 3 ms"),
-            (&lifecycle, "agent-..070707 report isolated -> running exit={\"code\":0} manifest=abababab.."),
-            (r#"{"to":"running","deep":{"a":[1]}}"#, r#"-> running deep={"a":[1]}"#),
-            (r#"{"from":"me","empty":""}"#, r#"from=me empty="""#),
+            (&lifecycle, "agent-..070707 report isolated -> running exit=code:0 manifest=abababab.."),
+            (r#"{"to":"running","layers":[{"a":1},{"b":2}],"none":[]}"#, "-> running layers=(2)"),
+            (r#"{"from":"me","empty":"","missing":["a","b"]}"#, r#"from=me empty="" missing=a,b"#),
             (r#""just text""#, r#""just text""#),
             (r#"{"agent":"x"}"#, "agent-..x"),
         ];
         for (payload, expected) in rows {
             assert_eq!(summary(payload, true), expected);
         }
-        assert!(summary(&lifecycle, false).contains(&digest));
+        assert!(summary(&lifecycle, false).starts_with("agent-01jp4ekq030707070707070707 report"));
     }
 }
