@@ -1,6 +1,8 @@
 //! One connection of a server: reading lines, running requests, answering.
 
+use crate::call::{Call, reply_too_long};
 use crate::frame::{self, Id, Incoming, REPLY_MAX, Refused};
+use crate::in_flight::{InFlight, Running, locked};
 use crate::outbox::{Gone, Outbox};
 use crate::peer::{Caller, Identity};
 use crate::scan::Scanner;
@@ -8,21 +10,17 @@ use crate::server::Limits;
 use crate::stop::Shutdown;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use octant_api::error::{ApiError, Code};
-use octant_api::rpc::{Context, Deadline, Dispatch, Method};
+use octant_api::rpc::{Deadline, Dispatch, Method};
 use octant_sys::packet;
-use serde::Serialize;
 use std::future::Future;
 use std::io;
-use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
 /// The room that a read is given.
 const READ: usize = 16 << 10;
@@ -33,136 +31,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often a connection whose peer sends no more looks whether the peer still reads.
 const HALF_CLOSED_LOOK: Duration = Duration::from_millis(20);
-
-/// One request being answered: who asks, and what may go back beside the answer.
-#[derive(Debug)]
-pub struct Call {
-    caller: Arc<Caller>,
-    method: &'static Method,
-    id: Id,
-    outbox: Arc<Outbox>,
-    fds_in: Vec<OwnedFd>,
-    fds_out: Arc<Mutex<Vec<OwnedFd>>>,
-}
-
-impl Call {
-    /// Who asks.
-    #[must_use]
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// The descriptors that came with the request, at most as many as the method declares.
-    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.fds_in)
-    }
-
-    /// Sends a descriptor along with the answer.
-    ///
-    /// # Errors
-    /// [`Code::Internal`] when the method declares fewer.
-    pub fn attach(&self, fd: OwnedFd) -> Result<(), ApiError> {
-        let mut fds = locked(&self.fds_out);
-        if fds.len() == self.method.fds_out {
-            return Err(ApiError::new(
-                Code::Internal,
-                "send a descriptor",
-                self.method.name,
-                format!("the method declares {}", self.method.fds_out),
-                "report it as a fault of Octant",
-            ));
-        }
-        fds.push(fd);
-        Ok(())
-    }
-}
-
-impl Context for Call {
-    type Sink<T: Serialize + Send + 'static> = Sink<T>;
-
-    fn sink<T: Serialize + Send + 'static>(&self) -> Sink<T> {
-        Sink { outbox: Arc::clone(&self.outbox), id: self.id.clone(), method: self.method, item: PhantomData }
-    }
-}
-
-/// Where a stream's items go.
-#[derive(Debug)]
-pub struct Sink<T> {
-    outbox: Arc<Outbox>,
-    id: Id,
-    method: &'static Method,
-    item: PhantomData<fn(T)>,
-}
-
-impl<T: Serialize> Sink<T> {
-    /// Sends one item; waits while the peer is too far behind.
-    ///
-    /// # Errors
-    /// [`Code::Cancelled`] when the peer is gone, [`Code::TooLong`] when the item is longer than an answer
-    /// may be.
-    pub async fn send(&self, item: &T) -> Result<(), ApiError> {
-        let mut line = Vec::with_capacity(256);
-        frame::start_item(&mut line, &self.id);
-        octant_api::rpc::reply(self.method, item, &mut line)?;
-        frame::end_item(&mut line);
-        if line.len() > REPLY_MAX {
-            return Err(reply_too_long(self.method, line.len()));
-        }
-        self.outbox.send(&line).await.map_err(|Gone| {
-            ApiError::new(Code::Cancelled, "send an item", self.method.name, Gone, "nothing is left to do")
-        })
-    }
-}
-
-fn reply_too_long(method: &Method, len: usize) -> ApiError {
-    let why = format!("it has {len} bytes, more than {REPLY_MAX}");
-    ApiError::new(Code::TooLong, "answer", method.name, why, "ask for less at once")
-}
-
-/// Nothing in this crate panics while it holds a lock, so what a poisoned lock guards is whole.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Requests that did not finish at once.
-#[derive(Debug, Default)]
-struct InFlight {
-    running: Mutex<Vec<(Id, Option<AbortHandle>)>>,
-    ended: Notify,
-}
-
-impl InFlight {
-    fn remove(&self, id: &Id) {
-        locked(&self.running).retain(|row| row.0 != *id);
-        self.ended.notify_waiters();
-    }
-
-    fn cancel(&self, id: &Id) {
-        let handle = locked(&self.running).iter().find(|row| row.0 == *id).and_then(|row| row.1.clone());
-        if let Some(handle) = handle {
-            handle.abort();
-            self.remove(id);
-        }
-    }
-
-    fn cancel_all(&self) {
-        for (_, handle) in locked(&self.running).drain(..) {
-            if let Some(handle) = handle {
-                handle.abort();
-            }
-        }
-    }
-
-    async fn empty(&self) {
-        loop {
-            let ended = self.ended.notified();
-            if locked(&self.running).is_empty() {
-                return;
-            }
-            ended.await;
-        }
-    }
-}
 
 struct Connection<D> {
     stream: Arc<UnixStream>,
@@ -352,7 +220,7 @@ impl<D: Dispatch<Call>> Connection<D> {
             return;
         }
         if let Ok(cancelled) = serde_json::from_str::<frame::Cancelled>(incoming.params) {
-            self.in_flight.cancel(&cancelled.request_id);
+            self.in_flight.cancel(|row| row.id == cancelled.request_id);
         }
     }
 
@@ -382,7 +250,7 @@ impl<D: Dispatch<Call>> Connection<D> {
                 let why = format!("{} requests are in flight on this connection", running.len());
                 return refuse(Code::Busy, why, "wait for an answer first");
             }
-            if running.iter().any(|row| row.0 == *id) {
+            if running.iter().any(|row| row.id == *id) {
                 let why = "a request with this id is in flight".to_owned();
                 return refuse(Code::DuplicateId, why, "give each request an id of its own");
             }
@@ -438,7 +306,8 @@ impl<D: Dispatch<Call>> Connection<D> {
             return answer(&outbox, &line, &fds).await;
         }
         let in_flight = Arc::clone(&self.in_flight);
-        locked(&in_flight.running).push((id.clone(), None));
+        let running = Running { id: id.clone(), method, open: within.is_none(), task: None };
+        locked(&in_flight.running).push(running);
         let task = tokio::spawn(async move {
             let line = match within {
                 None => work.await,
@@ -454,7 +323,7 @@ impl<D: Dispatch<Call>> Connection<D> {
         });
         // On the current-thread runtime the task has not run yet, so its row is still there.
         if let Some(row) = locked(&self.in_flight.running).last_mut() {
-            row.1 = Some(task.abort_handle());
+            row.task = Some(task.abort_handle());
         }
         Ok(())
     }
@@ -475,6 +344,12 @@ impl<D: Dispatch<Call>> Connection<D> {
     async fn finish(self, end: End) {
         match end {
             End::Stop => {
+                // What would last as long as its caller is ended now; its caller asks the next service process.
+                for (id, method) in self.in_flight.cancel(|row| row.open) {
+                    let why = "the service is stopping";
+                    let error = ApiError::new(Code::Unavailable, "go on", method.name, why, "ask again");
+                    let _ = self.answer_refusal(&Refused { id: Some(id), error }).await;
+                }
                 let _ = tokio::time::timeout(self.limits.grace, self.in_flight.empty()).await;
             }
             // A peer that only closed its sending half (`echo ... | socat`) still reads its answers.
@@ -486,7 +361,7 @@ impl<D: Dispatch<Call>> Connection<D> {
             },
             End::Limit => {}
         }
-        self.in_flight.cancel_all();
+        self.in_flight.cancel(|_| true);
         let _ = tokio::time::timeout(self.limits.grace, self.outbox.flushed()).await;
     }
 }

@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 pub mod blocking;
+mod call;
 mod client;
 mod connection;
 mod error;
 pub mod frame;
 mod fuzz;
+mod in_flight;
 mod outbox;
 mod peer;
 pub mod scan;
@@ -21,8 +23,8 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
+pub use call::{Call, Sink};
 pub use client::{Client, Stream};
-pub use connection::{Call, Sink};
 pub use error::WireError;
 pub use fuzz::fuzz_line;
 pub use peer::{Caller, Identity};

@@ -402,6 +402,18 @@ fn requests_in_flight_finish_when_the_service_stops() {
 }
 
 #[test]
+fn streams_end_at_once_when_the_service_stops() {
+    let limits = Limits { grace: Duration::from_secs(3600), ..Limits::default() };
+    let operator = nix::unistd::getuid().as_raw();
+    let server = Running::with(limits, Identity::PeerCredentials { operator });
+    let mut stream = server.client().stream(&CountRequest { to: u64::MAX, size: 10_000 }).unwrap();
+    stream.next().unwrap().unwrap();
+    server.trigger.as_ref().unwrap().pull();
+    let error = stream.find_map(Result::err).unwrap();
+    assert_eq!(code(&error), Code::Unavailable);
+}
+
+#[test]
 fn descriptors_ride_only_where_they_are_declared() {
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
     use std::os::fd::{AsFd, AsRawFd};

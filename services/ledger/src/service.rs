@@ -10,7 +10,7 @@ use octant_api::ledger::{Kind, Server};
 use octant_api::text::Json;
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::{ByteSize, Principal};
-use octant_service::{Context, Health, ServeError, Service, Shutdown, StartError};
+use octant_service::{Context, Health, Notifier, ServeError, Service, Shutdown, StartError};
 use octant_wire::{Identity, Limits};
 use serde::Deserialize;
 use std::os::fd::OwnedFd;
@@ -130,6 +130,7 @@ pub struct LedgerService {
     ledger: Arc<Ledger>,
     identity: Identity,
     boot_id: String,
+    notifier: Notifier,
     journal: Mutex<Option<OwnedFd>>,
 }
 
@@ -156,13 +157,12 @@ impl Service for LedgerService {
     async fn open(config: Config, mut context: Context) -> Result<Self, StartError> {
         let dir = context.state_dir();
         let ledger = Ledger::open(&dir, &context.boot.boot_id, config.options()?, WriterLimits::default())?;
-        let tip = ledger.reader.tip();
-        context.notifier.status(&format!("{} entries", tip.seq));
         Ok(Self {
             ledger: Arc::new(ledger),
             identity: context.identity(),
             journal: Mutex::new(context.inherited.remove("journal")),
             boot_id: context.boot.boot_id,
+            notifier: context.notifier,
         })
     }
 
@@ -186,6 +186,7 @@ impl Service for LedgerService {
     }
 
     async fn health(&self) -> Health {
+        self.notifier.status(&format!("{} entries", self.ledger.reader().tip().seq));
         let mut tries = 0;
         let answer = loop {
             match self.ledger.writer().probe() {
