@@ -22,7 +22,7 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     let mut steps = Steps::new(6);
     let image = image::prepare(workspace, &image::Source::Built(Profile::Dist), packages::BOOT, &mut steps)?;
     steps.next("building the measuring programs");
-    let helpers = build::helpers(workspace, Profile::Dist)?;
+    let helpers = build::helpers(workspace, Profile::Dist, "bench")?;
     let accel = Accel::choose(workspace, &image.kernel)?;
     steps.next("measuring");
     let binary = build::octant(workspace, Profile::Dist)?;

@@ -46,13 +46,14 @@ pub(crate) fn octant(workspace: &Workspace, profile: Profile) -> Res<PathBuf> {
     Ok(binary)
 }
 
-/// Builds every program of the tests crate as static as `octant`, so that they run inside a workstation too.
+/// Builds every program of the tests crate as static as `octant`, so that they run inside a workstation too;
+/// `features` may add programs, such as the one that measures.
 ///
 /// # Errors
 /// The build fails.
-pub(crate) fn helpers(workspace: &Workspace, profile: Profile) -> Res<PathBuf> {
+pub(crate) fn helpers(workspace: &Workspace, profile: Profile, features: &str) -> Res<PathBuf> {
     packages::ensure(workspace, packages::BUILD)?;
-    cargo(workspace, "build", profile, &["-p", "octant-tests", "--bins"])?;
+    cargo(workspace, "build", profile, &["-p", "octant-tests", "--bins", "--features", features])?;
     Ok(directory(workspace, profile))
 }
 

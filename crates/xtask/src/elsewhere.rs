@@ -49,15 +49,17 @@ pub(crate) fn pidns(workspace: &Workspace, source: &Source, job: Option<String>)
     let dir = workspace.target.join("run/up");
     let key = image::operator_key(workspace, &binary)?;
     sh::copy(&key.with_extension("pub"), &dir.join("etc/trusted/operator.pub"))?;
-    let example = place_example(workspace, &binary, &dir, &key)?;
+    // Beside the instance and not in it: what belongs to Octant itself is never granted to an agent.
+    let files = workspace.target.join("run/up-files");
+    let example = place_example(workspace, &binary, &files, &key)?;
     steps.next("octant up");
     let mut words =
         vec![binary.display().to_string(), "up".into(), "--dir".into(), dir.display().to_string()];
     words.extend(missing_layers().into_iter().map(str::to_owned));
     if let Some(job) = job_or_example(job) {
         // The example's place is another one than in an image, and `octant` is not on this machine's PATH.
-        let job = job.replace(image::EXAMPLES, &dir.display().to_string());
-        let (secret, binary) = (dir.join("secret"), binary.display());
+        let job = job.replace(image::EXAMPLES, &files.display().to_string());
+        let (secret, binary) = (files.join("secret"), binary.display());
         let places = format!("OCTANT={binary} EXAMPLE={} SECRET={}", example.display(), secret.display());
         let job = format!("export {places}; {job}");
         words.extend(["--".into(), "sh".into(), "-c".into(), job]);

@@ -90,7 +90,7 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     steps.next(&source.step());
     let binary = source.get(workspace)?;
     steps.next("building the programs that run inside a workstation");
-    let helpers = build::helpers(workspace, Profile::Release)?;
+    let helpers = build::helpers(workspace, Profile::Release, "")?;
     steps.next("fetching the kernel (about 35 MB the first time)");
     let kernel = kernel::fetch(workspace)?;
     steps.next("packing the image");
