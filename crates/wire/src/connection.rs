@@ -112,11 +112,11 @@ impl<D: Dispatch<Call>> Connection<D> {
                         Ok(0) => return End::Peer,
                         Ok(_) => {
                             idle = Duration::ZERO;
-                            if self.take_lines().await.is_err() {
-                                return End::Peer;
-                            }
-                            if self.buffer.is_empty() {
-                                line_age = Duration::ZERO;
+                            match self.take_lines().await {
+                                // What stands in the buffer now began after the last look at the clock.
+                                Ok(true) => line_age = Duration::ZERO,
+                                Ok(false) => {}
+                                Err(Gone) => return End::Peer,
                             }
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -166,8 +166,8 @@ impl<D: Dispatch<Call>> Connection<D> {
         Ok(received.len)
     }
 
-    /// Runs every complete line of the buffer and leaves the rest.
-    async fn take_lines(&mut self) -> Result<(), Gone> {
+    /// Runs every complete line of the buffer and leaves the rest; whether there was one.
+    async fn take_lines(&mut self) -> Result<bool, Gone> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let (mut start, mut scanned) = (0, std::mem::take(&mut self.scanned));
         while let Some(offset) = self.scanner.feed(&buffer[scanned..]) {
@@ -192,7 +192,7 @@ impl<D: Dispatch<Call>> Connection<D> {
         }
         self.scanned = buffer.len();
         self.buffer = buffer;
-        Ok(())
+        Ok(start > 0)
     }
 
     async fn take_line(&mut self, line: &[u8], deepest: u32) -> Result<(), Gone> {

@@ -7,7 +7,7 @@
 use crate::core::Tip;
 use crate::crc32c::crc32c;
 use octant_ids::Sha256;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -44,6 +44,11 @@ impl HeadFile {
     /// Opens the file at `path`; what it says is none when it did not exist or neither slot is whole.
     pub(crate) fn open(path: &Path) -> io::Result<(Self, Option<Tip>)> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        // Two writers would each overwrite what the other has acknowledged. The lock goes with the process.
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("another process writes this ledger; end it first"),
+            TryLockError::Error(error) => error,
+        })?;
         let head = Self { file, dirty: false, writes: 0 };
         let tip = head.read()?;
         if tip.is_none() {

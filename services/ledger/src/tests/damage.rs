@@ -276,3 +276,13 @@ fn the_probe_notices_what_happens_behind_the_ledgers_back() {
     fs::write(other.0.join("head"), [0; 1024]).unwrap();
     assert!(matches!(store.probe(), Err(Refusal::Storage { .. })));
 }
+
+#[test]
+fn a_second_writer_is_refused() {
+    let dir = Dir::quick();
+    let mut store = open(&dir.0);
+    append(&mut store, 1, 1);
+    let error = Store::open(&dir.0, BOOT, Options::default()).unwrap_err();
+    assert!(error.to_string().contains("another process writes this ledger"), "{error}");
+    append(&mut store, 2, 1);
+}
