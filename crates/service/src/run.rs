@@ -143,15 +143,19 @@ async fn finish<S: Service>(
 }
 
 /// Checks health at intervals and tells PID 1, for ever.
+///
+/// Ready is a service that serves and has an answer about its health, also when the answer is bad: a damaged ledger
+/// that can still be read must be there for the operator, and shows as unhealthy. Who gives no answer is not ready.
 async fn report<S: Service>(service: &S, notifier: &Notifier, watchdog: Option<Duration>) {
     let interval = watchdog.map_or(HEALTH_INTERVAL, |watchdog| HEALTH_INTERVAL.min(watchdog / 3));
     let (mut ready, mut last) = (false, None);
     loop {
-        let health = tokio::time::timeout(interval, service.health()).await.unwrap_or_else(|_| {
+        let answer = tokio::time::timeout(interval, service.health()).await;
+        let first = answer.is_ok() && !ready;
+        ready |= first;
+        let health = answer.unwrap_or_else(|_| {
             Health::Bad(format!("its health check gave no answer within {} ms", interval.as_millis()))
         });
-        let first = health == Health::Ok && !ready;
-        ready |= first;
         notifier.health(&health, first);
         if last.as_ref() != Some(&health) {
             match &health {
