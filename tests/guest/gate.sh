@@ -81,7 +81,7 @@ expect "its note is in the ledger under its own name" contains $work/notes "$aid
 expect "the ledger verifies" octant ledger verify
 
 # --- bad input ---
-sed 's/"payload":"./"payload":"A/' $envelope > $work/tampered.json
+sed 's/"payload": *"..../"payload": "AAAA/' $envelope > $work/tampered.json
 expect_code 7 "a tampered envelope is refused" octant agent spawn $work/tampered.json
 head -c 100 $envelope > $work/cut.json
 expect_code 6 "a cut envelope is refused" octant agent spawn $work/cut.json
