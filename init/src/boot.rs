@@ -102,14 +102,14 @@ pub(crate) fn resume(resumed: Resumed, boot: &[Spec], mut console: Console) -> R
     Ok(Supervisor::resume(resumed, config, units, console)?)
 }
 
-/// Everything up to the event loop, at boot.
+/// Everything up to the event loop, at boot. PID 1 began at `started_ns`; a machine's first mounts are done.
 pub(crate) fn fresh(
     args: &InitArgs,
     mode: Mode,
     boot: &[Spec],
+    started_ns: u64,
     mut console: Console,
 ) -> Result<Supervisor, BootError> {
-    let started_ns = clock::monotonic_ns();
     let mut phases = Phases { started: started_ns, done: Vec::new() };
     let layout = args.dir.as_deref().map_or_else(Layout::system, Layout::under);
     for trouble in machine::own_limits() {
@@ -122,6 +122,7 @@ pub(crate) fn fresh(
             for word in &cmdline.unknown {
                 console.alarm(&format!("kernel command line: {word:?} is not understood and not obeyed"));
             }
+            phases.done("mounts");
             prepare_machine(&layout, &cmdline, &mut phases, &mut console)?;
         }
         Mode::Namespace => {
@@ -155,15 +156,7 @@ pub(crate) fn fresh(
     if mode == Mode::Namespace {
         link_own_name(&setup).map_err(at("a link to this program".into()))?;
     }
-    let cgroups = match mode {
-        Mode::Machine => {
-            Cgroups::of_machine().map_err(|(path, source)| BootError::Cgroup { path, source })?
-        }
-        Mode::Container | Mode::Namespace => Cgroups::of_guest(&setup.boot_id[..8]),
-    };
-    for missing in &cgroups.missing {
-        console.alarm(&format!("missing: {missing}"));
-    }
+    let cgroups = make_cgroups(&setup, &mut console)?;
     if !setup.accept_missing.is_empty() {
         console.alarm(&format!("ISOLATION MAY BE MISSING: {}", setup.accept_missing.join(" ")));
     }
@@ -209,6 +202,19 @@ fn list_units(setup: &Setup, boot: &[Spec]) -> Result<Units, BootError> {
         units.add_console();
     }
     Ok(units)
+}
+
+fn make_cgroups(setup: &Setup, console: &mut Console) -> Result<Cgroups, BootError> {
+    let cgroups = match setup.mode {
+        Mode::Machine => {
+            Cgroups::of_machine().map_err(|(path, source)| BootError::Cgroup { path, source })?
+        }
+        Mode::Container | Mode::Namespace => Cgroups::of_guest(&setup.boot_id[..8]),
+    };
+    for missing in &cgroups.missing {
+        console.alarm(&format!("missing: {missing}"));
+    }
+    Ok(cgroups)
 }
 
 /// What only a machine needs, from an empty root to a data disk.

@@ -74,7 +74,7 @@ impl Channel {
     }
 
     /// How many datagrams were lost since this was last asked.
-    fn take_lost(&mut self) -> u64 {
+    pub(crate) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }
 }

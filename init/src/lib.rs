@@ -50,6 +50,7 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
             Exit::Usage,
         );
     }
+    let started_ns = octant_sys::clock::monotonic_ns();
     let mode_found = boot::find_mode();
     let parsed = match InitArgs::parse(args) {
         Ok(parsed) => parsed,
@@ -70,7 +71,7 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
         Some(Ok(resumed)) => boot::resume(resumed, boot, Console::open(mode)),
         None => prepare_process(mode)
             .map_err(BootError::from)
-            .and_then(|()| boot::fresh(&parsed, mode, boot, Console::open(mode))),
+            .and_then(|()| boot::fresh(&parsed, mode, boot, started_ns, Console::open(mode))),
     };
     match booted {
         Ok(mut supervisor) => {

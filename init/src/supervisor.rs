@@ -404,6 +404,12 @@ impl Supervisor {
             let exit = Exit { pid: reaped.pid, status: reaped.status, mono_ns: clock::monotonic_ns() };
             let Some(unit) = self.graph.unit_of(reaped.pid) else {
                 self.exits.send(exit.encode().to_vec());
+                let lost = self.exits.take_lost();
+                if lost > 0 {
+                    let text =
+                        format!("{lost} exit was not told to agents, which takes none; it looks for itself");
+                    self.journal.record(Kind::Unit, "agents", &text, exit.mono_ns);
+                }
                 continue;
             };
             let how = match (exit.code(), exit.signal()) {
