@@ -1,8 +1,8 @@
 //! What every service shares, so that a service is its own work and nothing else.
 //!
 //! Owns: start (descriptors, configuration, confinement), the runtime, readiness, health, watchdog, stop.
-//! Promises: a service opens and serves only after its whole profile is in force; `READY=1` is sent only after
-//! its first real health check; it ends in order when asked to.
+//! Promises: a service opens and serves only after its whole profile is in force; `READY=1` is sent only when it
+//! serves and its first real health check has given an answer; it ends in order when asked to.
 //! Never: restarts anything (PID 1 does), degrades a profile, decides what a service does.
 //!
 //! | step | state | a failure means |
@@ -10,7 +10,7 @@
 //! | take inherited descriptors, read `config` | one thread, unconfined | exit, naming the descriptor |
 //! | no_new_privs, Landlock, seccomp | one thread | exit, naming the layer |
 //! | runtime, [`Service::open`] | confined | exit, with the service's reason |
-//! | [`Service::serve`], first [`Service::health`] | serving | not ready; the reason is reported until it is |
+//! | [`Service::serve`], first [`Service::health`] | serving | no answer: not ready; a bad answer: ready and unhealthy |
 //! | `READY=1`, then watchdog and health at intervals | ready | reported; PID 1 decides |
 //! | SIGTERM | stopping | requests in flight finish |
 #![forbid(unsafe_code)]
