@@ -142,81 +142,100 @@ pub(crate) fn provision() -> (State, Vec<Effect>) {
 /// An agent's next state, and what has to be done in order. An event that means nothing in a state (a second
 /// kill, an exit that was seen twice) changes nothing.
 pub(crate) fn step(mut state: State, event: Event) -> (State, Vec<Effect>) {
+    let effects = match state.phase {
+        AgentState::Provisioned | AgentState::Validated => begin(&mut state, event),
+        AgentState::Isolated | AgentState::Running => live(&mut state, event),
+        _ => leave(&mut state, event),
+    };
+    (state, effects)
+}
+
+/// Moves to a phase; gives the record of it.
+fn enter(state: &mut State, to: AgentState) -> Record {
+    let from = Some(std::mem::replace(&mut state.phase, to));
+    Record::Transition { from, to }
+}
+
+/// Before anything runs.
+fn begin(state: &mut State, event: Event) -> Vec<Effect> {
     use AgentState as Phase;
-    let from = Some(state.phase);
-    let moved = |to| Record::Transition { from, to };
-    let effects = match (state.phase, event) {
+    match (state.phase, event) {
         (Phase::Provisioned, Event::Verified) => {
-            state.phase = Phase::Validated;
-            vec![Effect::Record(moved(Phase::Validated)), Effect::Record(Record::Intent), Effect::Isolate]
+            let validated = enter(state, Phase::Validated);
+            vec![Effect::Record(validated), Effect::Record(Record::Intent), Effect::Isolate]
         }
-        (Phase::Provisioned | Phase::Validated, Event::Refused(why) | Event::NotRecorded(why)) => {
-            state.phase = Phase::Rejected;
+        (_, Event::Refused(why) | Event::NotRecorded(why)) => {
             state.reason = Some(why);
-            vec![Effect::RecordLater(moved(Phase::Rejected))]
+            vec![Effect::RecordLater(enter(state, Phase::Rejected))]
         }
         (Phase::Provisioned, Event::EndAsked { why, .. }) => {
-            state.phase = Phase::Rejected;
             state.reason = Some(why.reason().to_owned());
-            vec![Effect::RecordLater(moved(Phase::Rejected))]
+            vec![Effect::RecordLater(enter(state, Phase::Rejected))]
         }
+        (Phase::Validated, Event::EndAsked { why, grace_ms }) => end(state, why, grace_ms),
         (Phase::Validated, Event::NotIsolated(why)) => {
-            state.phase = Phase::Rejected;
             state.reason = Some(why);
-            let records = [Record::Outcome, moved(Phase::Rejected)].map(Effect::RecordLater);
-            records.into_iter().chain([Effect::Retire]).collect()
+            let rejected = enter(state, Phase::Rejected);
+            vec![Effect::RecordLater(Record::Outcome), Effect::RecordLater(rejected), Effect::Retire]
         }
         (Phase::Validated, Event::Isolated) => {
-            state.phase = Phase::Isolated;
-            let records = [Record::Outcome, moved(Phase::Isolated)];
+            let records = [Record::Outcome, enter(state, Phase::Isolated)];
             match state.ending {
                 None => records.map(Effect::Record).to_vec(),
                 // Its end was asked for while it was being started: the spawner cannot be interrupted.
                 Some(_) => std::iter::once(Effect::Kill).chain(records.map(Effect::RecordLater)).collect(),
             }
         }
+        _ => Vec::new(),
+    }
+}
+
+/// While it runs.
+fn live(state: &mut State, event: Event) -> Vec<Effect> {
+    use AgentState as Phase;
+    match (state.phase, event) {
         (Phase::Isolated, Event::Exited(exit)) if state.ending.is_none() && state.early.is_none() => {
             // It ran, and its record shall say so: `Released` or `NotRecorded` is on its way.
             state.early = Some(exit);
             Vec::new()
         }
         (Phase::Isolated, Event::Released) if state.early.is_some() => {
-            let ran = Effect::RecordLater(moved(Phase::Running));
-            state.phase = Phase::Running;
+            let ran = Effect::RecordLater(enter(state, Phase::Running));
             let exit = state.early.take().flatten();
-            std::iter::once(ran).chain(terminate(&mut state, exit)).collect()
+            std::iter::once(ran).chain(terminate(state, exit)).collect()
         }
         (Phase::Isolated, Event::NotRecorded(why)) if state.early.is_some() => {
             state.reason = Some(why);
             let exit = state.early.take().flatten();
-            terminate(&mut state, exit)
+            terminate(state, exit)
         }
         (Phase::Isolated, Event::Released) if state.ending.is_none() => {
-            state.phase = Phase::Running;
-            vec![Effect::Record(moved(Phase::Running)), Effect::Serve]
+            vec![Effect::Record(enter(state, Phase::Running)), Effect::Serve]
         }
-        (Phase::Isolated | Phase::Running, Event::NotRecorded(why)) => {
+        (_, Event::NotRecorded(why)) => {
             state.reason = Some(why);
-            end(&mut state, Ending::Unrecorded, 0)
+            end(state, Ending::Unrecorded, 0)
         }
-        (Phase::Validated | Phase::Isolated | Phase::Running, Event::EndAsked { why, grace_ms }) => {
-            end(&mut state, why, grace_ms)
-        }
-        (Phase::Isolated | Phase::Running, Event::GraceOver) => vec![Effect::Kill],
-        (Phase::Isolated | Phase::Running, Event::Exited(exit)) => terminate(&mut state, exit),
-        (Phase::Terminated, Event::Retired) => {
-            state.phase = Phase::Archived;
-            vec![Effect::RecordLater(moved(Phase::Archived))]
-        }
-        (Phase::Terminated | Phase::Rejected, Event::Residue) => vec![Effect::RetireLater],
+        (_, Event::EndAsked { why, grace_ms }) => end(state, why, grace_ms),
+        (_, Event::GraceOver) => vec![Effect::Kill],
+        (_, Event::Exited(exit)) => terminate(state, exit),
         _ => Vec::new(),
-    };
-    (state, effects)
+    }
+}
+
+/// After its end.
+fn leave(state: &mut State, event: Event) -> Vec<Effect> {
+    match (state.phase, event) {
+        (AgentState::Terminated, Event::Retired) => {
+            vec![Effect::RecordLater(enter(state, AgentState::Archived))]
+        }
+        (AgentState::Terminated | AgentState::Rejected, Event::Residue) => vec![Effect::RetireLater],
+        _ => Vec::new(),
+    }
 }
 
 fn terminate(state: &mut State, exit: Option<ExitInfo>) -> Vec<Effect> {
-    let record = Record::Transition { from: Some(state.phase), to: AgentState::Terminated };
-    state.phase = AgentState::Terminated;
+    let record = enter(state, AgentState::Terminated);
     state.exit = exit;
     if state.reason.is_none() {
         let unseen = exit.is_none().then_some("nobody saw how it ended");

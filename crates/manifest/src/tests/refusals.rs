@@ -33,9 +33,9 @@ fn an_unknown_field_is_refused_with_its_name_and_line() {
     assert_eq!((error.field.as_str(), error.line), ("resources.memmory_max", line(&text, "memmory_max")));
     assert!(error.to_string().contains("did you mean \"memory_max\""), "{error}");
 
-    let text = with("[lifetime]", "[sandbox]\nx = 1\n[lifetime]");
+    let text = with("[lifetime]", "[rights]\nx = 1\n[lifetime]");
     let error = refused(&text);
-    assert_eq!((error.field.as_str(), error.line), ("sandbox", line(&text, "[sandbox]")));
+    assert_eq!((error.field.as_str(), error.line), ("rights", line(&text, "[rights]")));
     assert!(matches!(error.problem, Problem::UnknownField { nearest: None, .. }));
     assert_eq!(refused(&with("hosts = []", "hosts = []\nports = []")).field, "network.ports");
 }
