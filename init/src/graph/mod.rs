@@ -449,13 +449,15 @@ impl Graph {
         if self.shutting_down {
             return (Phase::Stopping, String::new());
         }
-        let bad = |unit: usize| self.units[unit].wanted && !self.satisfied(unit) && !self.finished(unit);
+        let bad = |unit: usize| self.units[unit].wanted && !self.as_it_should(unit);
         let sick = |unit: usize| self.units[unit].healthy == Some(false);
         match (0..self.len()).find(|unit| bad(*unit)).or_else(|| (0..self.len()).find(|unit| sick(*unit))) {
             None => (Phase::Running, String::new()),
             Some(unit) => {
                 let phase = if self.booted { Phase::Degraded } else { Phase::Booting };
-                (phase, format!("{} is {}: {}", self.defs[unit].name, self.word(unit), self.why(unit)))
+                let what = format!("{} is {}", self.defs[unit].name, self.word(unit));
+                let why = self.why(unit);
+                (phase, if why.is_empty() { what } else { format!("{what}: {why}") })
             }
         }
     }
@@ -476,8 +478,13 @@ impl Graph {
         }
     }
 
-    fn finished(&self, unit: usize) -> bool {
-        self.units[unit].state == State::Done
+    /// Whether nothing more is to be expected of it: up, done, or a oneshot at its work, which is its purpose.
+    fn as_it_should(&self, unit: usize) -> bool {
+        match self.units[unit].state {
+            State::Done => true,
+            State::Starting { .. } => self.defs[unit].kind == Kind::Oneshot,
+            _ => self.satisfied(unit),
+        }
     }
 
     /// Whether it will not come back by itself.

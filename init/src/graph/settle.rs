@@ -255,8 +255,7 @@ impl Graph {
 
     fn conclude(&mut self, out: &mut Vec<Action>) {
         if !self.booted {
-            self.booted = (0..self.len())
-                .all(|unit| !self.units[unit].wanted || self.satisfied(unit) || self.finished(unit));
+            self.booted = (0..self.len()).all(|unit| !self.units[unit].wanted || self.as_it_should(unit));
         }
         if self.shutting_down && !self.all_down && !self.units.iter().any(|unit| unit.state.is_active()) {
             self.all_down = true;

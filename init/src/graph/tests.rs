@@ -210,6 +210,8 @@ fn a_oneshot_is_satisfied_by_its_end_and_lost_by_its_failure() {
     let mut graph = Graph::new(vec![job.clone(), def("after", &[0])], 0, 0).unwrap();
     graph.step(Event::Tick, 0);
     graph.step(Event::Spawned { unit: 0, pid: 5 }, 0);
+    let waiting = (Phase::Booting, "after is waiting: waits for job, which is starting".to_owned());
+    assert_eq!(graph.phase(), waiting, "the one at its work is as it should be");
     assert_eq!(spawns(&end(&mut graph, 0, Ended::Code(0), 1)), [1]);
     assert_eq!(graph.state(0), UnitState::Done);
 
