@@ -65,12 +65,12 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Packet> 
     Ok(packet)
 }
 
-/// Accepts a connection, close-on-exec.
+/// Accepts a connection, close-on-exec and non-blocking: a peer that does not read must not hold its server up.
 ///
 /// # Errors
 /// What accept4(2) reports.
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
     // SAFETY: accept4 has just made this descriptor; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

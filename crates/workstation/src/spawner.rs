@@ -277,6 +277,7 @@ impl Spawner {
             Err(error) => (Reply(Err(error)), Vec::new()),
         };
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        // A caller that asks and does not read fills its own queue, and then loses its connection.
         packet::send(connection, &reply.encode(), &fds).is_ok()
     }
 
