@@ -151,7 +151,7 @@ fn a_cycle_of_units_is_named_and_the_rest_comes_up() {
     instance.write("etc/units/alpha.toml", unit("beta").as_bytes());
     instance.write("etc/units/beta.toml", unit("alpha").as_bytes());
     let outcome = instance.accepting("octant status; octant ledger verify");
-    ended(&outcome, 0, &["alpha", "beta", "cycle"]);
+    ended(&outcome, 0, &["alpha", "beta", "circle"]);
 }
 
 #[test]
