@@ -113,6 +113,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("only standard descriptors are open", descriptors),
     ("the environment is the one laid out", environment),
     ("umask, signal mask and dispositions are clean", clean_start),
+    ("the agent leads its session", session),
     ("no core dump, no locked memory", limits),
     ("the host name is the agent's", host_name),
     ("the clocks do not tell the host's uptime", clocks),
@@ -520,6 +521,12 @@ fn clean_start(_: &Told) -> Outcome {
     status("SigBlk", "0000000000000000")?;
     // Rust's own start ignores SIGPIPE (13), nothing else may be ignored.
     status("SigIgn", "0000000000001000")
+}
+
+fn session(_: &Told) -> Outcome {
+    let leader = nix::unistd::getsid(None).map_err(|error| error.to_string())?;
+    expect(leader == nix::unistd::getpid(), || format!("the session is {leader}'s"))?;
+    expect(fs::File::open("/dev/tty").is_err(), || "there is a controlling terminal".into())
 }
 
 fn limits(_: &Told) -> Outcome {

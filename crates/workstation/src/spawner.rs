@@ -39,8 +39,8 @@ pub struct Options {
     pub socket: OwnedFd,
     /// What PID 1 says about this Octant.
     pub config: BootConfig,
-    /// Makes one call to the kernel of each spawn fail; for tests that have a main function of their own. Nothing that
-    /// the spawner reads can set it.
+    /// What goes wrong in each spawn; for tests that have a main function of their own. Nothing that the spawner reads
+    /// can set it.
     pub fault: Option<Fault>,
 }
 

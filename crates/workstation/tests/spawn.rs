@@ -28,13 +28,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// `spawner SOCKET-FD CONFIG-JSON [SIDE CALL]`
+/// `spawner SOCKET-FD CONFIG-JSON [SIDE CALL-NUMBER | SIDE CALL-TEXT]`
 fn spawner(args: &[String]) -> ExitCode {
     let socket = octant_sys::inherit::take(args[0].parse().unwrap()).unwrap();
     let config = BootConfig::from_json(args[1].as_bytes()).unwrap();
-    let fault = args
-        .get(3)
-        .map(|call| Fault { side: SIDES[args[2].parse::<usize>().unwrap()], call: call.parse().unwrap() });
+    let fault = args.get(3).map(|what| {
+        let side = SIDES[args[2].parse::<usize>().unwrap()];
+        what.parse().map_or_else(|_| Fault::Forget(side, what.clone()), |call| Fault::Fail(side, call))
+    });
     let options = octant_workstation::spawner::Options { socket, config, fault };
     match octant_workstation::spawner::serve(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -237,9 +238,12 @@ fn start(layout: &Layout, cgroup: Option<PathBuf>, fault: Option<Fault>) -> (Chi
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg("spawner").arg(listener.as_raw_fd().to_string());
     command.arg(String::from_utf8(config.to_json().unwrap()).unwrap());
-    if let Some(Fault { side, call }) = fault {
-        let side = SIDES.iter().position(|s| *s == side).unwrap();
-        command.args([side.to_string(), call.to_string()]);
+    if let Some(fault) = fault {
+        let (side, what) = match fault {
+            Fault::Fail(side, call) => (side, call.to_string()),
+            Fault::Forget(side, text) => (side, text),
+        };
+        command.arg(SIDES.iter().position(|s| *s == side).unwrap().to_string()).arg(what);
     }
     let spawner = command.spawn().unwrap();
     let client = as_agents(|| SpawnerClient::connect(&path).unwrap());
@@ -709,7 +713,7 @@ fn every_step_can_fail_and_then_nothing_runs() {
     let mut steps = Vec::new();
     for side in SIDES {
         for call in 1..400 {
-            let mut bench = Bench::new(Some(Fault { side, call }));
+            let mut bench = Bench::new(Some(Fault::Fail(side, call)));
             let plan = plan(&["say", "ran"]);
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
             let stderr = write.try_clone().unwrap();
@@ -741,6 +745,64 @@ fn every_step_can_fail_and_then_nothing_runs() {
     let missed: Vec<&Step> =
         Step::ALL.iter().filter(|step| !steps.contains(step) && !other.contains(step)).collect();
     assert!(missed.is_empty(), "never failed: {missed:?}");
+}
+
+/// Leaves out one call at a time: the read-back refuses the spawn, or the probe finds it out. So neither of them is
+/// there for show, and each layer is one that something would miss.
+fn what_is_left_out_is_noticed() {
+    const REFUSED: &str = "";
+    let (reaper, payload) = (Side::Reaper, Side::Payload);
+    // Not here, because another layer hides it: no_new_privs (Landlock's crate sets it too), the session keyring and
+    // max_user_namespaces (the floor denies their calls), dumpable (execve sets it again).
+    let rows = [
+        (reaper, "Write { path: \"/proc/sys/vm", "memory files cannot be made executable"),
+        (reaper, "Write { path: \"/proc/self/timens", "the clocks do not tell"),
+        (reaper, "NewTimeNamespace", REFUSED),
+        (reaper, "AttachRoot", REFUSED),
+        (reaper, "Attach {", REFUSED),
+        (reaper, "Pivot", REFUSED),
+        (reaper, "DetachOldRoot", REFUSED),
+        (reaper, "Hostname", "the host name is the agent's"),
+        (reaper, "DropBounding", REFUSED),
+        (reaper, "Become { uids: [1000", REFUSED),
+        (reaper, "DropCapabilities", REFUSED),
+        (reaper, "InstallFilter(reaper", REFUSED),
+        (reaper, "InstallFilter(floor", REFUSED),
+        (payload, "NewSession", "the agent leads its session"),
+        (payload, "Place {", REFUSED),
+        (payload, "Rlimit { resource: RLIMIT_MEMLOCK", "no core dump, no locked memory"),
+        (payload, "Umask", "umask, signal mask and dispositions"),
+        (payload, "DropBounding", REFUSED),
+        (payload, "LockSecurebits", "securebits are locked"),
+        (payload, "Become", REFUSED),
+        (payload, "DropCapabilities", REFUSED),
+        (payload, "ChangeDir", "the environment is the one laid out"),
+        (payload, "Landlock", "Landlock is in force"),
+        (payload, "CloseFrom", REFUSED),
+        (payload, "InstallFilter(profile", REFUSED),
+        (payload, "InstallFilter(floor", REFUSED),
+    ];
+    for (side, text, noticed) in rows {
+        let mut bench = Bench::new(Some(Fault::Forget(side, text.into())));
+        let mut plan = plan(&["probe", "pids=64"]);
+        // The largest profile, so that no system call's absence hides the layer in question.
+        plan.syscalls.profile = "compiler".into();
+        let (spawned, output) = match bench.spawn(&plan) {
+            Err(error) => {
+                assert_eq!(noticed, REFUSED, "{side:?} without {text}: {error}");
+                bench.assert_nothing_is_left(&plan);
+                continue;
+            }
+            Ok(made) => made,
+        };
+        let mut tap = String::new();
+        std::fs::File::from(output).read_to_string(&mut tap).unwrap();
+        wait(&spawned);
+        bench.client.retire(plan.slot, plan.aid).unwrap();
+        assert_ne!(noticed, REFUSED, "{side:?} without {text} runs");
+        let found = tap.lines().any(|line| line.starts_with("not ok") && line.contains(noticed));
+        assert!(found, "{side:?} without {text} is not noticed:\n{tap}");
+    }
 }
 
 fn a_spawn_is_not_slower_than_twice_bwrap() {
@@ -819,6 +881,7 @@ const TESTS: &[Test] = &[
     ("the_spawner_keeps_only_what_it_needs", the_spawner_keeps_only_what_it_needs),
     ("many_spawns_leave_nothing", many_spawns_leave_nothing),
     ("every_step_can_fail_and_then_nothing_runs", every_step_can_fail_and_then_nothing_runs),
+    ("what_is_left_out_is_noticed", what_is_left_out_is_noticed),
     ("a_spawn_is_not_slower_than_twice_bwrap", a_spawn_is_not_slower_than_twice_bwrap),
 ];
 
