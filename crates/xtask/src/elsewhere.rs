@@ -9,7 +9,7 @@ use crate::sh::{self, Res, Steps};
 use crate::workspace::Workspace;
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 /// Gives a container's runtime a pure cgroup v2 view where the machine mixes both versions: the runtime refuses a
@@ -49,8 +49,7 @@ pub(crate) fn pidns(workspace: &Workspace, source: &Source, job: Option<String>)
     let dir = workspace.target.join("run/up");
     let key = image::operator_key(workspace, &binary)?;
     sh::copy(&key.with_extension("pub"), &dir.join("etc/trusted/operator.pub"))?;
-    // Beside the instance and not in it: what belongs to Octant itself is never granted to an agent.
-    let files = workspace.target.join("run/up-files");
+    let files = public_place()?;
     let example = place_example(workspace, &binary, &files, &key)?;
     steps.next("octant up");
     let mut words =
@@ -66,12 +65,21 @@ pub(crate) fn pidns(workspace: &Workspace, source: &Source, job: Option<String>)
     }
     let mut command = as_root(&words)?;
     println!("      {}", sh::shown(&command));
-    let status = command.status().map_err(|error| format!("{}: {error}", words[0]))?;
-    Ok(exit_code(status))
+    let status = command.status().map_err(|error| format!("{}: {error}", words[0]));
+    sh::remove(&files)?;
+    Ok(exit_code(status?))
+}
+
+/// A new directory of which an agent may be granted files: a role's ceiling has no place in a checkout or home.
+fn public_place() -> Res<PathBuf> {
+    let made = sh::text(Command::new("mktemp").args(["-d", "/tmp/octant-example.XXXXXXXX"]))?;
+    let dir = PathBuf::from(made.trim());
+    sh::output(Command::new("chmod").arg("755").arg(&dir))?;
+    Ok(dir)
 }
 
 /// The incident-report example below `dir`, with the paths that it has there, signed; gives its directory.
-fn place_example(workspace: &Workspace, binary: &Path, dir: &Path, key: &Path) -> Res<std::path::PathBuf> {
+fn place_example(workspace: &Workspace, binary: &Path, dir: &Path, key: &Path) -> Res<PathBuf> {
     let from = workspace.root.join("examples/incident-report");
     let to = dir.join("incident-report");
     let logs = dir.join("logs");
