@@ -54,7 +54,7 @@ impl Guest {
             .arg("-initrd")
             .arg(initrd)
             .arg("-append")
-            .arg(format!("console=ttyS0 panic=-1 octant.data=/dev/vda {}", boot.append));
+            .arg(format!("console=ttyS0 quiet panic=-1 octant.data=/dev/vda {}", boot.append));
         if let Some((file, format)) = &boot.data {
             command.arg("-drive").arg(format!("file={file},format={format},if=none,id=data,cache=writeback"));
             command.args(["-device", "virtio-blk-pci,drive=data"]);

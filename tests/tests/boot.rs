@@ -24,7 +24,7 @@ fn run_job(scratch: &Scratch, append: &str, overlay: Option<&Path>, seconds: u64
 fn the_gate_passes_from_boot_to_health() {
     let scratch = Scratch::new("gate");
     let overlay = image::overlay(&scratch);
-    let log = run_job(&scratch, "octant.job=sh%20/test/gate.sh", Some(&overlay), 600);
+    let log = run_job(&scratch, "octant.job=sh%20/srv/test/gate.sh", Some(&overlay), 600);
     let text = log.join("\n");
     let is = |prefix: &str| log.iter().filter(|line| line.starts_with(prefix)).count();
     let plan = log.iter().find_map(|line| line.strip_prefix("1..")?.trim().parse::<usize>().ok());
@@ -45,7 +45,7 @@ fn the_power_button_shuts_down_in_order() {
     let scratch = Scratch::new("button");
     let boot = Boot { append: "octant.console=shell", data: Some(with_data(&scratch)), ..Boot::default() };
     let mut guest = Guest::boot(&scratch.path(""), &boot);
-    guest.until("every unit ready", 120, |line| line.contains("every unit is ready"));
+    guest.until("every unit ready", 120, |line| line.contains("octant: ready after"));
     guest.monitor("system_powerdown");
     guest.until_off(60);
     let text = guest.log.join("\n");

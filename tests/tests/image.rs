@@ -28,10 +28,10 @@ pub(crate) fn sign(manifest: &Path, envelope: &Path) {
 
 /// The tests' agents: name, executable, arguments, and further trees whose files may be executed.
 const AGENTS: [(&str, &str, &str, &str); 4] = [
-    ("memory", "/bin/sh", r#""/test/memory.sh""#, ""),
-    ("pids", "/bin/sh", r#""/test/pids.sh""#, ""),
-    ("writer", "/bin/sh", r#""/test/writer.sh""#, ""),
-    ("probe", "/octant-probe", "", r#""/octant-probe""#),
+    ("memory", "/bin/sh", r#""/srv/test/memory.sh""#, ""),
+    ("pids", "/bin/sh", r#""/srv/test/pids.sh""#, ""),
+    ("writer", "/bin/sh", r#""/srv/test/writer.sh""#, ""),
+    ("probe", "/opt/octant-probe", "", r#""/opt/octant-probe""#),
 ];
 
 /// Writes the manifest of one of the tests' agents.
@@ -41,30 +41,32 @@ fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &st
         .replace("@OPERATOR@", OPERATOR)
         .replace("@EXECUTABLE@", executable)
         .replace("@ARGS@", args)
+        .replace("@ROLE@", "developer")
+        .replace("@READ@", r#""/srv/test""#)
         .replace("@PATHS@", paths);
     let target = scratch.path(&format!("{name}.toml"));
     fs::write(&target, text).unwrap_or_else(|e| panic!("{}: {e}", target.display()));
     target
 }
 
-/// A cpio archive with everything that the tests need below `/test`, and the probe at `/octant-probe`.
+/// A cpio archive with everything that the tests need below `/srv/test`, and the probe in `/opt`.
 pub(crate) fn overlay(scratch: &Scratch) -> PathBuf {
     let mut archive = Cpio::default();
-    archive.directory("test");
+    ["opt", "srv", "srv/test"].iter().for_each(|dir| archive.directory(dir));
     let read = |path: &Path| fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     for agent in AGENTS {
         let envelope = scratch.path(&format!("{}.signed.json", agent.0));
         sign(&manifest(scratch, agent), &envelope);
-        archive.file(&format!("test/{}.signed.json", agent.0), 0o644, &read(&envelope));
+        archive.file(&format!("srv/test/{}.signed.json", agent.0), 0o644, &read(&envelope));
     }
     let scripts = fs::read_dir(guest_files()).unwrap_or_else(|e| panic!("{}: {e}", guest_files().display()));
     for script in
         scripts.flatten().map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "sh"))
     {
         let name = script.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        archive.file(&format!("test/{name}"), 0o755, &read(&script));
+        archive.file(&format!("srv/test/{name}"), 0o755, &read(&script));
     }
-    archive.file("octant-probe", 0o755, &read(&path("OCTANT_PROBE")));
+    archive.file("opt/octant-probe", 0o755, &read(&path("OCTANT_PROBE")));
     let target = scratch.path("overlay.cpio");
     fs::write(&target, archive.finish()).unwrap_or_else(|e| panic!("{}: {e}", target.display()));
     target

@@ -14,7 +14,7 @@ fn cut_and_check(name: &str, acknowledged: u32, keep: impl FnMut() -> bool) {
     let overlay = image::overlay(&scratch);
     let boot = |append| Boot { append, overlay: Some(&overlay), data: Some((disk.qemu_file(), "raw")) };
 
-    let mut writer = Guest::boot(&scratch.path(""), &boot("octant.job=sh%20/test/power-writer.sh"));
+    let mut writer = Guest::boot(&scratch.path(""), &boot("octant.job=sh%20/srv/test/power-writer.sh"));
     let wanted = format!("acknowledged {acknowledged}");
     writer.until("the writer's notes", 300, |line| line.contains(&wanted));
     let last = writer
@@ -28,7 +28,7 @@ fn cut_and_check(name: &str, acknowledged: u32, keep: impl FnMut() -> bool) {
     println!("{name}: power cut after {last} acknowledged notes; {lost} unflushed sectors lost");
     assert!(disk.flushes() > 0, "the guest never flushed, so nothing can have been durable");
 
-    let mut checker = Guest::boot(&scratch.path(""), &boot("octant.job=sh%20/test/power-checker.sh"));
+    let mut checker = Guest::boot(&scratch.path(""), &boot("octant.job=sh%20/srv/test/power-checker.sh"));
     checker.until("the verdict on the ledger", 300, |line| line.contains("ledger verifies"));
     checker.until_off(120);
     let log = checker.log.join("\n");

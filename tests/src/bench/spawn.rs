@@ -210,7 +210,8 @@ fn envelope(instance: &Instance, scratch: &Path, tick: &Path) -> Result<String, 
         .replace("@EXECUTABLE@", &tick)
         .replace("@ARGS@", "")
         .replace("@PATHS@", &format!("{tick:?}"))
-        .replace("\"/test\"", "");
+        .replace("@ROLE@", "admin")
+        .replace("@READ@", "");
     let (plain, signed) = (scratch.join("tick.toml"), scratch.join("tick.signed.json"));
     fs::write(&plain, manifest).map_err(|e| format!("{}: {e}", plain.display()))?;
     let key = text(&scratch.join("bench.key"));
