@@ -5,15 +5,15 @@
 //! `/bin/<name>` or, where no such file exists, by the name through `/proc/self/exe`.
 //! Never: is part of PID 1's own work. Nothing in booting, supervising or stopping is a shell script.
 //!
-//! # What brush does not do (0.5)
+//! # What brush does not do (0.5, with the changes in third_party/brush-core)
 //!
-//! - A job in the background is a task of the shell: `wait` and `jobs` know it, but `$!` is empty and `kill %1` finds
-//!   no process (a job that was stopped with Ctrl-Z has one). To end it by time use `timeout 10 command &`.
+//! - `$!`, `kill %1` and `wait PID` work for `command &` with one command. For a compound command or a pipeline in the
+//!   background there is no process to name: `wait` without arguments waits for it, `$!` is empty. `$!` is empty again
+//!   once the job has been waited for.
 //! - Traps run for `EXIT`, `ERR`, `DEBUG` and `RETURN`. A trap for a signal is accepted and does not run.
 //! - `select`, `wait -n` and `disown` are missing.
-//! - A subshell is a copy inside this process, not a fork: `umask` and `ulimit` in it change the outer shell
-//!   too, `$BASHPID` is the outer one's, and a builtin that writes into a closed pipe gets an error instead of
-//!   SIGPIPE: in `while :; do echo x; done | head -1` the loop must look at `echo`'s exit code itself.
+//! - A subshell is a copy inside this process, not a fork: `umask` and `ulimit` in it change the outer shell too, and
+//!   `$BASHPID` is the outer one's.
 //! - `exec NAME` looks for NAME in PATH only, not among the utilities without a file.
 //!
 //! A unit that needs signals or background process numbers is therefore a unit of its own, not a script.
@@ -25,9 +25,10 @@ mod input;
 mod kill;
 mod line;
 mod options;
+mod wait;
 
 use brush_builtins::{BuiltinSet, ShellBuilderExt};
-use brush_core::builtins::simple_builtin;
+use brush_core::builtins::{builtin, simple_builtin};
 use brush_core::extensions::{ErrorFormatter, ShellExtensions, ShellExtensionsImpl};
 use brush_core::openfiles::OpenFile;
 use brush_core::{ProfileLoadBehavior, RcLoadBehavior, Shell, ShellVariable};
@@ -42,9 +43,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// Threads for the parts of a pipeline that are shell code; each may block on its pipe while the next one reads,
-/// so that a pipeline of more than this many compound commands could stand still.
-const WORKERS: usize = 8;
+/// Threads for command substitutions and background jobs, each of which may block on its pipe. Stages of pipelines have
+/// threads of their own.
+const WORKERS: usize = 4;
 
 /// Exit codes of POSIX sh 2.8.2.
 const USAGE: u8 = 2;
@@ -175,7 +176,8 @@ async fn build(
         .fds(descriptors)
         .shell_product_display_str("octant sh".into())
         .default_builtins(BuiltinSet::BashMode)
-        .builtin("kill", simple_builtin::<kill::Kill, Extensions>());
+        .builtin("kill", simple_builtin::<kill::Kill, Extensions>())
+        .builtin("wait", builtin::<wait::Wait, Extensions>());
     for (name, value) in missing {
         let mut variable = ShellVariable::new(value);
         if name == "PATH" {
