@@ -31,7 +31,7 @@ const AGENTS: [(&str, &str, &str, &str); 4] = [
     ("memory", "/bin/sh", r#""/srv/test/memory.sh""#, ""),
     ("pids", "/bin/sh", r#""/srv/test/pids.sh""#, ""),
     ("writer", "/bin/sh", r#""/srv/test/writer.sh""#, ""),
-    ("probe", "/opt/octant-probe", "", r#""/opt/octant-probe""#),
+    ("probe", "/opt/octant-probe", r#""also=opt", "also=srv", "pids=32""#, r#""/opt/octant-probe""#),
 ];
 
 /// Writes the manifest of one of the tests' agents.
@@ -42,6 +42,7 @@ fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &st
         .replace("@EXECUTABLE@", executable)
         .replace("@ARGS@", args)
         .replace("@ROLE@", "developer")
+        .replace("@MEMORY@", if name == "memory" { "32MiB" } else { "128MiB" })
         .replace("@READ@", r#""/srv/test""#)
         .replace("@PATHS@", paths);
     let target = scratch.path(&format!("{name}.toml"));

@@ -211,6 +211,7 @@ fn envelope(instance: &Instance, scratch: &Path, tick: &Path) -> Result<String, 
         .replace("@ARGS@", "")
         .replace("@PATHS@", &format!("{tick:?}"))
         .replace("@ROLE@", "admin")
+        .replace("@MEMORY@", "32MiB")
         .replace("@READ@", "");
     let (plain, signed) = (scratch.join("tick.toml"), scratch.join("tick.signed.json"));
     fs::write(&plain, manifest).map_err(|e| format!("{}: {e}", plain.display()))?;
