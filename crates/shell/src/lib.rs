@@ -14,6 +14,7 @@
 //! - `select`, `wait -n` and `disown` are missing.
 //! - A subshell is a copy inside this process, not a fork: `umask` and `ulimit` in it change the outer shell too, and
 //!   `$BASHPID` is the outer one's.
+//! - Ctrl-C on a terminal reaches programs. A loop of builtins alone does not hear it.
 //! - `exec NAME` looks for NAME in PATH only, not among the utilities without a file.
 //!
 //! A unit that needs signals or background process numbers is therefore a unit of its own, not a script.
@@ -94,7 +95,11 @@ struct Messages;
 
 impl ErrorFormatter for Messages {
     fn format_error(&self, error: &brush_core::Error, _shell: &Shell<impl ShellExtensions>) -> String {
-        format!("sh: {error:#}\n")
+        match error.kind() {
+            // The terminal shows ^C; what follows begins on a line of its own.
+            brush_core::ErrorKind::Interrupted => "\n".into(),
+            _ => format!("sh: {error:#}\n"),
+        }
     }
 }
 

@@ -359,6 +359,8 @@ impl From<&ErrorKind> for results::ExecutionExitCode {
             ErrorKind::Unimplemented(..) | ErrorKind::UnimplementedAndTracked(..) => {
                 Self::Unimplemented
             }
+            // OCTANT: see interp.rs.
+            ErrorKind::Interrupted => Self::Interrupted,
             ErrorKind::ParseError(..) => Self::InvalidUsage,
             ErrorKind::FunctionParseError(..) => Self::InvalidUsage,
             ErrorKind::TestCommandParseError(..) => Self::InvalidUsage,

@@ -636,6 +636,11 @@ async fn wait_for_pipeline_processes_and_update_status(
         writeln!(params.stderr(shell), "\r{formatted}")?;
     }
 
+    // OCTANT: Ctrl-C ends the command line, not only the program that it reached.
+    if shell.options().interactive && matches!(result.exit_code, ExecutionExitCode::Interrupted) {
+        return Err(error::ErrorKind::Interrupted.into());
+    }
+
     Ok(result)
 }
 
