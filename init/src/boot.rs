@@ -269,17 +269,14 @@ const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
 /// The directories, with the owners and modes that they must have.
 fn prepare_layout(layout: &Layout) -> Result<(), SetupError> {
-    for (dir, mode) in
-        [(&layout.etc, 0o755), (&layout.state, 0o755), (&layout.run, 0o755), (&layout.log, 0o750)]
-    {
-        match fs::create_dir_all(dir) {
-            // A read-only image without /etc/octant simply has no configuration.
-            Err(error) if dir == &layout.etc && error.kind() == io::ErrorKind::ReadOnlyFilesystem => continue,
-            other => other.map_err(at(dir.display().to_string()))?,
-        }
-        if dir == &layout.etc {
-            continue;
-        }
+    // With the trusted set from the start: a service can see later only what is below a place that it was shown.
+    match fs::create_dir_all(layout.trusted()) {
+        // A read-only image without /etc/octant simply has no configuration.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+        other => other.map_err(at(layout.trusted().display().to_string()))?,
+    }
+    for (dir, mode) in [(&layout.state, 0o755), (&layout.run, 0o755), (&layout.log, 0o750)] {
+        fs::create_dir_all(dir).map_err(at(dir.display().to_string()))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(mode)).map_err(at(dir.display().to_string()))?;
         chown(dir, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))
             .map_err(io::Error::from)

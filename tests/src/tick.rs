@@ -19,7 +19,8 @@ fn main() -> std::io::Result<()> {
         return Ok(());
     };
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file)?;
-    writeln!(file, "{now}")?;
+    // One write, so that lines of several do not mix.
+    file.write_all(format!("{now}\n").as_bytes())?;
     if let Some(program) = args.next() {
         return Err(std::process::Command::new(program).args(args).exec());
     }

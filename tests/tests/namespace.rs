@@ -197,6 +197,21 @@ fn a_manifest_by_an_unknown_key_is_refused() {
 }
 
 #[test]
+fn an_operator_who_is_trusted_later_needs_no_restart() {
+    let instance = Instance::new("later");
+    fs::remove_dir_all(instance.dir()).unwrap_or_else(|e| panic!("{e}"));
+    let example = example(&instance.scratch.path("files"));
+    let job = format!(
+        "octant agent spawn {0}/manifest.signed.json; echo before $?; cp {1} {2}/etc/trusted/ && \
+         octant agent spawn --wait {0}/manifest.signed.json; echo after $?",
+        example.display(),
+        path("OCTANT_OPERATOR_KEY").with_extension("pub").display(),
+        instance.dir().display()
+    );
+    ended(&instance.accepting(&job), 0, &["before 7", "after 0"]);
+}
+
+#[test]
 fn a_service_that_is_killed_comes_back_and_a_queued_request_is_answered() {
     let instance = Instance::new("crash");
     let job = "pid=$(octant status --json | tr '{' '\\n' | sed -n 's/.*\"name\":\"ledger\".*\"pid\":\\([0-9]*\\).*/\\1/p'); \
