@@ -71,6 +71,14 @@ impl SpawnerClient {
         }
     }
 
+    /// Asks the workstation's program to end, with SIGTERM. It may ignore that.
+    ///
+    /// # Errors
+    /// [`SpawnError`]: no such workstation, or it has ended.
+    pub fn terminate(&mut self, slot: u32, aid: Aid) -> Result<(), SpawnError> {
+        self.ask(&Request { op: Op::Terminate, slot, plan_len: 0, aid }, &[]).map(drop)
+    }
+
     /// Kills every process of the workstation.
     ///
     /// # Errors

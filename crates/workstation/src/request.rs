@@ -29,6 +29,8 @@ pub(crate) enum Op {
     Kill = 2,
     /// Kill, and remove what is left of it.
     Retire = 3,
+    /// Ask its program to end (SIGTERM).
+    Terminate = 4,
 }
 
 /// A request: `magic op pad[3] slot plan_len aid[32]`, little endian.
@@ -71,6 +73,7 @@ impl Request {
             1 => Op::Spawn,
             2 => Op::Kill,
             3 => Op::Retire,
+            4 => Op::Terminate,
             _ => return Err(refused("an unknown operation")),
         };
         let aid = std::str::from_utf8(aid).ok().and_then(|text| text.parse().ok());
@@ -176,7 +179,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_request_round_trips(slot: u32, plan_len: u32, time: u64, random: [u8; 10]) {
-            for op in [Op::Spawn, Op::Kill, Op::Retire] {
+            for op in [Op::Spawn, Op::Kill, Op::Retire, Op::Terminate] {
                 let request = Request { op, slot, plan_len, aid: Aid::new(time, random) };
                 prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
             }

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use octant_api::boot::BootConfig;
@@ -271,6 +272,7 @@ impl Spawner {
             }),
             Op::Kill => self.kill(&request).map(|()| (0, None, Vec::new())),
             Op::Retire => self.retire(&request).map(|()| (0, None, Vec::new())),
+            Op::Terminate => self.terminate(&request).map(|()| (0, None, Vec::new())),
         });
         let (reply, fds) = match answer {
             Ok((pid, report, fds)) => (Reply(Ok((pid, report))), fds),
@@ -387,6 +389,13 @@ impl Spawner {
         Real::default()
             .kill(entry.pidfd.as_fd(), leaf.as_ref().map(AsFd::as_fd))
             .map_err(|error| SpawnError::failed(Step::Remove, "kill", &error))
+    }
+
+    /// The reaper passes the signal on to the agent's program.
+    fn terminate(&self, request: &Request) -> Result<(), SpawnError> {
+        let pidfd = self.entry(request)?.pidfd.as_fd();
+        confine::signal_pidfd(pidfd, Signal::SIGTERM as i32)
+            .map_err(|error| SpawnError::failed(Step::Remove, "pidfd_send_signal(SIGTERM)", &error))
     }
 
     fn retire(&mut self, request: &Request) -> Result<(), SpawnError> {

@@ -1,13 +1,12 @@
 //! The spawner, as this service uses it. A seam: tests put another one in its place.
 
-use nix::sys::signal::Signal;
 use octant_api::boot::BootConfig;
 use octant_ids::Aid;
 use octant_manifest::Effective;
 use octant_workstation::{Layer, Plan, Site, SpawnError, Spawned, SpawnerClient, Step};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// What is asked of the spawner. Every call blocks.
@@ -17,7 +16,7 @@ pub(crate) trait Spawner: Send + Sync + 'static {
     /// Builds a workstation and starts its program.
     fn spawn(&self, plan: &Plan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Spawned, SpawnError>;
     /// Asks its program to end.
-    fn terminate(&self, slot: u32, aid: Aid, pidfd: BorrowedFd<'_>) -> Result<(), String>;
+    fn terminate(&self, slot: u32, aid: Aid) -> Result<(), String>;
     /// Kills all its processes.
     fn kill(&self, slot: u32, aid: Aid) -> Result<(), String>;
     /// Removes what is left of it.
@@ -84,8 +83,8 @@ impl Spawner for Remote {
         client.spawn(plan, stdout, stderr)
     }
 
-    fn terminate(&self, _: u32, _: Aid, pidfd: BorrowedFd<'_>) -> Result<(), String> {
-        octant_sys::confine::signal_pidfd(pidfd, Signal::SIGTERM as i32).map_err(|e| e.to_string())
+    fn terminate(&self, slot: u32, aid: Aid) -> Result<(), String> {
+        self.connect()?.terminate(slot, aid).map_err(|e| e.to_string())
     }
 
     fn kill(&self, slot: u32, aid: Aid) -> Result<(), String> {

@@ -4,7 +4,6 @@ use super::Manager;
 use crate::core::Event;
 use crate::spawner::Spawner;
 use octant_ids::Aid;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,9 +29,8 @@ impl Manager {
     }
 
     pub(super) async fn signal(self: &Arc<Self>, aid: Aid) {
-        let pidfd = self.inner().agents.get(&aid).and_then(|agent| agent.pidfd.clone());
-        let (Some(slot), Some(pidfd)) = (self.slot(aid), pidfd) else { return };
-        let told = self.blocking(move |spawner| spawner.terminate(slot, aid, pidfd.as_fd())).await;
+        let Some(slot) = self.slot(aid) else { return };
+        let told = self.blocking(move |spawner| spawner.terminate(slot, aid)).await;
         if let Err(error) = told.and_then(|told| told) {
             tracing::warn!("{aid} cannot be asked to end: {error}; it is killed when its time is over");
         }

@@ -153,7 +153,7 @@ impl Spawner for Arc<Plain> {
         Ok(Spawned { pid, pidfd, socket: socket.unwrap().into(), report })
     }
 
-    fn terminate(&self, _: u32, aid: Aid, _: BorrowedFd<'_>) -> Result<(), String> {
+    fn terminate(&self, _: u32, aid: Aid) -> Result<(), String> {
         self.note("terminate");
         self.signal(aid, Signal::SIGTERM)
     }
