@@ -5,21 +5,30 @@
 //! `/bin/<name>` or, where no such file exists, by the name through `/proc/self/exe`.
 //! Never: is part of PID 1's own work. Nothing in booting, supervising or stopping is a shell script.
 //!
-//! # What brush does not do (0.5, with the changes in third_party/brush-core)
+//! # What brush does not do (0.5)
 //!
-//! - `$!`, `kill %1` and `wait PID` work for `command &` with one command. For a compound command or a pipeline in the
-//!   background there is no process to name: `wait` without arguments waits for it, `$!` is empty. `$!` is empty again
-//!   once the job has been waited for.
+//! - **Pipelines of shell code can stand still for good.** A stage that is a compound command (a loop, `{ ...; }`,
+//!   `(...)`, `if`) or a function runs to its end before the next stage is started. Once it has written more than a
+//!   pipe holds (64 KiB) nobody reads: `seq 20000 | while read -r x; do echo "$x"; done | tail -1` and `f | wc -l`
+//!   hang. As the last stage it is sound. Programs and builtins do run beside each other, `eval` too, which is the
+//!   way around: `seq 20000 | eval 'while read -r x; do echo "$x"; done' | tail -1` and `eval f | wc -l`.
+//! - A job in the background is a task of the shell: `wait`, `wait %1` and `jobs` know it, but `$!` is empty,
+//!   `wait PID` finds nothing and `kill %1` has no process (a job that was stopped with Ctrl-Z has one). To end it by
+//!   time use `timeout 10 command &`.
 //! - Traps run for `EXIT`, `ERR`, `DEBUG` and `RETURN`. A trap for a signal is accepted and does not run.
 //! - `select`, `wait -n` and `disown` are missing.
 //! - A subshell is a copy inside this process, not a fork: `umask` and `ulimit` in it change the outer shell too, and
-//!   `$BASHPID` is the outer one's.
-//! - Ctrl-C on a terminal reaches programs. A loop of builtins alone does not hear it.
+//!   `$BASHPID` is the outer one's. A closed pipe ends a subshell at its next `echo` or `printf`; other builtins only
+//!   fail.
+//! - `exit` in the last stage of a pipeline ends the whole shell unless the stage is `(...)`, and so does a closed
+//!   standard output at the next `echo` there.
+//! - Ctrl-C on a terminal ends the program that runs, not the loop around it; a loop of builtins alone does not hear it.
 //! - `exec NAME` looks for NAME in PATH only, not among the utilities without a file.
 //!
 //! A unit that needs signals or background process numbers is therefore a unit of its own, not a script.
 #![forbid(unsafe_code)]
 
+mod closed;
 mod complete;
 mod editor;
 mod input;
@@ -44,9 +53,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// Threads for command substitutions and background jobs, each of which may block on its pipe. Stages of pipelines have
-/// threads of their own.
-const WORKERS: usize = 4;
+/// Threads for command substitutions and background jobs, each of which may block on its pipe, so that more than this
+/// many at once could stand still. Builtins in pipelines have threads of their own.
+const WORKERS: usize = 8;
 
 /// Exit codes of POSIX sh 2.8.2.
 const USAGE: u8 = 2;
@@ -95,11 +104,7 @@ struct Messages;
 
 impl ErrorFormatter for Messages {
     fn format_error(&self, error: &brush_core::Error, _shell: &Shell<impl ShellExtensions>) -> String {
-        match error.kind() {
-            // The terminal shows ^C; what follows begins on a line of its own.
-            brush_core::ErrorKind::Interrupted => "\n".into(),
-            _ => format!("sh: {error:#}\n"),
-        }
+        format!("sh: {error:#}\n")
     }
 }
 
@@ -183,6 +188,9 @@ async fn build(
         .default_builtins(BuiltinSet::BashMode)
         .builtin("kill", simple_builtin::<kill::Kill, Extensions>())
         .builtin("wait", builtin::<wait::Wait, Extensions>());
+    for (name, builtin) in closed::writers() {
+        builder = builder.builtin(name, builtin);
+    }
     for (name, value) in missing {
         let mut variable = ShellVariable::new(value);
         if name == "PATH" {

@@ -29,7 +29,7 @@ pub(crate) fn check(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
 /// Three steps: format, tidy, clippy.
 fn static_rules(workspace: &Workspace, steps: &mut Steps) -> Res {
     steps.next("format");
-    sh::run(workspace.cargo(&["fmt", "--check"]).stderr(std::process::Stdio::inherit()))
+    sh::run(workspace.cargo(&["fmt", "--all", "--check"]).stderr(std::process::Stdio::inherit()))
         .map_err(|error| format!("{error}; `cargo fmt` puts it in order"))?;
     steps.next("tidy");
     println!("      {}", tidy::check(workspace)?);

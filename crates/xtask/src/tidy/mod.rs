@@ -87,22 +87,14 @@ fn code_map(map: &str, places: &[String]) -> Vec<String> {
     missing.map(|place| format!("{CODE_MAP}: the code map does not have `{place}`")).collect()
 }
 
-/// Other people's crates that are carried with changes: they keep their own style, so that they can be compared.
-const OTHERS: &str = "third_party";
-
-/// Every Rust file of the checkout that is ours, by its path there, sorted.
+/// Every Rust file of the checkout, by its path there, sorted.
 fn rust_files(workspace: &Workspace) -> Res<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     let mut left = vec![workspace.root.clone()];
     while let Some(dir) = left.pop() {
         for path in sh::list(&dir)? {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if path.is_symlink()
-                || name.starts_with('.')
-                || path == workspace.target
-                || name == "target"
-                || name == OTHERS
-            {
+            if path.is_symlink() || name.starts_with('.') || path == workspace.target || name == "target" {
                 continue;
             }
             if path.is_dir() {
