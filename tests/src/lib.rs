@@ -4,6 +4,7 @@
 //! attacks a workstation from inside is `src/probe.rs`.
 #![forbid(unsafe_code)]
 
+pub mod cpio;
 pub mod environment;
 pub mod guest;
 pub mod nbd;

@@ -1,5 +1,6 @@
 //! What the tests add to the image: their scripts, their agents' signed manifests, and the probe.
 
+use octant_tests::cpio::Cpio;
 use octant_tests::environment::{Scratch, binary, path};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,43 +72,4 @@ pub(crate) fn overlay(scratch: &Scratch) -> PathBuf {
     let target = scratch.path("overlay.cpio");
     fs::write(&target, archive.finish()).unwrap_or_else(|e| panic!("{}: {e}", target.display()));
     target
-}
-
-/// A writer of the "newc" format (initramfs buffer format, Documentation/driver-api/early-userspace).
-#[derive(Debug, Default)]
-struct Cpio {
-    bytes: Vec<u8>,
-    inode: u32,
-}
-
-impl Cpio {
-    fn directory(&mut self, name: &str) {
-        self.entry(name, 0o040_755, &[]);
-    }
-
-    fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
-        self.entry(name, 0o100_000 | mode, content);
-    }
-
-    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
-        self.inode += 1;
-        let length = |n: usize| u32::try_from(n).unwrap_or_else(|_| panic!("{name} is too large for cpio"));
-        let fields =
-            [self.inode, mode, 0, 0, 1, 0, length(content.len()), 0, 0, 0, 0, length(name.len() + 1), 0];
-        self.bytes.extend(b"070701");
-        fields.iter().for_each(|field| self.bytes.extend(format!("{field:08x}").bytes()));
-        self.bytes.extend(name.bytes().chain([0]));
-        self.pad();
-        self.bytes.extend(content);
-        self.pad();
-    }
-
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, &[]);
-        self.bytes
-    }
 }

@@ -173,10 +173,15 @@ fn read_stamps(path: &Path) -> Vec<u64> {
     stamps
 }
 
+/// Where a program is on the path.
+pub(crate) fn found(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.exists())
+}
+
 /// Whether a program is on the path.
 pub(crate) fn installed(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
+    found(program).is_some()
 }
 
 /// Runs everybody in turn, `rounds` times, after one round that is not counted.

@@ -9,6 +9,7 @@
 mod boot;
 mod instance;
 mod ledger;
+mod machine;
 mod spawn;
 mod table;
 
@@ -94,6 +95,9 @@ fn run() -> Result<Vec<Row>, String> {
     rows.extend(spawn::rows(&instance, &scratch.path(""), &tick, ROUNDS)?);
     eprintln!("bench: ledger");
     rows.push(ledger::row(&instance, &scratch.path(""))?);
+    drop(instance);
+    eprintln!("bench: virtual machine");
+    rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
     Ok(rows)
 }
 
