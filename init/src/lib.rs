@@ -86,6 +86,25 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
     }
 }
 
+/// What PID 1 would make of the configuration below `etc`: what there is, or everything that is wrong, a line a thing.
+///
+/// # Errors
+/// The lines of what is wrong.
+pub fn check_config(etc: &std::path::Path, boot: &[Spec]) -> Result<Vec<String>, Vec<String>> {
+    let one = |error: String| vec![error];
+    let layout = Layout { etc: etc.to_owned(), ..Layout::system() };
+    boot::load_config(&layout, boot).map_err(|error| one(error.to_string()))?;
+    let files = config::load_units(etc).map_err(|error| one(error.to_string()))?;
+    let mut units = units::Units::built_in(boot).map_err(one)?;
+    units.add_files(files);
+    let broken: Vec<String> = units.defs.iter().filter_map(|def| def.broken.clone()).collect();
+    if !broken.is_empty() {
+        return Err(broken);
+    }
+    let named = units.defs.iter().map(|def| format!("unit {}", def.name));
+    Ok(std::iter::once(format!("{}", etc.join("octant.toml").display())).chain(named).collect())
+}
+
 fn prepare_process(mode: Mode) -> Result<(), mounts::MountError> {
     machine::close_strays();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));

@@ -145,6 +145,23 @@ fn a_corrupt_configuration_is_refused_with_file_and_line() {
 }
 
 #[test]
+fn a_configuration_is_checked_without_starting_anything() {
+    let instance = Instance::new("check");
+    instance.write("etc/octant.toml", b"[init]\nhostname = \"desk\"\n");
+    let check = || {
+        let output =
+            Command::new(binary()).arg("--dir").arg(instance.dir()).args(["config", "check"]).output();
+        let Output { status, stdout, stderr } = output.unwrap_or_else(|e| panic!("octant config check: {e}"));
+        let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        (status.code(), text)
+    };
+    ended(&check(), 0, &["ledger"]);
+    instance
+        .write("etc/units/alpha.toml", b"exec = [\"/bin/true\"]\nuser = 65534\nneeds = [\"nobody-here\"]\n");
+    ended(&check(), 6, &["alpha.toml", "nobody-here"]);
+}
+
+#[test]
 fn a_cycle_of_units_is_named_and_the_rest_comes_up() {
     let instance = Instance::new("cycle");
     let unit = |needs: &str| format!("exec = [\"/bin/true\"]\nuser = 65534\nneeds = [\"{needs}\"]\n");

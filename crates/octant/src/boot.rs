@@ -5,6 +5,7 @@ use octant_api::unit::{Criticality, Restart, Spec, ordered};
 use octant_ledger::LedgerService;
 use octant_service::Service;
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The process that makes workstations. It is no service: it speaks packets, to `agents` only, and keeps what the
@@ -47,6 +48,11 @@ const SPAWNER: Spec = Spec {
 pub(crate) const BOOT: &[Spec] = &[LedgerService::SPEC, SPAWNER, <AgentsService as Service>::SPEC];
 
 const _: () = assert!(ordered(BOOT), "a service needs one that does not boot before it");
+
+/// What PID 1 would make of the configuration below a directory.
+pub(crate) fn check_config(etc: &Path) -> Result<Vec<String>, Vec<String>> {
+    octant_init::check_config(etc, BOOT)
+}
 
 /// Runs the service of this name; none for a name that is not one.
 pub(crate) fn service(name: &OsStr) -> Option<ExitCode> {
