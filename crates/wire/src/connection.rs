@@ -4,7 +4,7 @@ use crate::call::{Call, reply_too_long};
 use crate::frame::{self, Id, Incoming, REPLY_MAX, Refused};
 use crate::in_flight::{InFlight, Running, locked};
 use crate::outbox::{Gone, Outbox};
-use crate::peer::{Caller, Identity};
+use crate::peer::Caller;
 use crate::scan::Scanner;
 use crate::server::Limits;
 use crate::stop::Shutdown;
@@ -64,22 +64,15 @@ enum End {
 pub(crate) async fn run<D: Dispatch<Call>>(
     stream: UnixStream,
     service: Arc<D>,
-    identity: &Identity,
+    caller: Caller,
     limits: Limits,
     stop: Shutdown,
 ) {
-    let caller = match identity.caller(&stream) {
-        Ok(caller) => Arc::new(caller),
-        Err(error) => {
-            tracing::warn!("a connection is closed: its peer's identity cannot be read: {error}");
-            return;
-        }
-    };
     let stream = Arc::new(stream);
     let mut connection = Connection {
         outbox: Outbox::new(Arc::clone(&stream), limits.stall),
         stream,
-        caller,
+        caller: Arc::new(caller),
         service,
         limits,
         in_flight: Arc::default(),

@@ -7,11 +7,13 @@ use crate::stop::Shutdown;
 use crate::{Call, outbox::Outbox};
 use octant_api::error::{ApiError, Code};
 use octant_api::rpc::Dispatch;
+use octant_ids::{Principal, ServiceName};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How much one listener and one peer may take.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +50,30 @@ const REFUSALS: usize = 64;
 /// How long each of them is given to read that.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Of a listener's connections one in this many can be of one service, and as many of all strangers together: nobody
+/// keeps the operator out by holding them all.
+const SHARE: usize = 8;
+
+/// Who holds how many connections, as far as that is bounded for them alone.
+#[derive(Debug, Default)]
+pub(crate) struct Shares(BTreeMap<Option<ServiceName>, Arc<Semaphore>>);
+
+/// A connection's part of its holder's share.
+pub(crate) type Part = Option<OwnedSemaphorePermit>;
+
+impl Shares {
+    /// Takes one of `most` connections for `who`; none when they hold that many.
+    pub(crate) fn take(&mut self, who: &Principal, most: usize) -> Option<Part> {
+        let holder = match who {
+            Principal::Stranger(_) => None,
+            Principal::Service(name) => Some(name.clone()),
+            Principal::Init | Principal::Operator(_) | Principal::Agent(_) => return Some(None),
+        };
+        let share = self.0.entry(holder).or_insert_with(|| Arc::new(Semaphore::new(most)));
+        Arc::clone(share).try_acquire_owned().ok().map(Some)
+    }
+}
+
 /// Serves every connection to `listener` until `stop`, then lets requests in flight finish.
 ///
 /// # Errors
@@ -59,9 +85,10 @@ pub async fn serve<D: Dispatch<Call>>(
     limits: Limits,
     stop: Shutdown,
 ) -> io::Result<()> {
-    let (service, identity) = (Arc::new(service), Arc::new(identity));
+    let service = Arc::new(service);
     let places = Arc::new(Semaphore::new(limits.connections));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
+    let mut shares = Shares::default();
     let result = loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -76,7 +103,16 @@ pub async fn serve<D: Dispatch<Call>>(
             },
             () = stop.requested() => break Ok(()),
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let caller = match identity.caller(&stream) {
+            Ok(caller) => caller,
+            Err(error) => {
+                tracing::warn!("a connection is closed: its peer's identity cannot be read: {error}");
+                continue;
+            }
+        };
+        let share = (limits.connections / SHARE).max(1);
+        let part = shares.take(&caller.principal, share);
+        let (Some(part), Ok(place)) = (part, Arc::clone(&places).try_acquire_owned()) else {
             // Beyond the second bound a connection is closed without a word.
             if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
                 tokio::spawn(async move {
@@ -86,10 +122,10 @@ pub async fn serve<D: Dispatch<Call>>(
             }
             continue;
         };
-        let (service, identity, stop) = (Arc::clone(&service), Arc::clone(&identity), stop.clone());
+        let (service, stop) = (Arc::clone(&service), stop.clone());
         tokio::spawn(async move {
-            connection::run(stream, service, &identity, limits, stop).await;
-            drop(place);
+            connection::run(stream, service, caller, limits, stop).await;
+            drop((place, part));
         });
     };
     // Every place free again means that every connection has ended; each ends itself within its grace.
@@ -112,7 +148,7 @@ async fn turn_away(stream: UnixStream, connections: usize) {
         Code::Busy,
         "connect",
         "socket",
-        format!("{connections} connections are open"),
+        format!("{connections} connections are open, or all of this user's share of them"),
         "try again when others have closed theirs",
     );
     let mut line = Vec::new();

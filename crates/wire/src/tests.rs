@@ -379,6 +379,19 @@ fn too_many_connections_are_turned_away() {
 }
 
 #[test]
+fn strangers_and_services_cannot_keep_the_operator_out() {
+    let mut shares = server::Shares::default();
+    let mut held: Vec<_> = (0..100).filter_map(|uid| shares.take(&Principal::Stranger(uid), 2)).collect();
+    assert_eq!(held.len(), 2, "all strangers have one share");
+    let service = Principal::of_uid(octant_ids::uid::of_service("ledger").unwrap(), 0);
+    held.extend((0..100).filter_map(|_| shares.take(&service, 2)));
+    assert_eq!(held.len(), 4, "a service has one of its own");
+    assert!((0..100).all(|_| shares.take(&Principal::Operator(0), 2).is_some()));
+    held.clear();
+    assert!(shares.take(&Principal::Stranger(1), 2).is_some(), "what was given back can be taken");
+}
+
+#[test]
 fn the_listener_is_the_identity_where_it_is_said_so() {
     let aid = octant_ids::Aid::new(1, [1; 10]);
     let server = Running::with(Limits::default(), Identity::Listener(Principal::Agent(aid)));
