@@ -254,6 +254,12 @@ fn load_unit(path: &Path) -> NamedUnit {
     (name, unit)
 }
 
+/// A unit file's content, as if it had been read.
+pub(crate) fn unit_of_bytes(bytes: &[u8]) -> Result<UnitFile, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    parse_unit(Path::new("unit.toml"), text).map_err(|error| error.to_string())
+}
+
 fn parse_unit(path: &Path, text: &str) -> Result<UnitFile, ConfigError> {
     let unit: UnitFile = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
     let invalid = |key: &str, why: String| {

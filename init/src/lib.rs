@@ -13,6 +13,7 @@ mod cgroup;
 mod channel;
 pub mod config;
 mod console;
+mod fuzz;
 pub mod graph;
 mod machine;
 mod modules;
@@ -27,6 +28,7 @@ mod supervisor;
 mod units;
 mod up;
 
+pub use fuzz::fuzz_unit;
 pub use up::up;
 
 use args::InitArgs;

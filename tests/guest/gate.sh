@@ -121,6 +121,14 @@ after=$(pid_of ledger)
 [ -n "$after" ] && [ "$before" != "$after" ]
 ok $? "which is another process"
 expect "the chain holds over the crash" octant ledger verify
+before=$(octant status --json | grep -o '"pid":[0-9]*')
+expect "PID 1 is replaced in place" octant upgrade
+sleep 1
+kill -SEGV 1
+sleep 1
+[ "$(octant status --json | grep -o '"pid":[0-9]*')" = "$before" ]
+ok $? "and survives a fault of its own, with every process kept"
+expect "in good health" octant health
 before=$(pid_of agents)
 kill -STOP "$before"
 i=0
