@@ -2,6 +2,8 @@
 
 use crate::graph::Notice;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
+use nix::unistd::{Gid, chown};
+use octant_ids::uid::NOTIFY_GROUP;
 use octant_sys::packet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -9,6 +11,8 @@ use std::path::Path;
 
 /// The most bytes of a datagram.
 const MAX: usize = 4096;
+/// How many datagrams that say nothing are skipped before others get their turn.
+const SKIPPED_MAX: u32 = 64;
 /// The longest name of a stored descriptor.
 const NAME_MAX: usize = 64;
 
@@ -43,17 +47,19 @@ pub(crate) enum Say {
 }
 
 impl Notify {
-    /// The socket at `path`, which every unit may write to; who wrote is told by the kernel.
+    /// The socket at `path`, which every unit may write to by its group and no other user; who wrote is told by the
+    /// kernel.
     ///
     /// # Errors
-    /// What socket(2) and bind(2) report.
+    /// What socket(2), bind(2) and chown(2) report.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         setsockopt(&fd, sockopt::PassCred, &true)?;
         crate::sockets::remove_stale(path)?;
         bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+        chown(path, None, Some(Gid::from_raw(NOTIFY_GROUP)))?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o660))?;
         Ok(Self { socket: fd })
     }
 
@@ -63,14 +69,14 @@ impl Notify {
         Self { socket }
     }
 
-    /// The next datagram; `None` when there is none. A datagram that is too long, is no text or has no sender is
+    /// The next datagram; `None` when there is none, or when too many were skipped at once. A datagram that is too long, is no text or has no sender is
     /// skipped: nothing in it can be trusted.
     ///
     /// # Errors
     /// What recvmsg(2) reports beyond that.
     pub(crate) fn receive(&self) -> io::Result<Option<Message>> {
         let mut buffer = [0; MAX];
-        loop {
+        for _ in 0..SKIPPED_MAX {
             let packet = match packet::receive(self.socket.as_fd(), &mut buffer) {
                 Ok(packet) => packet,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -83,6 +89,7 @@ impl Notify {
                 return Ok(Some(Message { pid, text: text.to_owned(), fds: packet.fds }));
             }
         }
+        Ok(None)
     }
 }
 
@@ -128,6 +135,22 @@ pub(crate) fn parse(text: &str) -> Vec<Say> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::socket::socketpair;
+
+    #[test]
+    fn nonsense_without_end_gives_way_to_others() {
+        // Packets rather than datagrams: of those only a handful can wait.
+        let (fd, sender) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
+        setsockopt(&fd, sockopt::PassCred, &true).unwrap();
+        let notify = Notify::resume(fd);
+        for _ in 0..SKIPPED_MAX {
+            nix::unistd::write(&sender, b"\xff").unwrap();
+        }
+        nix::unistd::write(&sender, b"READY=1").unwrap();
+        assert!(notify.receive().unwrap().is_none());
+        assert_eq!(notify.receive().unwrap().unwrap().text, "READY=1");
+    }
 
     #[test]
     fn the_known_words_are_understood_and_others_skipped() {

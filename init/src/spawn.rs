@@ -171,7 +171,7 @@ fn give_up(uid: u32, keep: &CapsHashSet) -> Result<(), Step> {
         let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
         let at = |step: &'static str| move |error: nix::Error| (step, io::Error::from(error));
         nix::sys::prctl::set_keepcaps(!keep.is_empty()).map_err(at("keep capabilities"))?;
-        setgroups(&[]).map_err(at("groups"))?;
+        setgroups(&[Gid::from_raw(octant_ids::uid::NOTIFY_GROUP)]).map_err(at("groups"))?;
         setresgid(group, group, group).map_err(at("group id"))?;
         setresuid(user, user, user).map_err(at("user id"))?;
     }

@@ -16,6 +16,10 @@ pub const SERVICES: [(&str, u32); 10] = [
     ("egress", 969),
 ];
 
+/// The group of every process that may write to PID 1's notify socket: its units, and nobody else. Another user could
+/// not pass for a unit, but could fill the queue until no unit is heard any more.
+pub const NOTIFY_GROUP: u32 = 959;
+
 /// The first host user id that agents get. Agent slot `n` owns the range
 /// `AGENT_BASE + n * AGENT_RANGE ..` of [`AGENT_RANGE`] ids.
 pub const AGENT_BASE: u32 = 0x1000_0000;
@@ -52,6 +56,7 @@ mod tests {
     fn the_pools_do_not_meet_and_do_not_overflow() {
         let last = agent_base(AGENT_SLOTS - 1).unwrap();
         assert!(last.checked_add(AGENT_RANGE).is_some_and(|end| end < u32::MAX - 1));
+        assert!(SERVICES.iter().all(|row| row.1 != NOTIFY_GROUP));
         assert!(SERVICES.iter().all(|row| row.1 < AGENT_BASE && row.0.parse::<ServiceName>().is_ok()));
         assert_eq!(agent_base(AGENT_SLOTS), None);
         assert_eq!(service_of(960).unwrap().as_str(), "ledger");
