@@ -8,6 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The most connections at once; the next one is closed at once.
 const CONNECTIONS_MAX: usize = 64;
+/// So many of them are only for those who may act: several others together cannot keep the operator out either.
+const CONNECTIONS_RESERVED: usize = 16;
+/// Refusals are said at most this often.
+const SAID_EVERY_NS: u64 = 60_000_000_000;
 /// The most of one user that is not root: nobody can keep the operator out by holding them all.
 const CONNECTIONS_OF_ONE: usize = 8;
 
@@ -17,6 +21,7 @@ pub(crate) struct OperatorSocket {
     listener: OwnedFd,
     connections: BTreeMap<u32, (OwnedFd, u32)>,
     next: u32,
+    quiet_until_ns: u64,
 }
 
 /// What reading a connection gave.
@@ -34,7 +39,7 @@ impl OperatorSocket {
     /// From a listening SOCK_SEQPACKET socket.
     #[must_use]
     pub(crate) fn new(listener: OwnedFd) -> Self {
-        Self { listener, connections: BTreeMap::new(), next: 0 }
+        Self { listener, connections: BTreeMap::new(), next: 0, quiet_until_ns: 0 }
     }
 
     /// The listening socket.
@@ -43,22 +48,31 @@ impl OperatorSocket {
         self.listener.as_fd()
     }
 
-    /// Takes one waiting connection: its key and descriptor, for epoll.
+    /// Takes one waiting connection: its key and descriptor, for epoll; none if its user has too many.
     ///
     /// # Errors
     /// What accept(2) reports; the connection is then gone.
-    pub(crate) fn accept(&mut self) -> io::Result<Option<(u32, BorrowedFd<'_>)>> {
+    pub(crate) fn accept(&mut self, operators: &[u32]) -> io::Result<Option<(u32, BorrowedFd<'_>)>> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let raw = accept4(self.listener.as_raw_fd(), flags)?;
         let fd = octant_sys::inherit::take(raw)?;
         let uid = getsockopt(&fd, sockopt::PeerCredentials)?.uid();
         let of_one = self.connections.values().filter(|(_, other)| *other == uid).count();
-        if self.connections.len() >= CONNECTIONS_MAX || (uid != 0 && of_one >= CONNECTIONS_OF_ONE) {
+        if !has_place(self.connections.len(), of_one, uid, operators) {
             return Ok(None);
         }
         self.next = self.next.wrapping_add(1);
         self.connections.insert(self.next, (fd, uid));
         Ok(self.connections.get(&self.next).map(|(fd, _)| (self.next, fd.as_fd())))
+    }
+
+    /// Whether a refusal is to be said: not each of a flood.
+    pub(crate) fn says_refusal(&mut self, now_ns: u64) -> bool {
+        let says = now_ns >= self.quiet_until_ns;
+        if says {
+            self.quiet_until_ns = now_ns.saturating_add(SAID_EVERY_NS);
+        }
+        says
     }
 
     /// Reads one request.
@@ -89,16 +103,41 @@ impl OperatorSocket {
     }
 }
 
+/// Whether one more connection of this user is taken where there are `all` and `of_one` of its own.
+fn has_place(all: usize, of_one: usize, uid: u32, operators: &[u32]) -> bool {
+    let reserved = if may_act(uid, operators) { 0 } else { CONNECTIONS_RESERVED };
+    all < CONNECTIONS_MAX - reserved && (uid == 0 || of_one < CONNECTIONS_OF_ONE)
+}
+
+fn may_act(uid: u32, operators: &[u32]) -> bool {
+    uid == 0 || operators.contains(&uid)
+}
+
 /// Who may ask for what.
 #[must_use]
 pub(crate) fn allowed(op: Op, uid: u32, operators: &[u32]) -> bool {
-    let operator = uid == 0 || operators.contains(&uid);
-    operator || (op == Op::Status && octant_ids::uid::service_of(uid).is_some())
+    may_act(uid, operators) || (op == Op::Status && octant_ids::uid::service_of(uid).is_some())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_connects_there_is_a_place_for_operators() {
+        let (mut all, mut taken) = (0, 0);
+        for uid in 2000..2100 {
+            for of_one in 0..100 {
+                if has_place(all, of_one, uid, &[1000]) {
+                    (all, taken) = (all + 1, taken + 1);
+                }
+            }
+        }
+        assert_eq!(taken, CONNECTIONS_MAX - CONNECTIONS_RESERVED);
+        assert!(has_place(all, 0, 0, &[1000]) && has_place(all, 0, 1000, &[1000]));
+        assert!(!has_place(CONNECTIONS_MAX, 0, 0, &[]), "root's are bounded too");
+        assert!(!has_place(8, 8, 1000, &[1000]));
+    }
 
     #[test]
     fn services_may_look_and_only_operators_may_act() {

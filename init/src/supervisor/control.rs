@@ -13,24 +13,32 @@ use octant_sys::clock;
 
 impl Supervisor {
     pub(super) fn accept_operator(&mut self) {
-        match self.operator.accept() {
+        let operators = self.operators();
+        match self.operator.accept(&operators) {
             Ok(Some((key, fd))) => {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, Source::Operator(key).encode());
                 if let Err(error) = self.epoll.add(fd, event) {
                     self.console.alarm(&format!("operator socket: {error}"));
                 }
             }
-            Ok(None) => self.console.say("operator socket: too many connections; one was refused"),
+            Ok(None) => {
+                if self.operator.says_refusal(clock::monotonic_ns()) {
+                    self.console.say("operator socket: too many connections; refused");
+                }
+            }
             // The caller went away before it was accepted.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
             Err(error) => self.console.alarm(&format!("operator socket: {error}")),
         }
     }
 
+    /// Who may act, beside root.
+    fn operators(&self) -> Vec<u32> {
+        [&self.config.init.operators[..], &[self.setup.operator]].concat()
+    }
+
     pub(super) fn obey(&mut self, key: u32, request: &Request, uid: u32) {
-        let mut operators = self.config.init.operators.clone();
-        operators.push(self.setup.operator);
-        if !allowed(request.op, uid, &operators) {
+        if !allowed(request.op, uid, &self.operators()) {
             let text = format!("user {uid} may not do this; run it as the operator or as root");
             return self.operator.answer(key, &[Answer::Result { ok: false, text }]);
         }
