@@ -12,11 +12,11 @@ use std::path::Path;
 /// How many clients may queue while a service restarts.
 const BACKLOG: i32 = 128;
 
-/// A bound and listening AF_UNIX socket, owned by `uid`.
+/// A bound and listening AF_UNIX socket.
 ///
 /// # Errors
 /// What socket(2), bind(2), listen(2) and chown(2) report.
-pub(crate) fn listening(path: &Path, what: Socket, uid: u32) -> io::Result<OwnedFd> {
+pub(crate) fn listening(path: &Path, what: Socket) -> io::Result<OwnedFd> {
     let kind = if what.packets { SockType::SeqPacket } else { SockType::Stream };
     let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
     remove_stale(path)?;
@@ -25,8 +25,9 @@ pub(crate) fn listening(path: &Path, what: Socket, uid: u32) -> io::Result<Owned
     let bound = UnixAddr::new(path).and_then(|address| bind(fd.as_raw_fd(), &address));
     umask(before);
     bound?;
+    let (user, group) = (Uid::from_raw(what.owner), Gid::from_raw(what.owner));
     let follow = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-    fchownat(nix::fcntl::AT_FDCWD, path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)), follow)?;
+    fchownat(nix::fcntl::AT_FDCWD, path, Some(user), Some(group), follow)?;
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(what.mode))?;
     listen(&fd, Backlog::new(BACKLOG)?)?;
     Ok(fd)

@@ -37,6 +37,8 @@ pub(crate) struct Socket {
     pub(crate) packets: bool,
     /// Its file mode.
     pub(crate) mode: u32,
+    /// Its owner, user and group.
+    pub(crate) owner: u32,
 }
 
 /// What PID 1 has to know to start a unit.
@@ -67,6 +69,10 @@ pub(crate) struct Units {
     pub(crate) units: Vec<Unit>,
 }
 
+/// The unit whose requests are packets with descriptors, where all services speak lines, and the only user who may
+/// send them.
+const SPAWNER: &str = "spawner";
+const SPAWNERS_CLIENT: &str = "agents";
 const MS: u64 = 1_000_000;
 /// A foreign unit's defaults.
 const READY_WITHIN_MS: u64 = 30_000;
@@ -82,6 +88,8 @@ impl Units {
         for spec in boot {
             let uid = if spec.root { Some(0) } else { octant_ids::uid::of_service(spec.name) };
             let uid = uid.ok_or_else(|| format!("service {} has no user id", spec.name))?;
+            let packets = spec.name == SPAWNER;
+            let owner = if packets { octant_ids::uid::of_service(SPAWNERS_CLIENT).unwrap_or(0) } else { uid };
             out.defs.push(Def {
                 name: spec.name.into(),
                 needs: spec.needs.iter().filter_map(|need| out.find(need)).collect(),
@@ -98,8 +106,7 @@ impl Units {
                 about: spec.about.into(),
                 uid,
                 capabilities: Some(spec.capabilities.iter().map(|name| (*name).to_owned()).collect()),
-                // The spawner's requests are packets with descriptors; all services speak lines.
-                socket: Some(Socket { packets: spec.name == "spawner", mode: spec.socket_mode }),
+                socket: Some(Socket { packets, mode: spec.socket_mode, owner }),
                 stdio: Stdio::Log,
                 built_in: true,
             });
@@ -213,7 +220,7 @@ impl Units {
             about: file.about.clone(),
             uid: file.user,
             capabilities: Some(file.capabilities.clone()),
-            socket: file.socket.then_some(Socket { packets: false, mode: 0o600 }),
+            socket: file.socket.then_some(Socket { packets: false, mode: 0o600, owner: file.user }),
             stdio: Stdio::Log,
             built_in: false,
         });

@@ -21,8 +21,8 @@ const SPAWNER: Spec = Spec {
     stop_within_ms: 2_000,
     // Longer than one spawn under emulation, during which it answers nobody.
     watchdog_ms: 60_000,
-    // It belongs to root and checks that its caller is `agents`.
-    socket_mode: 0o666,
+    // PID 1 gives it to `agents`; the spawner checks all the same who calls.
+    socket_mode: 0o600,
     capabilities: &[
         "SYS_ADMIN",
         "SETUID",

@@ -182,7 +182,7 @@ impl Supervisor {
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
             let path = layout.socket(&def.name);
-            let socket = unit.socket.map(|what| sockets::listening(&path, what, unit.uid)).transpose();
+            let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
             runtime.push(Runtime {
                 socket: socket.map_err(at(path.display().to_string()))?,
                 output: Output::new(&layout.log, &def.name).map_err(at("a pipe for output"))?,
@@ -192,7 +192,7 @@ impl Supervisor {
             });
         }
         let path = layout.operator_socket();
-        let operator = sockets::listening(&path, Socket { packets: true, mode: 0o666 }, 0);
+        let operator = sockets::listening(&path, Socket { packets: true, mode: 0o666, owner: 0 });
         let notify_path = layout.run.join("notify.sock");
         let parts = Parts {
             graph: new_graph(&units)?,
@@ -245,8 +245,7 @@ impl Supervisor {
                 }
                 None => {
                     let path = saved.setup.layout.socket(&def.name);
-                    let socket =
-                        unit.socket.map(|what| sockets::listening(&path, what, unit.uid)).transpose();
+                    let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
                     Runtime {
                         socket: socket.map_err(at(path.display().to_string()))?,
                         output: Output::new(&log, &def.name).map_err(at("a pipe for output"))?,
