@@ -13,6 +13,8 @@ use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::confine::{Instruction, Program};
 use octant_sys::mount::attr;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,6 +32,10 @@ pub(crate) const SOCKET: &str = "/run/octant/agent.sock";
 /// The reaper's user inside: not the agent's, so that the agent can neither trace it nor change its limits. Its real
 /// user is the agent's, which is what lets it pass signals on (kill(2)).
 pub(crate) const REAPER_INSIDE: u32 = AGENT_INSIDE + 1;
+/// A user and group that own no file. In a tree whose owners are mapped by them every file belongs to somebody that the
+/// kernel cannot name, and it lets nobody write to such a file, whatever its mode: a read-only mount alone would let the
+/// agent connect to every socket of the host in it that others may connect to.
+const NOBODY: u32 = 0xfff0_0000;
 /// How long the new processes may take for their steps, in milliseconds. Generous: it only ends what hangs.
 const HANDSHAKE_MS: i32 = 10_000;
 
@@ -352,17 +358,34 @@ fn prepare<K: Kernel>(
         }
         trees.push(Tree { fd, target: target.into() });
     }
-    let mut binds: Vec<_> = plan.binds.iter().zip(sources).collect();
-    // A path before what lies below it.
-    binds.sort_by(|a, b| a.0.target.cmp(&b.0.target));
-    for (bind, source) in binds {
-        let owners = owners_of(kernel, bind, source.as_fd(), base)?;
-        let owners = owners.as_ref().map(AsFd::as_fd);
-        trees.push(clone_tree(kernel, source.as_fd(), bind.target.clone(), bind_attributes(bind), owners)?);
-    }
+    granted_trees(kernel, plan, sources, base, &mut trees)?;
     // From here on nothing can be made in the root any more.
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
     Ok(Prepared { root, trees, socket })
+}
+
+/// The granted trees, a path before what lies below it.
+fn granted_trees<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    sources: &[OwnedFd],
+    base: u32,
+    trees: &mut Vec<Tree>,
+) -> Made<()> {
+    let to = base + AGENT_INSIDE;
+    let mut binds: Vec<_> = plan.binds.iter().zip(sources).collect();
+    binds.sort_by(|a, b| a.0.target.cmp(&b.0.target));
+    let mut maps: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
+    for (bind, source) in binds {
+        let (uid, gid) = owner_of(bind, source.as_fd())?;
+        let owners = match maps.entry((uid, gid)) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(place) => place.insert(get(kernel, Step::Tree, Call::OwnerMap { uid, gid, to })?),
+        };
+        let (target, attributes) = (bind.target.clone(), bind_attributes(bind));
+        trees.push(clone_tree(kernel, source.as_fd(), target, attributes, Some(owners.as_fd()))?);
+    }
+    Ok(())
 }
 
 fn clone_tree<K: Kernel>(
@@ -376,23 +399,15 @@ fn clone_tree<K: Kernel>(
     Ok(Tree { fd, target })
 }
 
-/// What makes the agent the owner of a granted tree, as far as its owner on the host goes: a grant to write would be
-/// none otherwise, since nothing on the host belongs to the slot's users. Not where others can read anyway and no more
-/// than that is granted.
-fn owners_of<K: Kernel>(
-    kernel: &mut K,
-    bind: &Bind,
-    source: BorrowedFd<'_>,
-    base: u32,
-) -> Made<Option<OwnedFd>> {
+/// The user and group whose files in a granted tree are to be the agent's: those of its owner on the host. A grant to
+/// write would be none otherwise, since nothing on the host belongs to the slot's users. [`NOBODY`] where others can
+/// read anyway and no more than that is granted.
+fn owner_of(bind: &Bind, source: BorrowedFd<'_>) -> Made<(u32, u32)> {
     const OTHERS_READ: u32 = 0o004;
     let stat = nix::sys::stat::fstat(source)
         .map_err(|error| SpawnError::failed(Step::Sources, bind.source.clone(), &error.into()))?;
-    if !bind.write && stat.st_mode & OTHERS_READ != 0 {
-        return Ok(None);
-    }
-    let call = Call::OwnerMap { uid: stat.st_uid, gid: stat.st_gid, to: base + AGENT_INSIDE };
-    get(kernel, Step::Tree, call).map(Some)
+    let enough = !bind.write && stat.st_mode & OTHERS_READ != 0;
+    Ok(if enough { (NOBODY, NOBODY) } else { (stat.st_uid, stat.st_gid) })
 }
 
 pub(crate) fn bind_attributes(bind: &Bind) -> u64 {

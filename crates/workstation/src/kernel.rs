@@ -350,9 +350,12 @@ fn on_mounts(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         Call::CloneTree { of, attributes, owners } => {
             let tree = mount::clone_tree(*of)?;
             match owners.map(|owners| mount::map_owners(tree.as_fd(), owners)) {
-                // A file system that cannot do it keeps its owners: the agent then has what the modes give to others,
-                // which is less than it was granted and never more.
-                Some(Err(error)) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {}
+                // A file system that cannot do it (EINVAL), is another's or has mapped owners already (EPERM) keeps its
+                // owners: the agent then has what the modes give to others.
+                Some(Err(error))
+                    if [Errno::EINVAL, Errno::EPERM]
+                        .map(|e| Some(e as i32))
+                        .contains(&error.raw_os_error()) => {}
                 Some(Err(error)) => return Err(error),
                 Some(Ok(())) | None => {}
             }

@@ -62,6 +62,8 @@ fn inside(args: &[String]) -> ExitCode {
                 |dir: &str| std::fs::write(format!("{dir}/new"), "new").map_or("read-only", |()| "made");
             print!("written: {}, {}; ", old("/tmp/deep/written"), new("/tmp/deep/written"));
             println!("read: {}; closed: {}, {}", old("/read"), old("/closed"), new("/closed"));
+            let socket = std::os::unix::net::UnixStream::connect("/read/socket");
+            println!("socket: {}", socket.map_or_else(|error| error.kind().to_string(), |_| "open".into()));
             ExitCode::SUCCESS
         }
         Some("sleep") => {
@@ -235,6 +237,9 @@ fn a_granted_directory_is_the_agents_as_far_as_its_owner_goes() {
         std::os::unix::fs::chown(dir.join("old"), Some(owner), Some(owner)).unwrap();
         std::os::unix::fs::chown(dir, Some(owner), Some(owner)).unwrap();
     }
+    let socket = dirs[1].join("socket");
+    let _host = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o777)).unwrap();
     std::fs::set_permissions(&dirs[2], std::fs::Permissions::from_mode(0o700)).unwrap();
     let mut plan = plan(&["grants"]);
     for (dir, target) in dirs.iter().zip(["/tmp/deep/written", "/read", "/closed"]) {
@@ -247,7 +252,8 @@ fn a_granted_directory_is_the_agents_as_far_as_its_owner_goes() {
         });
     }
     let (code, text) = bench.run(&plan);
-    assert_eq!((code, text.as_str()), (0, "written: old, made; read: closed; closed: old, read-only\n"));
+    let expected = "written: old, made; read: closed; closed: old, read-only\nsocket: permission denied\n";
+    assert_eq!((code, text.as_str()), (0, expected));
     let made = std::fs::metadata(dirs[0].join("new")).unwrap();
     assert_eq!((made.uid(), made.gid()), (owner, owner), "the host sees the directory's owner");
 }
