@@ -40,6 +40,14 @@ fn decode(slot: &[u8; SLOT]) -> Option<Tip> {
     (encode(tip) == *slot).then_some(tip)
 }
 
+impl Drop for HeadFile {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock to a process that was forked meanwhile and has not executed yet. When
+        // this fails the close does it.
+        let _closed_next = self.file.unlock();
+    }
+}
+
 impl HeadFile {
     /// Opens the file at `path`; what it says is none when it did not exist or neither slot is whole.
     pub(crate) fn open(path: &Path) -> io::Result<(Self, Option<Tip>)> {
