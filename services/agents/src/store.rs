@@ -56,6 +56,8 @@ pub(crate) enum StoreError {
         "the manifest {digest} may be used {max} times and has been; sign it again with a larger max_spawns"
     )]
     Used { digest: Sha256, max: u64 },
+    #[error("{} has no room for one more manifest that was used; let some expire, or sign with a nearer not_after", .0.display())]
+    Full(PathBuf),
 }
 
 /// The state directory.
@@ -161,6 +163,10 @@ impl Store {
         let path = self.dir.join(SPAWNS);
         let bytes = serde_json::to_vec(&next)
             .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() })?;
+        // What is longer than is read would keep this service from ever starting again.
+        if bytes.len() as u64 >= RECORD_MAX {
+            return Err(StoreError::Full(path));
+        }
         replace(&path, &bytes, true)?;
         *spawns = next;
         Ok(())
@@ -251,6 +257,25 @@ mod tests {
         assert!(matches!(open().count(one, 2, 100, 3), Err(StoreError::Used { max: 2, .. })));
         assert!(open().count(other, 1, 100, 3).is_ok());
         assert!(open().count(other, 1, 300, 100).is_ok(), "the first use expired at 100");
+    }
+
+    #[test]
+    fn more_manifests_than_can_be_read_back_are_not_counted() {
+        let scratch = Scratch::new();
+        let digest = |n: u64| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&n.to_le_bytes());
+            Sha256(bytes)
+        };
+        let row = Spawns { count: 1, until_ms: 100 };
+        let one = serde_json::to_vec(&BTreeMap::from([(digest(0), &row)])).unwrap().len() as u64 - 1;
+        let rows: BTreeMap<Sha256, &Spawns> =
+            (0..(RECORD_MAX - 2) / one).map(|n| (digest(n), &row)).collect();
+        fs::write(scratch.path().join(SPAWNS), serde_json::to_vec(&rows).unwrap()).unwrap();
+        let store = Store::open(scratch.path().to_owned()).unwrap();
+        assert!(matches!(store.count(digest(u64::MAX), 1, 100, 1), Err(StoreError::Full(_))));
+        assert!(Store::open(scratch.path().to_owned()).is_ok(), "what was counted can still be read");
+        assert!(store.count(digest(u64::MAX), 1, 200, 100).is_ok(), "the others expired at 100");
     }
 
     #[test]
