@@ -50,9 +50,10 @@ const REFUSALS: usize = 64;
 /// How long each of them is given to read that.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Of a listener's connections one in this many can be of one service, and as many of all strangers together: nobody
-/// keeps the operator out by holding them all.
-const SHARE: usize = 8;
+/// Of a listener's connections a third can be of one service, which may call for many at once, and an eighth of all
+/// strangers together: nobody keeps the operator out by holding them all.
+const SERVICE_SHARE: usize = 3;
+const STRANGERS_SHARE: usize = 8;
 
 /// Who holds how many connections, as far as that is bounded for them alone.
 #[derive(Debug, Default)]
@@ -62,14 +63,15 @@ pub(crate) struct Shares(BTreeMap<Option<ServiceName>, Arc<Semaphore>>);
 pub(crate) type Part = Option<OwnedSemaphorePermit>;
 
 impl Shares {
-    /// Takes one of `most` connections for `who`; none when they hold that many.
-    pub(crate) fn take(&mut self, who: &Principal, most: usize) -> Option<Part> {
-        let holder = match who {
-            Principal::Stranger(_) => None,
-            Principal::Service(name) => Some(name.clone()),
+    /// Takes one of a listener's `connections` for `who`; none when they hold their share of them.
+    pub(crate) fn take(&mut self, who: &Principal, connections: usize) -> Option<Part> {
+        let (holder, share) = match who {
+            Principal::Stranger(_) => (None, STRANGERS_SHARE),
+            Principal::Service(name) => (Some(name.clone()), SERVICE_SHARE),
             Principal::Init | Principal::Operator(_) | Principal::Agent(_) => return Some(None),
         };
-        let share = self.0.entry(holder).or_insert_with(|| Arc::new(Semaphore::new(most)));
+        let share =
+            self.0.entry(holder).or_insert_with(|| Arc::new(Semaphore::new((connections / share).max(1))));
         Arc::clone(share).try_acquire_owned().ok().map(Some)
     }
 }
@@ -110,8 +112,7 @@ pub async fn serve<D: Dispatch<Call>>(
                 continue;
             }
         };
-        let share = (limits.connections / SHARE).max(1);
-        let part = shares.take(&caller.principal, share);
+        let part = shares.take(&caller.principal, limits.connections);
         let (Some(part), Ok(place)) = (part, Arc::clone(&places).try_acquire_owned()) else {
             // Beyond the second bound a connection is closed without a word.
             if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {

@@ -381,14 +381,14 @@ fn too_many_connections_are_turned_away() {
 #[test]
 fn strangers_and_services_cannot_keep_the_operator_out() {
     let mut shares = server::Shares::default();
-    let mut held: Vec<_> = (0..100).filter_map(|uid| shares.take(&Principal::Stranger(uid), 2)).collect();
-    assert_eq!(held.len(), 2, "all strangers have one share");
+    let mut held: Vec<_> = (0..100).filter_map(|uid| shares.take(&Principal::Stranger(uid), 24)).collect();
+    assert_eq!(held.len(), 3, "all strangers have one share");
     let service = Principal::of_uid(octant_ids::uid::of_service("ledger").unwrap(), 0);
-    held.extend((0..100).filter_map(|_| shares.take(&service, 2)));
-    assert_eq!(held.len(), 4, "a service has one of its own");
-    assert!((0..100).all(|_| shares.take(&Principal::Operator(0), 2).is_some()));
+    held.extend((0..100).filter_map(|_| shares.take(&service, 24)));
+    assert_eq!(held.len(), 3 + 8, "a service has one of its own");
+    assert!((0..100).all(|_| shares.take(&Principal::Operator(0), 24).is_some()));
     held.clear();
-    assert!(shares.take(&Principal::Stranger(1), 2).is_some(), "what was given back can be taken");
+    assert!(shares.take(&Principal::Stranger(1), 24).is_some(), "what was given back can be taken");
 }
 
 #[test]
