@@ -54,7 +54,7 @@
 //!
 //! ```compile_fail,E0451
 //! # use octant_manifest::{Effective, Declared, Ceiling};
-//! fn forge(honest: Effective) -> Effective { Effective { grants: todo!(), ..honest } }
+//! fn forge(honest: Effective) -> Effective { Effective { grants: honest.grants, ..honest } }
 //! ```
 //!
 //! Nor read from somewhere:
