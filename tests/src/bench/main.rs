@@ -80,7 +80,10 @@ fn report(rows: &[Row]) -> ExitCode {
 }
 
 fn run() -> Result<Vec<Row>, String> {
-    let (binary, tick) = (path("OCTANT_BIN"), path("OCTANT_HELPERS").join("octant-tick"));
+    let resolved =
+        |path: std::path::PathBuf| path.canonicalize().map_err(|e| format!("{}: {e}", path.display()));
+    let (binary, tick) =
+        (resolved(path("OCTANT_BIN"))?, resolved(path("OCTANT_HELPERS").join("octant-tick"))?);
     let scratch = Scratch::new("bench");
     let mut rows = vec![size(&binary)?];
     eprintln!("bench: PID 1 against other inits");
