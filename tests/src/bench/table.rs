@@ -39,8 +39,8 @@ pub(crate) struct Row {
     pub(crate) peers: String,
     /// The goal, and whether this run met it.
     pub(crate) goal: String,
-    /// Whether this run met it.
-    pub(crate) met: bool,
+    /// Whether this run met it; none where there is no goal, or its peer is not on this machine.
+    pub(crate) met: Option<bool>,
 }
 
 /// Milliseconds with two decimals, of nanoseconds.
@@ -67,7 +67,7 @@ pub(crate) fn spread(samples: &Samples) -> String {
 pub(crate) fn render(rows: &[Row]) -> String {
     let mut out = String::from("| what | Octant | peers, same run | goal | met |\n|---|---|---|---|---|\n");
     for row in rows {
-        let met = if row.met { "yes" } else { "no" };
+        let met = row.met.map_or("not judged", |met| if met { "yes" } else { "no" });
         // Writing to a String cannot fail.
         let _infallible =
             writeln!(out, "| {} | {} | {} | {} | {met} |", row.what, row.ours, row.peers, row.goal);

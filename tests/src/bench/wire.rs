@@ -91,14 +91,14 @@ pub(crate) fn rows(instance: &Instance, scratch: &Path) -> Result<Vec<Row>, Stri
             ours: figure(&codec),
             peers: String::new(),
             goal: "p50 ≤ 15 µs, p99 ≤ 60 µs".into(),
-            met: codec.median() <= 15_000 && codec.at(990) <= 60_000,
+            met: Some(codec.median() <= 15_000 && codec.at(990) <= 60_000),
         },
         Row {
             what: "wire round trip between two processes (ledger.head)".into(),
             ours: figure(&processes),
             peers: String::new(),
             goal: "none: the kernel's two changes of process are most of it".into(),
-            met: true,
+            met: None,
         },
     ])
 }
