@@ -8,6 +8,7 @@ use crate::run::EXAMPLE;
 use crate::sh::{self, Res, Steps};
 use crate::workspace::Workspace;
 use std::io::IsTerminal;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -46,7 +47,7 @@ pub(crate) fn pidns(workspace: &Workspace, source: &Source, job: Option<String>)
     steps.next(&source.step());
     let binary = source.get(workspace)?;
     steps.next("a trusted operator, and the example");
-    let dir = workspace.target.join("run/up");
+    let dir = instance_place(&workspace.target)?;
     let key = image::operator_key(workspace, &binary)?;
     sh::copy(&key.with_extension("pub"), &dir.join("etc/trusted/operator.pub"))?;
     let files = public_place()?;
@@ -68,6 +69,18 @@ pub(crate) fn pidns(workspace: &Workspace, source: &Source, job: Option<String>)
     let status = command.status().map_err(|error| format!("{}: {error}", words[0]));
     sh::remove(&files)?;
     Ok(exit_code(status?))
+}
+
+/// Where the instance lives: below the target directory, or, where the services' users cannot get there (a home that
+/// is closed to others), in a new directory of its own, which stays.
+fn instance_place(target: &Path) -> Res<PathBuf> {
+    let open = |dir: &Path| std::fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
+    if target.ancestors().all(open) {
+        return Ok(target.join("run/up"));
+    }
+    let place = public_place()?;
+    println!("      {} is closed to other users: the instance is in {}", target.display(), place.display());
+    Ok(place)
 }
 
 /// A new directory of which an agent may be granted files: a role's ceiling has no place in a checkout or home.
