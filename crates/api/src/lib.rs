@@ -13,4 +13,5 @@ pub mod ledger;
 pub mod operator;
 pub mod rpc;
 pub mod text;
+pub mod ticket;
 pub mod unit;

@@ -45,6 +45,8 @@ pub enum Need {
     AnyService,
     /// The agent whose socket the call came through.
     Agent,
+    /// Whoever may connect: what is answered is meant for everybody, and what is taken proves itself.
+    Anyone,
 }
 
 impl Need {
@@ -52,7 +54,8 @@ impl Need {
     #[must_use]
     pub fn permits(self, principal: &Principal) -> bool {
         match (self, principal) {
-            (Self::Operator, Principal::Operator(_))
+            (Self::Anyone, _)
+            | (Self::Operator, Principal::Operator(_))
             | (Self::AnyService, Principal::Service(_))
             | (Self::Agent, Principal::Agent(_)) => true,
             (Self::Service(name), Principal::Service(caller)) => caller.as_str() == name,
@@ -68,6 +71,7 @@ impl fmt::Display for Need {
             Self::Service(name) => write!(f, "service:{name}"),
             Self::AnyService => f.write_str("any service"),
             Self::Agent => f.write_str("agent"),
+            Self::Anyone => f.write_str("anyone"),
         }
     }
 }

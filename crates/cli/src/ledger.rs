@@ -40,7 +40,7 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::Verify => {
             let progress =
                 Ticking::new(out.json, "recomputing every hash from the first entry on".to_owned());
-            let report = service.call(&VerifyRequest {})?;
+            let report = service.call(&VerifyRequest::default())?;
             drop(progress);
             verify(&report, out)
         }

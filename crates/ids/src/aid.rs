@@ -38,6 +38,18 @@ impl Aid {
         low[6..].copy_from_slice(&random);
         Self((u128::from(wall_ms & 0xffff_ffff_ffff) << 80) | u128::from_be_bytes(low))
     }
+
+    /// The identifier as 16 bytes, big endian; they sort as the identifiers do.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The identifier of 16 bytes; any bytes are one.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
 }
 
 impl fmt::Display for Aid {

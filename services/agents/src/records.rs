@@ -41,7 +41,7 @@ struct Later {
 
 /// A record with a value as its payload.
 pub(crate) fn request(kind: Kind, payload: &serde_json::Value) -> AppendRequest {
-    AppendRequest { kind, intent: None, actor: None, payload: json_of(payload) }
+    AppendRequest::new(kind, json_of(payload))
 }
 
 fn json_of(value: &serde_json::Value) -> Json {

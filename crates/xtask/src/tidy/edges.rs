@@ -12,6 +12,9 @@ const SYS: &str = "octant-sys";
 const MANIFEST: &str = "octant-manifest";
 const WIRE: &str = "octant-wire";
 const WORKSTATION: &str = "octant-workstation";
+const TICKET: &str = "octant-ticket";
+const TLOG: &str = "octant-tlog";
+const WITNESS: &str = "octant-witness";
 const SERVICE: &str = "octant-service";
 
 /// What each crate may use of the others. A service never has another service in its row.
@@ -21,14 +24,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (API, &[IDS]),
     (MANIFEST, &[IDS]),
     (WIRE, &[IDS, API, SYS]),
-    (WORKSTATION, &[IDS, API, MANIFEST, SYS]),
+    (TICKET, &[IDS, API]),
+    (TLOG, &[IDS, API]),
+    (WORKSTATION, &[IDS, API, MANIFEST, SYS, TICKET]),
     (SERVICE, &[IDS, API, SYS, WIRE]),
-    ("octant-init", &[IDS, API, SYS]),
-    ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE]),
+    (WITNESS, &[IDS, API, SYS, TLOG, WIRE]),
+    ("octant-init", &[IDS, API, SYS, TICKET]),
+    ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
-    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST]),
+    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, TLOG, WITNESS]),
     ("octant-sim", &[IDS, API, "octant-init"]),
     ("xtask", &[]),
 ];

@@ -12,8 +12,10 @@ use nix::unistd::Pid;
 use octant_api::error::{ApiError, Code};
 use octant_api::exits::Exit;
 use octant_api::ledger::{
-    AppendRequest, Appended, Entry, Handler, Head, HeadRequest, Kind, QueryPage, QueryRequest, TailEnd,
-    TailRequest, VerifyReport, VerifyRequest,
+    AcknowledgeRequest, AppendRequest, Appended, ArchiveRequest, Archived, CheckpointInfo, CheckpointRequest,
+    Compared, Consistency, ConsistencyRequest, CosignRequest, Entry, EraseRequest, ExportEnd, ExportLine,
+    ExportRequest, Handler, Head, HeadRequest, ImportRequest, Kind, Proof, ProveRequest, QueryPage, QueryRequest,
+    TailEnd, TailRequest, VerifyReport, VerifyRequest, Witnessed,
 };
 use octant_api::{agents, ledger};
 use octant_ids::{Aid, Principal, Sha256};
@@ -60,6 +62,11 @@ impl Ledger {
     }
 }
 
+/// What this ledger has not: no test of this service asks for it.
+fn not_here<T>() -> Result<T, ApiError> {
+    Err(ApiError::new(Code::Failed, "ask the ledger", "ledger", "not here", ""))
+}
+
 impl Handler<Call> for Ledger {
     async fn append(&self, request: AppendRequest, _: Call) -> Result<Appended, ApiError> {
         let mut entries = self.entries.lock().unwrap();
@@ -67,12 +74,13 @@ impl Handler<Call> for Ledger {
             return Err(ApiError::new(Code::Full, "append", "ledger", "it is full", "make room"));
         }
         entries.push(request);
-        Ok(Appended { seq: entries.len() as u64, hash: Sha256::ZERO })
+        Ok(Appended { seq: entries.len() as u64, hash: Sha256::ZERO, ticket: None })
     }
 
     async fn head(&self, _: HeadRequest, _: Call) -> Result<Head, ApiError> {
         let refused = self.refuse_from.lock().unwrap().map(|_| "it is full".to_owned());
-        Ok(Head { seq: self.entries.lock().unwrap().len() as u64, hash: Sha256::ZERO, refused })
+        let seq = self.entries.lock().unwrap().len() as u64;
+        Ok(Head { seq, hash: Sha256::ZERO, refused, checkpointed: 0, witnessed: Witnessed::default() })
     }
 
     async fn tail(&self, _: TailRequest, _: Sink<Entry>, _: Call) -> Result<TailEnd, ApiError> {
@@ -84,7 +92,43 @@ impl Handler<Call> for Ledger {
     }
 
     async fn verify(&self, _: VerifyRequest, _: Call) -> Result<VerifyReport, ApiError> {
-        Err(ApiError::new(Code::Failed, "verify", "ledger", "not here", ""))
+        not_here()
+    }
+
+    async fn checkpoint(&self, _: CheckpointRequest, _: Call) -> Result<CheckpointInfo, ApiError> {
+        not_here()
+    }
+
+    async fn prove(&self, _: ProveRequest, _: Call) -> Result<Proof, ApiError> {
+        not_here()
+    }
+
+    async fn consistency(&self, _: ConsistencyRequest, _: Call) -> Result<Consistency, ApiError> {
+        not_here()
+    }
+
+    async fn cosign(&self, _: CosignRequest, _: Call) -> Result<Witnessed, ApiError> {
+        not_here()
+    }
+
+    async fn import(&self, _: ImportRequest, _: Call) -> Result<Compared, ApiError> {
+        not_here()
+    }
+
+    async fn erase(&self, _: EraseRequest, _: Call) -> Result<Appended, ApiError> {
+        not_here()
+    }
+
+    async fn acknowledge(&self, _: AcknowledgeRequest, _: Call) -> Result<Appended, ApiError> {
+        not_here()
+    }
+
+    async fn archive(&self, _: ArchiveRequest, _: Call) -> Result<Archived, ApiError> {
+        not_here()
+    }
+
+    async fn export(&self, _: ExportRequest, _: Sink<ExportLine>, _: Call) -> Result<ExportEnd, ApiError> {
+        not_here()
     }
 }
 
