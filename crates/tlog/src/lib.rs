@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cbor;
+pub mod checkpoint;
 pub mod entry;
 pub mod merkle;
+pub mod note;
 pub mod state;
