@@ -1,19 +1,44 @@
-//! What PID 1 writes to the ledger about itself: boot phases and unit transitions, the `journal` descriptor.
+//! What PID 1 writes to the ledger about itself: boot phases, unit transitions, operators' commands and its
+//! configuration; the `journal` descriptor.
 //!
 //! One datagram is one [`Record`], at most [`Record::MAX`] bytes:
-//! `magic[4] kind u8 flags u8 unit_len u8 0 text_len u16 0 0 0 0 mono_ns u64 unit[unit_len] text[text_len]`,
-//! little endian. The bounds let PID 1 keep a fixed number of them while the ledger is away.
+//! `magic[4] kind u8 flags u8 unit_len u8 0 text_len u16 uid u32 0 0 mono_ns u64 unit[unit_len] text[text_len]`,
+//! little endian; `uid` is zero unless the kind is a command. The bounds let PID 1 keep a fixed number of them while the ledger is away.
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Kind {
     /// A phase of the boot or of the shutdown.
-    Boot = 1,
+    Boot,
     /// A unit's transition.
-    Unit = 2,
+    Unit,
     /// Records that had to be dropped because the ledger took none for too long; the text is their number.
-    Lost = 3,
+    Lost,
+    /// An operator's command, or the refusal of one.
+    Command {
+        /// Who asked, as the kernel said of the connection.
+        uid: u32,
+    },
+    /// The configuration that PID 1 has read: each file with the SHA-256 of its bytes.
+    Config,
+}
+
+impl Kind {
+    /// Its number and user id in a datagram.
+    fn encode(self) -> (u8, u32) {
+        match self {
+            Self::Boot => (1, 0),
+            Self::Unit => (2, 0),
+            Self::Lost => (3, 0),
+            Self::Command { uid } => (4, uid),
+            Self::Config => (5, 0),
+        }
+    }
+
+    fn decode(number: u8, uid: u32) -> Option<Self> {
+        let known = [Self::Boot, Self::Unit, Self::Lost, Self::Command { uid }, Self::Config];
+        known.into_iter().find(|kind| kind.encode() == (number, uid))
+    }
 }
 
 /// One record.
@@ -47,12 +72,14 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let unit = cut(&self.unit, Self::UNIT_MAX);
         let text = cut(&self.text, Self::TEXT_MAX);
+        let (kind, uid) = self.kind.encode();
         let mut out = Vec::with_capacity(HEAD + unit.len() + text.len());
         out.extend_from_slice(&MAGIC);
         // Both lengths fit by the cuts above.
-        out.extend_from_slice(&[self.kind as u8, u8::from(self.backfilled), short(unit.len()), 0]);
+        out.extend_from_slice(&[kind, u8::from(self.backfilled), short(unit.len()), 0]);
         out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_le_bytes());
-        out.extend_from_slice(&[0; 6]);
+        out.extend_from_slice(&uid.to_le_bytes());
+        out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(&self.mono_ns.to_le_bytes());
         out.extend_from_slice(unit.as_bytes());
         out.extend_from_slice(text.as_bytes());
@@ -68,11 +95,12 @@ impl Record {
         let (head, body) = datagram.split_first_chunk::<HEAD>()?;
         let (kind, flags, unit_len) = (head[4], head[5], usize::from(head[6]));
         let text_len = usize::from(u16::from_le_bytes([head[8], head[9]]));
-        let padding_is_zero = head[7] == 0 && head[10..16].iter().all(|b| *b == 0);
+        let uid = u32::from_le_bytes(*head[10..].first_chunk()?);
+        let padding_is_zero = head[7] == 0 && head[14..16].iter().all(|b| *b == 0);
         if head[..4] != MAGIC || !padding_is_zero || flags > 1 || body.len() != unit_len + text_len {
             return None;
         }
-        let kind = [Kind::Boot, Kind::Unit, Kind::Lost].into_iter().find(|k| *k as u8 == kind)?;
+        let kind = Kind::decode(kind, uid)?;
         let (unit, text) = body.split_at_checked(unit_len)?;
         if unit_len > Self::UNIT_MAX || text_len > Self::TEXT_MAX {
             return None;
@@ -122,9 +150,26 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_is_read_back_and_only_a_command_has_a_user() {
+        let uids = [0, 1, 1000, u32::MAX];
+        for kind in [Kind::Boot, Kind::Unit, Kind::Lost, Kind::Config]
+            .into_iter()
+            .chain(uids.map(|uid| Kind::Command { uid }))
+        {
+            let sample = Record { kind, ..record("restart") };
+            assert_eq!(Record::decode(&sample.encode()), Some(sample));
+        }
+        for kind in [Kind::Boot, Kind::Unit, Kind::Lost, Kind::Config] {
+            let mut bad = Record { kind, ..record("restart") }.encode();
+            bad[10] = 1;
+            assert_eq!(Record::decode(&bad), None, "{kind:?}");
+        }
+    }
+
+    #[test]
     fn what_encode_does_not_make_is_refused() {
         let good = record("x").encode();
-        for at in [0, 4, 5, 6, 7, 8, 9, 10] {
+        for at in [0, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15] {
             let mut bad = good.clone();
             bad[at] ^= 0x40;
             assert_eq!(Record::decode(&bad), None, "byte {at}");
