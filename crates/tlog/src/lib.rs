@@ -7,9 +7,13 @@
 //! Never: does I/O, reads a clock, makes randomness.
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod cbor;
 pub mod checkpoint;
 pub mod entry;
 pub mod merkle;
 pub mod note;
+pub mod proof;
 pub mod state;
+pub mod tile;
+pub mod witness;
