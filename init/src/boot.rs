@@ -7,9 +7,11 @@ use crate::console::Console;
 use crate::machine;
 use crate::mounts::{self, MountError};
 use crate::supervisor::{ResumeError, Resumed, Setup, SetupError, Supervisor};
+use crate::tickets::Tickets;
 use crate::units::Units;
 use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::Mode;
+use octant_api::journal::Record;
 use octant_api::unit::Spec;
 use octant_ids::Layout;
 use octant_sys::clock;
@@ -21,6 +23,10 @@ use std::time::Duration;
 
 /// How long the data disk may take to appear: a slow controller needs seconds, a wrong name should not take minutes.
 const DATA_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long the kernel's generator may take to be seeded: no time at all where the processor or the hypervisor helps, a
+/// few seconds of interrupts elsewhere. Beyond that the rest of the machine is worth more than agents.
+const SEEDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why PID 1 cannot begin to supervise.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +105,10 @@ pub(crate) fn resume(resumed: Resumed, boot: &[Spec], mut console: Console) -> R
             Err(error) => console.alarm(&format!("{error}; the configuration stays as it was")),
         }
     }
-    Ok(Supervisor::resume(resumed, config, units, console)?)
+    let text = on_record(&config, &units, setup);
+    let mut supervisor = Supervisor::resume(resumed, config, units, console)?;
+    supervisor.record_config(&text);
+    Ok(supervisor)
 }
 
 /// Everything up to the event loop, at boot. PID 1 began at `started_ns`; a machine's first mounts are done.
@@ -165,10 +174,30 @@ pub(crate) fn fresh(
     for def in units.defs.iter().filter(|def| def.broken.is_some()) {
         console.alarm(&format!("unit {}: {}", def.name, def.broken.as_deref().unwrap_or_default()));
     }
-    let mut supervisor = Supervisor::new(setup, config, units, cgroups, console)?;
+    let tickets = make_keys(&mut console);
+    phases.done("keys");
+    let text = on_record(&config, &units, &setup);
+    let mut supervisor = Supervisor::new(setup, config, units, cgroups, tickets, console)?;
     phases.done("sockets");
     supervisor.record_phases(phases.started, &phases.done);
+    supervisor.record_config(&text);
     Ok(supervisor)
+}
+
+fn on_record(config: &Config, units: &Units, setup: &Setup) -> String {
+    config::on_record(config, &units.digests, &setup.accept_missing, Record::TEXT_MAX)
+}
+
+/// The keys of tickets. Without them everything runs and no agent can be started, which is better than a machine that
+/// does not boot and far better than keys that somebody could guess.
+fn make_keys(console: &mut Console) -> Tickets {
+    Tickets::make(SEEDED_WITHIN).unwrap_or_else(|error| {
+        console.alarm(&format!(
+            "no keys for tickets can be made: {error}; no agent can be started until `octant restart ledger` and \
+             `octant restart spawner` find the random number generator seeded"
+        ));
+        Tickets::default()
+    })
 }
 
 /// On a developer's machine no directory of the search path has `octant` in it, and the job's scripts call it.
@@ -191,7 +220,7 @@ pub(crate) fn load_config(layout: &Layout, boot: &[Spec]) -> Result<Config, Conf
 fn list_units(setup: &Setup, boot: &[Spec]) -> Result<Units, BootError> {
     let mut units = Units::built_in(boot).map_err(BootError::Build)?;
     match config::load_units(&setup.layout.etc) {
-        Ok(files) => units.add_files(files),
+        Ok(files) => units.add_found(files),
         // Shown as a failed unit: the built-in ones must come up without the operator's.
         Err(error) => units.add_files(vec![("units".into(), Err(error.to_string()))]),
     }

@@ -3,9 +3,10 @@
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use octant_api::journal::{Kind, Record};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// How many datagrams wait in PID 1 beyond what the socket itself holds (some two hundred).
 const WAITING_MAX: usize = 512;
@@ -16,7 +17,20 @@ pub(crate) struct Channel {
     near: OwnedFd,
     far: OwnedFd,
     waiting: VecDeque<Vec<u8>>,
+    /// How many were lost and have not been told of yet.
     lost: u64,
+    /// How many were lost since the boot.
+    lost_ever: u64,
+}
+
+/// A channel as one PID 1 leaves it to the next: the descriptors, what waits, what was lost.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    pub(crate) near: RawFd,
+    pub(crate) far: RawFd,
+    waiting: VecDeque<Vec<u8>>,
+    lost: u64,
+    lost_ever: u64,
 }
 
 impl Channel {
@@ -27,13 +41,27 @@ impl Channel {
     pub(crate) fn new() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-        Ok(Self::resume(near, far))
+        Ok(Self { near, far, waiting: VecDeque::new(), lost: 0, lost_ever: 0 })
     }
 
-    /// The channel of a replaced PID 1, from its two ends.
+    /// The channel of a replaced PID 1, from what it left and the two ends. After a fault the last datagrams may be sent
+    /// twice, since what waited was noted before they were sent; none is missing without a count.
     #[must_use]
-    pub(crate) fn resume(near: OwnedFd, far: OwnedFd) -> Self {
-        Self { near, far, waiting: VecDeque::new(), lost: 0 }
+    pub(crate) fn resume(saved: Saved, near: OwnedFd, far: OwnedFd) -> Self {
+        let Saved { near: _, far: _, waiting, lost, lost_ever } = saved;
+        Self { near, far, waiting, lost, lost_ever }
+    }
+
+    /// What the next PID 1 needs of it.
+    #[must_use]
+    pub(crate) fn saved(&self) -> Saved {
+        Saved {
+            near: self.near.as_raw_fd(),
+            far: self.far.as_raw_fd(),
+            waiting: self.waiting.clone(),
+            lost: self.lost,
+            lost_ever: self.lost_ever,
+        }
     }
 
     /// Both ends.
@@ -46,11 +74,22 @@ impl Channel {
     /// are kept, because the first thing that went wrong explains the others.
     pub(crate) fn send(&mut self, datagram: Vec<u8>) {
         if self.waiting.len() >= WAITING_MAX {
-            self.lost = self.lost.saturating_add(1);
+            self.lose();
             return;
         }
         self.waiting.push_back(datagram);
         self.flush();
+    }
+
+    fn lose(&mut self) {
+        self.lost = self.lost.saturating_add(1);
+        self.lost_ever = self.lost_ever.saturating_add(1);
+    }
+
+    /// How many datagrams wait in PID 1, and how many were lost since the boot.
+    #[must_use]
+    pub(crate) fn backlog(&self) -> (usize, u64) {
+        (self.waiting.len(), self.lost_ever)
     }
 
     /// Whether two more datagrams would be taken.
@@ -58,19 +97,20 @@ impl Channel {
         self.waiting.len() + 2 <= WAITING_MAX
     }
 
-    /// Sends what waits, as far as the socket takes it. Returns whether nothing waits any more.
+    /// Sends what waits, as far as the socket takes it. Returns whether anything was sent.
     pub(crate) fn flush(&mut self) -> bool {
+        let before = self.waiting.len();
         while let Some(datagram) = self.waiting.front() {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match send(self.near.as_raw_fd(), datagram, flags) {
                 Ok(_) => {}
-                Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => return false,
+                Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => break,
                 // Both ends are ours, so the reader cannot have gone away; whatever else it is, this datagram is lost.
-                Err(_) => self.lost = self.lost.saturating_add(1),
+                Err(_) => self.lose(),
             }
             self.waiting.pop_front();
         }
-        true
+        self.waiting.len() < before
     }
 
     /// How many datagrams were lost since this was last asked.
@@ -137,5 +177,28 @@ mod tests {
         let length = recv(far, &mut buffer, MsgFlags::MSG_DONTWAIT).unwrap();
         let notice = Record::decode(&buffer[..length]).unwrap();
         assert_eq!((notice.kind, notice.text), (Kind::Lost, unreported.to_string()));
+        assert_eq!(journal.channel.backlog().1, lost + unreported, "and all of it is still counted");
+    }
+
+    #[test]
+    fn what_waits_and_what_was_lost_goes_over_a_replacement() {
+        let mut channel = Channel::new().unwrap();
+        let sent: Vec<Vec<u8>> = (0..1000_u32).map(|n| n.to_le_bytes().to_vec()).collect();
+        sent.iter().for_each(|datagram| channel.send(datagram.clone()));
+        let json = serde_json::to_vec(&channel.saved()).unwrap();
+        let (waiting, lost) = channel.backlog();
+        assert!(waiting > 0 && lost > 0);
+        let Channel { near, far, .. } = channel;
+        let mut channel = Channel::resume(serde_json::from_slice(&json).unwrap(), near, far);
+        assert_eq!(channel.backlog(), (waiting, lost));
+        let (mut seen, mut buffer) = (Vec::new(), [0; 8]);
+        loop {
+            match recv(channel.ends().1.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => seen.push(buffer[..length].to_vec()),
+                Err(_) if channel.waiting.is_empty() => break,
+                Err(_) => drop(channel.flush()),
+            }
+        }
+        assert_eq!(seen, sent[..sent.len() - usize::try_from(lost).unwrap()], "in order, none missing");
     }
 }

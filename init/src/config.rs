@@ -1,8 +1,9 @@
 //! Configuration: `<etc>/octant.toml` and the unit files `<etc>/units/*.toml`.
 
 use octant_api::unit::Restart;
-use octant_ids::{Millis, ServiceName};
+use octant_ids::{Millis, ServiceName, Sha256};
 use serde::Deserialize;
+use sha2::Digest;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub struct Config {
     pub init: InitTable,
     /// Each service's table, opaque to PID 1: the service checks it.
     pub services: BTreeMap<String, serde_json::Value>,
+    /// The SHA-256 of the file that says so; none where there is no file.
+    pub digest: Option<Sha256>,
 }
 
 /// A unit that an operator has added: `<etc>/units/<name>.toml`.
@@ -212,17 +215,25 @@ fn parse(path: &Path, text: &str, known: &[&str]) -> Result<Config, ConfigError>
         let why = format!("hostname {name:?}: 1 to 63 letters, digits and - are allowed");
         return Err(ConfigError::Invalid { path: path.to_owned(), line, why });
     }
-    Ok(Config { init: file.init, services })
+    Ok(Config { init: file.init, services, digest: Some(digest(text)) })
 }
 
-/// A unit file's name, and what it says or why it cannot be used.
-pub type NamedUnit = (String, Result<UnitFile, String>);
+/// A unit file as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundUnit {
+    /// The unit's name: the file's without `.toml`.
+    pub name: String,
+    /// The SHA-256 of its bytes; none when they could not be read.
+    pub digest: Option<Sha256>,
+    /// What it says, or why it cannot be used.
+    pub unit: Result<UnitFile, String>,
+}
 
-/// Every unit file: its name, and what it says or why it cannot be used. A wrong file never hides the others.
+/// Every unit file. A wrong file never hides the others.
 ///
 /// # Errors
 /// [`ConfigError`] when the directory itself cannot be read or holds too many files.
-pub fn load_units(etc: &Path) -> Result<Vec<NamedUnit>, ConfigError> {
+pub fn load_units(etc: &Path) -> Result<Vec<FoundUnit>, ConfigError> {
     let dir = etc.join("units");
     let unreadable = |source| ConfigError::Read { path: dir.clone(), source };
     let entries = match std::fs::read_dir(&dir) {
@@ -244,14 +255,51 @@ pub fn load_units(etc: &Path) -> Result<Vec<NamedUnit>, ConfigError> {
     Ok(paths.iter().map(|path| load_unit(path)).collect())
 }
 
-fn load_unit(path: &Path) -> NamedUnit {
+fn load_unit(path: &Path) -> FoundUnit {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let unit = name.parse::<ServiceName>().map_err(|error| format!("{}: {error}", path.display()));
-    let unit = unit.and_then(|_| {
-        let text = read(path).map_err(|e| e.to_string())?;
-        parse_unit(path, &text).map_err(|e| e.to_string())
-    });
-    (name, unit)
+    let text = read(path).map_err(|error| error.to_string());
+    let named = name.parse::<ServiceName>().map_err(|error| format!("{}: {error}", path.display()));
+    let unit = match (named, &text) {
+        (Ok(_), Ok(text)) => parse_unit(path, text).map_err(|error| error.to_string()),
+        (Ok(_), Err(why)) => Err(why.clone()),
+        (Err(why), _) => Err(why),
+    };
+    FoundUnit { name, digest: text.ok().map(|text| digest(&text)), unit }
+}
+
+fn digest(text: &str) -> Sha256 {
+    Sha256(sha2::Sha256::digest(text).into())
+}
+
+/// What goes on record of the configuration: the SHA-256 of octant.toml and of each unit file, in at most `max` bytes.
+///
+/// There can be more unit files than fit. The digest over their list covers every one of them: it is what
+/// `cd <etc>/units && sha256sum *.toml | sha256sum` prints. Then comes each file's own, as far as there is room.
+pub(crate) fn on_record(
+    config: &Config,
+    units: &[(String, Option<Sha256>)],
+    accepted: &[String],
+    max: usize,
+) -> String {
+    let hex = |digest: &Option<Sha256>, none: &str| digest.map_or_else(|| none.to_owned(), |d| d.to_string());
+    let mut text = format!("octant.toml {}", hex(&config.digest, "absent"));
+    if !units.is_empty() {
+        let list: String = units
+            .iter()
+            .map(|(name, digest)| format!("{}  {name}.toml\n", hex(digest, "unreadable")))
+            .collect();
+        text += &format!("; {} unit files {}", units.len(), digest(&list));
+    }
+    if !accepted.is_empty() {
+        text += &format!("; accepted as missing: {}", accepted.join(" "));
+    }
+    for (name, digest) in units {
+        let one = format!("; {name}.toml {}", hex(digest, "unreadable"));
+        if text.len() + one.len() <= max {
+            text += &one;
+        }
+    }
+    text
 }
 
 /// A unit file's content, as if it had been read.
@@ -334,7 +382,29 @@ mod tests {
         let read = config("[init]\nemergency = \"shell\"\n[ledger]\nsegment = 5\n").unwrap();
         assert_eq!(read.init.emergency, OnEmergency::Shell);
         assert_eq!(read.services["ledger"], serde_json::json!({"segment": 5}));
-        assert_eq!(config("").unwrap(), Config::default());
+        let empty = Config { digest: Some(digest("")), ..Config::default() };
+        assert_eq!(config("").unwrap(), empty);
+    }
+
+    #[test]
+    fn what_goes_on_record_names_every_file_and_fits() {
+        let with = |count: usize| -> Vec<(String, Option<Sha256>)> {
+            (0..count).map(|n| (format!("unit-{n:02}"), (n != 1).then_some(Sha256([7; 32])))).collect()
+        };
+        let text = on_record(&Config::default(), &[], &[], 457);
+        assert_eq!(text, "octant.toml absent");
+        let read = config("[init]\n").unwrap();
+        let text = on_record(&read, &with(2), &["cgroup".into()], 457);
+        // printf '[init]\n' | sha256sum
+        let toml = "0e630268827f0c74cbf3e509552bb58fe6318fcfb37744bb01a97c71a743f0bf";
+        assert!(text.starts_with(&format!("octant.toml {toml}; 2 unit files ")), "{text}");
+        assert!(text.contains("; accepted as missing: cgroup; unit-00.toml 0707"), "{text}");
+        assert!(text.ends_with("; unit-01.toml unreadable"), "{text}");
+        let most = on_record(&read, &with(MAX_UNITS), &[], 457);
+        assert!(most.len() <= 457 && most.contains("; 64 unit files "), "{most}");
+        let mut other = with(MAX_UNITS);
+        other[63].1 = Some(Sha256([8; 32]));
+        assert_ne!(on_record(&read, &other, &[], 457), most, "the last one counts too");
     }
 
     #[test]

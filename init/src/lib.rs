@@ -21,10 +21,12 @@ mod mounts;
 mod notify;
 mod operator;
 mod output;
+mod sealed;
 mod shutdown;
 mod sockets;
 mod spawn;
 mod supervisor;
+mod tickets;
 mod units;
 mod up;
 
@@ -98,7 +100,7 @@ pub fn check_config(etc: &std::path::Path, boot: &[Spec]) -> Result<Vec<String>,
     boot::load_config(&layout, boot).map_err(|error| one(error.to_string()))?;
     let files = config::load_units(etc).map_err(|error| one(error.to_string()))?;
     let mut units = units::Units::built_in(boot).map_err(one)?;
-    units.add_files(files);
+    units.add_found(files);
     let broken: Vec<String> = units.defs.iter().filter_map(|def| def.broken.clone()).collect();
     if !broken.is_empty() {
         return Err(broken);

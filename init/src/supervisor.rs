@@ -8,6 +8,7 @@ use crate::graph::{Action, Ended, Event, Graph};
 use crate::notify::{self, Notify, Say};
 use crate::operator::{OperatorSocket, Read};
 use crate::output::Output;
+use crate::tickets::Tickets;
 use crate::units::{JOB, Unit};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
@@ -102,6 +103,7 @@ pub(crate) struct Supervisor {
     cgroups: Cgroups,
     notify: Notify,
     operator: OperatorSocket,
+    tickets: Tickets,
     epoll: Epoll,
     signals: SignalFd,
     ending: Option<Ending>,
@@ -263,8 +265,9 @@ impl Supervisor {
                 }
             }
             Source::Output(unit) => self.drain(unit as usize),
-            Source::Journal => drop(self.journal.channel.flush()),
-            Source::Exits => drop(self.exits.flush()),
+            // What waits is part of what a replacement gets.
+            Source::Journal => self.dirty |= self.journal.channel.flush(),
+            Source::Exits => self.dirty |= self.exits.flush(),
             Source::Button(n) => {
                 if self.buttons.get_mut(n as usize).is_some_and(crate::machine::PowerButton::pressed) {
                     self.begin_end(How::Poweroff, 0, "the power button was pressed");

@@ -1,8 +1,9 @@
 //! The list of units: the built-in services, the operator's files, a job, a shell on the console.
 
-use crate::config::{UnitFile, UnitKind};
+use crate::config::{FoundUnit, UnitFile, UnitKind};
 use crate::graph::{Def, Kind};
 use octant_api::unit::{Criticality, Restart, Spec};
+use octant_ids::Sha256;
 use std::collections::BTreeMap;
 
 /// The name of the unit that runs `--job`.
@@ -67,6 +68,8 @@ pub(crate) struct Units {
     pub(crate) defs: Vec<Def>,
     /// For starting; the same indices.
     pub(crate) units: Vec<Unit>,
+    /// Each unit file's name and SHA-256, whether it could be used or not.
+    pub(crate) digests: Vec<(String, Option<Sha256>)>,
 }
 
 /// The unit whose requests are packets with descriptors, where all services speak lines, and the only user who may
@@ -118,6 +121,12 @@ impl Units {
     #[must_use]
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.defs.iter().position(|def| def.name == name)
+    }
+
+    /// Adds the unit files as they were found.
+    pub(crate) fn add_found(&mut self, files: Vec<FoundUnit>) {
+        self.digests = files.iter().map(|file| (file.name.clone(), file.digest)).collect();
+        self.add_files(files.into_iter().map(|file| (file.name, file.unit)).collect());
     }
 
     /// Adds the operator's units in an order in which each follows what it needs. A unit that cannot be had (its file

@@ -11,6 +11,12 @@ use octant_api::operator::{Answer, End, Op, Phase, Request, UnitState, UnitStatu
 use octant_ids::Exit;
 use octant_sys::clock;
 
+/// A request as the record has it; the unit has a field of its own.
+fn words(request: &Request) -> String {
+    let op = format!("{:?}", request.op).to_lowercase();
+    if request.op == Op::Exit { format!("{op} {}", request.arg) } else { op }
+}
+
 impl Supervisor {
     pub(super) fn accept_operator(&mut self) {
         let operators = self.operators();
@@ -46,16 +52,25 @@ impl Supervisor {
             let answers = self.status();
             return self.operator.answer(key, &answers);
         }
-        let what = format!("user {uid} asks: {:?} {}", request.op, request.unit);
-        self.journal.record(Kind::Boot, &request.unit, what.trim_end(), clock::monotonic_ns());
+        // On its way to the ledger before anything is done. PID 1 waits for nobody, so it may become durable after.
+        let what = words(request);
+        self.record_command(uid, &request.unit, &what);
         let answer = match self.command(request) {
             Ok(text) => Answer::Result { ok: true, text },
-            Err(text) => Answer::Result { ok: false, text },
+            Err(text) => {
+                self.record_command(uid, &request.unit, &format!("{what}: refused: {text}"));
+                Answer::Result { ok: false, text }
+            }
         };
         self.operator.answer(key, &[answer]);
         if request.op == Op::Reexec {
             self.replace_self();
         }
+    }
+
+    fn record_command(&mut self, uid: u32, unit: &str, text: &str) {
+        self.journal.record(Kind::Command { uid }, unit, text, clock::monotonic_ns());
+        self.dirty = true;
     }
 
     fn command(&mut self, request: &Request) -> Result<String, String> {
@@ -112,6 +127,15 @@ impl Supervisor {
         let (phase, mut reason) = self.graph.phase();
         if phase == Phase::Running && !self.cgroups.missing.is_empty() {
             reason = format!("running without: {}", self.cgroups.missing.join("; "));
+        }
+        let backlogs = [("records", &self.journal.channel), ("words on exits", &self.exits)];
+        for (what, (waiting, lost)) in backlogs.map(|(what, channel)| (what, channel.backlog())) {
+            for (count, fate) in [(waiting as u64, "wait"), (lost, "lost")] {
+                if count > 0 {
+                    let semicolon = if reason.is_empty() { "" } else { "; " };
+                    reason += &format!("{semicolon}{count} {what} of PID 1 {fate}");
+                }
+            }
         }
         answers.push(Answer::End(End {
             count: u32::try_from(self.graph.len()).unwrap_or(u32::MAX),
@@ -182,5 +206,17 @@ impl Supervisor {
             }
             self.begin_end(How::Exit, code, &why);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_recorded_in_the_words_that_asked_for_it() {
+        let words = |op, arg| words(&Request { op, unit: "web".into(), arg });
+        assert_eq!(words(Op::Restart, 0), "restart");
+        assert_eq!(words(Op::Exit, 3), "exit 3");
     }
 }

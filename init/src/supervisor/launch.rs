@@ -1,16 +1,18 @@
 //! Starting a unit: its environment, descriptors, sockets and directories.
 
 use super::Supervisor;
+use crate::sealed::sealed;
 use crate::spawn::{self, Launch, Session};
+use crate::tickets::{self, Tickets};
 use crate::units::{CONSOLE, Command, Stdio};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::{BootConfig, Mode};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::time::Duration;
 
 /// The most descriptors that a unit may leave with PID 1: their names must fit into one environment variable.
 pub(super) const STORED_MAX: usize = 1024;
@@ -30,6 +32,10 @@ fn at(step: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
 impl Supervisor {
     /// Starts the unit's process and returns its id.
     pub(super) fn launch(&mut self, unit: usize) -> Result<u32, LaunchError> {
+        if Tickets::concern(&self.graph.def(unit).name) && !self.tickets.are_made() {
+            // They could not be made at boot, which was said then. Without them the unit starts all the same.
+            self.tickets = Tickets::make(Duration::ZERO).unwrap_or_default();
+        }
         let what = &self.units[unit];
         let runtime = &self.runtime[unit];
         let name = self.graph.def(unit).name.as_str();
@@ -41,6 +47,8 @@ impl Supervisor {
         let mut fds: Vec<(String, BorrowedFd<'_>)> = Vec::new();
         fds.extend(runtime.socket.as_ref().map(|fd| ("socket".into(), fd.as_fd())));
         fds.extend(config.as_ref().map(|fd| ("config".into(), fd.as_fd())));
+        let keys = self.tickets.of(name).map_err(at("its keys"))?.filter(|_| what.built_in);
+        fds.extend(keys.map(|fd| (tickets::DESCRIPTOR.into(), fd)));
         match name {
             "ledger" => fds.push(("journal".into(), self.journal.channel.ends().1)),
             "agents" => fds.push(("exits".into(), self.exits.ends().1)),
@@ -135,13 +143,7 @@ impl Supervisor {
             service: self.config.services.get(name).cloned().unwrap_or_else(none),
         };
         let bytes = config.to_json().map_err(io::Error::other)?;
-        let mut file =
-            File::from(memfd_create("config", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
-        file.write_all(&bytes)?;
-        file.rewind()?;
-        let seals = nix::fcntl::SealFlag::all();
-        nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_ADD_SEALS(seals))?;
-        Ok(file.into())
+        sealed("config", &bytes)
     }
 
     fn make_state_dir(&self, name: &str, uid: u32) -> io::Result<()> {

@@ -7,7 +7,7 @@
 
 use super::{Ending, Runtime, Setup, SetupError, Supervisor, at, block_signals};
 use crate::cgroup::Cgroups;
-use crate::channel::{Channel, Journal};
+use crate::channel::{self, Channel, Journal};
 use crate::config::Config;
 use crate::console::Console;
 use crate::graph::{self, Graph};
@@ -15,6 +15,7 @@ use crate::notify::Notify;
 use crate::operator::OperatorSocket;
 use crate::output::Output;
 use crate::sockets;
+use crate::tickets::Tickets;
 use crate::units::{Socket, Units};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -33,7 +34,7 @@ use std::path::PathBuf;
 /// So many faults within [`FAULT_WINDOW_NS`] are survived; one more is an Emergency.
 const FAULTS_MAX: usize = 3;
 const FAULT_WINDOW_NS: u64 = 60_000_000_000;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const STATE_MAX: u64 = 16 << 20;
 
 /// What one PID 1 leaves to the next. Numbers are descriptors.
@@ -55,8 +56,9 @@ struct Saved {
     cgroup_missing: Vec<String>,
     notify: RawFd,
     operator: RawFd,
-    journal: (RawFd, RawFd),
-    exits: (RawFd, RawFd),
+    journal: channel::Saved,
+    exits: channel::Saved,
+    tickets: BTreeMap<String, RawFd>,
     watchdog: Option<RawFd>,
     units: BTreeMap<String, SavedUnit>,
 }
@@ -132,7 +134,10 @@ pub(crate) fn take_saved(fd: RawFd, attempt: u32) -> Result<Resumed, ResumeError
         return Err(ResumeError::Format(format!("version {} is not {VERSION}", saved.version)));
     }
     let mut keep = vec![saved.notify, saved.operator, fd];
-    keep.extend([saved.journal.0, saved.journal.1, saved.exits.0, saved.exits.1]);
+    for channel in [&saved.journal, &saved.exits] {
+        keep.extend([channel.near, channel.far]);
+    }
+    keep.extend(saved.tickets.values());
     keep.extend(saved.watchdog);
     for unit in saved.units.values() {
         keep.extend(unit.socket);
@@ -163,6 +168,7 @@ struct Parts {
     exits: Channel,
     notify: Notify,
     operator: OperatorSocket,
+    tickets: Tickets,
     watchdog: Option<crate::machine::Watchdog>,
 }
 
@@ -176,6 +182,7 @@ impl Supervisor {
         config: Config,
         units: Units,
         cgroups: Cgroups,
+        tickets: Tickets,
         console: Console,
     ) -> Result<Self, SetupError> {
         let layout = &setup.layout;
@@ -204,6 +211,7 @@ impl Supervisor {
             exits: Channel::new().map_err(at("the channel of exits"))?,
             notify: Notify::new(&notify_path).map_err(at(notify_path.display().to_string()))?,
             operator: OperatorSocket::new(operator.map_err(at(path.display().to_string()))?),
+            tickets,
             watchdog: crate::machine::Watchdog::open(setup.mode),
             setup,
             config,
@@ -256,17 +264,20 @@ impl Supervisor {
                 }
             });
         }
-        let (journal, exits) = (pair(saved.journal)?, pair(saved.exits)?);
+        let channel = |saved: channel::Saved| {
+            let (near, far) = pair((saved.near, saved.far))?;
+            Ok::<_, SetupError>(Channel::resume(saved, near, far))
+        };
+        let tickets = saved.tickets.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
+        let tickets = Tickets::resume(tickets.collect::<Result<_, SetupError>>()?);
         let mut graph = new_graph(&units)?;
         let strangers = graph.restore(saved.graph);
         let parts = Parts {
             graph,
             runtime,
-            journal: Journal {
-                channel: Channel::resume(journal.0, journal.1),
-                ledger_was_ready: saved.ledger_was_ready,
-            },
-            exits: Channel::resume(exits.0, exits.1),
+            journal: Journal { channel: channel(saved.journal)?, ledger_was_ready: saved.ledger_was_ready },
+            exits: channel(saved.exits)?,
+            tickets,
             notify: Notify::resume(take(saved.notify)?),
             operator: OperatorSocket::new(take(saved.operator)?),
             watchdog: saved.watchdog.map(take).transpose()?.map(crate::machine::Watchdog::resume),
@@ -323,6 +334,7 @@ impl Supervisor {
             cgroups: parts.cgroups,
             notify: parts.notify,
             operator: parts.operator,
+            tickets: parts.tickets,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
                 .map_err(io::Error::from)
                 .map_err(at("epoll"))?,
@@ -342,6 +354,11 @@ impl Supervisor {
         };
         this.watch().map_err(io::Error::from).map_err(at("epoll"))?;
         Ok(this)
+    }
+
+    /// Records which configuration is in force.
+    pub(crate) fn record_config(&mut self, text: &str) {
+        self.journal.record(Kind::Config, "", text, clock::monotonic_ns());
     }
 
     /// Records the phases of the boot, with the times at which they ended.
@@ -385,7 +402,6 @@ impl Supervisor {
 
     fn saved(&self, asked: bool) -> Saved {
         let raw = |fd: &OwnedFd| fd.as_raw_fd();
-        let ends = |channel: &Channel| (channel.ends().0.as_raw_fd(), channel.ends().1.as_raw_fd());
         let unit = |runtime: &Runtime| SavedUnit {
             socket: runtime.socket.as_ref().map(raw),
             output: (runtime.output.read_end().as_raw_fd(), runtime.output.write_end().as_raw_fd()),
@@ -410,8 +426,9 @@ impl Supervisor {
             cgroup_missing: self.cgroups.missing.clone(),
             notify: self.notify.as_fd().as_raw_fd(),
             operator: self.operator.listener().as_raw_fd(),
-            journal: ends(&self.journal.channel),
-            exits: ends(&self.exits),
+            journal: self.journal.channel.saved(),
+            exits: self.exits.saved(),
+            tickets: self.tickets.saved(),
             watchdog: self.watchdog.as_ref().map(|watchdog| watchdog.as_fd().as_raw_fd()),
             units: (0..self.graph.len())
                 .map(|at| (self.graph.def(at).name.clone(), unit(&self.runtime[at])))
