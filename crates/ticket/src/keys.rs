@@ -3,6 +3,7 @@
 use octant_ids::ServiceName;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Read, Seek};
 use zeroize::{Zeroize, Zeroizing};
 
 /// The most actuators.
@@ -41,6 +42,9 @@ impl fmt::Debug for Key {
 /// Why bytes are not a list of keys. No message has anything of a key in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
+    /// They cannot be read.
+    #[error("the keys cannot be read: {0}")]
+    Read(io::ErrorKind),
     /// More bytes than so many keys have.
     #[error(
         "the keys have {0} bytes, more than {TEXT_MAX}; PID 1 and this program are of different versions"
@@ -82,6 +86,19 @@ impl Keys {
             all.insert(name, key);
         }
         Ok(Self(all))
+    }
+
+    /// Reads the descriptor `tickets` from its beginning, and no more of it than keys can be.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub fn read(mut from: impl Read + Seek) -> Result<Self, KeysError> {
+        let failed = |error: io::Error| KeysError::Read(error.kind());
+        from.rewind().map_err(failed)?;
+        let most = TEXT_MAX + 1;
+        let mut text = Zeroizing::new(Vec::with_capacity(most));
+        from.take(u64::try_from(most).unwrap_or(u64::MAX)).read_to_end(&mut text).map_err(failed)?;
+        Self::parse(&text)
     }
 
     /// Reads what [`Keys::to_text`] wrote.

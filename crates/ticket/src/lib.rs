@@ -28,7 +28,7 @@
 //! Promises: a ticket is redeemed at most once, by the actuator that it names, for the intent that it names, between
 //! its issue and its expiry, and never one that was issued before the actuator started; a [`Redeemed`] comes from
 //! nowhere else.
-//! Never: reads a clock, makes randomness, does I/O, shows a key.
+//! Never: reads a clock, makes randomness, opens anything, shows a key.
 //!
 //! What does not compile. Without a ticket:
 //!

@@ -133,7 +133,9 @@ proptest! {
     fn keys_round_trip(all in proptest::collection::btree_map("[a-z][a-z0-9-]{0,30}", any::<[u8; 32]>(), 0..=KEYS_MAX)) {
         let keys = Keys::new(all.iter().map(|(who, key)| (name(who), Key::new(*key)))).unwrap();
         let text = keys.to_text();
-        let read = Keys::parse(&text).unwrap();
+        let mut file = std::io::Cursor::new(text.to_vec());
+        file.set_position(7);
+        let read = Keys::read(file).unwrap();
         prop_assert_eq!(&read.to_text()[..], &text[..]);
         prop_assert_eq!(read.names().count(), all.len());
         for who in all.keys() {
@@ -207,6 +209,8 @@ fn wrong_keys_are_refused_and_never_shown() {
     let digits = "07".repeat(32);
     let line = format!("spawner {digits}\n");
     assert!(Keys::parse(line.as_bytes()).is_ok() && Keys::parse(b"").is_ok());
+    let endless = Keys::read(std::io::Cursor::new(line.repeat(1000))).unwrap_err();
+    assert!(matches!(endless, KeysError::TooLong(bytes) if bytes < 4096), "no more is read: {endless}");
     let many: String = (0..=KEYS_MAX).map(|n| format!("a{n} {digits}\n")).collect();
     for (text, wanted) in [
         (line.trim_end().to_owned(), KeysError::Line(0)),

@@ -5,6 +5,7 @@ use crate::plan::{Plan, Report};
 use crate::request::{MAX_PLAN, MAX_REPLY, Op, Reply, Request, seal};
 use crate::step::{SpawnError, Step};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use octant_api::ticket::Ticket;
 use octant_ids::Aid;
 use octant_sys::packet;
 use std::io;
@@ -48,19 +49,26 @@ impl SpawnerClient {
         Ok(Self { socket })
     }
 
-    /// Builds a workstation and starts its program, whose output goes to the two pipes.
+    /// Builds a workstation and starts its program, whose output goes to the two pipes. The ticket is the ledger's for
+    /// an intent with [`Plan::digest`] as its subject.
     ///
     /// # Errors
     /// [`SpawnError`] with the step that failed; then nothing runs and nothing is left.
-    pub fn spawn(&mut self, plan: &Plan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Spawned, SpawnError> {
-        let json = serde_json::to_vec(plan)
-            .map_err(|error| SpawnError::refused(Step::Request, format!("write the plan: {error}")))?;
-        let plan_len = match u32::try_from(json.len()) {
-            Ok(len) if json.len() <= MAX_PLAN => len,
+    pub fn spawn(
+        &mut self,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError> {
+        let bytes = plan.to_bytes()?;
+        let plan_len = match u32::try_from(bytes.len()) {
+            Ok(len) if bytes.len() <= MAX_PLAN => len,
             _ => return Err(SpawnError::refused(Step::Request, "the plan is too long")),
         };
-        let sealed = seal(&json).map_err(failed("seal the plan"))?;
-        let request = Request { op: Op::Spawn, slot: plan.slot, plan_len, aid: plan.aid };
+        let sealed = seal(&bytes).map_err(failed("seal the plan"))?;
+        let ticket = Some(ticket.clone());
+        let request = Request { op: Op::Spawn, slot: plan.slot, plan_len, aid: plan.aid, ticket };
         let (pid, report, fds) = self.ask(&request, &[sealed.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
         match (report, <[OwnedFd; 2]>::try_from(fds)) {
             (Some(report), Ok([pidfd, socket])) => Ok(Spawned { pid, pidfd, socket, report }),
@@ -76,7 +84,7 @@ impl SpawnerClient {
     /// # Errors
     /// [`SpawnError`]: no such workstation, or it has ended.
     pub fn terminate(&mut self, slot: u32, aid: Aid) -> Result<(), SpawnError> {
-        self.ask(&Request { op: Op::Terminate, slot, plan_len: 0, aid }, &[]).map(drop)
+        self.ask(&Request { op: Op::Terminate, slot, plan_len: 0, aid, ticket: None }, &[]).map(drop)
     }
 
     /// Kills every process of the workstation.
@@ -84,7 +92,7 @@ impl SpawnerClient {
     /// # Errors
     /// [`SpawnError`]: no such workstation, or it cannot be killed.
     pub fn kill(&mut self, slot: u32, aid: Aid) -> Result<(), SpawnError> {
-        self.ask(&Request { op: Op::Kill, slot, plan_len: 0, aid }, &[]).map(drop)
+        self.ask(&Request { op: Op::Kill, slot, plan_len: 0, aid, ticket: None }, &[]).map(drop)
     }
 
     /// Kills what still runs, removes the cgroup leaf and frees the slot.
@@ -92,7 +100,7 @@ impl SpawnerClient {
     /// # Errors
     /// [`SpawnError`]: no such workstation, or something of it is left; the slot then stays taken.
     pub fn retire(&mut self, slot: u32, aid: Aid) -> Result<(), SpawnError> {
-        self.ask(&Request { op: Op::Retire, slot, plan_len: 0, aid }, &[]).map(drop)
+        self.ask(&Request { op: Op::Retire, slot, plan_len: 0, aid, ticket: None }, &[]).map(drop)
     }
 
     fn ask(

@@ -1,6 +1,7 @@
 //! From a plan to a running workstation: one straight list of steps for each of the three processes that take part.
 //!
-//! - [`spawn`] runs in the spawner: prepares everything detached, clones, reads back, releases.
+//! - [`spawn`] runs in the spawner: prepares everything detached, clones, reads back, releases. It takes a ticket that
+//!   was redeemed, and so it does not compile without one.
 //! - [`crate::inside::reaper`] runs as PID 1 of the new PID namespace: composes the new root, forks the agent, confines itself, reaps.
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
@@ -8,11 +9,13 @@ use crate::kernel::{Call, Kernel, accepted};
 use crate::plan::{Bind, Layer, Plan, Report, Scratch, below_own, within};
 use crate::readback::{Expected, Role};
 use crate::step::{SpawnError, Step};
+use crate::tickets::Tickets;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::confine::{Instruction, Program};
 use octant_sys::mount::attr;
+use octant_ticket::Redeemed;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::{CStr, CString};
@@ -58,6 +61,8 @@ pub(crate) struct Site<'a> {
     pub(crate) landlock_abi: u32,
     /// The spawner's own namespaces, which none of an agent's may be.
     pub(crate) own_namespaces: &'a [(String, u64)],
+    /// The spawner's key, for the new process to forget.
+    pub(crate) tickets: &'a Tickets,
 }
 
 /// The compiled filters of one spawn; cached by the caller.
@@ -117,10 +122,12 @@ pub(crate) fn get<K: Kernel>(kernel: &mut K, step: Step, call: Call<'_>) -> Made
     }
 }
 
-/// Builds the workstation and lets its program run.
+/// Builds the workstation and lets its program run. `redeemed` is for this plan: [`Tickets::redeem`] has made it of the
+/// very bytes that the plan was read from.
 pub(crate) fn spawn<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
+    redeemed: Redeemed,
     site: &Site<'_>,
     granted: Granted,
 ) -> Made<Running> {
@@ -135,7 +142,8 @@ pub(crate) fn spawn<K: Kernel>(
     let prepared = prepare(kernel, plan, site, &granted.sources, base)?;
     let mut missing = Vec::new();
     let leaf = make_leaf(kernel, plan, site, &mut missing)?;
-    let built = build(kernel, plan, site, Parts { base, prepared, program, granted }, leaf.as_ref());
+    let built =
+        build(kernel, plan, site, Parts { base, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {
         Ok((pid, pidfd, socket, mut report)) => {
             report.missing = missing;
@@ -160,6 +168,7 @@ pub(crate) struct Inside {
 #[derive(Debug)]
 struct Parts {
     base: u32,
+    redeemed: Redeemed,
     prepared: Prepared,
     program: Program,
     granted: Granted,
@@ -180,18 +189,19 @@ fn build<K: Kernel>(
     setsockopt(&ours, sockopt::PassCred, &true).map_err(channel)?;
 
     let args = CloneArgs { namespaces: NAMESPACES, cgroup: leaf.map(AsFd::as_fd), parent: true };
-    let cloned = kernel.clone(&args).map_err(|error| SpawnError::failed(Step::Clone, "clone3", &error))?;
-    let (pid, pidfd) = match cloned {
+    let Parts { base, redeemed, prepared, program, granted } = parts;
+    let cloned = kernel.clone_workstation(&args, redeemed);
+    let (pid, pidfd) = match cloned.map_err(|error| SpawnError::failed(Step::Clone, "clone3", &error))? {
         Cloned::Child => {
             drop(ours);
-            let Parts { prepared, program, granted, .. } = parts;
+            // The reaper goes on with a copy of the spawner's memory, for as long as the agent lives.
+            site.tickets.forget();
             crate::inside::reaper(kernel, plan, site, Inside { prepared, program, granted }, theirs)
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    let Parts { base, prepared, granted, .. } = parts;
-    drop(granted);
+    drop((granted, program));
     let socket = prepared.socket;
     let expected = Expected { plan, base, leaf: leaf.map(AsFd::as_fd), own_namespaces: site.own_namespaces };
     match bring_up(kernel, &expected, site, pid, ours.as_fd()) {

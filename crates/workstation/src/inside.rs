@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use octant_ids::uid::AGENT_INSIDE;
-use octant_sys::clone::{CloneArgs, Cloned};
+use octant_sys::clone::Cloned;
 use octant_sys::confine::{Instruction, exit_now};
 use octant_sys::mount::attr;
 use std::io;
@@ -113,7 +113,7 @@ pub(crate) fn compose<K: Kernel>(
     run(kernel, Step::Hostname, Call::Hostname { name: &plan.aid.to_string() })?;
     run(kernel, Step::Keyring, Call::NewSessionKeyring)?;
     // 6. The agent's process, which inherits all of it and is born into the new clocks.
-    kernel.clone(&CloneArgs::new()).map_err(|error| SpawnError::failed(Step::Fork, "clone3", &error))
+    kernel.fork().map_err(|error| SpawnError::failed(Step::Fork, "clone3", &error))
 }
 
 /// The agent's process gives up everything, in the order that the kernel demands, and waits for the release.

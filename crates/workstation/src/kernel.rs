@@ -17,6 +17,7 @@ use nix::unistd::{
 use octant_sys::clone::{CloneArgs, Cloned, clone3};
 use octant_sys::confine::{self, Instruction};
 use octant_sys::{descriptor, mount, packet};
+use octant_ticket::Redeemed;
 use std::ffi::{CStr, CString};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -159,8 +160,11 @@ impl std::fmt::Debug for Filter<'_> {
 pub(crate) trait Kernel {
     /// Makes the call; the descriptor of those that have one.
     fn call(&mut self, call: &Call<'_>) -> io::Result<Option<OwnedFd>>;
-    /// clone3(2).
-    fn clone(&mut self, args: &CloneArgs<'_>) -> io::Result<Cloned>;
+    /// clone3(2) of a workstation's first process. The only way to one, and it uses up the ticket that was redeemed for
+    /// it.
+    fn clone_workstation(&mut self, args: &CloneArgs<'_>, redeemed: Redeemed) -> io::Result<Cloned>;
+    /// clone3(2) into the namespaces that the process is in already.
+    fn fork(&mut self) -> io::Result<Cloned>;
     /// Sends one packet to the other side of the channel.
     fn send(&mut self, channel: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()>;
     /// Receives one packet, within this many milliseconds where the number is not negative: its length and the
@@ -215,6 +219,15 @@ impl Real {
         if self.fault.as_ref() == Some(&here) { Err(Errno::EIO.into()) } else { Ok(()) }
     }
 
+    fn clone_to(&mut self, args: &CloneArgs<'_>, child: Side) -> io::Result<Cloned> {
+        self.gate()?;
+        let cloned = clone3(args)?;
+        if matches!(cloned, Cloned::Child) {
+            (self.side, self.count) = (child, 0);
+        }
+        Ok(cloned)
+    }
+
     fn forgotten(&self, call: &Call<'_>) -> bool {
         match &self.fault {
             Some(Fault::Forget(side, text)) => *side == self.side && format!("{call:?}").starts_with(text),
@@ -253,14 +266,12 @@ impl Kernel for Real {
         }
     }
 
-    fn clone(&mut self, args: &CloneArgs<'_>) -> io::Result<Cloned> {
-        self.gate()?;
-        let cloned = clone3(args)?;
-        if matches!(cloned, Cloned::Child) {
-            self.side = if self.side == Side::Spawner { Side::Reaper } else { Side::Payload };
-            self.count = 0;
-        }
-        Ok(cloned)
+    fn clone_workstation(&mut self, args: &CloneArgs<'_>, _used_up: Redeemed) -> io::Result<Cloned> {
+        self.clone_to(args, Side::Reaper)
+    }
+
+    fn fork(&mut self) -> io::Result<Cloned> {
+        self.clone_to(&CloneArgs::new(), Side::Payload)
     }
 
     fn send(&mut self, channel: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {

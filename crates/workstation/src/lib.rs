@@ -1,7 +1,7 @@
 //! The workstation: the confined place in which an agent's processes run.
 //!
 //! Owns: the [`Plan`], its enforcement, the spawner process and its protocol, and the read-back of what is in force.
-//! Promises: an agent's program executes only after every layer of its plan is in place and read back from the kernel;
+//! Promises: nothing is built without a ticket of the ledger for exactly this plan; an agent's program executes only after every layer of its plan is in place and read back from the kernel;
 //! a layer that cannot be put in place refuses the spawn with the step's name.
 //! Never: interprets a manifest's wishes (that is `octant-manifest`), degrades silently, trusts its caller.
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ mod request;
 mod sources;
 pub mod spawner;
 mod step;
+mod tickets;
 
 pub use client::{Spawned, SpawnerClient};
 pub use lower::{LowerError, Site};

@@ -1,6 +1,7 @@
 //! The plan of a workstation: plain data, complete, and nothing in it is a wish any more.
 
-use octant_ids::{Aid, uid};
+use crate::step::{SpawnError, Step};
+use octant_ids::{Aid, Sha256, uid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -259,6 +260,23 @@ fn at_most(what: &'static str, found: usize, limit: usize) -> Result<(), PlanErr
 }
 
 impl Plan {
+    /// The plan as it is sent to the spawner: the only bytes that it ever has.
+    ///
+    /// # Errors
+    /// [`SpawnError`] of step `request`: it has no JSON form.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, SpawnError> {
+        serde_json::to_vec(self)
+            .map_err(|error| SpawnError::refused(Step::Request, format!("write the plan: {error}")))
+    }
+
+    /// The SHA-256 of those bytes: what the intent to spawn it names, and what the spawner computes of what it gets.
+    ///
+    /// # Errors
+    /// As [`Plan::to_bytes`].
+    pub fn digest(&self) -> Result<Sha256, SpawnError> {
+        self.to_bytes().map(|bytes| crate::tickets::digest(&bytes))
+    }
+
     /// Checks everything that can be checked without looking at the machine. The spawner does so for every plan,
     /// whoever made it.
     ///

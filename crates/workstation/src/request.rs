@@ -4,6 +4,7 @@ use crate::plan::Report;
 use crate::step::{SpawnError, Step};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use octant_api::ticket::Ticket;
 use octant_ids::Aid;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,8 +14,10 @@ use std::os::unix::fs::FileExt;
 pub(crate) const MAX_PLAN: usize = 256 * 1024;
 /// The most bytes of an answer.
 pub(crate) const MAX_REPLY: usize = 96 * 1024;
-/// The length of a request.
-pub(crate) const REQUEST_LEN: usize = 48;
+/// The length of the fixed part of a request.
+const HEAD_LEN: usize = 48;
+/// The most bytes of a request: that of a spawn has a ticket behind the fixed part.
+pub(crate) const REQUEST_MAX: usize = HEAD_LEN + octant_ticket::LEN;
 const REPLY_HEADER: usize = 20;
 const REQUEST_MAGIC: [u8; 4] = *b"OWQ1";
 const REPLY_MAGIC: [u8; 4] = *b"OWA1";
@@ -33,13 +36,15 @@ pub(crate) enum Op {
     Terminate = 4,
 }
 
-/// A request: `magic op pad[3] slot plan_len aid[32]`, little endian.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A request: `magic op pad[3] slot plan_len aid[32]`, little endian; for a spawn then the ticket in its fixed form. One
+/// without is still read, so that it is refused for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) op: Op,
     pub(crate) slot: u32,
     pub(crate) plan_len: u32,
     pub(crate) aid: Aid,
+    pub(crate) ticket: Option<Ticket>,
 }
 
 fn refused(text: &str) -> SpawnError {
@@ -61,13 +66,16 @@ impl Request {
         out.extend(self.slot.to_le_bytes());
         out.extend(self.plan_len.to_le_bytes());
         out.extend(self.aid.to_string().bytes());
+        out.extend(self.ticket.iter().flat_map(octant_ticket::encode));
         out
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SpawnError> {
+        let version = || refused("not a request of this version");
+        let (bytes, ticket) = bytes.split_at_checked(HEAD_LEN).ok_or_else(version)?;
         let aid = bytes.get(16..).unwrap_or_default();
-        if bytes.len() != REQUEST_LEN || bytes[..4] != REQUEST_MAGIC || bytes[5..8] != [0; 3] {
-            return Err(refused("not a request of this version"));
+        if bytes[..4] != REQUEST_MAGIC || bytes[5..8] != [0; 3] {
+            return Err(version());
         }
         let op = match bytes[4] {
             1 => Op::Spawn,
@@ -78,7 +86,13 @@ impl Request {
         };
         let aid = std::str::from_utf8(aid).ok().and_then(|text| text.parse().ok());
         let aid = aid.ok_or_else(|| refused("not an agent identifier"))?;
-        Ok(Self { op, slot: u32_at(bytes, 8), plan_len: u32_at(bytes, 12), aid })
+        let ticket = match (ticket, op) {
+            ([], _) => None,
+            (bytes, Op::Spawn) => Some(octant_ticket::decode(bytes).ok_or_else(version)?),
+            // Nothing else waits for the ledger, so nothing else has a ticket.
+            _ => return Err(version()),
+        };
+        Ok(Self { op, slot: u32_at(bytes, 8), plan_len: u32_at(bytes, 12), aid, ticket })
     }
 }
 
@@ -161,7 +175,14 @@ pub(crate) fn unseal(fd: OwnedFd, len: usize, limit: usize) -> Result<Vec<u8>, S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use octant_ids::Sha256;
     use proptest::prelude::*;
+
+    fn ticket(bytes: [u8; 32], time: u64) -> Ticket {
+        let actuator = "spawner".parse().unwrap();
+        let (intent, mac) = (Sha256(bytes), Sha256(bytes));
+        Ticket { seq: time, intent, actuator, issued_ns: time, expires_ns: !time, mac }
+    }
 
     #[test]
     fn unsealed_memory_is_refused() {
@@ -178,20 +199,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_request_round_trips(slot: u32, plan_len: u32, time: u64, random: [u8; 10]) {
+        fn any_request_round_trips(slot: u32, plan_len: u32, time: u64, random: [u8; 10], bytes: [u8; 32]) {
+            let aid = Aid::new(time, random);
             for op in [Op::Spawn, Op::Kill, Op::Retire, Op::Terminate] {
-                let request = Request { op, slot, plan_len, aid: Aid::new(time, random) };
+                let request = Request { op, slot, plan_len, aid, ticket: None };
                 prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
+                let request = Request { op, slot, plan_len, aid, ticket: Some(ticket(bytes, time)) };
+                let read = Request::decode(&request.encode());
+                prop_assert_eq!(read.ok(), (op == Op::Spawn).then_some(request), "only a spawn has a ticket");
             }
         }
 
         #[test]
-        fn no_bytes_panic_and_no_flipped_byte_of_the_fixed_part_passes(bytes in proptest::collection::vec(any::<u8>(), 0..100), at in 0_usize..8) {
+        fn no_bytes_panic_and_no_flipped_byte_of_the_fixed_part_passes(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0_usize..8) {
             let _ = Request::decode(&bytes);
             let _ = Reply::decode(&bytes);
-            let mut good = Request { op: Op::Kill, slot: 1, plan_len: 0, aid: Aid::new(1, [1; 10]) }.encode();
+            let aid = Aid::new(1, [1; 10]);
+            let mut good = Request { op: Op::Kill, slot: 1, plan_len: 0, aid, ticket: None }.encode();
             good[at] ^= 0x40;
             prop_assert!(Request::decode(&good).is_err());
+            let spawn = Request { op: Op::Spawn, slot: 1, plan_len: 0, aid, ticket: Some(ticket([1; 32], 1)) };
+            let spawn = spawn.encode();
+            prop_assert_eq!(spawn.len(), REQUEST_MAX);
+            prop_assert!(Request::decode(&spawn[..REQUEST_MAX - 1 - at]).is_err(), "half a ticket");
         }
 
         #[test]

@@ -2,16 +2,18 @@
 //!
 //! It has one thread, serves one request at a time, and treats its caller as hostile: who calls is asked of the
 //! kernel, what is asked is a fixed header and a sealed plan, and every promise about user ids, cgroups, capabilities,
-//! the floor of denied system calls and mount sources is kept here, whatever the plan says.
+//! the floor of denied system calls and mount sources is kept here, whatever the plan says. It builds nothing without a
+//! ticket of the ledger for the plan's very bytes; to end a workstation takes none.
 
 use crate::enforce::{DEVICES, Filters, Granted, NAMESPACES, Running, Site, spawn};
 use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
 use crate::plan::{Layer, Plan, Syscalls};
-use crate::request::{MAX_PLAN, Op, REQUEST_LEN, Reply, Request, unseal};
+use crate::request::{MAX_PLAN, Op, REQUEST_MAX, Reply, Request, unseal};
 use crate::sources::Guard;
 use crate::step::{SpawnError, Step};
+use crate::tickets::Tickets;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,6 +25,7 @@ use octant_api::boot::BootConfig;
 use octant_ids::{Aid, uid};
 use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::{clock, confine, packet};
+use octant_ticket::Keys;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Seek, Write};
@@ -40,6 +43,8 @@ pub struct Options {
     pub socket: OwnedFd,
     /// What PID 1 says about this Octant.
     pub config: BootConfig,
+    /// Its key for tickets, or why it has none: then every spawn is refused for that.
+    pub tickets: Result<Keys, String>,
     /// What goes wrong in each spawn; for tests that have a main function of their own. Nothing that the spawner reads
     /// can set it.
     pub fault: Option<Fault>,
@@ -75,6 +80,7 @@ struct Entry {
 struct Spawner {
     config: BootConfig,
     kernel: Real,
+    tickets: Tickets,
     accept_missing: Vec<Layer>,
     agents_uid: u32,
     agents_cgroup: Option<OwnedFd>,
@@ -88,7 +94,7 @@ struct Spawner {
     slots: BTreeMap<u32, Entry>,
 }
 
-/// `octant spawner`, as PID 1 starts it: with the descriptors `socket` and `config`.
+/// `octant spawner`, as PID 1 starts it: with the descriptors `socket`, `config` and `tickets`.
 #[must_use]
 pub fn main() -> ExitCode {
     let served = inherited().and_then(serve);
@@ -119,7 +125,13 @@ fn inherited() -> Result<Options, SpawnerError> {
     let read = (&mut config).take(BootConfig::MAX as u64 + 1).read_to_end(&mut json);
     start("read the configuration", read)?;
     let config = start("parse the configuration", BootConfig::from_json(&json).map_err(io::Error::other))?;
-    Ok(Options { socket, config, fault: None })
+    let tickets = if names.split(':').any(|name| name == "tickets") {
+        let keys = std::fs::File::from(take("tickets", "take the inherited keys")?);
+        Keys::read(keys).map_err(|error| error.to_string())
+    } else {
+        Err("PID 1 gave no descriptor `tickets`; see its log for why, then restart ledger and spawner".into())
+    };
+    Ok(Options { socket, config, tickets, fault: None })
 }
 
 /// Serves until the listening socket is gone.
@@ -128,9 +140,10 @@ fn inherited() -> Result<Options, SpawnerError> {
 /// [`SpawnerError`]: the start or the trial failed, or poll(2) did.
 pub fn serve(options: Options) -> Result<(), SpawnerError> {
     let notify = crate::notify::Notify::from_environment();
-    let mut spawner = Spawner::new(options.config, options.fault)?;
+    let tickets = Tickets::new(options.tickets, clock::boottime_ns());
+    let mut spawner = Spawner::new(options.config, tickets, options.fault)?;
     trial().map_err(SpawnerError::Trial)?;
-    notify.send("READY=1\nX_OCTANT_HEALTH=ok\nSTATUS=builds workstations");
+    notify.send(&format!("READY=1\n{}\nSTATUS=builds workstations", spawner.health(Ok(()))));
     let mut connections: Vec<OwnedFd> = Vec::new();
     let beat_ms = notify.beat_ms();
     let mut last_trial = clock::monotonic_ns();
@@ -140,10 +153,7 @@ pub fn serve(options: Options) -> Result<(), SpawnerError> {
         notify.send("WATCHDOG=1");
         if clock::monotonic_ns().saturating_sub(last_trial) > 60_000_000_000 {
             last_trial = clock::monotonic_ns();
-            match trial() {
-                Ok(()) => notify.send("X_OCTANT_HEALTH=ok"),
-                Err(error) => notify.send(&format!("X_OCTANT_HEALTH=no namespaces: {error}")),
-            }
+            notify.send(&spawner.health(trial()));
         }
         let mut kept = Vec::new();
         for (i, connection) in connections.into_iter().enumerate() {
@@ -186,6 +196,7 @@ fn accept(listener: &OwnedFd, agents_uid: u32) -> Option<OwnedFd> {
 }
 
 /// Whether this kernel and these capabilities can build what a workstation needs: a process in all namespaces at once.
+/// It ends where it begins and nothing runs in it, so it needs no ticket.
 fn trial() -> io::Result<()> {
     let args = CloneArgs { namespaces: NAMESPACES, ..CloneArgs::new() };
     match octant_sys::clone::clone3(&args)? {
@@ -204,7 +215,7 @@ fn start<T, E: Into<io::Error>>(what: &'static str, result: Result<T, E>) -> Res
 }
 
 impl Spawner {
-    fn new(config: BootConfig, fault: Option<Fault>) -> Result<Self, SpawnerError> {
+    fn new(config: BootConfig, tickets: Tickets, fault: Option<Fault>) -> Result<Self, SpawnerError> {
         // What it makes in a new root has the modes that it says, whatever it was started with.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -238,6 +249,7 @@ impl Spawner {
         };
         let mut spawner = Self {
             kernel: Real { fault, ..Real::default() },
+            tickets,
             accept_missing,
             agents_uid: start("find the user of agents", agents_uid)?,
             agents_cgroup,
@@ -256,9 +268,18 @@ impl Spawner {
         Ok(spawner)
     }
 
+    /// What it says about its work, after a trial.
+    fn health(&self, tried: io::Result<()>) -> String {
+        match (tried, self.tickets.missing()) {
+            (Err(error), _) => format!("X_OCTANT_HEALTH=no namespaces: {error}"),
+            (Ok(()), Some(why)) => format!("X_OCTANT_HEALTH={why}"),
+            (Ok(()), None) => "X_OCTANT_HEALTH=ok".into(),
+        }
+    }
+
     /// Serves one request; whether the connection stays.
     fn request(&mut self, connection: BorrowedFd<'_>) -> bool {
-        let mut buffer = [0; REQUEST_LEN + 1];
+        let mut buffer = [0; REQUEST_MAX + 1];
         let packet = match packet::receive(connection, &mut buffer) {
             Ok(packet) if packet.len > 0 => packet,
             // The end of the connection, or a packet that is none of ours.
@@ -290,6 +311,8 @@ impl Spawner {
         };
         let len = usize::try_from(request.plan_len).unwrap_or(usize::MAX);
         let bytes = unseal(plan, len, MAX_PLAN)?;
+        // Before anything is made of them: who has no ticket learns nothing and reaches no parser.
+        let redeemed = self.tickets.redeem(request.ticket.as_ref(), &bytes, clock::boottime_ns())?;
         let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| {
             SpawnError::refused(Step::Request, format!("the plan cannot be read: {error}"))
         })?;
@@ -324,9 +347,10 @@ impl Spawner {
             filters,
             landlock_abi: self.landlock_abi,
             own_namespaces: &self.own_namespaces,
+            tickets: &self.tickets,
         };
         self.kernel.count = 0;
-        let running = spawn(&mut self.kernel, &plan, &site, Granted { sources, stdout, stderr })?;
+        let running = spawn(&mut self.kernel, &plan, redeemed, &site, Granted { sources, stdout, stderr })?;
         let pidfd = running
             .pidfd
             .try_clone()

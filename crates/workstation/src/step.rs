@@ -31,6 +31,7 @@ macro_rules! steps {
 
 steps! {
     Request "request" "receive and check the request";
+    Ticket "ticket" "redeem the ledger's ticket for the plan";
     Check "check" "check the plan against the spawner's own limits";
     Sources "sources" "open each granted path and prove that it is not Octant's own state";
     Filter "filter" "compile the seccomp programs";

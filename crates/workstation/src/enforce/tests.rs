@@ -58,7 +58,11 @@ impl Kernel for Fake {
         Ok(gives.then(null))
     }
 
-    fn clone(&mut self, _: &CloneArgs<'_>) -> io::Result<Cloned> {
+    fn clone_workstation(&mut self, _: &CloneArgs<'_>, _used_up: Redeemed) -> io::Result<Cloned> {
+        self.fork()
+    }
+
+    fn fork(&mut self) -> io::Result<Cloned> {
         self.note("clone3".into())?;
         self.processes += 1;
         Ok(Cloned::Parent { pid: 42, pidfd: null() })
@@ -92,12 +96,14 @@ struct Stage {
     octant: OwnedFd,
     devices: Vec<OwnedFd>,
     own: Vec<(String, u64)>,
+    tickets: Tickets,
 }
 
 impl Stage {
     fn new() -> Self {
         let parent = std::fs::File::open("/").unwrap().into();
-        Self { parent, octant: null(), devices: DEVICES.iter().map(|_| null()).collect(), own: vec![] }
+        let devices = DEVICES.iter().map(|_| null()).collect();
+        Self { parent, octant: null(), devices, own: vec![], tickets: Tickets::new(Err("no keys".into()), 0) }
     }
 
     fn site(&self, cgroup: bool) -> Site<'_> {
@@ -117,6 +123,7 @@ impl Stage {
             filters,
             landlock_abi: 6,
             own_namespaces: &self.own,
+            tickets: &self.tickets,
         }
     }
 }
@@ -134,7 +141,8 @@ fn attempt(fake: &mut Fake, cgroup: bool) -> Made<Running> {
         plan.accept_missing = vec![Layer::Cgroup];
         site.accept_missing = &[Layer::Cgroup];
     }
-    spawn(fake, &plan, &site, granted(&plan))
+    let redeemed = crate::tickets::tests::redeemed(&plan.to_bytes().unwrap());
+    spawn(fake, &plan, redeemed, &site, granted(&plan))
 }
 
 #[test]

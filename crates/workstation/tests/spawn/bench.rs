@@ -1,7 +1,10 @@
 //! A running spawner with a directory and a cgroup of its own, and the plans for it.
 
 use octant_api::boot::{BootConfig, Mode};
+use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Layout, uid};
+use octant_sys::clock;
+use octant_ticket::{Issuer, Key, Keys, SECOND_NS};
 use octant_workstation::spawner::{Fault, Side};
 use octant_workstation::{
     Bind, Layer, Limits, Link, Plan, Program, Scratch, SpawnError, Spawned, SpawnerClient, Syscalls,
@@ -36,15 +39,36 @@ pub(crate) fn agents_cgroup() -> Option<PathBuf> {
     Some(dir)
 }
 
+/// The keys of these actuators, as PID 1 would have made them at this boot.
+pub(crate) fn keys(names: &[&str], key: u8) -> Keys {
+    Keys::new(names.iter().map(|name| (name.parse().unwrap(), Key::new([key; 32])))).unwrap()
+}
+
+/// The spawner's key in these tests.
+pub(crate) const KEY: u8 = 7;
+
+/// The ledger's ticket for an intent to spawn this plan.
+pub(crate) fn ticket(plan: &Plan) -> Ticket {
+    static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    let seq = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let issuer = Issuer::new(keys(&["spawner"], KEY));
+    issuer.issue(seq, plan.digest().unwrap(), "spawner", clock::boottime_ns(), 30 * SECOND_NS).unwrap()
+}
+
 impl Bench {
     pub(crate) fn new(fault: Option<Fault>) -> Self {
+        Self::with_tickets("", fault)
+    }
+
+    /// With a reason for having no keys, unless it is empty.
+    pub(crate) fn with_tickets(none: &str, fault: Option<Fault>) -> Self {
         let dir = std::env::temp_dir().join(format!("octant-spawn-{}", std::process::id()));
         let layout = Layout::under(&dir.join("octant"));
         for path in [&layout.etc, &layout.state, &layout.run, &layout.log] {
             std::fs::create_dir_all(path).unwrap();
         }
         let cgroup = agents_cgroup();
-        let (spawner, client) = start(&layout, cgroup.clone(), fault);
+        let (spawner, client) = start(&layout, cgroup.clone(), none, fault);
         Self { dir, cgroup, spawner, client }
     }
 
@@ -52,7 +76,7 @@ impl Bench {
         self.spawner.kill().unwrap();
         self.spawner.wait().unwrap();
         let layout = Layout::under(&self.dir.join("octant"));
-        (self.spawner, self.client) = start(&layout, self.cgroup.clone(), None);
+        (self.spawner, self.client) = start(&layout, self.cgroup.clone(), "", None);
     }
 
     /// No process of the slot, no cgroup leaf, and the slot can be used again.
@@ -76,9 +100,14 @@ impl Bench {
     }
 
     pub(crate) fn spawn(&mut self, plan: &Plan) -> Result<(Spawned, OwnedFd), SpawnError> {
+        self.redeem(plan, &ticket(plan))
+    }
+
+    /// The same with this ticket.
+    pub(crate) fn redeem(&mut self, plan: &Plan, ticket: &Ticket) -> Result<(Spawned, OwnedFd), SpawnError> {
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let stderr = write.try_clone().unwrap();
-        Ok((self.client.spawn(plan, write, stderr)?, read))
+        Ok((self.client.spawn(plan, ticket, write, stderr)?, read))
     }
 
     /// Spawns, waits, retires: exit code, output.
@@ -92,10 +121,11 @@ impl Bench {
     }
 }
 
-/// Starts a spawner and connects to it as `agents`.
+/// Starts a spawner and connects to it as `agents`, once it serves: a ticket from before its start is refused.
 pub(crate) fn start(
     layout: &Layout,
     cgroup: Option<PathBuf>,
+    no_tickets: &str,
     fault: Option<Fault>,
 ) -> (Child, SpawnerClient) {
     use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -117,7 +147,7 @@ pub(crate) fn start(
     listen(&listener, Backlog::new(8).unwrap()).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg("spawner").arg(listener.as_raw_fd().to_string());
-    command.arg(String::from_utf8(config.to_json().unwrap()).unwrap());
+    command.arg(String::from_utf8(config.to_json().unwrap()).unwrap()).arg(no_tickets);
     if let Some(fault) = fault {
         let (side, what) = match fault {
             Fault::Fail(side, call) => (side, call.to_string()),
@@ -126,7 +156,8 @@ pub(crate) fn start(
         command.arg(SIDES.iter().position(|s| *s == side).unwrap().to_string()).arg(what);
     }
     let spawner = command.spawn().unwrap();
-    let client = as_agents(|| SpawnerClient::connect(&path).unwrap());
+    let mut client = as_agents(|| SpawnerClient::connect(&path).unwrap());
+    assert!(client.terminate(0, Aid::new(0, [0; 10])).is_err(), "it answers, and there is no such agent");
     (spawner, client)
 }
 
@@ -179,7 +210,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
     random[4..8].copy_from_slice(&COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_le_bytes());
     Plan {
         version: octant_workstation::VERSION,
-        aid: Aid::new(octant_sys::clock::wall_ms(), random),
+        aid: Aid::new(clock::wall_ms(), random),
         slot: 7,
         program: Program {
             path: "/octant".into(),

@@ -8,13 +8,14 @@ mod bench;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
 
-use bench::{Bench, SIDES, STATIC, as_agents, plan, wait};
+use bench::{Bench, KEY, SIDES, STATIC, as_agents, keys, plan, ticket, wait};
 use octant_api::boot::BootConfig;
 use octant_ids::{Aid, Layout, uid};
+use octant_ticket::{Issuer, SECOND_NS};
 use octant_workstation::spawner::{Fault, Side};
 use octant_workstation::{Bind, SpawnerClient, Step};
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -28,15 +29,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// `spawner SOCKET-FD CONFIG-JSON [SIDE CALL-NUMBER | SIDE CALL-TEXT]`
+/// `spawner SOCKET-FD CONFIG-JSON WHY-NO-KEYS [SIDE CALL-NUMBER | SIDE CALL-TEXT]`
 fn spawner(args: &[String]) -> ExitCode {
     let socket = octant_sys::inherit::take(args[0].parse().unwrap()).unwrap();
     let config = BootConfig::from_json(args[1].as_bytes()).unwrap();
-    let fault = args.get(3).map(|what| {
-        let side = SIDES[args[2].parse::<usize>().unwrap()];
+    let tickets = if args[2].is_empty() { Ok(keys(&["spawner"], KEY)) } else { Err(args[2].clone()) };
+    let fault = args.get(4).map(|what| {
+        let side = SIDES[args[3].parse::<usize>().unwrap()];
         what.parse().map_or_else(|_| Fault::Forget(side, what.clone()), |call| Fault::Fail(side, call))
     });
-    let options = octant_workstation::spawner::Options { socket, config, fault };
+    let options = octant_workstation::spawner::Options { socket, config, tickets, fault };
     match octant_workstation::spawner::serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -422,7 +424,7 @@ fn what_a_hostile_caller_asks_is_refused() {
     // Output that is no pipe: a socket could carry descriptors in.
     let plan = plan(&["exit", "0"]);
     let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
-    let error = bench.client.spawn(&plan, a.into(), b.into()).unwrap_err();
+    let error = bench.client.spawn(&plan, &ticket(&plan), a.into(), b.into()).unwrap_err();
     assert_eq!(error.step, Step::Request, "{error}");
     // Anybody else, root included, is not answered at all.
     let mut root =
@@ -430,6 +432,113 @@ fn what_a_hostile_caller_asks_is_refused() {
     assert!(root.retire(plan.slot, plan.aid).is_err());
     // The spawner still works.
     assert_eq!(bench.run(&plan).0, 0);
+}
+
+fn nothing_is_built_without_a_ticket_for_it() {
+    let mut bench = Bench::new(None);
+    let (one, other) = (plan(&["exit", "0"]), plan(&["exit", "0"]));
+    let now = octant_sys::clock::boottime_ns;
+    let issue = |names: &[&str], key, to: &str, ttl_ns| {
+        let issuer = Issuer::new(keys(names, key));
+        issuer.issue(1, one.digest().unwrap(), to, now(), ttl_ns).unwrap()
+    };
+    let mut forged = ticket(&one);
+    forged.expires_ns += 1;
+    let cases = [
+        (ticket(&other), "is for an intent with digest"),
+        (issue(&["vault"], KEY, "vault", SECOND_NS), "is for vault, and this is spawner"),
+        (issue(&["spawner"], KEY + 1, "spawner", SECOND_NS), "does not verify"),
+        (forged, "does not verify"),
+        (issue(&["spawner"], KEY, "spawner", 1), "expired"),
+        (issue(&["spawner"], KEY, "spawner", 0), "is not valid for between"),
+    ];
+    for (ticket, why) in cases {
+        let error = bench.redeem(&one, &ticket).unwrap_err();
+        assert_eq!((error.step, error.errno), (Step::Ticket, 0), "{error}");
+        assert!(error.text.contains(why), "{why}: {error}");
+        bench.assert_nothing_is_left(&one);
+    }
+    // A byte of the plan more, and it is another plan.
+    let good = ticket(&one);
+    let mut longer = one.clone();
+    longer.program.args.push(String::new());
+    assert_eq!(bench.redeem(&longer, &good).unwrap_err().step, Step::Ticket);
+    // Once.
+    let (spawned, _output) = bench.redeem(&one, &good).unwrap();
+    assert_eq!(wait(&spawned), 0);
+    bench.client.retire(one.slot, one.aid).unwrap();
+    assert!(bench.redeem(&one, &good).unwrap_err().text.contains("was used before"));
+    // Also when nothing came of it: the attempt is what the intent announced.
+    let mut absent = plan(&[]);
+    absent.program.path = "/bin/nothing".into();
+    let spent = ticket(&absent);
+    assert_eq!(bench.redeem(&absent, &spent).unwrap_err().step, Step::Execute);
+    assert!(bench.redeem(&absent, &spent).unwrap_err().text.contains("was used before"));
+    // Not by the next spawner either, which cannot know what this one did.
+    let (kept, running) = (ticket(&other), plan(&["sleep"]));
+    let (sleeping, mut output) = bench.spawn(&running).unwrap();
+    read_line(&mut output);
+    bench.restart();
+    let error = bench.redeem(&other, &kept).unwrap_err();
+    assert!(error.text.contains("before this actuator started"), "{error}");
+    // What takes away needs none.
+    if bench.cgroup.is_some() {
+        bench.client.retire(running.slot, running.aid).unwrap();
+    } else {
+        octant_sys::confine::signal_pidfd(sleeping.pidfd.as_fd(), 9).unwrap();
+    }
+    assert_eq!(wait(&sleeping), 1000 + 9);
+    assert_eq!(bench.run(&other).0, 0);
+    bench.assert_nothing_is_left(&other);
+}
+
+/// The request of a caller that sends none.
+fn a_request_without_a_ticket_is_refused() {
+    use octant_sys::packet;
+    let bench = Bench::new(None);
+    let socket = as_agents(|| {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+        let path = Layout::under(&bench.dir.join("octant")).socket("spawner");
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        connect(fd.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        fd
+    });
+    let plan = plan(&["say", "ran"]);
+    let bytes = plan.to_bytes().unwrap();
+    let sealed = nix::sys::memfd::memfd_create("plan", nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    let mut file = std::fs::File::from(sealed);
+    file.write_all(&bytes).unwrap();
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_ADD_SEALS(nix::fcntl::SealFlag::from_bits_retain(15)))
+        .unwrap();
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let mut request = b"OWQ1\x01\0\0\0".to_vec();
+    request.extend(plan.slot.to_le_bytes());
+    request.extend(u32::try_from(bytes.len()).unwrap().to_le_bytes());
+    request.extend(plan.aid.to_string().bytes());
+    packet::send(socket.as_fd(), &request, &[file.as_fd(), write.as_fd(), write.as_fd()]).unwrap();
+    let mut answer = vec![0; 4096];
+    let received = packet::receive(socket.as_fd(), &mut answer).unwrap();
+    let text = String::from_utf8_lossy(&answer[..received.len]).into_owned();
+    assert!(answer[4] == 0 && text.contains("a spawn comes with a ticket"), "{text:?}");
+    drop(write);
+    let mut output = String::new();
+    std::fs::File::from(read).read_to_string(&mut output).unwrap();
+    assert_eq!(output, "");
+    bench.assert_nothing_is_left(&plan);
+}
+
+fn a_spawner_without_keys_refuses_every_spawn_and_says_why() {
+    let mut bench = Bench::with_tickets("PID 1 gave none", None);
+    let plan = plan(&["exit", "0"]);
+    for _ in 0..2 {
+        let error = bench.spawn(&plan).unwrap_err();
+        assert_eq!(error.step, Step::Ticket);
+        assert!(
+            error.text.contains("every spawn is refused") && error.text.contains("PID 1 gave none"),
+            "{error}"
+        );
+        bench.assert_nothing_is_left(&plan);
+    }
 }
 
 fn a_new_spawner_knows_the_agents_of_the_old_one() {
@@ -531,7 +640,7 @@ fn every_step_can_fail_and_then_nothing_runs() {
             let plan = plan(&["say", "ran"]);
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
             let stderr = write.try_clone().unwrap();
-            let error = match bench.client.spawn(&plan, write, stderr) {
+            let error = match bench.client.spawn(&plan, &ticket(&plan), write, stderr) {
                 Ok(spawned) => {
                     // There are no more calls than that.
                     bench.client.retire(plan.slot, plan.aid).unwrap();
@@ -554,8 +663,16 @@ fn every_step_can_fail_and_then_nothing_runs() {
     let names: Vec<&str> = steps.iter().map(|step| step.name()).collect();
     println!("# failed in turn: {}", names.join(" "));
     // Not among them: what is no call to the kernel, and what only the kernel can fail.
-    let other =
-        [Step::Request, Step::Check, Step::Sources, Step::Filter, Step::Channel, Step::Execute, Step::Remove];
+    let other = [
+        Step::Request,
+        Step::Ticket,
+        Step::Check,
+        Step::Sources,
+        Step::Filter,
+        Step::Channel,
+        Step::Execute,
+        Step::Remove,
+    ];
     let missed: Vec<&Step> =
         Step::ALL.iter().filter(|step| !steps.contains(step) && !other.contains(step)).collect();
     assert!(missed.is_empty(), "never failed: {missed:?}");
@@ -649,6 +766,12 @@ const TESTS: &[Test] = &[
     ("orphans_are_reaped_inside", orphans_are_reaped_inside),
     ("agents_are_apart_and_a_slot_is_one_agents", agents_are_apart_and_a_slot_is_one_agents),
     ("what_a_hostile_caller_asks_is_refused", what_a_hostile_caller_asks_is_refused),
+    ("nothing_is_built_without_a_ticket_for_it", nothing_is_built_without_a_ticket_for_it),
+    ("a_request_without_a_ticket_is_refused", a_request_without_a_ticket_is_refused),
+    (
+        "a_spawner_without_keys_refuses_every_spawn_and_says_why",
+        a_spawner_without_keys_refuses_every_spawn_and_says_why,
+    ),
     ("a_new_spawner_knows_the_agents_of_the_old_one", a_new_spawner_knows_the_agents_of_the_old_one),
     ("agents_can_freeze_and_kill_without_the_spawner", agents_can_freeze_and_kill_without_the_spawner),
     ("the_spawner_keeps_only_what_it_needs", the_spawner_keeps_only_what_it_needs),
