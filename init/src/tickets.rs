@@ -92,7 +92,7 @@ fn random_keys() -> io::Result<Keys> {
         let mut bytes = Zeroizing::new([0; 32]);
         entropy::fill_seeded(&mut *bytes)?;
         let name: ServiceName = name.parse().map_err(io::Error::other)?;
-        keys.push((name, Key::new(*bytes)));
+        keys.push((name, Key::new(&bytes)));
     }
     Keys::new(keys).map_err(io::Error::other)
 }

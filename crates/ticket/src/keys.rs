@@ -13,15 +13,20 @@ const KEY_LEN: usize = 32;
 /// The most bytes of a text of keys: so many names, each with a space, its digits and a newline.
 const TEXT_MAX: usize = KEYS_MAX * (ServiceName::MAX + 1 + 2 * KEY_LEN + 1);
 
-/// An actuator's key. It is wiped when it is dropped and never shown.
-#[derive(Clone)]
-pub struct Key(Zeroizing<[u8; KEY_LEN]>);
+/// An actuator's key. It is wiped when it is dropped, never shown, and in one place: moving it moves no byte of it.
+pub struct Key(Box<Zeroizing<[u8; KEY_LEN]>>);
 
 impl Key {
-    /// A key of these bytes, which nobody else may know.
+    /// A key of these bytes, which nobody else may know; the caller wipes its own.
     #[must_use]
-    pub fn new(bytes: [u8; KEY_LEN]) -> Self {
-        Self(Zeroizing::new(bytes))
+    pub fn new(bytes: &[u8; KEY_LEN]) -> Self {
+        let mut key = Self::zeros();
+        key.0.copy_from_slice(bytes);
+        key
+    }
+
+    fn zeros() -> Self {
+        Self(Box::new(Zeroizing::new([0; KEY_LEN])))
     }
 
     pub(crate) fn bytes(&self) -> &[u8; KEY_LEN] {
@@ -30,6 +35,12 @@ impl Key {
 
     pub(crate) fn wipe(&mut self) {
         self.0.zeroize();
+    }
+}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        Self::new(&self.0)
     }
 }
 
@@ -166,7 +177,7 @@ fn row(line: &[u8]) -> Option<(ServiceName, Key)> {
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
-    let mut key = Key::new([0; KEY_LEN]);
+    let mut key = Key::zeros();
     for (place, [high, low]) in key.0.iter_mut().zip(pairs) {
         *place = digit(*high)? << 4 | digit(*low)?;
     }

@@ -14,7 +14,7 @@
 //! }
 //!
 //! let name = "spawner".parse()?;
-//! let keys = Keys::new([(name, Key::new([7; 32]))])?;
+//! let keys = Keys::new([(name, Key::new(&[7; 32]))])?;
 //! let own = keys.get("spawner").cloned().ok_or("no key")?;
 //! let mut spawner = Actuator::new("spawner".parse()?, own, 1_000);
 //! let digest = Sha256([3; 32]);

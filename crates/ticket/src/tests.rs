@@ -16,7 +16,7 @@ fn name(text: &str) -> ServiceName {
 }
 
 fn keys() -> Keys {
-    Keys::new([(name("spawner"), Key::new([7; 32])), (name("vault"), Key::new([8; 32]))]).unwrap()
+    Keys::new([(name("spawner"), Key::new(&[7; 32])), (name("vault"), Key::new(&[8; 32]))]).unwrap()
 }
 
 fn actuator(who: &str, now_ns: u64) -> Actuator {
@@ -47,7 +47,7 @@ proptest! {
         seq: u64, intent: [u8; 32], key: [u8; 32], started: u32, late in 0..10 * SECOND_NS,
     ) {
         let (intent, started) = (Sha256(intent), u64::from(started));
-        let keys = Keys::new([(name("a"), Key::new(key))]).unwrap();
+        let keys = Keys::new([(name("a"), Key::new(&key))]).unwrap();
         let mut actuator = Actuator::new(name("a"), keys.get("a").unwrap().clone(), started);
         let ticket = Issuer::new(keys).issue(seq, intent, "a", started, 10 * SECOND_NS).unwrap();
         let redeemed = actuator.redeem(&ticket, &intent, started + late).unwrap();
@@ -70,7 +70,7 @@ proptest! {
 
     #[test]
     fn another_key_makes_no_ticket(key: [u8; 32]) {
-        let keys = Keys::new([(name("spawner"), Key::new(key))]).unwrap();
+        let keys = Keys::new([(name("spawner"), Key::new(&key))]).unwrap();
         let ticket = Issuer::new(keys).issue(1, INTENT, "spawner", START, SECOND_NS).unwrap();
         let refused = actuator("spawner", START).redeem(&ticket, &INTENT, START).map(|r| r.seq());
         prop_assert_eq!(refused, if key == [7; 32] { Ok(1) } else { Err(TicketError::Forged(1)) });
@@ -131,7 +131,7 @@ proptest! {
 
     #[test]
     fn keys_round_trip(all in proptest::collection::btree_map("[a-z][a-z0-9-]{0,30}", any::<[u8; 32]>(), 0..=KEYS_MAX)) {
-        let keys = Keys::new(all.iter().map(|(who, key)| (name(who), Key::new(*key)))).unwrap();
+        let keys = Keys::new(all.iter().map(|(who, key)| (name(who), Key::new(key)))).unwrap();
         let text = keys.to_text();
         let mut file = std::io::Cursor::new(text.to_vec());
         file.set_position(7);
@@ -197,7 +197,7 @@ fn nothing_is_redeemed_with_a_key_that_was_forgotten() {
     let mut spawner = actuator("spawner", START);
     spawner.forget();
     assert!(spawner.redeem(&issue(1, INTENT, START), &INTENT, START).is_err());
-    let zeros = Keys::new([(name("spawner"), Key::new([0; 32]))]).unwrap();
+    let zeros = Keys::new([(name("spawner"), Key::new(&[0; 32]))]).unwrap();
     for now in [START, u64::MAX - SECOND_NS, u64::MAX] {
         let ticket = Issuer::new(zeros.clone()).issue(1, INTENT, "spawner", now, SECOND_NS).unwrap();
         assert!(spawner.redeem(&ticket, &INTENT, now).is_err(), "the key of zeros, at {now}");

@@ -78,7 +78,7 @@ pub(crate) mod tests {
     use octant_ticket::{Issuer, Key, SECOND_NS};
 
     pub(crate) fn keys(names: &[&str]) -> Keys {
-        Keys::new(names.iter().map(|name| (name.parse().unwrap(), Key::new([7; 32])))).unwrap()
+        Keys::new(names.iter().map(|name| (name.parse().unwrap(), Key::new(&[7; 32])))).unwrap()
     }
 
     /// The proof that the intent of this plan is durable, as the ledger's ticket gives it.

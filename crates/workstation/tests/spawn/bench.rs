@@ -4,7 +4,7 @@ use octant_api::boot::{BootConfig, Mode};
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Layout, uid};
 use octant_sys::clock;
-use octant_ticket::{Issuer, Key, Keys, SECOND_NS};
+use octant_ticket::{Issuer, Keys, SECOND_NS};
 use octant_workstation::spawner::{Fault, Side};
 use octant_workstation::{
     Bind, Layer, Limits, Link, Plan, Program, Scratch, SpawnError, Spawned, SpawnerClient, Syscalls,
@@ -41,7 +41,8 @@ pub(crate) fn agents_cgroup() -> Option<PathBuf> {
 
 /// The keys of these actuators, as PID 1 would have made them at this boot.
 pub(crate) fn keys(names: &[&str], key: u8) -> Keys {
-    Keys::new(names.iter().map(|name| (name.parse().unwrap(), Key::new([key; 32])))).unwrap()
+    let line = |name: &&str| format!("{name} {}\n", format!("{key:02x}").repeat(32));
+    Keys::parse(names.iter().map(line).collect::<String>().as_bytes()).unwrap()
 }
 
 /// The spawner's key in these tests.

@@ -527,6 +527,38 @@ fn a_request_without_a_ticket_is_refused() {
     bench.assert_nothing_is_left(&plan);
 }
 
+/// The reaper lives as long as the agent, as a copy of the spawner.
+fn the_copy_of_the_spawner_inside_has_not_its_key() {
+    use std::os::unix::fs::FileExt;
+    let mut bench = Bench::new(None);
+    let plan = plan(&["sleep"]);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    read_line(&mut output);
+    let found = |pid: u32, what: [u8; 32]| {
+        let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        maps.lines().filter(|line| line.contains(" rw")).any(|line| {
+            let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+            let [from, to] = [from, to].map(|at| u64::from_str_radix(at, 16).unwrap());
+            let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+            memory.read_exact_at(&mut bytes, from).is_ok() && bytes.windows(32).any(|window| window == what)
+        })
+    };
+    // As it is, and as the two halves of an HMAC begin with it (RFC 2104).
+    let forms = [KEY, KEY ^ 0x36, KEY ^ 0x5c].map(|byte| [byte; 32]);
+    println!(
+        "# spawner {:?} reaper {:?}",
+        forms.map(|f| found(bench.spawner.id(), f)),
+        forms.map(|f| found(spawned.pid, f))
+    );
+    assert!(found(bench.spawner.id(), forms[0]), "it is found where it is");
+    for form in forms {
+        assert!(!found(spawned.pid, form), "{form:?}");
+    }
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    wait(&spawned);
+}
+
 fn a_spawner_without_keys_refuses_every_spawn_and_says_why() {
     let mut bench = Bench::with_tickets("PID 1 gave none", None);
     let plan = plan(&["exit", "0"]);
@@ -768,6 +800,7 @@ const TESTS: &[Test] = &[
     ("what_a_hostile_caller_asks_is_refused", what_a_hostile_caller_asks_is_refused),
     ("nothing_is_built_without_a_ticket_for_it", nothing_is_built_without_a_ticket_for_it),
     ("a_request_without_a_ticket_is_refused", a_request_without_a_ticket_is_refused),
+    ("the_copy_of_the_spawner_inside_has_not_its_key", the_copy_of_the_spawner_inside_has_not_its_key),
     (
         "a_spawner_without_keys_refuses_every_spawn_and_says_why",
         a_spawner_without_keys_refuses_every_spawn_and_says_why,
