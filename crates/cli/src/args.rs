@@ -1,8 +1,12 @@
 //! The command line, as data: every command, option and help text.
 
+mod ledger;
+mod when;
+
+pub(crate) use ledger::{Against, Export, Ledger, Query};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use octant_api::ledger::Kind;
-use octant_ids::{Millis, Principal, ServiceName};
+use octant_ids::{Millis, ServiceName};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -232,48 +236,6 @@ pub(crate) enum Manifest {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Ledger {
-    /// Print the latest entries
-    #[command(after_help = "Example:\n  octant ledger tail -f")]
-    Tail {
-        /// How many
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
-        lines: u32,
-        /// Go on with new entries as they come
-        #[arg(short, long)]
-        follow: bool,
-    },
-    /// Show one entry in full
-    #[command(after_help = "Example:\n  octant ledger show 17")]
-    Show {
-        /// Its sequence number
-        seq: u64,
-    },
-    /// Find entries
-    #[command(after_help = "Example:\n  octant ledger query --kind note --limit 5")]
-    Query {
-        /// Only of this kind; may be given again
-        #[arg(long, value_name = "KIND", value_parser = kind)]
-        kind: Vec<Kind>,
-        /// Only by this one: init, operator:UID, service:NAME or an agent's whole identifier
-        #[arg(long, value_name = "WHO", value_parser = principal)]
-        actor: Option<Principal>,
-        /// Only this intent and its outcome
-        #[arg(long, value_name = "SEQ")]
-        intent: Option<u64>,
-        /// Only from this sequence number on
-        #[arg(long, value_name = "SEQ", default_value_t = 0)]
-        from: u64,
-        /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 100)]
-        limit: u32,
-    },
-    /// Check that no entry was changed or removed; exits 7 when one was
-    #[command(after_help = "Example:\n  octant ledger verify")]
-    Verify,
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum Service {
     /// Start a unit that is stopped or failed
     #[command(after_help = "Example:\n  octant service start agents")]
@@ -326,44 +288,14 @@ pub(crate) enum Output {
     Stderr,
 }
 
-fn millis(text: &str) -> Result<Millis, String> {
+pub(crate) fn millis(text: &str) -> Result<Millis, String> {
     let text: StrDeserializer<'_, ValueError> = text.into_deserializer();
     Millis::deserialize(text).map_err(|error| error.to_string())
-}
-
-fn kind(text: &str) -> Result<Kind, String> {
-    let known = Kind::ALL.into_iter().find(|kind| kind.as_str() == text);
-    known.ok_or_else(|| format!("the kinds are {}", Kind::ALL.map(Kind::as_str).join(", ")))
-}
-
-/// The text form in which entries name their actor.
-fn principal(text: &str) -> Result<Principal, String> {
-    if text == "init" {
-        return Ok(Principal::Init);
-    }
-    let uid = |n: &str| n.parse::<u32>().map_err(|_| format!("{n:?} is not a user id"));
-    match text.split_once(':') {
-        Some(("operator", n)) => uid(n).map(Principal::Operator),
-        Some(("uid", n)) => uid(n).map(Principal::Stranger),
-        Some(("service", name)) => name.parse().map(Principal::Service).map_err(|e| format!("{e}")),
-        Some(_) => Err("it is init, operator:UID, service:NAME, uid:UID or an agent's identifier".to_owned()),
-        None => text.parse().map(Principal::Agent).map_err(|error| error.to_string()),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn actors_read_as_they_are_written() {
-        for text in ["init", "operator:0", "service:agents", "uid:7", "agent-00000000010000000000000000"] {
-            assert_eq!(principal(text).unwrap().to_string(), text);
-        }
-        for bad in ["", "operator:x", "service:", "nobody:1", "agent-1"] {
-            assert!(principal(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn times_have_units() {

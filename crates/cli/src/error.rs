@@ -39,6 +39,12 @@ pub(crate) enum CliError {
     /// A signature, hash or chain does not verify.
     #[error("{what} does not verify: {why}")]
     Unverified { what: String, why: String, next: String },
+    /// Everything that is there verifies, but not as many have cosigned as have to.
+    #[error("{what} is not complete: {why}")]
+    Incomplete { what: String, why: String, next: String },
+    /// A file is in the way.
+    #[error("{path} is there already, and is not overwritten", path = path.display())]
+    Exists { path: PathBuf },
     /// No such thing.
     #[error("there is no {0}")]
     NotFound(String),
@@ -78,12 +84,14 @@ impl CliError {
             },
             Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::Denied,
             Self::TooLarge { .. } | Self::Invalid { .. } => Exit::Invalid,
-            Self::Unverified { .. } => Exit::Unverified,
+            Self::Unverified { .. } | Self::Incomplete { .. } => Exit::Unverified,
             Self::NotFound(_) => Exit::NotFound,
             Self::Ambiguous { .. } => Exit::Usage,
             Self::Unhealthy(_) => Exit::Unhealthy,
             Self::LayerMissing(_) => Exit::LayerMissing,
-            Self::Write { .. } | Self::AgentFailed { .. } | Self::Stdout(_) => Exit::Failed,
+            Self::Exists { .. } | Self::Write { .. } | Self::AgentFailed { .. } | Self::Stdout(_) => {
+                Exit::Failed
+            }
             Self::System { .. } => Exit::Internal,
         }
     }
@@ -118,7 +126,8 @@ impl CliError {
             Self::Api(error) => error.data.next.clone(),
             // Its own text ends with the next step.
             Self::Wire(_) => return None,
-            Self::Unverified { next, .. } => next.clone(),
+            Self::Unverified { next, .. } | Self::Incomplete { next, .. } => next.clone(),
+            Self::Exists { .. } => "choose another name, or say --force to replace it".to_owned(),
             Self::Ambiguous { .. } => {
                 "give the whole identifier; `octant agent list --all` shows it".to_owned()
             }

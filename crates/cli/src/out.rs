@@ -109,6 +109,19 @@ impl Out {
         Ok(())
     }
 
+    /// A paragraph that says first what it is; its further lines are set in.
+    pub(crate) fn paragraph(&mut self, what: &str, text: &str) -> Result<(), CliError> {
+        let text = printable(&format!("{what}{text}"));
+        let lines = match self.columns {
+            Some(columns) => wrap(&text, columns.saturating_sub(2)),
+            None => vec![text],
+        };
+        for (i, line) in lines.iter().enumerate() {
+            self.line(format_args!("{}{line}", if i == 0 { "" } else { "  " }))?;
+        }
+        Ok(())
+    }
+
     /// What is still in the buffer.
     pub(crate) fn flush(&mut self) -> Result<(), CliError> {
         self.to.flush().map_err(CliError::Stdout)

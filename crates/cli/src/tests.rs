@@ -188,7 +188,7 @@ fn completions_know_every_command() {
         let dir = Dir::new();
         let (exit, script, _) = octant(&dir.0, &["completion", shell]);
         assert_eq!(exit, Exit::Ok);
-        for word in ["spawn", "keygen", "tail", "poweroff", "doctor"] {
+        for word in ["spawn", "keygen", "tail", "import-checkpoint", "poweroff", "doctor"] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }

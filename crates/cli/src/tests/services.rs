@@ -273,6 +273,7 @@ fn a_damaged_ledger_is_exit_7_and_says_where() {
     let ledger = play(&dir, "ledger", 1, |_, _| {
         result(json!({
             "entries": 41, "segments": 1, "bytes": 9000, "head": Sha256::ZERO.to_string(),
+            "root": Sha256::ZERO.to_string(),
             "damage": {"segment": "00000001.log", "offset": 8800, "seq": 42, "what": "the hash does not fit",
                        "next": "restore the segment from a copy"},
         }))

@@ -1,0 +1,138 @@
+//! `octant ledger verify`: the ledger's own report about itself, with what was given to compare it with.
+
+use super::keys::{checkpoint, verifier};
+use crate::args::Against;
+use crate::error::CliError;
+use crate::out::{Out, Ticking, printable};
+use crate::service::Service;
+use octant_api::ledger::{CheckpointRequest, VerifyReport, VerifyRequest};
+use octant_tlog::checkpoint::Signed;
+use octant_tlog::note::Verifier;
+
+/// How cosignatures get to the ledger.
+const FEED: &str = "`octant ledger feed` takes the checkpoint to the witnesses and their cosignatures back; then verify again";
+
+/// The command without a file.
+pub(super) fn run(service: &Service, against: &Against, out: &mut Out) -> Result<(), CliError> {
+    let key = against.key.as_deref().map(verifier).transpose()?;
+    let witnesses: Vec<Verifier> =
+        against.witness.iter().map(|key| verifier(key)).collect::<Result<_, _>>()?;
+    let mut names: Vec<String> = against.checkpoint.iter().map(|path| path.display().to_string()).collect();
+    let mut checkpoints =
+        against.checkpoint.iter().map(|path| checkpoint(path)).collect::<Result<Vec<_>, _>>()?;
+    // What the given keys say about the newest checkpoint; the ledger then has to agree with that very checkpoint.
+    let mut cosigned = None;
+    if key.is_some() || !witnesses.is_empty() {
+        let newest = newest(service, key.as_ref())?;
+        cosigned =
+            Some(newest.cosigners(&witnesses).iter().map(|by| by.name().to_owned()).collect::<Vec<_>>());
+        names.push("newest".to_owned());
+        checkpoints.push(newest.to_text());
+    }
+    let progress = Ticking::new(out.json, "recomputing every hash from the first entry on".to_owned());
+    let mut report = service.call(&VerifyRequest { checkpoints })?;
+    drop(progress);
+    // The service calls what came with the request `given`, in the order of the request.
+    let given = report.outside.iter_mut().filter(|compared| compared.from == "given");
+    given.zip(names).for_each(|(compared, name)| compared.from = name);
+    if out.json {
+        out.json(&report)?;
+    } else {
+        print(&report, out)?;
+    }
+    wrong(&report)?;
+    match cosigned.filter(|_| !witnesses.is_empty()) {
+        Some(have) => {
+            let all: Vec<String> = witnesses.iter().map(|witness| witness.name().to_owned()).collect();
+            let quorum = against.quorum.map_or(all.len(), count);
+            quorum_of(&report, quorum, &all, &have)
+        }
+        None => {
+            let quorum = against.quorum.unwrap_or(report.witnessed.quorum);
+            quorum_of(&report, count(quorum), &report.witnessed.witnesses, &report.witnessed.have)
+        }
+    }
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// The newest checkpoint, signed with the given key where one was given.
+pub(super) fn newest(service: &Service, key: Option<&Verifier>) -> Result<Signed, CliError> {
+    let info = service.call(&CheckpointRequest {})?;
+    let key = match key {
+        Some(key) => key.clone(),
+        None => info.key.parse().map_err(|error| super::odd(service, format!("its key: {error}")))?,
+    };
+    Signed::open(&info.checkpoint, &key).map_err(|error| CliError::Unverified {
+        what: "the ledger's newest checkpoint".to_owned(),
+        why: error.to_string(),
+        next: "compare the key with the one that was noted when this ledger was set up; after an acknowledged loss \
+               it is a new one"
+            .to_owned(),
+    })
+}
+
+fn print(report: &VerifyReport, out: &mut Out) -> Result<(), CliError> {
+    let VerifyReport { entries, archived, segments, bytes, head, root, checkpointed, .. } = report;
+    out.line(format_args!(
+        "{entries} entries in {segments} segments ({bytes} bytes) verify; the last one is"
+    ))?;
+    out.line(head)?;
+    out.line(format_args!("root {root}; the newest checkpoint covers {checkpointed} entries"))?;
+    if *archived > 0 {
+        out.line(format_args!("{archived} of them are archived: the tree covers them, they were not read"))?;
+    }
+    for compared in report.outside.iter().filter(|compared| compared.wrong.is_none()) {
+        let mut text = format!("it continues {}, which covers {} entries", compared.from, compared.size);
+        if !compared.cosigned.is_empty() {
+            text = format!("{text}; cosigned by {}", compared.cosigned.join(", "));
+        }
+        out.paragraph("proven: ", &text)?;
+    }
+    let witnessed = &report.witnessed;
+    if witnessed.quorum > 0 {
+        let text =
+            format!("{} of {} needed: {}", witnessed.have.len(), witnessed.quorum, witnessed.have.join(", "));
+        out.paragraph("witnesses: ", text.trim_end_matches([':', ' ']))?;
+        out.line(format_args!("complete up to entry {}", witnessed.complete_to))?;
+    }
+    report.not_proven.iter().try_for_each(|text| out.paragraph("not proven: ", text))
+}
+
+fn wrong(report: &VerifyReport) -> Result<(), CliError> {
+    if let Some(damage) = &report.damage {
+        return Err(CliError::Unverified {
+            what: format!("ledger entry {} ({} at byte {})", damage.seq, damage.segment, damage.offset),
+            why: damage.what.clone(),
+            next: damage.next.clone(),
+        });
+    }
+    let differs = report.outside.iter().find_map(|compared| Some((compared, compared.wrong.as_ref()?)));
+    match differs {
+        None => Ok(()),
+        Some((compared, why)) => Err(CliError::Unverified {
+            what: format!("the ledger against the checkpoint {}", compared.from),
+            why: why.clone(),
+            next: "keep that checkpoint and a copy of the ledger's state: one of the two is not what this log was"
+                .to_owned(),
+        }),
+    }
+}
+
+fn quorum_of(report: &VerifyReport, quorum: usize, all: &[String], have: &[String]) -> Result<(), CliError> {
+    if have.len() >= quorum {
+        return Ok(());
+    }
+    let missing: Vec<&str> = all.iter().filter(|name| !have.contains(name)).map(String::as_str).collect();
+    let mut why = format!("{} of {quorum} witnesses have cosigned its newest checkpoint", have.len());
+    if !missing.is_empty() {
+        why = format!("{why}, missing: {}", printable(&missing.join(", ")));
+    }
+    let complete_to = report.witnessed.complete_to;
+    if complete_to > 0 {
+        why = format!("{why}; it is complete up to entry {complete_to}");
+    }
+    Err(CliError::Incomplete { what: "the ledger".to_owned(), why, next: FEED.to_owned() })
+}
