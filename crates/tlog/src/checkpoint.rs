@@ -10,6 +10,9 @@ use octant_ids::Sha256;
 /// The longest text of a checkpoint, in bytes.
 pub const TEXT_BYTES: usize = 16 << 10;
 
+/// How much of a foreign origin an error shows, in characters.
+const ORIGIN_SHOWN: usize = 100;
+
 /// What a log says about itself at one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -44,7 +47,7 @@ pub enum CheckpointError {
     /// Another log's checkpoint.
     #[error("this is a checkpoint of {got:?}, not of {wanted:?}")]
     Origin {
-        /// Its origin.
+        /// Its origin, or the beginning of it.
         got: String,
         /// The name of the key.
         wanted: String,
@@ -156,7 +159,8 @@ impl Signed {
         wants(log, Algorithm::Ed25519)?;
         let signed = Self::parse_unverified(text)?;
         if signed.checkpoint.origin != log.name() {
-            let (got, wanted) = (signed.checkpoint.origin, log.name().to_owned());
+            let got = signed.checkpoint.origin.chars().take(ORIGIN_SHOWN).collect();
+            let wanted = log.name().to_owned();
             return Err(CheckpointError::Origin { got, wanted });
         }
         signed.note.signed_by(log)?;

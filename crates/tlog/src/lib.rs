@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod cbor;
 pub mod checkpoint;
 pub mod entry;
+pub mod fuzz;
 pub mod merkle;
 pub mod note;
 pub mod proof;

@@ -4,6 +4,7 @@ mod common;
 
 use common::{Memory, leaves, naive_consistency, naive_path, naive_root};
 use octant_ids::Sha256;
+use octant_tlog::checkpoint::hash_from_base64;
 use octant_tlog::merkle::{
     EMPTY_ROOT, Frontier, MAX_SIZE, ProofError, ProveError, consistency, inclusion, leaf_hash, root,
     verify_consistency, verify_inclusion,
@@ -79,6 +80,42 @@ const CONSISTENCY: [(u64, u64, &[&str]); 4] = [
     ),
 ];
 
+/// A proof that a public log of Certificate Transparency gave for its entry 10000 when it had 961984011 of them.
+const PUBLIC_ROOT: &str = "AWxD3p811N3m4WTinWRXPvBZHfT9IR9g/R4C7SKLPiU=";
+const PUBLIC_LEAF: &str = "nCs3mfIydh9x4CKyQ+u2xtmpxmFggA5MLymHwNQSlLg=";
+const PUBLIC_PROOF: [&str; 30] = [
+    "T46AmJsuOM/gFiGlUp+IJJebp+1Z5qratFNW7U0JyOQ=",
+    "9Jj1Feodn42uRYEfffkV4HF/EIPFQ5Zo9IwkxbQ2uhk=",
+    "D53/1oCNebF4J59HHgioovKZxrmrKcVuCVhy3Izg8Ck=",
+    "wSFDgGSrsXRPA+1c8WHoAFCsWeUv8NDyP/Q/SgsyVyY=",
+    "516/RcwsgdwdzHn18v1dJHqBkgFUbNhmCIWOGjsMJaE=",
+    "naTFY2ajLFgrgs5XUl+zJYZnnlJksLGsA1VYwpLfqbY=",
+    "mKBRJo6qao+0Kdh/rhGkZUbHUAxMhrtrclrTpIbNjIg=",
+    "Co4ueOFE7lpifLio94irxxsv1wFMMaK3tPu2ZQkHlro=",
+    "yRgy800K6JMYCC05sWfqF2kvCg2riT/pVM+nEa6V5+0=",
+    "n2O38XJZC8/Wpbwi9HhgVizlUyeUHVZvYyQB1607MRc=",
+    "go3tAjuNfNSCj87y2Rg1xOroDknGN1eaf3cgvzObf7Q=",
+    "8D0Mj3/J7ySSnFb0afIHYXv6rlOhECnsebY6XKi1IR8=",
+    "6rcez46ZU8M5vPiWVMAUfJfAOV0pPP/mch/lYzZhj/M=",
+    "2rtIeXrPvSdUyHc5maIgSAVB2BzaKaupWxSAiVayDE4=",
+    "nniW/IMFQPN5xw8UsHFn7CRStYbm1gLu7NNa6kkRqJQ=",
+    "mRPPi7sQS22MduIEyvcNzCNFqIt6kLwYPkNKrVtIcu8=",
+    "JvTivzESNS9wHI8aph5a7uieVmtS/p9PciMZ5D6GyOo=",
+    "UTyQd+Ym0wY4zG+qK806bBORwi1CSVvFQ/KknnqoZj8=",
+    "hXODrqN+ff+U6zPqRQ+ZQKs6im1fPcxIerDSfNwflhE=",
+    "II6GE+WY/DrpZzfHztLwkR46o37zVkNLCyPYlf68zA0=",
+    "d609kWWcNBllbA8Jb/ad4XAVVGnScLRmtP8FYyr+Dck=",
+    "rikBsP0G0gioXRpBFED2CzQdSLrGPvRd0bEcbEZw1rI=",
+    "GXIElfmnRuWfbA4z7ubV/UwlpSRUbUeec7oL5HDDnh0=",
+    "pR0SH/NYP6s9+8azWwaeUXA4Ze/3WCIgMfh5YW6wvcE=",
+    "f3GuAKYVrF8RBg3s15jvA/YvV9oAliWtzP/imwPhQVA=",
+    "WHn8zDxlVgkV+lSlmzaOdfSBrTHoRr5nT3d76q0KKWE=",
+    "f2uV2ZxVgULzLPKuZcowRY3ZY7fRlX59iDBjV1R8kNQ=",
+    "NzQVjJsvQwbi7WStMr9oFkh9VbHfK7LB6o7WwAqwNTs=",
+    "C0LttBeYHZHgL+032JIcJC3CTBIyza/hsbmJUgJfmDI=",
+    "30HzZbwT4DdqHQi4f7+WRG6M4YwVGaKgGXicDvSFT6k=",
+];
+
 fn bytes(hex: &str) -> Vec<u8> {
     let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     (0..hex.len()).step_by(2).map(digit).collect()
@@ -117,6 +154,19 @@ fn the_published_roots_and_proofs() {
         assert_eq!(consistency(&tree, old, new), Ok(proof.clone()), "{old} in {new}");
         assert_eq!(verify_consistency(old, &at(old), new, &at(new), &proof), Ok(()), "{old} in {new}");
     }
+}
+
+#[test]
+fn a_public_log_proves_its_entry() {
+    let hash = |text| hash_from_base64(text).unwrap();
+    let mut proof = PUBLIC_PROOF.map(hash);
+    let check = |proof: &[Sha256], index| {
+        verify_inclusion(&hash(PUBLIC_LEAF), index, 961_984_011, proof, &hash(PUBLIC_ROOT))
+    };
+    assert_eq!(check(&proof, 10_000), Ok(()));
+    assert!(check(&proof, 10_001).is_err());
+    proof.swap(3, 4);
+    assert!(check(&proof, 10_000).is_err());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use octant_tlog::checkpoint::{Checkpoint, Signed, cosign, sign};
 use octant_tlog::merkle::{self, leaf_hash, verify_consistency, verify_inclusion};
 use octant_tlog::note::{Note, NoteKey, Verifier};
 use octant_tlog::tile::{Tile, TiledNodes};
-use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::Index;
 use signed_note::{Note as OtherNote, NoteError, StandardSigner, StandardVerifier, VerifierList};
 use std::convert::Infallible;
@@ -104,6 +104,9 @@ fn paths_are_alike() {
 }
 
 proptest! {
+    // Each case builds trees; the laws themselves are tried more often in the tests beside this one.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn proofs_are_alike(size in 1_u64..700, index in any::<Index>(), old in any::<Index>(), bit in 0_usize..256, pick in any::<Index>()) {
         let count = usize::try_from(size).unwrap();
