@@ -22,6 +22,7 @@ mod links;
 mod report;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub use check::{Check, Given, Kept};
 pub use fuzz::fuzz_export;

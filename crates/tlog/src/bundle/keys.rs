@@ -47,34 +47,26 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Takes the payload of a `key` entry.
+    /// Takes the payload of a `key` entry. What it says of the key before is only used to read checkpoints from
+    /// outside, whose signatures and roots are checked in any case.
     pub(super) fn accept(&mut self, seq: u64, payload: Option<&str>) -> Result<(), Fault> {
-        let change: KeyChange = payload
-            .and_then(|text| serde_json::from_str(text).ok())
-            .ok_or(Fault::KeyEntry("it does not name a key"))?;
+        let change: Option<KeyChange> = payload.and_then(|text| serde_json::from_str(text).ok());
+        let change = change.ok_or(Fault::KeyEntry("it does not name a key"))?;
         let key: Verifier = change.key.parse().map_err(|_| Fault::KeyEntry("it does not name a key"))?;
-        if let Some(replaced) = change.replaces {
-            let old: Verifier =
-                replaced.key.parse().map_err(|_| Fault::KeyEntry("the key that it replaces is none"))?;
-            if self.current.as_ref().is_some_and(|current| *current != old) {
-                return Err(Fault::KeyEntry("it replaces another key than the one before it named"));
+        let before = self.current.replace(key).map(|key| Past { key, ended: seq, covered: 0 });
+        let past = match change.replaces {
+            None => before,
+            Some(Replaced { key, checkpoint }) => {
+                let key: Verifier =
+                    key.parse().map_err(|_| Fault::KeyEntry("the key that it replaces is none"))?;
+                let last = checkpoint.and_then(|text| Signed::open(&text, &key).ok());
+                Some(Past { key, ended: seq, covered: last.map_or(0, |signed| signed.checkpoint.size) })
             }
-            let covered = match &replaced.checkpoint {
-                None => 0,
-                Some(text) => {
-                    let signed = Signed::open(text, &old)
-                        .map_err(|_| Fault::KeyEntry("the old key's last checkpoint is not signed by it"))?;
-                    signed.checkpoint.size
-                }
-            };
-            if self.past.len() == KEYS_MAX {
-                return Err(Fault::KeyEntry("no log has had so many keys"));
-            }
-            self.past.push(Past { key: old, ended: seq, covered });
-        } else if self.current.is_some() {
-            return Err(Fault::KeyEntry("it does not say which key it replaces"));
+        };
+        if self.past.len() == KEYS_MAX {
+            return Err(Fault::KeyEntry("no log has had so many keys"));
         }
-        self.current = Some(key);
+        self.past.extend(past);
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use super::report::Fault;
 use crate::entry::View;
 use crate::merkle::Frontier;
-use crate::state::{Broken, PARTITIONS_MAX, Sealed, Tip};
+use crate::state::{Broken, PARTITIONS_MAX, Rule, Sealed, Tip};
 use octant_api::ledger::{Kind, Partition};
 use octant_ids::{Aid, Sha256};
 use std::collections::BTreeMap;
@@ -62,6 +62,9 @@ impl Links {
             None if self.partial && partition.seq > 1 => (partition.seq, partition.prev),
             None => (1, Sha256::ZERO),
         };
+        if expected == 1 && partition.seq == 1 && view.kind != Kind::Lifecycle {
+            return Err(Broken::Rule(Rule::NotOpen(agent)).into());
+        }
         if partition.seq != expected {
             return Err(Broken::Partition { agent, found: partition.seq, expected }.into());
         }
