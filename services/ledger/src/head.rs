@@ -4,9 +4,9 @@
 //! spoils one of them, never both. It is written after each sync of the segment and synced itself when the
 //! ledger rests, so that after a loss of power it is at most a little behind, never ahead.
 
-use crate::core::Tip;
 use crate::crc32c::crc32c;
 use octant_ids::Sha256;
+use octant_tlog::state::Tip;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -86,6 +86,13 @@ impl HeadFile {
         self.writes += 1;
         self.dirty = true;
         Ok(())
+    }
+
+    /// Makes it say this tip, whatever it said before: after an operator has accepted a loss.
+    pub(crate) fn reset(&mut self, tip: Tip) -> io::Result<()> {
+        self.write(tip)?;
+        self.write(tip)?;
+        self.sync()
     }
 
     pub(crate) fn sync(&mut self) -> io::Result<()> {

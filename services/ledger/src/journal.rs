@@ -1,7 +1,6 @@
 //! PID 1's own records become entries: looked at, appended durably, and only then taken from the socket, so that
 //! a crash in between repeats a record rather than losing it.
 
-use crate::core::Draft;
 use crate::read::{PageLimits, Reader};
 use crate::writer::Writer;
 use nix::sys::socket::{MsgFlags, recv};
@@ -9,6 +8,7 @@ use octant_api::journal::{self, Record};
 use octant_api::ledger::{Entry, Kind};
 use octant_api::text::Json;
 use octant_ids::Principal;
+use octant_tlog::entry::{Content, Draft};
 use serde_json::json;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -29,38 +29,31 @@ pub(crate) fn draft(record: &Record) -> Result<Draft, serde_json::Error> {
     } else {
         json!({ "unit": record.unit, "text": record.text })
     };
+    let (actor, kind) = match record.kind {
+        journal::Kind::Boot => (Principal::Init, Kind::Boot),
+        journal::Kind::Unit => (Principal::Init, Kind::Unit),
+        journal::Kind::Lost => (Principal::Init, Kind::Lost),
+        journal::Kind::Command { uid } => (Principal::Operator(uid), Kind::Command),
+        journal::Kind::Config => (Principal::Init, Kind::Config),
+    };
     Ok(Draft {
-        actor: Principal::Init,
-        kind: match record.kind {
-            journal::Kind::Boot => Kind::Boot,
-            journal::Kind::Unit => Kind::Unit,
-            journal::Kind::Lost => Kind::Lost,
-        },
-        intent: None,
-        payload: Json::of(&payload)?,
         observed_ns: Some(record.mono_ns),
         backfilled: record.backfilled,
+        ..Draft::new(actor, kind, Json::of(&payload)?)
     })
 }
 
 /// A datagram that is no record is itself put on record, so that nothing disappears without a word.
 fn unreadable(len: usize) -> Result<Draft, serde_json::Error> {
     let payload = json!({ "text": "a record of PID 1 could not be read", "bytes": len });
-    Ok(Draft {
-        actor: Principal::Init,
-        kind: Kind::Lost,
-        intent: None,
-        payload: Json::of(&payload)?,
-        observed_ns: None,
-        backfilled: false,
-    })
+    Ok(Draft::new(Principal::Init, Kind::Lost, Json::of(&payload)?))
 }
 
 fn same(entry: &Entry, draft: &Draft) -> bool {
-    entry.actor == Principal::Init
+    entry.actor == draft.actor
         && Some(entry.mono_ns) == draft.observed_ns
         && entry.kind == draft.kind
-        && entry.payload == draft.payload
+        && Content::Payload(entry.payload.clone()) == draft.content
 }
 
 /// Whether the record that is looked at first after a start was already appended before it.

@@ -1,20 +1,28 @@
 //! Reading the ledger, at any time and from any thread: only entries that are durable are seen.
 
-use crate::core::{self, Broken, Tip};
+use crate::files;
+use crate::fold::Edge;
+use crate::open::{OpenError, at};
+use crate::publish::Published;
 use crate::refusal::{Refusal, damaged};
-use crate::segment::{HEADER, Header, Step, Walker, file_name, first_of};
-use crate::store::{OpenError, at};
-use octant_api::ledger::{Damage, Entry, VerifyReport};
+use crate::segment::{HEADER, Step, Walker, file_name, first_of};
+use octant_api::ledger::{Damage, Entry};
+use octant_api::text::Json;
 use octant_ids::Sha256;
+use octant_tlog::entry::{View, commitment};
+use octant_tlog::merkle::{Nodes, leaf_hash, root};
+use octant_tlog::state::Tip;
+use octant_tlog::tile::{NodeError, Tile, TiledNodes};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Every so many entries their place is remembered.
-const MARK_EVERY: u64 = 128;
+pub(crate) const MARK_EVERY: u64 = 128;
+/// How many places are remembered in all: half a MiB, whatever the size of the log.
+const MARKS_MAX: usize = 1 << 15;
 
 /// The numbers of the first entries of the segments in a directory, in order.
 pub(crate) fn segments(dir: &Path) -> Result<Vec<u64>, OpenError> {
@@ -29,7 +37,7 @@ pub(crate) fn segments(dir: &Path) -> Result<Vec<u64>, OpenError> {
 }
 
 /// Where entries stand.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Index {
     segments: Vec<Segment>,
 }
@@ -67,6 +75,15 @@ impl Index {
         let Some(segment) = self.segments.iter_mut().rfind(|segment| segment.first == first) else { return };
         if segment.marks.last().is_none_or(|last| seq >= last.0 + MARK_EVERY) {
             segment.marks.push((seq, offset));
+            self.forget();
+        }
+    }
+
+    /// Forgets places of older segments when too many are remembered.
+    fn forget(&mut self) {
+        let marks: usize = self.segments.iter().map(|segment| segment.marks.len()).sum();
+        if let Some((_, older)) = self.segments.split_last_mut().filter(|_| marks > MARKS_MAX) {
+            older.iter_mut().for_each(|segment| segment.marks = Vec::new());
         }
     }
 }
@@ -117,20 +134,92 @@ pub struct Page {
 /// Reads a ledger.
 #[derive(Debug)]
 pub struct Reader {
+    /// The state directory.
     dir: PathBuf,
     index: Mutex<Index>,
     tip: watch::Sender<Tip>,
+    edge: Mutex<Edge>,
+    published: watch::Sender<Published>,
     refusal: Mutex<Option<Refusal>>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing here panics while it holds a lock, so what a poisoned lock guards is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reader {
-    pub(crate) fn new(dir: PathBuf, index: Index, tip: Tip) -> Self {
-        Self { dir, index: Mutex::new(index), tip: watch::Sender::new(tip), refusal: Mutex::new(None) }
+    pub(crate) fn new(dir: &Path, index: Index, tip: Tip) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            index: Mutex::new(index),
+            tip: watch::Sender::new(tip),
+            edge: Mutex::default(),
+            published: watch::Sender::default(),
+            refusal: Mutex::new(None),
+        }
+    }
+
+    /// Starts over with what is on disk now.
+    pub(crate) fn reset(&self, index: Index, tip: Tip, edge: &Edge) {
+        *locked(&self.index) = index;
+        *locked(&self.refusal) = None;
+        self.advance(tip, edge);
+    }
+
+    /// The state directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What was published last.
+    pub(crate) fn publication(&self) -> Published {
+        self.published.borrow().clone()
+    }
+
+    pub(crate) fn published(&self, published: Published) {
+        self.published.send_replace(published);
+    }
+
+    /// The tree's nodes up to a size, from tiles.
+    pub(crate) fn nodes(&self, size: u64) -> impl Nodes<Error = NodeError<io::Error>> + '_ {
+        TiledNodes::new(size, |tile: Tile| {
+            // A tile that became whole in between is on disk by then.
+            if let Some(bytes) = locked(&self.edge).read(tile) {
+                return Ok(bytes);
+            }
+            let path = files::tile_path(&self.dir, tile);
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            let mut bytes = fs::read(&path).map_err(named)?;
+            bytes.truncate(usize::from(tile.width) * 32);
+            Ok(bytes)
+        })
+    }
+
+    /// The root of the tree over the first entries, by its tiles.
+    pub(crate) fn root(&self, size: u64) -> io::Result<Sha256> {
+        root(&self.nodes(size), size).map_err(io::Error::other)
+    }
+
+    /// The hash of an entry, by the tree's tiles.
+    pub(crate) fn leaf(&self, seq: u64) -> io::Result<Sha256> {
+        self.nodes(seq).node(0, seq.saturating_sub(1)).map_err(io::Error::other)
+    }
+
+    /// The number of the first entry that can be read; more than 1 when segments were archived.
+    pub(crate) fn first(&self) -> u64 {
+        locked(&self.index).segments.first().map_or(1, |segment| segment.first)
+    }
+
+    /// Segments before this one are not here any more.
+    pub(crate) fn forget_before(&self, first: u64) {
+        locked(&self.index).segments.retain(|segment| segment.first >= first);
+    }
+
+    /// The numbers of the segments' first entries.
+    pub(crate) fn firsts(&self) -> Vec<u64> {
+        locked(&self.index).segments.iter().map(|segment| segment.first).collect()
     }
 
     /// The last durable entry.
@@ -145,7 +234,8 @@ impl Reader {
         self.tip.subscribe()
     }
 
-    pub(crate) fn advance(&self, tip: Tip) {
+    pub(crate) fn advance(&self, tip: Tip, edge: &Edge) {
+        locked(&self.edge).clone_from(edge);
         self.tip.send_replace(tip);
     }
 
@@ -158,7 +248,8 @@ impl Reader {
     /// Notes why appends are refused. What is final is never replaced.
     pub(crate) fn refuse(&self, refusal: Refusal) {
         let mut noted = locked(&self.refusal);
-        let keeps = matches!(refusal, Refusal::Draft(_)) || noted.as_ref().is_some_and(Refusal::is_final);
+        let lasts = refusal.is_final() || matches!(refusal, Refusal::NoSpace { .. });
+        let keeps = !lasts || noted.as_ref().is_some_and(Refusal::is_final);
         if !keeps {
             *noted = Some(refusal);
         }
@@ -179,8 +270,8 @@ impl Reader {
         locked(&self.index).segments.push(Segment { first, marks: Vec::new() });
     }
 
-    fn open(&self, first: u64) -> Result<(PathBuf, File), ReadError> {
-        let path = self.dir.join(file_name(first));
+    pub(crate) fn open(&self, first: u64) -> Result<(PathBuf, File), ReadError> {
+        let path = self.dir.join("segments").join(file_name(first));
         match File::open(&path) {
             Ok(file) => Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -202,9 +293,9 @@ impl Reader {
         wanted: impl Fn(&Entry) -> bool,
     ) -> Result<Page, ReadError> {
         let tip = self.tip();
-        let mut page = Page { entries: Vec::new(), next: from.max(1) };
-        let (mut bytes_left, last) =
-            (limits.bytes, tip.seq.min(from.max(1).saturating_add(limits.looked_at - 1)));
+        let from = from.max(self.first());
+        let mut page = Page { entries: Vec::new(), next: from };
+        let (mut bytes_left, last) = (limits.bytes, tip.seq.min(from.saturating_add(limits.looked_at - 1)));
         while page.next <= last && page.entries.len() < limits.entries {
             let Some(place) = locked(&self.index).find(page.next) else { break };
             let (path, file) = self.open(place.first)?;
@@ -220,7 +311,8 @@ impl Reader {
                     continue;
                 }
                 let entry = accept(&mut chain, seq, bytes)
-                    .map_err(|broken| ReadError::Damaged(damaged(&path, offset, seq, broken.to_string())))?;
+                    .map_err(|broken| ReadError::Damaged(damaged(&path, offset, seq, broken)))?;
+                let entry = self.with_payload(entry)?;
                 if wanted(&entry) {
                     // What does not fit any more is the first of the next page.
                     if !page.entries.is_empty() && bytes.len() > bytes_left {
@@ -238,74 +330,55 @@ impl Reader {
         Ok(page)
     }
 
-    /// Reads everything from the first entry on and recomputes every hash, up to what is durable at the start.
-    /// `stop` ends it early; what was verified by then is reported.
-    ///
-    /// # Errors
-    /// [`ReadError::Io`]. Damage is in the report.
-    pub fn verify(&self, stop: &AtomicBool) -> Result<VerifyReport, ReadError> {
-        let until = self.tip();
-        let refused = self.refusal();
-        let firsts: Vec<u64> = locked(&self.index).segments.iter().map(|segment| segment.first).collect();
-        let mut report = VerifyReport { entries: 0, segments: 0, bytes: 0, head: Sha256::ZERO, damage: None };
-        let mut tip = Tip::START;
-        for (i, first) in firsts.iter().copied().enumerate() {
-            if tip.seq >= until.seq && i > 0 {
-                break;
-            }
-            let end = firsts.get(i + 1).map_or(until.seq, |next| until.seq.min(next - 1));
-            match self.verify_segment(first, end, &mut tip, &mut report, stop) {
-                Ok(()) => {}
-                Err(ReadError::Damaged(damage)) => {
-                    report.damage = Some(damage);
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
+    /// Puts an erasable payload back into its entry, if it is still there.
+    fn with_payload(&self, mut entry: Entry) -> Result<Entry, ReadError> {
+        let Some(erasable) = &mut entry.erasable else { return Ok(entry) };
+        let dir = self.dir.join("payloads");
+        let failed = |source| ReadError::Io { path: dir.clone(), source };
+        if let Some(payload) = files::read_payload(&dir, entry.seq).map_err(failed)?
+            && commitment(&payload.salt, &payload.text) == erasable.commitment
+            && let Ok(json) = Json::from_text(payload.text)
+        {
+            erasable.salt = Some(Sha256(payload.salt));
+            entry.payload = json;
         }
-        (report.entries, report.head) = (tip.seq, tip.hash);
-        // What was found at the opening lies behind the readable entries, where the walk above does not come.
-        if let (None, Some(Refusal::Damaged(damage))) = (&report.damage, refused) {
-            report.damage = Some(damage);
-        }
-        if let Some(damage) = &report.damage {
-            self.refuse(Refusal::Damaged(damage.clone()));
-        }
-        Ok(report)
+        Ok(entry)
     }
 
-    fn verify_segment(
+    /// The canonical bytes of entries from number `from` to `to`, each with its number.
+    ///
+    /// # Errors
+    /// [`ReadError`], or what `take` reports.
+    pub(crate) fn each<E: From<ReadError>>(
         &self,
-        first: u64,
-        end: u64,
-        tip: &mut Tip,
-        report: &mut VerifyReport,
-        stop: &AtomicBool,
-    ) -> Result<(), ReadError> {
-        let (path, file) = self.open(first)?;
-        let header = Header::read(&file).map_err(|source| ReadError::Io { path: path.clone(), source })?;
-        if header != Some(Header { first: tip.seq + 1, prev: tip.hash }) {
-            let what = match header {
-                None => "the segment's header is not valid".to_owned(),
-                Some(_) => format!("the segment does not continue entry {}", tip.seq),
-            };
-            return Err(ReadError::Damaged(damaged(&path, 0, tip.seq + 1, what)));
-        }
-        report.segments += 1;
-        let mut walker = Walker::new(&file, HEADER);
-        while tip.seq < end && !stop.load(Ordering::Relaxed) {
-            let seq = tip.seq + 1;
-            let (offset, bytes) = frame(&mut walker, &path, seq)?;
-            tip.accept(bytes)
-                .map_err(|broken| ReadError::Damaged(damaged(&path, offset, seq, broken.to_string())))?;
-            report.bytes += bytes.len() as u64;
+        from: u64,
+        to: u64,
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut next = from;
+        while next <= to.min(self.tip().seq) {
+            let Some(place) = locked(&self.index).find(next) else { break };
+            let (path, file) = self.open(place.first)?;
+            let mut walker = Walker::new(&file, place.offset);
+            let end = place.next.map_or(to, |after| to.min(after - 1));
+            for seq in place.at..=end {
+                let (_, bytes) = frame(&mut walker, &path, seq)?;
+                if seq >= next {
+                    take(seq, bytes)?;
+                }
+            }
+            next = end + 1;
         }
         Ok(())
     }
 }
 
 /// The next frame, which must be there because entry `seq` is durable.
-fn frame<'a>(walker: &'a mut Walker<'_>, path: &Path, seq: u64) -> Result<(u64, &'a [u8]), ReadError> {
+pub(crate) fn frame<'a>(
+    walker: &'a mut Walker<'_>,
+    path: &Path,
+    seq: u64,
+) -> Result<(u64, &'a [u8]), ReadError> {
     let bad = |offset, why: String| Err(ReadError::Damaged(damaged(path, offset, seq, why)));
     match walker.step().map_err(|source| ReadError::Io { path: path.to_owned(), source })? {
         Step::Frame { offset, bytes, .. } => Ok((offset, bytes)),
@@ -317,83 +390,23 @@ fn frame<'a>(walker: &'a mut Walker<'_>, path: &Path, seq: u64) -> Result<(u64, 
 }
 
 /// Takes bytes as entry `seq`; from the second one on they must continue the chain.
-fn accept(chain: &mut Option<Tip>, seq: u64, bytes: &[u8]) -> Result<Entry, Broken> {
-    let mut tip = match chain {
-        Some(tip) => *tip,
-        None => Tip { seq: seq - 1, hash: core::decode(bytes)?.prev },
-    };
-    let entry = tip.accept(bytes)?;
-    *chain = Some(tip);
-    Ok(entry)
+fn accept(chain: &mut Option<Tip>, seq: u64, bytes: &[u8]) -> Result<Entry, String> {
+    let view = View::of(bytes).map_err(|error| error.to_string())?;
+    if view.seq != seq {
+        return Err(format!("it has number {}, expected {seq}", view.seq));
+    }
+    if let Some(tip) = chain.filter(|tip| tip.hash != view.prev) {
+        return Err(format!("it follows {}, but the entry before it has the hash {}", view.prev, tip.hash));
+    }
+    let hash = leaf_hash(bytes);
+    *chain = Some(Tip { seq, hash });
+    view.entry(hash).map_err(|error| error.to_string())
 }
 
 /// The hash of the frame at an offset; none when no whole frame stands there.
 pub(crate) fn hash_at(file: &File, offset: u64) -> io::Result<Option<Sha256>> {
     match Walker::new(file, offset).step()? {
-        Step::Frame { bytes, .. } => Ok(Some(core::hash(bytes))),
+        Step::Frame { bytes, .. } => Ok(Some(leaf_hash(bytes))),
         Step::End { .. } | Step::Bad { .. } => Ok(None),
-    }
-}
-
-/// What a scan of one segment found.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    /// The tip before its first entry, as its header says.
-    pub(crate) start: Tip,
-    /// The tip after its last good entry.
-    pub(crate) tip: Tip,
-    /// Where the good entries end.
-    pub(crate) offset: u64,
-    /// Where the last good entry stands; 0 when there is none.
-    pub(crate) last: u64,
-    /// Places of some entries.
-    pub(crate) marks: Vec<(u64, u64)>,
-    /// Why the entries end, when it is not with zeros or the end of the file.
-    pub(crate) broken: Option<String>,
-}
-
-impl Scan {
-    /// The hash of a good entry of this segment.
-    pub(crate) fn hash_of(&self, file: &File, seq: u64) -> Option<Sha256> {
-        if seq == self.tip.seq {
-            return Some(self.tip.hash);
-        }
-        let after = self.marks.partition_point(|mark| mark.0 <= seq);
-        let (at, offset) = self.marks[..after].last().copied()?;
-        let mut walker = Walker::new(file, offset);
-        for _ in at..seq {
-            walker.step().ok()?;
-        }
-        match walker.step() {
-            Ok(Step::Frame { bytes, .. }) if seq <= self.tip.seq => Some(core::hash(bytes)),
-            _ => None,
-        }
-    }
-}
-
-/// Walks a segment to the end of its good entries; none when its header is not valid.
-pub(crate) fn scan(file: &File, first: u64) -> io::Result<Option<Scan>> {
-    let Some(header) = Header::read(file)?.filter(|header| header.first == first) else { return Ok(None) };
-    let start = Tip { seq: header.first.saturating_sub(1), hash: header.prev };
-    let mut scan = Scan { start, tip: start, offset: HEADER, last: 0, marks: Vec::new(), broken: None };
-    let mut walker = Walker::new(file, HEADER);
-    loop {
-        let broken = match walker.step()? {
-            Step::End { .. } => None,
-            Step::Bad { why, .. } => Some(why),
-            Step::Frame { offset, bytes, .. } => match scan.tip.accept(bytes) {
-                Ok(entry) => {
-                    scan.last = offset;
-                    if scan.marks.last().is_none_or(|mark| entry.seq >= mark.0 + MARK_EVERY) {
-                        scan.marks.push((entry.seq, offset));
-                    }
-                    scan.offset = walker.offset();
-                    continue;
-                }
-                Err(broken) => Some(broken.to_string()),
-            },
-        };
-        scan.broken = broken;
-        return Ok(Some(scan));
     }
 }

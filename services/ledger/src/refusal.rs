@@ -3,6 +3,8 @@
 use nix::errno::Errno;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Damage;
+use octant_ids::Aid;
+use octant_tlog::state::Rule;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,19 @@ pub enum Refusal {
         /// The operating system's reason.
         why: String,
     },
+    /// The rules of partitions do not allow it.
+    #[error("{0}")]
+    Rule(Rule),
+    /// The agent has made as many entries, or as many bytes of them, as it may.
+    #[error("{agent} has used up its {limit} {what}")]
+    Quota {
+        /// The agent.
+        agent: Aid,
+        /// What is used up.
+        what: &'static str,
+        /// How much there was.
+        limit: u64,
+    },
     /// The draft itself cannot be written.
     #[error("the entry has no JSON form: {0}")]
     Draft(String),
@@ -50,7 +65,7 @@ impl Refusal {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Damaged(_) | Self::Storage { .. } => true,
-            Self::NoSpace { .. } | Self::Draft(_) => false,
+            Self::NoSpace { .. } | Self::Rule(_) | Self::Quota { .. } | Self::Draft(_) => false,
         }
     }
 
@@ -59,10 +74,17 @@ impl Refusal {
         let (code, next) = match self {
             Self::Damaged(damage) => (Code::Damaged, damage.next.as_str()),
             Self::Storage { .. } => {
-                (Code::Unavailable, "see `octant ledger verify`, then restart the ledger")
+                (Code::Unavailable, "see `octant ledger verify`, then `octant service restart ledger`")
             }
             Self::NoSpace { .. } => {
                 (Code::Full, "free space on the state file system; nothing else is needed")
+            }
+            Self::Rule(Rule::Sealed(_)) => {
+                (Code::Conflict, "nothing is recorded about an agent after its seal")
+            }
+            Self::Rule(_) => (Code::InvalidParams, "open the agent's partition with a lifecycle entry first"),
+            Self::Quota { .. } => {
+                (Code::Full, "note less; an operator can raise the limit in [ledger] of octant.toml")
             }
             Self::Draft(_) => (Code::InvalidParams, "send another payload"),
         };
@@ -79,7 +101,8 @@ pub(crate) fn damaged(path: &Path, offset: u64, seq: u64, what: String) -> Damag
         what,
         next: format!(
             "keep a copy of {} for examination; entries before {seq} can be read and verified; restore the \
-             state directory from a copy that verifies, or move it away to begin a new ledger",
+             state directory from a copy that verifies, or go on without what is lost: `octant ledger acknowledge {seq} \
+             --reason TEXT`",
             path.display()
         ),
     }

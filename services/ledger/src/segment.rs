@@ -1,7 +1,7 @@
 //! Segment files: how records stand in them.
 //!
 //! ```text
-//! header, 64 bytes:  "OCTLDG01" first u64, prev [32], zeros [12], crc u32
+//! header, 64 bytes:  "OCTLDG02" first u64, prev [32], zeros [12], crc u32
 //! frame:             len u32, crc u32, durable u64, canonical bytes [len], zeros to a multiple of 8
 //! ...
 //! zeros up to the end of the file: written beforehand, so that a sync moves no metadata
@@ -12,8 +12,8 @@
 //! thereby tells whether the broken one had been acknowledged.
 
 use crate::crc32c::crc32c;
-use octant_api::ledger::PAYLOAD_MAX;
 use octant_ids::Sha256;
+use octant_tlog::entry::ENTRY_MAX;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -22,9 +22,9 @@ use std::os::unix::fs::FileExt;
 pub(crate) const HEADER: u64 = 64;
 /// The length of a frame's own fields.
 pub(crate) const FRAME: usize = 16;
-/// The most canonical bytes of an entry: its payload and more than all its other fields need.
-pub(crate) const RECORD_MAX: usize = PAYLOAD_MAX + 1024;
-const MAGIC: [u8; 8] = *b"OCTLDG01";
+/// The most canonical bytes of an entry.
+pub(crate) const RECORD_MAX: usize = ENTRY_MAX;
+const MAGIC: [u8; 8] = *b"OCTLDG02";
 /// How much of a file is read at a time.
 const READ: usize = 256 << 10;
 

@@ -1,22 +1,36 @@
-//! The ledger on disk: opening it after whatever happened, and appending to it. Blocking, for one owner.
+//! The ledger on disk: appending to it, and publishing what it has come to. Blocking, for one owner.
 //!
 //! ```text
 //! <state>/segments/<number of its first entry>.log    the entries, append-only
+//! <state>/segments/<same>.state                       what the log had come to before it; can be derived
 //! <state>/segments/new.tmp                            a segment being made; renamed when it is whole
+//! <state>/tile/                                       the tree's whole hash tiles (C2SP tlog-tiles); can be derived
+//! <state>/payloads/<number of its entry>              payloads that can be erased, with their salts
 //! <state>/head                                        the last acknowledged entry
 //! <state>/probe                                       what the health check writes
 //! ```
+//!
+//! `publish.rs` has the files of checkpoints, `open.rs` how a ledger is opened after whatever happened.
 
-use crate::core::{Draft, Stamp, Tip};
+use crate::files::{self, Erasable, sync_dir};
+use crate::fold::{Completed, Fold};
 use crate::head::HeadFile;
-use crate::read::{self, Index, Reader};
+use crate::publish::{Publisher, Witnesses};
+use crate::read::{self, Reader};
 use crate::refusal::{Refusal, damaged};
-use crate::segment::{HEADER, Header, RECORD_MAX, behind, file_name, push_frame};
-use octant_api::ledger::{Appended, Damage};
+use crate::segment::{HEADER, Header, RECORD_MAX, file_name, push_frame};
+use nix::sys::statvfs::statvfs;
+use octant_api::error::{ApiError, Code};
+use octant_api::ledger::{Appended, Kind, Witnessed};
+use octant_api::text::Json;
+use octant_ids::{Aid, Principal};
+use octant_sys::clock;
+use octant_tlog::entry::{BootId, Draft, Stamp};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Zeros are written ahead of the entries in steps of at least this, at most [`AHEAD_MAX`] bytes.
@@ -28,239 +42,413 @@ const PAGE: u64 = 4096;
 const HEAD_EVERY: u64 = 4096;
 /// One sector, which a disk writes whole.
 const PROBE: usize = 512;
+/// What an entry has beside its payload, at most, with its frame.
+const BESIDE: usize = 512;
+
+/// What a new segment, its snapshot and some tiles need.
+const ROTATION: u64 = 256 << 10;
 
 /// How a sync is done; a test puts a failing one here.
 pub type SyncFn = fn(&File) -> io::Result<()>;
 
 /// What can be chosen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// A segment that reached this many bytes is followed by a new one.
     pub segment_bytes: u64,
     /// How a sync is done.
     pub sync: SyncFn,
+    /// How many bytes of the file system are kept for the system's own records: agents' notes and intents are refused
+    /// when fewer are free.
+    pub reserve_bytes: u64,
+    /// How many entries an agent can make in its life.
+    pub agent_entries: u64,
+    /// How many bytes they can have.
+    pub agent_bytes: u64,
+    /// Who cosigns.
+    pub(crate) witnesses: Witnesses,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        // Large enough that a change of segment is rare, small enough to scan at a start within a second.
-        Self { segment_bytes: 64 << 20, sync: File::sync_data }
+        Self {
+            // Large enough that a change of segment is rare, small enough to scan at a start within a second.
+            segment_bytes: 64 << 20,
+            sync: File::sync_data,
+            // Some ten thousand lifecycle records: enough to end every agent and shut down with all of it on record.
+            reserve_bytes: 16 << 20,
+            // A note every ten seconds for eleven days, each of 300 bytes.
+            agent_entries: 100_000,
+            agent_bytes: 32 << 20,
+            witnesses: Witnesses::default(),
+        }
     }
 }
 
-/// Why the ledger cannot be opened at all. Damage to its entries is no such reason: it is opened for reading.
-#[derive(Debug, thiserror::Error)]
-#[error("{step} {}: {source}", path.display())]
-pub struct OpenError {
-    /// What was being done.
-    pub step: &'static str,
-    /// With which file.
-    pub path: PathBuf,
-    /// The operating system's reason.
-    pub source: io::Error,
-}
-
-pub(crate) fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
-    let path = path.to_owned();
-    move |source| OpenError { step, path, source }
-}
-
-/// What was found at the end of the last segment and cut off: bytes of a write that was never acknowledged.
+/// A draft, and its payload where that is to be kept apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TornTail {
-    /// The segment's file name.
-    pub segment: String,
-    /// Where the good entries end, in bytes.
-    pub offset: u64,
-    /// How many bytes were cut off.
-    pub bytes: u64,
-    /// What stood there.
-    pub why: String,
+pub struct Item {
+    pub(crate) draft: Draft,
+    pub(crate) payload: Option<Erasable>,
 }
 
+impl Item {
+    /// How many bytes of payload it has.
+    pub(crate) fn bytes(&self) -> usize {
+        self.draft.content.len() + self.payload.as_ref().map_or(0, |payload| payload.text.len())
+    }
+
+    /// Whether it may use what is kept for the system: not what an agent says, nor what announces more work.
+    fn is_system(&self) -> bool {
+        !matches!(self.draft.actor, Principal::Agent(_)) && self.draft.kind != Kind::Intent
+    }
+}
+
+impl From<Draft> for Item {
+    fn from(draft: Draft) -> Self {
+        Self { draft, payload: None }
+    }
+}
+
+/// The segment that is written.
 #[derive(Debug)]
-struct Current {
-    file: File,
-    path: PathBuf,
+pub(crate) struct Current {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
     /// Where the next frame goes.
-    end: u64,
+    pub(crate) end: u64,
     /// Up to where zeros are written.
-    ahead: u64,
+    pub(crate) ahead: u64,
     /// Where the last frame stands; 0 when this segment has none.
-    last: u64,
+    pub(crate) last: u64,
 }
 
 /// The ledger's one writer.
 #[derive(Debug)]
 pub struct Store {
-    dir: PathBuf,
-    options: Options,
-    boot_id: String,
-    reader: Arc<Reader>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) boot: BootId,
+    pub(crate) reader: Arc<Reader>,
     /// None when the ledger is damaged and can only be read.
-    current: Option<Current>,
-    head: HeadFile,
-    tip: Tip,
-    buffer: Vec<u8>,
-    since_head_sync: u64,
-    probes: u64,
+    pub(crate) current: Option<Current>,
+    pub(crate) head: HeadFile,
+    pub(crate) fold: Fold,
+    /// None when the log's key or checkpoint cannot be relied on.
+    pub(crate) publisher: Option<Publisher>,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) since_head_sync: u64,
+    pub(crate) probes: u64,
 }
 
-impl Store {
-    /// Opens the ledger below `dir`, or makes an empty one. Damage does not fail it: the store then refuses
-    /// appends, and [`Store::reader`] reads what is left.
-    ///
-    /// # Errors
-    /// [`OpenError`]: a directory or file cannot be made, opened or read.
-    pub fn open(dir: &Path, boot_id: &str, options: Options) -> Result<(Self, Option<TornTail>), OpenError> {
-        let segments = dir.join("segments");
-        fs::create_dir_all(&segments).map_err(at("make the directory", &segments))?;
-        let head_path = dir.join("head");
-        let (mut head, acknowledged) =
-            HeadFile::open(&head_path).map_err(at("open the head file", &head_path))?;
-        let firsts = read::segments(&segments)?;
-        let fresh = firsts.is_empty() && acknowledged.is_none_or(|tip| tip.seq == 0);
-        let found = if fresh { Found::empty() } else { examine(&segments, &firsts, acknowledged)? };
-        let index = Index::new(firsts, found.marks);
-        let reader = Arc::new(Reader::new(segments.clone(), index, found.tip));
-        let mut store = Self {
-            dir: dir.to_owned(),
-            options,
-            boot_id: boot_id.to_owned(),
-            reader,
-            current: None,
-            head: {
-                if fresh && acknowledged.is_none() {
-                    head.write(Tip::START)
-                        .and_then(|()| head.sync())
-                        .map_err(at("write the head file", &head_path))?;
-                    sync_dir(dir).map_err(at("sync the directory", dir))?;
-                }
-                head
-            },
-            tip: found.tip,
-            buffer: Vec::new(),
-            since_head_sync: 0,
-            probes: 0,
-        };
-        match found.damage {
-            Some(damage) => store.reader.refuse(Refusal::Damaged(damage)),
-            None if fresh => {
-                let path = segments.join(file_name(1));
-                store.current = Some(store.new_segment().map_err(at("make the segment", &path))?);
-            }
-            None => store.current = Some(reopen(&segments, &found.end, found.torn.is_some())?),
-        }
-        Ok((store, found.torn))
-    }
+/// A batch on its way to the disk.
+struct Batch {
+    buffer: Vec<u8>,
+    completed: Completed,
+    /// Numbers of its entries and where they stand in the buffer.
+    places: Vec<(u64, u64)>,
+    payloads: Vec<u64>,
+}
 
+/// What became of each draft of a batch.
+pub type Outcomes = Vec<Result<Appended, Refusal>>;
+
+impl Store {
     /// What reads this ledger, at any time and from any thread.
     #[must_use]
     pub fn reader(&self) -> Arc<Reader> {
         Arc::clone(&self.reader)
     }
 
-    /// Appends all drafts and returns when they are on stable storage, or appends none.
+    /// Appends the drafts that the rules allow and returns when they are on stable storage; or appends none.
     ///
     /// # Errors
-    /// [`Refusal`]. After [`Refusal::Storage`] and [`Refusal::Damaged`] every later append is refused too;
+    /// [`Refusal`] of them all. After [`Refusal::Storage`] and [`Refusal::Damaged`] every later append is refused too;
     /// after [`Refusal::NoSpace`] the next one is tried anew.
-    pub fn commit(&mut self, drafts: &[Draft], stamp: Stamp) -> Result<Vec<Appended>, Refusal> {
+    pub fn commit(&mut self, items: &[Item], stamp: Stamp) -> Result<Outcomes, Refusal> {
         if let Some(refusal) = self.reader.refusal().filter(Refusal::is_final) {
             return Err(refusal);
         }
-        let before = self.tip;
-        let done = self.try_commit(drafts, stamp);
-        match &done {
-            Ok(_) => self.reader.clear_no_space(),
-            Err(refusal) => {
-                self.tip = before;
-                self.reader.refuse(refusal.clone());
+        let mark =
+            self.fold.state.mark(items.iter().filter_map(|item| item.draft.agent).collect::<BTreeSet<_>>());
+        let mut batch = Batch {
+            buffer: std::mem::take(&mut self.buffer),
+            completed: Vec::new(),
+            places: Vec::new(),
+            payloads: Vec::new(),
+        };
+        batch.buffer.clear();
+        let done = self.try_commit(items, stamp, &mut batch);
+        if let Err(refusal) = &done {
+            self.fold.back(mark);
+            for seq in &batch.payloads {
+                // One that stays lies under a number that its next owner overwrites.
+                let _ = files::erase_payload(&self.dir.join("payloads"), *seq);
             }
+            self.reader.refuse(refusal.clone());
         }
+        self.buffer = batch.buffer;
         done
     }
 
-    fn try_commit(&mut self, drafts: &[Draft], stamp: Stamp) -> Result<Vec<Appended>, Refusal> {
-        let durable = self.tip.seq;
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        let mut appended = Vec::with_capacity(drafts.len());
-        let mut offsets = Vec::with_capacity(drafts.len());
+    fn try_commit(&mut self, items: &[Item], stamp: Stamp, batch: &mut Batch) -> Result<Outcomes, Refusal> {
         if self.current.as_ref().is_some_and(|current| current.end >= self.options.segment_bytes) {
             self.rotate()?;
         }
-        for draft in drafts {
-            offsets.push(buffer.len() as u64);
-            let (tip, boot_id) = (&mut self.tip, &self.boot_id);
-            let sealed = push_frame(&mut buffer, durable, |out| tip.seal(boot_id, draft, stamp, out));
-            appended.push(sealed.map_err(|error| Refusal::Draft(error.to_string()))?);
+        let room = self.room_for_others(items)?;
+        let bytes: usize = items.iter().map(|item| item.bytes() + BESIDE).sum();
+        let current = self.current.as_mut().ok_or_else(|| Refusal::Storage {
+            path: self.dir.clone(),
+            why: "there is no open segment".to_owned(),
+        })?;
+        let end = current.end + bytes as u64;
+        current.reserve(end).map_err(|error| Refusal::of_io(&current.path, &error))?;
+        let mut outcomes = Vec::with_capacity(items.len());
+        for item in items {
+            outcomes.push(self.seal(item, stamp, &room, batch)?);
         }
-        let sync = self.options.sync;
-        let Some(current) = self.current.as_mut() else {
-            return Err(Refusal::Storage {
-                path: self.dir.clone(),
-                why: "there is no open segment".to_owned(),
-            });
-        };
-        let start = current.end;
-        current.write(&buffer, sync)?;
-        current.last = start + offsets.last().copied().unwrap_or(0);
-        for (appended, offset) in appended.iter().zip(&offsets) {
-            self.reader.mark(appended.seq, start + offset);
+        if !batch.payloads.is_empty() {
+            let dir = self.dir.join("payloads");
+            sync_dir(&dir).map_err(|error| Refusal::of_io(&dir, &error))?;
         }
-        self.buffer = buffer;
-        self.acknowledge()?;
-        Ok(appended)
+        if !batch.places.is_empty() {
+            self.write(batch)?;
+        }
+        match room {
+            Ok(()) => self.reader.clear_no_space(),
+            Err(refusal) => self.reader.refuse(refusal),
+        }
+        Ok(outcomes)
     }
 
-    /// Everything up to the tip is durable: says so to readers and in the head file.
-    fn acknowledge(&mut self) -> Result<(), Refusal> {
-        self.reader.advance(self.tip);
-        self.since_head_sync += 1;
-        let written = self.head.write(self.tip);
-        let written =
-            if self.since_head_sync >= HEAD_EVERY { written.and_then(|()| self.rest()) } else { written };
-        if let Err(error) = written {
-            // These entries are durable and acknowledged; without its head file the ledger takes no more.
-            self.reader.refuse(self.head_refusal(&error));
+    /// Seals one draft into the batch, if the rules allow it.
+    fn seal(
+        &mut self,
+        item: &Item,
+        stamp: Stamp,
+        room: &Result<(), Refusal>,
+        batch: &mut Batch,
+    ) -> Result<Result<Appended, Refusal>, Refusal> {
+        if let Err(refusal) = room
+            && !item.is_system()
+        {
+            return Ok(Err(refusal.clone()));
+        }
+        if let Err(refusal) = self.within_quota(item) {
+            return Ok(Err(refusal));
+        }
+        if item.draft.kind == Kind::Intent && self.fold.state.intents_full() {
+            // The oldest would be forgotten: instead it is put on record that nobody said what became of it.
+            let oldest = self.fold.state.intents().next();
+            if let Some((seq, _)) = oldest {
+                let forgotten = unknown(seq, "too many intents wait for their outcomes")?;
+                self.push(&forgotten, stamp, batch).map_err(Refusal::Rule)?;
+            }
+        }
+        let seq = self.fold.state.tip().seq + 1;
+        if let Err(rule) = self.fold.state.check(item.draft.kind, item.draft.agent) {
+            return Ok(Err(Refusal::Rule(rule)));
+        }
+        if let Some(payload) = &item.payload {
+            let dir = self.dir.join("payloads");
+            batch.payloads.push(seq);
+            files::write_payload(&dir, seq, payload).map_err(|error| Refusal::of_io(&dir, &error))?;
+        }
+        Ok(self.push(&item.draft, stamp, batch).map_err(Refusal::Rule))
+    }
+
+    fn push(
+        &mut self,
+        draft: &Draft,
+        stamp: Stamp,
+        batch: &mut Batch,
+    ) -> Result<Appended, octant_tlog::state::Rule> {
+        let durable = self.reader.tip().seq;
+        let offset = batch.buffer.len() as u64;
+        let (fold, boot, completed) = (&mut self.fold, self.boot, &mut batch.completed);
+        let tip =
+            push_frame(&mut batch.buffer, durable, |out| fold.seal(boot, draft, stamp, out, completed))?;
+        batch.places.push((tip.seq, offset));
+        Ok(Appended { seq: tip.seq, hash: tip.hash, ticket: None })
+    }
+
+    /// Whether what is not the system's own may still be written.
+    fn room_for_others(&self, items: &[Item]) -> Result<Result<(), Refusal>, Refusal> {
+        if self.options.reserve_bytes == 0 || items.iter().all(Item::is_system) {
+            return Ok(Ok(()));
+        }
+        let free = self.free().map_err(|error| Refusal::of_io(&self.dir, &error))?;
+        let reserve = self.options.reserve_bytes;
+        Ok(if free >= reserve {
+            Ok(())
+        } else {
+            Err(self.too_little(free, reserve))
+        })
+    }
+
+    fn too_little(&self, free: u64, least: u64) -> Refusal {
+        let why = format!("{free} bytes are free; the last {least} are kept for the system's own records");
+        Refusal::NoSpace { path: self.dir.clone(), why }
+    }
+
+    /// The bytes that can still be written below the state directory.
+    fn free(&self) -> io::Result<u64> {
+        let all = statvfs(&self.dir)?;
+        Ok(all.blocks_available().saturating_mul(all.fragment_size()))
+    }
+
+    fn within_quota(&self, item: &Item) -> Result<(), Refusal> {
+        let Principal::Agent(agent) = item.draft.actor else { return Ok(()) };
+        let Some(open) = self.fold.state.partition(agent) else { return Ok(()) };
+        let Options { agent_entries, agent_bytes, .. } = self.options;
+        if open.own_entries >= agent_entries {
+            return Err(Refusal::Quota { agent, what: "entries", limit: agent_entries });
+        }
+        if open.own_bytes + (item.bytes() as u64) > agent_bytes {
+            return Err(Refusal::Quota { agent, what: "bytes", limit: agent_bytes });
         }
         Ok(())
     }
 
-    fn head_refusal(&self, error: &io::Error) -> Refusal {
+    /// Writes and syncs a batch, then everything that follows from its entries.
+    fn write(&mut self, batch: &mut Batch) -> Result<(), Refusal> {
+        let sync = self.options.sync;
+        let no_segment =
+            || Refusal::Storage { path: self.dir.clone(), why: "there is no open segment".to_owned() };
+        let current = self.current.as_mut().ok_or_else(no_segment)?;
+        let start = current.end;
+        current.write(&batch.buffer, sync)?;
+        current.last = start + batch.places.last().map_or(0, |place| place.1);
+        for (seq, offset) in &batch.places {
+            self.reader.mark(*seq, start + offset);
+        }
+        self.settle(batch);
+        Ok(())
+    }
+
+    /// Everything in the batch is durable: says so to readers and in the head file, writes the tiles that are whole. What
+    /// fails here does not undo it, but ends the writing.
+    fn settle(&mut self, batch: &mut Batch) {
+        for whole in self.fold.settle(&mut batch.completed) {
+            if let Err(error) = files::write_tile(&self.dir, &whole) {
+                let path = files::tile_path(&self.dir, whole.tile);
+                self.reader.refuse(Refusal::Storage { path, why: error.to_string() });
+            }
+        }
+        let tip = self.fold.state.tip();
+        self.reader.advance(tip, &self.fold.edge);
+        self.since_head_sync += 1;
+        let written = self.head.write(tip);
+        let written = if self.since_head_sync >= HEAD_EVERY {
+            written.and_then(|()| self.sync_head())
+        } else {
+            written
+        };
+        if let Err(error) = written {
+            self.reader.refuse(self.head_refusal(&error));
+        }
+    }
+
+    pub(crate) fn head_refusal(&self, error: &io::Error) -> Refusal {
         Refusal::Storage { path: self.dir.join("head"), why: error.to_string() }
     }
 
-    /// Syncs the head file, if it was written since. For moments in which nothing else is to be done.
-    ///
-    /// # Errors
-    /// What fdatasync(2) reports.
-    pub fn rest(&mut self) -> io::Result<()> {
+    fn sync_head(&mut self) -> io::Result<()> {
         self.since_head_sync = 0;
         self.head.sync()
     }
 
-    fn rotate(&mut self) -> Result<(), Refusal> {
-        let refused = |path: &Path, error: io::Error| Refusal::of_io(path, &error);
-        let next = self.new_segment().map_err(|error| refused(&self.dir.join("segments"), error))?;
+    /// Signs a checkpoint if it is time for one; with `rest` if any entry waits for one. That also syncs the head file
+    /// and the checkpoint: it is for moments in which nothing else is to be done.
+    ///
+    /// # Errors
+    /// A file cannot be written. Nothing acknowledged is lost by it; the next call tries again.
+    pub fn publish(&mut self, rest: bool) -> Result<(), String> {
+        let now_ns = clock::monotonic_ns();
+        let tip = self.fold.state.tip();
+        if let Some(publisher) = self.publisher.as_mut()
+            && (publisher.is_due(tip.seq, now_ns) || (rest && publisher.behind(tip.seq)))
+        {
+            let root = self.fold.state.tree().root();
+            publisher.publish(tip.seq, root, now_ns, false).map_err(|error| error.to_string())?;
+            self.reader.published(publisher.published());
+        }
+        if rest {
+            self.sync_head().map_err(|error| format!("sync the head file: {error}"))?;
+            self.publisher.as_ref().map_or(Ok(()), Publisher::rest).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Intents without outcome that earlier boots left.
+    pub(crate) fn intents_of_earlier_boots(&self) -> Vec<u64> {
+        self.fold.state.intents().filter(|(_, boot)| *boot != self.boot).map(|(seq, _)| seq).collect()
+    }
+
+    /// Seals every partition whose last entry is of an earlier boot; how many there were.
+    pub(crate) fn seal_stale(&mut self) -> Result<usize, String> {
+        let stale = self.fold.state.partitions().filter(|(_, open)| open.boot != self.boot);
+        let agents: Vec<_> = stale.map(|(agent, _)| agent).collect();
+        let payload = serde_json::json!({ "reason": "it ended with a boot before this one" });
+        let draft = own(Kind::Seal, &payload).map_err(|refusal| refusal.to_string())?;
+        let item = |agent: &Aid| Item::from(Draft { agent: Some(*agent), ..draft.clone() });
+        for part in agents.chunks(64) {
+            let items: Vec<Item> = part.iter().map(item).collect();
+            let stamp = Stamp { mono_ns: clock::monotonic_ns(), wall_ms: clock::wall_ms() };
+            self.commit(&items, stamp).map_err(|refusal| refusal.to_string())?;
+        }
+        Ok(agents.len())
+    }
+
+    /// Takes cosignatures on a recent checkpoint.
+    pub(crate) fn cosign(&mut self, size: u64, lines: &str) -> Result<Witnessed, ApiError> {
+        let Some(publisher) = self.publisher.as_mut() else {
+            let why = "the log's key is not usable";
+            let next = "see `octant ledger verify`";
+            return Err(ApiError::new(Code::Damaged, "take a cosignature", "log.key", why, next));
+        };
+        publisher.cosign(size, lines)?;
+        let published = publisher.published();
+        let witnessed = published.witnessed.clone();
+        self.reader.published(published);
+        Ok(witnessed)
+    }
+
+    /// Whether entries wait for a checkpoint or a sync of the head file.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        let behind = |publisher: &Publisher| publisher.behind(self.fold.state.tip().seq);
+        self.since_head_sync > 0 || self.publisher.as_ref().is_some_and(behind)
+    }
+
+    pub(crate) fn rotate(&mut self) -> Result<(), Refusal> {
+        let segments = self.dir.join("segments");
+        let refused = |error: io::Error| Refusal::of_io(&segments, &error);
+        let first = self.fold.state.tip().seq + 1;
+        // Before the segment itself: one without its snapshot can be opened, but not as quickly.
+        files::write_snapshot(&segments, first, &self.fold).map_err(refused)?;
+        let next = self.new_segment().map_err(refused)?;
+        // Tiles of earlier segments are not looked at when the ledger is opened, so they must have come to the disk.
+        let root = File::open(&self.dir).map_err(refused)?;
+        nix::unistd::syncfs(&root).map_err(|errno| refused(errno.into()))?;
         // The head is synced with each change of segment, so that it is never more than one segment behind.
-        self.rest().map_err(|error| self.head_refusal(&error))?;
+        self.sync_head().map_err(|error| self.head_refusal(&error))?;
         if let Some(old) = self.current.replace(next) {
             // Gives back the zeros beyond its end. Readers stop at the end either way, so a failure costs room only.
             let _ = old.file.set_len(old.end);
         }
-        self.reader.add_segment(self.tip.seq + 1);
+        self.reader.add_segment(first);
         Ok(())
     }
 
     /// Makes the segment that starts after the tip: whole under another name first, so that a segment with half
     /// a header never stands in its place.
-    fn new_segment(&self) -> io::Result<Current> {
+    pub(crate) fn new_segment(&self) -> io::Result<Current> {
+        let tip = self.fold.state.tip();
         let segments = self.dir.join("segments");
-        let (making, path) = (segments.join("new.tmp"), segments.join(file_name(self.tip.seq + 1)));
+        let (making, path) = (segments.join("new.tmp"), segments.join(file_name(tip.seq + 1)));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&making)?;
-        let header = Header { first: self.tip.seq + 1, prev: self.tip.hash };
+        let header = Header { first: tip.seq + 1, prev: tip.hash };
         file.write_all_at(&header.encode(), 0)?;
         let mut current = Current { file, path: path.clone(), end: HEADER, ahead: HEADER, last: 0 };
         current.reserve(HEADER + PAGE)?;
@@ -293,6 +481,14 @@ impl Store {
         let Some(current) = self.current.as_mut() else { return Ok(()) };
         let reserved = current.reserve(current.end + RECORD_MAX as u64);
         reserved.map_err(|error| Refusal::of_io(&current.path, &error))?;
+        // A change of segment needs more than the segment that is there has.
+        let least = self.options.reserve_bytes.max(ROTATION);
+        let free = self.free().map_err(|error| Refusal::of_io(&self.dir, &error))?;
+        if free < least {
+            let refusal = self.too_little(free, least);
+            self.reader.refuse(refusal.clone());
+            return Err(refusal);
+        }
         self.reader.clear_no_space();
         Ok(())
     }
@@ -302,8 +498,9 @@ impl Store {
             store.reader.refuse(refusal.clone());
             Err(refusal)
         };
+        let last = self.fold.state.tip();
         match self.head.read() {
-            Ok(Some(tip)) if tip == self.tip => {}
+            Ok(Some(tip)) if tip == last => {}
             Ok(_) => {
                 let why = "it does not name the last entry".to_owned();
                 return refuse(self, Refusal::Storage { path: self.dir.join("head"), why });
@@ -312,10 +509,10 @@ impl Store {
         }
         let Some(current) = self.current.as_ref().filter(|current| current.last > 0) else { return Ok(()) };
         match read::hash_at(&current.file, current.last) {
-            Ok(Some(hash)) if hash == self.tip.hash => Ok(()),
+            Ok(Some(hash)) if hash == last.hash => Ok(()),
             Ok(_) => {
                 let what = "the last entry is not what was written".to_owned();
-                let damage = damaged(&current.path, current.last, self.tip.seq, what);
+                let damage = damaged(&current.path, current.last, last.seq, what);
                 refuse(self, Refusal::Damaged(damage))
             }
             Err(error) => {
@@ -326,10 +523,23 @@ impl Store {
     }
 }
 
+/// The outcome of an intent of which nobody said what became of it.
+pub(crate) fn unknown(seq: u64, why: &str) -> Result<Draft, Refusal> {
+    let payload = serde_json::json!({ "unknown": true, "text": why });
+    own(Kind::Outcome, &payload).map(|draft| Draft { intent: Some(seq), ..draft })
+}
+
+/// A draft of the ledger itself.
+pub(crate) fn own(kind: Kind, payload: &serde_json::Value) -> Result<Draft, Refusal> {
+    let payload = Json::of(payload).map_err(|error| Refusal::Draft(error.to_string()))?;
+    let name = crate::service::NAME.parse().map_err(|error| Refusal::Draft(format!("{error}")))?;
+    Ok(Draft::new(Principal::Service(name), kind, payload))
+}
+
 impl Drop for Store {
     fn drop(&mut self) {
-        // What is not synced here is only the head's newest position, which the segments tell too.
-        let _ = self.head.sync();
+        // What is not synced here is only the newest position of head and checkpoint, which the segments tell too.
+        let _ = self.publish(true);
     }
 }
 
@@ -348,7 +558,7 @@ impl Current {
     }
 
     /// Writes zeros up to at least `end`. The next sync makes them durable along with the entries.
-    fn reserve(&mut self, end: u64) -> io::Result<()> {
+    pub(crate) fn reserve(&mut self, end: u64) -> io::Result<()> {
         if self.ahead >= end {
             return Ok(());
         }
@@ -375,96 +585,4 @@ impl Current {
         self.ahead = to;
         Ok(())
     }
-}
-
-fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Where the good entries of the last segment end.
-#[derive(Debug, Default)]
-struct End {
-    first: u64,
-    offset: u64,
-    last: u64,
-}
-
-/// What the files of an existing ledger say.
-struct Found {
-    tip: Tip,
-    end: End,
-    marks: Vec<(u64, u64)>,
-    torn: Option<TornTail>,
-    damage: Option<Damage>,
-}
-
-impl Found {
-    fn empty() -> Self {
-        Self { tip: Tip::START, end: End::default(), marks: Vec::new(), torn: None, damage: None }
-    }
-
-    fn damaged(tip: Tip, damage: Damage) -> Self {
-        Self { tip, damage: Some(damage), ..Self::empty() }
-    }
-}
-
-/// Scans the last segment and compares it with the head file.
-fn examine(segments: &Path, firsts: &[u64], acknowledged: Option<Tip>) -> Result<Found, OpenError> {
-    let head_tip = acknowledged.unwrap_or(Tip::START);
-    let Some(&last_first) = firsts.last() else {
-        let what = format!("no segment is left, but entry {} was acknowledged", head_tip.seq);
-        return Ok(Found::damaged(Tip::START, damaged(segments, 0, 1, what)));
-    };
-    if firsts[0] != 1 {
-        let what = format!("the first segment left starts with entry {}", firsts[0]);
-        return Ok(Found::damaged(Tip::START, damaged(segments, 0, 1, what)));
-    }
-    let path = segments.join(file_name(last_first));
-    let file = File::open(&path).map_err(at("open the segment", &path))?;
-    let scan = read::scan(&file, last_first).map_err(at("read the segment", &path))?;
-    let Some(scan) = scan else {
-        // What the segments before it hold can still be read.
-        let before = examine(segments, &firsts[..firsts.len() - 1], acknowledged)?;
-        let what = "the segment's header is not valid".to_owned();
-        return Ok(Found::damaged(before.tip, damaged(&path, 0, last_first, what)));
-    };
-    let end = End { first: last_first, offset: scan.offset, last: scan.last };
-    let mut found = Found { tip: scan.tip, end, marks: scan.marks.clone(), torn: None, damage: None };
-    let next = scan.tip.seq + 1;
-    let broken = |what: String| Some(damaged(&path, scan.offset, next, what));
-
-    let Some(head) = acknowledged else {
-        found.damage = broken("the head file is missing or unreadable, though there are entries".to_owned());
-        return Ok(found);
-    };
-    // The hash that the segments give the acknowledged entry, as far as this segment reaches back.
-    let known =
-        if head.seq + 1 == last_first { Some(scan.start.hash) } else { scan.hash_of(&file, head.seq) };
-    let behind = behind(&file, scan.offset).map_err(at("read the segment", &path))?;
-    let why = scan.broken.clone().unwrap_or_else(|| "nothing stands there".to_owned());
-    if head.seq >= next {
-        found.damage = broken(format!("{why}, but entry {} was acknowledged", head.seq));
-    } else if head.seq + 1 >= last_first && known != Some(head.hash) {
-        found.damage = broken(format!("entry {} is not the one that was acknowledged", head.seq));
-    } else if behind.durable >= next {
-        found.damage = broken(format!("{why}, but entries after it stand on it"));
-    } else if behind.end > 0 {
-        let segment = file_name(last_first);
-        let bytes = behind.end - scan.offset;
-        found.torn = Some(TornTail { segment, offset: scan.offset, bytes, why });
-    }
-    Ok(found)
-}
-
-/// Opens the last segment for writing and clears what stands behind its good entries, if anything does.
-fn reopen(segments: &Path, end: &End, torn: bool) -> Result<Current, OpenError> {
-    let path = segments.join(file_name(end.first));
-    let file =
-        OpenOptions::new().read(true).write(true).open(&path).map_err(at("open the segment", &path))?;
-    if torn {
-        // Cutting the file drops whatever stood there; zeros are written ahead anew with the next append.
-        file.set_len(end.offset).and_then(|()| file.sync_all()).map_err(at("cut the segment", &path))?;
-    }
-    let len = file.metadata().map_err(at("look at the segment", &path))?.len();
-    Ok(Current { file, path, end: end.offset, ahead: len, last: end.last })
 }

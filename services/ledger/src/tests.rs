@@ -6,13 +6,17 @@ mod full;
 mod process;
 mod service;
 
-use crate::core::{Draft, Stamp};
-use crate::store::{Options, Store};
-use octant_api::ledger::Kind;
+use crate::publish::Witnesses;
+use crate::read::Reader;
+use crate::segment::{HEADER, Step, Walker};
+use crate::store::{Item, Options, Store};
+use octant_api::ledger::{Kind, VerifyReport};
 use octant_api::text::Json;
 use octant_ids::Principal;
+use octant_ticket::{Issuer, Keys};
+use octant_tlog::entry::{BootId, Draft, Stamp, boot_id};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A directory of its own, removed at the end.
 pub(crate) struct Dir(pub(crate) PathBuf);
@@ -47,25 +51,42 @@ impl Drop for Dir {
 pub(crate) const STAMP: Stamp = Stamp { mono_ns: 1, wall_ms: 2 };
 pub(crate) const BOOT: &str = "00112233445566778899aabbccddeeff";
 
+pub(crate) fn boot() -> BootId {
+    boot_id(BOOT).unwrap()
+}
+
 pub(crate) fn draft(payload: &str) -> Draft {
-    Draft {
-        actor: Principal::Service("agents".parse().unwrap()),
-        kind: Kind::Note,
-        intent: None,
-        payload: Json::of(payload).unwrap(),
-        observed_ns: None,
-        backfilled: false,
-    }
+    Draft::new(Principal::Service("agents".parse().unwrap()), Kind::Note, Json::of(payload).unwrap())
+}
+
+pub(crate) fn item(payload: &str) -> Item {
+    draft(payload).into()
 }
 
 pub(crate) fn open(dir: &Path) -> Store {
-    Store::open(dir, BOOT, Options::default()).unwrap().0
+    Store::open(dir, boot(), Options::default()).unwrap().0
+}
+
+pub(crate) fn verify(reader: &Reader) -> VerifyReport {
+    reader.verify(&AtomicBool::new(false), &[], &Witnesses::default()).unwrap()
+}
+
+pub(crate) fn no_tickets() -> Issuer {
+    Issuer::new(Keys::new([]).unwrap())
+}
+
+/// Where the good frames of a segment end.
+pub(crate) fn end_of(path: &Path) -> u64 {
+    let file = std::fs::File::open(path).unwrap();
+    let mut walker = Walker::new(&file, HEADER);
+    while let Step::Frame { .. } = walker.step().unwrap() {}
+    walker.offset()
 }
 
 pub(crate) fn append(store: &mut Store, from: u64, count: u64) {
     for n in from..from + count {
-        let appended = store.commit(&[draft(&format!("entry {n}"))], STAMP).unwrap();
-        assert_eq!(appended[0].seq, n);
+        let appended = store.commit(&[item(&format!("entry {n}"))], STAMP).unwrap();
+        assert_eq!(appended[0].as_ref().unwrap().seq, n);
     }
 }
 

@@ -1,11 +1,12 @@
 //! One thread that commits what many callers queue: while one sync runs, the next batch gathers.
 
-use crate::core::{Draft, Stamp};
+use crate::publish::EVERY_NS;
 use crate::refusal::Refusal;
-use crate::store::Store;
+use crate::store::{Item, Store};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Appended;
 use octant_sys::clock;
+use octant_tlog::entry::Stamp;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// After this long without work the head file is synced.
+/// After this long without work a checkpoint is signed and the head file is synced.
 const REST: Duration = Duration::from_millis(200);
 /// Nothing is waiting to be synced: the thread only wakes for work.
 const LONG: Duration = Duration::from_secs(3600);
@@ -44,8 +45,9 @@ impl Default for WriterLimits {
 }
 
 enum Job {
-    Append(Draft, oneshot::Sender<Result<Appended, Refusal>>),
-    Probe(oneshot::Sender<Result<(), Refusal>>),
+    Append(Box<Item>, oneshot::Sender<Result<Appended, Refusal>>),
+    /// What is done between batches, by the owner of the files: probes, cosignatures, an operator's commands.
+    Run(Box<dyn FnOnce(&mut Store) + Send>),
 }
 
 enum NotQueued {
@@ -78,6 +80,7 @@ impl Writer {
             gathered: 0,
             carried: None,
             logged: None,
+            silent: None,
         };
         let thread = std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(|| work.run())?;
         Ok(Self { jobs: Some(jobs), waiting_bytes, limits, thread: Some(thread) })
@@ -87,8 +90,12 @@ impl Writer {
     ///
     /// # Errors
     /// [`Code::Busy`] when the queue is full, [`Code::Unavailable`] when the thread is gone.
-    pub fn append(&self, draft: Draft) -> Result<oneshot::Receiver<Result<Appended, Refusal>>, ApiError> {
-        let bytes = draft.payload.text().len();
+    pub fn append(
+        &self,
+        item: impl Into<Item>,
+    ) -> Result<oneshot::Receiver<Result<Appended, Refusal>>, ApiError> {
+        let item = item.into();
+        let bytes = item.bytes();
         let busy = |why: String| {
             ApiError::new(Code::Busy, "append to the ledger", "queue", why, "try again in a moment")
         };
@@ -97,7 +104,7 @@ impl Writer {
             return Err(busy(format!("{} bytes are waiting", self.limits.queue_bytes)));
         }
         let (sender, receiver) = oneshot::channel();
-        match self.send(Job::Append(draft, sender)) {
+        match self.send(Job::Append(Box::new(item), sender)) {
             Ok(()) => Ok(receiver),
             Err(error) => {
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -109,20 +116,41 @@ impl Writer {
         }
     }
 
+    /// Queues something to be done with the store, between batches. The receiver gets what it gives.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, ApiError> {
+        let (sender, receiver) = oneshot::channel();
+        let job = Job::Run(Box::new(move |store| {
+            // Who asked may not wait any more; the work is done all the same.
+            let _ = sender.send(work(store));
+        }));
+        match self.send(job) {
+            Ok(()) => Ok(receiver),
+            Err(NotQueued::Full) => {
+                let why = format!("{} appends are waiting", self.limits.queue);
+                Err(ApiError::new(
+                    Code::Busy,
+                    "reach the ledger's writer",
+                    "queue",
+                    why,
+                    "try again in a moment",
+                ))
+            }
+            Err(NotQueued::Gone) => Err(gone()),
+        }
+    }
+
     /// Queues a [`Store::probe`].
     ///
     /// # Errors
     /// As [`Writer::append`].
     pub fn probe(&self) -> Result<oneshot::Receiver<Result<(), Refusal>>, ApiError> {
-        let (sender, receiver) = oneshot::channel();
-        match self.send(Job::Probe(sender)) {
-            Ok(()) => Ok(receiver),
-            Err(NotQueued::Full) => {
-                let why = format!("{} appends are waiting", self.limits.queue);
-                Err(ApiError::new(Code::Busy, "probe the ledger", "queue", why, "wait until it has drained"))
-            }
-            Err(NotQueued::Gone) => Err(gone()),
-        }
+        self.run(Store::probe)
     }
 
     fn send(&self, job: Job) -> Result<(), NotQueued> {
@@ -160,6 +188,8 @@ struct Work {
     carried: Option<Job>,
     /// The last refusal that was logged: one that goes on for hours is one line.
     logged: Option<Refusal>,
+    /// Why no checkpoint can be made, when that was logged.
+    silent: Option<String>,
 }
 
 type Answers = Vec<oneshot::Sender<Result<Appended, Refusal>>>;
@@ -173,24 +203,34 @@ impl Work {
                 None => self.queue.recv_timeout(rest),
             };
             match job {
-                Ok(Job::Append(draft, answer)) => {
-                    let (drafts, answers) = self.gather(draft, answer);
-                    self.commit(&drafts, answers);
+                Ok(Job::Append(item, answer)) => {
+                    let (items, answers) = self.gather(*item, answer);
+                    self.commit(&items, answers);
+                    self.publish(false);
                     rest = REST;
                 }
-                Ok(Job::Probe(answer)) => {
-                    // Who asked may not wait any more; the probe has done its work on the store's own state.
-                    let _ = answer.send(self.store.probe());
+                Ok(Job::Run(work)) => {
+                    work(&mut self.store);
+                    rest = if self.store.has_more() { REST } else { LONG };
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.store.rest() {
-                        tracing::warn!(
-                            "cannot sync the head file: {error}; trying again after the next append"
-                        );
-                    }
-                    rest = LONG;
+                    self.publish(true);
+                    // After a failure it is tried again in the rhythm of checkpoints.
+                    rest = if self.store.has_more() { Duration::from_nanos(EVERY_NS) } else { LONG };
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn publish(&mut self, rest: bool) {
+        match self.store.publish(rest) {
+            Ok(()) => self.silent = None,
+            Err(why) => {
+                if self.silent.as_ref() != Some(&why) {
+                    tracing::error!("no checkpoint can be made: {why}; trying again and again");
+                    self.silent = Some(why);
+                }
             }
         }
     }
@@ -198,16 +238,16 @@ impl Work {
     /// What is queued now, and what comes within a moment from callers of the last batch.
     fn gather(
         &mut self,
-        draft: Draft,
+        item: Item,
         answer: oneshot::Sender<Result<Appended, Refusal>>,
-    ) -> (Vec<Draft>, Answers) {
-        let mut bytes = draft.payload.text().len();
-        let (mut drafts, mut answers) = (vec![draft], vec![answer]);
+    ) -> (Vec<Item>, Answers) {
+        let mut bytes = item.bytes();
+        let (mut items, mut answers) = (vec![item], vec![answer]);
         let until = clock::monotonic_ns() + u64::try_from(GATHER.as_nanos()).unwrap_or(0);
-        while drafts.len() < self.limits.batch && bytes < self.limits.batch_bytes {
+        while items.len() < self.limits.batch && bytes < self.limits.batch_bytes {
             let job = match self.queue.try_recv() {
                 Ok(job) => job,
-                Err(_) if drafts.len() >= self.gathered => break,
+                Err(_) if items.len() >= self.gathered => break,
                 Err(_) => {
                     let left = Duration::from_nanos(until.saturating_sub(clock::monotonic_ns()));
                     match self.queue.recv_timeout(left) {
@@ -217,25 +257,25 @@ impl Work {
                 }
             };
             match job {
-                Job::Append(draft, answer) => {
-                    bytes += draft.payload.text().len();
-                    drafts.push(draft);
+                Job::Append(item, answer) => {
+                    bytes += item.bytes();
+                    items.push(*item);
                     answers.push(answer);
                 }
-                Job::Probe(_) => {
+                Job::Run(_) => {
                     self.carried = Some(job);
                     break;
                 }
             }
         }
-        self.gathered = drafts.len();
-        (drafts, answers)
+        self.gathered = items.len();
+        (items, answers)
     }
 
-    fn commit(&mut self, drafts: &[Draft], answers: Answers) {
+    fn commit(&mut self, items: &[Item], answers: Answers) {
         let stamp = Stamp { mono_ns: clock::monotonic_ns(), wall_ms: clock::wall_ms() };
-        let done = self.store.commit(drafts, stamp);
-        let bytes: usize = drafts.iter().map(|draft| draft.payload.text().len()).sum();
+        let done = self.store.commit(items, stamp);
+        let bytes: usize = items.iter().map(Item::bytes).sum();
         self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         // A caller that does not wait any more has its entry all the same.
         match done {
@@ -244,7 +284,7 @@ impl Work {
                     tracing::info!("entries are accepted again");
                 }
                 for (answer, appended) in answers.into_iter().zip(appended) {
-                    let _ = answer.send(Ok(appended));
+                    let _ = answer.send(appended);
                 }
             }
             Err(refusal) => {

@@ -1,6 +1,6 @@
 //! Crashes: killed in the middle of appending, and power lost with writes on their way.
 
-use super::{BOOT, Dir, STAMP, append, draft, open, segment};
+use super::{BOOT, Dir, STAMP, append, boot, draft, end_of, item, no_tickets, open, segment, verify};
 use crate::Ledger;
 use crate::store::{Options, Store};
 use crate::writer::WriterLimits;
@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const CHILD: &str = "OCTANT_LEDGER_CRASH_CHILD";
@@ -22,7 +22,9 @@ fn child_that_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(CHILD) else { return };
     let dir = Path::new(&dir);
     let options = Options { segment_bytes: 1 << 20, ..Options::default() };
-    let ledger = Arc::new(Ledger::open(&dir.join("state"), BOOT, options, WriterLimits::default()).unwrap());
+    let ledger = Arc::new(
+        Ledger::open(&dir.join("state"), BOOT, options, WriterLimits::default(), no_tickets()).unwrap(),
+    );
     let noted = Arc::new(fs::File::create(dir.join("acknowledged")).unwrap());
     let threads: Vec<_> = (0..16_u64)
         .map(|thread| {
@@ -64,11 +66,11 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
         child.kill().unwrap();
         child.wait().unwrap();
         let acknowledged = last_acknowledged(&dir.0);
-        let (store, _) = Store::open(&dir.0.join("state"), BOOT, Options::default()).unwrap();
+        let (store, _) = Store::open(&dir.0.join("state"), boot(), Options::default()).unwrap();
         assert_eq!(store.reader().refusal(), None);
         before = store.reader().tip().seq;
         assert!(before >= acknowledged, "{acknowledged} was acknowledged, {before} is the last one left");
-        let report = store.reader().verify(&AtomicBool::new(false)).unwrap();
+        let report = verify(&store.reader());
         assert_eq!((report.entries, report.damage), (before, None));
         fs::remove_file(dir.0.join("acknowledged")).unwrap();
     }
@@ -77,7 +79,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.join("segments")).unwrap();
-    for file in ["head", "segments/00000000000000000001.log"] {
+    for file in ["head", "log.key", "log.pub", "segments/00000000000000000001.log"] {
         fs::copy(from.join(file), to.join(file)).unwrap();
     }
 }
@@ -105,7 +107,7 @@ proptest! {
         let head = fs::read(live.join("head")).unwrap();
         append(&mut store, old_head + 1, acknowledged - old_head);
         let durable = fs::read(segment(&live)).unwrap();
-        let drafts: Vec<_> = batch.iter().map(|len| draft(&"y".repeat(*len))).collect();
+        let drafts: Vec<_> = batch.iter().map(|len| item(&"y".repeat(*len))).collect();
         store.commit(&drafts, STAMP).unwrap();
         let written = fs::read(segment(&live)).unwrap();
 
@@ -130,7 +132,7 @@ proptest! {
         drop(store);
         let store = open(&image);
         prop_assert_eq!(store.reader().refusal(), None);
-        let report = store.reader().verify(&AtomicBool::new(false)).unwrap();
+        let report = verify(&store.reader());
         prop_assert_eq!((report.entries, report.damage), (tip.seq + 3, None));
     }
 }
@@ -141,10 +143,11 @@ fn a_torn_tail_is_cut_off_and_put_on_record() {
     let mut store = open(&dir.0);
     append(&mut store, 1, 5);
     drop(store);
+    let end = end_of(&segment(&dir.0));
     let file = fs::OpenOptions::new().write(true).read(true).open(segment(&dir.0)).unwrap();
-    let end = crate::read::scan(&file, 1).unwrap().unwrap().offset;
     file.write_all_at(&[0x51; 70], end).unwrap();
-    let ledger = Ledger::open(&dir.0, BOOT, Options::default(), WriterLimits::default()).unwrap();
+    let ledger =
+        Ledger::open(&dir.0, BOOT, Options::default(), WriterLimits::default(), no_tickets()).unwrap();
     ledger.writer().append(draft("after")).unwrap().blocking_recv().unwrap().unwrap();
     let limits = crate::PageLimits { entries: 9, bytes: 9999, looked_at: 9 };
     let entries = ledger.reader().page(6, limits, |_| true).unwrap().entries;
@@ -166,11 +169,11 @@ fn a_segment_that_was_only_being_made_leaves_no_trace() {
     // An empty new segment after a change of segment is where it goes on.
     drop(store);
     let options = Options { segment_bytes: 100, ..Options::default() };
-    let (mut store, _) = Store::open(&dir.0, BOOT, options).unwrap();
+    let (mut store, _) = Store::open(&dir.0, boot(), options).unwrap();
     append(&mut store, 7, 3);
     drop(store);
     let mut store = open(&dir.0);
     append(&mut store, 10, 1);
-    let report = store.reader().verify(&AtomicBool::new(false)).unwrap();
+    let report = verify(&store.reader());
     assert_eq!((report.entries, report.segments, report.damage), (10, 4, None));
 }

@@ -1,19 +1,17 @@
 //! Damage: whatever is changed or removed below the acknowledged head is noticed and named.
 
-use super::{BOOT, Dir, STAMP, append, draft, open, segment};
+use super::{Dir, STAMP, append, boot, end_of, item, open, segment, verify};
 use crate::refusal::Refusal;
 use crate::segment::file_name;
 use crate::store::{Options, Store};
-use crate::{PageLimits, ReadError, Reader};
-use octant_api::ledger::{Damage, VerifyReport};
+use crate::{PageLimits, ReadError};
+use octant_api::ledger::Damage;
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
-const SMALL: Options = Options { segment_bytes: 1000, sync: fs::File::sync_data };
 const EVERYTHING: PageLimits = PageLimits { entries: 10_000, bytes: 1 << 30, looked_at: 10_000 };
 
 fn damage(store: &Store) -> Damage {
@@ -23,8 +21,8 @@ fn damage(store: &Store) -> Damage {
     }
 }
 
-fn verify(reader: &Reader) -> VerifyReport {
-    reader.verify(&AtomicBool::new(false)).unwrap()
+fn small() -> Options {
+    Options { segment_bytes: 1000, ..Options::default() }
 }
 
 /// Reading what stands before the damage works, nothing can be appended, and verifying names the place.
@@ -32,7 +30,7 @@ fn is_read_only(store: &mut Store, damage: &Damage) {
     let reader = store.reader();
     let before = reader.page(1, EVERYTHING, |_| true).unwrap().entries;
     assert_eq!(before.len() as u64, damage.seq - 1);
-    assert_eq!(store.commit(&[draft("x")], STAMP), Err(Refusal::Damaged(damage.clone())));
+    assert_eq!(store.commit(&[item("x")], STAMP), Err(Refusal::Damaged(damage.clone())));
     assert_eq!(store.probe(), Err(Refusal::Damaged(damage.clone())));
     let report = verify(&reader);
     assert_eq!((report.entries, report.damage.as_ref()), (damage.seq - 1, Some(damage)));
@@ -44,8 +42,7 @@ fn ten(dir: &Path) -> u64 {
     let mut store = open(dir);
     append(&mut store, 1, 10);
     drop(store);
-    let file = fs::File::open(segment(dir)).unwrap();
-    crate::read::scan(&file, 1).unwrap().unwrap().offset
+    end_of(&segment(dir))
 }
 
 proptest! {
@@ -95,10 +92,11 @@ proptest! {
         flip in 1_u8..,
     ) {
         let dir = Dir::quick();
-        let (mut store, _) = Store::open(&dir.0, BOOT, SMALL).unwrap();
-        append(&mut store, 1, 30);
+        let (mut store, _) = Store::open(&dir.0, boot(), small()).unwrap();
+        append(&mut store, 1, 50);
         let mut files: Vec<_> =
             fs::read_dir(dir.0.join("segments")).unwrap().map(|file| file.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|ending| ending == "log"));
         files.sort();
         let path = &files[which];
         let mut bytes = fs::read(path).unwrap();
@@ -111,7 +109,7 @@ proptest! {
         prop_assert!(damage.offset <= place as u64);
         prop_assert_eq!(report.entries, damage.seq - 1);
         // Found once, it refuses appends; entries before it are still read.
-        prop_assert!(matches!(store.commit(&[draft("x")], STAMP), Err(Refusal::Damaged(_))));
+        prop_assert!(matches!(store.commit(&[item("x")], STAMP), Err(Refusal::Damaged(_))));
         let limits = PageLimits { looked_at: (damage.seq - 1).max(1), ..EVERYTHING };
         if damage.seq > 1 {
             let page = store.reader().page(1, limits, |_| true).unwrap();
@@ -132,7 +130,7 @@ fn an_entry_that_was_replaced_together_with_its_checksum_is_found() {
     ten(&dir.0);
     let mut store = open(&other.0);
     for n in 1..=10 {
-        store.commit(&[draft(&format!("entri {n}"))], STAMP).unwrap();
+        store.commit(&[item(&format!("entri {n}"))], STAMP).unwrap();
     }
     drop(store);
     fs::copy(segment(&other.0), segment(&dir.0)).unwrap();
@@ -145,8 +143,8 @@ fn a_missing_segment_is_found() {
     let dir = Dir::quick();
     let make = |name: &str| {
         let path = dir.0.join(name);
-        let (mut store, _) = Store::open(&path, BOOT, SMALL).unwrap();
-        append(&mut store, 1, 30);
+        let (mut store, _) = Store::open(&path, boot(), small()).unwrap();
+        append(&mut store, 1, 50);
         drop(store);
         let mut firsts = crate::read::segments(&path.join("segments")).unwrap();
         assert!(firsts.len() > 3);
@@ -236,13 +234,13 @@ fn failing_sync(file: &fs::File) -> io::Result<()> {
 #[test]
 fn after_a_failed_sync_nothing_is_appended_until_it_is_opened_again() {
     let dir = Dir::quick();
-    let (mut store, _) = Store::open(&dir.0, BOOT, Options { sync: failing_sync, ..SMALL }).unwrap();
+    let (mut store, _) = Store::open(&dir.0, boot(), Options { sync: failing_sync, ..small() }).unwrap();
     append(&mut store, 1, 3);
     SYNCS_LEFT.set(0);
-    assert!(matches!(store.commit(&[draft("lost")], STAMP), Err(Refusal::Storage { .. })));
+    assert!(matches!(store.commit(&[item("lost")], STAMP), Err(Refusal::Storage { .. })));
     SYNCS_LEFT.set(u32::MAX);
     // The next sync would succeed, which says nothing about the pages that failed.
-    assert!(matches!(store.commit(&[draft("later")], STAMP), Err(Refusal::Storage { .. })));
+    assert!(matches!(store.commit(&[item("later")], STAMP), Err(Refusal::Storage { .. })));
     assert!(matches!(store.probe(), Err(Refusal::Storage { .. })));
     assert_eq!(store.reader().tip().seq, 3);
     assert_eq!(store.reader().page(1, EVERYTHING, |_| true).unwrap().entries.len(), 3);
@@ -266,7 +264,7 @@ fn the_probe_notices_what_happens_behind_the_ledgers_back() {
     bytes[last] ^= 1;
     fs::write(segment(&dir.0), bytes).unwrap();
     assert!(matches!(store.probe(), Err(Refusal::Damaged(damage)) if damage.seq == 4));
-    assert!(store.commit(&[draft("x")], STAMP).is_err());
+    assert!(store.commit(&[item("x")], STAMP).is_err());
 
     let other = Dir::quick();
     let mut store = open(&other.0);
@@ -282,7 +280,7 @@ fn a_second_writer_is_refused() {
     let dir = Dir::quick();
     let mut store = open(&dir.0);
     append(&mut store, 1, 1);
-    let error = Store::open(&dir.0, BOOT, Options::default()).unwrap_err();
+    let error = Store::open(&dir.0, boot(), Options::default()).unwrap_err();
     assert!(error.to_string().contains("another process writes this ledger"), "{error}");
     append(&mut store, 2, 1);
 }

@@ -1,13 +1,12 @@
 //! A full disk: appends are refused, reading goes on, and room alone makes it go on.
 
-use super::{BOOT, STAMP, draft};
+use super::{BOOT, STAMP, boot, draft, item, no_tickets, verify};
 use crate::refusal::Refusal;
 use crate::store::{Options, Store};
 use crate::{Ledger, PageLimits, WriterLimits};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 
 const CHILD: &str = "OCTANT_LEDGER_FULL_CHILD";
 
@@ -41,16 +40,16 @@ fn child_on_a_small_disk() {
 
 fn direct(state: &Path, ballast: &Path) {
     // Small segments, so that the disk is full at a change of segment as well as within one.
-    let options = Options { segment_bytes: 300 << 10, ..Options::default() };
-    let (mut store, _) = Store::open(state, BOOT, options).unwrap();
+    let options = Options { segment_bytes: 300 << 10, reserve_bytes: 0, ..Options::default() };
+    let (mut store, _) = Store::open(state, boot(), options.clone()).unwrap();
     let payload = "x".repeat(20_000);
     let mut appended = 0;
     for round in 0..3 {
         let refused = loop {
-            match store.commit(&[draft(&payload)], STAMP) {
+            match store.commit(&[item(&payload)], STAMP) {
                 Ok(done) => {
                     appended += 1;
-                    assert_eq!(done[0].seq, appended);
+                    assert_eq!(done[0].as_ref().unwrap().seq, appended);
                 }
                 Err(refusal) => break refusal,
             }
@@ -59,12 +58,12 @@ fn direct(state: &Path, ballast: &Path) {
         assert!(matches!(store.probe(), Err(Refusal::NoSpace { .. })));
         let limits = PageLimits { entries: 9999, bytes: 1 << 30, looked_at: 9999 };
         assert_eq!(store.reader().page(1, limits, |_| true).unwrap().entries.len() as u64, appended);
-        let report = store.reader().verify(&AtomicBool::new(false)).unwrap();
+        let report = verify(&store.reader());
         assert_eq!((report.entries, report.damage), (appended, None));
         if round == 0 {
             // It also opens on the full disk, for reading and with the same answer to an append.
             drop(store);
-            store = Store::open(state, BOOT, options).unwrap().0;
+            store = Store::open(state, boot(), options.clone()).unwrap().0;
             assert_eq!(store.reader().refusal(), None);
             continue;
         }
@@ -83,7 +82,8 @@ fn grow(mount: &Path, mib: u32) {
 }
 
 fn through_the_writer(state: &Path, ballast: &Path) {
-    let ledger = Ledger::open(state, BOOT, Options::default(), WriterLimits::default()).unwrap();
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    let ledger = Ledger::open(state, BOOT, options, WriterLimits::default(), no_tickets()).unwrap();
     let append = || ledger.writer().append(draft(&"x".repeat(60_000))).unwrap().blocking_recv().unwrap();
     let health = || ledger.writer().probe().unwrap().blocking_recv().unwrap();
     append().unwrap();

@@ -165,7 +165,7 @@ fn it_confines_itself_becomes_ready_works_and_ends() {
         assert_eq!((entry.backfilled, entry.boot_id.as_str()), (true, BOOT));
         assert_eq!(entry.payload.text(), format!(r#"{{"text":"{text}"}}"#));
     }
-    let report = parent.client().call(&VerifyRequest {}).unwrap();
+    let report = parent.client().call(&VerifyRequest::default()).unwrap();
     assert_eq!((report.entries, report.damage), (2, None));
     let status = terminate(&mut child);
     parent.until("STOPPING=1");
@@ -192,7 +192,7 @@ fn a_restart_keeps_the_socket_the_entries_and_what_waits_in_the_journal() {
     while parent.client().call(&HeadRequest {}).unwrap().seq < 2 {
         std::thread::sleep(Duration::from_millis(2));
     }
-    let report = parent.client().call(&VerifyRequest {}).unwrap();
+    let report = parent.client().call(&VerifyRequest::default()).unwrap();
     assert_eq!((report.entries, report.damage), (2, None));
     assert!(terminate(&mut child).success());
 }
@@ -226,7 +226,7 @@ fn a_damaged_ledger_is_served_for_reading_and_never_healthy() {
     let head = parent.client().call(&HeadRequest {}).unwrap();
     assert_eq!(head.seq, 0);
     assert!(head.refused.unwrap().contains("entry 1"));
-    let damage = parent.client().call(&VerifyRequest {}).unwrap().damage.unwrap();
+    let damage = parent.client().call(&VerifyRequest::default()).unwrap().damage.unwrap();
     assert_eq!((damage.offset, damage.seq), (64, 1));
     assert!(terminate(&mut child).success());
 }

@@ -1,6 +1,6 @@
 //! The service over the wire.
 
-use super::{BOOT, Dir};
+use super::{BOOT, Dir, no_tickets};
 use crate::Ledger;
 use crate::store::Options;
 use crate::writer::WriterLimits;
@@ -11,6 +11,7 @@ use octant_api::ledger::{
 };
 use octant_api::text::Json;
 use octant_ids::{Aid, Principal};
+use octant_tlog::state::State;
 use octant_wire::{Client, Identity, Limits, Shutdown, Trigger, WireError, shutdown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +47,8 @@ struct Set {
 /// A ledger with a socket for each kind of caller.
 fn set(limits: WriterLimits) -> Set {
     let dir = Dir::new();
-    let ledger = Arc::new(Ledger::open(&dir.0.join("state"), BOOT, Options::default(), limits).unwrap());
+    let ledger =
+        Arc::new(Ledger::open(&dir.0.join("state"), BOOT, Options::default(), limits, no_tickets()).unwrap());
     let (trigger, stop) = shutdown();
     let client = |name: &str, identity: Identity| {
         Client::new(listen(&dir.0, &format!("{name}.sock"), &ledger, identity, &stop))
@@ -72,7 +74,7 @@ fn aid() -> Aid {
 }
 
 fn note(text: &str) -> AppendRequest {
-    AppendRequest { kind: Kind::Note, intent: None, actor: None, payload: Json::of(text).unwrap() }
+    AppendRequest::new(Kind::Note, Json::of(text).unwrap())
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, WireError>) -> Code {
@@ -106,16 +108,19 @@ fn what_is_appended_is_read_and_verified() {
         assert_eq!((head.seq, head.refused), (300, None));
         let all = all(&set.operator).await;
         assert_eq!(all.len(), 300);
-        let mut tip = crate::core::Tip::START;
-        for entry in &all {
-            tip.accept(&crate::core::encode(entry).unwrap()).unwrap();
-            assert_eq!((entry.hash, entry.boot_id.as_str()), (tip.hash, BOOT));
+        let mut state = State::default();
+        let each = set.ledger.reader().each(1, 300, |seq, bytes| {
+            state.accept(bytes, |_, _, _| {}).unwrap();
+            let entry = &all[usize::try_from(seq).unwrap() - 1];
+            assert_eq!((entry.hash, entry.boot_id.as_str()), (state.tip().hash, BOOT));
             assert_eq!(entry.actor, Principal::Service("vault".parse().unwrap()));
-        }
-        assert_eq!(tip.hash, head.hash);
+            Ok::<(), crate::ReadError>(())
+        });
+        each.unwrap();
+        assert_eq!(state.tip().hash, head.hash);
         let last = entries(&set.operator, &TailRequest { last: 3, ..TailRequest::default() }).await;
         assert_eq!(last[..], all[297..]);
-        let report = set.operator.call(&VerifyRequest {}).await.unwrap();
+        let report = set.operator.call(&VerifyRequest::default()).await.unwrap();
         assert_eq!((report.entries, report.head, report.damage), (300, head.hash, None));
     });
 }
@@ -142,24 +147,28 @@ fn only_those_who_may_append_and_only_as_themselves() {
         }
         for client in [&set.agent, &set.stranger] {
             assert_eq!(code(client.call(&HeadRequest {}).await), Code::Denied);
-            assert_eq!(code(client.call(&VerifyRequest {}).await), Code::Denied);
+            assert_eq!(code(client.call(&VerifyRequest::default()).await), Code::Denied);
             assert_eq!(code(client.call(&QueryRequest::default()).await), Code::Denied);
         }
         let named = AppendRequest { actor: Some(aid()), ..note("x") };
         assert_eq!(code(set.vault.call(&named).await), Code::Denied);
+        assert_eq!(code(set.agents.call(&named).await), Code::InvalidParams, "its partition is not open");
+        let open = AppendRequest { kind: Kind::Lifecycle, agent: Some(aid()), ..note("provisioned") };
+        assert_eq!(code(set.vault.call(&open).await), Code::Denied);
+        set.agents.call(&open).await.unwrap();
         set.agents.call(&named).await.unwrap();
-        assert_eq!(all(&set.operator).await[0].actor, Principal::Agent(aid()));
-        for kind in [Kind::Boot, Kind::Unit] {
+        assert_eq!(all(&set.operator).await[1].actor, Principal::Agent(aid()));
+        for kind in [Kind::Boot, Kind::Unit, Kind::Config, Kind::Erasure, Kind::Key, Kind::Decision] {
             assert_eq!(code(set.agents.call(&AppendRequest { kind, ..note("x") }).await), Code::Denied);
         }
         let long = "x".repeat(PAYLOAD_MAX);
         assert_eq!(code(set.agents.call(&note(&long)).await), Code::TooLong);
         set.agents.call(&note(&long[..PAYLOAD_MAX - 2])).await.unwrap();
-        for intent in [0, 3, u64::MAX] {
+        for intent in [0, 4, u64::MAX] {
             let outcome = AppendRequest { intent: Some(intent), ..note("x") };
             assert_eq!(code(set.agents.call(&outcome).await), Code::InvalidParams);
         }
-        assert_eq!(all(&set.operator).await.len(), 2);
+        assert_eq!(all(&set.operator).await.len(), 3);
     });
 }
 
@@ -247,7 +256,7 @@ fn many_callers_at_once_each_get_their_own_entry() {
             .map(|entry| (entry.seq, entry.payload.read::<String>().unwrap()))
             .collect();
         assert_eq!(acknowledged, stored);
-        assert_eq!(set.operator.call(&VerifyRequest {}).await.unwrap().damage, None);
+        assert_eq!(set.operator.call(&VerifyRequest::default()).await.unwrap().damage, None);
     });
 }
 
@@ -274,7 +283,8 @@ fn a_full_queue_refuses_and_loses_nothing() {
         }
         assert_eq!(all(&set.operator).await.len(), accepted);
         let bytes = WriterLimits { queue_bytes: 10, ..WriterLimits::default() };
-        let small = Ledger::open(&set.dir.0.join("small"), BOOT, Options::default(), bytes).unwrap();
+        let small =
+            Ledger::open(&set.dir.0.join("small"), BOOT, Options::default(), bytes, no_tickets()).unwrap();
         assert_eq!(small.writer().append(super::draft(&"x".repeat(20))).unwrap_err().code, Code::Busy);
         small.writer().append(draft()).unwrap().await.unwrap().unwrap();
     });
@@ -306,7 +316,8 @@ fn records_of_pid_1_become_entries_once() {
     };
     runtime().block_on(async {
         let dir = Dir::new();
-        let ledger = Ledger::open(&dir.0, BOOT, Options::default(), WriterLimits::default()).unwrap();
+        let ledger =
+            Ledger::open(&dir.0, BOOT, Options::default(), WriterLimits::default(), no_tickets()).unwrap();
         let (pid1, ours) = journal_pair();
         let last = record(journal::Kind::Lost, 300, "", "3");
         put(&pid1, &record(journal::Kind::Boot, 10, "", "mounts done").encode());

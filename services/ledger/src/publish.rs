@@ -1,0 +1,292 @@
+//! The log's key, its signed checkpoints, and the witnesses' cosignatures on them.
+//!
+//! ```text
+//! <state>/log.key               the key that signs, 0600; nobody but the ledger reads it
+//! <state>/log.pub               its verifier key
+//! <state>/checkpoint            the newest checkpoint, with the cosignatures that came in
+//! <state>/checkpoint.witnessed  the newest one that a whole quorum of witnesses has cosigned
+//! ```
+
+use crate::files::{read_at_most, replace};
+use octant_api::error::{ApiError, Code};
+use octant_api::ledger::Witnessed;
+use octant_ids::Sha256;
+use octant_tlog::checkpoint::{Checkpoint, CheckpointError, Signed, sign};
+use octant_tlog::note::{KeyError, NoteKey, Verifier};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A checkpoint is made after so many entries at the latest.
+pub(crate) const EVERY_ENTRIES: u64 = 1024;
+/// A checkpoint is made so long after an entry at the latest, in nanoseconds.
+pub(crate) const EVERY_NS: u64 = 1_000_000_000;
+/// How many checkpoints can still be cosigned: a witness answers within seconds.
+const RECENT: usize = 64;
+/// The longest checkpoint that is read, in bytes.
+pub(crate) const CHECKPOINT_MAX: u64 = 64 << 10;
+
+/// Why checkpoints cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The key's file is no key.
+    #[error("{path}: {source}; put the right file back, or acknowledge the loss of the key by moving it away", path = path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyError,
+    },
+    /// A stored checkpoint is not what this log signed.
+    #[error("{path}: {source}", path = path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: CheckpointError,
+    },
+    /// A stored checkpoint has a signature that nobody known made.
+    #[error("{path}: the signature of {name} is not one of a witness of this log, or not right", path = path.display())]
+    Signature {
+        /// The file.
+        path: PathBuf,
+        /// Whose it says it is.
+        name: String,
+    },
+}
+
+/// Who has to cosign.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Witnesses {
+    pub(crate) keys: Vec<Verifier>,
+    pub(crate) quorum: u32,
+}
+
+impl Witnesses {
+    fn have(&self, signed: &Signed) -> Vec<String> {
+        signed.cosigners(&self.keys).into_iter().map(|key| key.name().to_owned()).collect()
+    }
+
+    fn enough(&self, signed: &Signed) -> bool {
+        self.quorum > 0 && self.have(signed).len() >= self.quorum as usize
+    }
+}
+
+/// What was published last, for readers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Published {
+    /// The newest checkpoint.
+    pub(crate) latest: Option<Signed>,
+    /// The newest one with a quorum.
+    pub(crate) complete: Option<Signed>,
+    /// The log's verifier key.
+    pub(crate) key: String,
+    pub(crate) witnessed: Witnessed,
+}
+
+/// What signs checkpoints.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    dir: PathBuf,
+    key: NoteKey,
+    verifier: Verifier,
+    witnesses: Witnesses,
+    recent: VecDeque<Signed>,
+    complete: Option<Signed>,
+    /// When the newest was made, CLOCK_MONOTONIC.
+    last_ns: u64,
+}
+
+pub(crate) fn key_path(dir: &Path) -> PathBuf {
+    dir.join("log.key")
+}
+
+fn file(path: &Path) -> impl FnOnce(io::Error) -> PublishError {
+    let path = path.to_owned();
+    move |source| PublishError::File { path, source }
+}
+
+/// A key with an origin of its own. `random` are 40 bytes from the kernel's generator.
+pub(crate) fn new_key(random: &[u8; 40]) -> Result<NoteKey, KeyError> {
+    let (seed, name) = random.split_at(32);
+    let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut fixed = [0; 32];
+    fixed.copy_from_slice(seed);
+    NoteKey::from_seed(&format!("octant/{name}"), fixed)
+}
+
+/// Writes a new key and its public half.
+pub(crate) fn write_key(dir: &Path, key: &NoteKey) -> Result<(), PublishError> {
+    let path = dir.join("log.pub");
+    replace(&path, format!("{}\n", key.verifier()).as_bytes(), true).map_err(file(&path))?;
+    let path = key_path(dir);
+    replace(&path, format!("{}\n", key.to_text()).as_bytes(), true).map_err(file(&path))
+}
+
+/// The log's key; none before the first start.
+pub(crate) fn read_key(dir: &Path) -> Result<Option<NoteKey>, PublishError> {
+    let path = key_path(dir);
+    let Some(bytes) = read_at_most(&path, 4096).map_err(file(&path))? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&bytes);
+    let key = NoteKey::from_text(text.trim_end());
+    key.map(Some).map_err(|source| PublishError::Key { path, source })
+}
+
+/// A stored checkpoint: signed by this log's key, and every other signature by a witness of it. None when there is none,
+/// or when its write never came to the disk (only zeros).
+pub(crate) fn read_checkpoint(
+    path: &Path,
+    log: &Verifier,
+    witnesses: &Witnesses,
+) -> Result<Option<Signed>, PublishError> {
+    let bytes = read_at_most(path, CHECKPOINT_MAX).map_err(file(path))?.unwrap_or_default();
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let signed = Signed::open(&text, log)
+        .map_err(|source| PublishError::Checkpoint { path: path.to_owned(), source })?;
+    let strange = signed.note.signatures.iter().find(|signature| {
+        !log.made(signature)
+            && !witnesses.keys.iter().any(|key| {
+                key.made(signature) && matches!(key.verify(&signed.note.text, signature), Ok(Some(_)))
+            })
+    });
+    match strange {
+        None => Ok(Some(signed)),
+        Some(signature) => {
+            let name = signature.name.clone();
+            Err(PublishError::Signature { path: path.to_owned(), name })
+        }
+    }
+}
+
+impl Publisher {
+    /// Takes up the log's key and what was published with it.
+    pub(crate) fn open(dir: &Path, key: NoteKey, witnesses: Witnesses) -> Result<Self, PublishError> {
+        let verifier = key.verifier();
+        let latest = read_checkpoint(&dir.join("checkpoint"), &verifier, &witnesses)?;
+        let complete = read_checkpoint(&dir.join("checkpoint.witnessed"), &verifier, &witnesses)?;
+        let complete = complete.filter(|signed| witnesses.enough(signed));
+        let recent = latest.into_iter().collect();
+        Ok(Self { dir: dir.to_owned(), key, verifier, witnesses, recent, complete, last_ns: 0 })
+    }
+
+    /// The newest checkpoint.
+    pub(crate) fn latest(&self) -> Option<&Signed> {
+        self.recent.back()
+    }
+
+    fn size(&self) -> u64 {
+        self.latest().map_or(0, |signed| signed.checkpoint.size)
+    }
+
+    /// Whether entries wait for a checkpoint.
+    pub(crate) fn behind(&self, size: u64) -> bool {
+        size > self.size()
+    }
+
+    /// Whether it is time for one.
+    pub(crate) fn is_due(&self, size: u64, now_ns: u64) -> bool {
+        let new = size.saturating_sub(self.size());
+        new >= EVERY_ENTRIES || (new > 0 && now_ns.saturating_sub(self.last_ns) >= EVERY_NS)
+    }
+
+    /// Signs a tree. With `durable` the checkpoint is on disk when this returns.
+    pub(crate) fn publish(
+        &mut self,
+        size: u64,
+        root: Sha256,
+        now_ns: u64,
+        durable: bool,
+    ) -> Result<(), PublishError> {
+        self.last_ns = now_ns;
+        if self.behind(size) {
+            let origin = self.key.name().to_owned();
+            let text = sign(&self.key, &Checkpoint { origin, size, root, extensions: Vec::new() });
+            let path = self.dir.join("checkpoint");
+            let signed = Signed::open(&text, &self.verifier)
+                .map_err(|source| PublishError::Checkpoint { path: path.clone(), source })?;
+            replace(&path, text.as_bytes(), durable).map_err(file(&path))?;
+            self.recent.push_back(signed);
+            if self.recent.len() > RECENT {
+                self.recent.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the newest checkpoint durable.
+    pub(crate) fn rest(&self) -> Result<(), PublishError> {
+        let path = self.dir.join("checkpoint");
+        match std::fs::File::open(&path) {
+            Ok(open) => open.sync_all().map_err(file(&path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(file(&path)(error)),
+        }
+    }
+
+    /// Takes cosignatures on one of the recent checkpoints.
+    pub(crate) fn cosign(&mut self, size: u64, lines: &str) -> Result<(), ApiError> {
+        let refuse = |code, place: &str, why: String, next| {
+            Err(ApiError::new(code, "take a cosignature", place, why, next))
+        };
+        let newest = self.size();
+        let Some(signed) = self.recent.iter_mut().rfind(|signed| signed.checkpoint.size == size) else {
+            let why = format!("there is no recent checkpoint of {size} entries; the newest has {newest}");
+            return refuse(Code::NotFound, "size", why, "fetch the newest checkpoint and have it cosigned");
+        };
+        let mut more = signed.clone();
+        if let Err(error) = more.add(lines) {
+            return refuse(Code::InvalidParams, "cosignatures", error.to_string(), "send signature lines");
+        }
+        for signature in &more.note.signatures {
+            let known = self.witnesses.keys.iter().find(|key| key.made(signature));
+            let right =
+                known.is_some_and(|key| matches!(key.verify(&more.note.text, signature), Ok(Some(_))));
+            if !right && !self.verifier.made(signature) {
+                let why =
+                    format!("{} is no witness of this log, or its signature is not right", signature.name);
+                let next = "put the witness's key into [ledger] witnesses of octant.toml";
+                return refuse(Code::Denied, "cosignatures", why, next);
+            }
+        }
+        *signed = more.clone();
+        let stored = |name: &str| {
+            let path = self.dir.join(name);
+            replace(&path, more.to_text().as_bytes(), true).map_err(|error| {
+                let place = path.display().to_string();
+                ApiError::new(Code::Unavailable, "keep a cosignature", place, error, "see the disk's state")
+            })
+        };
+        if size == newest {
+            stored("checkpoint")?;
+        }
+        let before = self.complete.as_ref().map_or(0, |signed| signed.checkpoint.size);
+        if size >= before && self.witnesses.enough(&more) {
+            stored("checkpoint.witnessed")?;
+            self.complete = Some(more);
+        }
+        Ok(())
+    }
+
+    /// What readers see.
+    pub(crate) fn published(&self) -> Published {
+        let latest = self.latest().cloned();
+        let witnessed = Witnessed {
+            quorum: self.witnesses.quorum,
+            witnesses: self.witnesses.keys.iter().map(|key| key.name().to_owned()).collect(),
+            have: latest.as_ref().map(|signed| self.witnesses.have(signed)).unwrap_or_default(),
+            complete_to: self.complete.as_ref().map_or(0, |signed| signed.checkpoint.size),
+        };
+        Published { latest, complete: self.complete.clone(), key: self.verifier.to_string(), witnessed }
+    }
+}

@@ -1,0 +1,469 @@
+//! Recomputing everything: chain, partitions, tree, tiles, snapshots, payloads, checkpoints. Nothing that was derived
+//! is relied on, and the index is not looked at.
+
+use crate::files::{self, Compared as Tile, compare_tile, encode_snapshot, read_at_most, snapshot_name};
+use crate::fold::{Fold, Whole};
+use crate::open::tile_damage;
+use crate::publish::{CHECKPOINT_MAX, Published, Witnesses, read_checkpoint};
+use crate::read::{ReadError, Reader, frame};
+use crate::refusal::{Refusal, damaged};
+use crate::segment::{HEADER, Header, Step, Walker, behind};
+use octant_api::ledger::{Compared, Damage, Kind, VerifyReport, Witnessed};
+use octant_ids::Sha256;
+use octant_tlog::bundle::KeyChange;
+use octant_tlog::checkpoint::Signed;
+use octant_tlog::entry::{View, commitment};
+use octant_tlog::note::Verifier;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How many imported checkpoints are kept and compared.
+pub(crate) const OUTSIDE_MAX: usize = 256;
+/// How many payloads can be missing without a word before the first is reported.
+const MISSING_MAX: usize = 65_536;
+
+/// What an `erasure` entry says.
+#[derive(Debug, Deserialize)]
+struct Erasure {
+    entry: u64,
+}
+
+/// What a `command` entry says that archives segments.
+#[derive(Debug, Deserialize)]
+struct Archive {
+    r#do: String,
+    first: u64,
+}
+
+/// A checkpoint from outside that is to be compared.
+struct Outside {
+    from: String,
+    text: String,
+    parsed: Result<Signed, String>,
+}
+
+/// What is gathered on the way through the entries.
+struct Walk<'a> {
+    reader: &'a Reader,
+    fold: Fold,
+    /// Roots at the sizes that some checkpoint has.
+    roots: BTreeMap<u64, Option<Sha256>>,
+    /// Keys that signed before the newest.
+    keys: Vec<Verifier>,
+    /// Erasable payloads that are not there, until their erasure is found.
+    missing: BTreeSet<u64>,
+    wholes: Vec<Whole>,
+    /// The first entry that is not archived, as the log says.
+    archived_to: u64,
+    bytes: u64,
+    segments: u64,
+}
+
+impl Reader {
+    /// Reads everything from the first entry on and recomputes it, up to what is durable at the start; compares with
+    /// the log's own checkpoints, with imported ones and with those given. `stop` ends it early; what was verified by
+    /// then is reported.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`]. Damage is in the report.
+    pub(crate) fn verify(
+        &self,
+        stop: &AtomicBool,
+        given: &[String],
+        witnesses: &Witnesses,
+    ) -> Result<VerifyReport, ReadError> {
+        // Before the tip is looked at: a checkpoint that is made meanwhile would cover more than is read.
+        let published = self.publication();
+        let log = published.key.parse::<Verifier>().ok();
+        let own = self.own_checkpoints(log.as_ref(), witnesses);
+        let outside = self.outside(given)?;
+        let until = self.tip();
+        let refused = self.refusal();
+        let sizes = own.iter().flatten().map(|(_, signed)| signed.checkpoint.size).chain(
+            outside.iter().filter_map(|o| o.parsed.as_ref().ok().map(|signed| signed.checkpoint.size)),
+        );
+        let roots = sizes.map(|size| (size, None)).collect();
+        let mut walk = Walk {
+            reader: self,
+            fold: Fold::default(),
+            roots,
+            keys: Vec::new(),
+            missing: BTreeSet::new(),
+            wholes: Vec::new(),
+            archived_to: 1,
+            bytes: 0,
+            segments: 0,
+        };
+        let mut damage = match walk.all(until.seq, stop) {
+            Ok(()) => None,
+            Err(ReadError::Damaged(damage)) => Some(damage),
+            Err(error) => return Err(error),
+        };
+        // What was found at the opening can lie where the walk does not come.
+        if let (None, Some(Refusal::Damaged(found))) = (&damage, refused) {
+            damage = Some(found);
+        }
+        if damage.is_none() && !stop.load(Ordering::Relaxed) {
+            damage = match &own {
+                Err(wrong) => Some(wrong.clone()),
+                Ok(own) => walk.compare_own(own),
+            };
+        }
+        if let Some(damage) = &damage {
+            self.refuse(Refusal::Damaged(damage.clone()));
+        }
+        Ok(self.report(&walk, damage, &outside, log.as_ref(), witnesses, published))
+    }
+
+    fn own_checkpoints(
+        &self,
+        log: Option<&Verifier>,
+        witnesses: &Witnesses,
+    ) -> Result<Vec<(PathBuf, Signed)>, Damage> {
+        let mut own = Vec::new();
+        let Some(log) = log else { return Ok(own) };
+        for name in ["checkpoint", "checkpoint.witnessed"] {
+            let path = self.dir().join(name);
+            match read_checkpoint(&path, log, witnesses) {
+                Ok(found) => own.extend(found.map(|signed| (path, signed))),
+                Err(error) => return Err(damaged(&path, 0, self.tip().seq.max(1), error.to_string())),
+            }
+        }
+        Ok(own)
+    }
+
+    /// Imported checkpoints and those given.
+    fn outside(&self, given: &[String]) -> Result<Vec<Outside>, ReadError> {
+        let mut outside = Vec::new();
+        let mut add = |from: String, text: String| {
+            let parsed = Signed::parse_unverified(&text).map_err(|error| error.to_string());
+            outside.push(Outside { from, text, parsed });
+        };
+        let dir = self.dir().join("outside");
+        let failed = |source| ReadError::Io { path: dir.clone(), source };
+        let mut names: Vec<_> = match fs::read_dir(&dir) {
+            Ok(names) => names.collect::<Result<_, _>>().map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(failed(error)),
+        };
+        names.sort_by_key(fs::DirEntry::file_name);
+        for file in names.into_iter().take(OUTSIDE_MAX) {
+            let bytes = read_at_most(&file.path(), CHECKPOINT_MAX).map_err(failed)?.unwrap_or_default();
+            add(
+                file.file_name().to_string_lossy().into_owned(),
+                String::from_utf8_lossy(&bytes).into_owned(),
+            );
+        }
+        given.iter().for_each(|text| add("given".to_owned(), text.clone()));
+        Ok(outside)
+    }
+
+    fn report(
+        &self,
+        walk: &Walk<'_>,
+        mut damage: Option<Damage>,
+        outside: &[Outside],
+        log: Option<&Verifier>,
+        witnesses: &Witnesses,
+        published: Published,
+    ) -> VerifyReport {
+        let tip = walk.fold.state.tip();
+        let compared: Vec<Compared> =
+            outside.iter().map(|outside| walk.compare(outside, log, witnesses)).collect();
+        let right = compared.iter().filter(|compared| compared.wrong.is_none());
+        let proven_to = right.clone().map(|compared| compared.size).max().unwrap_or(0);
+        if let (None, Some(wrong)) = (&damage, compared.iter().find(|compared| compared.wrong.is_some())) {
+            let seq =
+                right.map(|c| c.size).filter(|size| *size < wrong.size).max().unwrap_or(0).min(tip.seq) + 1;
+            let what = wrong.wrong.clone().unwrap_or_default();
+            let seq = if wrong.size > tip.seq { tip.seq + 1 } else { seq };
+            let path = self.dir().join("outside").join(&wrong.from);
+            damage = Some(Damage {
+                next: "ask whoever keeps the checkpoint, and compare with an export or a copy made before it"
+                    .to_owned(),
+                ..damaged(&path, 0, seq, what)
+            });
+        }
+        let witnessed = published.witnessed;
+        VerifyReport {
+            entries: tip.seq,
+            archived: self.first() - 1,
+            segments: walk.segments,
+            bytes: walk.bytes,
+            head: tip.hash,
+            root: walk.fold.state.tree().root(),
+            checkpointed: published.latest.map_or(0, |signed| signed.checkpoint.size),
+            not_proven: not_proven(tip.seq, proven_to, &witnessed),
+            outside: compared,
+            witnessed,
+            damage,
+        }
+    }
+}
+
+/// What only a checkpoint from outside can show, as far as none does.
+fn not_proven(entries: u64, proven_to: u64, witnessed: &Witnessed) -> Vec<String> {
+    let mut lines = Vec::new();
+    if proven_to < entries {
+        let after = proven_to + 1;
+        lines.push(format!("that no entries from {after} on were cut off the end"));
+        lines.push(format!("that this is not an older copy, restored since entry {after}"));
+    }
+    let signed_to = proven_to.max(if witnessed.quorum > 0 { witnessed.complete_to } else { 0 });
+    if signed_to < entries {
+        let after = signed_to + 1;
+        lines.push(format!("that entries from {after} on were not rewritten with the log's own key"));
+        lines.push(format!("that everybody is shown the same entries from {after} on"));
+    }
+    lines
+}
+
+impl Walk<'_> {
+    fn all(&mut self, until: u64, stop: &AtomicBool) -> Result<(), ReadError> {
+        let firsts = self.reader.firsts();
+        self.start(firsts.first().copied().unwrap_or(1))?;
+        self.passed();
+        for (i, first) in firsts.iter().copied().enumerate() {
+            let tip = self.fold.state.tip();
+            if tip.seq >= until && i > 0 {
+                break;
+            }
+            let next = firsts.get(i + 1).copied();
+            self.snapshot(first)?;
+            self.segment(first, next.map_or(until, |next| until.min(next - 1)), next.is_some(), stop)?;
+        }
+        let first = firsts.first().copied().unwrap_or(1);
+        if first > self.archived_to && !stop.load(Ordering::Relaxed) {
+            let path = self.reader.dir().join("segments");
+            let what = format!(
+                "entries before {first} are gone, and nobody has put on record that they were archived"
+            );
+            return Err(ReadError::Damaged(damaged(&path, 0, self.archived_to, what)));
+        }
+        match self.missing.first() {
+            Some(seq) if !stop.load(Ordering::Relaxed) => {
+                let path = self.reader.dir().join("payloads");
+                let what = "its payload is gone, and no erasure of it is on record".to_owned();
+                Err(ReadError::Damaged(damaged(&path, 0, *seq, what)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the first segment is archived, the walk starts with what the log had come to after it. That is not
+    /// recomputed, but the tree's tiles have to give the same root.
+    fn start(&mut self, first: u64) -> Result<(), ReadError> {
+        if first == 1 {
+            return Ok(());
+        }
+        let segments = self.reader.dir().join("segments");
+        let path = segments.join(snapshot_name(first));
+        let failed = |source| ReadError::Io { path: path.clone(), source };
+        let wrong = |what: &str| ReadError::Damaged(damaged(&path, 0, first, what.to_owned()));
+        let fold = files::read_snapshot(&segments, first).map_err(failed)?;
+        let fold =
+            fold.ok_or_else(|| wrong("the snapshot after the archived segments is missing or not whole"))?;
+        let root = self.reader.root(first - 1).map_err(failed)?;
+        if root != fold.state.tree().root() {
+            return Err(wrong("the tiles give another root than the snapshot after the archived segments"));
+        }
+        for (size, place) in self.roots.iter_mut().filter(|(size, _)| **size < first) {
+            *place = Some(self.reader.root(*size).map_err(failed)?);
+        }
+        self.fold = fold;
+        Ok(())
+    }
+
+    /// A snapshot has to be what the entries before it give. One that is missing is made again when it is needed.
+    fn snapshot(&self, first: u64) -> Result<(), ReadError> {
+        let path = self.reader.dir().join("segments").join(snapshot_name(first));
+        let right = encode_snapshot(&self.fold);
+        let found = read_at_most(&path, right.len() as u64);
+        match found {
+            Ok(None) => Ok(()),
+            Ok(Some(found)) if found == right => Ok(()),
+            Err(source) if source.kind() != io::ErrorKind::InvalidData => Err(ReadError::Io { path, source }),
+            Ok(Some(_)) | Err(_) => {
+                let what = "the snapshot is not what the entries before it give".to_owned();
+                Err(ReadError::Damaged(damaged(&path, 0, first, what)))
+            }
+        }
+    }
+
+    fn segment(&mut self, first: u64, end: u64, whole: bool, stop: &AtomicBool) -> Result<(), ReadError> {
+        let (path, file) = self.reader.open(first)?;
+        let failed = |source| ReadError::Io { path: path.clone(), source };
+        let header = Header::read(&file).map_err(failed)?;
+        let tip = self.fold.state.tip();
+        if header != Some(Header { first: tip.seq + 1, prev: tip.hash }) {
+            let what = match header {
+                None => "the segment's header is not valid".to_owned(),
+                Some(_) => format!("the segment does not continue entry {}", tip.seq),
+            };
+            return Err(ReadError::Damaged(damaged(&path, 0, tip.seq + 1, what)));
+        }
+        self.segments += 1;
+        let mut walker = Walker::new(&file, HEADER);
+        while self.fold.state.tip().seq < end {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let seq = self.fold.state.tip().seq + 1;
+            let (offset, bytes) = frame(&mut walker, &path, seq)?;
+            self.entry(bytes, &path, offset, seq)?;
+        }
+        if whole {
+            let offset = walker.offset();
+            let trailing = match walker.step().map_err(failed)? {
+                Step::End { .. } => behind(&file, offset).map_err(failed)?.end > 0,
+                Step::Frame { .. } | Step::Bad { .. } => true,
+            };
+            if trailing {
+                let what = "something stands behind the segment's last entry".to_owned();
+                return Err(ReadError::Damaged(damaged(&path, offset, end + 1, what)));
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, bytes: &[u8], path: &Path, offset: u64, seq: u64) -> Result<(), ReadError> {
+        let wholes = &mut self.wholes;
+        let view = self
+            .fold
+            .accept(bytes, |whole| wholes.push(whole))
+            .map_err(|broken| ReadError::Damaged(damaged(path, offset, seq, broken.to_string())))?;
+        self.bytes += bytes.len() as u64;
+        self.passed();
+        self.remember(&view, path, offset)?;
+        for whole in std::mem::take(&mut self.wholes) {
+            let path = files::tile_path(self.reader.dir(), whole.tile);
+            match compare_tile(self.reader.dir(), &whole) {
+                Ok(Tile::Same) => {}
+                Ok(Tile::Changed(index)) => {
+                    return Err(ReadError::Damaged(tile_damage(self.reader.dir(), &whole, index)));
+                }
+                Ok(Tile::Torn) => {
+                    let first = (whole.tile.index << (8 * (u32::from(whole.tile.level) + 1))) + 1;
+                    let what = "the tile is missing or not whole".to_owned();
+                    return Err(ReadError::Damaged(damaged(&path, 0, first, what)));
+                }
+                Err(source) => return Err(ReadError::Io { path, source }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the root if some checkpoint has this size.
+    fn passed(&mut self) {
+        let size = self.fold.state.tip().seq;
+        if let Some(place) = self.roots.get_mut(&size) {
+            *place = Some(self.fold.state.tree().root());
+        }
+    }
+
+    /// Keys, erasures, and payloads that stand beside their entries.
+    fn remember(&mut self, view: &View<'_>, path: &Path, offset: u64) -> Result<(), ReadError> {
+        let said = view.payload.unwrap_or("null");
+        match view.kind {
+            Kind::Key => {
+                let replaced =
+                    serde_json::from_str::<KeyChange>(said).ok().and_then(|change| change.replaces);
+                self.keys.extend(replaced.and_then(|replaced| replaced.key.parse().ok()));
+            }
+            Kind::Command => {
+                let archive =
+                    serde_json::from_str::<Archive>(said).ok().filter(|said| said.r#do == "archive");
+                self.archived_to = archive.map_or(self.archived_to, |said| said.first.max(self.archived_to));
+            }
+            Kind::Erasure => {
+                if let Ok(Erasure { entry }) = serde_json::from_str(said) {
+                    self.missing.remove(&entry);
+                }
+            }
+            _ => {}
+        }
+        let Some(committed) = view.commitment else { return Ok(()) };
+        let dir = self.reader.dir().join("payloads");
+        let wrong = |what: &str| Err(ReadError::Damaged(damaged(path, offset, view.seq, what.to_owned())));
+        match files::read_payload(&dir, view.seq) {
+            Ok(Some(payload)) if commitment(&payload.salt, &payload.text) == committed => Ok(()),
+            Ok(Some(_)) => wrong("its payload is not the one that it commits to"),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => wrong("its payload cannot be read"),
+            Err(source) => Err(ReadError::Io { path: dir, source }),
+            Ok(None) if self.missing.len() >= MISSING_MAX => wrong("its payload is gone, as many others are"),
+            Ok(None) => {
+                self.missing.insert(view.seq);
+                Ok(())
+            }
+        }
+    }
+
+    fn compare_own(&self, own: &[(PathBuf, Signed)]) -> Option<Damage> {
+        let tip = self.fold.state.tip();
+        own.iter().find_map(|(path, signed)| {
+            let checkpoint = &signed.checkpoint;
+            let (seq, what) = match self.roots.get(&checkpoint.size).copied().flatten() {
+                Some(root) if root == checkpoint.root => return None,
+                Some(_) => {
+                    let what = format!(
+                        "the checkpoint of {} entries has another root than they have",
+                        checkpoint.size
+                    );
+                    (checkpoint.size, what)
+                }
+                None => {
+                    let what = format!(
+                        "the checkpoint covers {} entries, but the log ends with entry {}",
+                        checkpoint.size, tip.seq
+                    );
+                    (tip.seq + 1, what)
+                }
+            };
+            Some(damaged(path, 0, seq, what))
+        })
+    }
+
+    fn compare(&self, outside: &Outside, log: Option<&Verifier>, witnesses: &Witnesses) -> Compared {
+        let from = outside.from.clone();
+        let signed = match &outside.parsed {
+            Ok(signed) => signed,
+            Err(why) => {
+                let wrong = Some(format!("it is not a checkpoint: {why}"));
+                return Compared { from, size: 0, root: Sha256::ZERO, cosigned: Vec::new(), wrong };
+            }
+        };
+        let checkpoint = &signed.checkpoint;
+        let keys = log.into_iter().chain(&self.keys);
+        let signer = keys.into_iter().find(|key| key.name() == checkpoint.origin);
+        let tip = self.fold.state.tip();
+        let wrong = match signer.map(|key| Signed::open(&outside.text, key)) {
+            None => Some(format!("it is of another log: {}", checkpoint.origin)),
+            Some(Err(error)) => Some(error.to_string()),
+            Some(Ok(_)) if checkpoint.size > tip.seq => Some(format!(
+                "it covers {} entries, but the log ends with entry {}: the end was cut off, or an older copy was \
+                 restored",
+                checkpoint.size, tip.seq
+            )),
+            Some(Ok(_)) => match self.roots.get(&checkpoint.size).copied().flatten() {
+                Some(root) if root == checkpoint.root => None,
+                _ => Some(format!(
+                    "the first {} entries have another root: they were rewritten, or somebody was shown another log",
+                    checkpoint.size
+                )),
+            },
+        };
+        let cosigned =
+            signed.cosigners(&witnesses.keys).into_iter().map(|key| key.name().to_owned()).collect();
+        Compared { from, size: checkpoint.size, root: checkpoint.root, cosigned, wrong }
+    }
+}
+
+/// The file of an imported checkpoint.
+pub(crate) fn outside_path(dir: &Path, signed: &Signed) -> PathBuf {
+    let root = signed.checkpoint.root.to_string();
+    dir.join("outside").join(format!("{:020}-{}", signed.checkpoint.size, &root[..16]))
+}
