@@ -1,11 +1,10 @@
 //! After a restart of this service: what an earlier run left is taken over, or ended.
 
 use crate::core::{Ending, Event};
-use crate::manager::{Handles, Manager, kept_names};
-use crate::records::request;
+use crate::manager::{Handles, Manager, about, kept_names};
 use crate::store::{Saved, StoreError};
 use octant_api::agents::AgentState;
-use octant_api::ledger::Kind;
+use octant_api::ledger::{AppendRequest, Kind};
 use octant_ids::Aid;
 use serde_json::json;
 use std::collections::HashMap;
@@ -35,7 +34,7 @@ pub(crate) fn adopt(manager: &Arc<Manager>, stored: Vec<(String, OwnedFd)>) -> R
         // its slot, and refuses to give that to another.
         tracing::error!("{aid}: {error}; ending it");
         let what = json!({"agent": aid, "damaged": error.to_string()});
-        manager.records.later(request(Kind::Lifecycle, &what));
+        manager.records.later(about(aid, Kind::Lifecycle, &what));
         manager.kill_unknown(aid);
     }
     Ok(pending)
@@ -55,8 +54,10 @@ fn take_over(manager: &Arc<Manager>, mut saved: Saved, handles: Handles) -> Resu
     let ended = phase.ended();
     let add = |saved, phase| manager.take_over(saved, phase).map_err(|e| e.to_string());
     if ended && saved.slot.is_none() {
+        // Nothing of it is left. Whether the last records were taken is not known unless its seal was among them.
+        let last = if saved.sealed { Vec::new() } else { vec![Event::Retired] };
         add(saved, phase)?;
-        return Ok(Vec::new());
+        return Ok(last);
     }
     if ended {
         // Something of it was left: try again.
@@ -67,6 +68,15 @@ fn take_over(manager: &Arc<Manager>, mut saved: Saved, handles: Handles) -> Resu
         saved.info.reason = Some("it ended with the boot that it ran in".to_owned());
         add(saved, Phase::Running)?;
         return Ok(vec![Event::Exited(None)]);
+    }
+    let unrecorded = saved.intent.filter(|_| phase == Phase::Isolated);
+    if let Some(intent) = unrecorded {
+        // Its workstation stood, but the outcome may never have been taken, and it is ended below.
+        let unknown = "the service ended before the outcome was known to be on record";
+        manager.records.later(AppendRequest {
+            intent: Some(intent),
+            ..about(aid, Kind::Outcome, &json!({"agent": aid, "unknown": unknown}))
+        });
     }
     match phase {
         Phase::Running if handles.pidfd.is_some() && handles.socket.is_some() => {
@@ -88,7 +98,7 @@ fn take_over(manager: &Arc<Manager>, mut saved: Saved, handles: Handles) -> Resu
         // The service ended while it was being started: whether the spawner built anything is not known.
         _ => {
             add(saved, Phase::Validated)?;
-            Ok(vec![Event::NotIsolated("the service ended while it was being started".to_owned())])
+            Ok(vec![Event::CutOff("the service ended while it was being started".to_owned())])
         }
     }
 }

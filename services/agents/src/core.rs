@@ -3,14 +3,17 @@
 //! | phase       | event                     | next        | what is done                                     |
 //! |-------------|---------------------------|-------------|--------------------------------------------------|
 //! | provisioned | `Verified`                | validated   | record, record the intent, isolate               |
-//! | provisioned | `Refused`, `NotRecorded`  | rejected    | record later                                     |
+//! | provisioned | `Refused`, `NotRecorded`  | rejected    | record later, seal                               |
 //! | validated   | `Isolated`                | isolated    | record the outcome                               |
-//! | validated   | `NotIsolated`             | rejected    | record later, retire                             |
+//! | validated   | `NotIsolated`, `CutOff`   | rejected    | record later, retire                             |
 //! | isolated    | `Released`                | running     | record, serve its socket                         |
-//! | both        | `EndAsked`, `NotRecorded` | same        | signal or kill at once, record later             |
+//! | both        | `EndAsked`, `NotRecorded` | same        | record later, signal or kill at once             |
 //! | isolated    | `Exited`                  | same        | wait for `Released`, which then does both rows   |
 //! | both        | `Exited`                  | terminated  | close its socket, kill the rest, record, retire  |
-//! | terminated  | `Retired`                 | archived    | record later                                     |
+//! | terminated  | `Retired`                 | archived    | record later, seal                               |
+//! | both ends   | `Retired`                 | same        | seal, if that was not done                       |
+//!
+//! The seal is the last that is ever recorded about an agent, when nothing of it is left.
 //!
 //! What adds authority (`Isolate`, `Serve`) comes after a `Record` in the same list: whoever performs the list
 //! stops at a record that was not accepted and says `NotRecorded`. What takes authority away never stands
@@ -31,6 +34,15 @@ pub(crate) struct State {
     pub(crate) early: Option<Option<ExitInfo>>,
     /// Why it was rejected or ended, when there is more to say than `exit` does.
     pub(crate) reason: Option<String>,
+    /// Whether its seal was decided on.
+    pub(crate) sealed: bool,
+}
+
+impl State {
+    /// An agent in this phase, of which nothing else is known yet.
+    pub(crate) fn new(phase: AgentState) -> Self {
+        Self { phase, ending: None, exit: None, early: None, reason: None, sealed: false }
+    }
 }
 
 /// Why an agent is ended before its program ends by itself.
@@ -71,6 +83,8 @@ pub(crate) enum Event {
     Isolated,
     /// Its workstation could not be built; nothing was started.
     NotIsolated(String),
+    /// This service ended while the spawner was asked: what became of that nobody knows.
+    CutOff(String),
     /// Everything about its isolation is on record.
     Released,
     /// Its first process ended, and so every other; `None` where nobody saw how.
@@ -100,12 +114,27 @@ pub(crate) enum Record {
         /// Where to.
         to: AgentState,
     },
+    /// An operator asked for it.
+    Command,
     /// It is about to be isolated.
     Intent,
     /// What became of that.
-    Outcome,
+    Outcome(Became),
     /// Its end was asked for.
     EndAsked(Ending),
+    /// Nothing comes after this.
+    Seal,
+}
+
+/// What became of an intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Became {
+    /// It was done.
+    Done,
+    /// Nothing of it was done.
+    Refused,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// What has to be done.
@@ -133,10 +162,11 @@ pub(crate) enum Effect {
     RetireLater,
 }
 
-/// A new agent, and what is done first.
+/// A new agent, and what is done first. The lifecycle's first record opens the agent's partition, so the command comes
+/// after it: provisioning adds no authority.
 pub(crate) fn provision() -> (State, Vec<Effect>) {
-    let state = State { phase: AgentState::Provisioned, ending: None, exit: None, early: None, reason: None };
-    (state, vec![Effect::Record(Record::Transition { from: None, to: AgentState::Provisioned })])
+    let first = Record::Transition { from: None, to: AgentState::Provisioned };
+    (State::new(AgentState::Provisioned), vec![Effect::Record(first), Effect::Record(Record::Command)])
 }
 
 /// An agent's next state, and what has to be done in order. An event that means nothing in a state (a second
@@ -164,22 +194,18 @@ fn begin(state: &mut State, event: Event) -> Vec<Effect> {
             let validated = enter(state, Phase::Validated);
             vec![Effect::Record(validated), Effect::Record(Record::Intent), Effect::Isolate]
         }
-        (_, Event::Refused(why) | Event::NotRecorded(why)) => {
-            state.reason = Some(why);
-            vec![Effect::RecordLater(enter(state, Phase::Rejected))]
-        }
-        (Phase::Provisioned, Event::EndAsked { why, .. }) => {
-            state.reason = Some(why.reason().to_owned());
-            vec![Effect::RecordLater(enter(state, Phase::Rejected))]
+        (Phase::Provisioned, Event::Refused(why) | Event::NotRecorded(why)) => reject(state, why),
+        (Phase::Provisioned, Event::EndAsked { why, .. }) => reject(state, why.reason().to_owned()),
+        // The spawner was not asked. If it is the record after the intent that was not accepted, the intent is there.
+        (Phase::Validated, Event::Refused(why) | Event::NotRecorded(why)) => {
+            let outcome = Effect::RecordLater(Record::Outcome(Became::Refused));
+            std::iter::once(outcome).chain(reject(state, why)).collect()
         }
         (Phase::Validated, Event::EndAsked { why, grace_ms }) => end(state, why, grace_ms),
-        (Phase::Validated, Event::NotIsolated(why)) => {
-            state.reason = Some(why);
-            let rejected = enter(state, Phase::Rejected);
-            vec![Effect::RecordLater(Record::Outcome), Effect::RecordLater(rejected), Effect::Retire]
-        }
+        (Phase::Validated, Event::NotIsolated(why)) => undo(state, Became::Refused, why),
+        (Phase::Validated, Event::CutOff(why)) => undo(state, Became::Unknown, why),
         (Phase::Validated, Event::Isolated) => {
-            let records = [Record::Outcome, enter(state, Phase::Isolated)];
+            let records = [Record::Outcome(Became::Done), enter(state, Phase::Isolated)];
             match state.ending {
                 None => records.map(Effect::Record).to_vec(),
                 // Its end was asked for while it was being started: the spawner cannot be interrupted.
@@ -188,6 +214,26 @@ fn begin(state: &mut State, event: Event) -> Vec<Effect> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Before the spawner was asked: there is nothing to retire.
+fn reject(state: &mut State, why: String) -> Vec<Effect> {
+    state.reason = Some(why);
+    let rejected = Effect::RecordLater(enter(state, AgentState::Rejected));
+    std::iter::once(rejected).chain(seal(state)).collect()
+}
+
+/// After the spawner was asked: it may have left something.
+fn undo(state: &mut State, became: Became, why: String) -> Vec<Effect> {
+    state.reason = Some(why);
+    let rejected = enter(state, AgentState::Rejected);
+    vec![Effect::RecordLater(Record::Outcome(became)), Effect::RecordLater(rejected), Effect::Retire]
+}
+
+/// The end of its partition, once.
+fn seal(state: &mut State) -> Option<Effect> {
+    let first = !std::mem::replace(&mut state.sealed, true);
+    first.then_some(Effect::RecordLater(Record::Seal))
 }
 
 /// While it runs.
@@ -227,8 +273,10 @@ fn live(state: &mut State, event: Event) -> Vec<Effect> {
 fn leave(state: &mut State, event: Event) -> Vec<Effect> {
     match (state.phase, event) {
         (AgentState::Terminated, Event::Retired) => {
-            vec![Effect::RecordLater(enter(state, AgentState::Archived))]
+            let archived = Effect::RecordLater(enter(state, AgentState::Archived));
+            std::iter::once(archived).chain(seal(state)).collect()
         }
+        (AgentState::Archived | AgentState::Rejected, Event::Retired) => seal(state).into_iter().collect(),
         (AgentState::Terminated | AgentState::Rejected, Event::Residue) => vec![Effect::RetireLater],
         _ => Vec::new(),
     }
@@ -255,7 +303,8 @@ fn end(state: &mut State, why: Ending, grace_ms: u64) -> Vec<Effect> {
         (_, grace_ms) if first => vec![Effect::Signal, Effect::ArmGrace(grace_ms)],
         _ => vec![],
     };
-    act.into_iter().chain(record).collect()
+    // Kept for later before the act: the agent's end, and so its seal, follows the act.
+    record.into_iter().chain(act).collect()
 }
 
 #[cfg(test)]
@@ -273,6 +322,7 @@ mod tests {
             1 => Just(Event::NotRecorded("n".into())),
             4 => Just(Event::Isolated),
             1 => Just(Event::NotIsolated("i".into())),
+            1 => Just(Event::CutOff("c".into())),
             4 => Just(Event::Released),
             2 => proptest::option::of((0..256).prop_map(ExitInfo::Code)).prop_map(Event::Exited),
             2 => (ending, prop_oneof![Just(0_u64), Just(500)])
@@ -337,13 +387,14 @@ mod tests {
     #[test]
     fn a_ledger_that_refuses_stops_a_spawn_at_each_record() {
         let events = [Event::Verified, Event::Isolated, Event::Released];
-        for refused in 0..3 {
+        for refused in 0..4 {
             let accepts: Vec<bool> = (0..=refused).map(|i| i != refused).collect();
             let (state, done, _) = run(events.to_vec(), &accepts);
             assert_eq!(state.phase, AgentState::Rejected, "record {refused}");
             assert!(!done.contains(&Effect::Isolate), "record {refused}");
+            assert_eq!(done.last(), Some(&Effect::RecordLater(Record::Seal)), "record {refused}");
         }
-        for refused in 3..6 {
+        for refused in 4..7 {
             let accepts: Vec<bool> = (0..=refused).map(|i| i != refused).collect();
             let (state, done, _) = run(events.to_vec(), &accepts);
             assert_eq!(state.ending, Some(Ending::Unrecorded), "record {refused}");
@@ -370,6 +421,38 @@ mod tests {
         let (state, done, _) = run(vec![Event::Verified, kill, Event::Isolated, Event::Released], &[]);
         assert_eq!(state.phase, AgentState::Isolated);
         assert!(done.contains(&Effect::Kill) && !done.contains(&Effect::Serve));
+    }
+
+    #[test]
+    fn an_intent_is_closed_by_what_is_known_of_it() {
+        let became = |event: Event| {
+            let (_, done, _) = run(vec![Event::Verified, event], &[]);
+            let outcome = |e: &Effect| match e {
+                Effect::Record(Record::Outcome(became)) | Effect::RecordLater(Record::Outcome(became)) => {
+                    Some(*became)
+                }
+                _ => None,
+            };
+            done.iter().filter_map(outcome).collect::<Vec<_>>()
+        };
+        assert_eq!(became(Event::Isolated), [Became::Done]);
+        assert_eq!(became(Event::NotIsolated("no".into())), [Became::Refused]);
+        assert_eq!(became(Event::CutOff("who knows".into())), [Became::Unknown]);
+    }
+
+    #[test]
+    fn a_rejected_agent_is_sealed_when_nothing_of_it_is_left() {
+        let seal = Effect::RecordLater(Record::Seal);
+        let (_, done, _) = run(vec![Event::Refused("no".into())], &[]);
+        assert_eq!(at(&done, &seal), [done.len() - 1], "the spawner never heard of it");
+        let failed = [Event::Verified, Event::NotIsolated("no".into())];
+        let (_, done, _) = run(failed.to_vec(), &[]);
+        assert!(!done.contains(&seal), "something may be left");
+        let (_, done, _) = run([&failed[..], &[Event::Residue]].concat(), &[]);
+        assert!(!done.contains(&seal), "something is left");
+        let (_, done, _) =
+            run([&failed[..], &[Event::Residue, Event::Retired, Event::Retired]].concat(), &[]);
+        assert_eq!(at(&done, &seal), [done.len() - 1], "once");
     }
 
     #[test]
@@ -428,6 +511,22 @@ mod tests {
                     _ => false,
                 });
                 prop_assert!(count.count() <= 1);
+            }
+        }
+
+        #[test]
+        fn nothing_is_recorded_after_the_seal_and_every_end_has_one(
+            events in vec(event(), 0..32),
+            accepts in vec(any::<bool>(), 0..12),
+        ) {
+            let (state, done, _) = run(events, &accepts);
+            let is_record = |e: &Effect| matches!(e, Effect::Record(_) | Effect::RecordLater(_));
+            let last = done.iter().rposition(is_record);
+            let seals = at(&done, &Effect::RecordLater(Record::Seal));
+            prop_assert!(seals.len() <= 1 && seals.iter().all(|at| Some(*at) == last), "{done:?}");
+            prop_assert_eq!(seals.len() == 1, state.sealed);
+            if state.phase == AgentState::Archived {
+                prop_assert!(state.sealed);
             }
         }
 

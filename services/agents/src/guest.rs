@@ -63,10 +63,11 @@ impl Handler<Call> for Guest {
         }
         let mut entry = request(Kind::Note, &json!({ "text": asked.text }));
         entry.actor = Some(self.aid);
-        match self.manager.records.append(&[entry]).await.as_deref() {
-            Ok([done]) => Ok(Noted { seq: done.seq, hash: done.hash }),
-            Ok(_) => refuse(Code::Internal, "the ledger's answer is missing".into(), "try again"),
-            Err(error) => {
+        let (done, all) = self.manager.records.append(&[entry]).await;
+        match (done.as_slice(), all) {
+            ([Some(done)], Ok(())) => Ok(Noted { seq: done.seq, hash: done.hash }),
+            (_, Ok(())) => refuse(Code::Internal, "the ledger's answer is missing".into(), "try again"),
+            (_, Err(error)) => {
                 let why = format!("the ledger did not accept it: {error}");
                 refuse(Code::Unavailable, why, "try again")
             }

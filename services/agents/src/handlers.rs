@@ -10,6 +10,7 @@ use octant_api::agents::{
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
 use octant_wire::{Call, Sink};
+use serde_json::json;
 use std::sync::Arc;
 
 /// The service's side of its socket.
@@ -64,8 +65,11 @@ impl Handler<Call> for Methods {
         self.0.ended(self.0.find(&request.agent)?).await
     }
 
-    async fn kill(&self, request: KillRequest, _: Call) -> Result<AgentInfo, ApiError> {
+    async fn kill(&self, request: KillRequest, call: Call) -> Result<AgentInfo, ApiError> {
         let aid = self.0.find(&request.agent)?;
+        // Kept for later and not waited for: the kill follows at once.
+        let what = json!({"do": "kill", "grace_ms": request.grace_ms});
+        self.0.record_command(aid, &call.caller().principal, what);
         let event = Event::EndAsked { why: Ending::Operator, grace_ms: request.grace_ms };
         // A task of its own, for the same reason as a spawn.
         let asked = tokio::spawn(self.0.drive(aid, event));

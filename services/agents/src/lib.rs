@@ -1,7 +1,8 @@
 //! The lifecycle manager: every agent from its signed manifest to its end.
 //!
 //! Owns: agents' lifecycle, their slots, their output, the count of spawns of each manifest.
-//! Promises: nothing is started before the ledger has accepted the intent; an end never waits for the ledger;
+//! Promises: nothing is started before the ledger has accepted the intent, and only with its ticket for that; an end
+//! never waits for the ledger; everything about an agent is in its partition, which is sealed when nothing of it is left;
 //! what an agent's workstation really has is what the spawner read back; a restart of this service ends no
 //! agent.
 //! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.

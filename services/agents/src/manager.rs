@@ -6,7 +6,7 @@ mod look;
 mod spawn;
 
 use crate::admit::WHAT;
-use crate::core::{self, Effect, Event, Record, State};
+use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
 use crate::log::Log;
 use crate::records::{Records, request};
@@ -14,8 +14,9 @@ use crate::spawner::Spawner;
 use crate::store::{Saved, Store};
 use octant_api::agents::AgentState;
 use octant_api::error::{ApiError, Code};
-use octant_api::ledger::{AppendRequest, Kind};
-use octant_ids::{Aid, uid};
+use octant_api::ledger::{AppendRequest, Appended, Kind};
+use octant_api::ticket::Ticket;
+use octant_ids::{Aid, Principal, ServiceName, Sha256, uid};
 use octant_manifest::Ceiling;
 use octant_service::Notifier;
 use octant_sys::clock;
@@ -94,9 +95,13 @@ struct Agent {
     saved: Saved,
     log: Arc<Log>,
     changed: watch::Sender<AgentState>,
-    /// What the intent to spawn it says, and the plan until the spawner has it.
+    /// The operator who asked for it.
+    operator: Option<u32>,
+    /// What the intent to spawn it says, and what is spawned until the spawner has it.
     intent: Value,
-    plan: Option<(Plan, Option<u64>)>,
+    start: Option<Start>,
+    /// Whether its seal is on its way: what is recorded from then on cannot be in its partition any more.
+    sealed: bool,
     /// Whether the spawner was asked: then there may be something to retire.
     asked: bool,
     /// How often what is left of it could not be removed.
@@ -107,6 +112,17 @@ struct Agent {
     guest: Option<Trigger>,
     /// What a caller of `spawn` is told, when there is more to say than the state does.
     failure: Option<ApiError>,
+}
+
+/// What the spawner is asked for.
+#[derive(Debug)]
+struct Start {
+    plan: Plan,
+    /// The digest of the plan's bytes: the subject of the intent.
+    digest: Sha256,
+    ttl_ms: Option<u64>,
+    /// What the ledger answered the intent with.
+    ticket: Option<Ticket>,
 }
 
 impl fmt::Debug for Manager {
@@ -141,6 +157,10 @@ impl Manager {
     ) -> Self {
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
+        match store.take_left() {
+            Ok(left) => records.take_up(left),
+            Err(error) => tracing::error!("records that the last run left for the ledger are lost: {error}"),
+        }
         Self { records, site, exits, store, spawner, keeper, requests, inner: Mutex::default() }
     }
 
@@ -216,7 +236,8 @@ impl Manager {
         agent.changed.send_replace(agent.state.phase);
         let ended = inner.agents.values().filter(|a| a.state.phase.ended() && a.saved.slot.is_none());
         let excess = ended.clone().count().saturating_sub(self.site.keep_ended);
-        let old: Vec<Aid> = ended.map(|a| a.saved.info.aid).take(excess).collect();
+        // One that is not sealed has something to be recorded yet.
+        let old: Vec<Aid> = ended.filter(|a| a.sealed).map(|a| a.saved.info.aid).take(excess).collect();
         for aid in old {
             inner.agents.remove(&aid);
             let gone = self.store.remove(aid).map_err(|e| e.to_string());
@@ -247,11 +268,7 @@ impl Manager {
         match effect {
             // `perform_all` has taken these out.
             Effect::Record(_) => {}
-            Effect::RecordLater(record) => {
-                if let Some(entry) = self.entry(aid, &record) {
-                    self.records.later(entry);
-                }
-            }
+            Effect::RecordLater(record) => self.record_later(aid, &record),
             Effect::Isolate => return Some(self.isolate(aid).await),
             Effect::Serve => return self.open_socket(aid),
             Effect::Signal => self.signal(aid).await,
@@ -271,69 +288,66 @@ impl Manager {
     }
 
     async fn record(&self, aid: Aid, records: Vec<Record>) -> Result<(), Event> {
-        let entries: Vec<AppendRequest> = records.iter().filter_map(|r| self.entry(aid, r)).collect();
-        match self.records.append(&entries).await {
-            Ok(done) => {
-                let intent = records.iter().zip(&done).find(|(record, _)| **record == Record::Intent);
-                if let (Some((_, done)), Some(agent)) = (intent, self.inner().agents.get_mut(&aid)) {
-                    agent.saved.intent = Some(done.seq);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                let why = format!("the ledger did not accept a record: {error}");
-                let next = "see `octant status`; nothing is started without a record";
-                self.fail(aid, ApiError::new(Code::Unavailable, WHAT, "ledger", &why, next));
-                Err(Event::NotRecorded(why))
+        let entries: Vec<(Record, AppendRequest)> = {
+            let inner = self.inner();
+            let Some(agent) = inner.agents.get(&aid) else { return Ok(()) };
+            records.into_iter().filter_map(|record| Some((record.clone(), entry(agent, &record)?))).collect()
+        };
+        let (records, entries): (Vec<Record>, Vec<AppendRequest>) = entries.into_iter().unzip();
+        let (done, all) = self.records.append(&entries).await;
+        self.take_ticket(aid, &records, done);
+        all.map_err(|error| {
+            let why = format!("the ledger did not accept a record: {error}");
+            let next = "see `octant status`; nothing is started without a record";
+            self.fail(aid, ApiError::new(Code::Unavailable, WHAT, "ledger", &why, next));
+            Event::NotRecorded(why)
+        })
+    }
+
+    /// Keeps the number of an intent that was accepted, and its ticket.
+    fn take_ticket(&self, aid: Aid, records: &[Record], done: Vec<Option<Appended>>) {
+        let intent = records.iter().zip(done).find(|(record, _)| **record == Record::Intent);
+        let Some((_, Some(done))) = intent else { return };
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.saved.intent = Some(done.seq);
+            if let Some(start) = &mut agent.start {
+                start.ticket = done.ticket;
             }
         }
     }
 
-    fn entry(&self, aid: Aid, record: &Record) -> Option<AppendRequest> {
+    fn record_later(&self, aid: Aid, record: &Record) {
+        let mut inner = self.inner();
+        let Some(agent) = inner.agents.get_mut(&aid) else { return };
+        let Some(entry) = entry(agent, record) else { return };
+        // While `inner` is held, so that nothing comes into the queue behind the seal that belongs before it.
+        self.records.later(entry);
+        if *record == Record::Seal {
+            agent.sealed = true;
+            agent.saved.sealed = true;
+            self.keep(&mut inner, aid, false);
+        }
+    }
+
+    /// Puts an operator's command about an agent on record, without waiting.
+    pub(crate) fn record_command(&self, aid: Aid, caller: &Principal, mut what: Value) {
+        let Principal::Operator(uid) = caller else { return };
+        what["agent"] = json!(aid);
+        let mut entry = request(Kind::Command, &what);
+        entry.operator = Some(*uid);
         let inner = self.inner();
-        let agent = inner.agents.get(&aid)?;
-        let info = &agent.saved.info;
-        let (kind, payload) = match record {
-            Record::Transition { from, to } => (
-                Kind::Lifecycle,
-                json!({
-                    "agent": aid,
-                    "name": info.name,
-                    "from": from.map(AgentState::as_str),
-                    "to": to.as_str(),
-                    "manifest": info.manifest_digest,
-                    "reason": info.reason,
-                    "exit": info.exit,
-                }),
-            ),
-            Record::Intent => (Kind::Intent, agent.intent.clone()),
-            Record::Outcome if agent.state.phase == AgentState::Rejected => {
-                (Kind::Outcome, json!({"agent": aid, "refused": info.reason}))
-            }
-            Record::Outcome => (
-                Kind::Outcome,
-                json!({
-                    "agent": aid,
-                    "pid": info.pid,
-                    "missing_layers": info.missing_layers,
-                    "layers": info.layers,
-                }),
-            ),
-            Record::EndAsked(why) => {
-                (Kind::Lifecycle, json!({"agent": aid, "name": info.name, "end_asked": why.reason()}))
-            }
-        };
-        let mut entry = request(kind, &payload);
-        entry.intent = agent.saved.intent.filter(|_| *record == Record::Outcome);
-        Some(entry)
+        let open = inner.agents.get(&aid).filter(|agent| !agent.sealed);
+        entry.agent = open.map(|_| aid);
+        self.records.later(entry);
     }
 
     /// Takes an agent over that an earlier run of this service left in this state.
     pub(crate) fn take_over(&self, saved: Saved, phase: AgentState) -> Result<(), ApiError> {
         let info = &saved.info;
-        let state = State { phase, ending: None, exit: info.exit, early: None, reason: info.reason.clone() };
+        let (exit, reason, sealed) = (info.exit, info.reason.clone(), saved.sealed);
+        let state = State { exit, reason, sealed, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
-        agent.asked = true;
+        (agent.asked, agent.sealed) = (true, sealed);
         let mut inner = self.inner();
         inner.slots.extend(agent.saved.slot);
         inner.agents.insert(agent.saved.info.aid, agent);
@@ -343,13 +357,34 @@ impl Manager {
     /// Opens the socket of an agent that was taken over as running, and puts that on record.
     pub(crate) fn resume(self: &Arc<Self>, aid: Aid) -> Option<Event> {
         let name = self.info(aid).map(|info| info.name).unwrap_or_default();
-        self.records.later(request(Kind::Lifecycle, &json!({"agent": aid, "name": name, "adopted": true})));
+        self.records.later(about(
+            aid,
+            Kind::Lifecycle,
+            &json!({"agent": aid, "name": name, "adopted": true}),
+        ));
         self.open_socket(aid)
     }
 
     /// Runs what goes on beside requests, until `stop`.
     pub(crate) async fn run(&self, stop: &Shutdown) {
         self.records.run(stop).await;
+        // Kept before they are tried once more: PID 1 does not wait for ever.
+        self.leave_records();
+        self.records.hand_over().await;
+        self.leave_records();
+    }
+
+    /// Keeps what the ledger has not taken for the next run of this service.
+    fn leave_records(&self) {
+        let left = self.records.left();
+        let count = left.waiting.len();
+        match self.store.leave(left) {
+            Ok(()) if count > 0 => {
+                tracing::warn!("{count} records that the ledger did not take are kept for the next start");
+            }
+            Ok(()) => {}
+            Err(error) => tracing::error!("{count} records that the ledger did not take are lost: {error}"),
+        }
     }
 }
 
@@ -360,6 +395,71 @@ impl Inner {
         self.next_slot = (slot + 1) % uid::AGENT_SLOTS;
         Some(slot)
     }
+}
+
+/// The name of the actuator that makes workstations.
+const SPAWNER: &str = "spawner";
+
+/// A record about an agent, in its partition.
+pub(crate) fn about(aid: Aid, kind: Kind, payload: &Value) -> AppendRequest {
+    let mut entry = request(kind, payload);
+    entry.agent = Some(aid);
+    entry
+}
+
+/// What goes on record; none when there is nothing to say: no operator asked, or the intent whose outcome it would be
+/// was not accepted.
+fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
+    let info = &agent.saved.info;
+    let aid = info.aid;
+    let mut entry = match record {
+        Record::Transition { from, to } => about(
+            aid,
+            Kind::Lifecycle,
+            &json!({
+                "agent": aid,
+                "name": info.name,
+                "from": from.map(AgentState::as_str),
+                "to": to.as_str(),
+                "manifest": info.manifest_digest,
+                "reason": info.reason,
+                "exit": info.exit,
+            }),
+        ),
+        Record::Command => {
+            let what = json!({"do": "spawn", "agent": aid, "manifest": info.manifest_digest});
+            AppendRequest { operator: Some(agent.operator?), ..about(aid, Kind::Command, &what) }
+        }
+        Record::Intent => AppendRequest {
+            subject: Some(agent.start.as_ref()?.digest),
+            ticket_for: SPAWNER.parse::<ServiceName>().ok(),
+            ..about(aid, Kind::Intent, &agent.intent)
+        },
+        Record::Outcome(became) => {
+            let what = match became {
+                Became::Done => json!({
+                    "agent": aid,
+                    "pid": info.pid,
+                    "missing_layers": info.missing_layers,
+                    "layers": info.layers,
+                }),
+                Became::Refused => json!({"agent": aid, "refused": info.reason}),
+                Became::Unknown => json!({"agent": aid, "unknown": info.reason}),
+            };
+            AppendRequest { intent: Some(agent.saved.intent?), ..about(aid, Kind::Outcome, &what) }
+        }
+        Record::EndAsked(why) => {
+            let what = json!({"agent": aid, "name": info.name, "end_asked": why.reason()});
+            about(aid, Kind::Lifecycle, &what)
+        }
+        Record::Seal => about(aid, Kind::Seal, &Value::Null),
+    };
+    entry.manifest = Some(info.manifest_digest).filter(|digest| *digest != Sha256::ZERO);
+    if agent.sealed {
+        // Nothing is accepted about it any more; the payload still names it.
+        entry.agent = None;
+    }
+    Some(entry)
 }
 
 fn no_agent(text: &str) -> ApiError {

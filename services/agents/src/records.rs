@@ -1,5 +1,7 @@
 //! The way to the ledger: records that come first, and records that must not hold anything up.
 
+use crate::store::Left;
+use octant_api::error::Code;
 use octant_api::ledger::{AppendRequest, Appended, HeadRequest, Kind};
 use octant_api::text::Json;
 use octant_wire::{Client, Shutdown, WireError};
@@ -36,7 +38,24 @@ pub(crate) struct Records {
 #[derive(Debug, Default)]
 struct Later {
     waiting: VecDeque<AppendRequest>,
+    /// How many were lost and the ledger was not told of yet.
     lost: u64,
+    /// How many were lost since the start of this service.
+    lost_ever: u64,
+}
+
+impl Later {
+    fn lose(&mut self) {
+        self.lost = self.lost.saturating_add(1);
+        self.lost_ever = self.lost_ever.saturating_add(1);
+    }
+}
+
+/// Whether the ledger will never take this record, however often it is asked: its rules are against it, as they are
+/// after an acknowledged loss of the entries that it follows.
+fn never(error: &WireError) -> bool {
+    let codes = [Code::Conflict, Code::InvalidParams, Code::Denied, Code::TooLong];
+    matches!(error, WireError::Api(error) if codes.contains(&error.code))
 }
 
 /// A record with a value as its payload.
@@ -64,23 +83,28 @@ impl Records {
         self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends records in this order; they are on stable storage when this returns. They are under way together,
-    /// so that the ledger can sync them together. After an error some of them may be there.
-    pub(crate) async fn append(&self, requests: &[AppendRequest]) -> Result<Vec<Appended>, WireError> {
+    /// Appends records in this order; they are on stable storage when this returns without an error. They are under way
+    /// together, so that the ledger can sync them together. After an error those whose answers came are given back;
+    /// others may be there too.
+    pub(crate) async fn append(
+        &self,
+        requests: &[AppendRequest],
+    ) -> (Vec<Option<Appended>>, Result<(), WireError>) {
         let call = |request| Box::pin(self.client.call_within(request, APPEND_MS));
-        let mut done: Vec<Option<Appended>> = Vec::with_capacity(requests.len());
-        let mut rest = requests;
-        if let [first, others @ ..] = requests
+        let mut done: Vec<Option<Appended>> = vec![None; requests.len()];
+        let mut start = 0;
+        if let [first, ..] = requests
             && !self.connected.load(Ordering::Relaxed)
         {
             // Until there is a connection each call would make one, and the order would be lost.
-            done.push(Some(self.noted(call(first).await)?));
-            rest = others;
+            match self.noted(call(first).await) {
+                Ok(appended) => done[0] = Some(appended),
+                Err(error) => return (done, Err(error)),
+            }
+            start = 1;
         }
         // Each is sent at its first poll: in this order.
-        let mut calls: Vec<_> = rest.iter().map(call).collect();
-        let start = done.len();
-        done.resize(requests.len(), None);
+        let mut calls: Vec<_> = requests[start..].iter().map(call).collect();
         let all = poll_fn(|context| {
             let mut waiting = false;
             for (call, place) in calls.iter_mut().zip(&mut done[start..]) {
@@ -95,9 +119,8 @@ impl Records {
             }
             if waiting { Poll::Pending } else { Poll::Ready(Ok(())) }
         });
-        let all = all.await;
-        self.noted(all)?;
-        Ok(done.into_iter().flatten().collect())
+        let all = self.noted(all.await);
+        (done, all)
     }
 
     fn noted<T>(&self, done: Result<T, WireError>) -> Result<T, WireError> {
@@ -111,10 +134,23 @@ impl Records {
         if later.waiting.len() < WAITING_MAX {
             later.waiting.push_back(request);
         } else {
-            later.lost += 1;
+            later.lose();
         }
         drop(later);
         self.wake.notify_one();
+    }
+
+    /// Takes up what an earlier run left, before anything of this one.
+    pub(crate) fn take_up(&self, left: Left) {
+        let mut later = self.later_queue();
+        later.waiting.extend(left.waiting);
+        (later.lost, later.lost_ever) = (left.lost, left.lost);
+    }
+
+    /// What the ledger has not taken.
+    pub(crate) fn left(&self) -> Left {
+        let later = self.later_queue();
+        Left { waiting: later.waiting.iter().cloned().collect(), lost: later.lost }
     }
 
     /// Whether the ledger can be reached and takes records.
@@ -125,18 +161,21 @@ impl Records {
         }
     }
 
-    /// How many records wait because the ledger did not take them, and how many were lost.
+    /// How many records wait because the ledger did not take them, and how many were lost since the start.
     pub(crate) fn backlog(&self) -> (usize, u64) {
         let later = self.later_queue();
         let stuck = self.stuck.load(Ordering::Relaxed);
-        (if stuck { later.waiting.len() } else { 0 }, later.lost)
+        (if stuck { later.waiting.len() } else { 0 }, later.lost_ever)
     }
 
-    /// Hands over what waits, until `stop`; then once more what is left.
+    /// Hands over what waits, until `stop`. A record under way then stays among what is left.
     pub(crate) async fn run(&self, stop: &Shutdown) {
         let mut pause = RETRY_FIRST;
         loop {
-            let done = self.hand_over().await;
+            let done = tokio::select! {
+                done = self.hand_over() => done,
+                () = stop.requested() => return,
+            };
             if stop.is_requested() {
                 return;
             }
@@ -158,16 +197,29 @@ impl Records {
 
     /// Whether everything was taken. A record leaves the queue only after the ledger has it: one that was
     /// taken while the connection broke can appear twice, none disappears.
-    async fn hand_over(&self) -> bool {
+    pub(crate) async fn hand_over(&self) -> bool {
         loop {
             let Some((next, lost)) = self.next() else { return true };
-            let taken = self.append(std::slice::from_ref(&next)).await;
-            let stuck = self.stuck.swap(taken.is_err(), Ordering::Relaxed);
-            if let Err(error) = taken {
-                if !stuck {
-                    tracing::warn!("the ledger does not take records, trying again and again: {error}");
+            let (_, taken) = self.append(std::slice::from_ref(&next)).await;
+            // What tells of losses is tried for ever: lost itself, it would tell of one more.
+            let refused = taken.as_ref().is_err_and(never) && next.kind != Kind::Lost;
+            let stuck = self.stuck.swap(taken.is_err() && !refused, Ordering::Relaxed);
+            match taken {
+                Ok(_) => {}
+                // A seal that is refused is there already, or there is nothing to seal.
+                Err(error) if refused && next.kind == Kind::Seal => {
+                    tracing::info!("the ledger does not seal again: {error}");
                 }
-                return false;
+                Err(error) if refused => {
+                    tracing::error!("the ledger will never take a record, which is counted as lost: {error}");
+                    self.later_queue().lose();
+                }
+                Err(error) => {
+                    if !stuck {
+                        tracing::warn!("the ledger does not take records, trying again and again: {error}");
+                    }
+                    return false;
+                }
             }
             let mut later = self.later_queue();
             match lost {
@@ -184,7 +236,7 @@ impl Records {
             return Some((first.clone(), 0));
         }
         let payload =
-            json!({"lost": later.lost, "what": "records of agents' ends, while the ledger was away"});
+            json!({"lost": later.lost, "what": "records of agents' ends, which the ledger did not take"});
         (later.lost > 0).then(|| (request(Kind::Lost, &payload), later.lost))
     }
 }

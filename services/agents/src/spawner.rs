@@ -1,6 +1,7 @@
 //! The spawner, as this service uses it. A seam: tests put another one in its place.
 
 use octant_api::boot::BootConfig;
+use octant_api::ticket::Ticket;
 use octant_ids::Aid;
 use octant_manifest::Effective;
 use octant_workstation::{Layer, Plan, Site, SpawnError, Spawned, SpawnerClient, Step};
@@ -13,8 +14,14 @@ use std::path::PathBuf;
 pub(crate) trait Spawner: Send + Sync + 'static {
     /// The plan of a workstation with these rights. Pure.
     fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String>;
-    /// Builds a workstation and starts its program.
-    fn spawn(&self, plan: &Plan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Spawned, SpawnError>;
+    /// Builds a workstation and starts its program, with the ledger's ticket for this plan.
+    fn spawn(
+        &self,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError>;
     /// Asks its program to end.
     fn terminate(&self, slot: u32, aid: Aid) -> Result<(), String>;
     /// Kills all its processes.
@@ -73,14 +80,20 @@ impl Spawner for Remote {
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 
-    fn spawn(&self, plan: &Plan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Spawned, SpawnError> {
+    fn spawn(
+        &self,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError> {
         let connected = SpawnerClient::connect(&self.socket);
         let mut client = connected.map_err(|e| SpawnError {
             step: Step::Request,
             errno: e.raw_os_error().unwrap_or(0),
             text: format!("connect to {}", self.socket.display()),
         })?;
-        client.spawn(plan, stdout, stderr)
+        client.spawn(plan, ticket, stdout, stderr)
     }
 
     fn terminate(&self, slot: u32, aid: Aid) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! What is kept on disk: one record for each agent, and how often each manifest was used.
 
 use octant_api::agents::AgentInfo;
+use octant_api::ledger::AppendRequest;
 use octant_ids::{Aid, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ const VERSION: u32 = 1;
 /// The longest record that is read, in bytes.
 const RECORD_MAX: u64 = 4 << 20;
 const SPAWNS: &str = "spawns.json";
+/// Records that the ledger had not taken when this service was stopped.
+const LEFT: &str = "records.json";
 
 /// What has to be known of an agent after a restart of this service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,9 @@ pub(crate) struct Saved {
     pub(crate) asked_ns: u64,
     /// The ledger entry of the intent to spawn it.
     pub(crate) intent: Option<u64>,
+    /// Whether its seal was given to be recorded: the last that is ever recorded about it.
+    #[serde(default)]
+    pub(crate) sealed: bool,
     /// What callers see.
     pub(crate) info: AgentInfo,
 }
@@ -38,7 +44,16 @@ impl Saved {
     /// A record of a new agent.
     pub(crate) fn new(boot_id: &str, info: AgentInfo) -> Self {
         let boot_id = boot_id.to_owned();
-        Self { version: VERSION, boot_id, slot: None, deadline_ns: None, asked_ns: 0, intent: None, info }
+        Self {
+            version: VERSION,
+            boot_id,
+            slot: None,
+            deadline_ns: None,
+            asked_ns: 0,
+            intent: None,
+            sealed: false,
+            info,
+        }
     }
 }
 
@@ -65,6 +80,15 @@ pub(crate) enum StoreError {
 pub(crate) struct Store {
     dir: PathBuf,
     spawns: Mutex<BTreeMap<Sha256, Spawns>>,
+}
+
+/// Records that the ledger did not take, in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Left {
+    pub(crate) waiting: Vec<AppendRequest>,
+    /// How many more were lost, of which the ledger was not told.
+    pub(crate) lost: u64,
 }
 
 /// How often a manifest was used.
@@ -141,6 +165,43 @@ impl Store {
         }
         all.sort_by_key(|saved| saved.info.aid);
         Ok((all, bad))
+    }
+
+    /// Leaves records for the next run of this service; those that there is no room for are counted as lost.
+    pub(crate) fn leave(&self, mut left: Left) -> Result<(), StoreError> {
+        let path = self.dir.join(LEFT);
+        if left == Left::default() {
+            return match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(e)),
+                _ => Ok(()),
+            };
+        }
+        // The newest go: the first thing that went wrong explains the others.
+        let sizes =
+            left.waiting.iter().map(|record| serde_json::to_vec(record).map_or(u64::MAX, |r| r.len() as u64));
+        let mut room = RECORD_MAX - 4096;
+        let fitting = sizes.take_while(|size| match room.checked_sub(size.saturating_add(1)) {
+            Some(rest) => {
+                room = rest;
+                true
+            }
+            None => false,
+        });
+        let fitting = fitting.count();
+        left.lost = left.lost.saturating_add((left.waiting.len() - fitting) as u64);
+        left.waiting.truncate(fitting);
+        let bytes = serde_json::to_vec(&left)
+            .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() })?;
+        replace(&path, &bytes, false)
+    }
+
+    /// Takes what the run before left.
+    pub(crate) fn take_left(&self) -> Result<Left, StoreError> {
+        let path = self.dir.join(LEFT);
+        let Some(bytes) = read(&path)? else { return Ok(Left::default()) };
+        let left = serde_json::from_slice(&bytes);
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        left.map_err(|e| StoreError::Damaged { path, why: e.to_string() })
     }
 
     /// Counts a use of a manifest, on stable storage before this returns. What was counted stays so, also when
@@ -276,6 +337,29 @@ mod tests {
         assert!(matches!(store.count(digest(u64::MAX), 1, 100, 1), Err(StoreError::Full(_))));
         assert!(Store::open(scratch.path().to_owned()).is_ok(), "what was counted can still be read");
         assert!(store.count(digest(u64::MAX), 1, 200, 100).is_ok(), "the others expired at 100");
+    }
+
+    #[test]
+    fn records_that_were_left_are_taken_once_and_what_does_not_fit_is_counted() {
+        let scratch = Scratch::new();
+        let store = Store::open(scratch.path().to_owned()).unwrap();
+        assert_eq!(store.take_left().unwrap(), Left::default());
+        let record = |n: usize| {
+            let payload = serde_json::json!({"n": n, "text": "x".repeat(50_000)});
+            crate::records::request(octant_api::ledger::Kind::Lifecycle, &payload)
+        };
+        let few = Left { waiting: (0..3).map(record).collect(), lost: 2 };
+        store.leave(few.clone()).unwrap();
+        assert_eq!(store.take_left().unwrap(), few);
+        assert_eq!(store.take_left().unwrap(), Left::default(), "once");
+        store.leave(Left { waiting: (0..200).map(record).collect(), lost: 0 }).unwrap();
+        let most = store.take_left().unwrap();
+        assert_eq!(most.waiting.len() as u64 + most.lost, 200);
+        assert!(
+            most.lost > 0 && most.waiting[..] == (0..most.waiting.len()).map(record).collect::<Vec<_>>()[..]
+        );
+        fs::write(scratch.path().join(LEFT), b"{").unwrap();
+        assert!(matches!(store.take_left(), Err(StoreError::Damaged { .. })));
     }
 
     #[test]

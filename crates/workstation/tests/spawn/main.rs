@@ -546,11 +546,6 @@ fn the_copy_of_the_spawner_inside_has_not_its_key() {
     };
     // As it is, and as the two halves of an HMAC begin with it (RFC 2104).
     let forms = [KEY, KEY ^ 0x36, KEY ^ 0x5c].map(|byte| [byte; 32]);
-    println!(
-        "# spawner {:?} reaper {:?}",
-        forms.map(|f| found(bench.spawner.id(), f)),
-        forms.map(|f| found(spawned.pid, f))
-    );
     assert!(found(bench.spawner.id(), forms[0]), "it is found where it is");
     for form in forms {
         assert!(!found(spawned.pid, form), "{form:?}");

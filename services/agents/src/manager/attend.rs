@@ -1,6 +1,6 @@
 //! An agent and its handles: isolating it, reading it, serving its socket, watching for its end.
 
-use super::{Handles, Manager, kept_names};
+use super::{Handles, Manager, Start, kept_names};
 use crate::admit::WHAT;
 use crate::core::{Ending, Event};
 use crate::guest::{Bucket, Guest};
@@ -36,7 +36,7 @@ const MS: u64 = 1_000_000;
 /// What a step that failed means for who asked.
 fn code_of(step: Step) -> Code {
     match step {
-        Step::Request => Code::Unavailable,
+        Step::Request | Step::Ticket => Code::Unavailable,
         Step::Check | Step::Sources => Code::InvalidParams,
         Step::Execute | Step::Remove => Code::Failed,
         _ => Code::LayerMissing,
@@ -50,11 +50,17 @@ impl Manager {
             let Some(agent) = inner.agents.get_mut(&aid) else { return Event::NotIsolated(String::new()) };
             agent.asked = true;
             agent.saved.asked_ns = clock::monotonic_ns();
-            let start = agent.plan.take();
+            let start = agent.start.take();
             self.keep(&mut inner, aid, false);
             start
         };
-        let Some((plan, ttl_ms)) = start else { return Event::NotIsolated("it has no plan".to_owned()) };
+        let Some(Start { plan, ttl_ms, ticket, .. }) = start else {
+            return Event::NotIsolated("it has no plan".to_owned());
+        };
+        let Some(ticket) = ticket else {
+            let why = "the ledger gave no ticket for the spawner";
+            return self.not_isolated(aid, Code::Unavailable, why);
+        };
         let pipes = drain::pipe().and_then(|out| Ok((out, drain::pipe()?)));
         let ((out, out_end), (err, err_end)) = match pipes {
             Ok(pipes) => pipes,
@@ -62,7 +68,7 @@ impl Manager {
                 return self.not_isolated(aid, Code::Unavailable, &format!("make its pipes: {error}"));
             }
         };
-        let spawned = self.blocking(move |spawner| spawner.spawn(&plan, out_end, err_end)).await;
+        let spawned = self.blocking(move |spawner| spawner.spawn(&plan, &ticket, out_end, err_end)).await;
         let spawned = match spawned {
             Err(gone) => return self.not_isolated(aid, Code::Internal, &gone),
             Ok(Err(error)) => return self.not_isolated(aid, code_of(error.step), &error.to_string()),

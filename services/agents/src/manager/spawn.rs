@@ -1,6 +1,6 @@
 //! From an envelope to an agent that can be isolated.
 
-use super::{Agent, Manager, no_agent};
+use super::{Agent, Manager, Start, no_agent};
 use crate::admit::{self, Admitted, WHAT};
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
@@ -8,12 +8,10 @@ use crate::log::Log;
 use crate::store::{Saved, StoreError};
 use octant_api::agents::{AgentInfo, AgentState};
 use octant_api::error::{ApiError, Code};
-use octant_ids::{Aid, Principal, Sha256};
+use octant_ids::{Aid, Principal};
 use octant_manifest::{Audience, Envelope, EnvelopeError};
 use octant_sys::{clock, entropy};
-use octant_workstation::Plan;
 use serde_json::{Value, json};
-use sha2::Digest;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -30,7 +28,11 @@ impl Manager {
             .map_err(|e| ApiError::new(Code::Internal, WHAT, "its identifier", e, "try again"))?;
         let aid = Aid::new(now_ms, random);
         let envelope = Envelope::parse(text.as_bytes());
-        let first = self.provision(aid, &envelope)?;
+        let digest = admit::digest(&envelope);
+        let first = self.provision(aid, &envelope, &caller).inspect_err(|error| {
+            let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
+            self.record_command(aid, &caller, what);
+        })?;
         let admitted = admit::admit(
             envelope,
             admit::trusted(&self.site.trusted),
@@ -77,6 +79,7 @@ impl Manager {
         &self,
         aid: Aid,
         envelope: &Result<Envelope, EnvelopeError>,
+        caller: &Principal,
     ) -> Result<Vec<Effect>, ApiError> {
         let (state, effects) = core::provision();
         let info = AgentInfo {
@@ -96,7 +99,11 @@ impl Manager {
             denials: Vec::new(),
             grants: Vec::new(),
         };
-        let agent = self.agent(state, Saved::new(&self.site.boot_id, info))?;
+        let mut agent = self.agent(state, Saved::new(&self.site.boot_id, info))?;
+        agent.operator = match caller {
+            Principal::Operator(uid) => Some(*uid),
+            _ => None,
+        };
         self.inner().agents.insert(aid, agent);
         Ok(effects)
     }
@@ -114,8 +121,10 @@ impl Manager {
             state,
             saved,
             log: Arc::new(log),
+            operator: None,
             intent: Value::Null,
-            plan: None,
+            start: None,
+            sealed: false,
             asked: false,
             residue: 0,
             pidfd: None,
@@ -157,7 +166,10 @@ impl Manager {
             };
             ApiError::new(code, WHAT, "the count of spawns", e, "")
         })?;
-        let digest = plan_digest(&plan)?;
+        // What the spawner gets is on record without being in it.
+        let digest = plan.digest().map_err(|e| {
+            ApiError::new(Code::Internal, WHAT, "the plan", e, "report it as a fault of Octant")
+        })?;
         inner.slots.insert(slot);
         let Some(agent) = inner.agents.get_mut(&aid) else { return Err(no_agent(&aid.to_string())) };
         let identity = rights.identity();
@@ -182,14 +194,7 @@ impl Manager {
             "accept_missing": self.site.accept_missing,
             "narrowed": agent.saved.info.denials,
         });
-        agent.plan = Some((plan, rights.ttl().map(|ttl| ttl.0)));
+        agent.start = Some(Start { plan, digest, ttl_ms: rights.ttl().map(|ttl| ttl.0), ticket: None });
         Ok(())
     }
-}
-
-/// The SHA-256 of the plan's JSON: what the spawner gets is on record without being in it.
-fn plan_digest(plan: &Plan) -> Result<Sha256, ApiError> {
-    let json = serde_json::to_vec(plan)
-        .map_err(|e| ApiError::new(Code::Internal, WHAT, "the plan", e, "report it as a fault of Octant"))?;
-    Ok(Sha256(sha2::Sha256::digest(json).into()))
 }

@@ -7,6 +7,7 @@ use octant_api::agents::{
     SpawnRequest, WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
+use octant_api::ledger::Kind;
 use octant_ids::Aid;
 use octant_wire::{Client, WireError};
 use std::time::Duration;
@@ -64,8 +65,18 @@ pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("it does not come true: {what}");
 }
 
-const WHOLE: [&str; 8] =
-    ["provisioned", "validated", "intent", "outcome", "isolated", "running", "terminated", "archived"];
+const WHOLE: [&str; 10] = [
+    "provisioned",
+    "command",
+    "validated",
+    "intent",
+    "outcome",
+    "isolated",
+    "running",
+    "terminated",
+    "archived",
+    "seal",
+];
 
 #[tokio::test]
 async fn a_whole_life_is_on_record_in_order() {
@@ -77,11 +88,17 @@ async fn a_whole_life_is_on_record_in_order() {
     assert_eq!((ended.exit, ended.pid), (Some(ExitInfo::Code(3)), None));
     assert!(ended.ended_ms >= ended.started_ms && ended.started_ms.is_some());
     assert_eq!(world.output("one", true).await, ("out\n".to_owned(), "err\n".to_owned()));
-    until("archived", || machinery.ledger.told().len() == 8).await;
+    until("sealed", || machinery.ledger.told().len() == WHOLE.len()).await;
     assert_eq!(machinery.ledger.told(), WHOLE);
     let entries = machinery.ledger.entries.lock().unwrap();
-    assert_eq!(entries[3].intent, Some(3), "the outcome names its intent");
-    let intent: serde_json::Value = entries[2].payload.read().unwrap();
+    assert!(entries.iter().all(|entry| entry.agent == Some(started.aid)), "all of it is in its partition");
+    assert!(entries.iter().all(|entry| entry.manifest == Some(started.manifest_digest)));
+    assert_eq!((entries[1].operator, entries[2].operator), (Some(0), None));
+    assert_eq!(entries[4].intent, Some(4), "the outcome names its intent");
+    assert_eq!(*machinery.spawner.redeemed.lock().unwrap(), [4], "with the ticket of this intent");
+    assert_eq!(entries[3].ticket_for.as_ref().map(|name| name.as_str()), Some("spawner"));
+    let intent: serde_json::Value = entries[3].payload.read().unwrap();
+    assert_eq!(intent["plan"], serde_json::json!(entries[3].subject.unwrap()));
     assert_eq!(intent["accept_missing"], serde_json::json!(["cgroup"]));
     assert_eq!(intent["asked_by"], "operator:0");
     assert_eq!(*machinery.spawner.asked.lock().unwrap(), ["spawn", "kill", "retire"]);
@@ -107,7 +124,7 @@ async fn what_an_agent_lacks_is_shown_loudly() {
 
 #[tokio::test]
 async fn nothing_starts_without_the_ledger() {
-    for refused in 0..3 {
+    for refused in 0..4 {
         let machinery = Machinery::new();
         machinery.ledger.refuse(Some(refused));
         let world = machinery.start("b1");
@@ -118,12 +135,13 @@ async fn nothing_starts_without_the_ledger() {
         // Its rejection is recorded once the ledger takes records again.
         machinery.ledger.refuse(None);
         until("the rejection is recorded", || machinery.ledger.told().contains(&"rejected".to_owned())).await;
+        until("and sealed", || machinery.ledger.told().last().is_some_and(|l| l == "seal")).await;
     }
 }
 
 #[tokio::test]
 async fn what_runs_without_a_record_of_its_isolation_is_ended() {
-    for refused in 3..6 {
+    for refused in 4..7 {
         let machinery = Machinery::new();
         machinery.ledger.refuse(Some(refused));
         let world = machinery.start("b1");
@@ -145,8 +163,18 @@ async fn a_kill_does_not_wait_for_the_ledger() {
     assert_eq!(ended.exit, Some(ExitInfo::Signal(9)));
     assert_eq!(ended.reason.as_deref(), Some("ended by an operator"));
     machinery.ledger.refuse(None);
-    until("it is recorded after", || machinery.ledger.told().last().is_some_and(|l| l == "archived")).await;
-    assert_eq!(machinery.ledger.told()[6..], ["ended by an operator", "terminated", "archived"]);
+    until("it is recorded after", || machinery.ledger.told().last().is_some_and(|l| l == "seal")).await;
+    let after = ["command", "ended by an operator", "terminated", "archived", "seal"];
+    assert_eq!(machinery.ledger.told()[7..], after);
+    let command = machinery.ledger.of(Kind::Command).pop().unwrap();
+    assert_eq!((command.operator, command.agent), (Some(0), Some(ended.aid)));
+    let what: serde_json::Value = command.payload.read().unwrap();
+    assert_eq!((&what["do"], &what["grace_ms"]), (&"kill".into(), &0.into()));
+    // Of one that is sealed already the command is on record all the same, and not in its partition.
+    world.kill("one", 0).await;
+    until("recorded", || machinery.ledger.of(Kind::Command).len() == 3).await;
+    assert_eq!(machinery.ledger.of(Kind::Command)[2].agent, None);
+    assert_eq!(world.manager.records.backlog().1, 0, "nothing was lost");
 }
 
 #[tokio::test]
@@ -253,8 +281,14 @@ async fn a_layer_that_is_missing_refuses_the_spawn_and_gives_the_slot_back() {
     assert_eq!(error.code, Code::LayerMissing);
     assert!(error.message.contains("landlock"), "{error}");
     assert_eq!(*machinery.spawner.asked.lock().unwrap(), ["spawn", "retire"]);
-    until("recorded", || machinery.ledger.told().len() == 5).await;
-    assert_eq!(machinery.ledger.told()[3..], ["outcome", "rejected"]);
+    until("recorded", || machinery.ledger.told().len() == 7).await;
+    assert_eq!(machinery.ledger.told()[4..], ["outcome", "rejected", "seal"]);
+    let outcome = machinery.ledger.of(Kind::Outcome).pop().unwrap();
+    let became: serde_json::Value = outcome.payload.read().unwrap();
+    assert!(
+        became["refused"].as_str().unwrap().contains("landlock") && outcome.intent == Some(4),
+        "{became}"
+    );
     for _ in 0..3 {
         world.spawn(signed("more", "exec sleep 60", &[])).await.unwrap();
     }
@@ -271,7 +305,34 @@ async fn what_is_left_of_an_agent_is_removed_in_the_end() {
     let world = machinery.start("b1");
     world.spawn(signed("one", "true", &[])).await.unwrap();
     assert_eq!(world.wait("one").await.state, AgentState::Terminated);
-    until("archived", || machinery.ledger.told().last().is_some_and(|l| l == "archived")).await;
+    until("archived", || machinery.ledger.told().last().is_some_and(|l| l == "seal")).await;
+}
+
+#[tokio::test]
+async fn an_intent_without_a_ticket_is_not_acted_on_and_is_closed() {
+    let machinery = Machinery::new();
+    machinery.ledger.no_tickets.store(true, std::sync::atomic::Ordering::Relaxed);
+    let world = machinery.start("b1");
+    let error = world.spawn(signed("one", "true", &[])).await.unwrap_err();
+    assert!(error.code == Code::Unavailable && error.message.contains("no ticket"), "{error}");
+    until("closed", || machinery.ledger.told().last().is_some_and(|l| l == "seal")).await;
+    assert_eq!(machinery.ledger.told()[3..], ["intent", "outcome", "rejected", "seal"]);
+    assert!(!machinery.spawner.asked.lock().unwrap().contains(&"spawn".to_owned()));
+}
+
+#[tokio::test]
+async fn a_record_that_the_ledger_will_never_take_holds_no_other_up_and_is_counted() {
+    let machinery = Machinery::new();
+    let world = machinery.start("b1");
+    let aid = world.spawn(signed("one", "exec sleep 60", &[])).await.unwrap().aid;
+    // As after a loss that an operator acknowledged.
+    machinery.ledger.partitions.lock().unwrap().insert(aid, false);
+    world.kill("one", 0).await;
+    until("the loss is on record", || !machinery.ledger.of(Kind::Lost).is_empty()).await;
+    until("and counted", || world.manager.records.backlog() == (0, 4)).await;
+    machinery.ledger.partitions.lock().unwrap().clear();
+    world.spawn(signed("two", "true", &[])).await.unwrap();
+    until("others are recorded", || machinery.ledger.told().last().is_some_and(|l| l == "seal")).await;
 }
 
 #[tokio::test]
@@ -281,8 +342,9 @@ async fn an_agent_puts_notes_on_record_under_its_own_name() {
     let aid = world.spawn(signed("one", "exec sleep 60", &[])).await.unwrap().aid;
     let guest = Client::new(machinery.scratch.path().join(format!("{aid}.sock")));
     let noted = guest.call(&NoteRequest { text: "found it".into() }).await.unwrap();
-    assert_eq!(noted.seq, 7);
-    assert_eq!(machinery.ledger.entries.lock().unwrap()[6].actor, Some(aid));
+    assert_eq!(noted.seq, 8);
+    let note = machinery.ledger.entries.lock().unwrap()[7].clone();
+    assert_eq!((note.actor, note.agent), (Some(aid), None), "the actor says whom it is about");
     assert_eq!(guest.call(&SelfRequest {}).await.unwrap().aid, aid);
     let long = NoteRequest { text: "x".repeat(5000) };
     assert_eq!(api(guest.call(&long).await.unwrap_err()).code, Code::TooLong);

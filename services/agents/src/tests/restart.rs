@@ -5,6 +5,7 @@ use super::world::{Machinery, World, signed};
 use crate::store::{Saved, Store};
 use octant_api::agent::NoteRequest;
 use octant_api::agents::{AgentInfo, AgentState, ExitInfo, KillRequest, SpawnRequest, WaitRequest};
+use octant_api::ledger::Kind;
 use octant_ids::Aid;
 use octant_wire::Client;
 use tokio::runtime::{Builder, Runtime};
@@ -56,7 +57,7 @@ fn a_running_agent_is_adopted_with_its_output_socket_and_exit() {
             text.extend(bytes);
         }
         assert_eq!(text, b"one\ntwo\n");
-        until("archived", || machinery.ledger.told().last().is_some_and(|l| l == "archived")).await;
+        until("archived", || machinery.ledger.told().last().is_some_and(|l| l == "seal")).await;
         let told = machinery.ledger.told();
         assert!(
             told.contains(&"adopted".to_owned()) && told.contains(&"note still here".to_owned()),
@@ -64,9 +65,12 @@ fn a_running_agent_is_adopted_with_its_output_socket_and_exit() {
         );
         assert_eq!(told.iter().filter(|t| *t == "terminated").count(), 1);
     });
+    let before = machinery.ledger.told().len();
     life(&machinery, "b1", async |world: &World| {
         assert_eq!(world.manager.info(aid).unwrap().state, AgentState::Archived, "and it stays so");
+        spawn(world, "two", "true").await;
     });
+    assert_eq!(machinery.ledger.told()[before], "provisioned", "and nothing more is recorded about it");
 }
 
 #[test]
@@ -98,13 +102,75 @@ fn a_start_that_was_cut_off_is_cleaned_up() {
     let aid = Aid::new(1, [1; 10]);
     let info = AgentInfo { state: AgentState::Validated, ..super::info(aid) };
     let mut saved = Saved::new("b1", info);
-    saved.slot = Some(5);
+    (saved.slot, saved.intent) = (Some(5), Some(77));
+    machinery.ledger.partitions.lock().unwrap().insert(aid, true);
     Store::open(machinery.scratch.path().join("state")).unwrap().save(&saved).unwrap();
     life(&machinery, "b1", async |world: &World| {
         let ended = wait(world, &aid.to_string()).await;
         assert_eq!(ended.state, AgentState::Rejected);
         until("it is retired", || *machinery.spawner.asked.lock().unwrap() == ["retire"]).await;
+        until("it is sealed", || machinery.ledger.told() == ["outcome", "rejected", "seal"]).await;
     });
+    let outcome = machinery.ledger.of(Kind::Outcome).pop().unwrap();
+    let became: serde_json::Value = outcome.payload.read().unwrap();
+    assert_eq!((outcome.intent, outcome.agent), (Some(77), Some(aid)));
+    assert!(became["unknown"].is_string() && became.get("pid").is_none(), "{became}");
+}
+
+#[test]
+fn an_outcome_that_may_not_be_on_record_is_unknown() {
+    let machinery = Machinery::new();
+    let aid = Aid::new(1, [1; 10]);
+    let info = AgentInfo { state: AgentState::Isolated, ..super::info(aid) };
+    let mut saved = Saved::new("b1", info);
+    (saved.slot, saved.intent) = (Some(5), Some(77));
+    machinery.ledger.partitions.lock().unwrap().insert(aid, true);
+    Store::open(machinery.scratch.path().join("state")).unwrap().save(&saved).unwrap();
+    life(&machinery, "b1", async |_: &World| {
+        until("it is sealed", || machinery.ledger.told().last().is_some_and(|l| l == "seal")).await;
+    });
+    let outcome = machinery.ledger.of(Kind::Outcome).pop().unwrap();
+    let became: serde_json::Value = outcome.payload.read().unwrap();
+    assert!(outcome.intent == Some(77) && became["unknown"].is_string(), "{became}");
+}
+
+#[test]
+fn an_end_whose_seal_may_be_missing_is_sealed_once() {
+    let machinery = Machinery::new();
+    let aid = Aid::new(1, [1; 10]);
+    let saved = Saved::new("b1", AgentInfo { state: AgentState::Archived, ..super::info(aid) });
+    machinery.ledger.partitions.lock().unwrap().insert(aid, true);
+    Store::open(machinery.scratch.path().join("state")).unwrap().save(&saved).unwrap();
+    for _ in 0..2 {
+        life(&machinery, "b1", async |world: &World| {
+            until("it is sealed", || machinery.ledger.told().contains(&"seal".to_owned())).await;
+            assert_eq!(world.manager.records.backlog().1, 0);
+        });
+    }
+    assert_eq!(machinery.ledger.told(), ["seal"]);
+}
+
+#[test]
+fn what_the_ledger_did_not_take_before_a_restart_it_is_given_after() {
+    let machinery = Machinery::new();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let mut world = machinery.start("b1");
+        spawn(&world, "one", "exec sleep 60").await;
+        machinery.ledger.refuse(Some(0));
+        let kill = KillRequest { agent: "one".into(), grace_ms: 0 };
+        world.operator.call(&kill).await.unwrap();
+        until("it is archived", || world.manager.list(true)[0].state == AgentState::Archived).await;
+        world.stop().await;
+    });
+    drop(runtime);
+    machinery.ledger.refuse(None);
+    life(&machinery, "b1", async |world: &World| {
+        until("it is sealed", || machinery.ledger.told().last().is_some_and(|l| l == "seal")).await;
+        assert_eq!(world.manager.records.backlog().1, 0);
+    });
+    let after = ["command", "ended by an operator", "terminated", "archived", "seal"];
+    assert_eq!(machinery.ledger.told()[7..], after, "in order, each once");
 }
 
 #[test]

@@ -14,13 +14,15 @@ use octant_api::exits::Exit;
 use octant_api::ledger::{
     AcknowledgeRequest, AppendRequest, Appended, ArchiveRequest, Archived, CheckpointInfo, CheckpointRequest,
     Compared, Consistency, ConsistencyRequest, CosignRequest, Entry, EraseRequest, ExportEnd, ExportLine,
-    ExportRequest, Handler, Head, HeadRequest, ImportRequest, Kind, Proof, ProveRequest, QueryPage, QueryRequest,
-    TailEnd, TailRequest, VerifyReport, VerifyRequest, Witnessed,
+    ExportRequest, Handler, Head, HeadRequest, ImportRequest, Kind, Proof, ProveRequest, QueryPage,
+    QueryRequest, TailEnd, TailRequest, VerifyReport, VerifyRequest, Witnessed,
 };
+use octant_api::ticket::Ticket;
 use octant_api::{agents, ledger};
 use octant_ids::{Aid, Principal, Sha256};
 use octant_manifest::{Ceiling, Effective, Machine, Roles, SigningKey};
 use octant_sys::{clock, packet};
+use octant_ticket::{Actuator, Issuer, Key, Keys, SECOND_NS};
 use octant_wire::{Call, Client, Identity, Limits, Shutdown, Sink, Trigger, serve, shutdown};
 use octant_workstation::{Plan, Report, SpawnError, Spawned, Step};
 use serde_json::Value;
@@ -30,13 +32,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
 
-/// A ledger that keeps what it is given, unless it is told to refuse.
+/// The key that this boot's PID 1 gave to the ledger and the spawner.
+fn ticket_keys() -> Keys {
+    Keys::new([("spawner".parse().unwrap(), Key::new(&[9; 32]))]).unwrap()
+}
+
+/// A ledger that keeps what it is given, unless it is told to refuse. It keeps the rules of partitions.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) entries: Mutex<Vec<AppendRequest>>,
+    /// Each agent's partition, and whether it is open.
+    pub(crate) partitions: Mutex<HashMap<Aid, bool>>,
+    /// Whether intents get no tickets.
+    pub(crate) no_tickets: AtomicBool,
     /// Refuses from this entry on.
     pub(crate) refuse_from: Mutex<Option<usize>>,
 }
@@ -44,6 +57,26 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn refuse(&self, from: Option<usize>) {
         *self.refuse_from.lock().unwrap() = from;
+    }
+
+    /// A lifecycle entry opens an agent's partition, a seal closes it for good.
+    fn place(&self, request: &AppendRequest) -> Result<(), ApiError> {
+        let Some(agent) = request.agent.or(request.actor) else { return Ok(()) };
+        let mut partitions = self.partitions.lock().unwrap();
+        let refuse = |code, why| Err(ApiError::new(code, "append", "ledger", why, "do not"));
+        match (partitions.get(&agent), request.kind) {
+            (Some(false), _) => return refuse(Code::Conflict, "it is sealed"),
+            (None, Kind::Lifecycle) => drop(partitions.insert(agent, true)),
+            (None, _) => return refuse(Code::InvalidParams, "it has no partition"),
+            (Some(true), Kind::Seal) => drop(partitions.insert(agent, false)),
+            (Some(true), _) => {}
+        }
+        Ok(())
+    }
+
+    /// The entries of a kind.
+    pub(crate) fn of(&self, kind: Kind) -> Vec<AppendRequest> {
+        self.entries.lock().unwrap().iter().filter(|entry| entry.kind == kind).cloned().collect()
     }
 
     /// What is on record, as short texts.
@@ -73,8 +106,21 @@ impl Handler<Call> for Ledger {
         if self.refuse_from.lock().unwrap().is_some_and(|from| entries.len() >= from) {
             return Err(ApiError::new(Code::Full, "append", "ledger", "it is full", "make room"));
         }
+        self.place(&request)?;
+        let seq = entries.len() as u64 + 1;
+        let ticket = request.ticket_for.clone().filter(|_| !self.no_tickets.load(Ordering::Relaxed));
+        let ticket = ticket.and_then(|actuator| {
+            let issuer = Issuer::new(ticket_keys());
+            issuer.issue(
+                seq,
+                request.subject.unwrap(),
+                actuator.as_str(),
+                clock::boottime_ns(),
+                30 * SECOND_NS,
+            )
+        });
         entries.push(request);
-        Ok(Appended { seq: entries.len() as u64, hash: Sha256::ZERO, ticket: None })
+        Ok(Appended { seq, hash: Sha256::ZERO, ticket })
     }
 
     async fn head(&self, _: HeadRequest, _: Call) -> Result<Head, ApiError> {
@@ -143,6 +189,9 @@ pub(crate) struct Plain {
     pub(crate) refuse: Mutex<Option<SpawnError>>,
     /// How often a retirement fails before it works.
     pub(crate) residue: Mutex<u32>,
+    actuator: Mutex<Actuator>,
+    /// The intents whose tickets were redeemed.
+    pub(crate) redeemed: Mutex<Vec<u64>>,
 }
 
 impl Plain {
@@ -163,7 +212,18 @@ impl Spawner for Arc<Plain> {
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 
-    fn spawn(&self, plan: &Plan, stdout: OwnedFd, stderr: OwnedFd) -> Result<Spawned, SpawnError> {
+    fn spawn(
+        &self,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError> {
+        let digest = plan.digest().unwrap();
+        let redeemed = self.actuator.lock().unwrap().redeem(ticket, &digest, clock::boottime_ns());
+        let seq =
+            redeemed.map_err(|e| SpawnError { step: Step::Ticket, errno: 0, text: e.to_string() })?.seq();
+        self.redeemed.lock().unwrap().push(seq);
         self.note("spawn");
         if let Some(error) = self.refuse.lock().unwrap().take() {
             return Err(error);
@@ -274,6 +334,12 @@ impl Machinery {
             asked: Mutex::default(),
             refuse: Mutex::default(),
             residue: Mutex::default(),
+            actuator: Mutex::new(Actuator::new(
+                "spawner".parse().unwrap(),
+                ticket_keys().get("spawner").unwrap().clone(),
+                clock::boottime_ns(),
+            )),
+            redeemed: Mutex::default(),
         };
         let (ledger, shelf) = (Arc::new(Ledger::default()), Arc::new(Shelf::default()));
         Self { scratch, ledger, spawner: Arc::new(spawner), shelf, exits }
@@ -319,11 +385,16 @@ impl Machinery {
         let channel = self.exits.try_clone().unwrap();
         tokio::spawn(async move { exits.read(channel).await.unwrap() });
         let (beside, until) = (Arc::clone(&manager), stop.clone());
-        tokio::spawn(async move { beside.run(&until).await });
+        let running = tokio::spawn(async move { beside.run(&until).await });
         let methods = || agents::Server(Arc::new(Methods(Arc::clone(&manager))));
         listen(path("agents.sock"), methods(), Principal::Operator(0), &stop);
         listen(path("stranger.sock"), methods(), Principal::Stranger(7), &stop);
-        World { operator: Client::new(path("agents.sock")), manager, _trigger: trigger }
+        World {
+            operator: Client::new(path("agents.sock")),
+            manager,
+            trigger: Some(trigger),
+            running: Some(running),
+        }
     }
 }
 
@@ -337,7 +408,16 @@ fn listen<D: octant_api::rpc::Dispatch<Call>>(path: PathBuf, service: D, caller:
 pub(crate) struct World {
     pub(crate) operator: Client,
     pub(crate) manager: Arc<Manager>,
-    _trigger: Trigger,
+    trigger: Option<Trigger>,
+    running: Option<JoinHandle<()>>,
+}
+
+impl World {
+    /// Stops the service in order.
+    pub(crate) async fn stop(&mut self) {
+        drop(self.trigger.take());
+        self.running.take().unwrap().await.unwrap();
+    }
 }
 
 /// A signed manifest that runs a shell command.
