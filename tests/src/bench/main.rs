@@ -9,6 +9,9 @@
 mod boot;
 mod instance;
 mod ledger;
+mod ledger_log;
+mod ledger_proof;
+mod ledger_size;
 mod machine;
 mod spawn;
 mod table;
@@ -30,8 +33,21 @@ fn main() -> ExitCode {
     match args.split_first() {
         Some((first, rest)) if first == "spawner-client" => return spawn::client(rest),
         Some((first, rest)) if first == "ledger-client" => return ledger::client(rest),
+        Some((first, rest)) if first == "ledger-open" => return ledger_size::opener(rest),
         Some((first, _)) if first == PURE => {}
-        _ => return with_pure_cgroups(),
+        _ => return with_pure_cgroups(&args),
+    }
+    if args.get(1).is_some_and(|only| only == "ledger") {
+        return match ledger_alone() {
+            Ok(rows) => {
+                println!("{}", table::render(&rows));
+                ExitCode::SUCCESS
+            }
+            Err(why) => {
+                eprintln!("bench: {why}");
+                ExitCode::FAILURE
+            }
+        };
     }
     match run() {
         Ok(rows) => report(&rows),
@@ -44,14 +60,15 @@ fn main() -> ExitCode {
 
 /// Runs the bench in a mount namespace whose /sys/fs/cgroup is cgroup v2 and nothing else: crun refuses to start
 /// where the hierarchies are mixed, and every contestant shall have the same view.
-fn with_pure_cgroups() -> ExitCode {
+fn with_pure_cgroups(args: &[String]) -> ExitCode {
     let script =
-        "umount -l /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" \"$1\"";
+        "umount -l /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" \"$@\"";
     let own = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     let ended = std::process::Command::new("unshare")
         .args(["--mount", "sh", "-c", script])
         .arg(own)
         .arg(PURE)
+        .args(args)
         .status();
     match ended {
         Ok(status) if status.success() => ExitCode::SUCCESS,
@@ -76,9 +93,23 @@ fn report(rows: &[Row]) -> ExitCode {
     }
 }
 
+fn resolved(path: std::path::PathBuf) -> Result<std::path::PathBuf, String> {
+    path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// `cargo x bench ledger`: the ledger's rows alone, which are printed and do not go into the specification.
+fn ledger_alone() -> Result<Vec<Row>, String> {
+    let binary = resolved(path("OCTANT_BIN"))?;
+    let scratch = Scratch::new("bench");
+    let instance = Instance::start(&binary, &scratch.path("instance"))?;
+    let mut rows = ledger::rows(&instance, &scratch.path(""))?;
+    drop(instance);
+    rows.extend(ledger_size::rows(&binary, &scratch.path(""))?);
+    rows.push(ledger_proof::row(&scratch.path("tiles"))?);
+    Ok(rows)
+}
+
 fn run() -> Result<Vec<Row>, String> {
-    let resolved =
-        |path: std::path::PathBuf| path.canonicalize().map_err(|e| format!("{}: {e}", path.display()));
     let (binary, tick) =
         (resolved(path("OCTANT_BIN"))?, resolved(path("OCTANT_HELPERS").join("octant-tick"))?);
     let scratch = Scratch::new("bench");
@@ -94,8 +125,10 @@ fn run() -> Result<Vec<Row>, String> {
     eprintln!("bench: spawn to first instruction");
     rows.extend(spawn::rows(&instance, &scratch.path(""), &tick, ROUNDS)?);
     eprintln!("bench: ledger");
-    rows.push(ledger::row(&instance, &scratch.path(""))?);
+    rows.extend(ledger::rows(&instance, &scratch.path(""))?);
     drop(instance);
+    rows.extend(ledger_size::rows(&binary, &scratch.path(""))?);
+    rows.push(ledger_proof::row(&scratch.path("tiles"))?);
     eprintln!("bench: virtual machine");
     rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
     Ok(rows)

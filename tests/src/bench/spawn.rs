@@ -10,6 +10,9 @@ use crate::instance::Instance;
 use crate::ledger::as_service;
 use crate::table::{Row, Samples, spread};
 use octant_api::agents::{SpawnRequest, WaitRequest};
+use octant_api::ledger::{AppendRequest, Kind};
+use octant_api::text::Json;
+use octant_api::ticket::Ticket;
 use octant_ids::Aid;
 use octant_sys::clock::monotonic_ns;
 use octant_wire::blocking::Client;
@@ -110,10 +113,10 @@ const SLOT: u32 = octant_ids::uid::AGENT_SLOTS - 1;
 
 /// The part that runs as the lifecycle manager's user: asks the spawner `ROUNDS` times, prints each figure.
 pub(crate) fn client(args: &[String]) -> ExitCode {
-    let [socket, tick, rounds] = args else { return ExitCode::from(2) };
+    let [socket, ledger, tick, rounds] = args else { return ExitCode::from(2) };
     let rounds = rounds.parse().unwrap_or(1);
     match (0..=rounds)
-        .map(|round| by_spawner(Path::new(socket), tick, round))
+        .map(|round| by_spawner(Path::new(socket), Path::new(ledger), tick, round))
         .collect::<Result<Vec<u64>, String>>()
     {
         Ok(figures) => {
@@ -127,17 +130,34 @@ pub(crate) fn client(args: &[String]) -> ExitCode {
     }
 }
 
-fn by_spawner(socket: &Path, tick: &str, round: usize) -> Result<u64, String> {
+/// The ledger's ticket for a plan, without which nothing is spawned, and the intent's number.
+fn ticket(ledger: &mut Client, plan: &Plan) -> Result<(Ticket, u64), String> {
+    let payload = Json::of("spawn for the bench").map_err(|e| e.to_string())?;
+    let request = AppendRequest {
+        subject: Some(plan.digest().map_err(|e| e.to_string())?),
+        ticket_for: Some("spawner".parse().map_err(|e| format!("spawner: {e}"))?),
+        ..AppendRequest::new(Kind::Intent, payload)
+    };
+    let appended = ledger.call(&request).map_err(|e| format!("ledger.append: {e}"))?;
+    Ok((appended.ticket.ok_or("ledger.append: no ticket")?, appended.seq))
+}
+
+fn by_spawner(socket: &Path, ledger: &Path, tick: &str, round: usize) -> Result<u64, String> {
     let mut client = SpawnerClient::connect(socket).map_err(|e| e.to_string())?;
+    let mut ledger = Client::connect(ledger).map_err(|e| e.to_string())?;
     let plan = plan(tick, round);
+    let (ticket, intent) = ticket(&mut ledger, &plan)?;
     let (mut output, stdout) = std::io::pipe().map_err(|e| e.to_string())?;
     let stderr = stdout.try_clone().map_err(|e| e.to_string())?;
     let before = monotonic_ns();
-    let spawned = client.spawn(&plan, stdout.into(), stderr.into()).map_err(|e| e.to_string())?;
+    let spawned = client.spawn(&plan, &ticket, stdout.into(), stderr.into()).map_err(|e| e.to_string())?;
     let mut text = String::new();
     output.read_to_string(&mut text).map_err(|e| e.to_string())?;
     drop(spawned);
     client.retire(plan.slot, plan.aid).map_err(|e| e.to_string())?;
+    let payload = Json::of("spawned and retired").map_err(|e| e.to_string())?;
+    let outcome = AppendRequest { intent: Some(intent), ..AppendRequest::new(Kind::Outcome, payload) };
+    ledger.call(&outcome).map_err(|e| format!("ledger.append: {e}"))?;
     since(before, &text)
 }
 
@@ -229,7 +249,9 @@ pub(crate) fn rows(
 ) -> Result<Vec<Row>, String> {
     let tick_text = tick.display().to_string();
     let socket = instance.socket("spawner").display().to_string();
-    let lines = as_service("agents", &["spawner-client", &socket, &tick_text, &rounds.to_string()])?;
+    let ledger = instance.socket("ledger").display().to_string();
+    let args = ["spawner-client", &socket, &ledger, &tick_text, &rounds.to_string()];
+    let lines = as_service("agents", &args)?;
     let ours = Samples::new(lines.lines().filter_map(|line| line.parse().ok()).collect());
     let peers = race(&peers(scratch, tick)?, rounds)?;
     let median = |name: &str| peers.iter().find(|p| p.0 == name).map(|p| p.1.median());
