@@ -288,7 +288,7 @@ pub(crate) fn on_record(
             .iter()
             .map(|(name, digest)| format!("{}  {name}.toml\n", hex(digest, "unreadable")))
             .collect();
-        text += &format!("; {} unit files {}", units.len(), digest(&list));
+        text += &format!("; unit files ({}) {}", units.len(), digest(&list));
     }
     if !accepted.is_empty() {
         text += &format!("; accepted as missing: {}", accepted.join(" "));
@@ -397,11 +397,11 @@ mod tests {
         let text = on_record(&read, &with(2), &["cgroup".into()], 457);
         // printf '[init]\n' | sha256sum
         let toml = "0e630268827f0c74cbf3e509552bb58fe6318fcfb37744bb01a97c71a743f0bf";
-        assert!(text.starts_with(&format!("octant.toml {toml}; 2 unit files ")), "{text}");
+        assert!(text.starts_with(&format!("octant.toml {toml}; unit files (2) ")), "{text}");
         assert!(text.contains("; accepted as missing: cgroup; unit-00.toml 0707"), "{text}");
         assert!(text.ends_with("; unit-01.toml unreadable"), "{text}");
         let most = on_record(&read, &with(MAX_UNITS), &[], 457);
-        assert!(most.len() <= 457 && most.contains("; 64 unit files "), "{most}");
+        assert!(most.len() <= 457 && most.contains("; unit files (64) "), "{most}");
         let mut other = with(MAX_UNITS);
         other[63].1 = Some(Sha256([8; 32]));
         assert_ne!(on_record(&read, &other, &[], 457), most, "the last one counts too");
