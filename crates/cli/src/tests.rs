@@ -1,5 +1,6 @@
 //! Golden help texts, completions, and whole commands against sockets that play PID 1 and the services.
 
+mod ledger;
 mod services;
 
 use super::*;
@@ -153,6 +154,7 @@ fn every_help_text_is_the_golden_one() {
 #[test]
 fn every_example_is_a_valid_command_line() {
     for (name, text) in helps() {
+        let text = text.replace(" \\\n    ", " ");
         let example = text.split("Example:\n  ").nth(1).unwrap().lines().next().unwrap();
         let plain = example.split(['|', '>']).next().unwrap();
         let words = plain.split('"').enumerate().flat_map(|(i, part)| {
