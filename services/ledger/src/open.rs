@@ -16,6 +16,7 @@ use octant_api::ledger::Damage;
 use octant_ids::Sha256;
 use octant_sys::entropy;
 use octant_tlog::entry::BootId;
+use octant_tlog::merkle::leaf_hash;
 use octant_tlog::state::Tip;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -218,6 +219,8 @@ struct Scan {
     marks: Vec<(u64, u64)>,
     /// Why the entries end, when it is not with zeros or the end of the file.
     broken: Option<String>,
+    /// The entry that was changed, when a later one tells: it is not among the good ones any more.
+    changed: Option<u64>,
     /// The hash of the entry that was asked for, when it is among them.
     asked: Option<Sha256>,
     /// The first tile that was changed, and the first entry that it is about.
@@ -234,7 +237,9 @@ enum NoScan {
 
 /// Walks a segment from where the log stood before it, and looks at the tiles that its entries complete: those that
 /// are torn are made again.
-fn scan(dir: &Path, first: u64, fold: Fold, ask: u64) -> Result<Result<Scan, NoScan>, OpenError> {
+///
+/// `ask` is the last acknowledged entry; the scan ends before entry `until` at the latest.
+fn scan(dir: &Path, first: u64, fold: Fold, ask: Tip, until: u64) -> Result<Result<Scan, NoScan>, OpenError> {
     let path = dir.join("segments").join(file_name(first));
     let failed = || at("read the segment", &path);
     let file = File::open(&path).map_err(at("open the segment", &path))?;
@@ -245,11 +250,23 @@ fn scan(dir: &Path, first: u64, fold: Fold, ask: u64) -> Result<Result<Scan, NoS
     if (header.first, header.prev) != (start.seq + 1, start.hash) {
         return Ok(Err(NoScan::Gap(start)));
     }
-    let asked = (ask == start.seq).then_some(start.hash);
-    let mut scan = Scan { fold, offset: HEADER, last: 0, marks: Vec::new(), broken: None, asked, tile: None };
+    let asked = (ask.seq == start.seq).then_some(start.hash);
+    let mut scan = Scan {
+        fold,
+        offset: HEADER,
+        last: 0,
+        marks: Vec::new(),
+        broken: None,
+        changed: None,
+        asked,
+        tile: None,
+    };
     let mut walker = Walker::new(&file, HEADER);
     let mut wholes: Vec<Whole> = Vec::new();
     loop {
+        if scan.fold.state.tip().seq + 1 >= until {
+            return Ok(Ok(scan));
+        }
         let broken = match walker.step().map_err(failed())? {
             Step::End { .. } => None,
             Step::Bad { why, .. } => Some(why),
@@ -257,7 +274,7 @@ fn scan(dir: &Path, first: u64, fold: Fold, ask: u64) -> Result<Result<Scan, NoS
                 Ok(_) => {
                     let tip = scan.fold.state.tip();
                     scan.last = offset;
-                    if tip.seq == ask {
+                    if tip.seq == ask.seq {
                         scan.asked = Some(tip.hash);
                     }
                     if scan.marks.last().is_none_or(|mark| tip.seq >= mark.0 + MARK_EVERY) {
@@ -270,7 +287,12 @@ fn scan(dir: &Path, first: u64, fold: Fold, ask: u64) -> Result<Result<Scan, NoS
                     }
                     continue;
                 }
-                Err(broken) => Some(broken.to_string()),
+                Err(broken) => {
+                    let (tip, hash) = (scan.fold.state.tip(), leaf_hash(bytes));
+                    let blamed = read::blame(&mut walker, &broken, hash, tip, ask).map_err(failed())?;
+                    scan.changed = (blamed <= tip.seq).then_some(blamed);
+                    Some(broken.to_string())
+                }
             },
         };
         scan.broken = broken;
@@ -325,7 +347,7 @@ fn before_last(dir: &Path, firsts: &[u64]) -> Result<Result<Fold, Found>, OpenEr
     for (i, first) in firsts.iter().copied().enumerate().take(firsts.len() - 1).skip(start) {
         let path = segments.join(file_name(first));
         let before = fold.clone();
-        let read = match scan(dir, first, fold, 0)? {
+        let read = match scan(dir, first, fold, Tip::START, u64::MAX)? {
             Ok(read) => read,
             Err(why) => return Ok(Err(Found::damaged(before.clone(), no_scan(&path, first, &why)))),
         };
@@ -366,7 +388,21 @@ fn examine(dir: &Path, firsts: &[u64], acknowledged: Option<Tip>) -> Result<Foun
         Err(found) => return Ok(found),
     };
     let before = fold.clone();
-    let scan = match scan(dir, last_first, fold, head_tip.seq)? {
+    let read = match scan(dir, last_first, fold, head_tip, u64::MAX)? {
+        // Once more, up to the entry that was changed.
+        Ok(Scan { changed: Some(seq), .. }) if seq >= last_first => {
+            let what = "it is not the one on which later entries stand".to_owned();
+            let again = scan(dir, last_first, before.clone(), head_tip, seq)?;
+            again.map(|again| Scan { broken: Some(what), ..again })
+        }
+        Ok(read) if head_tip.seq >= last_first && read.asked.is_some_and(|hash| hash != head_tip.hash) => {
+            let what = "it is not the one that was acknowledged".to_owned();
+            let again = scan(dir, last_first, before.clone(), head_tip, head_tip.seq)?;
+            again.map(|again| Scan { broken: Some(what), ..again })
+        }
+        read => read,
+    };
+    let scan = match read {
         Ok(scan) => scan,
         // What the segments before it hold can still be read.
         Err(why) => return Ok(Found::damaged(before, no_scan(&path, last_first, &why))),

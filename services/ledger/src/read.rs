@@ -11,7 +11,7 @@ use octant_api::text::Json;
 use octant_ids::Sha256;
 use octant_tlog::entry::{View, commitment};
 use octant_tlog::merkle::{Nodes, leaf_hash, root};
-use octant_tlog::state::Tip;
+use octant_tlog::state::{Broken, Tip};
 use octant_tlog::tile::{NodeError, Tile, TiledNodes};
 use std::fs::{self, File};
 use std::io;
@@ -401,6 +401,29 @@ fn accept(chain: &mut Option<Tip>, seq: u64, bytes: &[u8]) -> Result<Entry, Stri
     let hash = leaf_hash(bytes);
     *chain = Some(Tip { seq, hash });
     view.entry(hash).map_err(|error| error.to_string())
+}
+
+/// The number of the entry that was changed or put in, when the one of this hash does not follow the log up to `tip`: the
+/// entry before it, if what comes next stands on it as it is; else itself. `last` is what the last entry has to be.
+pub(crate) fn blame(
+    walker: &mut Walker<'_>,
+    broken: &Broken,
+    hash: Sha256,
+    tip: Tip,
+    last: Tip,
+) -> io::Result<u64> {
+    let seq = tip.seq + 1;
+    let own = match broken {
+        Broken::Link { .. } => seq,
+        // A second one of the number before it, other than the first.
+        Broken::Number { found, .. } if *found == tip.seq && hash != tip.hash => tip.seq,
+        _ => return Ok(seq),
+    };
+    let stands = match walker.step()? {
+        Step::Frame { bytes, .. } => View::of(bytes).is_ok_and(|next| next.prev == hash),
+        Step::End { .. } | Step::Bad { .. } => last == Tip { seq: own, hash },
+    };
+    Ok(if stands && seq > 1 { seq - 1 } else { seq })
 }
 
 /// The hash of the frame at an offset; none when no whole frame stands there.

@@ -279,11 +279,7 @@ impl Store {
         }
         let free = self.free().map_err(|error| Refusal::of_io(&self.dir, &error))?;
         let reserve = self.options.reserve_bytes;
-        Ok(if free >= reserve {
-            Ok(())
-        } else {
-            Err(self.too_little(free, reserve))
-        })
+        Ok(if free >= reserve { Ok(()) } else { Err(self.too_little(free, reserve)) })
     }
 
     fn too_little(&self, free: u64, least: u64) -> Refusal {

@@ -5,6 +5,7 @@ mod damage;
 mod full;
 mod process;
 mod service;
+mod tamper;
 
 use crate::publish::Witnesses;
 use crate::read::Reader;

@@ -5,7 +5,7 @@ use crate::files::{self, Compared as Tile, compare_tile, encode_snapshot, read_a
 use crate::fold::{Fold, Whole};
 use crate::open::tile_damage;
 use crate::publish::{CHECKPOINT_MAX, Published, Witnesses, read_checkpoint};
-use crate::read::{ReadError, Reader, frame};
+use crate::read::{ReadError, Reader, blame, frame};
 use crate::refusal::{Refusal, damaged};
 use crate::segment::{HEADER, Header, Step, Walker, behind};
 use octant_api::ledger::{Compared, Damage, Kind, VerifyReport, Witnessed};
@@ -13,7 +13,9 @@ use octant_ids::Sha256;
 use octant_tlog::bundle::KeyChange;
 use octant_tlog::checkpoint::Signed;
 use octant_tlog::entry::{View, commitment};
+use octant_tlog::merkle::leaf_hash;
 use octant_tlog::note::Verifier;
+use octant_tlog::state::{Broken, Tip};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -98,11 +100,20 @@ impl Reader {
             bytes: 0,
             segments: 0,
         };
-        let mut damage = match walk.all(until.seq, stop) {
+        let mut damage = match walk.all(until, until.seq, stop) {
             Ok(()) => None,
             Err(ReadError::Damaged(damage)) => Some(damage),
             Err(error) => return Err(error),
         };
+        let right = damage.as_ref().map_or(u64::MAX, |damage| damage.seq - 1);
+        if walk.fold.state.tip().seq > right && damage.as_ref().is_some_and(|d| d.segment.ends_with(".log")) {
+            // An entry was counted as right before a later one told that it is not: once more, up to it.
+            walk = Walk { fold: Fold::default(), segments: 0, bytes: 0, missing: BTreeSet::new(), ..walk };
+            match walk.all(until, right, stop) {
+                Ok(()) | Err(ReadError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         // What was found at the opening can lie where the walk does not come.
         if let (None, Some(Refusal::Damaged(found))) = (&damage, refused) {
             damage = Some(found);
@@ -223,7 +234,7 @@ fn not_proven(entries: u64, proven_to: u64, witnessed: &Witnessed) -> Vec<String
 }
 
 impl Walk<'_> {
-    fn all(&mut self, until: u64, stop: &AtomicBool) -> Result<(), ReadError> {
+    fn all(&mut self, last: Tip, until: u64, stop: &AtomicBool) -> Result<(), ReadError> {
         let firsts = self.reader.firsts();
         self.start(firsts.first().copied().unwrap_or(1))?;
         self.passed();
@@ -234,7 +245,7 @@ impl Walk<'_> {
             }
             let next = firsts.get(i + 1).copied();
             self.snapshot(first)?;
-            self.segment(first, next.map_or(until, |next| until.min(next - 1)), next.is_some(), stop)?;
+            self.segment(first, next.map_or(until, |next| until.min(next - 1)), next.is_some(), last, stop)?;
         }
         let first = firsts.first().copied().unwrap_or(1);
         if first > self.archived_to && !stop.load(Ordering::Relaxed) {
@@ -294,7 +305,14 @@ impl Walk<'_> {
         }
     }
 
-    fn segment(&mut self, first: u64, end: u64, whole: bool, stop: &AtomicBool) -> Result<(), ReadError> {
+    fn segment(
+        &mut self,
+        first: u64,
+        end: u64,
+        whole: bool,
+        last: Tip,
+        stop: &AtomicBool,
+    ) -> Result<(), ReadError> {
         let (path, file) = self.reader.open(first)?;
         let failed = |source| ReadError::Io { path: path.clone(), source };
         let header = Header::read(&file).map_err(failed)?;
@@ -314,7 +332,16 @@ impl Walk<'_> {
             }
             let seq = self.fold.state.tip().seq + 1;
             let (offset, bytes) = frame(&mut walker, &path, seq)?;
-            self.entry(bytes, &path, offset, seq)?;
+            let hash = leaf_hash(bytes);
+            if let Err(wrong) = self.entry(bytes, &path, offset)? {
+                let tip = self.fold.state.tip();
+                let blamed = blame(&mut walker, &wrong, hash, tip, last).map_err(failed)?;
+                let what = match blamed {
+                    blamed if blamed < seq => "it is not the one on which later entries stand".to_owned(),
+                    _ => wrong.to_string(),
+                };
+                return Err(ReadError::Damaged(damaged(&path, offset, blamed, what)));
+            }
         }
         if whole {
             let offset = walker.offset();
@@ -330,12 +357,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, bytes: &[u8], path: &Path, offset: u64, seq: u64) -> Result<(), ReadError> {
+    fn entry(&mut self, bytes: &[u8], path: &Path, offset: u64) -> Result<Result<(), Broken>, ReadError> {
         let wholes = &mut self.wholes;
-        let view = self
-            .fold
-            .accept(bytes, |whole| wholes.push(whole))
-            .map_err(|broken| ReadError::Damaged(damaged(path, offset, seq, broken.to_string())))?;
+        let view = match self.fold.accept(bytes, |whole| wholes.push(whole)) {
+            Ok(view) => view,
+            Err(broken) => return Ok(Err(broken)),
+        };
         self.bytes += bytes.len() as u64;
         self.passed();
         self.remember(&view, path, offset)?;
@@ -354,7 +381,7 @@ impl Walk<'_> {
                 Err(source) => return Err(ReadError::Io { path, source }),
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Keeps the root if some checkpoint has this size.
