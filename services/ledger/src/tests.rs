@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod full;
+mod log;
 mod process;
 mod service;
 mod tamper;
