@@ -124,25 +124,7 @@ pub(crate) fn fresh(
     for trouble in machine::own_limits() {
         console.say(&format!("limits: {trouble}"));
     }
-    let mut cmdline = Cmdline::default();
-    match mode {
-        Mode::Machine => {
-            cmdline = Cmdline::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
-            for word in &cmdline.unknown {
-                console.alarm(&format!("kernel command line: {word:?} is not understood and not obeyed"));
-            }
-            phases.done("mounts");
-            prepare_machine(&layout, &cmdline, &mut phases, &mut console)?;
-        }
-        Mode::Namespace => {
-            mounts::make_private()?;
-            for row in mounts::rows(mode) {
-                mounts::mount_row(row, mode)?;
-            }
-            phases.done("mounts");
-        }
-        Mode::Container => {}
-    }
+    let cmdline = prepare_place(mode, &layout, &mut phases, &mut console)?;
     prepare_layout(&layout)?;
     let config = load_config(&layout, boot)?;
     if mode == Mode::Machine {
@@ -182,6 +164,36 @@ pub(crate) fn fresh(
     supervisor.record_phases(phases.started, &phases.done);
     supervisor.record_config(&text);
     Ok(supervisor)
+}
+
+/// Makes the kernel's file systems ready, as far as that is for this process to do; gives what the kernel command line
+/// says, which is only heeded on a machine.
+fn prepare_place(
+    mode: Mode,
+    layout: &Layout,
+    phases: &mut Phases,
+    console: &mut Console,
+) -> Result<Cmdline, BootError> {
+    match mode {
+        Mode::Machine => {
+            let cmdline = Cmdline::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
+            for word in &cmdline.unknown {
+                console.alarm(&format!("kernel command line: {word:?} is not understood and not obeyed"));
+            }
+            phases.done("mounts");
+            prepare_machine(layout, &cmdline, phases, console)?;
+            return Ok(cmdline);
+        }
+        Mode::Namespace => {
+            mounts::make_private()?;
+            for row in mounts::rows(mode) {
+                mounts::mount_row(row, mode)?;
+            }
+            phases.done("mounts");
+        }
+        Mode::Container => {}
+    }
+    Ok(Cmdline::default())
 }
 
 fn on_record(config: &Config, units: &Units, setup: &Setup) -> String {

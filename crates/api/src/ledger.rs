@@ -11,8 +11,8 @@ mod log;
 
 pub use log::{
     AcknowledgeRequest, ArchiveRequest, Archived, CheckpointInfo, CheckpointRequest, Compared, Consistency,
-    ConsistencyRequest, CosignRequest, EraseRequest, ExportEnd, ExportLine, ExportRequest, ImportRequest, Proof,
-    ProveRequest, VerifyReport, VerifyRequest, Witnessed,
+    ConsistencyRequest, CosignRequest, EraseRequest, ExportEnd, ExportLine, ExportRequest, ImportRequest,
+    Proof, ProveRequest, VerifyReport, VerifyRequest, Witnessed,
 };
 
 /// The longest payload of an entry, in bytes of JSON text. With everything else an entry stays below the 65,535 bytes

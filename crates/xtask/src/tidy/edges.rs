@@ -31,7 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (WITNESS, &[IDS, API, SYS, TLOG, WIRE]),
     ("octant-init", &[IDS, API, SYS, TICKET]),
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
-    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, WORKSTATION]),
+    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, TLOG, WITNESS]),
