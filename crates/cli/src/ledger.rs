@@ -2,7 +2,7 @@
 
 mod export;
 mod keep;
-mod keys;
+pub(crate) mod keys;
 mod print;
 mod prove;
 mod verify;
@@ -11,6 +11,7 @@ use crate::args::{Ledger as Command, Query};
 use crate::error::CliError;
 use crate::out::Out;
 use crate::service::Service;
+use crate::witness;
 use octant_api::ledger::{Entry, QUERY_MAX, QueryRequest, TailRequest};
 use octant_ids::{Aid, Layout, Principal};
 use print::print;
@@ -41,6 +42,9 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::Erase { seq, reason } => keep::erase(&service, *seq, reason, out),
         Command::Acknowledge { seq, reason } => keep::acknowledge(&service, *seq, reason, out),
         Command::Archive { before } => keep::archive(&service, *before, out),
+        Command::Witness(args) => witness::witness(args),
+        Command::Feed(args) => witness::feed(args, layout, out),
+        Command::WitnessKey(command) => witness::key(command, out),
     }
 }
 

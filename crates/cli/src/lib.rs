@@ -18,6 +18,7 @@ mod operator;
 mod out;
 mod service;
 mod units;
+mod witness;
 
 #[cfg(test)]
 mod tests;

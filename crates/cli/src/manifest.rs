@@ -169,7 +169,7 @@ fn keygen(name: &str, role: &str, into: &Path, out: &mut Out) -> Result<(), CliE
 }
 
 /// Writes a file that must not be there yet.
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CliError> {
+pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CliError> {
     let write = |source| CliError::Write { path: path.to_owned(), source };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(write)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(write)

@@ -65,14 +65,23 @@ pub enum TargetError {
     Url(#[from] UrlError),
 }
 
-impl FromStr for Target {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Self, TargetError> {
+impl Target {
+    /// The key and the URL of `KEY=URL`, neither of them read.
+    ///
+    /// # Errors
+    /// [`TargetError::Form`].
+    pub fn split(text: &str) -> Result<(&str, &str), TargetError> {
         // A key in base 64 can end with equals signs of its own, so the URL's beginning is what is looked for.
         let at = ["=http:", "=https:", "=unix:"].iter().filter_map(|scheme| text.find(scheme)).min();
-        let (key, url) = at.map(|at| (&text[..at], &text[at + 1..])).ok_or_else(|| form(text))?;
-        let key: Verifier = key.parse().map_err(TargetError::Key)?;
+        let parts = at.map(|at| (&text[..at], &text[at + 1..]));
+        parts.ok_or_else(|| TargetError::Form(text.to_owned()))
+    }
+
+    /// The witness with this key at this URL.
+    ///
+    /// # Errors
+    /// [`TargetError::Algorithm`] or [`TargetError::Url`].
+    pub fn new(key: Verifier, url: &str) -> Result<Self, TargetError> {
         if key.algorithm() != Algorithm::CosignatureV1 {
             let (name, algorithm) = (key.name().to_owned(), key.algorithm());
             return Err(TargetError::Algorithm { name, algorithm });
@@ -81,8 +90,13 @@ impl FromStr for Target {
     }
 }
 
-fn form(text: &str) -> TargetError {
-    TargetError::Form(text.to_owned())
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let (key, url) = Self::split(text)?;
+        Self::new(key.parse().map_err(TargetError::Key)?, url)
+    }
 }
 
 /// What is brought where.

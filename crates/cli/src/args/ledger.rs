@@ -1,6 +1,7 @@
 //! The commands of `octant ledger`.
 
 use super::when::{When, when};
+use crate::witness;
 use clap::{Args, Subcommand};
 use octant_api::ledger::Kind;
 use octant_ids::{Aid, Principal, Sha256};
@@ -107,6 +108,13 @@ pub(crate) enum Ledger {
         #[arg(long, value_name = "SEQ")]
         before: u64,
     },
+    /// Run a witness of logs, on another machine than theirs: it cosigns what continues and refuses what does not
+    Witness(witness::Witness),
+    /// Bring this ledger's checkpoints to its witnesses, and their cosignatures back
+    Feed(witness::Feed),
+    /// Make and show the keys of witnesses
+    #[command(subcommand, after_help = "Example:\n  octant ledger witness-key new --name w1.example w1.key")]
+    WitnessKey(witness::WitnessKey),
 }
 
 #[derive(Debug, Args)]

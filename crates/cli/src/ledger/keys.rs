@@ -12,7 +12,7 @@ use std::path::Path;
 const FILE_MAX: usize = 64 << 10;
 
 /// A verifier key, or the first line of the file that has it.
-pub(super) fn verifier(given: &str) -> Result<Verifier, CliError> {
+pub(crate) fn verifier(given: &str) -> Result<Verifier, CliError> {
     let not_a_key = match given.parse() {
         Ok(key) => return Ok(key),
         Err(error) => error,
