@@ -119,7 +119,10 @@ pub(super) fn export(service: &Service, asked: &Export, out: &mut Out) -> Result
             "{have} of {quorum} witnesses have cosigned this checkpoint; the export is not complete"
         ));
     }
-    out.line("next: `octant ledger verify FILE --key KEY` checks it anywhere")
+    out.line(format_args!(
+        "next: `octant ledger verify {} --key KEY` checks it anywhere",
+        asked.file.display()
+    ))
 }
 
 /// What the ledger sent does not verify.

@@ -17,9 +17,14 @@ pub(super) fn print(entry: &Entry, out: &mut Out) -> Result<(), CliError> {
         Principal::Agent(aid) if short => ending(&aid.to_string()),
         actor => actor.to_string(),
     };
+    // Whom it is about, where neither the actor nor the payload says so.
+    let about = entry.partition.map(|partition| partition.agent);
+    let about = about.filter(|aid| entry.actor != Principal::Agent(*aid)).map(|aid| aid.to_string());
+    let about = about.filter(|aid| !entry.payload.text().contains(aid.as_str()));
+    let about = about.map(|aid| if short { ending(&aid) } else { aid } + " ").unwrap_or_default();
     let time = utc(entry.wall_ms);
     let text = format!(
-        "{:>6} {} {:<14} {:<9} {}",
+        "{:>6} {} {:<14} {:<9} {about}{}",
         entry.seq,
         time.get(11..23).unwrap_or(&time),
         actor,

@@ -26,7 +26,7 @@ pub(super) fn run(service: &Service, against: &Against, out: &mut Out) -> Result
         let newest = newest(service, key.as_ref())?;
         cosigned =
             Some(newest.cosigners(&witnesses).iter().map(|by| by.name().to_owned()).collect::<Vec<_>>());
-        names.push("newest".to_owned());
+        names.push("its newest checkpoint".to_owned());
         checkpoints.push(newest.to_text());
     }
     let progress = Ticking::new(out.json, "recomputing every hash from the first entry on".to_owned());
@@ -39,6 +39,12 @@ pub(super) fn run(service: &Service, against: &Against, out: &mut Out) -> Result
         out.json(&report)?;
     } else {
         print(&report, out)?;
+        if let Some(key) = &key {
+            out.paragraph(
+                "proven: ",
+                &format!("the newest checkpoint is signed with the given key of {}", key.name()),
+            )?;
+        }
     }
     wrong(&report)?;
     match cosigned.filter(|_| !witnesses.is_empty()) {
@@ -80,7 +86,8 @@ fn print(report: &VerifyReport, out: &mut Out) -> Result<(), CliError> {
         "{entries} entries in {segments} segments ({bytes} bytes) verify; the last one is"
     ))?;
     out.line(head)?;
-    out.line(format_args!("root {root}; the newest checkpoint covers {checkpointed} entries"))?;
+    out.line(format_args!("the newest checkpoint covers {checkpointed} of them; the root of all is"))?;
+    out.line(root)?;
     if *archived > 0 {
         out.line(format_args!("{archived} of them are archived: the tree covers them, they were not read"))?;
     }

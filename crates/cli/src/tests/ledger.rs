@@ -394,7 +394,9 @@ fn queries_and_tails_choose_by_agent_subject_and_time() {
             assert_eq!((&params["from"], &params["follow"]), (&json!(3), &json!(false)));
             let mine = entry(4, "note", &json!({"agent": aid()}), &json!({"text": "mine"}));
             let other = entry(3, "note", &json!("init"), &json!({"text": "other"}));
-            return Answer { items: vec![other, mine], end: Ok(json!({"next": 5})) };
+            let mut seal = entry(5, "seal", &json!("init"), &json!({"entries": 6}));
+            seal["partition"] = json!({"agent": aid(), "seq": 7, "prev": Sha256::ZERO.to_string()});
+            return Answer { items: vec![other, mine, seal], end: Ok(json!({"next": 6})) };
         }
         assert_eq!(params["agent"], aid());
         assert_eq!(params["subject"], "ab".repeat(32));
@@ -404,8 +406,10 @@ fn queries_and_tails_choose_by_agent_subject_and_time() {
         result(json!({"entries": []}))
     });
     let (exit, stdout, _) = octant(&dir.0, &["ledger", "tail", "--from", "3", "--agent", &aid()]);
-    assert_eq!((exit, stdout.lines().count()), (Exit::Ok, 1), "{stdout}");
-    assert!(stdout.contains("mine"), "{stdout}");
+    assert_eq!((exit, stdout.lines().count()), (Exit::Ok, 2), "{stdout}");
+    // Whose seal it is stands in its place alone.
+    let seal = format!("seal      agent-..{} entries=6", &aid()[26..]);
+    assert!(stdout.contains("mine") && stdout.contains(&seal), "{stdout}");
     let digest = "ab".repeat(32);
     let query =
         ["ledger", "query", "--agent", &aid(), "--subject", &digest, "--kind", "note", "--kind", "seal"];

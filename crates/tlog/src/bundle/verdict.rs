@@ -187,17 +187,16 @@ impl Body {
                 .proven
                 .push(format!("the log continues the checkpoint {name}, which covers {size} entries"));
         }
-        let missing = match anchored {
+        let after = match anchored {
             Some(anchored) if anchored >= report.size => return,
             Some(anchored) => format!(" after entry {anchored}"),
             None => String::new(),
         };
-        let why = "no checkpoint from outside and no quorum of known witnesses says so";
         report.not_proven.extend([
-            format!("cut tail: whether the log had more entries than {}{missing}; {why}", report.size),
-            format!("restored copy: whether the log was set back to an earlier state{missing}; {why}"),
-            format!("rewritten chain: whether who has the log's key wrote entries anew{missing}; {why}"),
-            format!("split view: whether others were shown other entries{missing}; {why}"),
+            format!("cut tail: whether entries{after} were cut off the end"),
+            format!("restored copy: whether the log was set back to an earlier state{after}"),
+            format!("rewritten chain: whether who has the log's key wrote entries{after} anew"),
+            format!("split view: whether others were shown other entries{after}"),
         ]);
     }
 }

@@ -43,136 +43,97 @@ fn replaced(bytes: &mut [u8], from: &[u8], to: &[u8]) {
     bytes[at..at + from.len()].copy_from_slice(to);
 }
 
+/// One text of a line replaced by another.
+fn text(lines: &[String], at: usize, from: &str, to: &str) -> Vec<String> {
+    let mut lines = lines.to_vec();
+    assert!(lines[at].contains(from));
+    lines[at] = lines[at].replacen(from, to, 1);
+    lines
+}
+
+/// Without a line, but with a count that fits.
+fn without(lines: &[String], at: usize) -> Vec<String> {
+    let mut lines = lines.to_vec();
+    lines.remove(at);
+    counted(&lines, lines.len() as u64 - 2)
+}
+
+/// With one line more, and a count that fits.
+fn with(lines: &[String], at: usize, line: &str) -> Vec<String> {
+    let mut lines = lines.to_vec();
+    lines.insert(at, line.to_owned());
+    counted(&lines, lines.len() as u64 - 2)
+}
+
+fn counted(lines: &[String], count: u64) -> Vec<String> {
+    let entries = lines[..lines.len() - 1].iter().cloned();
+    entries.chain([end(count)]).collect()
+}
+
+/// Name, lines, the first bad entry (0 for none), what the error says.
 type Row = (&'static str, Vec<String>, u64, &'static str);
 
-/// Every way to tamper that the file itself shows, with the first bad entry.
+/// Every way to tamper that the file itself shows.
 pub(super) fn rows() -> Vec<Row> {
+    [entries(), order(), whole()].concat()
+}
+
+/// Entries and what stands beside them.
+fn entries() -> Vec<Row> {
     let log = Log::sample();
-    let (all, part, mine) = (log.complete(), log.export(3, 9, None), log.export(1, 12, Some(agent(1))));
-    let change = |lines: &[String], act: &dyn Fn(&mut Vec<String>)| {
-        let mut lines = lines.to_vec();
-        act(&mut lines);
-        lines
-    };
-    let inserted = log.line(6, false).replacen("\"seq\":6", "\"seq\":5", 1);
-    let said = |lines: &mut Vec<String>, count: u64| *lines.last_mut().unwrap() = end(count);
+    let (all, part) = (log.complete(), log.export(3, 9, None));
+    let other = log.line(4, true).replacen("\"seq\":4", "\"seq\":3", 1);
+    let replace = |line: String| [&part[..1], &[line], &part[2..]].concat();
+    let stray = text(&all, 5, "{\"seq\":5,", "{\"seq\":5,\"payload\":\"x\",");
     vec![
         ("edited", altered(&all, 5, |b| replaced(b, b"first", b"worst")), 5, "entry 5: it was altered"),
         ("edited-last", altered(&all, 12, |b| replaced(b, b"still", b"never")), 1, "the root of all entries"),
         ("edited-form", altered(&all, 5, |b| b[0] ^= 1), 5, "canonical form"),
         ("edited-part", altered(&part, 5, |b| replaced(b, b"first", b"worst")), 5, "not in the tree"),
-        (
-            "edited-payload",
-            change(&all, &|l| l[7] = l[7].replace("something", "anything")),
-            7,
-            "its payload was altered",
-        ),
+        ("edited-payload", text(&all, 7, "something", "anything"), 7, "its payload was altered"),
         ("timestamp", altered(&all, 4, later), 4, "entry 4: it was altered"),
         ("timestamp-part", altered(&part, 4, later), 4, "not in the tree"),
         ("link", altered(&all, 5, other_prev), 5, "neither the entry before"),
-        (
-            "deleted",
-            change(&all, &|l| {
-                l.remove(5);
-                said(l, 11);
-            }),
-            5,
-            "it is missing; entry 6",
-        ),
-        (
-            "deleted-part",
-            change(&part, &|l| {
-                l.remove(1);
-                said(l, 6);
-            }),
-            3,
-            "it is missing; entry 4",
-        ),
-        (
-            "inserted",
-            change(&all, &|l| {
-                l.insert(5, inserted.clone());
-                said(l, 13);
-            }),
-            5,
-            "says that it is entry 6",
-        ),
-        ("reordered", change(&all, &|l| l.swap(5, 6)), 5, "it is missing; entry 6"),
-        (
-            "duplicated",
-            change(&all, &|l| {
-                l.insert(6, l[5].clone());
-                said(l, 13);
-            }),
-            6,
-            "there twice",
-        ),
-        ("cut", change(&all, &|l| l.truncate(9)), 9, "the file ends here"),
-        (
-            "cut-counted",
-            change(&all, &|l| {
-                l.truncate(9);
-                l.push(end(8));
-            }),
-            9,
-            "the file ends here",
-        ),
-        ("counted", change(&all, &|l| said(l, 11)), 13, "counts 11 entries, there are 12"),
-        (
-            "partition-row",
-            change(&mine, &|l| {
-                l.remove(3);
-                said(l, 4);
-            }),
-            9,
-            "one of that agent's entries is missing",
-        ),
-        (
-            "partition-first",
-            change(&mine, &|l| {
-                l.remove(1);
-                said(l, 4);
-            }),
-            5,
-            "one of that agent's entries is missing",
-        ),
-        ("partition-other", change(&mine, &|l| l[2] = log.line(6, true)), 6, "not about the agent"),
-        ("no-proof", change(&part, &|l| l[1] = log.line(3, false)), 3, "it has no proof"),
-        (
-            "other-proof",
-            change(&part, &|l| l[1] = log.line(4, true).replacen("\"seq\":4", "\"seq\":3", 1)),
-            3,
-            "says that it is entry 4",
-        ),
-        (
-            "stray-payload",
-            change(&all, &|l| l[5] = l[5].replacen("{\"seq\":5,", "{\"seq\":5,\"payload\":\"x\",", 1)),
-            5,
-            "does not belong there",
-        ),
-        (
-            "salt-alone",
-            change(&all, &|l| l[7] = l[7].replacen("\"payload\"", "\"x\"", 1)),
-            7,
-            "not one that an export has",
-        ),
-        ("after", change(&all, &|l| l.push(end(12))), 0, "something follows"),
-        (
-            "header-size",
-            change(&all, &|l| l[0] = l[0].replace("\"to\":12", "\"to\":11")),
-            0,
-            "contradicts itself",
-        ),
-        (
-            "header-root",
-            change(&all, &|l| l[0] = l[0].replacen("\\n12\\n", "\\n11\\n", 1)),
-            0,
-            "does not verify",
-        ),
-        ("header-format", change(&all, &|l| l[0] = l[0].replace("export-1", "export-2")), 0, "not an export"),
+        ("no-proof", replace(log.line(3, false)), 3, "it has no proof"),
+        ("other-proof", replace(other), 3, "says that it is entry 4"),
+        ("stray-payload", stray, 5, "does not belong there"),
+        ("salt-alone", text(&all, 7, "\"payload\"", "\"x\""), 7, "not one that an export has"),
+    ]
+}
+
+/// Which entries are there, and in which order.
+fn order() -> Vec<Row> {
+    let log = Log::sample();
+    let (all, part, mine) = (log.complete(), log.export(3, 9, None), log.export(1, 12, Some(agent(1))));
+    let inserted = log.line(6, false).replacen("\"seq\":6", "\"seq\":5", 1);
+    let reordered = [&all[..5], &[all[6].clone(), all[5].clone()], &all[7..]].concat();
+    let other = [&mine[..2], &[log.line(6, true)], &mine[3..]].concat();
+    vec![
+        ("deleted", without(&all, 5), 5, "it is missing; entry 6"),
+        ("deleted-part", without(&part, 1), 3, "it is missing; entry 4"),
+        ("inserted", with(&all, 5, &inserted), 5, "says that it is entry 6"),
+        ("reordered", reordered, 5, "it is missing; entry 6"),
+        ("duplicated", with(&all, 6, &all[5]), 6, "there twice"),
+        ("cut", all[..9].to_vec(), 9, "the file ends here"),
+        ("cut-counted", [&all[..9], &[end(8)]].concat(), 9, "the file ends here"),
+        ("counted", counted(&all, 11), 13, "counts 11 entries, there are 12"),
+        ("partition-row", without(&mine, 3), 9, "one of that agent's entries is missing"),
+        ("partition-first", without(&mine, 1), 5, "one of that agent's entries is missing"),
+        ("partition-other", other, 6, "not about the agent"),
+        ("after", [all.as_slice(), &[end(12)]].concat(), 0, "something follows"),
+    ]
+}
+
+/// The first line.
+fn whole() -> Vec<Row> {
+    let all = Log::sample().complete();
+    vec![
+        ("header-size", text(&all, 0, "\"to\":12", "\"to\":11"), 0, "contradicts itself"),
+        ("header-root", text(&all, 0, "\\n12\\n", "\\n11\\n"), 0, "does not verify"),
+        ("header-format", text(&all, 0, "export-1", "export-2"), 0, "not an export"),
         (
             "header-origin",
-            change(&all, &|l| l[0] = l[0].replace("\"origin\":\"octant/0", "\"origin\":\"octant/1")),
+            text(&all, 0, "\"origin\":\"octant/0", "\"origin\":\"octant/1"),
             0,
             "of another log",
         ),
