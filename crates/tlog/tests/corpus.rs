@@ -1,6 +1,7 @@
 //! Replays the corpora of the fuzz targets, and mutates them a little.
 
 use octant_tlog::checkpoint::Signed;
+use octant_tlog::entry::View;
 use octant_tlog::fuzz;
 use octant_tlog::note::Note;
 use octant_tlog::proof::InclusionProof;
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 /// A target: its corpus, its entry, and whether the bytes are read.
 type Target = (&'static str, fn(&[u8]), fn(&[u8]) -> bool);
 
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 5] = [
+    ("entry", fuzz::entry, |bytes| View::of(bytes).is_ok()),
     ("note", fuzz::note, |bytes| str::from_utf8(bytes).is_ok_and(|text| Note::parse(text).is_ok())),
     ("checkpoint", fuzz::checkpoint, |bytes| {
         str::from_utf8(bytes).is_ok_and(|text| Signed::parse_unverified(text).is_ok())
