@@ -12,7 +12,7 @@
 //! nobody notices. The lock is exclusive, which keeps SQLite from sharing memory through a file.
 //! *Memory*: at most 2 MiB of pages, no memory map, nothing sorted: no statement needs a temporary table or file.
 
-use octant_api::ledger::{Entry, Kind, QueryRequest};
+use octant_api::ledger::{Entry, QueryRequest};
 use octant_ids::Sha256;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction};
@@ -32,7 +32,7 @@ pub(crate) use error::IndexError;
 use error::{reading, writing};
 pub(crate) use places::RUN;
 use places::{LAST, Places};
-use terms::{Asked, Condition, Term, What, stored_ms};
+use terms::{Asked, Term, What, stored_ms};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// The version of what `schema.sql` says. An index of another version is made anew.
@@ -225,28 +225,6 @@ impl Index {
             }
         }
         Ok(found)
-    }
-
-    /// The first outcome of an intent, if there is one.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub(crate) fn outcome_of(&self, intent: u64) -> Result<Option<u64>, IndexError> {
-        let state = State::read(&self.database)?;
-        let start = intent.saturating_add(1).max(state.first);
-        let one = |term| Condition { any: vec![term], or_seq: None };
-        let conditions = vec![one(Term::intent(intent)), one(Term::kind(Kind::Outcome))];
-        let asked = Asked { conditions, times: None };
-        if start > state.last {
-            return Ok(None);
-        }
-        for run in run_of(start)..=run_of(state.last) {
-            let places = self.matching(run, &asked, start, state.last)?;
-            if let Some(place) = places.iter().next() {
-                return Ok(Some(seq_at(run, place)));
-            }
-        }
-        Ok(None)
     }
 
     /// The places of a run that match, between two entries, both included.

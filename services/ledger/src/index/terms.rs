@@ -27,7 +27,7 @@ impl Term {
         Self { what: What::Subject, key: subject.0.to_vec() }
     }
 
-    pub(super) fn intent(seq: u64) -> Self {
+    fn intent(seq: u64) -> Self {
         Self { what: What::Intent, key: seq.to_be_bytes().to_vec() }
     }
 
@@ -40,7 +40,7 @@ impl Term {
         Self { what: What::Actor, key: actor.to_string().into_bytes() }
     }
 
-    pub(super) fn kind(kind: Kind) -> Self {
+    fn kind(kind: Kind) -> Self {
         // The place in ALL is the number that the kind has on disk; every kind is there.
         let number =
             Kind::ALL.iter().zip(0..).find(|(other, _)| **other == kind).map_or(u8::MAX, |found| found.1);

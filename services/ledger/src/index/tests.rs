@@ -132,7 +132,7 @@ prop_compose! {
 
 prop_compose! {
     /// Entries one after the other that begin before a change of run and end behind it, or not.
-    fn entries()(first in 3_900_u64..4_100, entries in proptest::collection::vec(entry(), 1..400)) -> Vec<Entry> {
+    fn entries()(first in 3_900_u64..4_100, entries in proptest::collection::vec(entry(), 1..300)) -> Vec<Entry> {
         let numbered = |(seq, entry): (u64, Entry)| Entry { seq, ..entry };
         (first..).zip(entries).map(numbered).collect()
     }
@@ -175,7 +175,7 @@ fn check(index: &Index, entries: &[Entry], query: &QueryRequest, limit: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn a_query_finds_exactly_what_matches_however_the_entries_came_and_however_it_is_paged(
@@ -197,11 +197,11 @@ proptest! {
         for query in &queries {
             check(&index, &entries, query, limit);
         }
-        for entry in &entries {
-            let outcome = entries.iter().find(|e| {
-                e.seq > entry.seq && e.kind == Kind::Outcome && e.intent == Some(entry.seq)
-            });
-            prop_assert_eq!(index.outcome_of(entry.seq).unwrap(), outcome.map(|e| e.seq));
+        for entry in entries.iter().take(20) {
+            let outcomes = QueryRequest {
+                intent: Some(entry.seq), kinds: vec![Kind::Outcome], ..QueryRequest::default()
+            };
+            check(&index, &entries, &outcomes, limit);
         }
     }
 
