@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod full;
+mod interleave;
 mod log;
 mod process;
 mod service;
