@@ -19,6 +19,7 @@ use octant_tlog::bundle::{KeyChange, Replaced};
 use octant_tlog::checkpoint::Signed;
 use octant_tlog::entry::{Draft, Stamp};
 use octant_tlog::state::Tip;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -26,6 +27,21 @@ use std::path::{Path, PathBuf};
 
 /// The longest reason, in bytes.
 const REASON_MAX: usize = 4096;
+
+/// What an acknowledgement puts on record, while it is on its way.
+#[derive(Debug, Serialize, Deserialize)]
+struct Change {
+    caller: Principal,
+    lost: Value,
+    replaces: Option<Replaced>,
+}
+
+/// More than a reason, a damage and a checkpoint have.
+const CHANGE_MAX: u64 = 256 << 10;
+
+fn change_path(dir: &Path) -> PathBuf {
+    dir.join("acknowledging")
+}
 
 fn refused(what: &'static str, place: &str, code: Code, why: String, next: &str) -> ApiError {
     ApiError::new(code, what, place, why, next)
@@ -167,6 +183,26 @@ impl Store {
         let published = self.reader.publication();
         let acknowledged = self.head.read().ok().flatten().unwrap_or(Tip::START);
         let aside = self.dir.join("damaged").join(clock::wall_ms().to_string());
+        let replaces = (!published.key.is_empty()).then(|| Replaced {
+            checkpoint: published.latest.as_ref().map(Signed::to_text),
+            key: published.key,
+        });
+        let lost = json!({
+            "text": "an operator accepted a loss",
+            "reason": request.reason,
+            "from": damage.seq,
+            "what": damage.what,
+            "acknowledged": { "seq": acknowledged.seq, "hash": acknowledged.hash },
+            "aside": aside.file_name().map(|name| name.to_string_lossy().into_owned()),
+        });
+        // First of all what is to be put on record: a crash on the way does not swallow it.
+        let change = Change { caller: caller.clone(), lost, replaces };
+        let failed = |error: io::Error| {
+            let next = "see the disk's state, then restart the ledger and try again";
+            refused(WHAT, &self.dir.display().to_string(), Code::Unavailable, error.to_string(), next)
+        };
+        let text = serde_json::to_vec(&change).map_err(|error| failed(error.into()))?;
+        files::replace(&change_path(&self.dir), &text, true).map_err(failed)?;
         let good = self.set_aside(&damage, &aside).map_err(|error| {
             let next = "see the disk's state, then restart the ledger and try again";
             refused(WHAT, &aside.display().to_string(), Code::Unavailable, error.to_string(), next)
@@ -181,26 +217,48 @@ impl Store {
                 "see `octant ledger verify`; what was set aside is below `damaged` of the state directory";
             return Err(refused(WHAT, "ledger", Code::Damaged, why, next));
         }
-        let lost = json!({
-            "text": "an operator accepted a loss",
-            "reason": request.reason,
-            "from": damage.seq,
-            "what": damage.what,
-            "acknowledged": { "seq": acknowledged.seq, "hash": acknowledged.hash },
-            "kept": { "seq": good.seq, "hash": good.hash },
-            "aside": aside.file_name().map(|name| name.to_string_lossy().into_owned()),
-        });
-        let now = self.reader.publication();
-        let replaces = (!published.key.is_empty()).then(|| Replaced {
-            checkpoint: published.latest.as_ref().map(Signed::to_text),
-            key: published.key,
-        });
-        let key = serde_json::to_value(KeyChange { key: now.key, replaces }).map_err(|error| {
+        self.record_change(change)
+    }
+
+    /// Puts an acknowledged loss on record that a crash kept from it.
+    pub(crate) fn finish_change(&mut self) -> Result<(), ApiError> {
+        const WHAT: &str = "put an acknowledged loss on record";
+        let path = change_path(&self.dir);
+        let place = path.display().to_string();
+        let failed = |why: String| refused(WHAT, &place, Code::Damaged, why, "see the file, and remove it");
+        let Some(text) = files::read_at_most(&path, CHANGE_MAX).map_err(|error| failed(error.to_string()))?
+        else {
+            return Ok(());
+        };
+        if self.reader.refusal().is_some() {
+            // It was not finished: the operator has to give the command again.
+            return Ok(());
+        }
+        let change: Change = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+        self.record_change(change).map(drop)
+    }
+
+    fn record_change(&mut self, change: Change) -> Result<Appended, ApiError> {
+        const WHAT: &str = "put an acknowledged loss on record";
+        let Change { caller, lost, replaces } = change;
+        let key = KeyChange { key: self.reader.publication().key, replaces };
+        let key = serde_json::to_value(key).map_err(|error| {
             refused(WHAT, "key", Code::Internal, error.to_string(), "report it as a fault")
         })?;
         let key = own(Kind::Key, &key).map_err(|refusal| refusal.answer())?;
-        let drafts = vec![self.draft(caller, Kind::Lost, &lost)?, key];
+        let drafts = vec![self.draft(&caller, Kind::Lost, &lost)?, key];
         let done = self.command(WHAT, drafts)?;
+        let path = change_path(&self.dir);
+        fs::remove_file(&path).and_then(|()| sync_dir(&self.dir)).map_err(|error| {
+            let place = path.display().to_string();
+            refused(
+                WHAT,
+                &place,
+                Code::Unavailable,
+                error.to_string(),
+                "remove it, or the loss is recorded twice",
+            )
+        })?;
         done.into_iter().next().ok_or_else(crate::writer::gone)
     }
 

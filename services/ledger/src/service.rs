@@ -139,8 +139,11 @@ impl Ledger {
         })?;
         let witnesses = Arc::new(options.witnesses.clone());
         let opened = Store::open(dir, boot, options);
-        let (store, torn) =
+        let (mut store, torn) =
             opened.map_err(|error| StartError::new("open the ledger", dir.display(), error))?;
+        if let Err(error) = store.finish_change() {
+            tracing::error!("{error}");
+        }
         let reader = store.reader();
         if let Some(refusal) = reader.refusal() {
             tracing::error!("the ledger is damaged and can only be read: {refusal}");

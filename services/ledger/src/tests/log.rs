@@ -405,6 +405,7 @@ fn a_loss_that_an_operator_accepts_is_on_record_under_a_new_key() {
         assert!(report.outside[0].wrong.is_some(), "the old checkpoint shows the loss for ever");
         assert_eq!((report.entries, report.outside[1].wrong.as_ref()), (cut + 6, None));
         assert_eq!(verify(&store.reader()).damage, None);
+        assert!(!dir.0.join("acknowledging").exists());
         let lost: serde_json::Value = all(&store)[usize::try_from(cut).unwrap() - 1].payload.read().unwrap();
         assert_eq!((lost["from"].as_u64(), lost["acknowledged"]["seq"].as_u64()), (Some(cut), Some(entries)));
         let aside = fs::read_dir(dir.0.join("damaged")).unwrap().next().unwrap().unwrap().path();
@@ -412,6 +413,31 @@ fn a_loss_that_an_operator_accepts_is_on_record_under_a_new_key() {
         drop(store);
         let (store, _) = Store::open(&dir.0, boot(), options()).unwrap();
         assert_eq!((store.reader().refusal(), verify(&store.reader()).damage), (None, None));
+    }
+}
+
+#[test]
+fn an_acknowledgement_that_a_crash_cut_short_is_put_on_record_at_the_next_start() {
+    let dir = Dir::quick();
+    let mut store = open(&dir.0);
+    append(&mut store, 1, 5);
+    drop(store);
+    // As it stands after everything was set aside and before the entries were appended.
+    crate::publish::write_key(&dir.0, &new_key(&[1; 40]).unwrap()).unwrap();
+    fs::remove_file(dir.0.join("checkpoint")).unwrap();
+    let change = serde_json::json!({
+        "caller": operator(), "lost": { "from": 6, "reason": "x" },
+        "replaces": { "key": new_key(&[2; 40]).unwrap().verifier().to_string() },
+    });
+    fs::write(dir.0.join("acknowledging"), change.to_string()).unwrap();
+    for _ in 0..2 {
+        let limits = WriterLimits::default();
+        let ledger = Ledger::open(&dir.0, BOOT, Options::default(), limits, no_tickets()).unwrap();
+        let entries = ledger.reader().page(6, ALL, |_| true).unwrap().entries;
+        let kinds: Vec<_> = entries.iter().map(|entry| (entry.kind, entry.actor.clone())).collect();
+        let own = Principal::Service("ledger".parse().unwrap());
+        assert_eq!(kinds, [(Kind::Lost, operator()), (Kind::Key, own)]);
+        assert!(entries[1].payload.text().contains(&ledger.reader().publication().key));
     }
 }
 
