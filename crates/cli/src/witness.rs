@@ -11,7 +11,7 @@ use octant_sys::entropy;
 use octant_tlog::note::NoteKey;
 use octant_wire::{Shutdown, shutdown};
 use octant_witness::{
-    Address, Config, Feeder, Level, Limits, Listener, Plan, Say, Target, TargetError, Trouble,
+    Address, Config, Feeder, Level, Limits, Listener, Overview, Plan, Say, Target, TargetError, Trouble,
     Witness as Core, serve,
 };
 use serde::Serialize;
@@ -170,7 +170,7 @@ pub(crate) fn witness(args: &Witness) -> Result<(), CliError> {
             say(Level::Info, &format!("witness {} listens at {listener}", core.verifier()));
         }
         let stop = until_signal()?;
-        notify("READY=1");
+        notify("READY=1\nX_OCTANT_HEALTH=ok");
         serve(listeners, core, Limits::default(), stop)
             .await
             .map_err(|error| refused(format!("a listener failed: {error}")))
@@ -189,11 +189,19 @@ pub(crate) fn feed(args: &Feed, layout: &Layout, out: &mut Out) -> Result<(), Cl
     };
     runtime()?.block_on(async {
         if args.once {
-            let results = Feeder::new(plan, || {}).once().await;
+            let results = Feeder::new(plan, |_| {}).once().await;
             return report(&targets, results, out);
         }
         let stop = until_signal()?;
-        Feeder::new(plan, || notify("READY=1")).run(stop).await;
+        // A FORK or ROLLBACK makes the unit unhealthy, so that `octant health` fails. Being ready again changes nothing.
+        let tell = |now: &Overview| {
+            let Overview { witnesses, cosigning, alarm } = now;
+            let health = printable(alarm.as_deref().unwrap_or("ok"));
+            notify(&format!(
+                "READY=1\nSTATUS={cosigning} of {witnesses} witnesses cosign\nX_OCTANT_HEALTH={health}"
+            ));
+        };
+        Feeder::new(plan, tell).run(stop).await;
         Ok(())
     })
 }

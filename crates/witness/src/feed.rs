@@ -18,6 +18,7 @@ use std::fmt;
 use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -121,6 +122,17 @@ impl fmt::Debug for Plan {
             .field("targets", &self.targets)
             .finish_non_exhaustive()
     }
+}
+
+/// How it stands with all witnesses together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// How many witnesses there are.
+    pub witnesses: usize,
+    /// How many have cosigned the checkpoint that was last brought to them.
+    pub cosigning: usize,
+    /// The first witness's alarm, if there is one: the log is not what it was.
+    pub alarm: Option<String>,
 }
 
 /// A checkpoint that a witness has cosigned.
@@ -234,8 +246,11 @@ enum Offered {
 pub struct Feeder {
     plan: Plan,
     ledger: Client,
-    /// Called when the ledger has answered for the first time.
-    ready: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Whether the ledger has answered yet.
+    answered: AtomicBool,
+    /// Of each target: whether it cosigns, and its alarm.
+    standings: Mutex<Vec<(bool, Option<String>)>>,
+    tell: Box<dyn Fn(&Overview) + Send + Sync>,
 }
 
 impl fmt::Debug for Feeder {
@@ -245,11 +260,25 @@ impl fmt::Debug for Feeder {
 }
 
 impl Feeder {
-    /// A feeder; `ready` is called once, when the ledger has answered for the first time.
+    /// A feeder; `tell` is called when the ledger has answered for the first time, and on every change after that.
     #[must_use]
-    pub fn new(plan: Plan, ready: impl FnOnce() + Send + 'static) -> Arc<Self> {
+    pub fn new(plan: Plan, tell: impl Fn(&Overview) + Send + Sync + 'static) -> Arc<Self> {
         let ledger = Client::new(plan.ledger.clone());
-        Arc::new(Self { plan, ledger, ready: Mutex::new(Some(Box::new(ready))) })
+        let standings = Mutex::new(vec![(false, None); plan.targets.len()]);
+        Arc::new(Self { plan, ledger, answered: AtomicBool::new(false), standings, tell: Box::new(tell) })
+    }
+
+    /// Tells how it stands, after `change` if that changes anything.
+    fn tell(&self, change: impl FnOnce(&mut Vec<(bool, Option<String>)>) -> bool) {
+        // Nothing panics while it holds the lock. It is held while telling, so that what is told last is true.
+        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        if change(&mut standings) {
+            (self.tell)(&Overview {
+                witnesses: standings.len(),
+                cosigning: standings.iter().filter(|(cosigns, _)| *cosigns).count(),
+                alarm: standings.iter().find_map(|(_, alarm)| alarm.clone()),
+            });
+        }
     }
 
     /// Brings the newest checkpoint to every witness once; what became of it, in the order of the plan's targets.
@@ -274,7 +303,7 @@ impl Feeder {
             let (feeder, stop) = (Arc::clone(&self), stop.clone());
             tasks.spawn(async move {
                 tokio::select! {
-                    () = feeder.feed(&feeder.plan.targets[index]) => {}
+                    () = feeder.feed(index) => {}
                     () = stop.requested() => {}
                 }
             });
@@ -283,7 +312,8 @@ impl Feeder {
     }
 
     /// Feeds one witness, for ever.
-    async fn feed(&self, target: &Target) {
+    async fn feed(&self, index: usize) {
+        let target = &self.plan.targets[index];
         let (mut old, mut failures) = (0, 0_u32);
         let mut standing = Standing::default();
         loop {
@@ -292,6 +322,9 @@ impl Feeder {
             if let Some((level, line)) = standing.change(target, &result, clock::monotonic_ns()) {
                 (self.plan.say)(level, &line);
             }
+            let alarm = result.as_ref().err().filter(|trouble| trouble.is_alarm());
+            let now = (result.is_ok(), alarm.map(|trouble| format!("{}: {trouble}", target.key.name())));
+            self.tell(|standings| std::mem::replace(&mut standings[index], now.clone()) != now);
             tokio::time::sleep(pause(self.plan.every, failures)).await;
         }
     }
@@ -303,8 +336,8 @@ impl Feeder {
         let mut refused: Option<(u64, WireError)> = None;
         for _ in 0..TRIES {
             let info = self.ledger.call(&CheckpointRequest {}).await?;
-            if let Some(ready) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                ready();
+            if !self.answered.swap(true, Ordering::Relaxed) {
+                self.tell(|_| true);
             }
             let signed = verified(&info.checkpoint, &info.key)?;
             let size = signed.checkpoint.size;

@@ -20,7 +20,7 @@ mod witness;
 
 pub use address::{Address, AddressError, Url, UrlError};
 pub use client::ClientError;
-pub use feed::{Cosigned, Feeder, Plan, Target, TargetError, Trouble};
+pub use feed::{Cosigned, Feeder, Overview, Plan, Target, TargetError, Trouble};
 pub use server::{Limits, Listener, serve};
 pub use state::StateError;
 pub use witness::{Answer, Config, Witness, WitnessError};

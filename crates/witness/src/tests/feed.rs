@@ -3,13 +3,14 @@
 use super::ledger::Ledger;
 use super::{Dir, Lines, Running, Tree, log_key, witness_key};
 use crate::{
-    ClientError, Config, Feeder, Level, Limits, Listener, Plan, Target, TargetError, Trouble, Witness, serve,
+    ClientError, Config, Feeder, Level, Limits, Listener, Overview, Plan, Target, TargetError, Trouble,
+    Witness, serve,
 };
 use octant_tlog::note::{NoteKey, Verifier};
 use octant_wire::{Trigger, shutdown};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -30,7 +31,7 @@ fn feeder(ledger: &Path, targets: Vec<Target>, lines: &Lines) -> Arc<Feeder> {
 }
 
 fn feeder_within(ledger: &Path, targets: Vec<Target>, lines: &Lines, patience: Duration) -> Arc<Feeder> {
-    Feeder::new(Plan { ledger: ledger.to_owned(), targets, every: SOON, patience, say: lines.say() }, || {})
+    Feeder::new(Plan { ledger: ledger.to_owned(), targets, every: SOON, patience, say: lines.say() }, |_| {})
 }
 
 /// A witness of this key and name at some port.
@@ -229,8 +230,8 @@ async fn a_line_is_said_when_something_changes_and_not_at_every_try() {
     let target = target(&witness_key().verifier(), &url);
     let (ledger, path, _ledger) = Ledger::start(&dir, Tree::new(&[1; 9]), vec![target.key.clone()]);
     let (lines, (trigger, stop)) = (Lines::default(), shutdown());
-    let ready = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&ready);
+    let told: Arc<Mutex<Vec<(usize, bool)>>> = Arc::default();
+    let kept = Arc::clone(&told);
     let plan = Plan {
         ledger: path,
         targets: vec![target],
@@ -238,7 +239,11 @@ async fn a_line_is_said_when_something_changes_and_not_at_every_try() {
         patience: Duration::from_secs(20),
         say: lines.say(),
     };
-    let feeder = Feeder::new(plan, move || _ = counted.fetch_add(1, Ordering::Relaxed));
+    let tell = move |now: &Overview| {
+        assert_eq!(now.witnesses, 1);
+        kept.lock().unwrap().push((now.cosigning, now.alarm.is_some()));
+    };
+    let feeder = Feeder::new(plan, tell);
     let feeding = tokio::spawn(feeder.run(stop));
     let until = async |what: &dyn Fn() -> bool| {
         while !what() {
@@ -259,7 +264,12 @@ async fn a_line_is_said_when_something_changes_and_not_at_every_try() {
     until(&|| ledger.book().asked >= asked + 6).await;
     let errors = lines.of(Level::Error);
     assert!(errors.len() == 1 && errors[0].starts_with("w1.example: ROLLBACK: "), "{errors:?}");
-    assert_eq!((lines.all().len(), ready.load(Ordering::Relaxed)), (3, 1));
+    assert_eq!(lines.all().len(), 3);
+    assert_eq!(
+        *told.lock().unwrap(),
+        [(0, false), (1, false), (0, true)],
+        "the ledger answers, it cosigns, alarm"
+    );
     trigger.pull();
     feeding.await.unwrap();
     running.stop().await;
