@@ -23,6 +23,7 @@ mod mkosi;
 mod modules;
 mod oci;
 mod packages;
+mod python;
 mod qemu;
 mod run;
 mod sh;

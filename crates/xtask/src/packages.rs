@@ -28,6 +28,8 @@ enum Proof {
     Library(&'static str),
     /// A program whose version must be at least this.
     ProgramFrom(&'static str, u32),
+    /// A module that Python finds.
+    Module(&'static str),
 }
 
 /// Builds: the seccomp compiler's static library, and a C compiler that links.
@@ -89,10 +91,17 @@ pub(crate) const ZSTD: Package = Package {
 };
 pub(crate) const PYTHON: Package = Package {
     name: "python3",
-    why: "runs mkosi",
+    why: "runs the independent verifier of exports, and mkosi",
     proof: Proof::Program("python3"),
     bookworm_suite: None,
     mb: 6,
+};
+pub(crate) const VENV: Package = Package {
+    name: "python3-venv",
+    why: "keeps the verifier's packages in the target directory",
+    proof: Proof::Module("ensurepip"),
+    bookworm_suite: None,
+    mb: 4,
 };
 pub(crate) const CPIO: Package = Package {
     name: "cpio",
@@ -108,7 +117,7 @@ pub(crate) const IMAGE: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4];
 /// What booting needs besides.
 pub(crate) const BOOT: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU];
 /// What the whole suite needs.
-pub(crate) const TEST: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &CRUN];
+pub(crate) const TEST: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &CRUN, &PYTHON, &VENV];
 /// What mkosi needs.
 pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];
 
@@ -123,6 +132,7 @@ impl Package {
                 program_version(program).is_some_and(|version| version >= least)
             }
             Proof::Library(file) => compiler_finds(file),
+            Proof::Module(name) => python_finds(name),
         }
     }
 }
@@ -143,6 +153,10 @@ fn first_version(text: &str) -> Option<u32> {
 fn compiler_finds(file: &str) -> bool {
     let answer = sh::text(Command::new("gcc").arg(format!("-print-file-name={file}")));
     answer.is_ok_and(|path| Path::new(path.trim()).is_absolute() && Path::new(path.trim()).is_file())
+}
+
+fn python_finds(module: &str) -> bool {
+    sh::output(Command::new("python3").args(["-c", &format!("import {module}")])).is_ok()
 }
 
 /// How something is done here that takes root.

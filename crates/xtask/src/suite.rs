@@ -7,7 +7,7 @@ use crate::packages;
 use crate::qemu::{self, Accel};
 use crate::sh::{self, Res, Steps};
 use crate::workspace::Workspace;
-use crate::{kernel, oci, tidy};
+use crate::{kernel, oci, python, tidy};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -62,7 +62,7 @@ pub(crate) fn test(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     if let Some(option) = filter.iter().find(|word| word.starts_with("--") && !system_only) {
         return Err(format!("{option:?} is not an option of this command; --help lists them"));
     }
-    let mut steps = Steps::new(if system_only { 7 } else { 12 });
+    let mut steps = Steps::new(if system_only { 8 } else { 13 });
     steps.next("looking for system packages");
     packages::ensure(workspace, packages::TEST)?;
     if !system_only {
@@ -84,8 +84,11 @@ fn code(workspace: &Workspace, steps: &mut Steps) -> Res {
     sh::run(&mut workspace.cargo(&words))
 }
 
-/// Six steps: binary, helpers, kernel, image, container, the tests of the whole.
+/// Seven steps: the independent verifier, binary, helpers, kernel, image, container, the tests of the whole.
 fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
+    steps.next("the independent verifier of exports, in Python");
+    let python = python::environment(workspace)?;
+    python::self_test(workspace, &python)?;
     let source = Source::Built(Profile::Release);
     steps.next(&source.step());
     let binary = source.get(workspace)?;
@@ -101,7 +104,7 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     println!("      {}", accel.name());
     steps.next("namespace, container and virtual machine tests");
     let mut command = workspace.cargo(&["test", "--locked", "--package", SYSTEM, "--no-fail-fast", "--"]);
-    command.args(filter);
+    command.args(filter).env("OCTANT_PYTHON", python);
     environment(workspace, &mut command, &binary, &helpers, Some((&image, accel)))?;
     sh::run(&mut command)
 }
