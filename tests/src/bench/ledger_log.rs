@@ -19,7 +19,7 @@ pub(crate) const CALLERS: usize = 64;
 /// The canonical bytes of an entry, and the bytes of a row of SQLite.
 const ENTRY: usize = 400;
 /// The text that makes an entry of a service [`ENTRY`] bytes long; [`draft`] checks it.
-pub(crate) const PAYLOAD: usize = 229;
+pub(crate) const PAYLOAD: usize = 298;
 /// Both sides take turns, so that neither has the quieter moments.
 const ROUNDS: usize = 5;
 const APPENDS_EACH: usize = 500;
