@@ -241,6 +241,20 @@ fn a_quorum_counts_keys_and_not_names() {
     assert_eq!(have, ["witness.example/a", "witness.example/w1"]);
 }
 
+/// A signature whose random point is the neutral one. The plain equation of RFC 8032 holds for it, and whoever has the
+/// key can make one; strict verification refuses it, so that implementations do not differ about it.
+#[test]
+fn a_signature_of_low_order_is_refused() {
+    const LOW: &str = "— octant/0123456789abcdef OfVNvAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAASSKZduSrlFpt0is6Hldu58bFiE57/8KdN158gYP0Gw4=";
+    let note = Note::parse(&format!("text\n\n{LOW}\n")).unwrap();
+    let key = log().verifier();
+    let point = ed25519_dalek::VerifyingKey::try_from(key.public_key()).unwrap();
+    let bytes: &[u8; 64] = note.signatures[0].bytes.as_slice().try_into().unwrap();
+    let signature = ed25519_dalek::Signature::from_bytes(bytes);
+    assert!(ed25519_dalek::Verifier::verify(&point, b"text\n", &signature).is_ok(), "the equation holds");
+    assert_eq!(note.signed_by(&key), Err(VerifyError::Wrong(key.name().into())));
+}
+
 #[test]
 fn notes_beyond_the_limits_are_refused() {
     let line = "— a AAAAAAA=\n";

@@ -233,7 +233,7 @@ fn a_node_outside_the_tree_is_not_answered() {
     assert!(nodes.node(0, 299).is_ok());
     assert!(nodes.node(8, 0).is_ok());
     for (height, index) in
-        [(0, 300), (1, 150), (8, 1), (9, 0), (0, u64::MAX), (7, u64::MAX), (64, 0), (255, 0)]
+        [(0, 300), (1, 150), (8, 1), (9, 0), (0, u64::MAX), (1, 1 << 63), (7, u64::MAX), (64, 0), (255, 0)]
     {
         let outside = NodeError::Outside { size: 300, height, index };
         assert_eq!(nodes.node(height, index), Err(outside), "{height} {index}");
