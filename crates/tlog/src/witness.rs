@@ -7,12 +7,14 @@
 
 use crate::checkpoint::{CheckpointError, Signed, hash_from_base64, hash_to_base64, number_from_text};
 use crate::merkle::{EMPTY_ROOT, MAX_PROOF, ProofError, verify_consistency};
-use crate::note::Verifier;
+use crate::note::{NoteKey, Verifier};
 use octant_ids::Sha256;
 use std::fmt::Write as _;
 
 /// The longest body of a request, in bytes.
 pub const REQUEST_MAX: usize = 1 << 20;
+/// How much of an unknown origin is said back, in characters.
+const ORIGIN_SHOWN: usize = 100;
 /// The content type of an answer that says which size was last cosigned.
 pub const SIZE_TYPE: &str = "text/x.tlog.size";
 /// The content type of every other answer.
@@ -125,7 +127,7 @@ pub enum Refusal {
     /// This log is not witnessed here.
     #[error("no log of origin {origin:?} is witnessed here; give the witness this log's verifier key")]
     UnknownOrigin {
-        /// The checkpoint's first line.
+        /// The beginning of the checkpoint's first line.
         origin: String,
     },
     /// No signature is of a key that is known for this log.
@@ -218,7 +220,7 @@ pub fn open(body: &[u8], logs: &[Verifier]) -> Result<Submission, Refusal> {
     }
     Err(match refused {
         Some(why) => Refusal::Unsigned { origin, why },
-        None => Refusal::UnknownOrigin { origin },
+        None => Refusal::UnknownOrigin { origin: origin.chars().take(ORIGIN_SHOWN).collect() },
     })
 }
 
@@ -261,15 +263,22 @@ impl Submission {
     }
 }
 
-/// Does with arbitrary bytes what a witness does with a request. It must return for every input.
+/// Does with arbitrary bytes what a witness does with a request.
+///
+/// # Panics
+/// When what is read is not written as it was, or a log has signed it that did not.
 pub fn fuzz_request(bytes: &[u8]) {
-    if let Ok(request) = Request::parse(bytes) {
-        // The form is canonical: what was read is written the same.
-        assert_eq!(request.to_text().as_bytes(), bytes);
-    }
-    let known = Signed::parse_unverified(std::str::from_utf8(bytes).unwrap_or_default());
+    let Ok(request) = Request::parse(bytes) else { return };
+    assert_eq!(request.to_text().as_bytes(), bytes, "a request is written as it was read");
+    let Ok(signed) = Signed::parse_unverified(request.checkpoint) else { return };
+    let unknown = open(bytes, &[]).map_or_else(|refusal| refusal.to_string().len(), |_| 0);
+    assert!((1..1 << 10).contains(&unknown), "an unknown log is refused, in few words");
+    let stranger = NoteKey::from_seed(&signed.checkpoint.origin, [0x5a; 32]).map(|key| key.verifier()).ok();
+    assert!(open(bytes, stranger.as_slice()).is_err(), "nobody signed this");
     // Only that they return matters here.
-    let _ = (known, open(bytes, &[]), conflict_size(bytes));
+    let submission = Submission { old: request.old, proof: request.proof, signed };
+    let root = submission.signed.checkpoint.root;
+    let _ = [0, 3, 9].map(|size| submission.decide(&Seen { size, root }));
 }
 
 #[cfg(test)]

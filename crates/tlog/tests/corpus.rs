@@ -6,6 +6,7 @@ use octant_tlog::fuzz;
 use octant_tlog::note::Note;
 use octant_tlog::proof::InclusionProof;
 use octant_tlog::tile::{Tile, entries, hashes};
+use octant_tlog::witness::{Request, fuzz_request};
 use proptest::prelude::{any, proptest};
 use proptest::sample::Index;
 use std::fs;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 /// A target: its corpus, its entry, and whether the bytes are read.
 type Target = (&'static str, fn(&[u8]), fn(&[u8]) -> bool);
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
     ("entry", fuzz::entry, |bytes| View::of(bytes).is_ok()),
     ("note", fuzz::note, |bytes| str::from_utf8(bytes).is_ok_and(|text| Note::parse(text).is_ok())),
     ("checkpoint", fuzz::checkpoint, |bytes| {
@@ -23,6 +24,9 @@ const TARGETS: [Target; 5] = [
     ("tile", fuzz::tile, is_tile),
     ("proof", fuzz::proof, |bytes| {
         str::from_utf8(bytes).is_ok_and(|text| InclusionProof::parse(text).is_ok())
+    }),
+    ("request", fuzz_request, |bytes| {
+        Request::parse(bytes).is_ok_and(|request| Signed::parse_unverified(request.checkpoint).is_ok())
     }),
 ];
 

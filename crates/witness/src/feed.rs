@@ -179,8 +179,8 @@ pub enum Trouble {
     Overtaken,
     /// The witness holds another tree of the same size.
     #[error(
-        "FORK: the witness has cosigned another tree of {size} entries under this log's key. This ledger is not what it \
-         was shown before, or somebody else signs with its key: compare with `octant ledger verify` and the witness's forks/"
+        "FORK: this ledger is not what the witness was shown before: it has cosigned another tree of {size} entries under \
+         this log's key. The ledger was rewritten, or somebody else signs with its key"
     )]
     Fork {
         /// The size of both trees.
@@ -188,8 +188,8 @@ pub enum Trouble {
     },
     /// The witness has cosigned more entries than the ledger has.
     #[error(
-        "ROLLBACK: the witness has cosigned {theirs} entries of this log, but the ledger's newest checkpoint covers {ours}: \
-         entries were taken away, or an old copy was restored"
+        "ROLLBACK: entries were taken away, or an old copy was restored: the witness has cosigned {theirs} entries, and \
+         the ledger's newest checkpoint covers {ours}"
     )]
     Rollback {
         /// What the witness cosigned.
@@ -199,8 +199,8 @@ pub enum Trouble {
     },
     /// The witness does not find that the ledger continues what it cosigned.
     #[error(
-        "FORK: the witness does not find that the tree of {to} entries continues the tree of {from} that it cosigned: \
-         {words:?}. What this ledger holds is not what it was shown before"
+        "FORK: this ledger is not what the witness was shown before: its tree of {to} entries does not continue the tree \
+         of {from} that was cosigned. The witness says: {words:?}"
     )]
     NotContinued {
         /// What the witness cosigned.
