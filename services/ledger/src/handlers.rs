@@ -163,6 +163,9 @@ impl Ledger {
         let failed = |error: &dyn fmt::Display| no_proof(format!("entry {seq}"), error);
         let hashes = merkle::inclusion(&nodes, seq - 1, size).map_err(|error| failed(&error))?;
         let hash = self.reader().leaf(seq).map_err(|error| failed(&error))?;
+        // Tiles are files: what somebody changed in one is not passed on as a proof.
+        merkle::verify_inclusion(&hash, seq - 1, size, &hashes, &signed.checkpoint.root)
+            .map_err(|error| failed(&error))?;
         let mut entry = None;
         if seq >= self.reader().first() {
             let taken = self.reader().each(seq, seq, |_, bytes| {
@@ -343,7 +346,11 @@ impl Handler<Call> for Ledger {
 
     async fn cosign(&self, request: CosignRequest, _: Call) -> Result<Witnessed, ApiError> {
         short("take a cosignature", "cosignatures", &request.cosignatures, COSIGNATURES_MAX)?;
-        self.with_store(move |store| store.cosign(request.size, &request.cosignatures)).await
+        let published = self.reader().publication();
+        match published.cosigned(request.size, &request.cosignatures, &self.witnesses)? {
+            None => Ok(published.witnessed),
+            Some(checked) => self.with_store(move |store| store.cosign(checked)).await,
+        }
     }
 
     async fn import(&self, request: ImportRequest, _: Call) -> Result<Compared, ApiError> {

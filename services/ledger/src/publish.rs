@@ -16,6 +16,7 @@ use octant_tlog::note::{KeyError, NoteKey, Verifier};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A checkpoint is made after so many entries at the latest.
 pub(crate) const EVERY_ENTRIES: u64 = 1024;
@@ -90,6 +91,56 @@ pub(crate) struct Published {
     /// The log's verifier key.
     pub(crate) key: String,
     pub(crate) witnessed: Witnessed,
+    /// The checkpoints that can still be cosigned, oldest first.
+    pub(crate) recent: Arc<Vec<Signed>>,
+}
+
+const COSIGN: &str = "take a cosignature";
+
+impl Published {
+    /// The checkpoint of this size with these cosignatures on it, each of them of a witness of this log and right; none
+    /// when nothing is new. Anybody may send them, so this is not the work of the one writer.
+    pub(crate) fn cosigned(
+        &self,
+        size: u64,
+        lines: &str,
+        witnesses: &Witnesses,
+    ) -> Result<Option<Signed>, ApiError> {
+        let refuse =
+            |code, place: &str, why: String, next| Err(ApiError::new(code, COSIGN, place, why, next));
+        if lines.lines().count() > witnesses.keys.len() {
+            let why = format!("there are more lines than the {} witnesses of this log", witnesses.keys.len());
+            let next = "send one line of each; [ledger] witnesses of octant.toml names them";
+            return refuse(Code::Denied, "cosignatures", why, next);
+        }
+        let Some(signed) = self.recent.iter().rfind(|signed| signed.checkpoint.size == size) else {
+            let newest = self.latest.as_ref().map_or(0, |signed| signed.checkpoint.size);
+            let why = format!("there is no recent checkpoint of {size} entries; the newest has {newest}");
+            return refuse(Code::NotFound, "size", why, "fetch the newest checkpoint and have it cosigned");
+        };
+        let mut more = signed.clone();
+        let added = match more.add(lines) {
+            Ok(added) => added,
+            Err(error) => {
+                return refuse(
+                    Code::InvalidParams,
+                    "cosignatures",
+                    error.to_string(),
+                    "send signature lines",
+                );
+            }
+        };
+        for signature in more.note.signatures.iter().rev().take(added) {
+            let known = witnesses.keys.iter().find(|key| key.made(signature));
+            if !known.is_some_and(|key| matches!(key.verify(&more.note.text, signature), Ok(Some(_)))) {
+                let why =
+                    format!("{} is no witness of this log, or its signature is not right", signature.name);
+                let next = "put the witness's key into [ledger] witnesses of octant.toml";
+                return refuse(Code::Denied, "cosignatures", why, next);
+            }
+        }
+        Ok((added > 0).then_some(more))
+    }
 }
 
 /// What signs checkpoints.
@@ -234,37 +285,31 @@ impl Publisher {
         }
     }
 
-    /// Takes cosignatures on one of the recent checkpoints.
-    pub(crate) fn cosign(&mut self, size: u64, lines: &str) -> Result<(), ApiError> {
-        let refuse = |code, place: &str, why: String, next| {
-            Err(ApiError::new(code, "take a cosignature", place, why, next))
-        };
+    /// Keeps a recent checkpoint with the cosignatures that [`Published::cosigned`] has checked.
+    pub(crate) fn keep(&mut self, checked: Signed) -> Result<(), ApiError> {
+        let size = checked.checkpoint.size;
         let newest = self.size();
-        let Some(signed) = self.recent.iter_mut().rfind(|signed| signed.checkpoint.size == size) else {
-            let why = format!("there is no recent checkpoint of {size} entries; the newest has {newest}");
-            return refuse(Code::NotFound, "size", why, "fetch the newest checkpoint and have it cosigned");
+        let Some(signed) = self.recent.iter_mut().rfind(|signed| signed.note.text == checked.note.text)
+        else {
+            // Many others were made in between.
+            return Ok(());
         };
-        let mut more = signed.clone();
-        if let Err(error) = more.add(lines) {
-            return refuse(Code::InvalidParams, "cosignatures", error.to_string(), "send signature lines");
-        }
-        for signature in &more.note.signatures {
-            let known = self.witnesses.keys.iter().find(|key| key.made(signature));
-            let right =
-                known.is_some_and(|key| matches!(key.verify(&more.note.text, signature), Ok(Some(_))));
-            if !right && !self.verifier.made(signature) {
-                let why =
-                    format!("{} is no witness of this log, or its signature is not right", signature.name);
-                let next = "put the witness's key into [ledger] witnesses of octant.toml";
-                return refuse(Code::Denied, "cosignatures", why, next);
+        // Others may have come in since it was checked.
+        let lines: String = checked.note.signatures.iter().map(|line| format!("{line}\n")).collect();
+        match signed.add(&lines) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => {
+                let next = "send signature lines";
+                return Err(ApiError::new(Code::InvalidParams, COSIGN, "cosignatures", error, next));
             }
         }
-        *signed = more.clone();
+        let more = signed.clone();
         let stored = |name: &str| {
             let path = self.dir.join(name);
             replace(&path, more.to_text().as_bytes(), true).map_err(|error| {
                 let place = path.display().to_string();
-                ApiError::new(Code::Unavailable, "keep a cosignature", place, error, "see the disk's state")
+                ApiError::new(Code::Unavailable, COSIGN, place, error, "see the disk's state")
             })
         };
         if size == newest {
@@ -287,6 +332,8 @@ impl Publisher {
             have: latest.as_ref().map(|signed| self.witnesses.have(signed)).unwrap_or_default(),
             complete_to: self.complete.as_ref().map_or(0, |signed| signed.checkpoint.size),
         };
-        Published { latest, complete: self.complete.clone(), key: self.verifier.to_string(), witnessed }
+        let (complete, key) = (self.complete.clone(), self.verifier.to_string());
+        let recent = Arc::new(self.recent.iter().cloned().collect());
+        Published { latest, complete, key, witnessed, recent }
     }
 }

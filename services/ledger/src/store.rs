@@ -25,6 +25,7 @@ use octant_api::ledger::{Appended, Kind, Witnessed};
 use octant_api::text::Json;
 use octant_ids::{Aid, Principal};
 use octant_sys::clock;
+use octant_tlog::checkpoint::Signed;
 use octant_tlog::entry::{BootId, Draft, Stamp};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -396,14 +397,14 @@ impl Store {
         Ok(agents.len())
     }
 
-    /// Takes cosignatures on a recent checkpoint.
-    pub(crate) fn cosign(&mut self, size: u64, lines: &str) -> Result<Witnessed, ApiError> {
+    /// Keeps cosignatures that were checked.
+    pub(crate) fn cosign(&mut self, checked: Signed) -> Result<Witnessed, ApiError> {
         let Some(publisher) = self.publisher.as_mut() else {
             let why = "the log's key is not usable";
             let next = "see `octant ledger verify`";
             return Err(ApiError::new(Code::Damaged, "take a cosignature", "log.key", why, next));
         };
-        publisher.cosign(size, lines)?;
+        publisher.keep(checked)?;
         let published = publisher.published();
         let witnessed = published.witnessed.clone();
         self.reader.published(published);

@@ -15,7 +15,7 @@ use octant_api::ledger::{
 use octant_api::text::Json;
 use octant_ids::{Aid, Principal, Sha256};
 use octant_ticket::{Actuator, Issuer, Key, Keys};
-use octant_tlog::checkpoint::{Signed, cosign};
+use octant_tlog::checkpoint::Signed;
 use octant_tlog::entry::{Draft, boot_id};
 use octant_tlog::note::NoteKey;
 use octant_tlog::state::{Rule, Tip};
@@ -271,17 +271,26 @@ fn the_log_is_complete_only_with_a_quorum_of_its_witnesses() {
     append(&mut store, 1, 5);
     store.publish(true).unwrap();
     let signed = store.reader().publication().latest.unwrap();
-    let line = |key: &NoteKey| cosign(key, &signed.note.text, 1_700_000_000);
-    assert_eq!(store.cosign(4, &line(&witness(1))).unwrap_err().code, Code::NotFound);
-    assert_eq!(store.cosign(5, &line(&witness(9))).unwrap_err().code, Code::Denied, "nobody's witness");
+    let line = |key: &NoteKey| octant_tlog::checkpoint::cosign(key, &signed.note.text, 1_700_000_000);
+    let cosign = |store: &mut Store, size: u64, lines: &str| {
+        let published = store.reader().publication();
+        match published.cosigned(size, lines, &witnesses())? {
+            None => Ok(published.witnessed),
+            Some(checked) => store.cosign(checked),
+        }
+    };
+    assert_eq!(cosign(&mut store, 4, &line(&witness(1))).unwrap_err().code, Code::NotFound);
+    assert_eq!(cosign(&mut store, 5, &line(&witness(9))).unwrap_err().code, Code::Denied, "nobody's witness");
+    let many = line(&witness(1)).repeat(4);
+    assert_eq!(cosign(&mut store, 5, &many).unwrap_err().code, Code::Denied, "more than there are witnesses");
     let mut forged = line(&witness(1));
     forged.replace_range(forged.len() - 10..forged.len() - 6, "AAAA");
-    assert_eq!(store.cosign(5, &forged).unwrap_err().code, Code::Denied);
-    let one = store.cosign(5, &line(&witness(1))).unwrap();
+    assert_eq!(cosign(&mut store, 5, &forged).unwrap_err().code, Code::Denied);
+    let one = cosign(&mut store, 5, &line(&witness(1))).unwrap();
     assert_eq!((one.have.len(), one.complete_to), (1, 0));
-    let again = store.cosign(5, &line(&witness(1))).unwrap();
+    let again = cosign(&mut store, 5, &line(&witness(1))).unwrap();
     assert_eq!((again.have.len(), again.complete_to), (1, 0), "the same twice is one");
-    let two = store.cosign(5, &line(&witness(2))).unwrap();
+    let two = cosign(&mut store, 5, &line(&witness(2))).unwrap();
     assert_eq!((two.have.len(), two.complete_to), (2, 5));
     let report = |store: &Store| {
         store.reader().verify(&std::sync::atomic::AtomicBool::new(false), &[], &witnesses()).unwrap()
