@@ -3,7 +3,7 @@
 # machine that it boots; on a running Octant: sh run.sh. Needs the shell and octant, nothing else.
 #
 # Exit code: 0 when every unit is healthy, the report was made, everything forbidden was denied, and the ledger
-# verifies; 1 otherwise.
+# and an export of it verify; 1 otherwise.
 set -u
 
 # Where no directory has octant in it, it is what runs this script.
@@ -49,6 +49,14 @@ must "$OCTANT" agent show "$aid"
 step "what is on record"
 must "$OCTANT" ledger tail -n 15
 must "$OCTANT" ledger verify
+
+step "what somebody elsewhere can check, with the log's key and nothing else"
+# The last entries are in a signed checkpoint within a second.
+sleep 1
+export=${TMPDIR:-/tmp}/incident-report.$$.jsonl
+must "$OCTANT" ledger export --agent "$aid" "$export"
+must "$OCTANT" ledger verify "$export" --key "$("$OCTANT" ledger checkpoint --key)"
+rm -f "$export"
 
 echo
 if [ "$failed" -ne 0 ]; then
