@@ -299,9 +299,14 @@ fn notify(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
     use octant_witness::Cosigned;
     use std::fs;
+    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
     use std::sync::Mutex;
 
     /// A writer that is read afterwards.
@@ -384,5 +389,57 @@ mod tests {
         let alarm = vec![Err(refused()), Err(Trouble::Rollback { theirs: 9, ours: 6 })];
         let error = report(&targets, alarm, &mut page.out(false)).unwrap_err();
         assert!(error.exit() == Exit::Unverified && error.to_string().contains("ROLLBACK"), "{error}");
+    }
+
+    /// The arguments of the process that the test below starts, a line each.
+    const ARGS: &str = "OCTANT_CLI_WITNESS_ARGS";
+
+    /// Not a test of its own: the process that the test below starts.
+    #[test]
+    fn child_that_is_the_command() {
+        let Ok(args) = std::env::var(ARGS) else { return };
+        let exit = crate::main(args.lines().map(Into::into).collect());
+        assert_eq!(exit, std::process::ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn it_says_when_it_is_ready_and_ends_when_it_is_told_to() {
+        let dir = std::env::temp_dir().join(format!("octant-cli-witness-run-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (file, socket) = (dir.join("w1.key"), dir.join("w1.sock"));
+        new_key("w1.example", &file).unwrap();
+        let log = NoteKey::from_seed("octant/0123456789abcdef", [1; 32]).unwrap().verifier();
+        let told = UnixDatagram::bind(dir.join("notify")).unwrap();
+        told.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let args = format!(
+            "octant\nledger\nwitness\n--key\n{}\n--state\n{}\n--log\n{log}\n--listen\nunix:{}",
+            file.display(),
+            dir.join("state").display(),
+            socket.display()
+        );
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "witness::tests::child_that_is_the_command", "--nocapture"])
+            .env(ARGS, args)
+            .env("NOTIFY_SOCKET", dir.join("notify"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let heard = || {
+            let mut buffer = [0; 1024];
+            let length = told.recv(&mut buffer).unwrap();
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        };
+        assert_eq!(heard(), "READY=1\nX_OCTANT_HEALTH=ok");
+        // Ready means that it can be asked.
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert_eq!(heard(), "STOPPING=1");
+        assert!(child.wait().unwrap().success());
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -199,7 +199,6 @@ async fn slow_peers_are_let_go() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
-    assert_eq!(running.post(Tree::new(&[1; 9]).request(0, 6)).await.0, 200, "it goes on");
     running.stop().await;
 }
 
