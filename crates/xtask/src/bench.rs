@@ -13,9 +13,9 @@ use std::process::{Command, ExitCode};
 
 /// `cargo x bench`.
 pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
-    const USAGE: &str = "cargo x bench [OPTIONS OF octant-bench]\n\n\
+    const USAGE: &str = "cargo x bench [ledger]\n\n\
         Measures what docs/specification.md promises, with the binary that is shipped.\n\
-        Other options go to octant-bench; `cargo x bench -- --help` shows them.";
+        `cargo x bench ledger` measures the ledger alone, and prints its rows.";
     if args.help_before_dashes(USAGE) {
         return Ok(ExitCode::SUCCESS);
     }

@@ -43,13 +43,13 @@ const APPLICATION: i64 = 0x4f43_5449;
 const RUNS_MAX: u64 = 4096;
 
 /// `page_size` first, since it only counts before anything is written. 4 KiB pages were the best of 1 to 16 KiB for
-/// what is written to disk, and as good as any in time.
+/// what is written to disk, and as good as any in time. The journal's 4 MiB are two syncs for about 5,000 entries.
 const SETTINGS: &str = "
     PRAGMA page_size = 4096;
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
-    PRAGMA wal_autocheckpoint = 512;
+    PRAGMA wal_autocheckpoint = 1024;
     PRAGMA journal_size_limit = 4194304;
     PRAGMA cache_size = -2048;
     PRAGMA mmap_size = 0;

@@ -37,25 +37,18 @@ fn main() -> ExitCode {
         Some((first, _)) if first == PURE => {}
         _ => return with_pure_cgroups(&args),
     }
-    if args.get(1).is_some_and(|only| only == "ledger") {
-        return match ledger_alone() {
-            Ok(rows) => {
-                println!("{}", table::render(&rows));
-                ExitCode::SUCCESS
-            }
-            Err(why) => {
-                eprintln!("bench: {why}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    match run() {
-        Ok(rows) => report(&rows),
-        Err(why) => {
-            eprintln!("bench: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    let done = match args.get(1).map(String::as_str) {
+        None => run().map(|rows| report(&rows)),
+        Some("ledger") => ledger_alone().map(|rows| {
+            println!("{}", table::render(&rows));
+            ExitCode::SUCCESS
+        }),
+        Some(other) => Err(format!("there is no part {other:?}; the parts are: ledger")),
+    };
+    done.unwrap_or_else(|why| {
+        eprintln!("bench: {why}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs the bench in a mount namespace whose /sys/fs/cgroup is cgroup v2 and nothing else: crun refuses to start
