@@ -447,6 +447,32 @@ impl<'a> View<'a> {
         })
     }
 
+    /// What [`encode`] makes the same bytes of.
+    ///
+    /// # Errors
+    /// [`EntryError::Value`]: as [`View::entry`].
+    pub fn parts(&self) -> Result<(Draft, Place, Stamp), EntryError> {
+        let content = match (self.payload, self.commitment, self.outside) {
+            (Some(text), ..) => Json::from_text(text.to_owned()).ok().map(Content::Payload),
+            (_, Some(commitment), _) => Some(Content::Commitment(commitment)),
+            (.., outside) => outside.map(Content::Outside),
+        };
+        let draft = Draft {
+            actor: self.actor.clone(),
+            kind: self.kind,
+            backfilled: self.backfilled,
+            intent: self.intent,
+            agent: self.partition.map(|partition| partition.agent),
+            manifest: self.manifest,
+            policy: self.policy,
+            subject: self.subject,
+            content: content.ok_or(EntryError::Value("payload"))?,
+            observed_ns: None,
+        };
+        let place = Place { seq: self.seq, prev: self.prev, boot: self.boot, partition: self.partition };
+        Ok((draft, place, Stamp { mono_ns: self.mono_ns, wall_ms: self.wall_ms }))
+    }
+
     /// The entry for people and programs. An erasable payload is `null` until somebody puts it there.
     ///
     /// # Errors

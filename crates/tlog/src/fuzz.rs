@@ -1,13 +1,12 @@
 //! Entries for fuzzers and for the replay of their corpora: any bytes, no panic, and a few things that must hold.
 
 use crate::checkpoint::{Checkpoint, Signed};
-use crate::entry::{Content, Draft, Place, Stamp, View, encode};
+use crate::entry::{View, encode};
 use crate::merkle::leaf_hash;
 use crate::note::{Note, NoteKey, Verifier};
 use crate::proof::InclusionProof;
 use crate::state::State;
 use crate::tile::{self, Tile};
-use octant_api::text::Json;
 
 /// The longest text of an error: it does not repeat the input.
 const ERROR_BYTES: usize = 1 << 10;
@@ -109,27 +108,11 @@ pub fn tile(bytes: &[u8]) {
 pub fn entry(bytes: &[u8]) {
     match View::of(bytes) {
         Ok(view) => {
-            let content = match (view.payload, view.commitment, view.outside) {
-                (Some(text), ..) => Json::from_text(text.to_owned()).map(Content::Payload).ok(),
-                (_, Some(commitment), _) => Some(Content::Commitment(commitment)),
-                (.., outside) => outside.map(Content::Outside),
+            let Ok((draft, place, stamp)) = view.parts() else {
+                panic!("an entry has a payload, or stands for one")
             };
-            let Some(content) = content else { panic!("an entry has a payload, or stands for one") };
-            let draft = Draft {
-                actor: view.actor.clone(),
-                kind: view.kind,
-                backfilled: view.backfilled,
-                intent: view.intent,
-                agent: view.partition.map(|partition| partition.agent),
-                manifest: view.manifest,
-                policy: view.policy,
-                subject: view.subject,
-                content,
-                observed_ns: None,
-            };
-            let place = Place { seq: view.seq, prev: view.prev, boot: view.boot, partition: view.partition };
             let mut again = Vec::new();
-            encode(&mut again, &draft, &place, Stamp { mono_ns: view.mono_ns, wall_ms: view.wall_ms });
+            encode(&mut again, &draft, &place, stamp);
             assert_eq!(again, bytes, "an entry is written as it was read");
         }
         Err(error) => bearable(&error),

@@ -214,16 +214,9 @@ fn a_row_that_was_dropped_from_a_partition_is_named_although_the_chain_was_mende
     state.accept(&entries[0], |_, _, _| {}).unwrap();
     state.accept(&entries[1], |_, _, _| {}).unwrap();
     let relinked = |bytes: &[u8], state: &State| {
-        let view = View::of(bytes).unwrap();
-        let draft = Draft {
-            actor: view.actor.clone(),
-            content: Content::Payload(Json::from_text(view.payload.unwrap().to_owned()).unwrap()),
-            ..note(0)
-        };
+        let (draft, place, stamp) = View::of(bytes).unwrap().parts().unwrap();
         let mut out = Vec::new();
-        let place =
-            Place { seq: state.tip.seq + 1, prev: state.tip.hash, boot: BOOT, partition: view.partition };
-        encode(&mut out, &draft, &place, Stamp { mono_ns: view.mono_ns, wall_ms: view.wall_ms });
+        encode(&mut out, &draft, &Place { seq: state.tip.seq + 1, prev: state.tip.hash, ..place }, stamp);
         out
     };
     let fourth = relinked(&entries[3], &state);

@@ -68,22 +68,8 @@ fn put(dir: &Path, entries: &[Vec<u8>]) {
 
 /// The entry with something of it changed, at a place.
 fn changed(bytes: &[u8], place: Option<Place>, change: impl FnOnce(&mut Draft, &mut Stamp)) -> Vec<u8> {
-    let view = View::of(bytes).unwrap();
-    let mut draft = Draft {
-        actor: view.actor.clone(),
-        kind: view.kind,
-        backfilled: view.backfilled,
-        intent: view.intent,
-        agent: view.partition.map(|partition| partition.agent),
-        manifest: view.manifest,
-        policy: view.policy,
-        subject: view.subject,
-        content: Content::Payload(Json::from_text(view.payload.unwrap().to_owned()).unwrap()),
-        observed_ns: Some(view.mono_ns),
-    };
-    let mut stamp = Stamp { mono_ns: view.mono_ns, wall_ms: view.wall_ms };
+    let (mut draft, own, mut stamp) = View::of(bytes).unwrap().parts().unwrap();
     change(&mut draft, &mut stamp);
-    let own = Place { seq: view.seq, prev: view.prev, boot: view.boot, partition: view.partition };
     let mut out = Vec::new();
     encode(&mut out, &draft, &place.unwrap_or(own), stamp);
     out
@@ -98,13 +84,7 @@ fn relinked(entries: &[Vec<u8>], partitions: bool) -> Vec<Vec<u8>> {
         let view = View::of(entry).unwrap();
         let again = if partitions {
             let mut out = Vec::new();
-            let content = Content::Payload(Json::from_text(view.payload.unwrap().to_owned()).unwrap());
-            let draft = Draft {
-                agent: view.partition.map(|place| place.agent),
-                content,
-                ..Draft::new(view.actor.clone(), view.kind, Json::of("").unwrap())
-            };
-            let stamp = Stamp { mono_ns: view.mono_ns, wall_ms: view.wall_ms };
+            let (draft, _, stamp) = view.parts().unwrap();
             state.seal(view.boot, &draft, stamp, &mut out, |_, _, _| {}).unwrap();
             out
         } else {
