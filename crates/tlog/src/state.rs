@@ -19,7 +19,7 @@ pub const PARTITIONS_MAX: usize = 16_384;
 /// The most intents that are open at once. Of more, the oldest are no longer waited for.
 pub const INTENTS_MAX: usize = 4_096;
 /// How many sealed partitions are remembered, so that none is opened again.
-const SEALED_MAX: usize = 4_096;
+const SEALED_MAX: usize = 1_024;
 /// The version of the encoded state.
 const VERSION: u64 = 1;
 
