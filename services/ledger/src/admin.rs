@@ -110,6 +110,15 @@ impl Store {
         done.into_iter().next().ok_or_else(crate::writer::gone)
     }
 
+    /// The entry whose payload the last entry says is erased.
+    pub(crate) fn last_erasure(&self) -> Option<u64> {
+        let limits = PageLimits { entries: 1, bytes: usize::MAX, looked_at: 1 };
+        let last = self.fold.state.tip().seq;
+        let page = self.reader.page(last, limits, |entry| entry.kind == Kind::Erasure);
+        let said: Value = page.ok()?.entries.first()?.payload.read().ok()?;
+        said["entry"].as_u64()
+    }
+
     /// Moves segments whose entries all come before `before` out of the way, after putting that on record.
     pub(crate) fn archive(
         &mut self,
@@ -329,6 +338,10 @@ impl Store {
         let header = crate::segment::Header { first, prev: before.hash };
         std::os::unix::fs::FileExt::write_all_at(&file, &header.encode(), 0)?;
         file.sync_all()?;
+        let payloads = self.dir.join("payloads");
+        for lost in files::payloads_after(&payloads, fold.state.tip().seq)? {
+            move_if_there(&files::payload_path(&payloads, lost), aside)?;
+        }
         // Tiles that held lost entries would be in the way of those that come.
         for whole in fold.edge.next_tiles() {
             let mut tile = whole;

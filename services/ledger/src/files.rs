@@ -169,8 +169,18 @@ pub(crate) struct Erasable {
     pub(crate) text: String,
 }
 
-fn payload_path(dir: &Path, seq: u64) -> PathBuf {
+pub(crate) fn payload_path(dir: &Path, seq: u64) -> PathBuf {
     dir.join(format!("{seq:020}"))
+}
+
+/// The payloads that lie there for entries after this one: of a batch that a crash cut short.
+pub(crate) fn payloads_after(dir: &Path, seq: u64) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+        found.extend(number.filter(|number| *number > seq));
+    }
+    Ok(found)
 }
 
 /// Keeps an erasable payload; the directory has to be synced before its entry is acknowledged.
@@ -196,20 +206,40 @@ pub(crate) fn read_payload(dir: &Path, seq: u64) -> io::Result<Option<Erasable>>
     Ok(Some(Erasable { salt: *salt, text }))
 }
 
+/// What the name of a payload ends with while it is erased.
+const ERASING: &str = "erasing";
+
 /// Removes a payload: its bytes are overwritten before its name goes. Whether a disk keeps older copies is not known
 /// here.
 pub(crate) fn erase_payload(dir: &Path, seq: u64) -> io::Result<()> {
     let path = payload_path(dir, seq);
-    let file = match OpenOptions::new().write(true).open(&path) {
-        Ok(file) => file,
+    // Under another name first: one that is half overwritten would be taken for a payload that somebody changed.
+    let erasing = path.with_extension(ERASING);
+    match fs::rename(path, &erasing) {
+        Ok(()) => sync_dir(dir).and_then(|()| erase_file(&erasing))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
-    };
+    }
+    sync_dir(dir)
+}
+
+fn erase_file(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
     std::os::unix::fs::FileExt::write_all_at(&file, &vec![0; length], 0)?;
     file.sync_all()?;
-    fs::remove_file(&path)?;
-    sync_dir(dir)
+    fs::remove_file(path)
+}
+
+/// Ends erasures that a crash cut short.
+pub(crate) fn finish_erasures(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == ERASING) {
+            erase_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -107,9 +107,26 @@ impl Store {
                 let path = segments.join(file_name(1));
                 self.current = Some(self.new_segment().map_err(at("make the segment", &path))?);
             }
-            None => self.current = Some(reopen(&segments, &found.end, found.torn.is_some())?),
+            None => {
+                self.forget_payloads()?;
+                self.current = Some(reopen(&segments, &found.end, found.torn.is_some())?);
+            }
         }
         Ok(found.torn)
+    }
+
+    /// Ends erasures that were cut short, and erases payloads whose entries never came to be: nobody could ask for it
+    /// later.
+    fn forget_payloads(&self) -> Result<(), OpenError> {
+        let (dir, last) = (self.dir.join("payloads"), self.fold.state.tip().seq);
+        let failed = || at("end an erasure in", &dir);
+        // Where a crash came between the record of an erasure and its effect, the record is the last entry.
+        if let Some(seq) = self.last_erasure() {
+            files::erase_payload(&dir, seq).map_err(failed())?;
+        }
+        files::finish_erasures(&dir).map_err(failed())?;
+        let orphans = files::payloads_after(&dir, last).map_err(at("list the payloads in", &dir))?;
+        orphans.into_iter().try_for_each(|seq| files::erase_payload(&dir, seq)).map_err(at("erase in", &dir))
     }
 
     /// Takes up the log's key and its checkpoints; gives what is wrong with them.

@@ -1,5 +1,7 @@
 //! Crashes: killed in the middle of appending, and power lost with writes on their way.
 
+mod kill;
+
 use super::{BOOT, Dir, STAMP, append, boot, draft, end_of, item, no_tickets, open, segment, verify};
 use crate::Ledger;
 use crate::store::{Options, Store};
