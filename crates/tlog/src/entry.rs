@@ -223,7 +223,7 @@ fn blob(out: &mut Vec<u8>, key: u64, value: &[u8]) {
     cbor::bytes(out, value);
 }
 
-fn encode_actor(out: &mut Vec<u8>, actor: &Principal) {
+pub(crate) fn encode_actor(out: &mut Vec<u8>, actor: &Principal) {
     cbor::array(out, if *actor == Principal::Init { 1 } else { 2 });
     match actor {
         Principal::Init => cbor::unsigned(out, 0),
@@ -395,7 +395,7 @@ impl<'a> View<'a> {
         let seq = pairs.number(2)?;
         let boot = pairs.needed(3, |r| Ok(r.fixed()?))?;
         let (mono_ns, wall_ms) = (pairs.number(4)?, pairs.number(5)?);
-        let actor = pairs.needed(6, actor)?;
+        let actor = pairs.needed(6, decode_actor)?;
         let kind = usize::try_from(pairs.number(7)?).ok().and_then(|kind| Kind::ALL.get(kind).copied());
         let kind = kind.ok_or(EntryError::Value("kind"))?;
         let prev = pairs.needed(8, |r| Ok(Sha256(r.fixed()?)))?;
@@ -501,7 +501,7 @@ impl<'a> View<'a> {
     }
 }
 
-fn actor(reader: &mut Reader<'_>) -> Result<Principal, EntryError> {
+pub(crate) fn decode_actor(reader: &mut Reader<'_>) -> Result<Principal, EntryError> {
     let items = reader.array()?;
     let tag = reader.unsigned()?;
     let uid =

@@ -6,9 +6,11 @@
 //! follows.
 
 use crate::cbor::{self, CborError, Reader};
-use crate::entry::{BootId, Content, Draft, EntryError, Place, Stamp, View, encode};
+use crate::entry::{
+    BootId, Content, Draft, ENTRY_MAX, EntryError, Place, Stamp, View, decode_actor, encode, encode_actor,
+};
 use crate::merkle::{Frontier, leaf_hash};
-use octant_api::ledger::{Kind, Partition};
+use octant_api::ledger::{Kind, PAYLOAD_MAX, Partition};
 use octant_api::text::Json;
 use octant_ids::{Aid, Principal, Sha256};
 use serde::{Deserialize, Serialize};
@@ -18,8 +20,11 @@ use std::collections::{BTreeMap, VecDeque};
 pub const PARTITIONS_MAX: usize = 16_384;
 /// The most intents that are open at once. Of more, the oldest are no longer waited for.
 pub const INTENTS_MAX: usize = 4_096;
-/// How many sealed partitions are remembered, so that none is opened again.
-const SEALED_MAX: usize = 1_024;
+/// How many of one actor's intents are open at once. Of more, its own oldest are no longer waited for.
+pub const INTENTS_OF_ONE: usize = 1_024;
+/// How many sealed partitions are remembered, so that none of them is opened again. Whoever makes agents' identifiers
+/// makes none twice; this holds it to that for as long as it could be a mistake.
+const SEALED_MAX: usize = 4_096;
 /// The version of the encoded state.
 const VERSION: u64 = 1;
 
@@ -79,8 +84,15 @@ pub struct State {
     tip: Tip,
     tree: Frontier,
     partitions: BTreeMap<Aid, Open>,
-    intents: BTreeMap<u64, BootId>,
+    intents: BTreeMap<u64, Waiting>,
     sealed: VecDeque<Aid>,
+}
+
+/// An intent without outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Waiting {
+    boot: BootId,
+    actor: Principal,
 }
 
 /// Why bytes are not the next entry of a log.
@@ -144,6 +156,17 @@ pub enum Rule {
     /// Too many are open.
     #[error("{PARTITIONS_MAX} partitions are open")]
     Full,
+    /// Only who intended something says what became of it, or the ledger that nobody did.
+    #[error("entry {intent} is an intent of {actor}, who alone says what became of it")]
+    Outcome {
+        /// The intent.
+        intent: u64,
+        /// Whose it is.
+        actor: Principal,
+    },
+    /// An entry that nobody could read.
+    #[error("the entry would have {0} bytes, or its payload more than {PAYLOAD_MAX}")]
+    Long(usize),
     /// A seal of nobody.
     #[error("a seal names the agent whose partition it closes")]
     Nobody,
@@ -155,7 +178,7 @@ pub struct Mark {
     tip: Tip,
     tree: Frontier,
     touched: Vec<(Aid, Option<Open>)>,
-    intents: BTreeMap<u64, BootId>,
+    intents: BTreeMap<u64, Waiting>,
     sealed: VecDeque<Aid>,
 }
 
@@ -208,13 +231,15 @@ impl State {
 
     /// Every intent that has no outcome yet, with the boot during which it was appended, oldest first.
     pub fn intents(&self) -> impl Iterator<Item = (u64, BootId)> + '_ {
-        self.intents.iter().map(|(seq, boot)| (*seq, *boot))
+        self.intents.iter().map(|(seq, waiting)| (*seq, waiting.boot))
     }
 
-    /// Whether one more intent would push the oldest out.
+    /// The actor's oldest open intent, when it has as many as it can have.
     #[must_use]
-    pub fn intents_full(&self) -> bool {
-        self.intents.len() >= INTENTS_MAX
+    pub fn too_many_intents(&self, actor: &Principal) -> Option<u64> {
+        let mut own = self.intents.iter().filter(|(_, waiting)| waiting.actor == *actor);
+        let oldest = own.next().map(|(seq, _)| *seq);
+        oldest.filter(|_| 1 + own.count() >= INTENTS_OF_ONE)
     }
 
     /// Remembers where it stands, before entries about these agents are appended.
@@ -246,7 +271,20 @@ impl State {
     ///
     /// # Errors
     /// [`Rule`].
-    pub fn check(&self, kind: Kind, agent: Option<Aid>) -> Result<(), Rule> {
+    pub fn check(
+        &self,
+        actor: &Principal,
+        kind: Kind,
+        intent: Option<u64>,
+        agent: Option<Aid>,
+    ) -> Result<(), Rule> {
+        if let (Kind::Outcome, Some(seq)) = (kind, intent)
+            && let Some(waiting) = self.intents.get(&seq)
+            && waiting.actor != *actor
+            && !is_ledger(actor)
+        {
+            return Err(Rule::Outcome { intent: seq, actor: waiting.actor.clone() });
+        }
         let Some(agent) = agent else {
             return if kind == Kind::Seal { Err(Rule::Nobody) } else { Ok(()) };
         };
@@ -283,17 +321,24 @@ impl State {
         out: &mut Vec<u8>,
         completed: impl FnMut(u8, u64, Sha256),
     ) -> Result<Tip, Rule> {
-        self.check(draft.kind, draft.agent)?;
+        self.check(&draft.actor, draft.kind, draft.intent, draft.agent)?;
         let place =
             Place { seq: self.tip.seq + 1, prev: self.tip.hash, boot, partition: self.place(draft.agent) };
         let start = out.len();
+        let mut payload = draft.content.len();
         match draft.agent.and_then(|agent| self.partitions.get(&agent)) {
             Some(open) if draft.kind == Kind::Seal => {
                 let mut draft = draft.clone();
                 draft.content = sealed_content(&open.seal(), &draft.content);
+                payload = draft.content.len();
                 encode(out, &draft, &place, stamp);
             }
             _ => encode(out, draft, &place, stamp),
+        }
+        let long = out.len() - start;
+        if long > ENTRY_MAX || payload > PAYLOAD_MAX {
+            out.truncate(start);
+            return Err(Rule::Long(long));
         }
         let hash = leaf_hash(&out[start..]);
         let (kind, actor, intent) = (draft.kind, &draft.actor, draft.intent);
@@ -328,7 +373,7 @@ impl State {
                 return Err(Broken::PartitionLink { agent });
             }
         }
-        self.check(view.kind, agent)?;
+        self.check(&view.actor, view.kind, view.intent, agent)?;
         if let (Kind::Seal, Some(agent)) = (view.kind, agent) {
             let said: Option<Sealed> = view.payload.and_then(|text| serde_json::from_str(text).ok());
             if said.is_none() || said != self.partitions.get(&agent).map(Open::seal) {
@@ -347,10 +392,11 @@ impl State {
         self.tree.push(step.hash, completed);
         match step.kind {
             Kind::Intent => {
-                while self.intents_full() {
+                while self.intents.len() >= INTENTS_MAX {
                     self.intents.pop_first();
                 }
-                self.intents.insert(self.tip.seq, step.boot);
+                let waiting = Waiting { boot: step.boot, actor: step.actor.clone() };
+                self.intents.insert(self.tip.seq, waiting);
             }
             Kind::Outcome => drop(step.intent.map(|seq| self.intents.remove(&seq))),
             _ => {}
@@ -379,6 +425,11 @@ impl State {
             open.own_bytes += step.bytes;
         }
     }
+}
+
+/// Whether it is the ledger itself.
+fn is_ledger(actor: &Principal) -> bool {
+    matches!(actor, Principal::Service(name) if name.as_str() == "ledger")
 }
 
 /// A seal's payload: what the log counted, and the reason that was given, if any.
@@ -425,10 +476,11 @@ impl State {
             encode_tree(&mut out, &open.tree);
         }
         cbor::array(&mut out, self.intents.len() as u64);
-        for (seq, boot) in &self.intents {
-            cbor::array(&mut out, 2);
+        for (seq, waiting) in &self.intents {
+            cbor::array(&mut out, 3);
             cbor::unsigned(&mut out, *seq);
-            cbor::bytes(&mut out, boot);
+            cbor::bytes(&mut out, &waiting.boot);
+            encode_actor(&mut out, &waiting.actor);
         }
         cbor::array(&mut out, self.sealed.len() as u64);
         self.sealed.iter().for_each(|agent| cbor::bytes(&mut out, &agent.to_bytes()));
@@ -462,8 +514,10 @@ impl State {
         }
         let mut intents = BTreeMap::new();
         for _ in 0..at_most(reader.array()?, INTENTS_MAX)? {
-            exactly(reader.array()?, 2)?;
-            intents.insert(reader.unsigned()?, reader.fixed()?);
+            exactly(reader.array()?, 3)?;
+            let (seq, boot) = (reader.unsigned()?, reader.fixed()?);
+            let actor = decode_actor(&mut reader).map_err(|_| StateError::Number(seq))?;
+            intents.insert(seq, Waiting { boot, actor });
         }
         let mut sealed = VecDeque::new();
         for _ in 0..at_most(reader.array()?, SEALED_MAX)? {
