@@ -6,6 +6,8 @@
 
 mod boot;
 mod container;
+mod exports;
 mod image;
+mod ledger;
 mod namespace;
 mod power;

@@ -1,54 +1,69 @@
 //! `octant up`: the same graph in a PID namespace of this machine, and what it does with bad input.
 
+use crate::exports::{Said, said};
 use crate::image::{guest_files, sign};
 use octant_tests::environment::{Scratch, binary, path};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 /// The example's logs are the same in every run.
 const LOGS_SEED: u64 = 1;
 
 /// An instance's directory that trusts the operator of `cargo x`.
-struct Instance {
-    scratch: Scratch,
+pub(crate) struct Instance {
+    pub(crate) scratch: Scratch,
 }
 
 impl Instance {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let instance = Self { scratch: Scratch::new(name) };
         let public = path("OCTANT_OPERATOR_KEY").with_extension("pub");
         instance.write("etc/trusted/operator.pub", &fs::read(&public).unwrap_or_else(|e| panic!("{e}")));
         instance
     }
 
-    fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         self.scratch.path("instance")
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.dir().join(name);
         let parent = path.parent().unwrap_or_else(|| unreachable!("below the instance"));
         fs::create_dir_all(parent).and_then(|()| fs::write(&path, bytes)).unwrap_or_else(|e| panic!("{e}"));
     }
 
     /// Brings the instance up for one shell command and returns what came of it; two minutes at the most.
-    fn up(&self, options: &[&str], job: &str) -> (Option<i32>, String) {
-        let Output { status, stdout, stderr } = Command::new("timeout")
-            .args(["--kill-after=5", "120"])
-            .arg(binary())
-            .args(["up", "--dir"])
-            .arg(self.dir())
-            .args(options)
-            .args(["--", "sh", "-c", job])
-            .output()
-            .unwrap_or_else(|e| panic!("octant up: {e}"));
-        let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-        (status.code(), text)
+    fn up(&self, options: &[&str], job: &str) -> Said {
+        self.up_by(Command::new("timeout").args(["--kill-after=5", "120"]), options, job)
     }
 
-    fn accepting(&self, job: &str) -> (Option<i32>, String) {
+    /// The same with a command before it that executes what follows.
+    fn up_by(&self, command: &mut Command, options: &[&str], job: &str) -> Said {
+        said(
+            command
+                .arg(binary())
+                .args(["up", "--dir"])
+                .arg(self.dir())
+                .args(options)
+                .args(["--", "sh", "-c", job]),
+        )
+    }
+
+    pub(crate) fn accepting(&self, job: &str) -> Said {
         self.up(&["--accept-missing", "cgroup"], job)
+    }
+
+    /// With its state on a file system of its own, which has so many MiB and is gone afterwards.
+    pub(crate) fn on_a_small_disk(&self, mib: u32, job: &str) -> Said {
+        let state = self.dir().join("state");
+        fs::create_dir_all(&state).unwrap_or_else(|e| panic!("{}: {e}", state.display()));
+        let script = format!(
+            "mount -t tmpfs -o size={mib}m tmpfs '{}' && exec timeout --kill-after=5 120 \"$@\"",
+            state.display()
+        );
+        let mut command = Command::new("unshare");
+        self.up_by(command.args(["--mount", "sh", "-c", &script, "sh"]), &["--accept-missing", "cgroup"], job)
     }
 
     /// The newest segment of the ledger.
@@ -65,7 +80,7 @@ impl Instance {
 }
 
 #[track_caller]
-fn ended((code, text): &(Option<i32>, String), expected: i32, words: &[&str]) {
+pub(crate) fn ended((code, text): &Said, expected: i32, words: &[&str]) {
     assert_eq!(*code, Some(expected), "{text}");
     for word in words {
         assert!(text.contains(word), "no {word:?} in:\n{text}");
@@ -73,7 +88,7 @@ fn ended((code, text): &(Option<i32>, String), expected: i32, words: &[&str]) {
 }
 
 /// The checkout's copy of the example, with the paths that it has in an image moved below `dir`.
-fn example(dir: &Path) -> PathBuf {
+pub(crate) fn example(dir: &Path) -> PathBuf {
     let source = guest_files().join("../../examples/incident-report");
     let target = dir.join("incident-report");
     let moved = |text: &str| {
@@ -148,13 +163,7 @@ fn a_corrupt_configuration_is_refused_with_file_and_line() {
 fn a_configuration_is_checked_without_starting_anything() {
     let instance = Instance::new("check");
     instance.write("etc/octant.toml", b"[init]\nhostname = \"desk\"\n");
-    let check = || {
-        let output =
-            Command::new(binary()).arg("--dir").arg(instance.dir()).args(["config", "check"]).output();
-        let Output { status, stdout, stderr } = output.unwrap_or_else(|e| panic!("octant config check: {e}"));
-        let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-        (status.code(), text)
-    };
+    let check = || said(Command::new(binary()).arg("--dir").arg(instance.dir()).args(["config", "check"]));
     ended(&check(), 0, &["ledger"]);
     instance
         .write("etc/units/alpha.toml", b"exec = [\"/bin/true\"]\nuser = 65534\nneeds = [\"nobody-here\"]\n");
