@@ -155,5 +155,24 @@ done
 expect "every unit is healthy again" octant health
 expect "the ledger verifies at the end" octant ledger verify
 
+# --- what leaves the machine: the host reads it from the data disk and judges it ---
+keep=/var/lib/octant/test
+mkdir -p $keep
+number() { # member
+  octant ledger verify --json | tr ',{' '\n\n' | sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p"
+}
+i=0
+while [ "$(number entries)" != "$(number checkpointed)" ] && [ $i -lt 60 ]; do
+  sleep 1
+  i=$((i + 1))
+done
+octant ledger checkpoint --key > $keep/log.pub
+ok $? "the log's key is shown"
+octant ledger checkpoint > $keep/kept.checkpoint
+ok $? "a signed checkpoint can be kept elsewhere"
+expect "the whole ledger is exported" octant ledger export $keep/all.octant
+expect "and what is about one agent" octant ledger export $keep/agent.octant --agent "$aid"
+expect "one entry is proven" octant ledger prove 2
+
 echo "1..$n"
 exit $bad

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cpio;
+pub mod disk;
 pub mod environment;
 pub mod guest;
 pub mod nbd;

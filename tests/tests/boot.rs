@@ -1,12 +1,17 @@
 //! The boot-to-health gate and what else needs a whole machine.
 
-use crate::image;
+use crate::{exports, image};
+use octant_tests::disk;
 use octant_tests::environment::{Scratch, path};
 use octant_tests::guest::{Boot, Guest};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn data(scratch: &Scratch) -> PathBuf {
+    scratch.path("data.ext4")
+}
 
 fn with_data(scratch: &Scratch) -> (String, &'static str) {
-    let data = scratch.path("data.ext4");
+    let data = data(scratch);
     std::fs::copy(path("OCTANT_DATA"), &data).unwrap_or_else(|e| panic!("{}: {e}", data.display()));
     (data.display().to_string(), "raw")
 }
@@ -31,6 +36,23 @@ fn the_gate_passes_from_boot_to_health() {
     assert_eq!(is("not ok "), 0, "{text}");
     assert_eq!(plan, Some(is("ok ")), "the plan was not carried out whole:\n{text}");
     assert!(log.iter().any(|line| line.contains("octant: job exit 0")), "{text}");
+    what_left_the_machine_verifies_here(&scratch);
+}
+
+/// What the gate has put on the data disk is judged by programs that know the log's key and nothing else of the guest.
+fn what_left_the_machine_verifies_here(scratch: &Scratch) {
+    let files = ["all.octant", "agent.octant", "log.pub", "kept.checkpoint"].map(|name| {
+        let file = scratch.path(name);
+        let bytes = disk::read(&data(scratch), &format!("test/{name}"));
+        std::fs::write(&file, bytes).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        file
+    });
+    let [all, agent, key, kept] = files;
+    exports::holds_and_breaks(&all, &key);
+    exports::accepted(&all, &key, Some(&kept));
+    exports::accepted(&agent, &key, Some(&kept));
+    let (tampered, seq) = exports::edited_entry(&agent);
+    exports::refused(&tampered, &key, None, Some(seq));
 }
 
 #[test]
