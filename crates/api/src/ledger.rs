@@ -56,11 +56,13 @@ pub enum Kind {
     Config,
     /// The key with which checkpoints are signed from here on.
     Key,
+    /// Whole segments were moved out of the way.
+    Archive,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers on disk. A number is never given to another kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Boot,
         Self::Unit,
         Self::Intent,
@@ -76,6 +78,7 @@ impl Kind {
         Self::Command,
         Self::Config,
         Self::Key,
+        Self::Archive,
     ];
 
     /// The kind's name as the wire writes it.
@@ -97,6 +100,7 @@ impl Kind {
             Self::Command => "command",
             Self::Config => "config",
             Self::Key => "key",
+            Self::Archive => "archive",
         }
     }
 }
@@ -198,7 +202,8 @@ pub struct Outside {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppendRequest {
-    /// What it is about. `boot`, `unit` and `config` are PID 1's, `erasure` and `key` the ledger's own.
+    /// What it is about. `boot`, `unit` and `config` are PID 1's, `erasure`, `key` and `archive` the ledger's
+    /// own.
     pub kind: Kind,
     /// The entry that announced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

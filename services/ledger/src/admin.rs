@@ -3,12 +3,12 @@
 
 use crate::files::{self, erase_payload, sync_dir};
 use crate::fold::Fold;
-use crate::open::random;
-use crate::publish::{new_key, write_key};
+use crate::publish::Published;
 use crate::read::PageLimits;
 use crate::refusal::Refusal;
 use crate::segment::{HEADER, Step, Walker, file_name};
 use crate::store::{Item, Store, own};
+use crate::verify::digest;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{
     AcknowledgeRequest, Appended, ArchiveRequest, Archived, Damage, EraseRequest, Kind,
@@ -19,6 +19,7 @@ use octant_tlog::bundle::{KeyChange, Replaced};
 use octant_tlog::checkpoint::Signed;
 use octant_tlog::entry::{Draft, Stamp};
 use octant_tlog::state::Tip;
+use octant_tlog::tile::Tile;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
@@ -102,6 +103,7 @@ impl Store {
         let payload = json!({ "entry": seq, "reason": request.reason });
         let draft = self.draft(caller, Kind::Erasure, &payload)?;
         let done = self.command(WHAT, vec![draft])?;
+        self.reader.next_generation();
         let dir = self.dir.join("payloads");
         erase_payload(&dir, seq).map_err(|error| {
             let next = "the erasure is on record; give the same command again";
@@ -151,15 +153,19 @@ impl Store {
                 )
             }
         };
-        // Without the snapshot the ledger could not be opened without the archived entries.
+        // Without the snapshot the ledger could not be opened without the archived entries. Its digest goes on record:
+        // later nothing else vouches for what it says.
+        let snapshot = segments.join(files::snapshot_name(first));
         if files::read_snapshot(&segments, first).map_err(failed(&segments))?.is_none() {
             let why = format!("the snapshot before entry {first} is missing");
             return Err(refused(WHAT, "segments", Code::Conflict, why, "restart the ledger, then try again"));
         }
+        let subject = Some(digest(&fs::read(&snapshot).map_err(failed(&snapshot))?));
         let names: Vec<String> = moved.iter().map(|first| file_name(*first)).collect();
-        let payload = json!({ "do": "archive", "segments": names, "first": first });
-        let draft = self.draft(caller, Kind::Command, &payload)?;
-        self.command(WHAT, vec![draft])?;
+        let payload = json!({ "segments": names.len(), "from": moved.first(), "first": first });
+        let draft = self.draft(caller, Kind::Archive, &payload)?;
+        self.command(WHAT, vec![Draft { subject, ..draft }])?;
+        self.reader.next_generation();
         let said = files::archived_path(&self.dir);
         files::replace(&said, format!("{first}\n").as_bytes(), true).map_err(failed(&said))?;
         let archive = self.dir.join("archive");
@@ -169,6 +175,7 @@ impl Store {
         }
         sync_dir(&archive).and_then(|()| sync_dir(&segments)).map_err(failed(&archive))?;
         self.reader.forget_before(first);
+        self.reader.next_generation();
         Ok(Archived { directory: archive.display().to_string(), segments: names, first })
     }
 
@@ -192,10 +199,7 @@ impl Store {
         let published = self.reader.publication();
         let acknowledged = self.head.read().ok().flatten().unwrap_or(Tip::START);
         let aside = self.dir.join("damaged").join(clock::wall_ms().to_string());
-        let replaces = (!published.key.is_empty()).then(|| Replaced {
-            checkpoint: published.latest.as_ref().map(Signed::to_text),
-            key: published.key,
-        });
+        let replaces = self.replaced(&published);
         let lost = json!({
             "text": "an operator accepted a loss",
             "reason": request.reason,
@@ -212,11 +216,13 @@ impl Store {
         };
         let text = serde_json::to_vec(&change).map_err(|error| failed(error.into()))?;
         files::replace(&change_path(&self.dir), &text, true).map_err(failed)?;
+        self.reader.next_generation();
         let good = self.set_aside(&damage, &aside).map_err(|error| {
             let next = "see the disk's state, then restart the ledger and try again";
             refused(WHAT, &aside.display().to_string(), Code::Unavailable, error.to_string(), next)
         })?;
-        let opened = self.take_up(Some(good));
+        let opened = self.take_up(Some(good), true);
+        self.reader.next_generation();
         let still = match opened {
             Err(error) => Some(error.to_string()),
             Ok(_) => self.reader.refusal().filter(Refusal::is_final).map(|refusal| refusal.to_string()),
@@ -227,6 +233,23 @@ impl Store {
             return Err(refused(WHAT, "ledger", Code::Damaged, why, next));
         }
         self.record_change(change)
+    }
+
+    /// The key that a new one takes the place of, with the last checkpoint that it signed. An acknowledgement that was cut
+    /// short knows it better than the files.
+    fn replaced(&self, published: &Published) -> Option<Replaced> {
+        let before = files::read_at_most(&change_path(&self.dir), CHANGE_MAX).ok().flatten();
+        let before = before.and_then(|text| serde_json::from_slice::<Change>(&text).ok());
+        if let Some(replaces) = before.and_then(|change| change.replaces) {
+            return Some(replaces);
+        }
+        if !published.key.is_empty() {
+            let checkpoint = published.latest.as_ref().map(Signed::to_text);
+            return Some(Replaced { key: published.key.clone(), checkpoint });
+        }
+        let text = files::read_at_most(&self.dir.join("log.pub"), 4096).ok().flatten()?;
+        let key = String::from_utf8_lossy(&text).trim_end().to_owned();
+        Some(Replaced { key, checkpoint: None })
     }
 
     /// Puts an acknowledged loss on record that a crash kept from it.
@@ -278,32 +301,67 @@ impl Store {
         fs::create_dir_all(aside)?;
         let segments = self.dir.join("segments");
         let mut good = self.fold.state.tip();
+        let firsts = self.reader.firsts();
         if damage.segment.ends_with(".log") || damage.segment == "segments" {
             good = self.cut(&segments, damage.seq, aside)?;
         } else if damage.segment.ends_with(".state") {
-            move_if_there(&segments.join(&damage.segment), aside)?;
-        } else if !damage.segment.starts_with("checkpoint") && self.reader.first() == 1 {
-            // A tile: all of them are made again from the entries, and the snapshots with them.
-            move_if_there(&self.dir.join("tile"), aside)?;
-            for first in self.reader.firsts().into_iter().skip(1) {
-                move_if_there(&segments.join(files::snapshot_name(first)), aside)?;
+            if firsts
+                .first()
+                .is_some_and(|first| *first > 1 && files::snapshot_name(*first) == damage.segment)
+            {
+                return Err(io::Error::other(
+                    "nothing else says what the archived entries came to; restore it from a copy",
+                ));
             }
+            move_if_there(&segments.join(&damage.segment), aside)?;
+        } else if !damage.segment.starts_with("checkpoint") {
+            self.set_tiles_aside(&segments, &firsts, aside)?;
         }
-        for name in ["checkpoint", "checkpoint.witnessed", "log.pub"] {
+        for name in ["checkpoint", "checkpoint.witnessed"] {
             move_if_there(&self.dir.join(name), aside)?;
         }
         fs::create_dir_all(self.dir.join("tile"))?;
-        let key = new_key(&random()?).map_err(io::Error::other)?;
-        write_key(&self.dir, &key).map_err(io::Error::other)?;
+        files::remove_damage(&self.dir)?;
         self.head.reset(good)?;
         sync_dir(aside)?;
         sync_dir(&self.dir)?;
         Ok(good)
     }
 
+    /// A tile is wrong: all of them are made again from the entries that are here, and the snapshots with them. Those of
+    /// archived entries cannot be.
+    fn set_tiles_aside(&self, segments: &Path, firsts: &[u64], aside: &Path) -> io::Result<()> {
+        let first = firsts.first().copied().unwrap_or(1);
+        let fold = if first == 1 { Some(Fold::default()) } else { files::read_snapshot(segments, first)? };
+        let fold = fold.ok_or_else(|| {
+            io::Error::other("the snapshot after the archived segments is gone; restore it from a copy")
+        })?;
+        let mut starts = fold.edge.next_tiles();
+        // Levels that the archived entries did not reach.
+        for level in starts.len()..8 {
+            starts.extend(u8::try_from(level).ok().map(|level| Tile { level, index: 0, width: 256 }));
+        }
+        for mut tile in starts {
+            let path = |tile: Tile| files::tile_path(&self.dir, tile);
+            while path(tile).exists() {
+                let target = aside.join(tile.path());
+                target.parent().map_or(Ok(()), fs::create_dir_all)?;
+                fs::rename(path(tile), target)?;
+                tile.index += 1;
+            }
+        }
+        firsts
+            .iter()
+            .skip(1)
+            .try_for_each(|first| move_if_there(&segments.join(files::snapshot_name(*first)), aside))
+    }
+
     /// Cuts the log before an entry: the segment that holds it is kept in full aside, later ones are moved there.
     fn cut(&self, segments: &Path, seq: u64, aside: &Path) -> io::Result<Tip> {
         let firsts = crate::read::segments(segments).map_err(|error| error.source)?;
+        if firsts.is_empty() {
+            return Ok(Tip::START);
+        }
         let Some(first) = firsts.iter().copied().rfind(|first| *first <= seq) else {
             return Err(io::Error::other("the entries before it are gone; restore the segments from a copy"));
         };

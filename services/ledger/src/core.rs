@@ -47,7 +47,8 @@ pub(crate) fn item(
     }
     let whose = match request.kind {
         Kind::Boot | Kind::Unit | Kind::Config => Some("PID 1's"),
-        Kind::Erasure | Kind::Key => Some("the ledger's own"),
+        Kind::Erasure | Kind::Key | Kind::Archive => Some("the ledger's own"),
+        Kind::Command if request.operator.is_none() => Some("of operators"),
         Kind::Lifecycle | Kind::Seal if !is_agents(caller) => Some("the service agents'"),
         Kind::Decision if *caller != service("governance") => Some("the service governance's"),
         _ => None,

@@ -10,13 +10,15 @@ use octant_ids::{Aid, Sha256};
 use octant_tlog::bundle::{FORMAT, Header, end, line_of_entry};
 use octant_tlog::checkpoint::Signed;
 use octant_tlog::entry::View;
-use octant_tlog::merkle;
+use octant_tlog::merkle::{self, Nodes};
 use octant_wire::Sink;
 use std::sync::Arc;
 
 const WHAT: &str = "export the log";
 /// How many entries are read at a time.
 const STEP: u64 = 256;
+/// A page ends with the line that reaches so many bytes.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// An export on its way.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(crate) struct Export {
     reader: Arc<Reader>,
     header: String,
     size: u64,
+    root: Sha256,
     from: u64,
     to: u64,
     agent: Option<Aid>,
@@ -72,7 +75,16 @@ impl Export {
             complete,
         };
         let header = header.line().map_err(|error| failed(&error))?;
-        Ok(Self { reader: Arc::clone(reader), header, size, from, to, agent: request.agent, complete })
+        Ok(Self {
+            reader: Arc::clone(reader),
+            header,
+            size,
+            root: signed.checkpoint.root,
+            from,
+            to,
+            agent: request.agent,
+            complete,
+        })
     }
 
     /// Sends every line.
@@ -83,22 +95,37 @@ impl Export {
         let (mut next, mut entries) = (export.from, 0);
         while next <= export.to {
             let (step, last) = (Arc::clone(&export), export.to.min(next + STEP - 1));
-            let page = blocking(move || step.page(next, last)).await?;
+            let (page, after) = blocking(move || step.page(next, last)).await?;
             entries += page.len() as u64;
             for line in page {
                 send(line).await?;
             }
-            next = last + 1;
+            next = after;
         }
         send(end(entries)).await?;
         Ok(ExportEnd { entries, size: export.size })
     }
 
-    /// The lines of the entries from `first` to `last` that are wanted.
-    fn page(&self, first: u64, last: u64) -> Result<Vec<String>, ApiError> {
+    /// The proof of an entry. Tiles are files: what somebody changed in one is not passed on.
+    fn proof(&self, nodes: &impl Nodes, seq: u64, bytes: &[u8]) -> Result<Vec<Sha256>, Stop> {
+        let wrong = |why: &dyn std::fmt::Display| Stop::Failed(failed(why));
+        let hashes = merkle::inclusion(nodes, seq - 1, self.size)
+            .map_err(|_| wrong(&format!("the tiles give no proof of entry {seq}")))?;
+        merkle::verify_inclusion(&merkle::leaf_hash(bytes), seq - 1, self.size, &hashes, &self.root)
+            .map_err(|error| wrong(&error))?;
+        Ok(hashes)
+    }
+
+    /// The lines of the entries from `first` to `last` that are wanted, as far as a page holds them, and the entry to go
+    /// on with.
+    fn page(&self, first: u64, last: u64) -> Result<(Vec<String>, u64), ApiError> {
         let nodes = self.reader.nodes(self.size);
-        let mut lines = Vec::new();
+        let (mut lines, mut held, mut next) = (Vec::new(), 0, first);
         let done: Result<(), Stop> = self.reader.each(first, last, |seq, bytes| {
+            if held >= PAGE_BYTES {
+                return Err(Stop::Full);
+            }
+            next = seq + 1;
             let view = View::of(bytes).map_err(|error| Stop::Failed(failed(&error)))?;
             if self.agent.is_some() && view.partition.map(|place| place.agent) != self.agent {
                 return Ok(());
@@ -111,18 +138,17 @@ impl Export {
             let payload = payload.map(|payload| (payload.text, Sha256(payload.salt)));
             let proof = match self.complete {
                 true => None,
-                false => Some(
-                    merkle::inclusion(&nodes, seq - 1, self.size)
-                        .map_err(|error| Stop::Failed(failed(&error)))?,
-                ),
+                false => Some(self.proof(&nodes, seq, bytes)?),
             };
             let payload = payload.as_ref().map(|(text, salt)| (text.as_str(), salt));
             let line = line_of_entry(seq, bytes, payload, proof.as_deref());
-            lines.push(line.map_err(|error| Stop::Failed(failed(&error)))?);
+            let line = line.map_err(|error| Stop::Failed(failed(&error)))?;
+            held += line.len();
+            lines.push(line);
             Ok(())
         });
         match done {
-            Ok(()) => Ok(lines),
+            Ok(()) | Err(Stop::Full) => Ok((lines, next)),
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::Read(error)) => Err(failed(&error)),
         }
@@ -131,6 +157,8 @@ impl Export {
 
 /// Why a page ends early.
 enum Stop {
+    /// The page is full.
+    Full,
     Read(ReadError),
     Failed(ApiError),
 }

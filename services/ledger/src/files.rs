@@ -2,6 +2,7 @@
 
 use crate::crc32c::crc32c;
 use crate::fold::{Edge, Fold, TILE, Whole};
+use octant_api::ledger::Damage;
 use octant_tlog::state::State;
 use octant_tlog::tile::Tile;
 use std::fs::{self, File, OpenOptions};
@@ -43,6 +44,30 @@ pub(crate) fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has more than {most} bytes")));
     }
     Ok(Some(bytes))
+}
+
+/// The file with the damage that `verify` found: it is not forgotten by a restart.
+pub(crate) fn damage_path(dir: &Path) -> PathBuf {
+    dir.join("damage")
+}
+
+/// What `verify` has found and nobody has mended yet.
+pub(crate) fn read_damage(dir: &Path) -> io::Result<Option<Damage>> {
+    let Some(bytes) = read_at_most(&damage_path(dir), 64 << 10)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from)
+}
+
+/// Keeps what `verify` has found.
+pub(crate) fn write_damage(dir: &Path, damage: &Damage) -> io::Result<()> {
+    replace(&damage_path(dir), &serde_json::to_vec(damage)?, true)
+}
+
+/// What `verify` has found is no more, or an operator has accepted it.
+pub(crate) fn remove_damage(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(damage_path(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// The file that says up to where segments were archived, so that one that disappears otherwise is missed.

@@ -295,6 +295,10 @@ impl Handler<Call> for Ledger {
         for text in &request.checkpoints {
             short(WHAT, "checkpoints", text, CHECKPOINT_MAX)?;
         }
+        let Ok(_permit) = self.verifying.try_acquire() else {
+            let why = "somebody else has it verified";
+            return Err(ApiError::new(Code::Busy, WHAT, "verify", why, "try again when that has ended"));
+        };
         let stop = Arc::new(AtomicBool::new(false));
         // When the caller goes, this future is dropped, and the guard ends the work on its thread.
         let _guard = StopOnDrop(Arc::clone(&stop));
@@ -334,12 +338,18 @@ impl Handler<Call> for Ledger {
                 "ask for sizes of checkpoints",
             ));
         }
+        // Anybody may ask, so only so many are answered at a time.
+        let _permit = self.proofs.acquire().await;
         let reader = Arc::clone(self.reader());
         let prove = move || {
-            let proof = merkle::consistency(&reader.nodes(new), old, new);
-            proof
-                .map(|proof| Consistency { proof })
-                .map_err(|error| no_proof(format!("{old} to {new}"), error))
+            let place = format!("{old} to {new}");
+            let proof =
+                merkle::consistency(&reader.nodes(new), old, new).map_err(|error| no_proof(&place, error))?;
+            // Tiles are files: what somebody changed in one is not passed on.
+            let root = |size| reader.root(size).map_err(|error| no_proof(&place, error));
+            merkle::verify_consistency(old, &root(old)?, new, &root(new)?, &proof)
+                .map_err(|error| no_proof(&place, error))?;
+            Ok(Consistency { proof })
         };
         blocking(prove).await
     }

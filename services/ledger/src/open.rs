@@ -14,12 +14,14 @@ use crate::store::{Current, Options, Store};
 use nix::errno::Errno;
 use octant_api::ledger::Damage;
 use octant_ids::Sha256;
-use octant_sys::entropy;
+use octant_sys::{clock, entropy};
 use octant_tlog::entry::BootId;
 use octant_tlog::merkle::leaf_hash;
+use octant_tlog::note::NoteKey;
 use octant_tlog::state::Tip;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,39 +80,71 @@ impl Store {
             head,
             fold: Fold::default(),
             publisher: None,
+            unwritten: Vec::new(),
             buffer: Vec::new(),
             since_head_sync: 0,
             probes: 0,
         };
-        let torn = store.take_up(acknowledged)?;
+        let remembered = store.options.witnesses.remember(dir);
+        remembered.map_err(|error| at("keep the keys of witnesses in", dir)(io::Error::other(error)))?;
+        let torn = store.take_up(acknowledged, false)?;
         Ok((store, torn))
     }
 
-    /// Reads what is on disk and goes on from there; also after an operator has acknowledged damage.
-    pub(crate) fn take_up(&mut self, acknowledged: Option<Tip>) -> Result<Option<TornTail>, OpenError> {
+    /// Reads what is on disk and goes on from there. With `new_key` an operator has acknowledged damage: a key that has
+    /// signed nothing yet takes over when all is well.
+    pub(crate) fn take_up(
+        &mut self,
+        acknowledged: Option<Tip>,
+        new_key: bool,
+    ) -> Result<Option<TornTail>, OpenError> {
         let (dir, segments) = (self.dir.clone(), self.dir.join("segments"));
         let firsts = read::segments(&segments)?;
         let fresh = firsts.is_empty() && acknowledged.is_none_or(|tip| tip.seq == 0);
-        if fresh && acknowledged.is_none() {
+        let keyless = !crate::publish::key_path(&dir).exists();
+        if fresh && acknowledged.is_none() && keyless {
             let path = dir.join("head");
             let written = self.head.write(Tip::START).and_then(|()| self.head.sync());
             written.map_err(at("write the head file", &path))?;
             files::sync_dir(&dir).map_err(at("sync the directory", &dir))?;
         }
         let mut found = if fresh { Found::default() } else { examine(&dir, &firsts, acknowledged)? };
+        if fresh && acknowledged.is_none() && !keyless {
+            let what = "the log has a key, but neither entries nor a head".to_owned();
+            found.damage = Some(damaged(&segments, 0, 1, what));
+        }
         self.fold = std::mem::take(&mut found.fold);
+        self.unwritten = std::mem::take(&mut found.unwritten);
         self.reader.reset(Index::new(firsts, found.marks), self.fold.state.tip(), &self.fold.edge);
-        let signs = self.open_publisher(fresh)?;
-        match found.damage.or(signs) {
-            Some(damage) => self.reader.refuse(Refusal::Damaged(damage)),
-            None if fresh => {
+        let signs = if new_key && found.damage.is_none() {
+            self.change_key()?;
+            None
+        } else {
+            self.open_publisher(fresh)?
+        };
+        let known = files::read_damage(&dir).map_err(at("read what verify found in", &dir))?;
+        match (found.damage.or(signs), known) {
+            (Some(damage), _) => self.reader.refuse(Refusal::Damaged(damage)),
+            (None, Some(damage)) => self.reader.refuse_known(damage),
+            (None, None) if fresh => {
                 let path = segments.join(file_name(1));
                 self.current = Some(self.new_segment().map_err(at("make the segment", &path))?);
             }
-            None => {
+            (None, None) => {
                 self.forget_payloads()?;
                 self.current = Some(reopen(&segments, &found.end, found.torn.is_some())?);
+                // What was found beyond the head is on disk now, and counts.
+                let path = dir.join("head");
+                let tip = self.fold.state.tip();
+                self.head
+                    .write(tip)
+                    .and_then(|()| self.head.sync())
+                    .map_err(at("write the head file", &path))?;
             }
+        }
+        // Before anybody is served: a witness may have seen more than the last checkpoint on disk.
+        if let Err(why) = self.publish(true) {
+            tracing::error!("no checkpoint can be made: {why}");
         }
         Ok(found.torn)
     }
@@ -129,6 +163,32 @@ impl Store {
         orphans.into_iter().try_for_each(|seq| files::erase_payload(&dir, seq)).map_err(at("erase in", &dir))
     }
 
+    /// Makes a new key, with which checkpoints are signed from here on.
+    fn change_key(&mut self) -> Result<(), OpenError> {
+        let path = crate::publish::key_path(&self.dir);
+        let key = self.make_key(&path)?;
+        self.publisher = Some(Publisher::fresh(&self.dir, key, self.options.witnesses.clone()));
+        self.first_checkpoint()
+    }
+
+    /// There is a checkpoint of every key from its first moment on, so that one that is gone is missed.
+    fn first_checkpoint(&mut self) -> Result<(), OpenError> {
+        let path = self.dir.join("checkpoint");
+        let Some(publisher) = self.publisher.as_mut() else { return Ok(()) };
+        let (now_ns, tip) = (clock::monotonic_ns(), self.fold.state.tip());
+        let done = publisher.publish(tip.seq, self.fold.state.tree().root(), now_ns);
+        let done = done.and_then(|()| publisher.write(now_ns, true));
+        self.reader.published(publisher.published());
+        done.map_err(|error| at("write", &path)(io::Error::other(error)))
+    }
+
+    fn make_key(&self, path: &Path) -> Result<NoteKey, OpenError> {
+        let random = random().map_err(at("get random bytes for", path))?;
+        let key = new_key(&random).map_err(|e| at("make", path)(io::Error::other(e)))?;
+        write_key(&self.dir, &key).map_err(|e| at("write", path)(io::Error::other(e)))?;
+        Ok(key)
+    }
+
     /// Takes up the log's key and its checkpoints; gives what is wrong with them.
     fn open_publisher(&mut self, fresh: bool) -> Result<Option<Damage>, OpenError> {
         let tip = self.fold.state.tip();
@@ -137,11 +197,7 @@ impl Store {
         let key = match read_key(&self.dir) {
             Ok(Some(key)) => key,
             Ok(None) if fresh => {
-                let path = crate::publish::key_path(&self.dir);
-                let random = random().map_err(at("get random bytes for", &path))?;
-                let key = new_key(&random).map_err(|e| at("make", &path)(io::Error::other(e)))?;
-                write_key(&self.dir, &key).map_err(|e| at("write", &path)(io::Error::other(e)))?;
-                key
+                return self.change_key().map(|()| None);
             }
             Ok(None) => {
                 return Ok(wrong(tip.seq + 1, "the log's key is gone, though there are entries".to_owned()));
@@ -155,6 +211,13 @@ impl Store {
         let published = publisher.published();
         self.reader.published(published.clone());
         self.publisher = Some(publisher);
+        // There is one from the first start on.
+        if published.latest.is_none() && fresh {
+            return self.first_checkpoint().map(|()| None);
+        }
+        if published.latest.is_none() {
+            return Ok(wrong(tip.seq + 1, "the checkpoint is gone".to_owned()));
+        }
         for signed in [&published.latest, &published.complete].into_iter().flatten() {
             let checkpoint = &signed.checkpoint;
             if checkpoint.size > tip.seq {
@@ -207,6 +270,8 @@ struct End {
     first: u64,
     offset: u64,
     last: u64,
+    /// Where the last acknowledged one ends; what stands between has to be written again.
+    sure: u64,
 }
 
 /// What the files of an existing ledger say.
@@ -215,6 +280,7 @@ struct Found {
     fold: Fold,
     end: End,
     marks: Vec<(u64, u64)>,
+    unwritten: Vec<Whole>,
     torn: Option<TornTail>,
     damage: Option<Damage>,
 }
@@ -240,8 +306,12 @@ struct Scan {
     changed: Option<u64>,
     /// The hash of the entry that was asked for, when it is among them.
     asked: Option<Sha256>,
+    /// Where the entry ends that was asked for.
+    asked_end: u64,
     /// The first tile that was changed, and the first entry that it is about.
     tile: Option<Damage>,
+    /// Tiles for which there is no room.
+    unwritten: Vec<Whole>,
 }
 
 /// Why a segment cannot be scanned.
@@ -276,7 +346,9 @@ fn scan(dir: &Path, first: u64, fold: Fold, ask: Tip, until: u64) -> Result<Resu
         broken: None,
         changed: None,
         asked,
+        asked_end: HEADER,
         tile: None,
+        unwritten: Vec::new(),
     };
     let mut walker = Walker::new(&file, HEADER);
     let mut wholes: Vec<Whole> = Vec::new();
@@ -293,13 +365,14 @@ fn scan(dir: &Path, first: u64, fold: Fold, ask: Tip, until: u64) -> Result<Resu
                     scan.last = offset;
                     if tip.seq == ask.seq {
                         scan.asked = Some(tip.hash);
+                        scan.asked_end = walker.offset();
                     }
                     if scan.marks.last().is_none_or(|mark| tip.seq >= mark.0 + MARK_EVERY) {
                         scan.marks.push((tip.seq, offset));
                     }
                     scan.offset = walker.offset();
                     for whole in wholes.drain(..) {
-                        let damage = mend(dir, &whole)?;
+                        let damage = mend(dir, whole, &mut scan.unwritten)?;
                         scan.tile = scan.tile.take().or(damage);
                     }
                     continue;
@@ -318,13 +391,15 @@ fn scan(dir: &Path, first: u64, fold: Fold, ask: Tip, until: u64) -> Result<Resu
 }
 
 /// Makes a torn tile again; gives the damage when it was changed.
-fn mend(dir: &Path, whole: &Whole) -> Result<Option<Damage>, OpenError> {
+fn mend(dir: &Path, whole: Whole, unwritten: &mut Vec<Whole>) -> Result<Option<Damage>, OpenError> {
     let path = files::tile_path(dir, whole.tile);
-    match compare_tile(dir, whole).map_err(at("read the tile", &path))? {
-        Compared::Same => Ok(None),
-        Compared::Torn => write_tile(dir, whole).map(|()| None).map_err(at("write the tile", &path)),
-        Compared::Changed(index) => Ok(Some(tile_damage(dir, whole, index))),
+    match compare_tile(dir, &whole).map_err(at("read the tile", &path))? {
+        Compared::Same => {}
+        // Where that cannot be, for want of room or otherwise, the log is read all the same.
+        Compared::Torn => unwritten.extend(write_tile(dir, &whole).is_err().then_some(whole)),
+        Compared::Changed(index) => return Ok(Some(tile_damage(dir, &whole, index))),
     }
+    Ok(None)
 }
 
 /// What is wrong with a tile from its hash of this index on.
@@ -335,13 +410,17 @@ pub(crate) fn tile_damage(dir: &Path, whole: &Whole, index: u64) -> Damage {
 }
 
 /// What the log had come to before its last segment: from that segment's snapshot, else by reading what comes before.
-fn before_last(dir: &Path, firsts: &[u64]) -> Result<Result<Fold, Found>, OpenError> {
+fn before_last(
+    dir: &Path,
+    firsts: &[u64],
+    unwritten: &mut Vec<Whole>,
+) -> Result<Result<Fold, Found>, OpenError> {
     let segments = dir.join("segments");
     let snapshot = |first: u64| {
         let path = segments.join(snapshot_name(first));
         files::read_snapshot(&segments, first).map_err(at("read the snapshot", &path))
     };
-    let archived = files::archived(dir).map_err(at("read", &files::archived_path(dir)))?;
+    let archived = files::archived(dir).unwrap_or(1);
     if firsts[0] > archived {
         let what = format!("the first segment left starts with entry {}, and none was archived", firsts[0]);
         return Ok(Err(Found::damaged(Fold::default(), damaged(&segments, 0, archived, what))));
@@ -377,8 +456,11 @@ fn before_last(dir: &Path, firsts: &[u64]) -> Result<Result<Fold, Found>, OpenEr
             return Ok(Err(Found::damaged(read.fold, damage)));
         }
         fold = read.fold;
-        write_snapshot(&segments, firsts[i + 1], &fold)
-            .map_err(at("write the snapshot", &segments.join(snapshot_name(firsts[i + 1]))))?;
+        unwritten.extend(read.unwritten);
+        if let Err(error) = write_snapshot(&segments, firsts[i + 1], &fold) {
+            // The next opening reads as much again.
+            tracing::warn!("{}: {error}", segments.join(snapshot_name(firsts[i + 1])).display());
+        }
     }
     Ok(Ok(fold))
 }
@@ -400,7 +482,8 @@ fn examine(dir: &Path, firsts: &[u64], acknowledged: Option<Tip>) -> Result<Foun
         return Ok(Found::damaged(Fold::default(), damaged(&segments, 0, 1, what)));
     };
     let path = segments.join(file_name(last_first));
-    let fold = match before_last(dir, firsts)? {
+    let mut unwritten = Vec::new();
+    let fold = match before_last(dir, firsts, &mut unwritten)? {
         Ok(fold) => fold,
         Err(found) => return Ok(found),
     };
@@ -451,8 +534,9 @@ fn examine(dir: &Path, firsts: &[u64], acknowledged: Option<Tip>) -> Result<Foun
         Some(_) => {}
     }
     let damage = damage.or(scan.tile);
-    let end = End { first: last_first, offset: scan.offset, last: scan.last };
-    Ok(Found { fold: scan.fold, end, marks: scan.marks, torn, damage })
+    let end = End { first: last_first, offset: scan.offset, last: scan.last, sure: scan.asked_end };
+    unwritten.extend(scan.unwritten);
+    Ok(Found { fold: scan.fold, end, marks: scan.marks, unwritten, torn, damage })
 }
 
 /// Opens the last segment for writing and clears what stands behind its good entries, if anything does.
@@ -464,6 +548,19 @@ fn reopen(segments: &Path, end: &End, torn: bool) -> Result<Current, OpenError> 
         // Cutting the file drops whatever stood there; zeros are written ahead anew with the next append.
         file.set_len(end.offset).and_then(|()| file.sync_all()).map_err(at("cut the segment", &path))?;
     }
+    // After a sync that failed, or never returned, what is read here can be in memory alone, and no later sync would
+    // write it: so it is written again.
+    let mut at_offset = end.sure;
+    let mut part = vec![0; 1 << 20];
+    while at_offset < end.offset {
+        let want = usize::try_from(end.offset - at_offset).unwrap_or(usize::MAX).min(part.len());
+        let again = file
+            .read_exact_at(&mut part[..want], at_offset)
+            .and_then(|()| file.write_all_at(&part[..want], at_offset));
+        again.map_err(at("write the segment again", &path))?;
+        at_offset += want as u64;
+    }
+    file.sync_all().map_err(at("sync the segment", &path))?;
     let len = file.metadata().map_err(at("look at the segment", &path))?.len();
     Ok(Current { file, path, end: end.offset, ahead: len, last: end.last })
 }

@@ -12,7 +12,7 @@ use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Witnessed;
 use octant_ids::Sha256;
 use octant_tlog::checkpoint::{Checkpoint, CheckpointError, Signed, sign};
-use octant_tlog::note::{KeyError, NoteKey, Verifier};
+use octant_tlog::note::{KeyError, NoteKey, Signature, Verifier};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ pub(crate) const EVERY_ENTRIES: u64 = 1024;
 pub(crate) const EVERY_NS: u64 = 1_000_000_000;
 /// How many checkpoints can still be cosigned: a witness answers within seconds.
 const RECENT: usize = 64;
+/// The longest list of keys that ever were witnesses', in bytes: some thousand of them.
+const KNOWN_MAX: u64 = 256 << 10;
 /// The longest checkpoint that is read, in bytes.
 pub(crate) const CHECKPOINT_MAX: u64 = 64 << 10;
 
@@ -69,9 +71,34 @@ pub(crate) enum PublishError {
 pub(crate) struct Witnesses {
     pub(crate) keys: Vec<Verifier>,
     pub(crate) quorum: u32,
+    /// Every key that ever was one of them: what one cosigned before it was replaced stays right.
+    pub(crate) known: Vec<Verifier>,
 }
 
 impl Witnesses {
+    /// The witnesses of this configuration.
+    pub(crate) fn new(keys: Vec<Verifier>, quorum: u32) -> Self {
+        Self { known: keys.clone(), keys, quorum }
+    }
+
+    /// Adds those of earlier configurations, and keeps these for later ones.
+    pub(crate) fn remember(&mut self, dir: &Path) -> Result<(), PublishError> {
+        let path = dir.join("witnesses.known");
+        let bytes = read_at_most(&path, KNOWN_MAX).map_err(file(&path))?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let earlier = text.lines().filter_map(|line| line.parse::<Verifier>().ok());
+        let before: Vec<Verifier> = earlier.collect();
+        let new = self.keys.iter().any(|key| !before.contains(key));
+        self.known = before;
+        self.known
+            .extend(self.keys.iter().filter(|key| !self.known.contains(key)).cloned().collect::<Vec<_>>());
+        if new {
+            let text: String = self.known.iter().map(|key| format!("{key}\n")).collect();
+            replace(&path, text.as_bytes(), true).map_err(file(&path))?;
+        }
+        Ok(())
+    }
+
     fn have(&self, signed: &Signed) -> Vec<String> {
         signed.cosigners(&self.keys).into_iter().map(|key| key.name().to_owned()).collect()
     }
@@ -118,8 +145,23 @@ impl Published {
             let why = format!("there is no recent checkpoint of {size} entries; the newest has {newest}");
             return refuse(Code::NotFound, "size", why, "fetch the newest checkpoint and have it cosigned");
         };
+        // One of each: witnesses sign again with each request, and the places are counted.
+        let there = |line: &Signature| {
+            signed.note.signatures.iter().any(|known| known.key_id == line.key_id && known.name == line.name)
+        };
+        let new: String = match Signature::parse_lines(lines) {
+            Ok(lines) => lines.iter().filter(|line| !there(line)).map(|line| format!("{line}\n")).collect(),
+            Err(error) => {
+                return refuse(
+                    Code::InvalidParams,
+                    "cosignatures",
+                    error.to_string(),
+                    "send signature lines",
+                );
+            }
+        };
         let mut more = signed.clone();
-        let added = match more.add(lines) {
+        let added = match more.add(&new) {
             Ok(added) => added,
             Err(error) => {
                 return refuse(
@@ -154,6 +196,9 @@ pub(crate) struct Publisher {
     complete: Option<Signed>,
     /// When the newest was made, CLOCK_MONOTONIC.
     last_ns: u64,
+    /// When the file was written, and how many entries the checkpoint in it covers.
+    written_ns: u64,
+    written: Option<u64>,
 }
 
 pub(crate) fn key_path(dir: &Path) -> PathBuf {
@@ -207,7 +252,7 @@ pub(crate) fn read_checkpoint(
         .map_err(|source| PublishError::Checkpoint { path: path.to_owned(), source })?;
     let strange = signed.note.signatures.iter().find(|signature| {
         !log.made(signature)
-            && !witnesses.keys.iter().any(|key| {
+            && !witnesses.known.iter().any(|key| {
                 key.made(signature) && matches!(key.verify(&signed.note.text, signature), Ok(Some(_)))
             })
     });
@@ -221,14 +266,32 @@ pub(crate) fn read_checkpoint(
 }
 
 impl Publisher {
+    /// Starts publishing with a key that has signed nothing yet.
+    pub(crate) fn fresh(dir: &Path, key: NoteKey, witnesses: Witnesses) -> Self {
+        let (dir, verifier, recent) = (dir.to_owned(), key.verifier(), VecDeque::new());
+        Self {
+            dir,
+            key,
+            verifier,
+            witnesses,
+            recent,
+            complete: None,
+            last_ns: 0,
+            written_ns: 0,
+            written: None,
+        }
+    }
+
     /// Takes up the log's key and what was published with it.
     pub(crate) fn open(dir: &Path, key: NoteKey, witnesses: Witnesses) -> Result<Self, PublishError> {
         let verifier = key.verifier();
         let latest = read_checkpoint(&dir.join("checkpoint"), &verifier, &witnesses)?;
         let complete = read_checkpoint(&dir.join("checkpoint.witnessed"), &verifier, &witnesses)?;
         let complete = complete.filter(|signed| witnesses.enough(signed));
+        let written = latest.as_ref().map(|signed| signed.checkpoint.size);
         let recent = latest.into_iter().collect();
-        Ok(Self { dir: dir.to_owned(), key, verifier, witnesses, recent, complete, last_ns: 0 })
+        let dir = dir.to_owned();
+        Ok(Self { dir, key, verifier, witnesses, recent, complete, last_ns: 0, written_ns: 0, written })
     }
 
     /// The newest checkpoint.
@@ -251,23 +314,21 @@ impl Publisher {
         new >= EVERY_ENTRIES || (new > 0 && now_ns.saturating_sub(self.last_ns) >= EVERY_NS)
     }
 
-    /// Signs a tree. With `durable` the checkpoint is on disk when this returns.
-    pub(crate) fn publish(
-        &mut self,
-        size: u64,
-        root: Sha256,
-        now_ns: u64,
-        durable: bool,
-    ) -> Result<(), PublishError> {
+    /// Whether the newest checkpoint is not in its file yet.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.written != self.latest().map(|signed| signed.checkpoint.size)
+    }
+
+    /// Signs a tree.
+    pub(crate) fn publish(&mut self, size: u64, root: Sha256, now_ns: u64) -> Result<(), PublishError> {
         self.last_ns = now_ns;
-        if self.behind(size) {
+        if self.behind(size) || self.latest().is_none() {
             let origin = self.key.name().to_owned();
             let text = sign(&self.key, &Checkpoint { origin, size, root, extensions: Vec::new() });
             let path = self.dir.join("checkpoint");
             // It was signed a moment ago; whoever reads the file checks it.
             let signed = Signed::parse_unverified(&text)
                 .map_err(|source| PublishError::Checkpoint { path: path.clone(), source })?;
-            replace(&path, text.as_bytes(), durable).map_err(file(&path))?;
             self.recent.push_back(signed);
             if self.recent.len() > RECENT {
                 self.recent.pop_front();
@@ -276,14 +337,15 @@ impl Publisher {
         Ok(())
     }
 
-    /// Makes the newest checkpoint durable.
-    pub(crate) fn rest(&self) -> Result<(), PublishError> {
+    /// Writes the newest checkpoint to its file, so that it is on disk when this returns: once a second, and with `now`
+    /// at once. What was signed in between was only shown.
+    pub(crate) fn write(&mut self, now_ns: u64, now: bool) -> Result<(), PublishError> {
+        let due = now || now_ns.saturating_sub(self.written_ns) >= EVERY_NS;
+        let Some(signed) = self.recent.back().filter(|_| due && self.is_unwritten()) else { return Ok(()) };
         let path = self.dir.join("checkpoint");
-        match std::fs::File::open(&path) {
-            Ok(open) => open.sync_all().map_err(file(&path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(file(&path)(error)),
-        }
+        replace(&path, signed.to_text().as_bytes(), true).map_err(file(&path))?;
+        (self.written, self.written_ns) = (Some(signed.checkpoint.size), now_ns);
+        Ok(())
     }
 
     /// Keeps a recent checkpoint with the cosignatures that [`Published::cosigned`] has checked.
@@ -315,6 +377,7 @@ impl Publisher {
         };
         if size == newest {
             stored("checkpoint")?;
+            self.written = Some(size);
         }
         let before = self.complete.as_ref().map_or(0, |signed| signed.checkpoint.size);
         if size >= before && self.witnesses.enough(&more) {

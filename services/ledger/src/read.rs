@@ -16,6 +16,7 @@ use octant_tlog::tile::{NodeError, Tile, TiledNodes};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -141,6 +142,10 @@ pub struct Reader {
     edge: Mutex<Edge>,
     published: watch::Sender<Published>,
     refusal: Mutex<Option<Refusal>>,
+    /// Counts what an operator changes below the entries: what `verify` saw before may be no more.
+    generation: AtomicU64,
+    /// Whether the refusal is for a damage that an earlier `verify` found, and nothing else.
+    known: AtomicBool,
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -157,6 +162,36 @@ impl Reader {
             edge: Mutex::default(),
             published: watch::Sender::default(),
             refusal: Mutex::new(None),
+            generation: AtomicU64::new(0),
+            known: AtomicBool::new(false),
+        }
+    }
+
+    /// Which state of the files this is.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Files change now that were written before.
+    pub(crate) fn next_generation(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Refuses for a damage that an earlier `verify` found.
+    pub(crate) fn refuse_known(&self, damage: Damage) {
+        self.refuse(Refusal::Damaged(damage));
+        self.known.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether there is no other reason to refuse than what an earlier `verify` found.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.load(Ordering::SeqCst)
+    }
+
+    /// Forgets what an earlier `verify` found: it is no more.
+    pub(crate) fn mended(&self) {
+        if self.known.swap(false, Ordering::SeqCst) {
+            locked(&self.refusal).take();
         }
     }
 
@@ -164,6 +199,7 @@ impl Reader {
     pub(crate) fn reset(&self, index: Index, tip: Tip, edge: &Edge) {
         *locked(&self.index) = index;
         *locked(&self.refusal) = None;
+        self.known.store(false, Ordering::SeqCst);
         self.advance(tip, edge);
     }
 

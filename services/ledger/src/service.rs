@@ -19,13 +19,12 @@ use octant_tlog::note::{Algorithm, Verifier};
 use octant_wire::{Identity, Limits};
 use serde::Deserialize;
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixListener;
-use zeroize::Zeroizing;
+use tokio::sync::Semaphore;
 
 /// `[ledger]` of octant.toml.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -105,7 +104,7 @@ impl Config {
             reserve_bytes: self.reserve_bytes.0,
             agent_entries: self.agent_entries,
             agent_bytes: self.agent_bytes.0,
-            witnesses: Witnesses { keys, quorum: self.quorum },
+            witnesses: Witnesses::new(keys, self.quorum),
             ..Options::default()
         })
     }
@@ -119,6 +118,10 @@ pub struct Ledger {
     pub(crate) following: Arc<Following>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) witnesses: Arc<Witnesses>,
+    /// Verifying reads the whole log: one at a time.
+    pub(crate) verifying: Arc<Semaphore>,
+    /// Proofs for anybody: two at a time.
+    pub(crate) proofs: Arc<Semaphore>,
 }
 
 impl Ledger {
@@ -137,13 +140,13 @@ impl Ledger {
         let boot = entry::boot_id(boot_id).ok_or_else(|| {
             StartError::new("read the boot's id", boot_id, "it is not 32 hexadecimal digits")
         })?;
-        let witnesses = Arc::new(options.witnesses.clone());
         let opened = Store::open(dir, boot, options);
         let (mut store, torn) =
             opened.map_err(|error| StartError::new("open the ledger", dir.display(), error))?;
         if let Err(error) = store.finish_change() {
             tracing::error!("{error}");
         }
+        let witnesses = Arc::new(store.options.witnesses.clone());
         let reader = store.reader();
         if let Some(refusal) = reader.refusal() {
             tracing::error!("the ledger is damaged and can only be read: {refusal}");
@@ -152,8 +155,9 @@ impl Ledger {
         let writer = Writer::start(store, limits)
             .map_err(|error| StartError::new("start the writer", "thread", error))?;
         let following = Arc::new(Following::open(&dir.join("index.sqlite")));
-        let ledger =
-            Self { writer: Arc::new(writer), reader, following, issuer: Arc::new(issuer), witnesses };
+        let (verifying, proofs) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(2)));
+        let (writer, issuer) = (Arc::new(writer), Arc::new(issuer));
+        let ledger = Self { writer, reader, following, issuer, witnesses, verifying, proofs };
         let failed = |what: &str, why: String| StartError::new("put a start on record", what, why);
         let drafts = torn.iter().map(torn_tail);
         let unknowns = open
@@ -217,12 +221,7 @@ fn issuer(tickets: Option<OwnedFd>) -> Result<Issuer, StartError> {
         tracing::warn!("PID 1 gave no keys for tickets: no actuator will act");
         return Keys::new([]).map(Issuer::new).map_err(|error| failed(error.to_string()));
     };
-    let mut file = File::from(tickets);
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.rewind()
-        .and_then(|()| file.take(1 << 16).read_to_end(&mut bytes))
-        .map_err(|error| failed(error.to_string()))?;
-    Keys::parse(&bytes).map(Issuer::new).map_err(|error| failed(error.to_string()))
+    Keys::read(File::from(tickets)).map(Issuer::new).map_err(|error| failed(error.to_string()))
 }
 
 impl Ledger {

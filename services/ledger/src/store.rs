@@ -13,7 +13,7 @@
 //! `publish.rs` has the files of checkpoints, `open.rs` how a ledger is opened after whatever happened.
 
 use crate::files::{self, Erasable, sync_dir};
-use crate::fold::{Completed, Fold};
+use crate::fold::{Completed, Fold, Whole};
 use crate::head::HeadFile;
 use crate::publish::{Publisher, Witnesses};
 use crate::read::{self, Reader};
@@ -99,9 +99,15 @@ impl Item {
         self.draft.content.len() + self.payload.as_ref().map_or(0, |payload| payload.text.len())
     }
 
-    /// Whether it may use what is kept for the system: not what an agent says, nor what announces more work.
+    /// Whether it may use what is kept for the system: what PID 1, `agents` and the ledger itself have to say about
+    /// starts and ends, and operators; not what announces more work.
     fn is_system(&self) -> bool {
-        !matches!(self.draft.actor, Principal::Agent(_)) && self.draft.kind != Kind::Intent
+        let actor = match &self.draft.actor {
+            Principal::Init | Principal::Operator(_) => true,
+            Principal::Service(name) => matches!(name.as_str(), "agents" | crate::service::NAME),
+            Principal::Agent(_) | Principal::Stranger(_) => false,
+        };
+        actor && self.draft.kind != Kind::Intent
     }
 }
 
@@ -137,6 +143,8 @@ pub struct Store {
     pub(crate) fold: Fold,
     /// None when the log's key or checkpoint cannot be relied on.
     pub(crate) publisher: Option<Publisher>,
+    /// Tiles for which there was no room; they can be made again, so entries do not wait for them.
+    pub(crate) unwritten: Vec<Whole>,
     pub(crate) buffer: Vec<u8>,
     pub(crate) since_head_sync: u64,
     pub(crate) probes: u64,
@@ -196,6 +204,7 @@ impl Store {
         if self.current.as_ref().is_some_and(|current| current.end >= self.options.segment_bytes) {
             self.rotate()?;
         }
+        self.write_tiles()?;
         let room = self.room_for_others(items)?;
         let bytes: usize = items.iter().map(|item| item.bytes() + BESIDE).sum();
         let current = self.current.as_mut().ok_or_else(|| Refusal::Storage {
@@ -238,16 +247,17 @@ impl Store {
         if let Err(refusal) = self.within_quota(item) {
             return Ok(Err(refusal));
         }
-        if item.draft.kind == Kind::Intent && self.fold.state.intents_full() {
-            // The oldest would be forgotten: instead it is put on record that nobody said what became of it.
-            let oldest = self.fold.state.intents().next();
-            if let Some((seq, _)) = oldest {
-                let forgotten = unknown(seq, "too many intents wait for their outcomes")?;
-                self.push(&forgotten, stamp, batch).map_err(Refusal::Rule)?;
-            }
+        if item.draft.kind == Kind::Intent
+            && let Some(seq) = self.fold.state.too_many_intents(&item.draft.actor)
+        {
+            // Its own oldest would be forgotten: instead it is put on record that nobody said what became of it.
+            let forgotten = unknown(seq, "too many of its actor's intents wait for their outcomes")?;
+            self.push(&forgotten, stamp, batch).map_err(Refusal::Rule)?;
         }
         let seq = self.fold.state.tip().seq + 1;
-        if let Err(rule) = self.fold.state.check(item.draft.kind, item.draft.agent) {
+        if let Err(rule) =
+            self.fold.state.check(&item.draft.actor, item.draft.kind, item.draft.intent, item.draft.agent)
+        {
             return Ok(Err(Refusal::Rule(rule)));
         }
         if let Some(payload) = &item.payload {
@@ -326,11 +336,10 @@ impl Store {
     /// Everything in the batch is durable: says so to readers and in the head file, writes the tiles that are whole. What
     /// fails here does not undo it, but ends the writing.
     fn settle(&mut self, batch: &mut Batch) {
-        for whole in self.fold.settle(&mut batch.completed) {
-            if let Err(error) = files::write_tile(&self.dir, &whole) {
-                let path = files::tile_path(&self.dir, whole.tile);
-                self.reader.refuse(Refusal::Storage { path, why: error.to_string() });
-            }
+        self.unwritten.extend(self.fold.settle(&mut batch.completed));
+        if let Err(refusal) = self.write_tiles() {
+            // A full disk refuses the next entries, until there is room for the tile.
+            self.reader.refuse(refusal);
         }
         let tip = self.fold.state.tip();
         self.reader.advance(tip, &self.fold.edge);
@@ -344,6 +353,16 @@ impl Store {
         if let Err(error) = written {
             self.reader.refuse(self.head_refusal(&error));
         }
+    }
+
+    /// Writes the tiles that are not written yet.
+    fn write_tiles(&mut self) -> Result<(), Refusal> {
+        while let Some(whole) = self.unwritten.first() {
+            files::write_tile(&self.dir, whole)
+                .map_err(|error| Refusal::of_io(&files::tile_path(&self.dir, whole.tile), &error))?;
+            self.unwritten.remove(0);
+        }
+        Ok(())
     }
 
     pub(crate) fn head_refusal(&self, error: &io::Error) -> Refusal {
@@ -361,18 +380,22 @@ impl Store {
     /// # Errors
     /// A file cannot be written. Nothing acknowledged is lost by it; the next call tries again.
     pub fn publish(&mut self, rest: bool) -> Result<(), String> {
+        if self.reader.refusal().is_some_and(|refusal| refusal.is_final()) {
+            // What is in doubt is not signed.
+            return Ok(());
+        }
         let now_ns = clock::monotonic_ns();
         let tip = self.fold.state.tip();
-        if let Some(publisher) = self.publisher.as_mut()
-            && (publisher.is_due(tip.seq, now_ns) || (rest && publisher.behind(tip.seq)))
-        {
-            let root = self.fold.state.tree().root();
-            publisher.publish(tip.seq, root, now_ns, false).map_err(|error| error.to_string())?;
-            self.reader.published(publisher.published());
+        if let Some(publisher) = self.publisher.as_mut() {
+            if publisher.is_due(tip.seq, now_ns) || (rest && publisher.behind(tip.seq)) {
+                let root = self.fold.state.tree().root();
+                publisher.publish(tip.seq, root, now_ns).map_err(|error| error.to_string())?;
+                self.reader.published(publisher.published());
+            }
+            publisher.write(now_ns, rest).map_err(|error| error.to_string())?;
         }
         if rest {
             self.sync_head().map_err(|error| format!("sync the head file: {error}"))?;
-            self.publisher.as_ref().map_or(Ok(()), Publisher::rest).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -414,7 +437,11 @@ impl Store {
     /// Whether entries wait for a checkpoint or a sync of the head file.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        let behind = |publisher: &Publisher| publisher.behind(self.fold.state.tip().seq);
+        if self.reader.refusal().is_some_and(|refusal| refusal.is_final()) {
+            return false;
+        }
+        let behind =
+            |publisher: &Publisher| publisher.behind(self.fold.state.tip().seq) || publisher.is_unwritten();
         self.since_head_sync > 0 || self.publisher.as_ref().is_some_and(behind)
     }
 
@@ -424,10 +451,11 @@ impl Store {
         let first = self.fold.state.tip().seq + 1;
         // Before the segment itself: one without its snapshot can be opened, but not as quickly.
         files::write_snapshot(&segments, first, &self.fold).map_err(refused)?;
-        let next = self.new_segment().map_err(refused)?;
-        // Tiles of earlier segments are not looked at when the ledger is opened, so they must have come to the disk.
+        // Tiles of earlier segments are not looked at when the ledger is opened, so they must have come to the disk
+        // before there is a later segment.
         let root = File::open(&self.dir).map_err(refused)?;
         nix::unistd::syncfs(&root).map_err(|errno| refused(errno.into()))?;
+        let next = self.new_segment().map_err(refused)?;
         // The head is synced with each change of segment, so that it is never more than one segment behind.
         self.sync_head().map_err(|error| self.head_refusal(&error))?;
         if let Some(old) = self.current.replace(next) {
@@ -486,6 +514,7 @@ impl Store {
             self.reader.refuse(refusal.clone());
             return Err(refusal);
         }
+        self.write_tiles()?;
         self.reader.clear_no_space();
         Ok(())
     }
@@ -545,7 +574,15 @@ impl Current {
     fn write(&mut self, bytes: &[u8], sync: SyncFn) -> Result<(), Refusal> {
         let end = self.end + bytes.len() as u64;
         self.reserve(end).map_err(|error| Refusal::of_io(&self.path, &error))?;
-        self.file.write_all_at(bytes, self.end).map_err(|error| Refusal::of_io(&self.path, &error))?;
+        if let Err(error) = self.file.write_all_at(bytes, self.end) {
+            // Whole frames of it may stand there, and would be taken for entries by the next opening.
+            self.file.set_len(self.end).map_err(|error| Refusal::Storage {
+                path: self.path.clone(),
+                why: format!("cut: {error}"),
+            })?;
+            self.ahead = self.end;
+            return Err(Refusal::of_io(&self.path, &error));
+        }
         // After a failed sync nobody knows what is on disk, and a second sync may say yes although the pages
         // are gone. So this ends the writing until the file has been read again from the start.
         sync(&self.file)

@@ -2,7 +2,7 @@
 //! is relied on, and the index is not looked at.
 
 use crate::files::{self, Compared as Tile, compare_tile, encode_snapshot, read_at_most, snapshot_name};
-use crate::fold::{Fold, Whole};
+use crate::fold::{Edge, Fold, Whole};
 use crate::open::tile_damage;
 use crate::publish::{CHECKPOINT_MAX, Published, Witnesses, read_checkpoint};
 use crate::read::{ReadError, Reader, blame, frame};
@@ -13,11 +13,12 @@ use octant_ids::Sha256;
 use octant_tlog::bundle::KeyChange;
 use octant_tlog::checkpoint::Signed;
 use octant_tlog::entry::{View, commitment};
-use octant_tlog::merkle::leaf_hash;
+use octant_tlog::merkle::{Frontier, Nodes, leaf_hash};
 use octant_tlog::note::Verifier;
 use octant_tlog::state::{Broken, Tip};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use sha2::Digest;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,8 +26,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many imported checkpoints are kept and compared.
 pub(crate) const OUTSIDE_MAX: usize = 256;
-/// How many payloads can be missing without a word before the first is reported.
-const MISSING_MAX: usize = 65_536;
+/// The place of what is wrong with payloads that are kept apart.
+const PAYLOADS: &str = "payloads";
+/// How many payloads' faults are remembered.
+const FAULTS_MAX: usize = 65_536;
 
 /// What an `erasure` entry says.
 #[derive(Debug, Deserialize)]
@@ -34,10 +37,9 @@ struct Erasure {
     entry: u64,
 }
 
-/// What a `command` entry says that archives segments.
+/// What an `archive` entry says.
 #[derive(Debug, Deserialize)]
 struct Archive {
-    r#do: String,
     first: u64,
 }
 
@@ -56,11 +58,13 @@ struct Walk<'a> {
     roots: BTreeMap<u64, Option<Sha256>>,
     /// Keys that signed before the newest.
     keys: Vec<Verifier>,
-    /// Erasable payloads that are not there, until their erasure is found.
-    missing: BTreeSet<u64>,
+    /// What is wrong with payloads that are kept apart, until an erasure explains it.
+    faults: BTreeMap<u64, &'static str>,
     wholes: Vec<Whole>,
     /// The first entry that is not archived, as the log says.
     archived_to: u64,
+    /// The digest of the snapshot after them.
+    archived: Option<Sha256>,
     bytes: u64,
     segments: u64,
 }
@@ -78,6 +82,7 @@ impl Reader {
         given: &[String],
         witnesses: &Witnesses,
     ) -> Result<VerifyReport, ReadError> {
+        let generation = self.generation();
         // Before the tip is looked at: a checkpoint that is made meanwhile would cover more than is read.
         let published = self.publication();
         let log = published.key.parse::<Verifier>().ok();
@@ -94,9 +99,10 @@ impl Reader {
             fold: Fold::default(),
             roots,
             keys: Vec::new(),
-            missing: BTreeSet::new(),
+            faults: BTreeMap::new(),
             wholes: Vec::new(),
             archived_to: 1,
+            archived: None,
             bytes: 0,
             segments: 0,
         };
@@ -108,14 +114,16 @@ impl Reader {
         let right = damage.as_ref().map_or(u64::MAX, |damage| damage.seq - 1);
         if walk.fold.state.tip().seq > right && damage.as_ref().is_some_and(|d| d.segment.ends_with(".log")) {
             // An entry was counted as right before a later one told that it is not: once more, up to it.
-            walk = Walk { fold: Fold::default(), segments: 0, bytes: 0, missing: BTreeSet::new(), ..walk };
+            walk = Walk { fold: Fold::default(), segments: 0, bytes: 0, faults: BTreeMap::new(), ..walk };
             match walk.all(until, right, stop) {
                 Ok(()) | Err(ReadError::Damaged(_)) => {}
                 Err(error) => return Err(error),
             }
         }
         // What was found at the opening can lie where the walk does not come.
-        if let (None, Some(Refusal::Damaged(found))) = (&damage, refused) {
+        if let (None, Some(Refusal::Damaged(found))) = (&damage, refused)
+            && !self.is_known()
+        {
             damage = Some(found);
         }
         if damage.is_none() && !stop.load(Ordering::Relaxed) {
@@ -124,10 +132,30 @@ impl Reader {
                 Ok(own) => walk.compare_own(own),
             };
         }
-        if let Some(damage) = &damage {
-            self.refuse(Refusal::Damaged(damage.clone()));
+        // What an operator changed meanwhile was seen half before and half after: that says nothing.
+        if self.generation() == generation {
+            self.conclude(damage.as_ref());
         }
         Ok(self.report(&walk, damage, &outside, log.as_ref(), witnesses, published))
+    }
+
+    /// Damage to the log ends the appending, over a restart too; none that was found earlier stays when all is right.
+    fn conclude(&self, damage: Option<&Damage>) {
+        let kept = match damage {
+            // A payload can be erased, which is all that is left to do about it; the log itself is whole.
+            Some(damage) if damage.segment == PAYLOADS => Ok(()),
+            Some(damage) => {
+                self.refuse(Refusal::Damaged(damage.clone()));
+                files::write_damage(self.dir(), damage)
+            }
+            None => match files::read_damage(self.dir()) {
+                Ok(Some(_)) => files::remove_damage(self.dir()).map(|()| self.mended()),
+                other => other.map(drop),
+            },
+        };
+        if let Err(error) = kept {
+            tracing::error!("what verifying found cannot be kept for the next start: {error}");
+        }
     }
 
     fn own_checkpoints(
@@ -162,8 +190,13 @@ impl Reader {
             Err(error) => return Err(failed(error)),
         };
         names.sort_by_key(fs::DirEntry::file_name);
+        // What a crash left half written has another ending.
+        names.retain(|file| file.path().extension().is_none());
         for file in names.into_iter().take(OUTSIDE_MAX) {
-            let bytes = read_at_most(&file.path(), CHECKPOINT_MAX).map_err(failed)?.unwrap_or_default();
+            let bytes = match read_at_most(&file.path(), CHECKPOINT_MAX) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string().into_bytes(),
+                read => read.map_err(failed)?.unwrap_or_default(),
+            };
             add(
                 file.file_name().to_string_lossy().into_owned(),
                 String::from_utf8_lossy(&bytes).into_owned(),
@@ -248,6 +281,7 @@ impl Walk<'_> {
             self.segment(first, next.map_or(until, |next| until.min(next - 1)), next.is_some(), last, stop)?;
         }
         let first = firsts.first().copied().unwrap_or(1);
+        self.archived_snapshot(first, stop)?;
         if first > self.archived_to && !stop.load(Ordering::Relaxed) {
             let path = self.reader.dir().join("segments");
             let what = format!(
@@ -255,11 +289,14 @@ impl Walk<'_> {
             );
             return Err(ReadError::Damaged(damaged(&path, 0, self.archived_to, what)));
         }
-        match self.missing.first() {
-            Some(seq) if !stop.load(Ordering::Relaxed) => {
-                let path = self.reader.dir().join("payloads");
-                let what = "its payload is gone, and no erasure of it is on record".to_owned();
-                Err(ReadError::Damaged(damaged(&path, 0, *seq, what)))
+        match self.faults.first_key_value() {
+            Some((seq, what)) if !stop.load(Ordering::Relaxed) => {
+                let path = self.reader.dir().join(PAYLOADS);
+                let next = format!(
+                    "put the payload back from a copy, or accept that it is lost: `octant ledger erase {seq} \
+                     --reason TEXT`; the log itself goes on"
+                );
+                Err(ReadError::Damaged(Damage { next, ..damaged(&path, 0, *seq, (*what).to_owned()) }))
             }
             _ => Ok(()),
         }
@@ -278,15 +315,58 @@ impl Walk<'_> {
         let fold = files::read_snapshot(&segments, first).map_err(failed)?;
         let fold =
             fold.ok_or_else(|| wrong("the snapshot after the archived segments is missing or not whole"))?;
-        let root = self.reader.root(first - 1).map_err(failed)?;
-        if root != fold.state.tree().root() {
-            return Err(wrong("the tiles give another root than the snapshot after the archived segments"));
-        }
+        self.archived_tiles(first, &fold)?;
         for (size, place) in self.roots.iter_mut().filter(|(size, _)| **size < first) {
             *place = Some(self.reader.root(*size).map_err(failed)?);
         }
         self.fold = fold;
         Ok(())
+    }
+
+    /// The snapshot from which the walk started has to be the one that was put on record when the entries before it were
+    /// archived.
+    fn archived_snapshot(&self, first: u64, stop: &AtomicBool) -> Result<(), ReadError> {
+        if first == 1 || first != self.archived_to || stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let path = self.reader.dir().join("segments").join(snapshot_name(first));
+        let bytes = fs::read(&path).map_err(|source| ReadError::Io { path: path.clone(), source })?;
+        if Some(digest(&bytes)) == self.archived {
+            return Ok(());
+        }
+        let what = "it is not the snapshot that was put on record when the entries before it were archived"
+            .to_owned();
+        Err(ReadError::Damaged(damaged(&path, 0, first, what)))
+    }
+
+    /// Of archived entries only their hashes are left: every tile has to follow from the lowest ones, and these have to
+    /// give the snapshot's tree.
+    fn archived_tiles(&self, first: u64, right: &Fold) -> Result<(), ReadError> {
+        let dir = self.reader.dir();
+        let (mut tree, mut edge) = (Frontier::default(), Edge::default());
+        let nodes = self.reader.nodes(first - 1);
+        for index in 0..first - 1 {
+            let leaf = nodes
+                .node(0, index)
+                .map_err(|error| ReadError::Io { path: dir.join("tile"), source: io::Error::other(error) })?;
+            let mut wholes = Vec::new();
+            tree.push(leaf, |height, _, hash| wholes.extend(edge.push(height, hash)));
+            for whole in wholes {
+                let path = files::tile_path(dir, whole.tile);
+                match compare_tile(dir, &whole) {
+                    Ok(Tile::Same) => {}
+                    Ok(Tile::Changed(at)) => return Err(ReadError::Damaged(tile_damage(dir, &whole, at))),
+                    Ok(Tile::Torn) => return Err(ReadError::Damaged(tile_damage(dir, &whole, 0))),
+                    Err(source) => return Err(ReadError::Io { path, source }),
+                }
+            }
+        }
+        if tree == *right.state.tree() && edge == right.edge {
+            return Ok(());
+        }
+        let what =
+            "the tiles of the archived entries give another tree than the snapshot after them".to_owned();
+        Err(ReadError::Damaged(damaged(&dir.join("tile"), 0, 1, what)))
     }
 
     /// A snapshot has to be what the entries before it give. One that is missing is made again when it is needed.
@@ -333,7 +413,7 @@ impl Walk<'_> {
             let seq = self.fold.state.tip().seq + 1;
             let (offset, bytes) = frame(&mut walker, &path, seq)?;
             let hash = leaf_hash(bytes);
-            if let Err(wrong) = self.entry(bytes, &path, offset)? {
+            if let Err(wrong) = self.entry(bytes)? {
                 let tip = self.fold.state.tip();
                 let blamed = blame(&mut walker, &wrong, hash, tip, last).map_err(failed)?;
                 let what = match blamed {
@@ -357,7 +437,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, bytes: &[u8], path: &Path, offset: u64) -> Result<Result<(), Broken>, ReadError> {
+    fn entry(&mut self, bytes: &[u8]) -> Result<Result<(), Broken>, ReadError> {
         let wholes = &mut self.wholes;
         let view = match self.fold.accept(bytes, |whole| wholes.push(whole)) {
             Ok(view) => view,
@@ -365,7 +445,7 @@ impl Walk<'_> {
         };
         self.bytes += bytes.len() as u64;
         self.passed();
-        self.remember(&view, path, offset)?;
+        self.remember(&view)?;
         for whole in std::mem::take(&mut self.wholes) {
             let path = files::tile_path(self.reader.dir(), whole.tile);
             match compare_tile(self.reader.dir(), &whole) {
@@ -373,10 +453,10 @@ impl Walk<'_> {
                 Ok(Tile::Changed(index)) => {
                     return Err(ReadError::Damaged(tile_damage(self.reader.dir(), &whole, index)));
                 }
+                // It follows from the entries, as every tile, so it is made again.
                 Ok(Tile::Torn) => {
-                    let first = (whole.tile.index << (8 * (u32::from(whole.tile.level) + 1))) + 1;
-                    let what = "the tile is missing or not whole".to_owned();
-                    return Err(ReadError::Damaged(damaged(&path, 0, first, what)));
+                    files::write_tile(self.reader.dir(), &whole)
+                        .map_err(|source| ReadError::Io { path, source })?;
                 }
                 Err(source) => return Err(ReadError::Io { path, source }),
             }
@@ -393,7 +473,7 @@ impl Walk<'_> {
     }
 
     /// Keys, erasures, and payloads that stand beside their entries.
-    fn remember(&mut self, view: &View<'_>, path: &Path, offset: u64) -> Result<(), ReadError> {
+    fn remember(&mut self, view: &View<'_>) -> Result<(), ReadError> {
         let said = view.payload.unwrap_or("null");
         match view.kind {
             Kind::Key => {
@@ -401,31 +481,39 @@ impl Walk<'_> {
                     serde_json::from_str::<KeyChange>(said).ok().and_then(|change| change.replaces);
                 self.keys.extend(replaced.and_then(|replaced| replaced.key.parse().ok()));
             }
-            Kind::Command => {
-                let archive =
-                    serde_json::from_str::<Archive>(said).ok().filter(|said| said.r#do == "archive");
-                self.archived_to = archive.map_or(self.archived_to, |said| said.first.max(self.archived_to));
+            Kind::Archive => {
+                if let Ok(Archive { first }) = serde_json::from_str(said) {
+                    (self.archived_to, self.archived) = (first.max(self.archived_to), view.subject);
+                }
             }
             Kind::Erasure => {
                 if let Ok(Erasure { entry }) = serde_json::from_str(said) {
-                    self.missing.remove(&entry);
+                    self.faults.remove(&entry);
+                    if files::payload_path(&self.reader.dir().join(PAYLOADS), entry).exists() {
+                        self.fault(entry, "its payload is still there, though its erasure is on record");
+                    }
                 }
             }
             _ => {}
         }
         let Some(committed) = view.commitment else { return Ok(()) };
-        let dir = self.reader.dir().join("payloads");
-        let wrong = |what: &str| Err(ReadError::Damaged(damaged(path, offset, view.seq, what.to_owned())));
+        let dir = self.reader.dir().join(PAYLOADS);
         match files::read_payload(&dir, view.seq) {
-            Ok(Some(payload)) if commitment(&payload.salt, &payload.text) == committed => Ok(()),
-            Ok(Some(_)) => wrong("its payload is not the one that it commits to"),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => wrong("its payload cannot be read"),
-            Err(source) => Err(ReadError::Io { path: dir, source }),
-            Ok(None) if self.missing.len() >= MISSING_MAX => wrong("its payload is gone, as many others are"),
-            Ok(None) => {
-                self.missing.insert(view.seq);
-                Ok(())
+            Ok(Some(payload)) if commitment(&payload.salt, &payload.text) == committed => {}
+            Ok(Some(_)) => self.fault(view.seq, "its payload is not the one that it commits to"),
+            Ok(None) => self.fault(view.seq, "its payload is gone, and no erasure of it is on record"),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.fault(view.seq, "its payload cannot be read");
             }
+            Err(source) => return Err(ReadError::Io { path: dir, source }),
+        }
+        Ok(())
+    }
+
+    /// Remembers what is wrong with a payload, until an erasure explains it; of too many the latest are left out.
+    fn fault(&mut self, seq: u64, what: &'static str) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.insert(seq, what);
         }
     }
 
@@ -493,4 +581,9 @@ impl Walk<'_> {
 pub(crate) fn outside_path(dir: &Path, signed: &Signed) -> PathBuf {
     let root = signed.checkpoint.root.to_string();
     dir.join("outside").join(format!("{:020}-{}", signed.checkpoint.size, &root[..16]))
+}
+
+/// SHA-256 of a file's content.
+pub(crate) fn digest(bytes: &[u8]) -> Sha256 {
+    Sha256(sha2::Sha256::digest(bytes).into())
 }

@@ -1,16 +1,19 @@
 //! One thread that commits what many callers queue: while one sync runs, the next batch gathers.
 
 use crate::publish::EVERY_NS;
+use crate::read::locked;
 use crate::refusal::Refusal;
 use crate::store::{Item, Store};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Appended;
+use octant_ids::Principal;
 use octant_sys::clock;
 use octant_tlog::entry::Stamp;
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -60,9 +63,16 @@ enum NotQueued {
 pub struct Writer {
     jobs: Option<SyncSender<Job>>,
     waiting_bytes: Arc<AtomicUsize>,
+    waiting: Waiting,
     limits: WriterLimits,
     thread: Option<JoinHandle<()>>,
 }
+
+/// How many appends of each service wait: one of them does not take the places of all others.
+type Waiting = Arc<Mutex<HashMap<Principal, usize>>>;
+
+/// The part of the queue that one caller can have.
+const SHARE: usize = 4;
 
 impl Writer {
     /// Starts the thread.
@@ -72,18 +82,20 @@ impl Writer {
     pub fn start(store: Store, limits: WriterLimits) -> io::Result<Self> {
         let (jobs, queue) = sync_channel(limits.queue);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let waiting = Waiting::default();
         let work = Work {
             store,
             queue,
             limits,
             waiting_bytes: Arc::clone(&waiting_bytes),
+            waiting: Arc::clone(&waiting),
             gathered: 0,
             carried: None,
             logged: None,
             silent: None,
         };
         let thread = std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(|| work.run())?;
-        Ok(Self { jobs: Some(jobs), waiting_bytes, limits, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), waiting_bytes, waiting, limits, thread: Some(thread) })
     }
 
     /// Queues a draft. The receiver gets the answer once the entry is durable, or why it is not.
@@ -96,6 +108,7 @@ impl Writer {
     ) -> Result<oneshot::Receiver<Result<Appended, Refusal>>, ApiError> {
         let item = item.into();
         let bytes = item.bytes();
+        let actor = item.draft.actor.clone();
         let busy = |why: String| {
             ApiError::new(Code::Busy, "append to the ledger", "queue", why, "try again in a moment")
         };
@@ -103,10 +116,21 @@ impl Writer {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(busy(format!("{} bytes are waiting", self.limits.queue_bytes)));
         }
+        let share = (self.limits.queue / SHARE).max(1);
+        {
+            let mut waiting = locked(&self.waiting);
+            let own = waiting.entry(actor.clone()).or_insert(0);
+            if *own >= share {
+                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                return Err(busy(format!("{share} appends of {actor} are waiting")));
+            }
+            *own += 1;
+        }
         let (sender, receiver) = oneshot::channel();
         match self.send(Job::Append(Box::new(item), sender)) {
             Ok(()) => Ok(receiver),
             Err(error) => {
+                left(&self.waiting, &actor);
                 self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 Err(match error {
                     NotQueued::Full => busy(format!("{} appends are waiting", self.limits.queue)),
@@ -172,6 +196,17 @@ impl Drop for Writer {
     }
 }
 
+/// One append of an actor does not wait any more.
+fn left(waiting: &Waiting, actor: &Principal) {
+    let mut waiting = locked(waiting);
+    if let Some(own) = waiting.get_mut(actor) {
+        *own -= 1;
+        if *own == 0 {
+            waiting.remove(actor);
+        }
+    }
+}
+
 pub(crate) fn gone() -> ApiError {
     let why = "its writer has ended";
     ApiError::new(Code::Unavailable, "append to the ledger", "writer", why, "restart the ledger")
@@ -182,6 +217,7 @@ struct Work {
     queue: Receiver<Job>,
     limits: WriterLimits,
     waiting_bytes: Arc<AtomicUsize>,
+    waiting: Waiting,
     /// How many appends the last batch had.
     gathered: usize,
     /// A job that was taken from the queue but belongs after the current batch.
@@ -277,6 +313,7 @@ impl Work {
         let done = self.store.commit(items, stamp);
         let bytes: usize = items.iter().map(Item::bytes).sum();
         self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        items.iter().for_each(|item| left(&self.waiting, &item.draft.actor));
         // A caller that does not wait any more has its entry all the same.
         match done {
             Ok(appended) => {

@@ -81,7 +81,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.join("segments")).unwrap();
-    for file in ["head", "log.key", "log.pub", "segments/00000000000000000001.log"] {
+    for file in ["head", "log.key", "log.pub", "checkpoint", "segments/00000000000000000001.log"] {
         fs::copy(from.join(file), to.join(file)).unwrap();
     }
 }

@@ -15,7 +15,7 @@ use octant_api::ledger::{
 use octant_api::text::Json;
 use octant_ids::{Aid, Principal, Sha256};
 use octant_ticket::{Actuator, Issuer, Key, Keys};
-use octant_tlog::checkpoint::Signed;
+use octant_tlog::checkpoint::{Checkpoint, Signed, sign};
 use octant_tlog::entry::{Draft, boot_id};
 use octant_tlog::note::NoteKey;
 use octant_tlog::state::{Rule, Tip};
@@ -134,7 +134,7 @@ fn intents_that_a_boot_left_open_are_unknown_after_the_next() {
 fn the_oldest_of_too_many_open_intents_is_unknown() {
     let dir = Dir::quick();
     let mut store = open(&dir.0);
-    let intents: Vec<Item> = (0..octant_tlog::state::INTENTS_MAX).map(|_| intent("x")).collect();
+    let intents: Vec<Item> = (0..octant_tlog::state::INTENTS_OF_ONE).map(|_| intent("x")).collect();
     for part in intents.chunks(512) {
         store.commit(part, STAMP).unwrap();
     }
@@ -265,7 +265,7 @@ fn witness(n: u8) -> NoteKey {
 #[test]
 fn the_log_is_complete_only_with_a_quorum_of_its_witnesses() {
     let dir = Dir::quick();
-    let witnesses = || Witnesses { keys: (1..=3).map(|n| witness(n).verifier()).collect(), quorum: 2 };
+    let witnesses = || Witnesses::new((1..=3).map(|n| witness(n).verifier()).collect(), 2);
     let options = || Options { witnesses: witnesses(), ..Options::default() };
     let (mut store, _) = Store::open(&dir.0, boot(), options()).unwrap();
     append(&mut store, 1, 5);
@@ -432,8 +432,10 @@ fn an_acknowledgement_that_a_crash_cut_short_is_put_on_record_at_the_next_start(
     append(&mut store, 1, 5);
     drop(store);
     // As it stands after everything was set aside and before the entries were appended.
-    crate::publish::write_key(&dir.0, &new_key(&[1; 40]).unwrap()).unwrap();
-    fs::remove_file(dir.0.join("checkpoint")).unwrap();
+    let (key, root) = (new_key(&[1; 40]).unwrap(), open(&dir.0).reader().root(5).unwrap());
+    crate::publish::write_key(&dir.0, &key).unwrap();
+    let checkpoint = Checkpoint { origin: key.name().to_owned(), size: 5, root, extensions: Vec::new() };
+    fs::write(dir.0.join("checkpoint"), sign(&key, &checkpoint)).unwrap();
     let change = serde_json::json!({
         "caller": operator(), "lost": { "from": 6, "reason": "x" },
         "replaces": { "key": new_key(&[2; 40]).unwrap().verifier().to_string() },

@@ -59,7 +59,7 @@ fn witness() -> NoteKey {
 }
 
 fn witnesses() -> Witnesses {
-    Witnesses { keys: vec![witness().verifier()], quorum: 1 }
+    Witnesses::new(vec![witness().verifier()], 1)
 }
 
 /// Segments so small that work comes to a change of segment.
