@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod edges;
 mod full;
 mod interleave;
 mod log;
