@@ -29,7 +29,7 @@ LINE_MAX = 1 << 20
 ENTRY_MAX = 65_535
 ZEROS = bytes(32)
 KINDS = (
-    "boot unit intent outcome note lifecycle lost decision grant message seal erasure command config key".split()
+    "boot unit intent outcome note lifecycle lost decision grant message seal erasure command config key archive".split()
 )
 LIFECYCLE, SEAL, KEY = KINDS.index("lifecycle"), KINDS.index("seal"), KINDS.index("key")
 AID_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"

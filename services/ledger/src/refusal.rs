@@ -82,7 +82,14 @@ impl Refusal {
             Self::Rule(Rule::Sealed(_)) => {
                 (Code::Conflict, "nothing is recorded about an agent after its seal")
             }
-            Self::Rule(_) => (Code::InvalidParams, "open the agent's partition with a lifecycle entry first"),
+            Self::Rule(Rule::Outcome { .. }) => (Code::Denied, "leave the outcome to whoever had intended"),
+            Self::Rule(Rule::Full) => (Code::Busy, "try again when agents have ended"),
+            Self::Rule(Rule::Long(_)) => {
+                (Code::TooLong, "say less, or keep it elsewhere and give its digest")
+            }
+            Self::Rule(Rule::NotOpen(_) | Rule::Nobody) => {
+                (Code::InvalidParams, "open the agent's partition with a lifecycle entry first")
+            }
             Self::Quota { .. } => {
                 (Code::Full, "note less; an operator can raise the limit in [ledger] of octant.toml")
             }
