@@ -15,6 +15,22 @@ Example:
   octant ledger verify --checkpoint kept.checkpoint
   octant ledger verify evidence.octant --key log.pub --witness witness.pub";
 
+const ERASE: &str = "\
+It is also what accepts that such a payload was altered, is gone, or is still there after its erasure, where `octant \
+ledger verify` names the payload of an entry: the log is whole then, and nothing else is lost. For damage of the log \
+itself there is `octant ledger acknowledge`.
+
+Example:
+  octant ledger erase 17 --reason \"asked for by the person it names\"";
+
+const ACKNOWLEDGE: &str = "\
+For damage of the log itself: entries, tree, checkpoints. It loses every entry from SEQ on, and the log goes on with a \
+new key. Where `octant ledger verify` names only the payload of an entry, no entry has to be lost: `octant ledger \
+erase` accepts that.
+
+Example:
+  octant ledger acknowledge 4711 --reason \"the disk lost its last segment\"";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ledger {
     /// Print the latest entries
@@ -80,9 +96,7 @@ pub(crate) enum Ledger {
         file: PathBuf,
     },
     /// Erase the payload of an entry that was appended as erasable; the entry and its hash stay
-    #[command(
-        after_help = "Example:\n  octant ledger erase 17 --reason \"asked for by the person it names\""
-    )]
+    #[command(after_help = ERASE)]
     Erase {
         /// The entry's sequence number
         seq: u64,
@@ -91,9 +105,7 @@ pub(crate) enum Ledger {
         reason: String,
     },
     /// Accept a damage: keep the entries before it, set the rest aside, put the loss on record and go on
-    #[command(
-        after_help = "Example:\n  octant ledger acknowledge 4711 --reason \"the disk lost its last segment\""
-    )]
+    #[command(after_help = ACKNOWLEDGE)]
     Acknowledge {
         /// The first entry that cannot be relied on, as `octant ledger verify` names it
         seq: u64,

@@ -5,12 +5,15 @@ use crate::args::Against;
 use crate::error::CliError;
 use crate::out::{Out, Ticking, printable};
 use crate::service::Service;
-use octant_api::ledger::{CheckpointRequest, VerifyReport, VerifyRequest};
+use octant_api::ledger::{CheckpointRequest, Damage, VerifyReport, VerifyRequest};
 use octant_tlog::checkpoint::Signed;
 use octant_tlog::note::Verifier;
 
 /// How cosignatures get to the ledger.
 const FEED: &str = "`octant ledger feed` takes the checkpoint to the witnesses and their cosignatures back; then verify again";
+
+/// Where the ledger says that a payload is damaged that it keeps apart from its entry.
+const PAYLOADS: &str = "payloads";
 
 /// The command without a file.
 pub(super) fn run(service: &Service, against: &Against, out: &mut Out) -> Result<(), CliError> {
@@ -110,11 +113,14 @@ fn print(report: &VerifyReport, out: &mut Out) -> Result<(), CliError> {
 
 fn wrong(report: &VerifyReport) -> Result<(), CliError> {
     if let Some(damage) = &report.damage {
-        return Err(CliError::Unverified {
-            what: format!("ledger entry {} ({} at byte {})", damage.seq, damage.segment, damage.offset),
-            why: damage.what.clone(),
-            next: damage.next.clone(),
-        });
+        let Damage { segment, offset, seq, .. } = damage;
+        // A payload that is kept apart is a file of its own: the log before and after it is whole.
+        let what = if segment == PAYLOADS {
+            format!("the payload of ledger entry {seq}")
+        } else {
+            format!("ledger entry {seq} ({segment} at byte {offset})")
+        };
+        return Err(CliError::Unverified { what, why: damage.what.clone(), next: damage.next.clone() });
     }
     let differs = report.outside.iter().find_map(|compared| Some((compared, compared.wrong.as_ref()?)));
     match differs {

@@ -185,7 +185,16 @@ fn a_complete_export_proves_everything_to_who_has_the_keys() {
     assert_eq!((report.payloads, report.absent, report.elsewhere, report.seals), (1, 0, 1, 1));
     assert_eq!((report.has_quorum(), report.quorum, report.cosigned.len()), (true, 2, 2));
     assert_eq!(report.cosigned[0].at_seconds, 1_773_495_500);
-    assert_eq!(report.not_proven, ["what 1 entries said whose payload is kept elsewhere"]);
+    let open = [
+        "what 1 entries said whose payload is kept elsewhere",
+        "cut tail: whether entries after entry 5 were cut off the end since the newest cosignature, at \
+         2026-03-14T13:38:20.000Z",
+        "restored copy: whether the log was set back to an earlier state after entry 5 since the newest \
+         cosignature, at 2026-03-14T13:38:20.000Z",
+    ];
+    assert_eq!(report.not_proven, open);
+    let newest = knowing(Some(&log.checkpoint(&log_key(), 12)));
+    assert_eq!(check(&log.complete(), newest).unwrap().not_proven, open[..1]);
     assert!(report.proven[0].starts_with("the 12 entries of octant/00112233aabbccdd are all here"));
     assert!(
         report.proven.contains(&"the log continues the checkpoint kept, which covers 5 entries".to_owned())
@@ -213,6 +222,21 @@ fn what_nothing_from_outside_shows_is_said() {
     );
 }
 
+/// What was the newest checkpoint once has the cosignatures of then for ever.
+#[test]
+fn cosignatures_do_not_show_that_nothing_came_after() {
+    let log = Log::sample();
+    let report = check(&log.complete(), knowing(None)).unwrap();
+    assert!(report.has_quorum());
+    let says = |start: &str| report.not_proven.iter().any(|line| line.starts_with(start));
+    let at = "newest cosignature, at 2026-03-14T13:38:20";
+    for class in ["cut tail:", "restored copy:"] {
+        let line = report.not_proven.iter().find(|line| line.starts_with(class)).unwrap();
+        assert!(line.contains(at), "{line}");
+    }
+    assert!(!says("rewritten chain:") && !says("split view:"), "{:#?}", report.not_proven);
+}
+
 #[test]
 fn parts_are_proven_entry_by_entry() {
     let log = Log::sample();
@@ -235,6 +259,15 @@ fn an_agents_entries_are_all_there_when_its_seal_says_so() {
     let report = check(&log.export(6, 12, Some(agent(1))), knowing(None)).unwrap();
     assert_eq!((report.entries, report.seals), (3, 0));
     assert!(report.not_proven.iter().any(|line| line.contains("before entry 6")));
+    let missing = |line: &&String| line.contains("none of the agent's entries");
+    let said = report.proven.iter().find(missing).unwrap();
+    assert_eq!(said, "none of the agent's entries from entry 6 on is missing before its seal");
+    // The range begins later than the log, but not later than the agent.
+    let report = check(&log.export(3, 12, Some(agent(1))), knowing(None)).unwrap();
+    assert_eq!((report.entries, report.seals), (5, 1));
+    let said = report.proven.iter().find(missing).unwrap();
+    assert_eq!(said, "none of the agent's entries is missing before its seal");
+    assert!(!report.not_proven.iter().any(|line| line.contains("before entry")), "{report:#?}");
     assert_eq!(check(&log.export(1, 12, Some(agent(3))), knowing(None)).unwrap().entries, 0);
 }
 

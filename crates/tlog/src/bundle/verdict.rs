@@ -2,6 +2,7 @@
 
 use super::check::{Body, Given, Kept, Order};
 use super::report::{Compared, Cosigned, Fault, Report, Wrong};
+use super::time::utc;
 use crate::checkpoint::Signed;
 use crate::note::Verifier;
 use octant_ids::Sha256;
@@ -123,11 +124,17 @@ impl Body {
             Some(agent) => {
                 proven
                     .push(format!("{entries} entries about {agent} are in {origin}, unaltered and in order"));
-                if from > 1 {
+                // The seal was compared with all of the agent's entries, from the first on.
+                let whole = sealed && report.seals > 0;
+                if from > 1 && !whole {
                     open.push(format!("whether the agent has entries before entry {from}"));
                 }
-                if sealed {
+                if whole {
                     proven.push("none of the agent's entries is missing before its seal".to_owned());
+                } else if sealed {
+                    proven.push(format!(
+                        "none of the agent's entries from entry {from} on is missing before its seal"
+                    ));
                 } else {
                     open.push(
                         "whether more entries about the agent follow: no seal is among these".to_owned(),
@@ -178,25 +185,35 @@ impl Body {
     }
 
     /// What is proven of what the log was at other times, and to others.
+    ///
+    /// Witnesses cosign only what continues what they cosigned before, so a quorum closes what would take a second tree
+    /// of the same size. It does not show that nothing came after: a copy from then has its cosignatures too.
     fn age_of(&self, report: &mut Report) {
         let witnessed = report.quorum > 0 && report.has_quorum() && report.cosigned.iter().all(|by| by.given);
-        let agreed = report.outside.iter().map(|compared| compared.size).max();
-        let anchored = if witnessed { Some(report.size) } else { agreed };
+        let kept = report.outside.iter().map(|compared| compared.size).max();
         for Compared { name, size } in &report.outside {
             report
                 .proven
                 .push(format!("the log continues the checkpoint {name}, which covers {size} entries"));
         }
-        let after = match anchored {
-            Some(anchored) if anchored >= report.size => return,
-            Some(anchored) => format!(" after entry {anchored}"),
+        let after = match kept {
+            Some(kept) if kept >= report.size => return,
+            Some(kept) => format!(" after entry {kept}"),
             None => String::new(),
         };
+        let newest = report.cosigned.iter().map(|by| by.at_seconds).max().filter(|_| witnessed);
+        let since = newest.map_or(String::new(), |at| {
+            format!(" since the newest cosignature, at {}", utc(at.saturating_mul(1000)))
+        });
         report.not_proven.extend([
-            format!("cut tail: whether entries{after} were cut off the end"),
-            format!("restored copy: whether the log was set back to an earlier state{after}"),
-            format!("rewritten chain: whether who has the log's key wrote entries{after} anew"),
-            format!("split view: whether others were shown other entries{after}"),
+            format!("cut tail: whether entries{after} were cut off the end{since}"),
+            format!("restored copy: whether the log was set back to an earlier state{after}{since}"),
         ]);
+        if !witnessed {
+            report.not_proven.extend([
+                format!("rewritten chain: whether who has the log's key wrote entries{after} anew"),
+                format!("split view: whether others were shown other entries{after}"),
+            ]);
+        }
     }
 }
