@@ -127,6 +127,8 @@ proptest! {
         fs::write(image.join("head"), head).unwrap();
 
         let mut store = open(&image);
+        // Before the first append: the head file is behind.
+        store.probe().unwrap();
         prop_assert_eq!(store.reader().refusal(), None);
         let tip = store.reader().tip();
         prop_assert!((acknowledged..=acknowledged + batch.len() as u64).contains(&tip.seq));
