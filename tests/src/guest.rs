@@ -140,9 +140,12 @@ impl Guest {
         sent.unwrap_or_else(|e| panic!("QEMU monitor: {e}"));
     }
 
-    /// Ends the guest at once, as a power cut does.
-    pub fn kill(mut self) {
+    /// Ends the guest at once, as a power cut does; gives everything that its console has shown.
+    pub fn kill(mut self) -> Vec<String> {
         self.stop();
+        let mut log = std::mem::take(&mut self.log);
+        log.extend(self.lines.iter());
+        log
     }
 
     /// Nanoseconds since QEMU was started.

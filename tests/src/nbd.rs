@@ -27,6 +27,8 @@ struct State {
     view: Vec<u8>,
     dirty: BTreeSet<usize>,
     flushes: u64,
+    /// Nothing becomes durable any more, and whoever waits for that waits for ever.
+    stalled: bool,
 }
 
 impl State {
@@ -55,7 +57,8 @@ impl VolatileDisk {
     /// The image cannot be read or the socket cannot be bound.
     pub fn serve(image: &Path, socket: &Path) -> io::Result<Self> {
         let durable = std::fs::read(image)?;
-        let state = State { view: durable.clone(), durable, dirty: BTreeSet::new(), flushes: 0 };
+        let state =
+            State { view: durable.clone(), durable, dirty: BTreeSet::new(), flushes: 0, stalled: false };
         let disk = Self { state: Arc::new(Mutex::new(state)), socket: socket.to_owned() };
         let listener = UnixListener::bind(socket)?;
         let served = disk.clone();
@@ -86,7 +89,19 @@ impl VolatileDisk {
         let lost = state.dirty.len();
         state.dirty.clear();
         state.view = state.durable.clone();
+        state.stalled = false;
         lost
+    }
+
+    /// From here on until the power is cut no flush is answered, so that what is written then is not durable.
+    pub fn stall(&self) {
+        self.lock().stalled = true;
+    }
+
+    /// How many sectors were written and not flushed.
+    #[must_use]
+    pub fn unflushed(&self) -> usize {
+        self.lock().dirty.len()
     }
 
     /// How often the guest has flushed.
@@ -122,13 +137,14 @@ impl VolatileDisk {
             }
             let mut reply = REPLY_MAGIC.to_be_bytes().to_vec();
             let error = match kind {
-                0 => self.read(offset, &mut data),
+                0 => Some(self.read(offset, &mut data)),
                 1 => self.write(offset, &data, force_unit_access),
                 2 => return Ok(()),
                 3 => self.flush(),
                 6 => self.write(offset, &vec![0; length], force_unit_access),
-                _ => 22,
+                _ => Some(22),
             };
+            let Some(error) = error else { continue };
             reply.extend(error.to_be_bytes());
             reply.extend(handle);
             if kind == 0 && error == 0 {
@@ -151,28 +167,34 @@ impl VolatileDisk {
         }
     }
 
-    fn write(&self, offset: usize, data: &[u8], force_unit_access: bool) -> u32 {
+    /// The error to answer with, 0 for none; no answer while the disk is stalled.
+    fn write(&self, offset: usize, data: &[u8], force_unit_access: bool) -> Option<u32> {
         let mut state = self.lock();
         let Some(end) = offset.checked_add(data.len()).filter(|end| *end <= state.view.len()) else {
-            return 28;
+            return Some(28);
         };
+        let durable = force_unit_access && !state.stalled;
         state.view[offset..end].copy_from_slice(data);
         for sector in State::sectors(offset, data.len()) {
             state.dirty.insert(sector);
-            if force_unit_access {
+            if durable {
                 state.persist(sector);
             }
         }
-        0
+        (durable || !force_unit_access).then_some(0)
     }
 
-    fn flush(&self) -> u32 {
+    /// As [`VolatileDisk::write`].
+    fn flush(&self) -> Option<u32> {
         let mut state = self.lock();
+        if state.stalled {
+            return None;
+        }
         for sector in std::mem::take(&mut state.dirty) {
             state.persist(sector);
         }
         state.flushes += 1;
-        0
+        Some(0)
     }
 
     fn negotiate(&self, stream: &mut UnixStream) -> io::Result<()> {
@@ -222,18 +244,23 @@ mod tests {
     use super::*;
 
     fn disk(bytes: usize) -> VolatileDisk {
-        let state =
-            State { durable: vec![0; bytes], view: vec![0; bytes], dirty: BTreeSet::new(), flushes: 0 };
+        let state = State {
+            durable: vec![0; bytes],
+            view: vec![0; bytes],
+            dirty: BTreeSet::new(),
+            flushes: 0,
+            stalled: false,
+        };
         VolatileDisk { state: Arc::new(Mutex::new(state)), socket: PathBuf::new() }
     }
 
     #[test]
     fn only_flushed_and_forced_writes_survive_a_power_cut() {
         let disk = disk(4096);
-        assert_eq!(disk.write(0, b"flushed", false), 0);
-        assert_eq!(disk.flush(), 0);
-        assert_eq!(disk.write(512, b"lost", false), 0);
-        assert_eq!(disk.write(1024, b"forced", true), 0);
+        assert_eq!(disk.write(0, b"flushed", false), Some(0));
+        assert_eq!(disk.flush(), Some(0));
+        assert_eq!(disk.write(512, b"lost", false), Some(0));
+        assert_eq!(disk.write(1024, b"forced", true), Some(0));
         let mut seen = [0; 4];
         assert_eq!((disk.read(512, &mut seen), &seen), (0, b"lost"));
         assert_eq!(disk.power_cut(|| false), 1);
@@ -246,9 +273,22 @@ mod tests {
     }
 
     #[test]
+    fn a_stalled_disk_promises_nothing_and_works_again_after_the_cut() {
+        let disk = disk(4096);
+        disk.stall();
+        assert_eq!(disk.write(0, b"written", false), Some(0));
+        assert_eq!(disk.write(512, b"forced", true), None);
+        assert_eq!(disk.flush(), None);
+        assert_eq!((disk.unflushed(), disk.flushes()), (2, 0));
+        assert_eq!(disk.power_cut(|| false), 2);
+        assert_eq!(disk.write(512, b"forced", true), Some(0));
+        assert_eq!(disk.flush(), Some(0));
+    }
+
+    #[test]
     fn requests_past_the_end_are_refused() {
         let disk = disk(1024);
-        assert_eq!(disk.write(1020, b"12345", false), 28);
+        assert_eq!(disk.write(1020, b"12345", false), Some(28));
         assert_eq!(disk.read(usize::MAX, &mut [0; 2]), 22);
     }
 }

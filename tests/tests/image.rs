@@ -53,6 +53,11 @@ fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &st
 
 /// A cpio archive with everything that the tests need below `/srv/test`, and the probe in `/opt`.
 pub(crate) fn overlay(scratch: &Scratch) -> PathBuf {
+    overlay_with(scratch, &[])
+}
+
+/// The same with further files, by their paths.
+pub(crate) fn overlay_with(scratch: &Scratch, more: &[(&str, &str)]) -> PathBuf {
     let mut archive = Cpio::default();
     ["opt", "srv", "srv/test"].iter().for_each(|dir| archive.directory(dir));
     let read = |path: &Path| fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -67,6 +72,9 @@ pub(crate) fn overlay(scratch: &Scratch) -> PathBuf {
     {
         let name = script.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         archive.file(&format!("srv/test/{name}"), 0o755, &read(&script));
+    }
+    for (name, content) in more {
+        archive.file(name, 0o644, content.as_bytes());
     }
     archive.file("opt/octant-probe", 0o755, &read(&path("OCTANT_PROBE")));
     let target = scratch.path("overlay.cpio");
