@@ -149,6 +149,27 @@ fn a_state_that_cannot_be_written_is_not_cosigned() {
     assert_eq!(lines.of(Level::Error).len(), 2, "{:?}", lines.all());
 }
 
+/// Anybody can send the newest checkpoint again, since it is public.
+#[test]
+fn what_is_stored_already_costs_no_disk() {
+    let dir = Dir::new();
+    let tree = Tree::new(&[1; 9]);
+    let witness = open(&dir.0, &Lines::default());
+    assert_eq!(ask(&witness, &tree.request(0, 0)).0, 200);
+    assert_eq!(ask(&witness, &tree.request(0, 6)).0, 200);
+    let path = file(&dir, "checkpoint");
+    let before = fs::read(&path).unwrap();
+    // Nothing can be written.
+    fs::create_dir(path.with_extension("new")).unwrap();
+    let (status, cosignature) = ask(&witness, &tree.request(6, 6));
+    assert_eq!(status, 200, "{cosignature}");
+    let mut signed = Signed::parse_unverified(&tree.checkpoint(6)).unwrap();
+    signed.add(&cosignature).unwrap();
+    signed.cosigned_by(&witness_key().verifier()).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(ask(&witness, &tree.request(6, 9)).0, 503, "what is new is stored first");
+}
+
 #[test]
 fn a_directory_has_one_witness_and_keys_have_one_use() {
     let dir = Dir::new();
