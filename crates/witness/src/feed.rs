@@ -33,6 +33,15 @@ const ALARM_AGAIN_NS: u64 = 3600 * 1_000_000_000;
 /// The most characters of a witness's own words that are shown.
 const WORDS_MAX: usize = 200;
 
+/// How often a checkpoint as large as what the witness has cosigned is looked for before that is a rollback: after a
+/// loss of power the ledger signs what it has anew, and until then shows a checkpoint from before.
+const BEHIND_TRIES: usize = 6;
+/// The pause between two of these: all of them take 3 s, three times what the ledger needs.
+const BEHIND_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 500 });
+/// What an answer without evidence asks for: a witness can be wrong, or lie.
+const ASK: &str =
+    "What proves it is the checkpoint that the witness keeps, which this log's key has signed: ask for it";
+
 /// A witness: its key and where it is. As text `VKEY=URL`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -177,33 +186,34 @@ pub enum Trouble {
     /// The checkpoint was overtaken again and again.
     #[error("the checkpoint was overtaken {TRIES} times while it was brought to the witness")]
     Overtaken,
-    /// The witness holds another tree of the same size.
+    /// The witness says that it holds another tree of the same size.
     #[error(
-        "FORK: this ledger is not what the witness was shown before: it has cosigned another tree of {size} entries under \
-         this log's key. The ledger was rewritten, or somebody else signs with its key"
+        "FORK: the witness says that it has cosigned another tree of {size} entries under this log's key. If that is true, \
+         the ledger was rewritten or somebody else signs with its key. {ASK}"
     )]
     Fork {
         /// The size of both trees.
         size: u64,
     },
-    /// The witness has cosigned more entries than the ledger has.
+    /// The witness says that it has cosigned more entries than the ledger has.
     #[error(
-        "ROLLBACK: entries were taken away, or an old copy was restored: the witness has cosigned {theirs} entries, and \
-         the ledger's newest checkpoint covers {ours}"
+        "ROLLBACK: the witness says that it has cosigned {theirs} entries, and the ledger's newest checkpoint covers \
+         {ours}. If that is true, entries were taken away or an old copy was restored. {ASK}"
     )]
     Rollback {
-        /// What the witness cosigned.
+        /// What the witness says that it has cosigned.
         theirs: u64,
         /// What the ledger has.
         ours: u64,
     },
-    /// The witness does not find that the ledger continues what it cosigned.
+    /// The witness says that the ledger does not continue what it cosigned.
     #[error(
-        "FORK: this ledger is not what the witness was shown before: its tree of {to} entries does not continue the tree \
-         of {from} that was cosigned. The witness says: {words:?}"
+        "FORK: the witness says that this ledger's tree of {to} entries does not continue the tree of {from} that it has \
+         cosigned, with the words {words:?}. If that is true, the ledger was rewritten or somebody else signs with its \
+         key. {ASK}"
     )]
     NotContinued {
-        /// What the witness cosigned.
+        /// What the witness says that it has cosigned.
         from: u64,
         /// What the ledger has.
         to: u64,
@@ -221,7 +231,7 @@ fn refused(status: u16) -> &'static str {
 }
 
 impl Trouble {
-    /// Whether it says that the log is not what it was.
+    /// Whether somebody says that the log is not what it was.
     #[must_use]
     pub fn is_alarm(&self) -> bool {
         matches!(self, Self::Fork { .. } | Self::Rollback { .. } | Self::NotContinued { .. })
@@ -335,15 +345,11 @@ impl Feeder {
         let mut ahead = 0;
         let mut refused: Option<(u64, WireError)> = None;
         for _ in 0..TRIES {
-            let info = self.ledger.call(&CheckpointRequest {}).await?;
-            if !self.answered.swap(true, Ordering::Relaxed) {
-                self.tell(|_| true);
-            }
-            let signed = verified(&info.checkpoint, &info.key)?;
+            let (signed, witnessed) = self.newest(ahead).await?;
             let size = signed.checkpoint.size;
             if let Ok(time) = signed.cosigned_by(&target.key) {
                 *old = size;
-                return Ok(Cosigned { size, time, witnessed: info.witnessed });
+                return Ok(Cosigned { size, time, witnessed });
             }
             if size < ahead {
                 return Err(Trouble::Rollback { theirs: ahead, ours: size });
@@ -366,6 +372,24 @@ impl Feeder {
             }
         }
         Err(refused.map_or(Trouble::Overtaken, |(_, error)| error.into()))
+    }
+
+    /// The ledger's newest checkpoint, and who has cosigned it. One that covers fewer than `least` entries is given only
+    /// when no larger one comes for a while.
+    async fn newest(&self, least: u64) -> Result<(Signed, Witnessed), Trouble> {
+        let mut tries = 0;
+        loop {
+            let info = self.ledger.call(&CheckpointRequest {}).await?;
+            if !self.answered.swap(true, Ordering::Relaxed) {
+                self.tell(|_| true);
+            }
+            let signed = verified(&info.checkpoint, &info.key)?;
+            if signed.checkpoint.size >= least || tries == BEHIND_TRIES {
+                return Ok((signed, info.witnessed));
+            }
+            tries += 1;
+            tokio::time::sleep(BEHIND_PAUSE).await;
+        }
     }
 
     /// Offers one checkpoint to a witness, first from the size it is believed to have, then from the one it says.

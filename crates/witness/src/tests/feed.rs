@@ -134,6 +134,37 @@ async fn a_log_that_is_not_what_it_was_is_reported_as_that() {
     assert_eq!(ledger.book().taken, 2);
 }
 
+/// After a loss of power the ledger can show a checkpoint from before the one that was cosigned, until it has signed
+/// what it has anew.
+#[tokio::test]
+async fn a_ledger_that_is_behind_for_a_moment_is_no_rollback() {
+    let dir = Dir::new();
+    let (target, _end) = witness(&dir, witness_key()).await;
+    let whole = Tree::new(&[1, 1, 1, 1, 1, 1, 6, 7, 8, 9]);
+    let (ledger, path, _ledger) = Ledger::start(&dir, whole, vec![target.key.clone()]);
+    assert_eq!(once(&path, &target).await.unwrap(), 10);
+    ledger.book().publish(Tree::new(&[1; 6]));
+    // One entry each time it is asked: after the refusal it is still behind, twice.
+    ledger.book().grows = 4;
+    assert_eq!(once(&path, &target).await.unwrap(), 10);
+    assert_eq!(ledger.book().taken, 2);
+}
+
+/// A number is no evidence: what a witness alone says is its word, and loud nevertheless.
+#[tokio::test]
+async fn a_witness_that_lies_is_quoted() {
+    let dir = Dir::new();
+    let (_ledger, path, _end) = Ledger::start(&dir, Tree::new(&[1; 9]), vec![witness_key().verifier()]);
+    for (size, starts) in [("9", "FORK: the witness says"), ("10", "ROLLBACK: the witness says")] {
+        let (target, _) = hostile(http("409 Conflict", &format!("{size}\n")), false).await;
+        let trouble = once(&path, &target).await.unwrap_err();
+        assert!(trouble.is_alarm() && trouble.to_string().starts_with(starts), "{trouble}");
+        assert!(
+            trouble.to_string().contains("If that is true") && trouble.to_string().contains("ask for it")
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_cosignature_that_is_not_the_witnesss_own_never_reaches_the_ledger() {
     let dir = Dir::new();
