@@ -11,7 +11,7 @@ use crate::exits::Exits;
 use crate::log::Log;
 use crate::records::{Records, request};
 use crate::spawner::Spawner;
-use crate::store::{Saved, Store};
+use crate::store::{Left, Saved, Store};
 use octant_api::agents::AgentState;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Appended, Kind};
@@ -157,9 +157,13 @@ impl Manager {
     ) -> Self {
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
-        match store.take_left() {
+        match store.left() {
             Ok(left) => records.take_up(left),
-            Err(error) => tracing::error!("records that the last run left for the ledger are lost: {error}"),
+            Err(error) => {
+                tracing::error!("records that the last run left for the ledger are lost: {error}");
+                // How many they were is not known; that there were some is put on record.
+                records.take_up(Left { waiting: Vec::new(), lost: 1 });
+            }
         }
         Self { records, site, exits, store, spawner, keeper, requests, inner: Mutex::default() }
     }
@@ -367,7 +371,13 @@ impl Manager {
 
     /// Runs what goes on beside requests, until `stop`.
     pub(crate) async fn run(&self, stop: &Shutdown) {
-        self.records.run(stop).await;
+        // What the run before left is removed when the ledger has it, and not before.
+        let had = || {
+            if let Err(error) = self.store.leave(Left::default()) {
+                tracing::warn!("what the ledger has been given it is given again at the next start: {error}");
+            }
+        };
+        self.records.run(stop, had).await;
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();
         self.records.hand_over().await;

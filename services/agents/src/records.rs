@@ -4,9 +4,10 @@ use crate::store::Left;
 use octant_api::error::Code;
 use octant_api::ledger::{AppendRequest, Appended, HeadRequest, Kind};
 use octant_api::text::Json;
+use octant_ids::Aid;
 use octant_wire::{Client, Shutdown, WireError};
 use serde_json::json;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,8 @@ pub(crate) struct Records {
 #[derive(Debug, Default)]
 struct Later {
     waiting: VecDeque<AppendRequest>,
+    /// How many of the first of these an earlier run left: the ledger may have them already.
+    again: usize,
     /// How many were lost and the ledger was not told of yet.
     lost: u64,
     /// How many were lost since the start of this service.
@@ -56,6 +59,25 @@ impl Later {
 fn never(error: &WireError) -> bool {
     let codes = [Code::Conflict, Code::InvalidParams, Code::Denied, Code::TooLong];
     matches!(error, WireError::Api(error) if codes.contains(&error.code))
+}
+
+/// Whether the ledger may take records about other agents while it does not take this one: too many partitions are open,
+/// until others are sealed, or this agent has said too much.
+fn passes(error: &WireError) -> bool {
+    matches!(error, WireError::Api(error) if [Code::Busy, Code::Full].contains(&error.code))
+}
+
+/// Whether the ledger says that the record's agent is sealed.
+fn sealed(error: &WireError) -> bool {
+    matches!(error, WireError::Api(error) if error.code == Code::Conflict)
+}
+
+/// What comes next to the ledger.
+enum Next {
+    /// The waiting record at this place.
+    Waiting(usize),
+    /// The word that so many were lost.
+    Lost(u64),
 }
 
 /// A record with a value as its payload.
@@ -144,6 +166,7 @@ impl Records {
     pub(crate) fn take_up(&self, left: Left) {
         let mut later = self.later_queue();
         later.waiting.extend(left.waiting);
+        later.again = later.waiting.len();
         (later.lost, later.lost_ever) = (left.lost, left.lost);
     }
 
@@ -168,9 +191,10 @@ impl Records {
         (if stuck { later.waiting.len() } else { 0 }, later.lost_ever)
     }
 
-    /// Hands over what waits, until `stop`. A record under way then stays among what is left.
-    pub(crate) async fn run(&self, stop: &Shutdown) {
-        let mut pause = RETRY_FIRST;
+    /// Hands over what waits, until `stop`. A record under way then stays among what is left. Calls `first` when nothing
+    /// waits for the first time.
+    pub(crate) async fn run(&self, stop: &Shutdown, first: impl FnOnce()) {
+        let (mut pause, mut first) = (RETRY_FIRST, Some(first));
         loop {
             let done = tokio::select! {
                 done = self.hand_over() => done,
@@ -180,6 +204,9 @@ impl Records {
                 return;
             }
             if done {
+                if let Some(first) = first.take() {
+                    first();
+                }
                 pause = RETRY_FIRST;
                 tokio::select! {
                     () = self.wake.notified() => {}
@@ -198,45 +225,82 @@ impl Records {
     /// Whether everything was taken. A record leaves the queue only after the ledger has it: one that was
     /// taken while the connection broke can appear twice, none disappears.
     pub(crate) async fn hand_over(&self) -> bool {
-        loop {
-            let Some((next, lost)) = self.next() else { return true };
-            let (_, taken) = self.append(std::slice::from_ref(&next)).await;
-            // What tells of losses is tried for ever: lost itself, it would tell of one more.
-            let refused = taken.as_ref().is_err_and(never) && next.kind != Kind::Lost;
-            let stuck = self.stuck.swap(taken.is_err() && !refused, Ordering::Relaxed);
+        // Agents whose first record was not taken. What else waits about them waits behind it; others do not: the seal
+        // of one can be what makes room for another.
+        let mut behind = BTreeSet::new();
+        let mut last = None;
+        while let Some((request, next)) = self.next(&behind) {
+            let (_, taken) = self.append(std::slice::from_ref(&request)).await;
             match taken {
-                Ok(_) => {}
-                // A seal that is refused is there already, or there is nothing to seal.
-                Err(error) if refused && next.kind == Kind::Seal => {
-                    tracing::info!("the ledger does not seal again: {error}");
+                Err(error) if passes(&error) && request.agent.is_some() => {
+                    behind.extend(request.agent);
+                    last = Some(error);
                 }
-                Err(error) if refused => {
-                    tracing::error!("the ledger will never take a record, which is counted as lost: {error}");
-                    self.later_queue().lose();
+                Err(error) if sealed(&error) && self.without_agent(&next) => {
+                    tracing::info!("a record from before the restart comes after its agent's seal: {error}");
                 }
-                Err(error) => {
-                    if !stuck {
-                        tracing::warn!("the ledger does not take records, trying again and again: {error}");
-                    }
-                    return false;
+                Err(error) if !self.dropped(&request, &error) => {
+                    last = Some(error);
+                    break;
                 }
+                _ => self.leaves(&next),
             }
-            let mut later = self.later_queue();
-            match lost {
-                0 => drop(later.waiting.pop_front()),
-                told => later.lost -= told,
+        }
+        let stuck = self.stuck.swap(last.is_some(), Ordering::Relaxed);
+        if let Some(error) = last.as_ref().filter(|_| !stuck) {
+            tracing::warn!("the ledger does not take records, trying again and again: {error}");
+        }
+        last.is_none()
+    }
+
+    /// Lets a record that an earlier run left go on record outside of its agent's partition, when it is one: it may be
+    /// there from then, before the seal, but nothing says so. Its payload names the agent.
+    fn without_agent(&self, next: &Next) -> bool {
+        let mut later = self.later_queue();
+        let Next::Waiting(at) = *next else { return false };
+        let again = at < later.again;
+        let waiting = later.waiting.get_mut(at).filter(|waiting| again && waiting.kind != Kind::Seal);
+        waiting.is_some_and(|waiting| waiting.agent.take().is_some())
+    }
+
+    /// Whether a record that was not taken leaves the queue nevertheless.
+    fn dropped(&self, request: &AppendRequest, error: &WireError) -> bool {
+        // What tells of losses is tried for ever: lost itself, it would tell of one more.
+        if !never(error) || request.kind == Kind::Lost {
+            return false;
+        }
+        if request.kind == Kind::Seal {
+            // A seal that is refused is there already, or there is nothing to seal.
+            tracing::info!("the ledger does not seal again: {error}");
+            return true;
+        }
+        tracing::error!("the ledger will never take a record, which is counted as lost: {error}");
+        self.later_queue().lose();
+        true
+    }
+
+    /// Takes what was handed over out of the queue.
+    fn leaves(&self, next: &Next) {
+        let mut later = self.later_queue();
+        match next {
+            Next::Waiting(at) => {
+                later.waiting.remove(*at);
+                later.again -= usize::from(*at < later.again);
             }
+            Next::Lost(told) => later.lost = later.lost.saturating_sub(*told),
         }
     }
 
-    /// The next record, and how many lost ones it tells of. Those come last: they were lost after what waits.
-    fn next(&self) -> Option<(AppendRequest, u64)> {
+    /// The next record that is not about one of these agents. That some were lost comes last: they were lost after what
+    /// waits.
+    fn next(&self, behind: &BTreeSet<Aid>) -> Option<(AppendRequest, Next)> {
         let later = self.later_queue();
-        if let Some(first) = later.waiting.front() {
-            return Some((first.clone(), 0));
+        let free = |request: &AppendRequest| request.agent.is_none_or(|agent| !behind.contains(&agent));
+        if let Some(at) = later.waiting.iter().position(free) {
+            return Some((later.waiting.get(at)?.clone(), Next::Waiting(at)));
         }
-        let payload =
-            json!({"lost": later.lost, "what": "records of agents' ends, which the ledger did not take"});
-        (later.lost > 0).then(|| (request(Kind::Lost, &payload), later.lost))
+        let lost = Some(later.lost).filter(|lost| *lost > 0 && later.waiting.is_empty())?;
+        let payload = json!({"lost": lost, "what": "records of agents' ends, which the ledger did not take"});
+        Some((request(Kind::Lost, &payload), Next::Lost(lost)))
     }
 }

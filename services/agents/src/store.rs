@@ -192,16 +192,23 @@ impl Store {
         left.waiting.truncate(fitting);
         let bytes = serde_json::to_vec(&left)
             .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() })?;
-        replace(&path, &bytes, false)
+        replace(&path, &bytes, true)
     }
 
-    /// Takes what the run before left.
-    pub(crate) fn take_left(&self) -> Result<Left, StoreError> {
+    /// What the run before left. It stays until [`Self::leave`] replaces it: it is the only copy until the ledger has
+    /// it. What cannot be read is set aside, for whoever examines it.
+    pub(crate) fn left(&self) -> Result<Left, StoreError> {
         let path = self.dir.join(LEFT);
-        let Some(bytes) = read(&path)? else { return Ok(Left::default()) };
-        let left = serde_json::from_slice(&bytes);
-        fs::remove_file(&path).map_err(failed("remove", &path))?;
-        left.map_err(|e| StoreError::Damaged { path, why: e.to_string() })
+        let left = read(&path).and_then(|bytes| match bytes {
+            None => Ok(Left::default()),
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() }),
+        });
+        if left.is_err() {
+            let aside = path.with_extension("damaged");
+            fs::rename(&path, &aside).map_err(failed("set aside", &path))?;
+        }
+        left
     }
 
     /// Counts a use of a manifest, on stable storage before this returns. What was counted stays so, also when
@@ -340,26 +347,31 @@ mod tests {
     }
 
     #[test]
-    fn records_that_were_left_are_taken_once_and_what_does_not_fit_is_counted() {
+    fn records_that_were_left_stay_until_they_are_replaced_and_what_does_not_fit_is_counted() {
         let scratch = Scratch::new();
         let store = Store::open(scratch.path().to_owned()).unwrap();
-        assert_eq!(store.take_left().unwrap(), Left::default());
+        assert_eq!(store.left().unwrap(), Left::default());
         let record = |n: usize| {
             let payload = serde_json::json!({"n": n, "text": "x".repeat(50_000)});
             crate::records::request(octant_api::ledger::Kind::Lifecycle, &payload)
         };
         let few = Left { waiting: (0..3).map(record).collect(), lost: 2 };
         store.leave(few.clone()).unwrap();
-        assert_eq!(store.take_left().unwrap(), few);
-        assert_eq!(store.take_left().unwrap(), Left::default(), "once");
+        for _ in 0..2 {
+            assert_eq!(store.left().unwrap(), few);
+        }
+        store.leave(Left::default()).unwrap();
+        assert_eq!(store.left().unwrap(), Left::default());
         store.leave(Left { waiting: (0..200).map(record).collect(), lost: 0 }).unwrap();
-        let most = store.take_left().unwrap();
+        let most = store.left().unwrap();
         assert_eq!(most.waiting.len() as u64 + most.lost, 200);
         assert!(
             most.lost > 0 && most.waiting[..] == (0..most.waiting.len()).map(record).collect::<Vec<_>>()[..]
         );
         fs::write(scratch.path().join(LEFT), b"{").unwrap();
-        assert!(matches!(store.take_left(), Err(StoreError::Damaged { .. })));
+        assert!(matches!(store.left(), Err(StoreError::Damaged { .. })));
+        assert_eq!(fs::read(scratch.path().join("records.damaged")).unwrap(), b"{", "it is set aside");
+        assert_eq!(store.left().unwrap(), Left::default());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::life::until;
 use super::world::{Machinery, World, signed};
-use crate::store::{Saved, Store};
+use crate::manager::about;
+use crate::store::{Left, Saved, Store};
 use octant_api::agent::NoteRequest;
 use octant_api::agents::{AgentInfo, AgentState, ExitInfo, KillRequest, SpawnRequest, WaitRequest};
 use octant_api::ledger::Kind;
@@ -171,6 +172,87 @@ fn what_the_ledger_did_not_take_before_a_restart_it_is_given_after() {
     });
     let after = ["command", "ended by an operator", "terminated", "archived", "seal"];
     assert_eq!(machinery.ledger.told()[7..], after, "in order, each once");
+}
+
+/// Three records of an agent's end, as a run before left them.
+fn left_by_the_run_before(machinery: &Machinery, aid: Aid) -> Store {
+    let store = Store::open(machinery.scratch.path().join("state")).unwrap();
+    let of = |kind, to: &str| about(aid, kind, &serde_json::json!({"agent": aid, "to": to}));
+    let waiting = ["terminated", "archived"].map(|to| of(Kind::Lifecycle, to)).to_vec();
+    let waiting = [waiting, vec![of(Kind::Seal, "")]].concat();
+    store.leave(Left { waiting, lost: 0 }).unwrap();
+    store
+}
+
+#[test]
+fn what_was_left_is_kept_until_the_ledger_has_it_however_often_this_service_dies() {
+    let machinery = Machinery::new();
+    let aid = Aid::new(1, [1; 10]);
+    let store = left_by_the_run_before(&machinery, aid);
+    machinery.ledger.partitions.lock().unwrap().insert(aid, true);
+    let left = store.left().unwrap();
+    for taken in [0, 0, 2] {
+        // It dies while the ledger has none of them, and then with two of three.
+        machinery.ledger.refuse(Some(taken));
+        life(&machinery, "b1", async |world: &World| {
+            until("it was refused", || world.manager.records.backlog().0 > 0).await;
+        });
+        assert_eq!(store.left().unwrap(), left);
+    }
+    machinery.ledger.refuse(None);
+    life(&machinery, "b1", async |_: &World| {
+        until("they are removed", || store.left().unwrap() == Left::default()).await;
+    });
+    let twice = ["terminated", "archived", "terminated", "archived", "seal"];
+    assert_eq!(machinery.ledger.told(), twice, "none has disappeared");
+}
+
+/// It died after the ledger had taken everything and before the file was removed.
+#[test]
+fn records_that_appear_twice_are_not_counted_as_lost() {
+    let machinery = Machinery::new();
+    let aid = Aid::new(1, [1; 10]);
+    let store = left_by_the_run_before(&machinery, aid);
+    machinery.ledger.partitions.lock().unwrap().insert(aid, false);
+    life(&machinery, "b1", async |world: &World| {
+        until("they are removed", || store.left().unwrap() == Left::default()).await;
+        assert_eq!(world.manager.records.backlog(), (0, 0));
+    });
+    assert_eq!(machinery.ledger.told(), ["terminated", "archived"]);
+    assert!(machinery.ledger.of(Kind::Lifecycle).iter().all(|entry| entry.agent.is_none()));
+}
+
+#[test]
+fn that_records_were_left_which_cannot_be_read_is_put_on_record() {
+    let machinery = Machinery::new();
+    let store = left_by_the_run_before(&machinery, Aid::new(1, [1; 10]));
+    let path = machinery.scratch.path().join("state/records.json");
+    std::fs::write(&path, b"{").unwrap();
+    life(&machinery, "b1", async |_: &World| {
+        until("the loss is on record", || machinery.ledger.told() == ["lost"]).await;
+    });
+    assert_eq!(store.left().unwrap(), Left::default());
+    assert!(path.with_extension("damaged").exists());
+}
+
+#[test]
+fn a_partition_that_cannot_be_opened_yet_waits_and_lets_the_seal_by_that_makes_room() {
+    let machinery = Machinery::new();
+    let (old, new) = (Aid::new(1, [1; 10]), Aid::new(2, [2; 10]));
+    *machinery.ledger.room.lock().unwrap() = Some(1);
+    machinery.ledger.partitions.lock().unwrap().insert(old, true);
+    life(&machinery, "b1", async |world: &World| {
+        let later = |aid, kind, to: &str| {
+            world.manager.records.later(about(aid, kind, &serde_json::json!({"agent": aid, "to": to})));
+        };
+        later(new, Kind::Lifecycle, "rejected");
+        later(new, Kind::Seal, "");
+        later(old, Kind::Lifecycle, "archived");
+        later(old, Kind::Seal, "");
+        until("both are sealed", || machinery.ledger.of(Kind::Seal).len() == 2).await;
+        assert_eq!(world.manager.records.backlog().1, 0, "nothing is lost");
+    });
+    assert_eq!(machinery.ledger.told(), ["archived", "seal", "rejected", "seal"]);
 }
 
 #[test]

@@ -52,11 +52,17 @@ pub(crate) struct Ledger {
     pub(crate) no_tickets: AtomicBool,
     /// Refuses from this entry on.
     pub(crate) refuse_from: Mutex<Option<usize>>,
+    /// How many partitions can be open; any number when nothing is said.
+    pub(crate) room: Mutex<Option<usize>>,
 }
 
 impl Ledger {
     pub(crate) fn refuse(&self, from: Option<usize>) {
         *self.refuse_from.lock().unwrap() = from;
+    }
+
+    fn room(&self) -> usize {
+        self.room.lock().unwrap().unwrap_or(usize::MAX)
     }
 
     /// A lifecycle entry opens an agent's partition, a seal closes it for good.
@@ -66,6 +72,9 @@ impl Ledger {
         let refuse = |code, why| Err(ApiError::new(code, "append", "ledger", why, "do not"));
         match (partitions.get(&agent), request.kind) {
             (Some(false), _) => return refuse(Code::Conflict, "it is sealed"),
+            (None, Kind::Lifecycle) if partitions.values().filter(|open| **open).count() >= self.room() => {
+                return refuse(Code::Busy, "too many partitions are open");
+            }
             (None, Kind::Lifecycle) => drop(partitions.insert(agent, true)),
             (None, _) => return refuse(Code::InvalidParams, "it has no partition"),
             (Some(true), Kind::Seal) => drop(partitions.insert(agent, false)),
