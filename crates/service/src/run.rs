@@ -11,7 +11,7 @@ use octant_sys::inherit;
 use octant_wire::{Trigger, shutdown};
 use std::fs::File;
 use std::future::Future;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
@@ -20,12 +20,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often a service that is not ready yet tries its health check again.
 const NOT_READY_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest time between two health checks.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// How many threads do what can block, as reading files. What comes beyond waits, so work there must never wait for other
+/// work there. More than the requests to the spawner that are under way at once (6), and than a disk makes use of.
+const BLOCKING_THREADS: usize = 8;
 
 /// Runs the service until it is told to stop. For the process that PID 1 starts as `octant svc NAME`.
 pub fn run<S: Service>() -> ExitCode {
@@ -78,10 +82,13 @@ fn run_with<S: Service>(variable: impl Fn(&str) -> Option<String>) -> Result<(),
         confined.syscalls
     );
 
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServiceError::Runtime)?;
+    let runtime = runtime().map_err(ServiceError::Runtime)?;
     let context = Context { spec: &S::SPEC, boot, inherited, notifier };
     runtime.block_on(live::<S>(config, context, listener, watchdog))
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()
 }
 
 fn read_config(fd: OwnedFd) -> Result<BootConfig, ServiceError> {
@@ -165,5 +172,31 @@ async fn report<S: Service>(service: &S, notifier: &Notifier, watchdog: Option<D
             last = Some(health);
         }
         tokio::time::sleep(if ready { interval } else { NOT_READY_INTERVAL.min(interval) }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::task::{JoinSet, spawn_blocking};
+
+    #[test]
+    fn work_that_blocks_has_a_few_threads_and_waits_for_them() {
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let done = runtime().unwrap().block_on(async {
+            let mut all = JoinSet::new();
+            for _ in 0..100 {
+                let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                all.spawn(spawn_blocking(move || {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(2));
+                    running.fetch_sub(1, Ordering::SeqCst);
+                }));
+            }
+            all.join_all().await.into_iter().filter(Result::is_ok).count()
+        });
+        assert_eq!(done, 100);
+        assert!((1..=8).contains(&most.load(Ordering::SeqCst)), "{most:?}");
     }
 }
