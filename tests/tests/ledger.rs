@@ -252,5 +252,5 @@ fn a_full_disk_stops_new_agents_and_nothing_else_and_room_is_enough_to_go_on() {
     ended(&outcome, 0, &words);
     let text = &outcome.1;
     assert!(!text.contains("full 0"), "an agent was spawned without a record of it:\n{text}");
-    assert!(text.contains("are kept for the system's own records"), "{text}");
+    assert!(text.contains("less than 16MiB is free"), "{text}");
 }

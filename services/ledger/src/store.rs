@@ -23,7 +23,7 @@ use nix::sys::statvfs::statvfs;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{Appended, Kind, Witnessed};
 use octant_api::text::Json;
-use octant_ids::{Aid, Principal};
+use octant_ids::{Aid, ByteSize, Principal};
 use octant_sys::clock;
 use octant_tlog::checkpoint::Signed;
 use octant_tlog::entry::{BootId, Draft, Stamp};
@@ -290,11 +290,13 @@ impl Store {
         }
         let free = self.free().map_err(|error| Refusal::of_io(&self.dir, &error))?;
         let reserve = self.options.reserve_bytes;
-        Ok(if free >= reserve { Ok(()) } else { Err(self.too_little(free, reserve)) })
+        Ok(if free >= reserve { Ok(()) } else { Err(self.too_little(reserve)) })
     }
 
-    fn too_little(&self, free: u64, least: u64) -> Refusal {
-        let why = format!("{free} bytes are free; the last {least} are kept for the system's own records");
+    /// Without what is free at the moment: another number would be another state, and each change of state is an entry.
+    fn too_little(&self, least: u64) -> Refusal {
+        let why =
+            format!("less than {} is free, which is kept for the system's own records", ByteSize(least));
         Refusal::NoSpace { path: self.dir.clone(), why }
     }
 
@@ -510,7 +512,7 @@ impl Store {
         let least = self.options.reserve_bytes.max(ROTATION);
         let free = self.free().map_err(|error| Refusal::of_io(&self.dir, &error))?;
         if free < least {
-            let refusal = self.too_little(free, least);
+            let refusal = self.too_little(least);
             self.reader.refuse(refusal.clone());
             return Err(refusal);
         }

@@ -98,7 +98,10 @@ fn what_is_kept_for_the_system_is_not_for_notes_and_intents() {
     assert!(matches!(one(&mut store, intent("spawn")), Err(Refusal::NoSpace { .. })));
     assert!(matches!(one(&mut store, note_of(1, "x")), Err(Refusal::NoSpace { .. })));
     assert!(matches!(store.reader().refusal(), Some(Refusal::NoSpace { .. })), "head and health say so");
-    assert!(matches!(store.probe(), Err(Refusal::NoSpace { .. })));
+    let refused = store.probe().unwrap_err();
+    assert!(matches!(refused, Refusal::NoSpace { .. }));
+    fs::write(dir.0.join("more"), vec![1; 1 << 20]).unwrap();
+    assert_eq!(store.probe(), Err(refused), "in other words it would be another state, and one more record");
     // Ends, outcomes and seals go on.
     one(&mut store, lifecycle(1)).unwrap();
     let seal = Draft { kind: Kind::Seal, agent: Some(agent(1)), ..draft("x") };
