@@ -103,7 +103,7 @@ impl Store {
         let payload = json!({ "entry": seq, "reason": request.reason });
         let draft = self.draft(caller, Kind::Erasure, &payload)?;
         let done = self.command(WHAT, vec![draft])?;
-        self.reader.next_generation();
+        let _changing = self.reader.changing();
         let dir = self.dir.join("payloads");
         erase_payload(&dir, seq).map_err(|error| {
             let next = "the erasure is on record; give the same command again";
@@ -165,7 +165,7 @@ impl Store {
         let payload = json!({ "segments": names.len(), "from": moved.first(), "first": first });
         let draft = self.draft(caller, Kind::Archive, &payload)?;
         self.command(WHAT, vec![Draft { subject, ..draft }])?;
-        self.reader.next_generation();
+        let _changing = self.reader.changing();
         let said = files::archived_path(&self.dir);
         files::replace(&said, format!("{first}\n").as_bytes(), true).map_err(failed(&said))?;
         let archive = self.dir.join("archive");
@@ -175,7 +175,6 @@ impl Store {
         }
         sync_dir(&archive).and_then(|()| sync_dir(&segments)).map_err(failed(&archive))?;
         self.reader.forget_before(first);
-        self.reader.next_generation();
         Ok(Archived { directory: archive.display().to_string(), segments: names, first })
     }
 
@@ -216,13 +215,12 @@ impl Store {
         };
         let text = serde_json::to_vec(&change).map_err(|error| failed(error.into()))?;
         files::replace(&change_path(&self.dir), &text, true).map_err(failed)?;
-        self.reader.next_generation();
+        let _changing = self.reader.changing();
         let good = self.set_aside(&damage, &aside).map_err(|error| {
             let next = "see the disk's state, then restart the ledger and try again";
             refused(WHAT, &aside.display().to_string(), Code::Unavailable, error.to_string(), next)
         })?;
         let opened = self.take_up(Some(good), true);
-        self.reader.next_generation();
         let still = match opened {
             Err(error) => Some(error.to_string()),
             Ok(_) => self.reader.refusal().filter(Refusal::is_final).map(|refusal| refusal.to_string()),

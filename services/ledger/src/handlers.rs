@@ -18,6 +18,7 @@ use octant_api::ledger::{
     ExportRequest, Handler, Head, HeadRequest, ImportRequest, Proof, ProveRequest, QUERY_MAX, QueryPage,
     QueryRequest, TailEnd, TailRequest, VerifyReport, VerifyRequest, Witnessed,
 };
+use octant_ids::Principal;
 use octant_sys::{clock, entropy};
 use octant_tlog::checkpoint::Signed;
 use octant_tlog::merkle;
@@ -110,6 +111,15 @@ impl Ledger {
         work: impl FnOnce(&mut Store) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         self.writer().run(work)?.await.map_err(|_| gone())?
+    }
+
+    /// Has the entries that are there covered by a checkpoint now, not within a second.
+    async fn cover(&self) -> Result<(), ApiError> {
+        let published = self.with_store(|store| Ok(store.publish(true))).await?;
+        published.map_err(|why| {
+            let next = "see the disk's state, then try again";
+            ApiError::new(Code::Unavailable, "sign a checkpoint", "checkpoint", why, next)
+        })
     }
 
     /// One page of what matches, by the index as far as that reaches and from the segments beyond it.
@@ -306,7 +316,11 @@ impl Handler<Call> for Ledger {
         off_thread(move || reader.verify(&stop, &request.checkpoints, &witnesses)).await
     }
 
-    async fn checkpoint(&self, _: CheckpointRequest, _: Call) -> Result<CheckpointInfo, ApiError> {
+    async fn checkpoint(&self, _: CheckpointRequest, call: Call) -> Result<CheckpointInfo, ApiError> {
+        // Not for everybody who may ask: it costs a signature and a sync.
+        if matches!(call.caller().principal, Principal::Operator(_)) {
+            self.cover().await?;
+        }
         let published = self.reader().publication();
         let signed = latest(&published)?;
         Ok(CheckpointInfo {
@@ -319,6 +333,9 @@ impl Handler<Call> for Ledger {
     }
 
     async fn prove(&self, request: ProveRequest, _: Call) -> Result<Proof, ApiError> {
+        if request.seq > self.reader().publication().latest.map_or(0, |signed| signed.checkpoint.size) {
+            self.cover().await?;
+        }
         let ledger = self.clone();
         blocking(move || ledger.prove_one(request.seq)).await
     }
@@ -375,6 +392,7 @@ impl Handler<Call> for Ledger {
         lines: Sink<ExportLine>,
         _: Call,
     ) -> Result<ExportEnd, ApiError> {
+        self.cover().await?;
         let published = self.reader().publication();
         let newest = latest(&published)?;
         let export = Export::new(self.reader(), &request, &published, newest, &self.witnesses)?;

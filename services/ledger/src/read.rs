@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Every so many entries their place is remembered.
@@ -148,6 +148,16 @@ pub struct Reader {
     known: AtomicBool,
 }
 
+/// Files are being changed that were written before.
+#[derive(Debug)]
+pub(crate) struct Changing(Arc<Reader>);
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        self.0.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing here panics while it holds a lock, so what a poisoned lock guards is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,14 +177,15 @@ impl Reader {
         }
     }
 
-    /// Which state of the files this is.
+    /// Which state of the files this is; an odd number while they change.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// Files change now that were written before.
-    pub(crate) fn next_generation(&self) {
+    /// Files change that were written before, for as long as what this gives lives.
+    pub(crate) fn changing(self: &Arc<Self>) -> Changing {
         self.generation.fetch_add(1, Ordering::SeqCst);
+        Changing(Arc::clone(self))
     }
 
     /// Refuses for a damage that an earlier `verify` found.

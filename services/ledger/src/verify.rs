@@ -23,11 +23,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// How many imported checkpoints are kept and compared.
 pub(crate) const OUTSIDE_MAX: usize = 256;
 /// The place of what is wrong with payloads that are kept apart.
 const PAYLOADS: &str = "payloads";
+/// How often, and after which pause, it starts over when an operator changed files meanwhile.
+const TRIES: u32 = 5;
+const AGAIN: Duration = Duration::from_millis(200);
 /// How many payloads' faults are remembered.
 const FAULTS_MAX: usize = 65_536;
 
@@ -82,7 +86,31 @@ impl Reader {
         given: &[String],
         witnesses: &Witnesses,
     ) -> Result<VerifyReport, ReadError> {
-        let generation = self.generation();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // What an operator changes meanwhile is seen half before and half after: that says nothing.
+            let generation = self.generation();
+            let (report, refused) = self.verify_once(stop, given, witnesses)?;
+            let settled = generation.is_multiple_of(2) && self.generation() == generation;
+            let whole = !stop.load(Ordering::Relaxed);
+            if settled && (whole || report.damage.is_some()) {
+                self.conclude(refused.as_ref());
+            }
+            if settled || !whole || report.damage.is_none() || tries >= TRIES {
+                return Ok(report);
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+
+    /// The report, and the damage that is to end the appending.
+    fn verify_once(
+        &self,
+        stop: &AtomicBool,
+        given: &[String],
+        witnesses: &Witnesses,
+    ) -> Result<(VerifyReport, Option<Damage>), ReadError> {
         // Before the tip is looked at: a checkpoint that is made meanwhile would cover more than is read.
         let published = self.publication();
         let log = published.key.parse::<Verifier>().ok();
@@ -132,11 +160,8 @@ impl Reader {
                 Ok(own) => walk.compare_own(own),
             };
         }
-        // What an operator changed meanwhile was seen half before and half after: that says nothing.
-        if self.generation() == generation {
-            self.conclude(damage.as_ref());
-        }
-        Ok(self.report(&walk, damage, &outside, log.as_ref(), witnesses, published))
+        let report = self.report(&walk, damage.clone(), &outside, log.as_ref(), witnesses, published);
+        Ok((report, damage))
     }
 
     /// Damage to the log ends the appending, over a restart too; none that was found earlier stays when all is right.
