@@ -30,6 +30,30 @@ fn child_that_is_the_service() {
     assert_eq!(octant_service::run::<LedgerService>(), ExitCode::SUCCESS);
 }
 
+/// A service's process; it does not outlive its test, also when that fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended in most tests.
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+impl std::ops::Deref for Running {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
 /// What PID 1 holds for the service.
 struct Parent {
     dir: Dir,
@@ -57,7 +81,7 @@ impl Parent {
         Layout::under(&self.dir.0)
     }
 
-    fn start(&self) -> Child {
+    fn start(&self) -> Running {
         let boot = BootConfig {
             layout: self.layout(),
             boot_id: BOOT.to_owned(),
@@ -77,7 +101,7 @@ impl Parent {
             "export LISTEN_PID=$$; exec \"$0\" --exact tests::process::child_that_is_the_service --nocapture \
              3<&{socket} 4<&{config} 5<&{journal}"
         );
-        Command::new("bash")
+        let child = Command::new("bash")
             .args(["-c", &script])
             .arg(std::env::current_exe().unwrap())
             .env(CHILD, "1")
@@ -88,7 +112,8 @@ impl Parent {
             .stdout(Stdio::null())
             .stderr(fs::File::create(self.dir.0.join("log")).unwrap())
             .spawn()
-            .unwrap()
+            .unwrap();
+        Running(child)
     }
 }
 
