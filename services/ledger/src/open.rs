@@ -467,7 +467,9 @@ fn before_last(
 
 fn no_scan(path: &Path, first: u64, why: &NoScan) -> Damage {
     let what = match why {
-        NoScan::Header => "the segment's header is not valid".to_owned(),
+        NoScan::Header => {
+            File::open(path).map_or_else(|error| error.to_string(), |file| Header::fault(&file))
+        }
         NoScan::Gap(tip) => format!("the segment does not continue entry {}", tip.seq),
     };
     damaged(path, 0, first, what)

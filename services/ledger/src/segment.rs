@@ -66,6 +66,18 @@ impl Header {
         (header.encode() == *bytes).then_some(header)
     }
 
+    /// What is wrong with a header that is not valid.
+    pub(crate) fn fault(file: &File) -> String {
+        let mut magic = [0; 8];
+        let known =
+            file.read_exact_at(&mut magic, 0).is_ok() && magic.starts_with(&MAGIC[..6]) && magic != MAGIC;
+        if known && magic.is_ascii() {
+            let (found, own) = (String::from_utf8_lossy(&magic), String::from_utf8_lossy(&MAGIC));
+            return format!("the segment is of another version of Octant ({found}), this one reads {own}");
+        }
+        "the segment's header is not valid".to_owned()
+    }
+
     /// The header of a file; none when it has no valid one.
     pub(crate) fn read(file: &File) -> io::Result<Option<Self>> {
         let mut bytes = [0; 64];

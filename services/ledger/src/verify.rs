@@ -424,7 +424,7 @@ impl Walk<'_> {
         let tip = self.fold.state.tip();
         if header != Some(Header { first: tip.seq + 1, prev: tip.hash }) {
             let what = match header {
-                None => "the segment's header is not valid".to_owned(),
+                None => Header::fault(&file),
                 Some(_) => format!("the segment does not continue entry {}", tip.seq),
             };
             return Err(ReadError::Damaged(damaged(&path, 0, tip.seq + 1, what)));

@@ -371,6 +371,30 @@ fn one_caller_does_not_take_every_place_in_the_queue() {
 }
 
 #[test]
+fn a_ledger_of_another_version_says_so_and_can_be_left_behind() {
+    let dir = Dir::quick();
+    let mut store = open(&dir.0);
+    append(&mut store, 1, 3);
+    drop(store);
+    let mut bytes = fs::read(segment(&dir.0)).unwrap();
+    bytes[..8].copy_from_slice(b"OCTLDG01");
+    fs::write(segment(&dir.0), &bytes).unwrap();
+    // One that old has neither key nor checkpoint.
+    for name in ["log.key", "log.pub", "checkpoint"] {
+        fs::remove_file(dir.0.join(name)).unwrap();
+    }
+    let mut store = open(&dir.0);
+    let Some(Refusal::Damaged(damage)) = store.reader().refusal() else { panic!("it is refused") };
+    assert!(damage.seq == 1 && damage.what.contains("another version"), "{damage:?}");
+    let request = AcknowledgeRequest { seq: 1, reason: "an old version's".into() };
+    store.acknowledge(&operator(), &request).unwrap();
+    append(&mut store, 3, 2);
+    assert_eq!(verify(&store.reader()).damage, None);
+    let aside = fs::read_dir(dir.0.join("damaged")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read(aside.join(file_name(1))).unwrap(), bytes, "it is kept");
+}
+
+#[test]
 fn a_crash_in_the_middle_of_an_import_is_no_checkpoint() {
     let dir = Dir::quick();
     let mut store = open(&dir.0);
