@@ -98,3 +98,20 @@ pub(crate) fn append(store: &mut Store, from: u64, count: u64) {
 pub(crate) fn segment(dir: &Path) -> PathBuf {
     dir.join("segments").join(crate::segment::file_name(1))
 }
+
+/// Runs a test of this program again on a file system of 3 MiB of its own, whose directory is in the variable.
+pub(crate) fn on_a_small_disk(test: &str, variable: &str) {
+    let dir = Dir::new();
+    let root = nix::unistd::geteuid().is_root();
+    let script = format!("mount -t tmpfs -o size=3m tmpfs \"$0\" && exec \"$1\" --exact {test}");
+    let status = std::process::Command::new("unshare")
+        .arg(if root { "-m" } else { "-rm" })
+        .args(["sh", "-c", &script])
+        .arg(&dir.0)
+        .arg(std::env::current_exe().unwrap())
+        .env(variable, &dir.0)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}

@@ -25,7 +25,6 @@ use octant_tlog::tile::Tile;
 use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 const ALL: PageLimits = PageLimits { entries: 1_000_000, bytes: 1 << 30, looked_at: 1_000_000 };
 
@@ -407,20 +406,7 @@ const CHILD: &str = "OCTANT_LEDGER_TILE_CHILD";
 
 #[test]
 fn a_disk_that_is_full_when_a_tile_is_due_ends_nothing() {
-    let dir = Dir::new();
-    let root = nix::unistd::geteuid().is_root();
-    let script =
-        "mount -t tmpfs -o size=3m tmpfs \"$0\" && exec \"$1\" --exact tests::edges::child_on_a_small_disk";
-    let status = Command::new("unshare")
-        .arg(if root { "-m" } else { "-rm" })
-        .args(["sh", "-c", script])
-        .arg(&dir.0)
-        .arg(std::env::current_exe().unwrap())
-        .env(CHILD, &dir.0)
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "{status}");
+    super::on_a_small_disk("tests::edges::child_on_a_small_disk", CHILD);
 }
 
 /// Not a test of its own: it needs the small disk that the test above makes.

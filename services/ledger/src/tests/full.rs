@@ -13,20 +13,7 @@ const CHILD: &str = "OCTANT_LEDGER_FULL_CHILD";
 /// Runs the test below on a file system of 3 MiB of its own.
 #[test]
 fn a_full_disk_refuses_appends_and_nothing_else() {
-    let dir = super::Dir::new();
-    let root = nix::unistd::geteuid().is_root();
-    let script =
-        "mount -t tmpfs -o size=3m tmpfs \"$0\" && exec \"$1\" --exact tests::full::child_on_a_small_disk";
-    let status = Command::new("unshare")
-        .arg(if root { "-m" } else { "-rm" })
-        .args(["sh", "-c", script])
-        .arg(&dir.0)
-        .arg(std::env::current_exe().unwrap())
-        .env(CHILD, &dir.0)
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "{status}");
+    super::on_a_small_disk("tests::full::child_on_a_small_disk", CHILD);
 }
 
 /// Not a test of its own: it needs the small disk that the test above makes.
