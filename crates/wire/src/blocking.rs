@@ -5,9 +5,10 @@ use crate::error::WireError;
 use crate::frame::{REPLY_DEPTH_MAX, REPLY_MAX};
 use crate::scan::Scanner;
 use octant_api::rpc::{Deadline, Request, StreamRequest};
-use octant_sys::clock;
-use std::io::{self, Read, Write};
+use octant_sys::{clock, packet};
+use std::io::{self, Write};
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Client {
     stream: UnixStream,
     next: i64,
     buffer: Vec<u8>,
+    /// Descriptors that came with what is in `buffer`.
+    fds: Vec<OwnedFd>,
 }
 
 impl Client {
@@ -30,7 +33,7 @@ impl Client {
     pub fn connect(path: &Path) -> Result<Self, WireError> {
         let stream = UnixStream::connect(path)
             .map_err(|source| WireError::Connect { path: path.to_owned(), source })?;
-        Ok(Self { stream, next: 1, buffer: Vec::new() })
+        Ok(Self { stream, next: 1, buffer: Vec::new(), fds: Vec::new() })
     }
 
     /// Calls a method within the deadline of its table.
@@ -53,13 +56,40 @@ impl Client {
         self.call_for(request, Some(ms), Some(ms))
     }
 
+    /// Calls a method with descriptors, and gives those that come with the answer.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn call_with<R: Request>(
+        &mut self,
+        request: &R,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(R::Reply, Vec<OwnedFd>), WireError> {
+        let id = self.send(request, None, fds)?;
+        let within = match R::METHOD.deadline {
+            Deadline::Ms(ms) => Some(ms),
+            Deadline::Open => None,
+        };
+        let reply = self.answer(request, id, within)?;
+        let fds = std::mem::take(&mut self.fds);
+        if fds.len() > R::METHOD.fds_out {
+            let why = format!("{} descriptors came with it, {} are declared", fds.len(), R::METHOD.fds_out);
+            return Err(WireError::Protocol { method: R::METHOD.name, why });
+        }
+        Ok((reply, fds))
+    }
+
     fn call_for<R: Request>(
         &mut self,
         request: &R,
         said: Option<u64>,
         within: Option<u64>,
     ) -> Result<R::Reply, WireError> {
-        let id = self.send(request, said)?;
+        let id = self.send(request, said, &[])?;
+        self.answer(request, id, within)
+    }
+
+    fn answer<R: Request>(&mut self, _: &R, id: i64, within: Option<u64>) -> Result<R::Reply, WireError> {
         let ends = within.map(|ms| (ms, clock::monotonic_ns().saturating_add(1_000_000 * (ms + SLACK_MS))));
         loop {
             let line = self.line(R::METHOD.name, ends)?;
@@ -75,15 +105,28 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub fn stream<R: StreamRequest>(mut self, request: &R) -> Result<Stream<R>, WireError> {
-        let id = self.send(request, None)?;
+        let id = self.send(request, None, &[])?;
         Ok(Stream { client: self, id, end: None, request: PhantomData })
     }
 
-    fn send<R: Request>(&mut self, request: &R, said: Option<u64>) -> Result<i64, WireError> {
+    fn send<R: Request>(
+        &mut self,
+        request: &R,
+        said: Option<u64>,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<i64, WireError> {
         let id = self.next;
         self.next += 1;
         let line = request_line(id, request, said)?;
-        self.stream.write_all(&line).map_err(|source| WireError::Io {
+        let send = |stream: &mut UnixStream| {
+            // Descriptors ride on the first byte.
+            let (first, rest) = line.split_at(usize::from(!fds.is_empty()));
+            if !fds.is_empty() {
+                packet::send(stream.as_fd(), first, fds)?;
+            }
+            stream.write_all(rest)
+        };
+        send(&mut self.stream).map_err(|source| WireError::Io {
             step: "send",
             peer: R::METHOD.name.to_owned(),
             source,
@@ -117,7 +160,11 @@ impl Client {
             };
             self.stream.set_read_timeout(left).map_err(failed)?;
             self.buffer.resize(scanned + READ, 0);
-            let got = self.stream.read(&mut self.buffer[scanned..]);
+            let got = packet::receive(self.stream.as_fd(), &mut self.buffer[scanned..]);
+            let got = got.map(|mut packet| {
+                self.fds.append(&mut packet.fds);
+                packet.len
+            });
             self.buffer.truncate(scanned + got.as_ref().copied().unwrap_or(0));
             match got {
                 Ok(0) => return Err(WireError::Closed { method }),

@@ -5,13 +5,16 @@ use crate::frame::{self, FromServer, REPLY_DEPTH_MAX, REPLY_MAX};
 use crate::outbox::{Gone, Outbox};
 use crate::scan::Scanner;
 use octant_api::rpc::{Deadline, Method, Request, StreamRequest};
+use octant_sys::packet;
 use std::collections::HashMap;
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
@@ -30,7 +33,17 @@ const READ: usize = 16 << 10;
 pub struct Client {
     path: PathBuf,
     link: Mutex<Option<Arc<Link>>>,
+    /// For calls with descriptors, one at a time: which line a descriptor came with is certain only where no other line
+    /// is under way.
+    carrier: tokio::sync::Mutex<Option<Carrier>>,
     next: AtomicI64,
+}
+
+/// The connection of calls with descriptors.
+#[derive(Debug)]
+struct Carrier {
+    outbox: Arc<Outbox>,
+    lines: Lines,
 }
 
 #[derive(Debug)]
@@ -55,7 +68,7 @@ impl Client {
     /// A client of the service that listens at `path`. Nothing is connected yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), link: Mutex::new(None), next: AtomicI64::new(1) }
+        Self { path: path.into(), link: Mutex::default(), carrier: Default::default(), next: AtomicI64::new(1) }
     }
 
     /// The socket that it connects to.
@@ -119,6 +132,75 @@ impl Client {
         Err(WireError::Closed { method: method.name })
     }
 
+    /// Calls a method with descriptors, and gives those that come with the answer. Such calls to one service follow each
+    /// other.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn call_with<R: Request>(
+        &self,
+        request: &R,
+        fds: &[OwnedFd],
+    ) -> Result<(R::Reply, Vec<OwnedFd>), WireError> {
+        let method = R::METHOD;
+        let call = self.carry(request, fds);
+        let (line, fds) = match method.deadline {
+            Deadline::Open => call.await?,
+            Deadline::Ms(ms) => tokio::time::timeout(Duration::from_millis(ms.saturating_add(SLACK_MS)), call)
+                .await
+                .map_err(|_| WireError::Deadline { method: method.name, ms })??,
+        };
+        if fds.len() > method.fds_out {
+            let why = format!("{} descriptors came with it, {} are declared", fds.len(), method.fds_out);
+            return Err(protocol(method, why));
+        }
+        Ok((read_answer::<R>(&line)?, fds))
+    }
+
+    async fn carry<R: Request>(
+        &self,
+        request: &R,
+        fds: &[OwnedFd],
+    ) -> Result<(Vec<u8>, Vec<OwnedFd>), WireError> {
+        let method = R::METHOD.name;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let line = request_line(id, request, None)?;
+        // Taken out: what is dropped or fails on the way leaves no connection behind on which an answer still comes.
+        let mut place = self.carrier.lock().await;
+        for fresh in [false, true] {
+            let kept = place.take().filter(|_| !fresh);
+            let mut carrier = match kept {
+                Some(carrier) => carrier,
+                None => Carrier::connect(&self.path).await?,
+            };
+            let sent = match fds {
+                [] => carrier.outbox.send(&line).await,
+                fds => carrier.outbox.send_with(&line, fds).await,
+            };
+            match (sent, fresh) {
+                (Ok(()), _) => {}
+                (Err(Gone), false) => continue,
+                (Err(Gone), true) => return Err(WireError::Closed { method }),
+            }
+            let answer = carrier.lines.next().await.map_err(|source| WireError::Io {
+                step: "read the answer of",
+                peer: method.to_owned(),
+                source,
+            })?;
+            return match answer {
+                Some(answer) => {
+                    let fds = std::mem::take(&mut carrier.lines.fds);
+                    *place = Some(carrier);
+                    Ok((answer, fds))
+                }
+                // A connection that was closed meanwhile, as by a restart, took the request without reading it.
+                None if !fresh && R::METHOD.idempotent => continue,
+                None => Err(WireError::Closed { method }),
+            };
+        }
+        Err(WireError::Closed { method })
+    }
+
     async fn link(&self, fresh: bool) -> Result<Arc<Link>, WireError> {
         if let Some(link) = locked(&self.link).as_ref().filter(|link| !fresh && !locked(&link.waiting).closed)
         {
@@ -143,6 +225,14 @@ impl Client {
         let line = request_line(STREAM_ID, request, None)?;
         outbox.send(&line).await.map_err(|Gone| WireError::Closed { method: R::METHOD.name })?;
         Ok(Stream { lines: Lines::new(stream), end: None, request: PhantomData })
+    }
+}
+
+impl Carrier {
+    async fn connect(path: &Path) -> Result<Self, WireError> {
+        let stream = Arc::new(connect(path).await?);
+        let outbox = Outbox::new(Arc::clone(&stream), STALL);
+        Ok(Self { outbox, lines: Lines { takes_fds: true, ..Lines::new(stream) } })
     }
 }
 
@@ -228,11 +318,34 @@ struct Lines {
     buffer: Vec<u8>,
     scanner: Scanner,
     scanned: usize,
+    /// Whether descriptors are taken; without, the kernel closes what comes along.
+    takes_fds: bool,
+    fds: Vec<OwnedFd>,
 }
 
 impl Lines {
     fn new(stream: Arc<UnixStream>) -> Self {
-        Self { stream, buffer: Vec::new(), scanner: Scanner::default(), scanned: 0 }
+        let (buffer, scanner, fds) = (Vec::new(), Scanner::default(), Vec::new());
+        Self { stream, buffer, scanner, scanned: 0, takes_fds: false, fds }
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
+        if !self.takes_fds {
+            self.buffer.reserve(READ);
+            return self.stream.try_read_buf(&mut self.buffer);
+        }
+        let old = self.buffer.len();
+        self.buffer.resize(old + READ, 0);
+        let received = self
+            .stream
+            .try_io(Interest::READABLE, || packet::receive(self.stream.as_fd(), &mut self.buffer[old..]));
+        self.buffer.truncate(old + received.as_ref().map_or(0, |packet| packet.len));
+        let mut received = received?;
+        self.fds.append(&mut received.fds);
+        if self.fds.len() > packet::MAX_FDS {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many descriptors came with an answer"));
+        }
+        Ok(received.len)
     }
 
     /// The next line; none at the end. Can be dropped and called again without loss.
@@ -254,8 +367,7 @@ impl Lines {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer is too long"));
             }
             self.stream.readable().await?;
-            self.buffer.reserve(READ);
-            match self.stream.try_read_buf(&mut self.buffer) {
+            match self.read() {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

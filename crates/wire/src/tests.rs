@@ -453,6 +453,46 @@ fn descriptors_ride_only_where_they_are_declared() {
     assert_eq!(serde_json::from_slice::<Value>(&buffer[..packet.len]).unwrap()["result"], 1);
 }
 
+#[test]
+fn both_clients_send_descriptors_and_take_those_that_come_back() {
+    let server = Running::new();
+    let pipe = |text: &[u8]| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(text).unwrap();
+        std::os::fd::OwnedFd::from(reader)
+    };
+    let read = |fd: std::os::fd::OwnedFd| {
+        let mut text = String::new();
+        std::fs::File::from(fd).read_to_string(&mut text).unwrap();
+        text
+    };
+    let mut client = server.client();
+    for round in ["one", "two"] {
+        let fd = pipe(round.as_bytes());
+        let (count, mut back) = client.call_with(&SwapRequest {}, &[std::os::fd::AsFd::as_fd(&fd)]).unwrap();
+        assert_eq!((count, back.len()), (1, 1));
+        assert_eq!(read(back.remove(0)), round);
+        assert_eq!(client.call(&NumberRequest { n: 1 }).unwrap(), 2, "and the connection goes on");
+    }
+    runtime().block_on(async {
+        let client = Client::new(&server.path);
+        let calls = ["a", "b", "c"].map(|text| {
+            let fds = vec![pipe(text.as_bytes())];
+            let client = &client;
+            async move { (text, client.call_with(&SwapRequest {}, &fds).await.unwrap()) }
+        });
+        let [a, b, c] = calls;
+        let (a, b, c, number) = tokio::join!(a, b, c, client.call(&NumberRequest { n: 7 }));
+        assert_eq!(number.unwrap(), 8);
+        for (text, (count, mut back)) in [a, b, c] {
+            assert_eq!((count, read(back.remove(0))), (1, text.to_owned()));
+        }
+        // An error brings none.
+        let error = client.call_with(&SwapRequest {}, &[pipe(b""), pipe(b"")]).await.unwrap_err();
+        assert_eq!(code(&error), Code::InvalidParams);
+    });
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
