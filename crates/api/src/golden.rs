@@ -1,14 +1,18 @@
 //! The schemas under docs/api are what the code says: `UPDATE=1 cargo test -p octant-api` rewrites them.
 
-use crate::{agent, agents, ledger};
+use crate::{agent, agents, ledger, vault};
 use std::path::PathBuf;
 
 #[test]
 fn the_published_schemas_are_current() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/api");
-    for (name, schema) in
-        [("agent", agent::schema()), ("agents", agents::schema()), ("ledger", ledger::schema())]
-    {
+    let schemas = [
+        ("agent", agent::schema()),
+        ("agents", agents::schema()),
+        ("ledger", ledger::schema()),
+        ("vault", vault::schema()),
+    ];
+    for (name, schema) in schemas {
         let path = folder.join(format!("{name}.json"));
         let current = serde_json::to_string_pretty(&schema).unwrap() + "\n";
         if std::env::var_os("UPDATE").is_some() {

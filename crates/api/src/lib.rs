@@ -15,3 +15,4 @@ pub mod rpc;
 pub mod text;
 pub mod ticket;
 pub mod unit;
+pub mod vault;

@@ -1,6 +1,6 @@
 //! What every service shares, so that a service is its own work and nothing else.
 //!
-//! Owns: start (descriptors, configuration, confinement), the runtime, readiness, health, watchdog, stop.
+//! Owns: start (descriptors, configuration, confinement), the runtime, readiness, health, watchdog, stop, the way to the ledger.
 //! Promises: a service opens and serves only after its whole profile is in force; `READY=1` is sent only when it
 //! serves and its first real health check has given an answer; it ends in order when asked to.
 //! Never: restarts anything (PID 1 does), degrades a profile, decides what a service does.
@@ -21,6 +21,7 @@ mod inherited;
 mod log;
 mod notify;
 mod profile;
+mod records;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use inherited::Inherited;
 pub use notify::Notifier;
 pub use octant_wire::Shutdown;
 pub use profile::{Profile, ProfileError};
+pub use records::{Left, Records, record};
 pub use run::run;
 
 use octant_api::boot::BootConfig;

@@ -68,7 +68,12 @@ impl Client {
     /// A client of the service that listens at `path`. Nothing is connected yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), link: Mutex::default(), carrier: Default::default(), next: AtomicI64::new(1) }
+        Self {
+            path: path.into(),
+            link: Mutex::default(),
+            carrier: Default::default(),
+            next: AtomicI64::new(1),
+        }
     }
 
     /// The socket that it connects to.
@@ -146,9 +151,11 @@ impl Client {
         let call = self.carry(request, fds);
         let (line, fds) = match method.deadline {
             Deadline::Open => call.await?,
-            Deadline::Ms(ms) => tokio::time::timeout(Duration::from_millis(ms.saturating_add(SLACK_MS)), call)
-                .await
-                .map_err(|_| WireError::Deadline { method: method.name, ms })??,
+            Deadline::Ms(ms) => {
+                tokio::time::timeout(Duration::from_millis(ms.saturating_add(SLACK_MS)), call)
+                    .await
+                    .map_err(|_| WireError::Deadline { method: method.name, ms })??
+            }
         };
         if fds.len() > method.fds_out {
             let why = format!("{} descriptors came with it, {} are declared", fds.len(), method.fds_out);
@@ -343,7 +350,10 @@ impl Lines {
         let mut received = received?;
         self.fds.append(&mut received.fds);
         if self.fds.len() > packet::MAX_FDS {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many descriptors came with an answer"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "too many descriptors came with an answer",
+            ));
         }
         Ok(received.len)
     }

@@ -1,11 +1,11 @@
 //! What an agent can ask, through the socket in its workstation.
 
 use crate::manager::Manager;
-use crate::records::request;
 use octant_api::agent::{Handler, NOTE_MAX, NoteRequest, Noted, SelfInfo, SelfRequest};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
 use octant_ids::Aid;
+use octant_service::record;
 use octant_sys::clock;
 use octant_wire::Call;
 use serde_json::json;
@@ -61,7 +61,7 @@ impl Handler<Call> for Guest {
             let why = format!("more than {NOTES_BURST} notes at once or {NOTES_PER_SECOND} a second");
             return refuse(Code::Busy, why, "note less, or put several things into one note");
         }
-        let mut entry = request(Kind::Note, &json!({ "text": asked.text }));
+        let mut entry = record(Kind::Note, &json!({ "text": asked.text }));
         entry.actor = Some(self.aid);
         let (done, all) = self.manager.records.append(&[entry]).await;
         match (done.as_slice(), all) {

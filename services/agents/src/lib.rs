@@ -7,8 +7,7 @@
 //! agent.
 //! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.
 //!
-//! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `records` the way to the
-//! ledger, `adopt` what follows a restart.
+//! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart.
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -21,7 +20,6 @@ mod guest;
 mod handlers;
 mod log;
 mod manager;
-mod records;
 mod service;
 mod spawner;
 mod store;

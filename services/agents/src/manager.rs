@@ -9,16 +9,15 @@ use crate::admit::WHAT;
 use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
 use crate::log::Log;
-use crate::records::{Records, request};
 use crate::spawner::Spawner;
-use crate::store::{Left, Saved, Store};
+use crate::store::{Saved, Store};
 use octant_api::agents::AgentState;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Appended, Kind};
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, ServiceName, Sha256, uid};
 use octant_manifest::Ceiling;
-use octant_service::Notifier;
+use octant_service::{Left, Notifier, Records, record};
 use octant_sys::clock;
 use octant_wire::{Shutdown, Trigger};
 use octant_workstation::Plan;
@@ -337,7 +336,7 @@ impl Manager {
     pub(crate) fn record_command(&self, aid: Aid, caller: &Principal, mut what: Value) {
         let Principal::Operator(uid) = caller else { return };
         what["agent"] = json!(aid);
-        let mut entry = request(Kind::Command, &what);
+        let mut entry = record(Kind::Command, &what);
         entry.operator = Some(*uid);
         let inner = self.inner();
         let open = inner.agents.get(&aid).filter(|agent| !agent.sealed);
@@ -412,7 +411,7 @@ const SPAWNER: &str = "spawner";
 
 /// A record about an agent, in its partition.
 pub(crate) fn about(aid: Aid, kind: Kind, payload: &Value) -> AppendRequest {
-    let mut entry = request(kind, payload);
+    let mut entry = record(kind, payload);
     entry.agent = Some(aid);
     entry
 }

@@ -3,14 +3,13 @@
 use crate::adopt::{self, Pending};
 use crate::handlers::Methods;
 use crate::manager::{Manager, Site};
-use crate::records::Records;
 use crate::spawner::Remote;
 use crate::store::Store;
 use octant_api::agents;
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::Layout;
 use octant_manifest::{Ceiling, Machine, Roles};
-use octant_service::{Context, Health, ServeError, Service, Shutdown, StartError};
+use octant_service::{Context, Health, Records, ServeError, Service, Shutdown, StartError};
 use octant_wire::{Identity, Limits, serve};
 use serde::Deserialize;
 use std::fs;

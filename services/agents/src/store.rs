@@ -1,8 +1,8 @@
 //! What is kept on disk: one record for each agent, and how often each manifest was used.
 
 use octant_api::agents::AgentInfo;
-use octant_api::ledger::AppendRequest;
 use octant_ids::{Aid, Sha256};
+use octant_service::Left;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -80,15 +80,6 @@ pub(crate) enum StoreError {
 pub(crate) struct Store {
     dir: PathBuf,
     spawns: Mutex<BTreeMap<Sha256, Spawns>>,
-}
-
-/// Records that the ledger did not take, in order.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Left {
-    pub(crate) waiting: Vec<AppendRequest>,
-    /// How many more were lost, of which the ledger was not told.
-    pub(crate) lost: u64,
 }
 
 /// How often a manifest was used.
@@ -353,7 +344,7 @@ mod tests {
         assert_eq!(store.left().unwrap(), Left::default());
         let record = |n: usize| {
             let payload = serde_json::json!({"n": n, "text": "x".repeat(50_000)});
-            crate::records::request(octant_api::ledger::Kind::Lifecycle, &payload)
+            octant_service::record(octant_api::ledger::Kind::Lifecycle, &payload)
         };
         let few = Left { waiting: (0..3).map(record).collect(), lost: 2 };
         store.leave(few.clone()).unwrap();

@@ -3,11 +3,12 @@
 use super::life::until;
 use super::world::{Machinery, World, signed};
 use crate::manager::about;
-use crate::store::{Left, Saved, Store};
+use crate::store::{Saved, Store};
 use octant_api::agent::NoteRequest;
 use octant_api::agents::{AgentInfo, AgentState, ExitInfo, KillRequest, SpawnRequest, WaitRequest};
 use octant_api::ledger::Kind;
 use octant_ids::Aid;
+use octant_service::Left;
 use octant_wire::Client;
 use tokio::runtime::{Builder, Runtime};
 

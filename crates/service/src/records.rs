@@ -1,11 +1,14 @@
 //! The way to the ledger: records that come first, and records that must not hold anything up.
+//!
+//! What *adds* authority is appended and waited for ([`Records::append`]); what takes it away is done at once, and its
+//! record waits in a bounded queue that counts what it loses ([`Records::later`]).
 
-use crate::store::Left;
 use octant_api::error::Code;
 use octant_api::ledger::{AppendRequest, Appended, HeadRequest, Kind};
 use octant_api::text::Json;
 use octant_ids::Aid;
 use octant_wire::{Client, Shutdown, WireError};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
@@ -24,9 +27,19 @@ const HEAD_MS: u64 = 1_000;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(2);
 
-/// The ledger, as this service uses it.
+/// Records that the ledger did not take, in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Left {
+    /// Those that are kept.
+    pub waiting: Vec<AppendRequest>,
+    /// How many more were lost, of which the ledger was not told.
+    pub lost: u64,
+}
+
+/// The ledger, as a service uses it.
 #[derive(Debug)]
-pub(crate) struct Records {
+pub struct Records {
     client: Client,
     /// Whether the last call went well, and so has left a connection.
     connected: AtomicBool,
@@ -81,7 +94,8 @@ enum Next {
 }
 
 /// A record with a value as its payload.
-pub(crate) fn request(kind: Kind, payload: &serde_json::Value) -> AppendRequest {
+#[must_use]
+pub fn record(kind: Kind, payload: &serde_json::Value) -> AppendRequest {
     AppendRequest::new(kind, json_of(payload))
 }
 
@@ -91,7 +105,9 @@ fn json_of(value: &serde_json::Value) -> Json {
 }
 
 impl Records {
-    pub(crate) fn new(client: Client) -> Self {
+    /// Over a client of the ledger.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
         Self {
             client,
             connected: AtomicBool::default(),
@@ -108,10 +124,7 @@ impl Records {
     /// Appends records in this order; they are on stable storage when this returns without an error. They are under way
     /// together, so that the ledger can sync them together. After an error those whose answers came are given back;
     /// others may be there too.
-    pub(crate) async fn append(
-        &self,
-        requests: &[AppendRequest],
-    ) -> (Vec<Option<Appended>>, Result<(), WireError>) {
+    pub async fn append(&self, requests: &[AppendRequest]) -> (Vec<Option<Appended>>, Result<(), WireError>) {
         let call = |request| Box::pin(self.client.call_within(request, APPEND_MS));
         let mut done: Vec<Option<Appended>> = vec![None; requests.len()];
         let mut start = 0;
@@ -151,7 +164,7 @@ impl Records {
     }
 
     /// Keeps a record until the ledger takes it. Never waits.
-    pub(crate) fn later(&self, request: AppendRequest) {
+    pub fn later(&self, request: AppendRequest) {
         let mut later = self.later_queue();
         if later.waiting.len() < WAITING_MAX {
             later.waiting.push_back(request);
@@ -163,7 +176,7 @@ impl Records {
     }
 
     /// Takes up what an earlier run left, before anything of this one.
-    pub(crate) fn take_up(&self, left: Left) {
+    pub fn take_up(&self, left: Left) {
         let mut later = self.later_queue();
         later.waiting.extend(left.waiting);
         later.again = later.waiting.len();
@@ -171,13 +184,17 @@ impl Records {
     }
 
     /// What the ledger has not taken.
-    pub(crate) fn left(&self) -> Left {
+    #[must_use]
+    pub fn left(&self) -> Left {
         let later = self.later_queue();
         Left { waiting: later.waiting.iter().cloned().collect(), lost: later.lost }
     }
 
     /// Whether the ledger can be reached and takes records.
-    pub(crate) async fn healthy(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Why not, in one line.
+    pub async fn healthy(&self) -> Result<(), String> {
         match self.client.call_within(&HeadRequest {}, HEAD_MS).await {
             Ok(head) => head.refused.map_or(Ok(()), |why| Err(format!("the ledger refuses records: {why}"))),
             Err(error) => Err(format!("the ledger does not answer: {error}")),
@@ -185,7 +202,8 @@ impl Records {
     }
 
     /// How many records wait because the ledger did not take them, and how many were lost since the start.
-    pub(crate) fn backlog(&self) -> (usize, u64) {
+    #[must_use]
+    pub fn backlog(&self) -> (usize, u64) {
         let later = self.later_queue();
         let stuck = self.stuck.load(Ordering::Relaxed);
         (if stuck { later.waiting.len() } else { 0 }, later.lost_ever)
@@ -193,7 +211,7 @@ impl Records {
 
     /// Hands over what waits, until `stop`. A record under way then stays among what is left. Calls `first` when nothing
     /// waits for the first time.
-    pub(crate) async fn run(&self, stop: &Shutdown, first: impl FnOnce()) {
+    pub async fn run(&self, stop: &Shutdown, first: impl FnOnce()) {
         let (mut pause, mut first) = (RETRY_FIRST, Some(first));
         loop {
             let done = tokio::select! {
@@ -224,7 +242,7 @@ impl Records {
 
     /// Whether everything was taken. A record leaves the queue only after the ledger has it: one that was
     /// taken while the connection broke can appear twice, none disappears.
-    pub(crate) async fn hand_over(&self) -> bool {
+    pub async fn hand_over(&self) -> bool {
         // Agents whose first record was not taken. What else waits about them waits behind it; others do not: the seal
         // of one can be what makes room for another.
         let mut behind = BTreeSet::new();
@@ -300,7 +318,7 @@ impl Records {
             return Some((later.waiting.get(at)?.clone(), Next::Waiting(at)));
         }
         let lost = Some(later.lost).filter(|lost| *lost > 0 && later.waiting.is_empty())?;
-        let payload = json!({"lost": lost, "what": "records of agents' ends, which the ledger did not take"});
-        Some((request(Kind::Lost, &payload), Next::Lost(lost)))
+        let payload = json!({"lost": lost, "what": "records that the ledger did not take"});
+        Some((record(Kind::Lost, &payload), Next::Lost(lost)))
     }
 }
