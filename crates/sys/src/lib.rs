@@ -18,5 +18,6 @@ pub mod netlink;
 pub mod packet;
 pub mod probe;
 pub mod process;
+pub mod secret_memory;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", target_feature = "crt-static"))]
 pub mod termios_shim;

@@ -13,9 +13,10 @@ use std::process::{Command, ExitCode};
 
 /// `cargo x bench`.
 pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
-    const USAGE: &str = "cargo x bench [ledger]\n\n\
+    const USAGE: &str = "cargo x bench [ledger|crypto]\n\n\
         Measures what docs/specification.md promises, with the binary that is shipped.\n\
-        `cargo x bench ledger` measures the ledger alone, and prints its rows.";
+        `cargo x bench ledger` measures the ledger alone, `cargo x bench crypto` seals and passphrases;\n\
+        their rows are printed.";
     if args.help_before_dashes(USAGE) {
         return Ok(ExitCode::SUCCESS);
     }

@@ -7,6 +7,7 @@
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod boot;
+mod crypto;
 mod instance;
 mod ledger;
 mod ledger_log;
@@ -43,7 +44,11 @@ fn main() -> ExitCode {
             println!("{}", table::render(&rows));
             ExitCode::SUCCESS
         }),
-        Some(other) => Err(format!("there is no part {other:?}; the parts are: ledger")),
+        Some("crypto") => crypto::rows().map(|rows| {
+            println!("{}", table::render(&rows));
+            ExitCode::SUCCESS
+        }),
+        Some(other) => Err(format!("there is no part {other:?}; the parts are: ledger, crypto")),
     };
     done.unwrap_or_else(|why| {
         eprintln!("bench: {why}");
@@ -122,6 +127,7 @@ fn run() -> Result<Vec<Row>, String> {
     drop(instance);
     rows.extend(ledger_size::rows(&binary, &scratch.path(""))?);
     rows.push(ledger_proof::row(&scratch.path("tiles"))?);
+    rows.extend(crypto::rows()?);
     eprintln!("bench: virtual machine");
     rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
     Ok(rows)

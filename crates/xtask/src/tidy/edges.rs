@@ -16,6 +16,7 @@ const TICKET: &str = "octant-ticket";
 const TLOG: &str = "octant-tlog";
 const WITNESS: &str = "octant-witness";
 const SERVICE: &str = "octant-service";
+const CRYPTO: &str = "octant-crypto";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -26,6 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
     (TLOG, &[IDS, API]),
+    (CRYPTO, &[IDS, SYS]),
     (WORKSTATION, &[IDS, API, MANIFEST, SYS, TICKET]),
     (SERVICE, &[IDS, API, SYS, WIRE]),
     (WITNESS, &[IDS, API, SYS, TLOG, WIRE]),
