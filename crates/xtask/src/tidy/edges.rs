@@ -14,6 +14,7 @@ const WIRE: &str = "octant-wire";
 const WORKSTATION: &str = "octant-workstation";
 const TICKET: &str = "octant-ticket";
 const TLOG: &str = "octant-tlog";
+const TPM: &str = "octant-tpm";
 const WITNESS: &str = "octant-witness";
 const SERVICE: &str = "octant-service";
 
@@ -26,6 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
     (TLOG, &[IDS, API]),
+    (TPM, &[IDS, SYS]),
     (WORKSTATION, &[IDS, API, MANIFEST, SYS, TICKET]),
     (SERVICE, &[IDS, API, SYS, WIRE]),
     (WITNESS, &[IDS, API, SYS, TLOG, WIRE]),
