@@ -110,6 +110,13 @@ pub(crate) const CPIO: Package = Package {
     bookworm_suite: None,
     mb: 1,
 };
+pub(crate) const SWTPM: Package = Package {
+    name: "swtpm",
+    why: "is the TPM that sealing is tested against",
+    proof: Proof::Program("swtpm"),
+    bookworm_suite: None,
+    mb: 4,
+};
 /// What the static binary needs.
 pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];
 /// What the boot image needs besides.
@@ -117,7 +124,8 @@ pub(crate) const IMAGE: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4];
 /// What booting needs besides.
 pub(crate) const BOOT: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU];
 /// What the whole suite needs.
-pub(crate) const TEST: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &CRUN, &PYTHON, &VENV];
+pub(crate) const TEST: &[&Package] =
+    &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &CRUN, &PYTHON, &VENV, &SWTPM];
 /// What mkosi needs.
 pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];
 

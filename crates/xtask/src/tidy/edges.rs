@@ -14,6 +14,7 @@ const WIRE: &str = "octant-wire";
 const WORKSTATION: &str = "octant-workstation";
 const TICKET: &str = "octant-ticket";
 const TLOG: &str = "octant-tlog";
+const TPM: &str = "octant-tpm";
 const WITNESS: &str = "octant-witness";
 const SERVICE: &str = "octant-service";
 const CRYPTO: &str = "octant-crypto";
@@ -28,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (TICKET, &[IDS, API]),
     (TLOG, &[IDS, API]),
     (CRYPTO, &[IDS, SYS]),
+    (TPM, &[IDS, SYS]),
     (WORKSTATION, &[IDS, API, MANIFEST, SYS, TICKET]),
     (SERVICE, &[IDS, API, SYS, WIRE]),
     (WITNESS, &[IDS, API, SYS, TLOG, WIRE]),
