@@ -18,16 +18,18 @@
 //!
 //! GCM does not commit to its key: somebody who knows two keys can make bytes that open under both. Where an attacker
 //! may choose among keys (slots that wrap one key), keep a [`mac`] under the same key beside the seal, and compare it
-//! with [`crate::memory::same`] first.
+//! with [`same`] first.
 
 use crate::CryptoError;
 use crate::memory::{KEY_LEN, Key};
 use crate::scrub::scrubbed;
 use aes_gcm::aead::AeadInPlace;
-use aes_gcm::{Aes256Gcm, KeyInit};
+use aes_gcm::aead::consts::U12;
+use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 /// The length of a salt in bytes.
@@ -69,15 +71,20 @@ fn frame(parts: &[&[u8]], mut add: impl FnMut(&[u8])) {
     }
 }
 
-/// HKDF-SHA256 of as many bytes as `okm` has, which are at most 44.
-fn derive(key: &Key, salt: &[u8], label: &[u8], info: &[&[u8]], okm: &mut [u8]) {
-    let mut text =
-        Vec::with_capacity(4 + label.len() + info.iter().map(|part| 4 + part.len()).sum::<usize>());
-    frame(&[label], |bytes| text.extend_from_slice(bytes));
-    frame(info, |bytes| text.extend_from_slice(bytes));
-    let expanded = Hkdf::<Sha256>::new(Some(salt), key.bytes()).expand(&text, okm);
-    #[expect(clippy::expect_used, reason = "RFC 5869 section 2.3 refuses more than 8160 bytes")]
+/// HKDF-SHA256 of as many bytes as `okm` has.
+fn hkdf(ikm: &[u8], salt: &[u8], info: &[u8], okm: &mut [u8]) {
+    let expanded = Hkdf::<Sha256>::new(Some(salt), ikm).expand(info, okm);
+    #[expect(
+        clippy::expect_used,
+        reason = "RFC 5869 section 2.3 ends at 8160 bytes; 44 is the most that is asked"
+    )]
     expanded.expect("at most 8160 bytes");
+}
+
+fn derive(key: &Key, salt: &[u8], label: &[u8], info: &[&[u8]], okm: &mut [u8]) {
+    let mut text = framed(&[label]);
+    frame(info, |bytes| text.extend_from_slice(bytes));
+    hkdf(key.bytes(), salt, &text, okm);
 }
 
 /// The key and nonce of one seal, wiped when dropped.
@@ -90,12 +97,21 @@ impl OneUse {
         Self(okm)
     }
 
-    fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new(self.0[..KEY_LEN].into())
+    fn parts(&self) -> (Aes256Gcm, &Nonce<U12>) {
+        let (key, nonce) = self.0.split_at(KEY_LEN);
+        (Aes256Gcm::new(key.into()), nonce.into())
     }
 
-    fn nonce(&self) -> &aes_gcm::Nonce<aes_gcm::aead::consts::U12> {
-        self.0[KEY_LEN..].into()
+    /// Encrypts in place and gives the tag; `None` for a text that is longer than GCM allows.
+    fn seal(self, aad: &[u8], text: &mut [u8]) -> Option<[u8; TAG_LEN]> {
+        let (cipher, nonce) = self.parts();
+        cipher.encrypt_in_place_detached(nonce, aad, text).ok().map(Into::into)
+    }
+
+    /// Decrypts in place if the tag is right.
+    fn open(self, aad: &[u8], text: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), OpenError> {
+        let (cipher, nonce) = self.parts();
+        cipher.decrypt_in_place_detached(nonce, aad, text, tag.into()).map_err(|_| OpenError)
     }
 }
 
@@ -110,10 +126,7 @@ pub fn seal(key: &Key, salt: &[u8; SALT_LEN], info: &[&[u8]], aad: &[&[u8]], pla
     // With room for the tag from the start: memory that a vector leaves when it grows is not wiped.
     let mut sealed = Vec::with_capacity(plaintext.len() + TAG_LEN);
     sealed.extend_from_slice(plaintext);
-    let tag = scrubbed(|| {
-        let one_use = OneUse::derive(key, salt, info);
-        one_use.cipher().encrypt_in_place_detached(one_use.nonce(), &aad, &mut sealed)
-    });
+    let tag = scrubbed(|| OneUse::derive(key, salt, info).seal(&aad, &mut sealed));
     #[expect(clippy::expect_used, reason = "documented: longer than GCM can encrypt")]
     sealed.extend_from_slice(&tag.expect("a text of less than 64 GiB"));
     sealed
@@ -156,11 +169,7 @@ fn open_unwiped(
     }
     let aad = framed(aad);
     out.copy_from_slice(ciphertext);
-    scrubbed(|| {
-        let one_use = OneUse::derive(key, salt, info);
-        one_use.cipher().decrypt_in_place_detached(one_use.nonce(), &aad, out, tag.into())
-    })
-    .map_err(|_| OpenError)
+    scrubbed(|| OneUse::derive(key, salt, info).open(&aad, out, tag))
 }
 
 /// A key derived from a key, for another purpose that `info` names. The salt may be known and may be empty.
@@ -176,7 +185,7 @@ pub fn subkey(key: &Key, salt: &[u8], info: &[&[u8]]) -> Result<Key, CryptoError
     Ok(derived)
 }
 
-/// What only who has the key can compute of these parts. Compare it with [`crate::memory::same`].
+/// What only who has the key can compute of these parts. Compare it with [`same`].
 ///
 /// # Panics
 /// When a part has 4 GiB or more.
@@ -190,3 +199,12 @@ pub fn mac(key: &Key, parts: &[&[u8]]) -> [u8; 32] {
         mac.finalize().into_bytes().into()
     })
 }
+
+/// Whether these bytes are the same, in a time that depends on nothing but their lengths.
+#[must_use]
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+#[cfg(test)]
+mod tests;

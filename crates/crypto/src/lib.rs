@@ -21,10 +21,12 @@ mod scrub;
 pub mod shamir;
 pub mod share_text;
 pub mod sign;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
-/// Why there is no key. The number is the kernel's (errno(3)).
+/// Why there is no key or no memory for one. The number is the kernel's (errno(3)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CryptoError {
     /// The kernel's generator gives nothing.
@@ -35,7 +37,7 @@ pub enum CryptoError {
     Random(i32),
     /// There is no memory that is fit for a secret.
     #[error(
-        "there is no locked memory for a key: {}; raise this process' limit of it (RLIMIT_MEMLOCK)",
+        "there is no locked memory for secrets: {}; raise this process' limit of it (RLIMIT_MEMLOCK)",
         io::Error::from_raw_os_error(*.0)
     )]
     Memory(i32),

@@ -9,7 +9,6 @@ use octant_sys::secret_memory::{Piece, Region};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 /// The length of a key in bytes.
@@ -177,8 +176,5 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Whether these bytes are the same, in a time that depends on nothing but their lengths.
-#[must_use]
-pub fn same(a: &[u8], b: &[u8]) -> bool {
-    a.ct_eq(b).into()
-}
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@
 //! opens.
 
 use crate::CryptoError;
-use crate::memory::{KEY_LEN, Key, same};
+use crate::aead::same;
+use crate::memory::{KEY_LEN, Key};
 use crate::scrub::scrubbed;
 use std::fmt;
 use std::hint::black_box;
@@ -196,3 +197,6 @@ pub(crate) fn invert(a: u8) -> u8 {
     }
     product
 }
+
+#[cfg(test)]
+mod tests;

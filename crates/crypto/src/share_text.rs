@@ -9,7 +9,8 @@
 //! is no protection against somebody who changes a share on purpose. The set is a random number for each time that a
 //! secret is split: shares of two sets never give a secret, though they look alike.
 
-use crate::memory::{KEY_LEN, Key, same};
+use crate::aead::same;
+use crate::memory::{KEY_LEN, Key};
 use crate::scrub::scrubbed;
 use crate::shamir::{self, ShamirError, Share, check_shape};
 use crate::{CryptoError, random};
@@ -206,6 +207,18 @@ pub struct LabelledShare {
 }
 
 impl LabelledShare {
+    /// This share, of this set.
+    ///
+    /// # Errors
+    /// [`ShareError::Shape`].
+    pub fn new(label: Label, share: Share) -> Result<Self, ShareError> {
+        let (Label { threshold, count, .. }, x) = (label, share.x());
+        if check_shape(threshold, count).is_err() || x > count {
+            return Err(ShareError::Shape { x, threshold, count });
+        }
+        Ok(Self { label, share })
+    }
+
     /// What it belongs to.
     #[must_use]
     pub fn label(&self) -> &Label {
@@ -285,13 +298,9 @@ impl LabelledShare {
             count: take::<1>(&mut rest)[0],
         };
         let [x] = take(&mut rest);
-        let Label { threshold, count, .. } = label;
-        if check_shape(threshold, count).is_err() || !(1..=count).contains(&x) {
-            return Err(ShareError::Shape { x, threshold, count });
-        }
         let mut y = Key::zeros()?;
         y.bytes_mut().copy_from_slice(rest);
-        Ok(Self { label, share: Share::new(x, y)? })
+        Self::new(label, Share::new(x, y)?)
     }
 }
 
@@ -311,6 +320,20 @@ pub fn split(secret: &Key, label: &Label) -> Result<Vec<LabelledShare>, ShamirEr
 pub fn combine(shares: &[LabelledShare], label: &Label) -> Result<Key, ShareError> {
     shares.iter().try_for_each(|share| share.belongs_to(label))?;
     Ok(shamir::combine(shares.iter().map(LabelledShare::share), label.threshold)?)
+}
+
+/// Entry for fuzzers and for the replay of their corpus: what is read has one text, which is read as the same.
+///
+/// # Panics
+/// When that is not so.
+pub fn fuzz(bytes: &[u8]) {
+    let Some(share) = std::str::from_utf8(bytes).ok().and_then(|text| LabelledShare::parse(text).ok()) else {
+        return;
+    };
+    let text = share.to_text();
+    let again =
+        LabelledShare::parse(&text).map(|again| (again.label, again.share.x(), *again.to_text() == *text));
+    assert_eq!(again, Ok((share.label, share.share.x(), true)));
 }
 
 fn checksum_of(checked: &[u8]) -> [u8; CHECKSUM_LEN] {
@@ -410,3 +433,6 @@ fn base32_value(character: u8) -> (u8, bool) {
     let value = letter * character.wrapping_sub(b'a') + digit * character.wrapping_sub(b'2' - 26);
     (value, letter | digit == 1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,3 +96,6 @@ pub fn verify(
     let signature = ed25519_dalek::Signature::from_bytes(signature);
     public.verify_strict(message, &signature).map_err(|_| VerifyError::Signature)
 }
+
+#[cfg(test)]
+mod tests;
