@@ -15,6 +15,7 @@ pub mod config;
 mod console;
 mod fuzz;
 pub mod graph;
+mod hardware;
 mod machine;
 mod modules;
 mod mounts;

@@ -2,6 +2,7 @@
 
 use octant_ids::Layout;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Where this Octant runs.
@@ -59,6 +60,9 @@ pub struct BootConfig {
     pub accept_missing: Vec<String>,
     /// The cgroup v2 directory below which each agent gets its own; `None` where there is no usable one.
     pub agents_cgroup: Option<PathBuf>,
+    /// What PID 1 knows of the hardware, by name; only for the vault.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hardware: BTreeMap<String, String>,
     /// The service's own table of octant.toml; an empty object when there is none.
     pub service: serde_json::Value,
 }
@@ -110,6 +114,7 @@ mod tests {
             operator: 1000,
             accept_missing: vec!["cgroup".into()],
             agents_cgroup: None,
+            hardware: BTreeMap::from([("product_uuid".into(), "1".into())]),
             service: serde_json::json!({"segment_bytes": 4096}),
         }
     }

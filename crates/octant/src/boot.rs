@@ -4,6 +4,7 @@ use octant_agents::AgentsService;
 use octant_api::unit::{Criticality, Restart, Spec, ordered};
 use octant_ledger::LedgerService;
 use octant_service::Service;
+use octant_vault::VaultService;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -45,7 +46,8 @@ const SPAWNER: Spec = Spec {
 };
 
 /// Everything that PID 1 starts by itself.
-pub(crate) const BOOT: &[Spec] = &[LedgerService::SPEC, SPAWNER, <AgentsService as Service>::SPEC];
+pub(crate) const BOOT: &[Spec] =
+    &[LedgerService::SPEC, <VaultService as Service>::SPEC, SPAWNER, <AgentsService as Service>::SPEC];
 
 const _: () = assert!(ordered(BOOT), "a service needs one that does not boot before it");
 
@@ -58,6 +60,7 @@ pub(crate) fn check_config(etc: &Path) -> Result<Vec<String>, Vec<String>> {
 pub(crate) fn service(name: &OsStr) -> Option<ExitCode> {
     match name.to_str()? {
         "ledger" => Some(octant_service::run::<LedgerService>()),
+        "vault" => Some(octant_service::run::<VaultService>()),
         "agents" => Some(octant_service::run::<AgentsService>()),
         _ => None,
     }

@@ -1,12 +1,14 @@
 //! Starting a unit: its environment, descriptors, sockets and directories.
 
 use super::Supervisor;
+use crate::hardware;
 use crate::sealed::sealed;
 use crate::spawn::{self, Launch, Session};
 use crate::tickets::{self, Tickets};
 use crate::units::{CONSOLE, Command, Stdio};
 use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::{BootConfig, Mode};
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -36,6 +38,7 @@ impl Supervisor {
             // They could not be made at boot, which was said then. Without them the unit starts all the same.
             self.tickets = Tickets::make(Duration::ZERO).unwrap_or_default();
         }
+        let tpm = self.tpm_fd(unit);
         let what = &self.units[unit];
         let runtime = &self.runtime[unit];
         let name = self.graph.def(unit).name.as_str();
@@ -49,6 +52,7 @@ impl Supervisor {
         fds.extend(config.as_ref().map(|fd| ("config".into(), fd.as_fd())));
         let keys = self.tickets.of(name).map_err(at("its keys"))?.filter(|_| what.built_in);
         fds.extend(keys.map(|fd| (tickets::DESCRIPTOR.into(), fd)));
+        fds.extend(tpm.as_ref().map(|fd| (hardware::TPM.into(), fd.as_fd())));
         match name {
             "ledger" => fds.push(("journal".into(), self.journal.channel.ends().1)),
             "agents" => fds.push(("exits".into(), self.exits.ends().1)),
@@ -140,10 +144,27 @@ impl Supervisor {
             operator: self.setup.operator,
             accept_missing: self.setup.accept_missing.clone(),
             agents_cgroup: self.cgroups.agents(),
+            hardware: if name == hardware::VAULT {
+                hardware::facts(self.setup.mode)
+            } else {
+                BTreeMap::new()
+            },
             service: self.config.services.get(name).cloned().unwrap_or_else(none),
         };
         let bytes = config.to_json().map_err(io::Error::other)?;
         sealed("config", &bytes)
+    }
+
+    /// The TPM, opened anew for each process of the vault: what an earlier one left in it is gone then. A TPM that is
+    /// there and cannot be opened is said, and the vault starts without: it has other ways to its key.
+    fn tpm_fd(&mut self, unit: usize) -> Option<OwnedFd> {
+        if self.graph.def(unit).name != hardware::VAULT || !self.units[unit].built_in {
+            return None;
+        }
+        hardware::tpm(self.setup.mode).unwrap_or_else(|error| {
+            self.console.alarm(&format!("the TPM cannot be opened: {error}"));
+            None
+        })
     }
 
     fn make_state_dir(&self, name: &str, uid: u32) -> io::Result<()> {

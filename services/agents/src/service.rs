@@ -75,7 +75,7 @@ impl AgentsService {
     pub const SPEC: Spec = Spec {
         name: "agents",
         about: "agents: from a signed manifest to their end",
-        needs: &["ledger", "spawner"],
+        needs: &["ledger", "vault", "spawner"],
         restart: Restart::Always,
         criticality: Criticality::Degrades,
         // It opens files and sockets and asks the ledger for its head.

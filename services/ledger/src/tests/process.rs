@@ -89,6 +89,7 @@ impl Parent {
             operator: nix::unistd::getuid().as_raw(),
             accept_missing: Vec::new(),
             agents_cgroup: None,
+            hardware: Default::default(),
             service: self.config.clone(),
         };
         let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;

@@ -1,0 +1,103 @@
+//! Secret bytes beside a message: in through a descriptor, out through a pipe, and in between in locked memory.
+
+use crate::refusal::Refusal;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use octant_api::error::{ApiError, Code};
+use octant_api::vault::VALUE_MAX;
+use octant_crypto::memory::{Buffer, Pool};
+use octant_sys::secret_memory::{Kind, Region};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use zeroize::Zeroize;
+
+/// How many values can be in memory at once. Each is there for the moment between two calls of the kernel.
+const BUFFERS: usize = 8;
+
+/// Memory for values, locked as keys are.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pool: Pool,
+    kind: Kind,
+}
+
+fn trouble(step: &'static str, code: Code, why: impl std::fmt::Display, next: &'static str) -> ApiError {
+    ApiError::new(code, step, "descriptor", why, next)
+}
+
+impl Memory {
+    pub(crate) fn new() -> io::Result<Self> {
+        // The pool's memory is of the same kind as any other that is asked for.
+        let kind = Region::new(1)?.kind();
+        let pool = Pool::new(BUFFERS, VALUE_MAX).map_err(io::Error::other)?;
+        Ok(Self { pool, kind })
+    }
+
+    /// What kind of memory it is: `memfd_secret` or `locked`.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::MemfdSecret => "memfd_secret",
+            Kind::Locked => "locked",
+        }
+    }
+
+    /// Room for a value.
+    pub(crate) fn room(&self, len: usize) -> Result<Buffer, ApiError> {
+        self.pool.take(len).ok_or_else(|| {
+            let why = format!("{BUFFERS} values are being handled, or this one has {len} bytes");
+            trouble("find memory for a value", Code::Busy, why, "try again")
+        })
+    }
+
+    /// Everything that a descriptor gives now. Whoever sends one has written it whole: nobody is waited for.
+    pub(crate) fn read(&self, fd: OwnedFd, what: &'static str) -> Result<Buffer, ApiError> {
+        let failed = |error: io::Error| {
+            let (code, next) =
+                (Code::InvalidParams, "write it whole and close it before the request is sent");
+            trouble("read secret bytes", code, format!("{what}: {error}"), next)
+        };
+        let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL).map_err(|e| failed(e.into()))?);
+        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
+        let mut file = File::from(fd);
+        let mut buffer = self.room(VALUE_MAX)?;
+        let mut len = 0;
+        loop {
+            let mut beyond = [0; 1];
+            let place = if len < VALUE_MAX { &mut buffer[len..] } else { &mut beyond[..] };
+            match file.read(place) {
+                Ok(0) => break,
+                Ok(_) if len == VALUE_MAX => {
+                    beyond.zeroize();
+                    let refusal = Refusal::Length { what, bytes: VALUE_MAX + 1, least: 1, most: VALUE_MAX };
+                    return Err(refusal.answer("read secret bytes", "descriptor"));
+                }
+                Ok(got) => len += got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        buffer.truncate(len);
+        Ok(buffer)
+    }
+}
+
+/// A pipe that holds these bytes, and nobody who could write more: what is sent beside an answer.
+pub(crate) fn pipe(bytes: &[u8]) -> Result<OwnedFd, ApiError> {
+    let failed = |error: io::Error| {
+        trouble(
+            "hand over secret bytes",
+            Code::Unavailable,
+            error,
+            "see how many pipes this machine has open",
+        )
+    };
+    let (reader, mut writer) = io::pipe().map_err(failed)?;
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
+    match writer.write(bytes) {
+        Ok(written) if written == bytes.len() => Ok(reader.into()),
+        // The kernel gives smaller pipes to a user who has very many.
+        Ok(_) => Err(failed(Errno::ENOBUFS.into())),
+        Err(error) => Err(failed(error)),
+    }
+}

@@ -1,0 +1,352 @@
+//! The vault's file: a header that anybody can read, and frames that only the data key opens. Pure.
+//!
+//! docs/vault.md has the form for other programs. Every byte is covered: the header by a MAC under the data key, each
+//! frame's own header by a checksum (so that a file that was cut short is told from one that was changed) and by its
+//! seal, each frame's place by the 16 bytes before it, and the end by the epoch, which the ledger has too.
+
+use crate::hex::Hex;
+use crate::slots::Slot;
+use octant_crypto::CryptoError;
+use octant_crypto::aead::same;
+use octant_crypto::aead::{self, SALT_LEN, TAG_LEN};
+use octant_crypto::memory::Key;
+use octant_ids::Sha256;
+use serde::{Deserialize, Serialize};
+
+/// The first bytes of the file; the digit is the version of the form.
+pub(crate) const MAGIC: &[u8; 8] = b"OCTVLT1\n";
+/// The longest header.
+pub(crate) const HEADER_MAX: usize = 256 << 10;
+/// The longest content of a frame; what has more stands in several.
+pub(crate) const FRAME_MAX: usize = 4 << 20;
+/// The largest file that is read: every secret that fits stays in memory, sealed.
+pub(crate) const FILE_MAX: u64 = 1 << 30;
+
+const MAC_LEN: usize = 32;
+const LINK_LEN: usize = 16;
+/// Length u32, epoch u64, CRC-32C of both u32.
+const FRAME_HEAD: usize = 16;
+
+/// What stands at the beginning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Header {
+    /// The vault's identifier.
+    pub(crate) vault: Hex<16>,
+    /// Which data key this is: 1, 2, 3, ...
+    pub(crate) key: u64,
+    /// The epoch of the file's first frames.
+    pub(crate) epoch: u64,
+    /// How many frames have that epoch: a file that has fewer was cut.
+    pub(crate) frames: u32,
+    /// When the vault was made, in milliseconds since 1970.
+    pub(crate) created_ms: u64,
+    /// The machine's public key.
+    pub(crate) machine: Sha256,
+    /// The number of the next slot.
+    pub(crate) next_slot: u32,
+    /// Every way to the data key.
+    pub(crate) slots: Vec<Slot>,
+}
+
+/// Why bytes are not a vault that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FormatError {
+    /// It begins with something else.
+    #[error("it does not begin as a vault does; it is another file")]
+    Magic,
+    /// It is of a later form.
+    #[error(
+        "it is a vault of form {0}, and this program reads form 1; use the version of Octant that wrote it"
+    )]
+    Version(char),
+    /// The header cannot be read.
+    #[error("its header cannot be read: {0}")]
+    Header(String),
+    /// The header is not the one that was written under this data key.
+    #[error("its header was changed: the MAC under the data key differs")]
+    HeaderMac,
+    /// A frame is not what was written.
+    #[error("it was changed at offset {offset}: {what}")]
+    Frame {
+        /// Where.
+        offset: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// There are fewer frames than the header says.
+    #[error("it was cut: {have} of {want} frames of epoch {epoch} are there")]
+    Cut {
+        /// How many there are.
+        have: u32,
+        /// How many the header says.
+        want: u32,
+        /// Of which epoch.
+        epoch: u64,
+    },
+    /// There is no memory for a key.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+}
+
+/// Reads the header, which nothing vouches for until [`Header::check`].
+///
+/// # Errors
+/// [`FormatError`].
+pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, HeaderEnd), FormatError> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| match bytes.get(..7).zip(bytes.get(6)) {
+        Some((start, digit)) if start[..6] == MAGIC[..6] => FormatError::Version(char::from(*digit)),
+        _ => FormatError::Magic,
+    })?;
+    let cut = || FormatError::Header("the file ends within it".to_owned());
+    let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+    let len = u32::from_be_bytes(*len) as usize;
+    if len > HEADER_MAX {
+        return Err(FormatError::Header(format!("it has {len} bytes, more than {HEADER_MAX}")));
+    }
+    let text = rest.get(..len).ok_or_else(cut)?;
+    let mac = rest.get(len..len + MAC_LEN).ok_or_else(cut)?;
+    let header: Header =
+        serde_json::from_slice(text).map_err(|error| FormatError::Header(error.to_string()))?;
+    crate::slots::check(&header).map_err(FormatError::Header)?;
+    let text_end = MAGIC.len() + 4 + len;
+    let mut kept = [0; MAC_LEN];
+    kept.copy_from_slice(mac);
+    Ok((header, HeaderEnd { text: text_end - len..text_end, mac: kept }))
+}
+
+/// Where a header stands, and its MAC.
+#[derive(Debug, Clone)]
+pub(crate) struct HeaderEnd {
+    text: std::ops::Range<usize>,
+    mac: [u8; MAC_LEN],
+}
+
+impl Header {
+    fn mac(&self, key: &Key, text: &[u8]) -> Result<[u8; MAC_LEN], CryptoError> {
+        let own = aead::subkey(key, &self.vault.0, &[b"octant vault 1 header"])?;
+        Ok(aead::mac(&own, &[MAGIC, text]))
+    }
+
+    /// Whether it is what was written under this data key.
+    pub(crate) fn check(&self, key: &Key, bytes: &[u8], end: &HeaderEnd) -> Result<(), FormatError> {
+        let text = bytes.get(end.text.clone()).unwrap_or_default();
+        if same(&self.mac(key, text)?, &end.mac) { Ok(()) } else { Err(FormatError::HeaderMac) }
+    }
+
+    fn write(&self, key: &Key) -> Result<Vec<u8>, FormatError> {
+        let text = serde_json::to_vec(self).map_err(|error| FormatError::Header(error.to_string()))?;
+        let len = u32::try_from(text.len()).ok().filter(|_| text.len() <= HEADER_MAX);
+        let len = len.ok_or_else(|| FormatError::Header(format!("it has {} bytes", text.len())))?;
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&len.to_be_bytes());
+        out.extend_from_slice(&text);
+        out.extend_from_slice(&self.mac(key, &text)?);
+        Ok(out)
+    }
+
+    /// What is mixed into the key of every frame and value.
+    fn info<'a>(&'a self, what: &'a [u8], number: &'a [u8; 8]) -> [&'a [u8]; 3] {
+        [what, &self.vault.0, number]
+    }
+}
+
+/// A file that was read and opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The content of every frame, in order.
+    pub(crate) frames: Vec<Vec<u8>>,
+    /// The last epoch.
+    pub(crate) epoch: u64,
+    /// Where the next frame goes, and the bytes before it.
+    pub(crate) end: End,
+    /// How many bytes after that are the beginning of a frame whose writing never came to its end, so that nobody was
+    /// told of it.
+    pub(crate) torn: usize,
+}
+
+/// Where the next frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The offset.
+    pub(crate) offset: u64,
+    link: [u8; LINK_LEN],
+}
+
+/// Opens everything behind the header.
+pub(crate) fn read_frames(
+    header: &Header,
+    bytes: &[u8],
+    end: &HeaderEnd,
+    key: &Key,
+) -> Result<Opened, FormatError> {
+    header.check(key, bytes, end)?;
+    let mut at = end.text.end + MAC_LEN;
+    let mut opened = Opened {
+        frames: Vec::new(),
+        epoch: header.epoch,
+        end: End { offset: at as u64, link: link(&end.mac) },
+        torn: 0,
+    };
+    let mut first = 0;
+    while at < bytes.len() {
+        let wrong = |what| Err(FormatError::Frame { offset: at, what });
+        let Some(head) = Head::read(&bytes[at..]) else {
+            opened.torn = bytes.len() - at;
+            break;
+        };
+        let Ok((len, epoch)) = head else {
+            return wrong("the checksum of a frame's head differs");
+        };
+        let expected = if first < header.frames { header.epoch } else { opened.epoch + 1 };
+        if epoch != expected {
+            return wrong("a frame is missing, or there twice");
+        }
+        let body = at + FRAME_HEAD;
+        let Some(sealed) = bytes.get(body..body + SALT_LEN + len) else {
+            opened.torn = bytes.len() - at;
+            break;
+        };
+        let (salt, sealed) = sealed.split_at(SALT_LEN);
+        let mut content = vec![0; len - TAG_LEN];
+        let salt: &[u8; SALT_LEN] = salt.first_chunk().unwrap_or(&[0; SALT_LEN]);
+        let info = (header.key, epoch.to_be_bytes());
+        let link_before = opened.end.link;
+        if aead::open(
+            key,
+            salt,
+            &header.info(b"octant vault 1 frame", &info.1),
+            &[&link_before, &info.0.to_be_bytes()],
+            sealed,
+            &mut content,
+        )
+        .is_err()
+        {
+            return wrong("a frame does not open");
+        }
+        at = body + SALT_LEN + len;
+        opened.frames.push(content);
+        opened.epoch = epoch;
+        opened.end = End { offset: at as u64, link: link(sealed) };
+        first = first.saturating_add(1);
+    }
+    if first < header.frames {
+        return Err(FormatError::Cut { have: first, want: header.frames, epoch: header.epoch });
+    }
+    Ok(opened)
+}
+
+/// The last bytes, which the next frame is bound to.
+fn link(bytes: &[u8]) -> [u8; LINK_LEN] {
+    bytes.last_chunk::<LINK_LEN>().copied().unwrap_or_default()
+}
+
+/// A frame's head: how long its sealed content is, and its epoch.
+struct Head;
+
+impl Head {
+    /// None where the file ends within a frame's head, or there was never anything but room for one.
+    fn read(bytes: &[u8]) -> Option<Result<(usize, u64), ()>> {
+        let head = bytes.first_chunk::<FRAME_HEAD>()?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            return None;
+        }
+        let (covered, crc) = head.split_at(12);
+        let len = covered.first_chunk().map(|four| u32::from_be_bytes(*four) as usize)?;
+        let epoch = covered.last_chunk().map(|eight| u64::from_be_bytes(*eight))?;
+        let good =
+            crc == crc32c::crc32c(covered).to_be_bytes() && (TAG_LEN..=FRAME_MAX + TAG_LEN).contains(&len);
+        Some(if good { Ok((len, epoch)) } else { Err(()) })
+    }
+
+    fn write(len: u32, epoch: u64) -> [u8; FRAME_HEAD] {
+        let mut head = [0; FRAME_HEAD];
+        head[..4].copy_from_slice(&len.to_be_bytes());
+        head[4..12].copy_from_slice(&epoch.to_be_bytes());
+        let crc = crc32c::crc32c(&head[..12]);
+        head[12..].copy_from_slice(&crc.to_be_bytes());
+        head
+    }
+}
+
+/// The bytes of one frame behind `end`, and where the next one goes.
+pub(crate) fn frame(
+    header: &Header,
+    key: &Key,
+    end: End,
+    epoch: u64,
+    content: &[u8],
+) -> Result<(Vec<u8>, End), FormatError> {
+    let salt = octant_crypto::random::<SALT_LEN>()?;
+    let number = epoch.to_be_bytes();
+    let aad: [&[u8]; 2] = [&end.link, &header.key.to_be_bytes()];
+    let sealed = aead::seal(key, &salt, &header.info(b"octant vault 1 frame", &number), &aad, content);
+    let len = u32::try_from(sealed.len()).ok().filter(|_| content.len() <= FRAME_MAX);
+    let len = len.ok_or_else(|| FormatError::Header(format!("a frame has {} bytes", content.len())))?;
+    let mut out = Head::write(len, epoch).to_vec();
+    out.extend_from_slice(&salt);
+    out.extend_from_slice(&sealed);
+    let offset = end.offset + out.len() as u64;
+    Ok((out, End { offset, link: link(&sealed) }))
+}
+
+/// A whole file: the header, whose count of frames is set here, and these frames under its epoch.
+pub(crate) fn file(
+    header: &mut Header,
+    key: &Key,
+    contents: &[Vec<u8>],
+) -> Result<(Vec<u8>, End), FormatError> {
+    header.frames =
+        u32::try_from(contents.len()).map_err(|_| FormatError::Header("too many frames".to_owned()))?;
+    let mut out = header.write(key)?;
+    let mut end = End { offset: out.len() as u64, link: link(&out) };
+    for content in contents {
+        let (bytes, next) = frame(header, key, end, header.epoch, content)?;
+        out.extend_from_slice(&bytes);
+        end = next;
+    }
+    Ok((out, end))
+}
+
+/// What a frame says, one thing after the other: the length of a text, the text, the length of a sealed value, the value.
+#[derive(Debug, Default)]
+pub(crate) struct Content(Vec<u8>);
+
+impl Content {
+    /// Adds one thing.
+    pub(crate) fn push(&mut self, text: &[u8], value: &[u8]) {
+        for part in [text, value] {
+            // Texts and values have limits far below.
+            let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            self.0.extend_from_slice(&len.to_be_bytes());
+            self.0.extend_from_slice(part);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// A text and the sealed value beside it.
+pub(crate) type Thing<'a> = (&'a [u8], &'a [u8]);
+
+/// The things in a frame's content.
+pub(crate) fn things(mut content: &[u8]) -> Result<Vec<Thing<'_>>, &'static str> {
+    fn part<'a>(content: &mut &'a [u8]) -> Result<&'a [u8], &'static str> {
+        let (len, rest) = content.split_first_chunk::<4>().ok_or("a frame ends within a length")?;
+        let len = u32::from_be_bytes(*len) as usize;
+        let (part, rest) = rest.split_at_checked(len).ok_or("a frame ends within a part")?;
+        *content = rest;
+        Ok(part)
+    }
+    let mut things = Vec::new();
+    while !content.is_empty() {
+        things.push((part(&mut content)?, part(&mut content)?));
+    }
+    Ok(things)
+}

@@ -1,0 +1,566 @@
+//! What writes the whole file: a new vault, slots, a new data key, a backup put back.
+
+use crate::audit::{Intent, done, made, subject};
+use crate::core::check_text;
+use crate::format::Header;
+use crate::hex::Hex;
+use crate::refusal::Refusal;
+use crate::slots::{self, FILE_MIN, Lock, PASSPHRASE_MIN, Slot};
+use crate::state::{Machine, Op, State};
+use crate::store::{self, Raw, StoreError};
+use crate::vault::{
+    Action, Open, Phase, Picked, Vault, blocking, locked, now, open_sealed, seal_machine, seal_value_with,
+    task,
+};
+use octant_api::error::{ApiError, Code};
+use octant_api::vault::{
+    self as api, Copied, InitRequest, Initialised, NewSlot, SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
+};
+use octant_crypto::aead::SALT_LEN;
+use octant_crypto::memory::{Buffer, Key};
+use octant_crypto::passphrase::{Argon2Cost, PASSPHRASE_MAX, passphrase_key};
+use octant_crypto::share_text::{self, Label};
+use octant_crypto::sign::SigningKey;
+use octant_ids::{Principal, Sha256};
+use octant_tpm::{Binding, PcrSet, PolicyRef, ReleasePublicKey};
+use serde_json::json;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::sync::{Arc, Mutex};
+use zeroize::Zeroizing;
+
+/// What approvals of a release key are for.
+pub(crate) const POLICY_REF: &[u8] = b"octant vault";
+
+/// What a new slot hands to whoever keeps it: shares, a line each.
+type Handed = Option<Zeroizing<Vec<u8>>>;
+
+fn refused(action: &Action, code: Code, why: impl std::fmt::Display, next: &'static str) -> ApiError {
+    ApiError::new(code, action.what, &action.place, why, next)
+}
+
+impl Vault {
+    /// Makes a vault with one slot and a new machine's identity, and leaves it unsealed.
+    pub(crate) async fn init(
+        self: &Arc<Self>,
+        by: &Principal,
+        asked: InitRequest,
+        bytes: Option<Buffer>,
+    ) -> Result<(Initialised, Handed), ApiError> {
+        let action = Action::new("make the vault", "init", by, asked.slot.kind.as_str());
+        let vault = Arc::clone(self);
+        task(&action.clone(), async move {
+            let _alone = vault.alone(&action).await?;
+            let known = vault.audit.last_made().await?;
+            let absent = matches!(*vault.phase(), Phase::Absent { .. });
+            match (absent, &known, &asked.replace) {
+                (true, None, _) | (_, _, Some(_)) => {}
+                (true, Some(known), None) => {
+                    let why = format!("the ledger knows vault {known} of this machine, and its file is gone");
+                    let next = "restore a backup, or `octant vault init --replace REASON`: its secrets are lost then";
+                    return Err(refused(&action, Code::Conflict, why, next));
+                }
+                (false, _, None) => {
+                    let next = "use it, or `octant vault init --replace REASON`: its secrets are lost then";
+                    return Err(refused(&action, Code::Conflict, "there is a vault", next));
+                }
+            }
+            if let Some(reason) = &asked.replace {
+                check_reason(reason).map_err(|refusal| action.refused(&refusal))?;
+            }
+            vault.make(&action, asked, bytes).await
+        })
+        .await
+    }
+
+    async fn make(
+        self: &Arc<Self>,
+        action: &Action,
+        asked: InitRequest,
+        bytes: Option<Buffer>,
+    ) -> Result<(Initialised, Handed), ApiError> {
+        let crypto = |error: octant_crypto::CryptoError| {
+            refused(action, Code::Unavailable, error, "try again in a moment")
+        };
+        let key = Key::random().map_err(crypto)?;
+        let machine = SigningKey::generate().map_err(crypto)?;
+        let created_ms = now().wall_ms;
+        let mut header = Header {
+            vault: Hex(octant_crypto::random().map_err(crypto)?),
+            key: 1,
+            epoch: 1,
+            frames: 0,
+            created_ms,
+            machine: Sha256(machine.public()),
+            next_slot: 1,
+            slots: Vec::new(),
+        };
+        let (key, slot, handed) = self.new_slot(action, header.clone(), 0, asked.slot, bytes, key).await?;
+        header.slots.push(slot.clone());
+        let mut payload = action.payload.clone();
+        payload["vault"] = header.vault.to_string().into();
+        payload["fingerprint"] = crate::machine::fingerprint(&header.machine).to_string().into();
+        payload["replace"] = asked.replace.into();
+        let recorded = self.audit.intent(Intent { payload, agent: None, subject: Some(made()) }).await?;
+
+        let mut state = State::new(&self.site.boot);
+        let facts = self.site.facts.clone();
+        let record = Machine { public: header.machine, created_ms, facts };
+        let seed = seal_machine(&key, &header.vault.0, &machine).map_err(crypto)?;
+        let vault = header.vault.0;
+        for (op, value) in [
+            (Op::Machine(record), seed),
+            (Op::Seen { ledger: recorded.seq(), wall_ms: created_ms, grants: 1 }, Vec::new()),
+        ] {
+            state.apply(op, &value).map_err(|misfit| refused(action, Code::Internal, misfit, "report it"))?;
+        }
+        let (place, aside) = (Arc::clone(&self.place), aside("replaced"));
+        let written = blocking(action, move || {
+            let contents = store::snapshot(&state, now())?;
+            let store = place.create(header, &key, &contents, Some(&aside))?;
+            Ok::<_, StoreError>((store, state, key))
+        });
+        let written = written.await?.map_err(|error| action.failed(&error));
+        self.audit.outcome(recorded, &done(&written.as_ref().map(drop), None));
+        let (store, state, key) = written?;
+        let fingerprint = crate::machine::fingerprint(&store.header.machine);
+        let open = self.opened(key, machine, vault, slot.slot, state, store);
+        self.audit.later(
+            &json!({ "do": "vault unseal", "slot": slot.slot, "epoch": 1, "done": true }),
+            None,
+            Some(subject(&vault)),
+        );
+        self.certify(&open).await;
+        Ok((Initialised { vault: Hex(vault).to_string(), fingerprint, slot: slot.info() }, handed))
+    }
+
+    fn opened(
+        &self,
+        key: Key,
+        machine: SigningKey,
+        vault: [u8; 16],
+        slot: u32,
+        state: State,
+        store: store::Store,
+    ) -> Arc<Open> {
+        let mut warnings = Vec::new();
+        self.warn_of(&store, &crate::machine::Compared::default(), &mut warnings);
+        let open = Arc::new(Open {
+            key,
+            machine,
+            vault,
+            slot,
+            state: Mutex::new(state),
+            store: Mutex::new(store),
+            warnings: Mutex::new(warnings),
+            certificate: Mutex::default(),
+        });
+        *self.phase() = Phase::Open(Arc::clone(&open));
+        open
+    }
+
+    /// Makes a vault at the first start of a machine that can keep it by itself: with a TPM, else with the file that is
+    /// there. Where the ledger knows an earlier vault, none is made: a file that disappeared is not a first start.
+    pub(crate) async fn first_boot(self: &Arc<Self>) {
+        let by = "vault".parse().map_or(Principal::Init, Principal::Service);
+        let has_tpm = locked(&self.tpm).is_some();
+        let file = crate::unseal::read_small(&self.site.key_file, VALUE_MAX as u64);
+        let (kind, bytes) = match file {
+            _ if has_tpm => (SlotKind::Tpm, None),
+            Ok(Some(bytes)) => (SlotKind::StaticFile, Some(bytes)),
+            Ok(None) => return,
+            Err(error) => return tracing::warn!("{}: {error}", self.site.key_file.display()),
+        };
+        let release_key = match crate::unseal::read_small(&self.site.release_key, 4096) {
+            Ok(pem) => pem.and_then(|pem| String::from_utf8(pem.to_vec()).ok()),
+            Err(error) => return tracing::warn!("{}: {error}", self.site.release_key.display()),
+        };
+        let mut slot = NewSlot { label: "first boot".to_owned(), ..NewSlot::of(kind) };
+        slot.release_key = release_key.filter(|_| kind == SlotKind::Tpm);
+        let bytes = bytes.and_then(|bytes| {
+            let mut buffer = self.memory.room(bytes.len()).ok()?;
+            buffer.copy_from_slice(&bytes);
+            Some(buffer)
+        });
+        match self.init(&by, InitRequest { slot, replace: None }, bytes).await {
+            Ok((made, _)) => tracing::info!("made vault {}: machine {}", made.vault, made.fingerprint),
+            Err(error) => {
+                tracing::warn!("no vault was made: {error}");
+                if let Phase::Absent { why } = &mut *self.phase() {
+                    *why = error.to_string();
+                }
+            }
+        }
+    }
+
+    /// Adds a slot.
+    pub(crate) async fn slot_add(
+        self: &Arc<Self>,
+        by: &Principal,
+        new: NewSlot,
+        bytes: Option<Buffer>,
+    ) -> Result<(SlotAdded, Handed), ApiError> {
+        let action = Action::new("add a slot", "slot add", by, new.kind.as_str());
+        let vault = Arc::clone(self);
+        task(&action.clone(), async move {
+            let _alone = vault.alone(&action).await?;
+            let open = vault.open(action.what, &action.place)?;
+            let mut header = locked(&open.store).header.clone();
+            if header.slots.len() >= api::SLOTS_MAX {
+                return Err(action.refused(&Refusal::TooMany { what: "slots", most: api::SLOTS_MAX }));
+            }
+            let number = header.next_slot;
+            // The key is copied for the moment of wrapping it.
+            let copy = Key::from_bytes(open.key.bytes())
+                .map_err(|error| refused(&action, Code::Unavailable, error, "try again in a moment"))?;
+            let (_, slot, handed) = vault.new_slot(&action, header.clone(), number, new, bytes, copy).await?;
+            header.next_slot += 1;
+            header.slots.push(slot.clone());
+            let epoch = vault.write_header(&action, &open, header, &slot.info()).await?;
+            Ok((SlotAdded { slot: slot.info(), epoch }, handed))
+        })
+        .await
+    }
+
+    /// Removes a slot.
+    pub(crate) async fn slot_remove(self: &Arc<Self>, by: &Principal, number: u32) -> Result<u64, ApiError> {
+        let action = Action::new("remove a slot", "slot remove", by, number);
+        let vault = Arc::clone(self);
+        task(&action.clone(), async move {
+            let _alone = vault.alone(&action).await?;
+            let open = vault.open(action.what, &action.place)?;
+            let mut header = locked(&open.store).header.clone();
+            let at = header.slots.iter().position(|slot| slot.slot == number);
+            let next = "see `octant vault slots`";
+            let at = at.ok_or_else(|| refused(&action, Code::NotFound, "there is no such slot", next))?;
+            if header.slots.len() == 1 {
+                let next = "add another one first";
+                return Err(refused(&action, Code::Conflict, "it is the only way into the vault", next));
+            }
+            let gone = header.slots.remove(at);
+            vault.write_header(&action, &open, header, &gone.info()).await
+        })
+        .await
+    }
+
+    /// Writes the file with another header, as the next change.
+    async fn write_header(
+        &self,
+        action: &Action,
+        open: &Arc<Open>,
+        header: Header,
+        slot: &SlotInfo,
+    ) -> Result<u64, ApiError> {
+        let action = action.clone().with("slot", slot.slot).with("about", slot.about.clone());
+        let recorded = self.intend(open, &action).await?;
+        let (writing, seq) = (Arc::clone(open), recorded.seq());
+        let epoch = locked(&open.store).epoch + 1;
+        let written = blocking(&action, move || {
+            let mut store = locked(&writing.store);
+            let mut state = locked(&writing.state);
+            let seen = Op::Seen { ledger: seq, wall_ms: state.wall(now()), grants: state.next_grant };
+            let _fits = state.apply(seen, &[]);
+            store.rewrite(header, &writing.key, epoch, &store::snapshot(&state, now())?)
+        });
+        let written: Result<(), StoreError> = written.await?;
+        self.audit.outcome(recorded, &done(&written.as_ref().map(drop), Some(epoch)));
+        let mut warnings = locked(&open.warnings);
+        warnings.retain(|warning| warning.starts_with("the hardware"));
+        self.warn_of(&locked(&open.store), &crate::machine::Compared::default(), &mut warnings);
+        written.map(|()| epoch).map_err(|error| action.failed(&error))
+    }
+
+    /// Replaces the data key: every value is sealed anew, and only the slots that are named remain.
+    pub(crate) async fn rekey(
+        self: &Arc<Self>,
+        by: &Principal,
+        new: Vec<NewSlot>,
+        bytes: Vec<Buffer>,
+    ) -> Result<(u64, Vec<Zeroizing<Vec<u8>>>), ApiError> {
+        let action = Action::new("replace the data key", "rekey", by, "vault");
+        let vault = Arc::clone(self);
+        task(&action.clone(), async move {
+            let _alone = vault.alone(&action).await?;
+            let open = vault.open(action.what, &action.place)?;
+            if new.is_empty() || new.len() > 8 {
+                return Err(refused(&action, Code::InvalidParams, "1 to 8 slots remain", "name them"));
+            }
+            let old = locked(&open.store).header.clone();
+            let mut header = Header { key: old.key + 1, slots: Vec::new(), ..old };
+            let mut key = Key::random()
+                .map_err(|error| refused(&action, Code::Unavailable, error, "try again in a moment"))?;
+            let (mut given, mut handed) = (bytes.into_iter(), Vec::new());
+            for slot in new {
+                let takes = matches!(slot.kind, SlotKind::Passphrase | SlotKind::StaticFile);
+                let bytes = if takes { given.next() } else { None };
+                let number = header.next_slot;
+                header.next_slot += 1;
+                let made = vault.new_slot(&action, header.clone(), number, slot, bytes, key).await?;
+                key = made.0;
+                header.slots.push(made.1);
+                handed.extend(made.2);
+            }
+            let recorded = vault.intend(&open, &action.clone().with("key", header.key)).await?;
+            let (writing, seq, memory) = (Arc::clone(&open), recorded.seq(), Arc::clone(&vault));
+            let sealed = blocking(&action, move || reseal(&memory, &writing, header, key, seq)).await?;
+            let epoch = locked(&open.store).epoch;
+            vault.audit.outcome(recorded, &done(&sealed.as_ref().map(drop), Some(epoch)));
+            let anew =
+                sealed.map_err(|why| refused(&action, Code::Failed, why, "see `octant vault doctor`"))?;
+            *vault.phase() = Phase::Open(Arc::new(anew));
+            Ok((epoch, handed))
+        })
+        .await
+    }
+
+    /// Makes a slot that wraps the data key; the key comes back with it, since it is nowhere else.
+    async fn new_slot(
+        self: &Arc<Self>,
+        action: &Action,
+        header: Header,
+        number: u32,
+        new: NewSlot,
+        bytes: Option<Buffer>,
+        data: Key,
+    ) -> Result<(Key, Slot, Handed), ApiError> {
+        check_text("the label", &new.label).map_err(|refusal| action.refused(&refusal))?;
+        let (vault, asked) = (Arc::clone(self), action.clone());
+        blocking(action, move || {
+            let salt = octant_crypto::random::<SALT_LEN>()
+                .map_err(|error| refused(&asked, Code::Unavailable, error, "try again in a moment"))?;
+            let (lock, own, handed) = vault.lock(&asked, &header, number, &new, bytes, &salt)?;
+            let made = slots::wrap(&header, number, new.label, now().wall_ms, lock, salt, (&own, &data));
+            let slot = made.map_err(|error| refused(&asked, Code::Unavailable, error, "try again"))?;
+            Ok((data, slot, handed))
+        })
+        .await?
+    }
+
+    /// What a new slot's own key comes from. Blocks.
+    fn lock(
+        &self,
+        action: &Action,
+        header: &Header,
+        number: u32,
+        new: &NewSlot,
+        bytes: Option<Buffer>,
+        salt: &[u8; SALT_LEN],
+    ) -> Result<(Lock, Key, Handed), ApiError> {
+        let invalid = |why: String| refused(action, Code::InvalidParams, why, "correct it and try again");
+        let unavailable = |why: String| refused(action, Code::Unavailable, why, "see `octant vault doctor`");
+        let given = |what, least, most| match &bytes {
+            None => Err(action.refused(&Refusal::NoBytes(what))),
+            Some(bytes) if bytes.len() < least || bytes.len() > most => {
+                Err(action.refused(&Refusal::Length { what, bytes: bytes.len(), least, most }))
+            }
+            Some(bytes) => Ok(bytes),
+        };
+        match new.kind {
+            SlotKind::Passphrase => {
+                let passphrase = given("a passphrase", PASSPHRASE_MIN, PASSPHRASE_MAX)?;
+                let cost = new.cost.map_or_else(Argon2Cost::default, |cost| Argon2Cost {
+                    memory_kib: cost.memory_kib,
+                    passes: cost.passes,
+                    lanes: cost.lanes,
+                });
+                let own =
+                    passphrase_key(passphrase, salt, cost).map_err(|error| invalid(error.to_string()))?;
+                Ok((Lock::Passphrase { cost }, own, None))
+            }
+            SlotKind::StaticFile => {
+                let file = given("a key file", FILE_MIN, VALUE_MAX)?;
+                let own = slots::file_key(file).map_err(|error| unavailable(error.to_string()))?;
+                Ok((Lock::StaticFile {}, own, None))
+            }
+            SlotKind::Shares => {
+                let label = Label::new(header.vault.0, number, new.threshold, new.count)
+                    .map_err(|error| invalid(error.to_string()))?;
+                let own = Key::random().map_err(|error| unavailable(error.to_string()))?;
+                let shares = share_text::split(&own, &label).map_err(|error| invalid(error.to_string()))?;
+                let mut lines = Zeroizing::new(Vec::with_capacity(512 * shares.len()));
+                for share in shares {
+                    lines.extend_from_slice(share.to_text().as_bytes());
+                    lines.push(b'\n');
+                }
+                let (threshold, count, set) = (new.threshold, new.count, Hex(label.set));
+                Ok((Lock::Shares { threshold, count, set }, own, Some(lines)))
+            }
+            SlotKind::Tpm => {
+                let binding = binding(new).map_err(invalid)?;
+                let own = Key::random().map_err(|error| unavailable(error.to_string()))?;
+                let mut tpm = locked(&self.tpm);
+                let tpm = tpm.as_mut();
+                let tpm = tpm.ok_or_else(|| unavailable("there is no TPM that Octant can use".to_owned()))?;
+                let sealed =
+                    tpm.seal(own.bytes(), &binding).map_err(|error| unavailable(error.to_string()))?;
+                Ok((Lock::Tpm { sealed: Box::new(sealed) }, own, None))
+            }
+        }
+    }
+
+    /// Writes the whole file, as it is, into a file of the operator's.
+    pub(crate) async fn backup(self: &Arc<Self>, by: &Principal, into: OwnedFd) -> Result<Copied, ApiError> {
+        let action = Action::new("write a backup", "backup", by, "vault");
+        let vault = Arc::clone(self);
+        task(&action.clone(), async move {
+            let _alone = vault.alone(&action).await?;
+            let open = vault.open(action.what, &action.place)?;
+            let intent = Intent { payload: action.payload.clone(), agent: None, subject: None };
+            let recorded = vault.audit.intent(intent).await?;
+            let copied = blocking(&action, move || {
+                let store = locked(&open.store);
+                let bytes = store.bytes().map_err(|error| error.to_string())?;
+                write_copy(into, &bytes).map_err(|error| error.to_string())?;
+                let vault = store.header.vault.to_string();
+                Ok(Copied { vault, epoch: store.epoch, bytes: bytes.len() as u64 })
+            });
+            let copied: Result<Copied, String> = copied.await?;
+            vault.audit.outcome(recorded, &done(&copied.as_ref().map(drop), None));
+            copied.map_err(|why| refused(&action, Code::Failed, why, "give another file"))
+        })
+        .await
+    }
+
+    /// Puts a backup in the place of the vault, which is sealed then.
+    pub(crate) async fn restore(
+        self: &Arc<Self>,
+        by: &Principal,
+        from: OwnedFd,
+        reason: String,
+    ) -> Result<Copied, ApiError> {
+        let action = Action::new("restore a backup", "restore", by, "vault").with("reason", reason.clone());
+        check_reason(&reason).map_err(|refusal| action.refused(&refusal))?;
+        let vault = Arc::clone(self);
+        task(&action.clone(), async move {
+            let _alone = vault.alone(&action).await?;
+            let path = vault.place.path();
+            let read = blocking(&action, move || read_copy(from).and_then(|bytes| Raw::parse(bytes, &path)));
+            let raw = read.await?.map_err(|error| {
+                refused(&action, Code::InvalidParams, error, "give a file that `octant vault backup` wrote")
+            })?;
+            vault.check_copy(&action, &raw)?;
+            let mut payload = action.payload.clone();
+            payload["vault"] = raw.header.vault.to_string().into();
+            payload["backup_epoch"] = raw.header.epoch.into();
+            let recorded = vault.audit.intent(Intent { payload, agent: None, subject: Some(made()) }).await?;
+            vault.seal("a backup was put in its place").await;
+            let (place, aside) = (Arc::clone(&vault.place), aside("before-restore"));
+            let put = blocking(&action, move || place.put_back(&raw, &aside).map(|()| raw)).await?;
+            vault.audit.outcome(recorded, &done(&put.as_ref().map(drop), None));
+            let raw = put.map_err(|error| action.failed(&error))?;
+            let (vault_id, epoch, bytes) = (raw.header.vault.to_string(), raw.header.epoch, raw.len() as u64);
+            let why = "a backup was put in its place".to_owned();
+            *vault.phase() = Phase::Sealed { header: Box::new(raw.header), why };
+            Ok(Copied { vault: vault_id, epoch, bytes })
+        })
+        .await
+    }
+
+    /// Where the data key is in memory and the backup was made under it, the backup has to open.
+    fn check_copy(&self, action: &Action, raw: &Raw) -> Result<(), ApiError> {
+        let Phase::Open(open) = &*self.phase() else { return Ok(()) };
+        let header = locked(&open.store).header.clone();
+        if (header.vault, header.key) != (raw.header.vault, raw.header.key) {
+            return Ok(());
+        }
+        let opened = raw.open(&open.key).map(drop);
+        opened.map_err(|error| {
+            refused(action, Code::Damaged, error, "give another backup; nothing was changed")
+        })
+    }
+}
+
+/// Whether a reason is one.
+pub(crate) fn check_reason(reason: &str) -> Result<(), Refusal> {
+    if reason.trim().is_empty() {
+        return Err(Refusal::NoReason);
+    }
+    check_text("the reason", reason)
+}
+
+fn aside(why: &str) -> String {
+    format!("vault.{why}.{}", now().wall_ms)
+}
+
+fn binding(new: &NewSlot) -> Result<Binding, String> {
+    let pcrs = match new.pcrs.as_slice() {
+        [] => PcrSet::default(),
+        pcrs => PcrSet::new(pcrs.iter().copied()).map_err(|error| error.to_string())?,
+    };
+    let Some(pem) = &new.release_key else { return Ok(Binding::Pcrs(pcrs)) };
+    let key = ReleasePublicKey::from_pem(pem).map_err(|error| error.to_string())?;
+    let policy_ref = PolicyRef::new(POLICY_REF).map_err(|error| error.to_string())?;
+    Ok(Binding::Released { key, pcrs, policy_ref })
+}
+
+/// Seals everything under a new data key. Blocks.
+fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Result<Open, String> {
+    let mut state = locked(&old.state).clone();
+    let id = header.vault.0;
+    let mut changes =
+        vec![(Op::Seen { ledger: seq, wall_ms: state.wall(now()), grants: state.next_grant }, Vec::new())];
+    if let Some((machine, _)) = &state.machine {
+        let seed = seal_machine(&key, &id, &old.machine).map_err(|error| error.to_string())?;
+        changes.push((Op::Machine(machine.clone()), seed));
+    }
+    for secret in state.secrets.values() {
+        for version in &secret.info.versions {
+            let Some(sealed) = secret.values.get(&version.version) else { continue };
+            let picked = Picked::from(crate::core::Usable { info: &secret.info, version, sealed });
+            let len = sealed.len().saturating_sub(SALT_LEN + octant_crypto::aead::TAG_LEN);
+            let mut value = vault.memory.room(len).map_err(|error| error.to_string())?;
+            open_sealed(old, &picked, &mut value)
+                .map_err(|error| format!("{} version {}: {error}", picked.name, picked.version))?;
+            let (name, kind) = (&secret.info.name, secret.info.kind);
+            let anew = seal_value_with(&key, &id, name, kind, version.version, version.not_after_ms, &value);
+            let anew = anew.map_err(|error| error.to_string())?;
+            changes.push((Op::Value { name: name.clone(), version: version.version }, anew));
+        }
+    }
+    for (op, value) in changes {
+        state.apply(op, &value).map_err(|misfit| misfit.to_string())?;
+    }
+    let machine = SigningKey::from_seed(old.machine.seed().bytes()).map_err(|error| error.to_string())?;
+    let slot = header.slots.first().map_or(0, |slot| slot.slot);
+    let mut store = locked(&old.store);
+    let epoch = store.epoch + 1;
+    let contents = store::snapshot(&state, now()).map_err(|error| error.to_string())?;
+    store.rewrite(header, &key, epoch, &contents).map_err(|error| error.to_string())?;
+    let store = store.reopened().map_err(|error| error.to_string())?;
+    Ok(Open {
+        key,
+        machine,
+        vault: id,
+        slot,
+        state: Mutex::new(state),
+        store: Mutex::new(store),
+        warnings: Mutex::new(locked(&old.warnings).clone()),
+        certificate: Mutex::new(locked(&old.certificate).clone()),
+    })
+}
+
+/// The descriptor must be a file: a pipe that nobody reads would hold the vault up.
+fn regular(file: &File) -> std::io::Result<()> {
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() && !kind.is_fifo() {
+        return Ok(());
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+fn write_copy(into: OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::from(into);
+    regular(&file)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn read_copy(from: OwnedFd) -> Result<Vec<u8>, StoreError> {
+    let mut file = File::from(from);
+    let failed = |source| StoreError::Io { step: "read", path: "the backup".into(), source };
+    regular(&file).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    store::read_all(&file).map_err(failed)
+}

@@ -1,0 +1,366 @@
+//! The file on disk. Everything here blocks.
+//!
+//! A change is one frame behind the last; it counts when it is on stable storage. What changes the header, and what
+//! clears away what is no longer needed, writes a whole new file under another name, makes it durable, and puts it in the
+//! place of the old one: at any point in time one of the two stands there whole.
+
+use crate::format::{self, End, FILE_MAX, FRAME_MAX, FormatError, Header, HeaderEnd, Opened};
+use crate::state::{Now, Op, State};
+use octant_crypto::memory::Key;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The file's name in the vault's directory.
+const NAME: &str = "vault";
+/// After so many changes the file is written anew, if that makes it clearly smaller: opening it costs a key for each.
+const FRAMES_MAX: u32 = 1024;
+/// What is not written anew for less.
+const SLACK: u64 = 1 << 20;
+
+/// Why the file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The operating system's word.
+    #[error("{step} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// It is not a vault that can be used.
+    #[error("{}: {source}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// An earlier write may or may not be on disk, so nobody knows what the next one would follow.
+    #[error("{}: an earlier write failed ({why}); the vault's process has to be restarted", path.display())]
+    Poisoned {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        why: String,
+    },
+    /// A change has no JSON form.
+    #[error("a change has no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Another process has it.
+    #[error("{}: another process has the vault open", .0.display())]
+    Locked(PathBuf),
+}
+
+/// The vault's directory, which one process at a time has.
+#[derive(Debug)]
+pub(crate) struct Place {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// A file as it was read, not opened yet.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) header: Header,
+    end: HeaderEnd,
+    bytes: Vec<u8>,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) struct Store {
+    path: PathBuf,
+    file: File,
+    pub(crate) header: Header,
+    end: End,
+    pub(crate) epoch: u64,
+    /// How many frames there are behind those that the file began with.
+    frames: u32,
+    /// How long the file was when it was written anew.
+    base: u64,
+    poisoned: Option<String>,
+}
+
+impl Place {
+    /// Takes the directory.
+    pub(crate) fn take(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("lock");
+        let at = |step| io_at(step, &path);
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = lock.map_err(at("open"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.join(NAME))),
+            Err(TryLockError::Error(error)) => Err(at("lock")(error)),
+        }
+    }
+
+    /// The vault's file.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.join(NAME)
+    }
+
+    /// Reads the file; none when there is none. What a crash left half made is removed.
+    pub(crate) fn read(&self) -> Result<Option<Raw>, StoreError> {
+        let path = self.path();
+        let making = making(&path);
+        match fs::remove_file(&making) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_at("remove", &making)(error));
+            }
+            _ => {}
+        }
+        match read_file(&path)? {
+            None => Ok(None),
+            Some(bytes) => Raw::parse(bytes, &path).map(Some),
+        }
+    }
+
+    /// Writes a new vault with these contents in the place of whatever is there, which is kept under another name when
+    /// `aside` says which.
+    pub(crate) fn create(
+        &self,
+        mut header: Header,
+        key: &Key,
+        contents: &[Vec<u8>],
+        aside: Option<&str>,
+    ) -> Result<Store, StoreError> {
+        let path = self.path();
+        let (bytes, end) = format::file(&mut header, key, contents)
+            .map_err(|source| StoreError::Format { path: path.clone(), source })?;
+        if let Some(aside) = aside {
+            set_aside(&path, aside)?;
+        }
+        let file = replace(&path, &bytes)?;
+        let epoch = header.epoch;
+        Ok(Store { path, file, header, end, epoch, frames: 0, base: end.offset, poisoned: None })
+    }
+
+    /// Puts a backup's bytes in the place of the vault, which is kept under another name.
+    pub(crate) fn put_back(&self, raw: &Raw, aside: &str) -> Result<(), StoreError> {
+        let path = self.path();
+        set_aside(&path, aside)?;
+        replace(&path, &raw.bytes).map(drop)
+    }
+}
+
+/// Keeps the file under another name too: a second name for it, so that there is one under the first all the time.
+fn set_aside(path: &Path, name: &str) -> Result<(), StoreError> {
+    let aside = path.with_file_name(name);
+    match fs::hard_link(path, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(io_at("keep", &aside)),
+    }
+}
+
+fn making(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+fn io_at<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + use<'a> {
+    move |source| StoreError::Io { step, path: path.to_owned(), source }
+}
+
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_at("open", path)(error)),
+    };
+    read_all(&file).map(Some).map_err(io_at("read", path))
+}
+
+/// Reads a whole file, which may not be larger than a vault can be.
+pub(crate) fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let len = file.metadata()?.len();
+    if len > FILE_MAX {
+        let why = format!("it has {len} bytes, and a vault has at most {FILE_MAX}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Makes a file whole under another name, durable, and puts it in its place.
+fn replace(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
+    let making = making(path);
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).clone();
+    let mut file = options.open(&making).map_err(io_at("make", &making))?;
+    file.write_all(bytes).map_err(io_at("write", &making))?;
+    file.sync_all().map_err(io_at("sync", &making))?;
+    fs::rename(&making, path).map_err(io_at("put in its place", path))?;
+    if let Some(dir) = path.parent() {
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at("sync", dir))?;
+    }
+    Ok(file)
+}
+
+impl Raw {
+    /// Reads a header; nothing is opened yet.
+    pub(crate) fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, StoreError> {
+        let (header, end) = format::read_header(&bytes)
+            .map_err(|source| StoreError::Format { path: path.to_owned(), source })?;
+        Ok(Self { header, end, bytes })
+    }
+
+    /// How long it is.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Opens every frame.
+    pub(crate) fn open(&self, key: &Key) -> Result<Opened, FormatError> {
+        format::read_frames(&self.header, &self.bytes, &self.end, key)
+    }
+
+    /// What all frames come to.
+    pub(crate) fn state(&self, opened: &Opened, boot: &str) -> Result<State, FormatError> {
+        let mut state = State::new(boot);
+        for content in &opened.frames {
+            let wrong = |what| FormatError::Frame { offset: self.bytes.len(), what };
+            for (text, value) in format::things(content).map_err(wrong)? {
+                let op: Op =
+                    serde_json::from_slice(text).map_err(|error| FormatError::Header(error.to_string()))?;
+                state.apply(op, value).map_err(|error| FormatError::Header(error.to_string()))?;
+            }
+        }
+        Ok(state)
+    }
+}
+
+impl Store {
+    /// Opens the file for changes. The beginning of a frame that was never finished is cut off.
+    pub(crate) fn open(place: &Place, raw: Raw, opened: &Opened) -> Result<Self, StoreError> {
+        let path = place.path();
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_at("open", &path))?;
+        if opened.torn > 0 {
+            file.set_len(opened.end.offset).map_err(io_at("cut", &path))?;
+            file.sync_all().map_err(io_at("sync", &path))?;
+        }
+        let frames = opened.frames.len().saturating_sub(raw.header.frames as usize);
+        Ok(Self {
+            path,
+            file,
+            header: raw.header,
+            end: opened.end,
+            epoch: opened.epoch,
+            frames: u32::try_from(frames).unwrap_or(u32::MAX),
+            base: opened.end.offset,
+            poisoned: None,
+        })
+    }
+
+    /// Appends one change; it is on stable storage when this returns.
+    pub(crate) fn append(&mut self, key: &Key, content: &[u8]) -> Result<u64, StoreError> {
+        if let Some(why) = &self.poisoned {
+            return Err(StoreError::Poisoned { path: self.path.clone(), why: why.clone() });
+        }
+        let epoch = self.epoch + 1;
+        let (bytes, end) = format::frame(&self.header, key, self.end, epoch, content)
+            .map_err(|source| StoreError::Format { path: self.path.clone(), source })?;
+        if let Err(error) = self.file.write_all_at(&bytes, self.end.offset) {
+            // Half a frame must not stay: the next one would stand behind it.
+            if let Err(worse) = self.file.set_len(self.end.offset) {
+                self.poisoned = Some(worse.to_string());
+            }
+            return Err(io_at("write", &self.path)(error));
+        }
+        if let Err(error) = self.file.sync_data() {
+            self.poisoned = Some(error.to_string());
+            return Err(io_at("sync", &self.path)(error));
+        }
+        (self.end, self.epoch) = (end, epoch);
+        self.frames = self.frames.saturating_add(1);
+        Ok(epoch)
+    }
+
+    /// Whether the file should be written anew.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.frames >= FRAMES_MAX && self.end.offset - self.base.min(self.end.offset) > SLACK.min(self.base)
+    }
+
+    /// Writes the file anew: this header under the epoch `epoch`, and everything in `state`.
+    pub(crate) fn rewrite(
+        &mut self,
+        mut header: Header,
+        key: &Key,
+        epoch: u64,
+        contents: &[Vec<u8>],
+    ) -> Result<(), StoreError> {
+        if let Some(why) = &self.poisoned {
+            return Err(StoreError::Poisoned { path: self.path.clone(), why: why.clone() });
+        }
+        header.epoch = epoch;
+        let (bytes, end) = format::file(&mut header, key, contents)
+            .map_err(|source| StoreError::Format { path: self.path.clone(), source })?;
+        match replace(&self.path, &bytes) {
+            Ok(file) => self.file = file,
+            Err(error) => {
+                // Which of the two files stands there is not known where the last steps failed.
+                self.poisoned = Some(error.to_string());
+                return Err(error);
+            }
+        }
+        (self.header, self.end, self.epoch) = (header, end, epoch);
+        (self.frames, self.base) = (0, end.offset);
+        Ok(())
+    }
+
+    /// Whether the file under the vault's name is this one still, and as long as it has to be.
+    pub(crate) fn still_there(&self) -> Result<(), String> {
+        use std::os::unix::fs::MetadataExt;
+        if let Some(why) = &self.poisoned {
+            return Err(format!("{}: an earlier write failed: {why}", self.path.display()));
+        }
+        let wrong = |error: io::Error| format!("{}: {error}", self.path.display());
+        let (named, held) = (fs::metadata(&self.path).map_err(wrong)?, self.file.metadata().map_err(wrong)?);
+        if (named.dev(), named.ino(), named.len()) == (held.dev(), held.ino(), self.end.offset) {
+            return Ok(());
+        }
+        Err(format!("{}: somebody else has replaced or changed the file", self.path.display()))
+    }
+
+    /// The same file for another owner, after which this one writes no more.
+    pub(crate) fn reopened(&mut self) -> Result<Self, StoreError> {
+        let file = self.file.try_clone().map_err(io_at("open", &self.path))?;
+        let (path, header, end, epoch, base) =
+            (self.path.clone(), self.header.clone(), self.end, self.epoch, self.base);
+        self.poisoned = Some("it was sealed anew meanwhile".to_owned());
+        Ok(Self { path, file, header, end, epoch, frames: self.frames, base, poisoned: None })
+    }
+
+    /// Everything that is in the file, for a copy.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = vec![0; usize::try_from(self.end.offset).unwrap_or(0)];
+        self.file.read_exact_at(&mut bytes, 0).map_err(io_at("read", &self.path))?;
+        Ok(bytes)
+    }
+}
+
+/// Changes as the contents of frames, none longer than a frame can be.
+pub(crate) fn contents<'a>(
+    changes: impl Iterator<Item = (Op, &'a [u8])>,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut all = Vec::new();
+    let mut content = format::Content::default();
+    for (op, value) in changes {
+        let text = serde_json::to_vec(&op)?;
+        if content.len() + text.len() + value.len() + 8 > FRAME_MAX {
+            all.push(std::mem::take(&mut content).into_bytes());
+        }
+        content.push(&text, value);
+    }
+    all.push(content.into_bytes());
+    Ok(all)
+}
+
+/// Everything in a state as the contents of a new file.
+pub(crate) fn snapshot(state: &State, now: Now) -> Result<Vec<Vec<u8>>, StoreError> {
+    contents(state.changes(now))
+}

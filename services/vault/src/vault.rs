@@ -1,0 +1,542 @@
+//! The vault while its process lives: sealed or not, and one change after the other.
+
+use crate::audit::{Audit, Intent, LEDGER_WITHIN, Recorded, done, subject};
+use crate::bytes::Memory;
+use crate::core::Usable;
+use crate::format::Header;
+use crate::gathered::Gathered;
+use crate::machine::Facts;
+use crate::refusal::Refusal;
+use crate::state::{Now, Op, State};
+use crate::store::{self, Place, Raw, Store, StoreError};
+use octant_api::error::{ApiError, Code};
+use octant_api::vault::{self as api, Kind};
+use octant_crypto::aead::{self, SALT_LEN};
+use octant_crypto::memory::{Buffer, Key};
+use octant_crypto::sign::SigningKey;
+use octant_ids::{Aid, Principal, SecretName};
+use octant_sys::clock;
+use octant_tpm::{Device, Tpm};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How many ended leases one call clears away.
+const EXPIRE_AT_ONCE: usize = 64;
+
+/// What holds for as long as the process lives.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// The boot's id.
+    pub(crate) boot: String,
+    /// The static key file.
+    pub(crate) key_file: PathBuf,
+    /// Approvals of PCR values by a release key.
+    pub(crate) approvals: PathBuf,
+    /// The release key that new TPM slots are bound to, when there is one.
+    pub(crate) release_key: PathBuf,
+    /// What PID 1 says about the hardware, and the TPM's own word.
+    pub(crate) facts: Facts,
+}
+
+/// The vault.
+#[derive(Debug)]
+pub(crate) struct Vault {
+    pub(crate) site: Site,
+    pub(crate) audit: Audit,
+    pub(crate) memory: Memory,
+    pub(crate) tpm: Arc<Mutex<Option<Tpm<Device>>>>,
+    pub(crate) place: Arc<Place>,
+    phase: Mutex<Phase>,
+    /// One change at a time: what was decided holds until it is done.
+    writing: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) gathered: Mutex<Gathered>,
+}
+
+/// Whether secrets can be used.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// There is no file.
+    Absent {
+        /// Why none was made.
+        why: String,
+    },
+    /// The data key is not in memory.
+    Sealed {
+        /// What anybody can read of the file.
+        header: Box<Header>,
+        /// Why, and what it waits for.
+        why: String,
+    },
+    /// It is.
+    Open(Arc<Open>),
+    /// The file cannot be relied on.
+    Damaged {
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Everything that there is while the vault is unsealed.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) key: Key,
+    pub(crate) machine: SigningKey,
+    pub(crate) vault: [u8; 16],
+    /// The slot that opened it.
+    pub(crate) slot: u32,
+    pub(crate) state: Mutex<State>,
+    pub(crate) store: Mutex<Store>,
+    /// What an operator should look at.
+    pub(crate) warnings: Mutex<Vec<String>>,
+    pub(crate) certificate: Mutex<Option<api::Attestation>>,
+}
+
+/// Takes a lock. Nothing here panics while it holds one, so what it guards is whole.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time.
+pub(crate) fn now() -> Now {
+    Now { wall_ms: clock::wall_ms(), boot_ns: clock::boottime_ns() }
+}
+
+/// What a handler is about to do, for messages and the record.
+#[derive(Debug, Clone)]
+pub(crate) struct Action {
+    /// In words, for errors.
+    pub(crate) what: &'static str,
+    /// With what: a secret's name, a slot.
+    pub(crate) place: String,
+    /// For the record.
+    pub(crate) payload: Value,
+    /// The agent that it is about.
+    pub(crate) agent: Option<Aid>,
+}
+
+impl Action {
+    /// An action of somebody with something.
+    pub(crate) fn new(what: &'static str, verb: &str, by: &Principal, place: impl ToString) -> Self {
+        let place = place.to_string();
+        let payload = json!({ "do": format!("vault {verb}"), "by": by.to_string(), "with": place });
+        Self { what, place, payload, agent: None }
+    }
+
+    /// With more in its record.
+    #[must_use]
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.payload[key] = value.into();
+        self
+    }
+
+    /// About an agent.
+    #[must_use]
+    pub(crate) fn about(mut self, agent: Option<Aid>) -> Self {
+        self.agent = agent;
+        self
+    }
+
+    pub(crate) fn refused(&self, refusal: &Refusal) -> ApiError {
+        refusal.answer(self.what, &self.place)
+    }
+
+    pub(crate) fn failed(&self, error: &StoreError) -> ApiError {
+        let full = matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
+        let (code, next) = match error {
+            StoreError::Format { .. } => (Code::Damaged, "see `octant vault doctor`"),
+            _ if full => (Code::Full, "make room on the state directory's file system"),
+            _ => (Code::Failed, "see `octant vault doctor`"),
+        };
+        ApiError::new(code, self.what, &self.place, error, next)
+    }
+}
+
+/// Changes with the sealed values beside them, and what the caller gets.
+pub(crate) type Changes<T> = (Vec<(Op, Vec<u8>)>, T);
+
+impl Vault {
+    pub(crate) fn new(
+        site: Site,
+        audit: Audit,
+        memory: Memory,
+        tpm: Option<Tpm<Device>>,
+        place: Place,
+        phase: Phase,
+    ) -> Self {
+        Self {
+            site,
+            audit,
+            memory,
+            tpm: Arc::new(Mutex::new(tpm)),
+            place: Arc::new(place),
+            phase: Mutex::new(phase),
+            writing: Arc::default(),
+            gathered: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> MutexGuard<'_, Phase> {
+        locked(&self.phase)
+    }
+
+    /// What is there while it is unsealed.
+    ///
+    /// # Errors
+    /// Sealed, absent or damaged: denied, with the reason.
+    pub(crate) fn open(&self, what: &'static str, place: &str) -> Result<Arc<Open>, ApiError> {
+        let unavailable = |code, state: &str, why: &str, next| {
+            Err(ApiError::new(code, what, place, format!("the vault is {state}: {why}"), next))
+        };
+        match &*self.phase() {
+            Phase::Open(open) => Ok(Arc::clone(open)),
+            Phase::Sealed { why, .. } => {
+                unavailable(Code::Unavailable, "sealed", why, "unseal it with `octant vault unseal`")
+            }
+            Phase::Absent { why } => {
+                unavailable(Code::Unavailable, "not there", why, "make one with `octant vault init`")
+            }
+            Phase::Damaged { why } => {
+                let next = "put a backup in its place with `octant vault restore`";
+                unavailable(Code::Damaged, "damaged", why, next)
+            }
+        }
+    }
+
+    /// Takes the right to change the vault, within the time that a blocked ledger is given.
+    pub(crate) async fn alone(&self, action: &Action) -> Result<tokio::sync::OwnedMutexGuard<()>, ApiError> {
+        let taken = tokio::time::timeout(LEDGER_WITHIN, Arc::clone(&self.writing).lock_owned()).await;
+        taken.map_err(|_| {
+            let why = "another change of the vault waits for the ledger or the disk";
+            ApiError::new(Code::Busy, action.what, &action.place, why, "try again; see `octant status`")
+        })
+    }
+
+    /// Changes the vault: decides, puts the intent on record, makes the change durable, and lets it hold.
+    ///
+    /// It goes on when its caller goes away: a change is never left half made.
+    pub(crate) async fn change<T: Send + 'static>(
+        self: &Arc<Self>,
+        action: Action,
+        decide: impl FnOnce(&Open, &State, Now) -> Result<Changes<T>, ApiError> + Send + 'static,
+    ) -> Result<(T, u64), ApiError> {
+        let vault = Arc::clone(self);
+        task(&action.clone(), async move {
+            let _alone = vault.alone(&action).await?;
+            let open = vault.open(action.what, &action.place)?;
+            let (changes, answer) = decide(&open, &locked(&open.state), now())?;
+            let recorded = vault.intend(&open, &action).await?;
+            let seq = recorded.seq();
+            let epoch = locked(&open.store).epoch + 1;
+            let committed = blocking(&action, move || commit(&open, changes, seq)).await?;
+            vault.audit.outcome(recorded, &done(&committed.as_ref().map(drop), Some(epoch)));
+            committed.map(|epoch| (answer, epoch)).map_err(|error| action.failed(&error))
+        })
+        .await
+    }
+
+    /// Makes a change that takes authority away: at once, and on record after that. What cannot be made durable holds
+    /// until the process ends.
+    pub(crate) async fn take_away<T: Send + 'static>(
+        self: &Arc<Self>,
+        action: Action,
+        decide: impl FnOnce(&State, Now) -> (Vec<Op>, T) + Send + 'static,
+    ) -> Result<(T, bool), ApiError> {
+        let vault = Arc::clone(self);
+        task(&action.clone(), async move {
+            let open = vault.open(action.what, &action.place)?;
+            let (ops, answer) = {
+                let mut state = locked(&open.state);
+                let (ops, answer) = decide(&state, now());
+                for op in &ops {
+                    // A change that takes something away fits whatever is there.
+                    let _fits = state.apply(op.clone(), &[]);
+                }
+                (ops, answer)
+            };
+            if ops.is_empty() {
+                return Ok((answer, true));
+            }
+            let subject = subject(&open.vault);
+            let changes = ops.into_iter().map(|op| (op, Vec::new())).collect();
+            let durable = match vault.alone(&action).await {
+                Ok(_alone) => {
+                    // What is there now: everything may have been sealed anew meanwhile.
+                    let writing = vault.open(action.what, &action.place)?;
+                    let committed = blocking(&action, move || commit(&writing, changes, 0)).await?;
+                    committed.map_err(|error| action.failed(&error))
+                }
+                Err(busy) => Err(busy),
+            };
+            let mut payload = action.payload.clone();
+            payload["done"] = true.into();
+            payload["epoch"] = locked(&open.store).epoch.into();
+            if let Err(error) = &durable {
+                payload["not_durable"] = error.to_string().into();
+                tracing::error!("what was taken away holds until this process ends: {error}");
+            }
+            vault.audit.later(&payload, action.agent, Some(subject));
+            Ok((answer, durable.is_ok()))
+        })
+        .await
+    }
+
+    /// Puts the intent of a change on record.
+    pub(crate) async fn intend(&self, open: &Open, action: &Action) -> Result<Recorded, ApiError> {
+        let (epoch, vault) = (locked(&open.store).epoch + 1, open.vault);
+        let mut payload = action.payload.clone();
+        payload["vault"] = crate::hex::Hex(vault).to_string().into();
+        payload["epoch"] = epoch.into();
+        self.audit.intent(Intent { payload, agent: action.agent, subject: Some(subject(&vault)) }).await
+    }
+
+    /// Opens one value: decides, puts the intent on record, and only then is there a plain text, for `with`.
+    pub(crate) async fn use_value<T: Send + 'static>(
+        self: &Arc<Self>,
+        action: Action,
+        decide: impl FnOnce(&State, Now) -> Result<Picked, Refusal> + Send + 'static,
+        with: impl FnOnce(&Picked, &[u8]) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let vault = Arc::clone(self);
+        task(&action.clone(), async move {
+            let open = vault.open(action.what, &action.place)?;
+            let decided = {
+                let mut state = locked(&open.state);
+                state.expire(now(), EXPIRE_AT_ONCE);
+                decide(&state, now())
+            };
+            let picked = decided.map_err(|refusal| vault.deny(&action, &refusal))?;
+            let mut payload = action.payload.clone();
+            payload["with"] = picked.name.as_str().into();
+            payload["version"] = picked.version.into();
+            let intent = Intent { payload, agent: action.agent, subject: None };
+            let recorded = vault.audit.intent(intent).await?;
+            let opened = vault.open_value(&open, &picked, &recorded, &action);
+            let used = opened.and_then(|value| with(&picked, &value));
+            let outcome = used.as_ref().map(drop).map_err(ToString::to_string);
+            vault.audit.outcome(recorded, &done(&outcome, None));
+            used
+        })
+        .await
+    }
+
+    /// Says no, and puts that on record without waiting.
+    pub(crate) fn deny(&self, action: &Action, refusal: &Refusal) -> ApiError {
+        let mut payload = action.payload.clone();
+        payload["denied"] = refusal.to_string().into();
+        self.audit.later(&payload, action.agent, None);
+        action.refused(refusal)
+    }
+
+    /// A plain value, in locked memory, for an intent that is on record.
+    fn open_value(
+        &self,
+        open: &Open,
+        picked: &Picked,
+        _recorded: &Recorded,
+        action: &Action,
+    ) -> Result<Buffer, ApiError> {
+        let len = picked.sealed.len().saturating_sub(SALT_LEN + aead::TAG_LEN);
+        let mut value = self.memory.room(len)?;
+        open_sealed(open, picked, &mut value).map_err(|error| {
+            ApiError::new(Code::Damaged, action.what, &action.place, error, "restore the vault from a backup")
+        })?;
+        Ok(value)
+    }
+
+    /// Wipes every key: the vault is sealed when this returns, and what was under way has come to its end.
+    pub(crate) async fn seal(&self, why: &str) -> bool {
+        let weak = {
+            let mut phase = self.phase();
+            let Phase::Open(open) = &*phase else { return false };
+            let (weak, header) = (Arc::downgrade(open), locked(&open.store).header.clone());
+            *phase = Phase::Sealed { header: Box::new(header), why: why.to_owned() };
+            weak
+        };
+        // An answer under way holds the key for at most as long as the ledger may take.
+        for _ in 0..300 {
+            if weak.strong_count() == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+}
+
+/// A value that was decided about, still sealed.
+#[derive(Debug, Clone)]
+pub(crate) struct Picked {
+    pub(crate) name: SecretName,
+    pub(crate) version: u64,
+    pub(crate) kind: Kind,
+    pub(crate) username: String,
+    pub(crate) public_key: Option<String>,
+    not_after_ms: Option<u64>,
+    sealed: Vec<u8>,
+}
+
+impl From<Usable<'_>> for Picked {
+    fn from(usable: Usable<'_>) -> Self {
+        let Usable { info, version, sealed } = usable;
+        Self {
+            name: info.name.clone(),
+            version: version.version,
+            kind: info.kind,
+            username: info.username.clone(),
+            public_key: version.public_key.clone(),
+            not_after_ms: version.not_after_ms,
+            sealed: sealed.to_vec(),
+        }
+    }
+}
+
+/// What a value is bound to.
+struct Bound {
+    version: [u8; 8],
+    not_after: [u8; 8],
+}
+
+impl Bound {
+    fn new(version: u64, not_after_ms: Option<u64>) -> Self {
+        Self { version: version.to_be_bytes(), not_after: not_after_ms.unwrap_or(0).to_be_bytes() }
+    }
+
+    fn aad<'a>(&'a self, vault: &'a [u8; 16], name: &'a SecretName, kind: Kind) -> [&'a [u8]; 5] {
+        [vault, name.as_str().as_bytes(), &self.version, &self.not_after, kind.as_str().as_bytes()]
+    }
+}
+
+/// Seals a value: the salt, the ciphertext, the tag.
+pub(crate) fn seal_value(
+    open: &Open,
+    info: &api::SecretInfo,
+    value: &[u8],
+) -> Result<Vec<u8>, octant_crypto::CryptoError> {
+    let not_after = info.versions.last().and_then(|version| version.not_after_ms);
+    seal_value_with(&open.key, &open.vault, &info.name, info.kind, info.current, not_after, value)
+}
+
+/// The same, with every part named.
+pub(crate) fn seal_value_with(
+    key: &Key,
+    vault: &[u8; 16],
+    name: &SecretName,
+    kind: Kind,
+    version: u64,
+    not_after_ms: Option<u64>,
+    value: &[u8],
+) -> Result<Vec<u8>, octant_crypto::CryptoError> {
+    let salt = octant_crypto::random::<SALT_LEN>()?;
+    let bound = Bound::new(version, not_after_ms);
+    let aad = bound.aad(vault, name, kind);
+    let sealed = aead::seal(key, &salt, &[b"octant vault 1 value", vault], &aad, value);
+    Ok([&salt[..], &sealed].concat())
+}
+
+/// Opens a sealed value into `out`, which is as long as the value.
+pub(crate) fn open_sealed(open: &Open, picked: &Picked, out: &mut [u8]) -> Result<(), aead::OpenError> {
+    let (salt, sealed) = picked.sealed.split_first_chunk::<SALT_LEN>().ok_or(aead::OpenError)?;
+    let bound = Bound::new(picked.version, picked.not_after_ms);
+    let aad = bound.aad(&open.vault, &picked.name, picked.kind);
+    aead::open(&open.key, salt, &[b"octant vault 1 value", &open.vault], &aad, sealed, out)
+}
+
+/// Seals the machine's seed.
+pub(crate) fn seal_machine(
+    key: &Key,
+    vault: &[u8; 16],
+    machine: &SigningKey,
+) -> Result<Vec<u8>, octant_crypto::CryptoError> {
+    let salt = octant_crypto::random::<SALT_LEN>()?;
+    let info: [&[u8]; 2] = [b"octant vault 1 machine", vault];
+    let sealed = aead::seal(key, &salt, &info, &[&machine.public()], machine.seed().bytes());
+    Ok([&salt[..], &sealed].concat())
+}
+
+/// Opens the machine's seed.
+pub(crate) fn open_machine(
+    key: &Key,
+    vault: &[u8; 16],
+    public: &[u8; 32],
+    sealed: &[u8],
+) -> Result<SigningKey, String> {
+    let (salt, sealed) = sealed.split_first_chunk::<SALT_LEN>().ok_or("the machine's seed is cut short")?;
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    let info: [&[u8]; 2] = [b"octant vault 1 machine", vault];
+    aead::open(key, salt, &info, &[public], sealed, &mut *seed).map_err(|error| error.to_string())?;
+    let machine = SigningKey::from_seed(&seed).map_err(|error| error.to_string())?;
+    if machine.public() == *public {
+        Ok(machine)
+    } else {
+        Err("the machine's seed is another one's".to_owned())
+    }
+}
+
+/// Makes changes durable, then lets them hold. Blocks.
+pub(crate) fn commit(open: &Open, changes: Vec<(Op, Vec<u8>)>, ledger: u64) -> Result<u64, StoreError> {
+    let mut store = locked(&open.store);
+    let now = now();
+    let seen = {
+        let state = locked(&open.state);
+        Op::Seen { ledger: ledger.max(state.ledger), wall_ms: state.wall(now), grants: state.next_grant }
+    };
+    let all = || std::iter::once((&seen, &[][..])).chain(changes.iter().map(|(op, value)| (op, &value[..])));
+    let mut frames = store::contents(all().map(|(op, value)| (op.clone(), value)))?;
+    if frames.len() == 1 {
+        store.append(&open.key, &frames.remove(0))?;
+    } else {
+        // More than a frame holds has to hold whole or not at all.
+        let mut next = locked(&open.state).clone();
+        for (op, value) in all() {
+            let _fits = next.apply(op.clone(), value);
+        }
+        let (header, epoch) = (store.header.clone(), store.epoch + 1);
+        store.rewrite(header, &open.key, epoch, &store::snapshot(&next, now)?)?;
+    }
+    let mut state = locked(&open.state);
+    for (op, value) in all() {
+        if let Err(misfit) = state.apply(op.clone(), value) {
+            tracing::error!("{misfit}");
+        }
+    }
+    if store.is_worn() {
+        let (header, epoch) = (store.header.clone(), store.epoch);
+        let contents = store::snapshot(&state, now)?;
+        if let Err(error) = store.rewrite(header, &open.key, epoch, &contents) {
+            // The change itself is durable; the next one finds out.
+            tracing::error!("the vault's file could not be written anew: {error}");
+        }
+    }
+    Ok(store.epoch)
+}
+
+/// Runs to its end, whoever waits.
+pub(crate) async fn task<T: Send + 'static>(
+    action: &Action,
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let ended = |error| ApiError::new(Code::Internal, action.what, &action.place, error, "see the log");
+    tokio::spawn(work).await.map_err(ended)?
+}
+
+/// Runs what blocks.
+pub(crate) async fn blocking<T: Send + 'static>(
+    action: &Action,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let ended = |error| ApiError::new(Code::Internal, action.what, &action.place, error, "see the log");
+    tokio::task::spawn_blocking(work).await.map_err(ended)
+}
+
+/// Reads what anybody can read of the file.
+pub(crate) fn first_phase(place: &Place) -> Phase {
+    match place.read() {
+        Ok(None) => Phase::Absent { why: "none was made yet".to_owned() },
+        Ok(Some(Raw { header, .. })) => {
+            Phase::Sealed { header: Box::new(header), why: "it was not unsealed yet".to_owned() }
+        }
+        Err(error) => Phase::Damaged { why: error.to_string() },
+    }
+}
