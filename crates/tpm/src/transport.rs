@@ -160,15 +160,14 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
-    fn pair() -> (Device, UnixStream) {
+    fn pair(deadline: Duration) -> (Device, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let file = File::from(OwnedFd::from(ours));
-        (Device::with_deadline(file, Duration::from_millis(50)).unwrap(), theirs)
+        (Device::with_deadline(File::from(OwnedFd::from(ours)), deadline).unwrap(), theirs)
     }
 
     #[test]
     fn a_device_gives_what_one_read_gives() {
-        let (mut device, mut tpm) = pair();
+        let (mut device, mut tpm) = pair(DEADLINE);
         tpm.write_all(b"reply").unwrap();
         let mut reply = vec![9; 3];
         device.exchange(b"command", &mut reply).unwrap();
@@ -180,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_silent_device_is_an_error_within_the_deadline() {
-        let (mut device, _silent) = pair();
+        let (mut device, _silent) = pair(Duration::from_millis(50));
         let error = device.exchange(b"command", &mut Vec::new()).unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string().as_str()),
@@ -190,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_closed_device_is_an_error() {
-        let (mut device, tpm) = pair();
+        let (mut device, tpm) = pair(DEADLINE);
         drop(tpm);
         assert!(device.exchange(b"command", &mut Vec::new()).is_err());
     }
