@@ -127,7 +127,17 @@ impl<T: Transport> Tpm<T> {
         let command = call.command;
         let sent = build(&mut call, self.fill)?;
         let mut reply = frame();
-        self.exchange(command, &sent, &mut reply)?;
+        let sent = self.exchange(command, &sent, &mut reply);
+        let in_session = matches!(call.auth, Auth::Session(..));
+        sent.map_err(|error| match error {
+            // Nothing here has a password, so the TPM can only mean the session's HMAC.
+            TpmError::Refused { code, .. }
+                if in_session && matches!(code.base(), rc::AUTH_FAIL | rc::BAD_AUTH) =>
+            {
+                TpmError::NotAuthentic(command)
+            }
+            other => other,
+        })?;
         let mut reader = Reader::new(&reply[HEADER..]);
         let handle = self.made_by(command, &mut reader).map_err(malformed(command))?;
         let parameters = open(command, reader, call.auth)?;

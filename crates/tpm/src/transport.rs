@@ -29,8 +29,8 @@ type Frame = Zeroizing<Vec<u8>>;
 /// The kernel's device, `/dev/tpmrm0`, which someone else has opened, for reading and writing and without O_NONBLOCK.
 ///
 /// A thread of its own talks to the device, since nothing else keeps a deadline: write(2) returns when the TPM has
-/// answered, and on a file that does not block poll(2), read(2) and close(2) all wait for the lock that the kernel holds
-/// until then (tpm-dev-common.c). When the deadline passes that thread is left to itself; it ends, and closes the file,
+/// answered, and on a file that does not block poll(2), whatever its timeout, read(2) and close(2) all wait for the lock
+/// that the kernel holds until then (drivers/char/tpm/tpm-dev-common.c). When the deadline passes that thread is left to itself; it ends, and closes the file,
 /// when the kernel gives up.
 pub struct Device {
     commands: SyncSender<Frame>,
@@ -68,15 +68,18 @@ fn serve(mut device: File, commands: &Receiver<Frame>, replies: &SyncSender<io::
     }
 }
 
+/// What the kernel says when the TPM has not answered for as long as it gives the command, before the deadline here.
+const ETIME: i32 = 62;
+
 /// One write(2) takes a whole command and one read(2) gives a whole reply: the device has no other framing.
 fn ask(device: &mut File, command: &[u8]) -> io::Result<Frame> {
-    let written = device.write(command)?;
+    let written = device.write(command).map_err(late)?;
     if written != command.len() {
         return Err(io::Error::new(io::ErrorKind::WriteZero, "the device took a part of a command"));
     }
     let mut reply = frame();
     reply.resize(FRAME_MAX, 0);
-    let len = device.read(&mut reply)?;
+    let len = device.read(&mut reply).map_err(late)?;
     if len == 0 {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
@@ -85,6 +88,15 @@ fn ask(device: &mut File, command: &[u8]) -> io::Result<Frame> {
     }
     reply.truncate(len);
     Ok(reply)
+}
+
+fn late(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(ETIME) => {
+            io::Error::new(io::ErrorKind::TimedOut, "the kernel has waited for as long as it does")
+        }
+        _ => error,
+    }
 }
 
 impl Transport for Device {
@@ -185,6 +197,18 @@ mod tests {
             (error.kind(), error.to_string().as_str()),
             (io::ErrorKind::TimedOut, "no reply within 50 ms")
         );
+    }
+
+    #[test]
+    fn the_kernels_own_deadline_is_one_too() {
+        assert_eq!(late(io::Error::from_raw_os_error(ETIME)).kind(), io::ErrorKind::TimedOut);
+        assert_eq!(late(io::Error::from_raw_os_error(13)).kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn a_device_may_be_used_from_any_thread() {
+        fn sent<T: Send>() {}
+        sent::<crate::Tpm<Device>>();
     }
 
     #[test]

@@ -197,7 +197,29 @@ fn spliced(recorded: &Recorded, at: Index, bytes: &[u8]) -> Vec<Vec<u8>> {
     replies
 }
 
+thread_local! {
+    static RECORDED: Recorded = recorded();
+}
+
 proptest! {
+    #[test]
+    fn a_damaged_sealed_secret_is_refused_or_whole(at in any::<Index>(), bytes in vec(any::<u8>(), 0..6), cut in 0..6_usize) {
+        RECORDED.with(|recorded| {
+            let mut text = serde_json::to_vec(&recorded.sealed).unwrap();
+            let at = at.index(text.len());
+            let end = text.len().min(at + cut);
+            text.splice(at..end, bytes.iter().copied());
+            if let Ok(sealed) = serde_json::from_slice::<Sealed>(&text) {
+                let again = serde_json::to_vec(&sealed).unwrap();
+                assert_eq!(serde_json::from_slice::<Sealed>(&again).unwrap(), sealed);
+                let mut tpm = Replies::of(recorded.unseal.clone());
+                if let Ok(secret) = tpm.unseal(&sealed, std::slice::from_ref(&recorded.approval)) {
+                    assert_eq!(*secret, SECRET);
+                }
+            }
+        });
+    }
+
     #[test]
     fn garbage_is_no_key(replies in vec(reply(), 0..6)) {
         Replies::of(replies.clone()).seal(&SECRET, &to_pcrs()).unwrap_err();
@@ -216,7 +238,6 @@ proptest! {
 
     #[test]
     fn garbage_within_a_recorded_unseal_opens_nothing(bytes in vec(any::<u8>(), 1..40), at in any::<Index>()) {
-        thread_local! { static RECORDED: Recorded = recorded(); }
         RECORDED.with(|recorded| {
             let mut tpm = Replies::of(spliced(recorded, at, &bytes));
             if let Ok(secret) = tpm.unseal(&recorded.sealed, std::slice::from_ref(&recorded.approval)) {

@@ -35,6 +35,7 @@ fn an_approved_system_opens_it_and_no_other() {
     assert_eq!(*tpm.unseal(&sealed, std::slice::from_ref(&good)).unwrap(), SECRET);
     let error = tpm.unseal(&sealed, &[]).unwrap_err();
     assert!(matches!(error, TpmError::NoApproval { given: 0, .. }), "{error}");
+    assert!(error.to_string().contains("(no PCR changed since"), "{error}");
 
     let next = extended(&now, &digest(9));
     let for_next = key.approve(&next, &vault()).unwrap();
@@ -53,7 +54,7 @@ fn an_approved_system_opens_it_and_no_other() {
     tpm.extend(11, &digest(9)).unwrap();
     assert_eq!(*tpm.unseal(&sealed, &[for_next]).unwrap(), SECRET);
     let error = tpm.unseal(&sealed, &[good]).unwrap_err();
-    assert!(error.to_string().contains("PCR 11 differ from when"), "{error}");
+    assert!(error.to_string().contains("PCR 11 changed since"), "{error}");
 }
 
 /// The signature is checked before the TPM is asked; so that the TPM checks it too is shown without that check.

@@ -31,10 +31,10 @@ fn a_bound_pcr_that_changed_is_named_and_another_one_does_not_matter() {
     tpm.extend(11, &digest(1)).unwrap();
     let error = tpm.unseal(&sealed, &[]).unwrap_err();
     assert!(matches!(&error, TpmError::PcrsDiffer(pcrs) if pcrs.0 == [11]), "{error}");
-    assert!(error.to_string().starts_with("PCR 11 differ"), "{error}");
+    assert!(error.to_string().starts_with("PCR 11 changed since"), "{error}");
     tpm.extend(7, &digest(1)).unwrap();
     let error = tpm.unseal(&sealed, &[]).unwrap_err();
-    assert!(error.to_string().starts_with("PCRs 7, 11 differ"), "{error}");
+    assert!(error.to_string().starts_with("PCRs 7, 11 changed since"), "{error}");
 }
 
 #[test]
