@@ -89,6 +89,7 @@ impl fmt::Display for Command {
 pub(crate) mod tag {
     pub(crate) const NO_SESSIONS: u16 = 0x8001;
     pub(crate) const SESSIONS: u16 = 0x8002;
+    pub(crate) const CREATION: u16 = 0x8021;
     pub(crate) const VERIFIED: u16 = 0x8022;
 }
 

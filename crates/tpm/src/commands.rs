@@ -16,6 +16,9 @@ use octant_ids::Sha256;
 use p256::PublicKey;
 use zeroize::Zeroizing;
 
+/// The longest digest of any TPM: SHA-512's.
+const DIGEST_MAX: usize = 64;
+
 /// The storage key, in the TPM.
 pub(crate) struct StorageKey {
     pub(crate) handle: u32,
@@ -63,18 +66,18 @@ impl<T: Transport> Tpm<T> {
         })?;
         let (name, key) = reply.parse(|reader| {
             let public = reader.sized(PUBLIC_MAX)?;
-            let key = object::storage_key(public)?;
-            // Creation data, hash and ticket, and the name, which is computed here instead.
-            reader.rest();
-            Ok((Name::of(public), key))
+            let (name, key) = (Name::of(public), object::storage_key(public)?);
+            creation(reader)?;
+            is_name(reader, &name)?;
+            Ok((name, key))
         })?;
         Ok(StorageKey { handle: reply.handle, name, key })
     }
 
     /// TPM2_StartAuthSession (Part 3, section 11.1), salted to the storage key.
     pub(crate) fn start_session(&mut self, kind: Kind, storage_key: &StorageKey) -> Result<Session> {
-        let salt = Salt::new(&storage_key.key).map_err(TpmError::Randomness)?;
-        let nonce = random::nonce().map_err(TpmError::Randomness)?;
+        let salt = Salt::new(&storage_key.key, self.fill).map_err(TpmError::Randomness)?;
+        let nonce = random::nonce(self.fill).map_err(TpmError::Randomness)?;
         let kind = match kind {
             Kind::Hmac => 0,
             Kind::Policy => 1,
@@ -113,7 +116,7 @@ impl<T: Transport> Tpm<T> {
         };
         self.call(call)?.parse(|reader| {
             let (private, public) = (reader.sized(PRIVATE_MAX)?, reader.sized(PUBLIC_MAX)?);
-            reader.rest();
+            creation(reader)?;
             if !object::is_sealed_to(public, policy) {
                 return Err(Broken("has a sealed object of another kind than was asked for"));
             }
@@ -135,8 +138,9 @@ impl<T: Transport> Tpm<T> {
             TpmError::Refused { code, .. } if code.is_about_arguments() => TpmError::Damaged(code),
             other => other,
         })?;
-        reply.parse(|reader| reader.sized(FRAME_MAX).map(drop))?;
-        Ok(Loaded { handle: reply.handle, name: Name::of(public) })
+        let name = Name::of(public);
+        reply.parse(|reader| is_name(reader, &name))?;
+        Ok(Loaded { handle: reply.handle, name })
     }
 
     /// TPM2_Unseal (Part 3, section 12.7) under a policy that the session has satisfied. The secret is encrypted on its
@@ -200,8 +204,9 @@ impl<T: Transport> Tpm<T> {
             auth: Auth::None,
             parameters,
         })?;
-        reply.parse(|reader| reader.sized(FRAME_MAX).map(drop))?;
-        Ok(Loaded { handle: reply.handle, name: key.name() })
+        let name = key.name();
+        reply.parse(|reader| is_name(reader, &name))?;
+        Ok(Loaded { handle: reply.handle, name })
     }
 
     /// TPM2_VerifySignature (Part 3, section 20.1); gives the ticket (TPMT_TK_VERIFIED).
@@ -220,15 +225,11 @@ impl<T: Transport> Tpm<T> {
             parameters: parameters.sized(signature.0).sized(signature.1),
         })?;
         reply.parse(|reader| {
-            let ticket = reader.rest();
-            let mut inside = Reader::new(ticket);
-            if inside.u16()? != tag::VERIFIED {
-                return Err(Broken("has a ticket of another kind"));
-            }
-            inside.u32()?;
-            inside.sized(64)?;
+            let bytes = reader.rest();
+            let mut inside = Reader::new(bytes);
+            ticket(&mut inside, tag::VERIFIED)?;
             inside.end()?;
-            Ok(ticket.to_vec())
+            Ok(bytes.to_vec())
         })
     }
 
@@ -324,6 +325,29 @@ impl<T: Transport> Tpm<T> {
             (0..given).map(|_| Ok((reader.u32()?, reader.u32()?))).collect()
         })
     }
+}
+
+/// What a TPM says about how it made an object: TPMT_CREATION_DATA, its hash, and a ticket (Part 2, section 15). Nobody
+/// here asks for proof of that.
+fn creation(reader: &mut Reader<'_>) -> Read<()> {
+    reader.sized(FRAME_MAX)?;
+    reader.sized(DIGEST_MAX)?;
+    ticket(reader, tag::CREATION)
+}
+
+/// A ticket (Part 2, section 10.7) of a kind.
+fn ticket(reader: &mut Reader<'_>, kind: u16) -> Read<()> {
+    if reader.u16()? != kind {
+        return Err(Broken("has a ticket of another kind"));
+    }
+    reader.u32()?;
+    reader.sized(DIGEST_MAX).map(drop)
+}
+
+/// The name that a TPM says an object has must be the one that it has.
+fn is_name(reader: &mut Reader<'_>, name: &Name) -> Read<()> {
+    let is = reader.sized(2 + DIGEST_MAX)? == name.as_bytes();
+    if is { Ok(()) } else { Err(Broken("has the name of another object")) }
 }
 
 /// The reply of TPM2_PCR_Read, with the registers that are in it; `None` when none of the wanted ones is.

@@ -14,7 +14,11 @@ pub struct Pcrs(pub Vec<u8>);
 
 impl fmt::Display for Pcrs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.len() == 1 { "PCR" } else { "PCRs" })?;
+        f.write_str(match self.0.len() {
+            0 => "no PCR",
+            1 => "PCR",
+            _ => "PCRs",
+        })?;
         for (at, number) in self.0.iter().enumerate() {
             write!(f, "{} {number}", if at == 0 { "" } else { "," })?;
         }
@@ -61,17 +65,17 @@ pub enum TpmError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// A reply whose HMAC is not that of the session.
+    /// A command or a reply whose HMAC is not that of the session.
     #[error(
-        "{0}: the reply does not verify under the session's key; something between this machine and its TPM alters \
-             messages"
+        "{0}: this machine and the TPM do not have the same session, or a message was altered; something between them \
+         alters messages"
     )]
     NotAuthentic(Command),
     /// A command that would be longer than a TPM takes.
     #[error("{0}: longer than a TPM takes; this is a fault in octant-tpm")]
     TooLong(Command),
     /// The TPM refused a command for a reason that has no variant of its own.
-    #[error("{command}: the TPM refuses ({code})")]
+    #[error("{command}: the TPM refuses ({code}); turn the machine off and on again if that stays so")]
     Refused {
         /// Which.
         command: Command,
@@ -146,13 +150,13 @@ pub enum TpmError {
     NotASecret,
     /// Registers hold other values than those that the secret was sealed to.
     #[error(
-        "{0} differ from when the secret was sealed: other firmware, boot loader, kernel or secure boot settings were \
+        "{0} changed since the secret was sealed: other firmware, boot loader, kernel or secure boot settings were \
          started; start what was started then, or unlock another way and seal anew"
     )]
     PcrsDiffer(Pcrs),
     /// Nobody approved the present values.
     #[error(
-        "none of {given} approvals is for what was started now ({differ} differ from when the secret was sealed); \
+        "none of {given} approvals is for what was started now ({differ} changed since the secret was sealed); \
          install the approval that belongs to this release, or unlock another way"
     )]
     NoApproval {

@@ -19,8 +19,8 @@
 //!
 //! Owns: the commands that this takes, their marshalling, sessions and policies; the form of a sealed secret and of an
 //! approval; release keys.
-//! Promises: neither the secret nor anything that opens it goes over the wires to the TPM in the clear; a reply that
-//! somebody has altered, and a TPM that is not the one that sealed, are noticed; every key and session made in the TPM is
+//! Promises: neither the secret nor anything that opens it goes over the wires to the TPM in the clear; what
+//! the TPM says where something depends on it is verified, and a TPM that is not the one that sealed is noticed; every key and session made in the TPM is
 //! flushed, also after an error; a TPM that does not answer is an error after a deadline; whatever a reply or a sealed
 //! secret holds, nothing panics and nothing grows beyond a frame; buffers that held a secret are wiped.
 //! Never: opens a device, starts or clears or provisions a TPM, writes its memory, sets a password, knows what a secret is

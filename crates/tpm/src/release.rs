@@ -8,6 +8,7 @@ use crate::random;
 use crate::text::Bytes;
 use crate::wire::Writer;
 use octant_ids::Sha256;
+use octant_sys::entropy;
 use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
@@ -88,7 +89,7 @@ impl ReleaseKey {
     /// # Errors
     /// [`ReleaseError::Randomness`].
     pub fn generate() -> Result<Self, ReleaseError> {
-        Ok(Self(random::secret_key().map_err(ReleaseError::Randomness)?.into()))
+        Ok(Self(random::secret_key(entropy::fill_seeded).map_err(ReleaseError::Randomness)?.into()))
     }
 
     /// Reads PKCS #8 in PEM (RFC 5958, RFC 7468).

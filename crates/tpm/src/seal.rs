@@ -82,9 +82,9 @@ impl<T: Transport> Tpm<T> {
             match &sealed.binding {
                 Binding::Pcrs(set) => tpm.satisfy_pcrs(&session, set, &sealed.pcrs)?,
                 Binding::Released { key, pcrs, policy_ref } => {
-                    let approvals = approvals.iter().filter(|approval| approval.pcrs.covers(pcrs));
-                    let approvals: Vec<&Approval> = approvals.collect();
-                    tpm.satisfy_release(&session, &approvals, key, policy_ref, &sealed.pcrs)?;
+                    let approvals = Approvals::of(approvals, key, pcrs, policy_ref);
+                    let approval = tpm.satisfy_approval(&session, &approvals, &sealed.pcrs)?;
+                    tpm.policy_authorize(&session, approval, key, policy_ref)?;
                 }
             }
             tpm.unseal_loaded(&object, &mut session)
@@ -110,35 +110,48 @@ impl<T: Transport> Tpm<T> {
         self.policy_pcr(session, &now)
     }
 
-    fn satisfy_release(
+    /// Satisfies the policy of an approval that is for the present values, and gives that approval.
+    fn satisfy_approval<'a>(
         &mut self,
         session: &Session,
-        approvals: &[&Approval],
-        key: &ReleasePublicKey,
-        policy_ref: &PolicyRef,
+        approvals: &Approvals<'a>,
         sealed: &PcrValues,
-    ) -> Result<()> {
-        let read = approvals.iter().fold(sealed.set(), |all, approval| all.union(&approval.pcrs));
-        let now = self.read_settled(&read, None)?;
-        let mut forged = false;
-        for approval in approvals {
-            let Some(values) = now.only(&approval.pcrs) else { continue };
-            if pcr_policy(&values) != approval.policy {
-                continue;
+    ) -> Result<&'a Approval> {
+        // Only what is signed has a say in which registers are read: another could name one that there is not.
+        let signed = approvals.signed.iter().fold(sealed.set(), |all, approval| all.union(&approval.pcrs));
+        let now = self.read_settled(&signed, None)?;
+        let is_for_now = |approval: &Approval| {
+            now.only(&approval.pcrs).filter(|values| pcr_policy(values) == approval.policy)
+        };
+        for approval in &approvals.signed {
+            if let Some(values) = is_for_now(approval) {
+                self.policy_pcr(session, &values)?;
+                return Ok(approval);
             }
-            // The TPM checks it too; here it costs no command, and the error can say what is wrong.
-            if !approval.is_signed_by(key, policy_ref) {
-                forged = true;
-                continue;
-            }
-            self.policy_pcr(session, &values)?;
-            return self.policy_authorize(session, approval, key, policy_ref);
         }
-        if forged {
+        if approvals.unsigned.iter().any(|approval| is_for_now(approval).is_some()) {
             return Err(TpmError::ApprovalSignature);
         }
-        let differ = Pcrs(sealed.differing(&now));
-        Err(TpmError::NoApproval { given: approvals.len(), differ })
+        Err(TpmError::NoApproval { given: approvals.given, differ: Pcrs(sealed.differing(&now)) })
+    }
+}
+
+/// Approvals for something that is sealed to a release key.
+struct Approvals<'a> {
+    given: usize,
+    /// Signed by that key, and about all the registers that they must be about.
+    signed: Vec<&'a Approval>,
+    /// Not signed by that key.
+    unsigned: Vec<&'a Approval>,
+}
+
+impl<'a> Approvals<'a> {
+    fn of(all: &'a [Approval], key: &ReleasePublicKey, pcrs: &PcrSet, policy_ref: &PolicyRef) -> Self {
+        // The TPM checks the signature too; here it costs no command, and the error can say what is wrong.
+        let (signed, unsigned): (Vec<_>, Vec<_>) =
+            all.iter().partition(|approval| approval.is_signed_by(key, policy_ref));
+        let signed = signed.into_iter().filter(|approval| approval.pcrs.covers(pcrs)).collect();
+        Self { given: all.len(), signed, unsigned }
     }
 }
 

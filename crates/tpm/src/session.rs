@@ -7,7 +7,7 @@
 use crate::codes::Command;
 use crate::kdf::{self, Key};
 use crate::object::{Name, coordinates};
-use crate::random;
+use crate::random::{self, Fill};
 use crate::wire::{Read, Reader, Writer};
 use hmac::Mac;
 use p256::PublicKey;
@@ -26,8 +26,8 @@ pub(crate) struct Salt {
 
 impl Salt {
     /// A salt for whoever has this storage key: half of a key agreement with a key that is used once.
-    pub(crate) fn new(storage_key: &PublicKey) -> io::Result<Self> {
-        let ephemeral = random::secret_key()?;
+    pub(crate) fn new(storage_key: &PublicKey, fill: Fill) -> io::Result<Self> {
+        let ephemeral = random::secret_key(fill)?;
         let (x, y) = coordinates(&ephemeral.public_key());
         let shared = diffie_hellman(ephemeral.to_nonzero_scalar(), storage_key.as_affine());
         let salt = kdf::kdf_e(shared.raw_secret_bytes(), "SECRET", &x, &coordinates(storage_key).0);
@@ -62,8 +62,8 @@ impl Session {
     }
 
     /// Draws the nonce of the next command.
-    pub(crate) fn next(&mut self) -> io::Result<()> {
-        self.nonce_caller = random::nonce()?;
+    pub(crate) fn next(&mut self, fill: Fill) -> io::Result<()> {
+        self.nonce_caller = random::nonce(fill)?;
         Ok(())
     }
 

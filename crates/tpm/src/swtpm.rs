@@ -33,8 +33,13 @@ impl Swtpm {
         // Short, since the path of a socket has at most 107 bytes.
         let dir = std::env::temp_dir().join(format!("octant-tpm-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
-        let child = spawn(&dir)?;
-        Ok(Self { child, dir })
+        match spawn(&dir) {
+            Ok(child) => Ok(Self { child, dir }),
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(&dir);
+                Err(error)
+            }
+        }
     }
 
     /// Turns it off and on again: PCRs are as after a reset, what is sealed stays sealed.
@@ -94,7 +99,8 @@ fn spawn(dir: &Path) -> io::Result<Child> {
         io::Error::new(error.kind(), message)
     })?;
     for _ in 0..WAITS {
-        if dir.join("tpm").exists() {
+        // The socket is there before anybody listens at it.
+        if UnixStream::connect(dir.join("tpm")).is_ok() {
             return Ok(child);
         }
         if child.try_wait()?.is_some() {

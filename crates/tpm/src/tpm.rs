@@ -3,9 +3,11 @@
 use crate::codes::{Command, ResponseCode, permanent, rc, session as bits, tag};
 use crate::error::TpmError;
 use crate::object::Name;
+use crate::random::Fill;
 use crate::session::{NotAuthentic, Session};
 use crate::transport::{Transport, announced};
 use crate::wire::{Broken, HEADER, Read, Reader, Writer, frame};
+use octant_sys::entropy;
 use std::fmt;
 use std::io;
 use std::thread;
@@ -14,8 +16,7 @@ use zeroize::Zeroizing;
 
 /// The longest authorization area of a reply: nonce, attributes and HMAC of one session.
 const AUTHORIZATION_MAX: usize = 256;
-/// How often a command is sent to a TPM that says it is busy, and how long the first wait is; each wait is twice the one
-/// before, five seconds together.
+/// How often a command is sent to a TPM that says it is busy. With [`FIRST_WAIT`] that is five seconds.
 const TRIES: u32 = 9;
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 
@@ -32,6 +33,10 @@ pub struct Tpm<T> {
     /// An exchange has failed: what comes next may be the reply to that command.
     given_up: bool,
     pub(crate) expected: Option<Name>,
+    /// The kernel's seeded generator, but in tests.
+    pub(crate) fill: Fill,
+    /// How long the first wait for a busy TPM is; each is twice the one before.
+    pub(crate) first_wait: Duration,
 }
 
 /// Who authorizes a command.
@@ -75,7 +80,8 @@ impl<T: Transport> Tpm<T> {
     /// The TPM behind this transport.
     #[must_use]
     pub fn new(transport: T) -> Self {
-        Self { transport, made: Vec::new(), given_up: false, expected: None }
+        let (fill, first_wait) = (entropy::fill_seeded as Fill, FIRST_WAIT);
+        Self { transport, made: Vec::new(), given_up: false, expected: None, fill, first_wait }
     }
 
     /// Expects the TPM to have the storage key of this name, as [`Tpm::storage_key_name`] has given it before: sealing
@@ -85,6 +91,12 @@ impl<T: Transport> Tpm<T> {
     pub fn expecting(mut self, storage_key: Name) -> Self {
         self.expected = Some(storage_key);
         self
+    }
+
+    /// The transport, for who wants to use it otherwise.
+    #[must_use]
+    pub fn into_transport(self) -> T {
+        self.transport
     }
 
     /// Does `work`, and then flushes whatever it has made in the TPM, however it ended. The one place that flushes.
@@ -113,9 +125,19 @@ impl<T: Transport> Tpm<T> {
     /// Sends a command and takes its reply apart.
     pub(crate) fn call(&mut self, mut call: Call<'_>) -> Result<Reply> {
         let command = call.command;
-        let sent = build(&mut call)?;
+        let sent = build(&mut call, self.fill)?;
         let mut reply = frame();
-        self.exchange(command, &sent, &mut reply)?;
+        let sent = self.exchange(command, &sent, &mut reply);
+        let in_session = matches!(call.auth, Auth::Session(..));
+        sent.map_err(|error| match error {
+            // Nothing here has a password, so the TPM can only mean the session's HMAC.
+            TpmError::Refused { code, .. }
+                if in_session && matches!(code.base(), rc::AUTH_FAIL | rc::BAD_AUTH) =>
+            {
+                TpmError::NotAuthentic(command)
+            }
+            other => other,
+        })?;
         let mut reader = Reader::new(&reply[HEADER..]);
         let handle = self.made_by(command, &mut reader).map_err(malformed(command))?;
         let parameters = open(command, reader, call.auth)?;
@@ -138,7 +160,7 @@ impl<T: Transport> Tpm<T> {
 
     /// Sends a command until the TPM is not busy; gives a whole reply to a command that succeeded.
     fn exchange(&mut self, command: Command, sent: &[u8], reply: &mut Zeroizing<Vec<u8>>) -> Result<()> {
-        let mut wait = FIRST_WAIT;
+        let mut wait = self.first_wait;
         for tries in 1.. {
             let code = self.exchange_once(command, sent, reply)?;
             match code.base() {
@@ -183,7 +205,7 @@ impl<T: Transport> Tpm<T> {
 
 impl<T> fmt::Debug for Tpm<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { transport: _, made, given_up, expected } = self;
+        let Self { made, given_up, expected, .. } = self;
         let mut shown = f.debug_struct("Tpm");
         shown
             .field("made", made)
@@ -213,7 +235,7 @@ fn header(sent: &[u8], reply: &[u8]) -> Read<ResponseCode> {
 }
 
 /// A command's frame (Part 1, section 18.2), its first parameter encrypted if the session does that.
-fn build(call: &mut Call<'_>) -> Result<Zeroizing<Vec<u8>>> {
+fn build(call: &mut Call<'_>, fill: Fill) -> Result<Zeroizing<Vec<u8>>> {
     let command = call.command;
     let too_long = || TpmError::TooLong(command);
     let parameters = std::mem::replace(&mut call.parameters, Writer::new());
@@ -222,7 +244,7 @@ fn build(call: &mut Call<'_>) -> Result<Zeroizing<Vec<u8>>> {
         Auth::None => None,
         Auth::Empty => Some(Writer::new().u32(permanent::PASSWORD).sized(&[]).u8(bits::CONTINUE).sized(&[])),
         Auth::Session(session, attributes) => {
-            session.next().map_err(TpmError::Randomness)?;
+            session.next(fill).map_err(TpmError::Randomness)?;
             if *attributes & bits::DECRYPT != 0 {
                 session.encrypt(first_parameter(&mut parameters).ok_or_else(too_long)?);
             }
@@ -249,7 +271,9 @@ fn open(command: Command, mut reply: Reader<'_>, auth: Auth<'_>) -> Result<Zeroi
             return Ok(parameters);
         }
         Auth::Empty => {
-            parameters.extend_from_slice(split(&mut reply).map_err(malformed(command))?.0);
+            let read =
+                split(&mut reply).and_then(|(taken, authorization)| password(authorization).map(|()| taken));
+            parameters.extend_from_slice(read.map_err(malformed(command))?);
             return Ok(parameters);
         }
         Auth::Session(session, attributes) => (session, attributes),
@@ -274,6 +298,14 @@ fn split<'a>(reader: &mut Reader<'a>) -> Read<(&'a [u8], Reader<'a>)> {
         return Err(Broken("has an authorization that is too long"));
     }
     Ok((parameters, Reader::new(authorization)))
+}
+
+/// What a password's authorization is answered with: nothing but its attributes (Part 1, section 19.4).
+fn password(mut authorization: Reader<'_>) -> Read<()> {
+    authorization.sized(0)?;
+    authorization.u8()?;
+    authorization.sized(0)?;
+    authorization.end()
 }
 
 /// The bytes of the buffer that the parameters begin with: what a session encrypts (Part 1, section 21.1).

@@ -29,8 +29,8 @@ type Frame = Zeroizing<Vec<u8>>;
 /// The kernel's device, `/dev/tpmrm0`, which someone else has opened, for reading and writing and without O_NONBLOCK.
 ///
 /// A thread of its own talks to the device, since nothing else keeps a deadline: write(2) returns when the TPM has
-/// answered, and on a file that does not block poll(2), read(2) and close(2) all wait for the lock that the kernel holds
-/// until then (tpm-dev-common.c). When the deadline passes that thread is left to itself; it ends, and closes the file,
+/// answered, and on a file that does not block poll(2), whatever its timeout, read(2) and close(2) all wait for the lock
+/// that the kernel holds until then (drivers/char/tpm/tpm-dev-common.c). When the deadline passes that thread is left to itself; it ends, and closes the file,
 /// when the kernel gives up.
 pub struct Device {
     commands: SyncSender<Frame>,
@@ -68,15 +68,18 @@ fn serve(mut device: File, commands: &Receiver<Frame>, replies: &SyncSender<io::
     }
 }
 
+/// What the kernel says when the TPM has not answered for as long as it gives the command, before the deadline here.
+const ETIME: i32 = 62;
+
 /// One write(2) takes a whole command and one read(2) gives a whole reply: the device has no other framing.
 fn ask(device: &mut File, command: &[u8]) -> io::Result<Frame> {
-    let written = device.write(command)?;
+    let written = device.write(command).map_err(late)?;
     if written != command.len() {
         return Err(io::Error::new(io::ErrorKind::WriteZero, "the device took a part of a command"));
     }
     let mut reply = frame();
     reply.resize(FRAME_MAX, 0);
-    let len = device.read(&mut reply)?;
+    let len = device.read(&mut reply).map_err(late)?;
     if len == 0 {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
@@ -85,6 +88,15 @@ fn ask(device: &mut File, command: &[u8]) -> io::Result<Frame> {
     }
     reply.truncate(len);
     Ok(reply)
+}
+
+fn late(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(ETIME) => {
+            io::Error::new(io::ErrorKind::TimedOut, "the kernel has waited for as long as it does")
+        }
+        _ => error,
+    }
 }
 
 impl Transport for Device {
@@ -160,15 +172,14 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
-    fn pair() -> (Device, UnixStream) {
+    fn pair(deadline: Duration) -> (Device, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let file = File::from(OwnedFd::from(ours));
-        (Device::with_deadline(file, Duration::from_millis(50)).unwrap(), theirs)
+        (Device::with_deadline(File::from(OwnedFd::from(ours)), deadline).unwrap(), theirs)
     }
 
     #[test]
     fn a_device_gives_what_one_read_gives() {
-        let (mut device, mut tpm) = pair();
+        let (mut device, mut tpm) = pair(DEADLINE);
         tpm.write_all(b"reply").unwrap();
         let mut reply = vec![9; 3];
         device.exchange(b"command", &mut reply).unwrap();
@@ -180,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_silent_device_is_an_error_within_the_deadline() {
-        let (mut device, _silent) = pair();
+        let (mut device, _silent) = pair(Duration::from_millis(50));
         let error = device.exchange(b"command", &mut Vec::new()).unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string().as_str()),
@@ -189,8 +200,20 @@ mod tests {
     }
 
     #[test]
+    fn the_kernels_own_deadline_is_one_too() {
+        assert_eq!(late(io::Error::from_raw_os_error(ETIME)).kind(), io::ErrorKind::TimedOut);
+        assert_eq!(late(io::Error::from_raw_os_error(13)).kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn a_device_may_be_used_from_any_thread() {
+        fn sent<T: Send>() {}
+        sent::<crate::Tpm<Device>>();
+    }
+
+    #[test]
     fn a_closed_device_is_an_error() {
-        let (mut device, tpm) = pair();
+        let (mut device, tpm) = pair(DEADLINE);
         drop(tpm);
         assert!(device.exchange(b"command", &mut Vec::new()).is_err());
     }
