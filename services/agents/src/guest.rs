@@ -1,9 +1,14 @@
 //! What an agent can ask, through the socket in its workstation.
 
 use crate::manager::Manager;
-use octant_api::agent::{Handler, NOTE_MAX, NoteRequest, Noted, SelfInfo, SelfRequest};
+use crate::secrets;
+use octant_api::agent::{
+    Handler, LeaseRequest, NOTE_MAX, NoteRequest, Noted, ReleaseRequest, RenewRequest, RevealRequest,
+    SelfInfo, SelfRequest, SignRequest,
+};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
+use octant_api::vault::{Lease, Opened, Released, Signed};
 use octant_ids::Aid;
 use octant_service::record;
 use octant_sys::clock;
@@ -11,7 +16,8 @@ use octant_wire::Call;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many notes an agent can write at once, and how many more a second.
+/// How many notes an agent can write at once, and how many more a second; the same for requests about secrets, each of
+/// which is on record.
 const NOTES_BURST: u64 = 32;
 const NOTES_PER_SECOND: u64 = 8;
 const SECOND_NS: u64 = 1_000_000_000;
@@ -22,6 +28,7 @@ pub(crate) struct Guest {
     pub(crate) manager: Arc<Manager>,
     pub(crate) aid: Aid,
     pub(crate) notes: Mutex<Bucket>,
+    pub(crate) secrets: Mutex<Bucket>,
 }
 
 /// A token bucket, counted in the nanoseconds that its tokens take to come back.
@@ -37,7 +44,7 @@ impl Bucket {
     }
 
     /// Takes a token if there is one.
-    fn take(&mut self, now_ns: u64) -> bool {
+    pub(crate) fn take(&mut self, now_ns: u64) -> bool {
         let next = self.full_ns.max(now_ns) + SECOND_NS / NOTES_PER_SECOND;
         let fits = next - now_ns <= NOTES_BURST * (SECOND_NS / NOTES_PER_SECOND);
         if fits {
@@ -85,6 +92,26 @@ impl Handler<Call> for Guest {
             manifest_digest: info.manifest_digest,
             grants: info.grants,
         })
+    }
+
+    async fn lease(&self, asked: LeaseRequest, call: Call) -> Result<Lease, ApiError> {
+        secrets::lease(self, asked, &call).await
+    }
+
+    async fn renew(&self, asked: RenewRequest, call: Call) -> Result<Lease, ApiError> {
+        secrets::renew(self, asked, &call).await
+    }
+
+    async fn release(&self, asked: ReleaseRequest, call: Call) -> Result<Released, ApiError> {
+        secrets::release(self, asked, &call).await
+    }
+
+    async fn reveal(&self, asked: RevealRequest, call: Call) -> Result<Opened, ApiError> {
+        secrets::reveal(self, asked, &call).await
+    }
+
+    async fn sign(&self, asked: SignRequest, call: Call) -> Result<Signed, ApiError> {
+        secrets::sign(self, asked, &call).await
     }
 }
 

@@ -7,7 +7,8 @@
 //! agent.
 //! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.
 //!
-//! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart.
+//! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
+//! `secrets` what an agent asks of the vault.
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -20,6 +21,7 @@ mod guest;
 mod handlers;
 mod log;
 mod manager;
+mod secrets;
 mod service;
 mod spawner;
 mod store;

@@ -19,7 +19,7 @@ use octant_ids::{Aid, Principal, ServiceName, Sha256, uid};
 use octant_manifest::Ceiling;
 use octant_service::{Left, Notifier, Records, record};
 use octant_sys::clock;
-use octant_wire::{Shutdown, Trigger};
+use octant_wire::{Client, Shutdown, Trigger};
 use octant_workstation::Plan;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -64,11 +64,14 @@ pub(crate) struct Site {
     pub(crate) max_agents: usize,
     pub(crate) keep_ended: usize,
     pub(crate) log_bytes: u64,
+    /// Where agents' cgroups are, when there are any.
+    pub(crate) agents_cgroup: Option<PathBuf>,
 }
 
 /// Every agent of this Octant.
 pub(crate) struct Manager {
     pub(crate) records: Records,
+    pub(crate) vault: Arc<Client>,
     pub(crate) site: Site,
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
@@ -150,6 +153,7 @@ impl Manager {
     pub(crate) fn new(
         site: Site,
         records: Records,
+        vault: Client,
         store: Store,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
@@ -164,7 +168,17 @@ impl Manager {
                 records.take_up(Left { waiting: Vec::new(), lost: 1 });
             }
         }
-        Self { records, site, exits, store, spawner, keeper, requests, inner: Mutex::default() }
+        Self {
+            records,
+            vault: Arc::new(vault),
+            site,
+            exits,
+            store,
+            spawner,
+            keeper,
+            requests,
+            inner: Mutex::default(),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

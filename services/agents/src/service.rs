@@ -110,16 +110,24 @@ impl Service for AgentsService {
             max_agents: config.max_agents,
             keep_ended: config.keep_ended,
             log_bytes: config.log_bytes,
+            agents_cgroup: context.boot.agents_cgroup.clone(),
         };
         let records = Records::new(context.client("ledger")?);
+        let vault = context.client("vault")?;
         let dir = context.state_dir();
         let store =
             Store::open(dir.clone()).map_err(|e| StartError::new("read what was kept", dir.display(), e))?;
         let identity = context.identity();
         let exits = context.inherited.remove("exits");
         let notifier = context.notifier.clone();
-        let manager =
-            Arc::new(Manager::new(site, records, store, Arc::new(spawner), Some(Arc::new(context.notifier))));
+        let manager = Arc::new(Manager::new(
+            site,
+            records,
+            vault,
+            store,
+            Arc::new(spawner),
+            Some(Arc::new(context.notifier)),
+        ));
         let pending = adopt::adopt(&manager, context.inherited.stored())
             .map_err(|e| StartError::new("take over agents", dir.display(), e))?;
         Ok(Self { manager, identity, first: Mutex::new(Some((exits, pending))), notifier })

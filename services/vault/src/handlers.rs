@@ -22,9 +22,8 @@ use octant_crypto::sign::SigningKey;
 use octant_ids::{Aid, Principal, SecretName, ServiceName, Sha256};
 use octant_wire::Call;
 use sha2::Digest;
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// The most secrets in one page.
 const PAGE: u32 = 500;
@@ -32,14 +31,10 @@ const PAGE: u32 = 500;
 const LEASES: usize = 1000;
 /// The longest statement that is attested, in bytes.
 const STATEMENT_MAX: usize = 4096;
-/// How many agents that ended last are remembered: a lease that was under way then is taken back.
-const ENDED: usize = 4096;
-
 /// The service's side of its socket.
 #[derive(Debug)]
 pub(crate) struct Methods {
     pub(crate) vault: Arc<Vault>,
-    ended: Mutex<VecDeque<Aid>>,
 }
 
 /// The holder for whom a service asks, and with which cgroup.
@@ -70,7 +65,7 @@ fn public_of(kind: Kind, value: &[u8]) -> Result<Option<String>, String> {
 
 impl Methods {
     pub(crate) fn new(vault: Arc<Vault>) -> Self {
-        Self { vault, ended: Mutex::default() }
+        Self { vault }
     }
 
     /// The one descriptor of a request, read whole.
@@ -210,7 +205,7 @@ impl Methods {
             Ok::<Changes<()>, ApiError>((vec![(Op::Lease { lease }, Vec::new())], ()))
         };
         self.vault.change(action.clone(), change).await?;
-        if agent.is_some_and(|agent| locked(&self.ended).contains(&agent)) {
+        if agent.is_some_and(|agent| self.vault.has_ended(agent)) {
             self.vault.take_away(action.clone(), move |_, _| (vec![Op::Release { token: hash }], ())).await?;
             return Err(action.refused(&Refusal::NotGranted));
         }
@@ -569,12 +564,10 @@ impl Handler<Call> for Methods {
     }
 
     async fn retire(&self, asked: RetireRequest, call: Call) -> Result<Released, ApiError> {
-        {
-            let mut ended = locked(&self.ended);
-            if ended.len() == ENDED {
-                ended.pop_front();
-            }
-            ended.push_back(asked.agent);
+        self.vault.note_end(asked.agent);
+        if !self.vault.is_open() {
+            // Nothing can be used now, and when something can, this agent's leases are gone.
+            return Ok(Released { leases: 0 });
         }
         let holder = Principal::Agent(asked.agent);
         let action = Action::new("retire an agent", "retire", &call.caller().principal, asked.agent);

@@ -288,12 +288,13 @@ impl Vault {
         let Found { key, slot } = found;
         let (place, boot) = (Arc::clone(&self.place), self.site.boot.clone());
         let read = blocking(action, move || read(&place, key, &boot)).await?;
-        let Read { key, store, state, machine, torn } = read.map_err(|error| {
+        let Read { key, store, mut state, machine, torn } = read.map_err(|error| {
             if matches!(error, UnsealError::Store(StoreError::Format { .. })) {
                 *self.phase() = Phase::Damaged { why: error.to_string() };
             }
             error.answer(action)
         })?;
+        self.without_ended(&mut state);
         let vault = store.header.vault.0;
         let mut warnings = Vec::new();
         if torn > 0 {

@@ -18,10 +18,13 @@ use octant_ids::{Aid, Principal, SecretName};
 use octant_sys::clock;
 use octant_tpm::{Device, Tpm};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// How many agents that ended last are remembered.
+const ENDED: usize = 4096;
 /// How many ended leases one call clears away.
 const EXPIRE_AT_ONCE: usize = 64;
 
@@ -52,6 +55,8 @@ pub(crate) struct Vault {
     /// One change at a time: what was decided holds until it is done.
     writing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) gathered: Mutex<Gathered>,
+    /// The agents that ended last.
+    ended: Mutex<VecDeque<Aid>>,
 }
 
 /// Whether secrets can be used.
@@ -174,6 +179,29 @@ impl Vault {
             phase: Mutex::new(phase),
             writing: Arc::default(),
             gathered: Mutex::default(),
+            ended: Mutex::default(),
+        }
+    }
+
+    /// Remembers that an agent has ended: a lease that was under way then is taken back.
+    pub(crate) fn note_end(&self, agent: Aid) {
+        let mut ended = locked(&self.ended);
+        if ended.len() == ENDED {
+            ended.pop_front();
+        }
+        ended.push_back(agent);
+    }
+
+    /// Whether an agent has ended, as far as is remembered.
+    pub(crate) fn has_ended(&self, agent: Aid) -> bool {
+        locked(&self.ended).contains(&agent)
+    }
+
+    /// Takes the leases of agents out that ended while the vault was sealed.
+    pub(crate) fn without_ended(&self, state: &mut State) {
+        for agent in locked(&self.ended).iter() {
+            // Taking away fits whatever is there.
+            let _fits = state.apply(Op::Retire { holder: Principal::Agent(*agent) }, &[]);
         }
     }
 

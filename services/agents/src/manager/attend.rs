@@ -4,7 +4,7 @@ use super::{Handles, Manager, Start, kept_names};
 use crate::admit::WHAT;
 use crate::core::{Ending, Event};
 use crate::guest::{Bucket, Guest};
-use crate::{describe, drain};
+use crate::{describe, drain, secrets};
 use octant_api::agent;
 use octant_api::agents::{AgentState, ExitInfo, Output};
 use octant_api::error::{ApiError, Code};
@@ -208,7 +208,8 @@ impl Manager {
             Err(error) => return end(format!("its socket cannot be served: {error}")),
         };
         let (trigger, stop) = shutdown();
-        let guest = Guest { manager: Arc::clone(self), aid, notes: Mutex::new(Bucket::full()) };
+        let (notes, secrets) = (Mutex::new(Bucket::full()), Mutex::new(Bucket::full()));
+        let guest = Guest { manager: Arc::clone(self), aid, notes, secrets };
         let identity = Identity::Listener(Principal::Agent(aid));
         tokio::spawn(async move {
             let server = agent::Server(Arc::new(guest));
@@ -227,6 +228,8 @@ impl Manager {
             // Dropping the trigger stops the serving; dropping the others closes them.
             (agent.guest, agent.socket, agent.pidfd) = (None, None, None);
         }
+        let vault = Arc::clone(&self.vault);
+        tokio::spawn(async move { secrets::retire(&vault, aid).await });
         let Some(keeper) = &self.keeper else { return };
         for name in kept_names(aid) {
             if let Err(error) = keeper.unstore(&name) {

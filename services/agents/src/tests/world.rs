@@ -369,12 +369,14 @@ impl Machinery {
             max_agents: 3,
             keep_ended: 4,
             log_bytes: 64 << 10,
+            agents_cgroup: None,
         };
         let records = Records::new(Client::new(path("ledger.sock")));
         let store = Store::open(path("state")).unwrap();
         let manager = Arc::new(Manager::new(
             site,
             records,
+            Client::new(path("vault.sock")),
             store,
             Arc::new(Arc::clone(&self.spawner)),
             Some(Arc::new(Arc::clone(&self.shelf))),

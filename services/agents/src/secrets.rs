@@ -1,0 +1,142 @@
+//! What an agent asks of the vault. The vault knows no agent: it believes `agents`, and `agents` believes the socket.
+
+use crate::guest::Guest;
+use octant_api::agent::{LeaseRequest, ReleaseRequest, RenewRequest, RevealRequest, SignRequest};
+use octant_api::error::{ApiError, Code};
+use octant_api::rpc::Request;
+use octant_api::vault::{self, Lease, Opened, Released, RetireRequest, Signed};
+use octant_ids::Aid;
+use octant_sys::clock;
+use octant_wire::{Call, Client, WireError};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// The longest list of a cgroup's processes that is read; an agent has far fewer.
+const PROCS_MAX: u64 = 1 << 20;
+/// How often and how soon the vault is told again of an agent's end.
+const TRIES: u32 = 5;
+const AGAIN: Duration = Duration::from_secs(5);
+
+fn failed(error: WireError) -> ApiError {
+    match error {
+        WireError::Api(error) => error,
+        other => ApiError::new(Code::Unavailable, "ask the vault", "vault", other, "try again"),
+    }
+}
+
+impl Guest {
+    /// Takes a place among the requests of this agent, and finds the cgroup of the process that asks.
+    fn asks(&self, call: &Call) -> Result<Option<String>, ApiError> {
+        let taken = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).take(clock::monotonic_ns());
+        if !taken {
+            let why = "more requests about secrets than this agent has in a second";
+            return Err(ApiError::new(
+                Code::Busy,
+                "ask the vault",
+                "agent",
+                why,
+                "keep a lease, and ask less",
+            ));
+        }
+        let Some(cgroups) = &self.manager.site.agents_cgroup else { return Ok(None) };
+        cgroup_of(cgroups, self.aid, call.caller().pid).map(Some)
+    }
+
+    async fn ask<R: Request>(&self, request: &R) -> Result<R::Reply, ApiError> {
+        self.manager.vault.call(request).await.map_err(failed)
+    }
+}
+
+/// The agent's cgroup, if the process that connected is in it. The socket can be reached from one workstation only; this
+/// is the kernel's word for it once more.
+fn cgroup_of(cgroups: &Path, aid: Aid, pid: u32) -> Result<String, ApiError> {
+    let refuse = |why: String| {
+        let next = "connect again, from a process of the agent's own";
+        Err(ApiError::new(Code::Denied, "ask the vault", "cgroup", why, next))
+    };
+    let name = aid.to_string();
+    let mut text = String::new();
+    let read = File::open(cgroups.join(&name).join("cgroup.procs"))
+        .and_then(|file| file.take(PROCS_MAX).read_to_string(&mut text));
+    if let Err(error) = read {
+        return refuse(format!("the agent's processes cannot be listed: {error}"));
+    }
+    if pid == 0 || !text.lines().any(|line| line.parse() == Ok(pid)) {
+        return refuse("the process that connected is not among the agent's".to_owned());
+    }
+    Ok(name)
+}
+
+pub(crate) async fn lease(guest: &Guest, asked: LeaseRequest, call: &Call) -> Result<Lease, ApiError> {
+    let cgroup = guest.asks(call)?;
+    let manifest = guest.manager.info(guest.aid)?.manifest_digest;
+    let LeaseRequest { name, mode, ttl_ms } = asked;
+    let (agent, manifest) = (Some(guest.aid), Some(manifest));
+    guest.ask(&vault::LeaseRequest { agent, manifest, cgroup, name, mode, ttl_ms }).await
+}
+
+pub(crate) async fn renew(guest: &Guest, asked: RenewRequest, call: &Call) -> Result<Lease, ApiError> {
+    let cgroup = guest.asks(call)?;
+    let RenewRequest { token, ttl_ms } = asked;
+    guest.ask(&vault::RenewRequest { agent: Some(guest.aid), cgroup, token, ttl_ms }).await
+}
+
+pub(crate) async fn release(guest: &Guest, asked: ReleaseRequest, call: &Call) -> Result<Released, ApiError> {
+    let cgroup = guest.asks(call)?;
+    guest.ask(&vault::ReleaseRequest { agent: Some(guest.aid), cgroup, token: asked.token }).await
+}
+
+/// The value goes from the vault to the agent in a pipe that is handed on: it is never in this process.
+pub(crate) async fn reveal(guest: &Guest, asked: RevealRequest, call: &Call) -> Result<Opened, ApiError> {
+    let cgroup = guest.asks(call)?;
+    let request = vault::OpenRequest { agent: Some(guest.aid), cgroup, token: asked.token, host: None };
+    let (opened, fds) = guest.manager.vault.call_with(&request, &[]).await.map_err(failed)?;
+    fds.into_iter().try_for_each(|fd| call.attach(fd))?;
+    Ok(opened)
+}
+
+pub(crate) async fn sign(guest: &Guest, asked: SignRequest, call: &Call) -> Result<Signed, ApiError> {
+    let cgroup = guest.asks(call)?;
+    let SignRequest { token, message } = asked;
+    guest.ask(&vault::SignRequest { agent: Some(guest.aid), cgroup, token, message }).await
+}
+
+/// Ends an agent's leases. Its socket is closed by then, so nobody can present a token of its any more; the vault is told
+/// so that a service that uses values for it stops too.
+pub(crate) async fn retire(client: &Client, agent: Aid) {
+    for tried in 1..=TRIES {
+        match client.call(&RetireRequest { agent }).await {
+            Ok(_) => return,
+            Err(error) if tried == TRIES => {
+                tracing::error!(
+                    "{agent}: the vault was not told of its end, its leases last as they would: {error}"
+                );
+            }
+            Err(_) => tokio::time::sleep(AGAIN).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn only_a_process_of_the_agents_cgroup_asks() {
+        let aid = Aid::new(1, [1; 10]);
+        let dir = std::env::temp_dir().join(format!("octant-procs-{}", std::process::id()));
+        fs::create_dir_all(dir.join(aid.to_string())).unwrap();
+        fs::write(dir.join(aid.to_string()).join("cgroup.procs"), "12\n345\n").unwrap();
+        assert_eq!(cgroup_of(&dir, aid, 345).unwrap(), aid.to_string());
+        for pid in [0, 1, 34, 3456] {
+            assert_eq!(cgroup_of(&dir, aid, pid).unwrap_err().code, Code::Denied, "{pid}");
+        }
+        let other = Aid::new(1, [2; 10]);
+        assert_eq!(cgroup_of(&dir, other, 345).unwrap_err().code, Code::Denied);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
