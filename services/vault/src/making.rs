@@ -157,7 +157,7 @@ impl Vault {
             warnings: Mutex::new(warnings),
             certificate: Mutex::default(),
         });
-        *self.phase() = Phase::Open(Arc::clone(&open));
+        self.become_open(&open, self.sealings());
         open
     }
 
@@ -262,7 +262,10 @@ impl Vault {
             let mut state = locked(&writing.state);
             let seen = Op::Seen { ledger: seq, wall_ms: state.wall(now()), grants: state.next_grant };
             let _fits = state.apply(seen, &[]);
-            store.rewrite(header, &writing.key, epoch, &store::snapshot(&state, now())?)
+            let contents = store::snapshot(&state, now())?;
+            // Values are used while it is written.
+            drop(state);
+            store.rewrite(header, &writing.key, epoch, &contents)
         });
         let written: Result<(), StoreError> = written.await?;
         self.audit.outcome(recorded, &done(&written.as_ref().map(drop), Some(epoch)));
@@ -282,6 +285,7 @@ impl Vault {
         let action = Action::new("replace the data key", "rekey", by, "vault");
         let vault = Arc::clone(self);
         task(&action.clone(), async move {
+            let since = vault.sealings();
             let _alone = vault.alone(&action).await?;
             let open = vault.open(action.what, &action.place)?;
             if new.is_empty() || new.len() > 8 {
@@ -309,7 +313,7 @@ impl Vault {
             vault.audit.outcome(recorded, &done(&sealed.as_ref().map(drop), Some(epoch)));
             let anew =
                 sealed.map_err(|why| refused(&action, Code::Failed, why, "see `octant vault doctor`"))?;
-            *vault.phase() = Phase::Open(Arc::new(anew));
+            vault.become_open(&Arc::new(anew), since);
             Ok((epoch, handed))
         })
         .await
@@ -460,7 +464,10 @@ impl Vault {
 
     /// Where the data key is in memory and the backup was made under it, the backup has to open.
     fn check_copy(&self, action: &Action, raw: &Raw) -> Result<(), ApiError> {
-        let Phase::Open(open) = &*self.phase() else { return Ok(()) };
+        let open = match &*self.phase() {
+            Phase::Open(open) => Arc::clone(open),
+            _ => return Ok(()),
+        };
         let header = locked(&open.store).header.clone();
         if (header.vault, header.key) != (raw.header.vault, raw.header.key) {
             return Ok(());
