@@ -13,8 +13,8 @@ use octant_ids::{Aid, Millis, SecretName, ServiceName};
 use std::path::PathBuf;
 
 const INIT: &str = "\
-A passphrase is asked for, or read from standard input where that is no terminal. A key file that is not there is made. \
-One way alone is one way to lose every secret: `octant vault slots add` adds another.
+A passphrase is asked for, or read from standard input where that is no terminal. A key file that is not there is \
+made. One way alone is one way to lose every secret: `octant vault slots add` adds another.
 
 Example:
   octant vault init --passphrase --label office
@@ -28,8 +28,8 @@ Example:
   octant vault unseal --share share-1.txt --share share-3.txt";
 
 const PUT: &str = "\
-The value is asked for without echo, or is the whole of standard input where that is no terminal: printf, not echo, which \
-adds a newline.
+The value is asked for without echo, or is the whole of standard input where that is no terminal: printf, not echo, \
+which adds a newline.
 
 Example:
   octant vault put prod/api-token --from token.txt --expires 90d
@@ -44,15 +44,15 @@ Example:
   octant vault import .env --prefix prod/ --shred";
 
 const REVEAL: &str = "\
-Only on a terminal, to a person who types the name once more; the reason goes on record. Programs use a lease instead, and \
-never see the value.
+Only on a terminal, to a person who types the name once more; the reason goes on record. Programs use a lease instead, \
+and never see the value.
 
 Example:
   octant vault reveal prod/db/password --reason \"restore by hand\"";
 
 const GRANT: &str = "\
-Modes: use (a service uses the value for the holder, who never sees it), sign (the vault signs with the key pair), reveal \
-(the holder sees the value).
+Modes: use (a service uses the value for the holder, who never sees it), sign (the vault signs with the key pair), \
+reveal (the holder sees the value).
 
 Example:
   octant vault grant prod/key --to service:router --mode use --ttl 2h";
@@ -229,7 +229,10 @@ pub(crate) struct Import {
     /// The file: KEY=VALUE lines, or a JSON object whose members are texts
     pub(crate) file: PathBuf,
     /// Put this before every key to make the secret's name
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = read::prefix)]
+    #[arg(
+        long, value_name = "TEXT", default_value = "", hide_default_value = true,
+        value_parser = read::prefix
+    )]
     pub(crate) prefix: String,
     /// Give secrets that are there already a new version
     #[arg(long)]

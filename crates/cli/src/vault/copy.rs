@@ -82,7 +82,7 @@ pub(super) fn restore(vault: &Vault<'_>, args: &Restore, out: &mut Out) -> Resul
     let Copied { vault: id, epoch, bytes } = &copied;
     out.line(format_args!("vault {}, epoch {epoch}, {bytes} bytes, is in place and sealed", printable(id)))?;
     out.line(
-        "next: `octant vault unseal --accept-rollback REASON`; on another machine than the one that it was made on, with \
-         --accept-machine REASON too",
+        "next: `octant vault unseal --accept-rollback REASON`; on another machine than the one that it was made on, \
+         with --accept-machine REASON too",
     )
 }

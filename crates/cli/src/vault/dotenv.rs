@@ -1,7 +1,7 @@
 //! .env files: `KEY=VALUE` lines as shells read them, without anything that a shell would do.
 //!
-//! `export ` before the key; comments on lines of their own, and after a blank; single quotes, within which everything is
-//! as it stands; double quotes with `\n \r \t \" \\ \$`; both over several lines. Nothing is substituted.
+//! `export ` before the key; comments on lines of their own, and after a blank; single quotes, within which everything
+//! is as it stands; double quotes with `\n \r \t \" \\ \$`; both over several lines. Nothing is substituted.
 
 use super::entry::{Entries, Entry, Fault, Value, Wrong};
 use super::secret::Secret;
@@ -179,6 +179,7 @@ mod tests {
     use super::super::entry::{COUNT_MAX, LINE_MAX, parse};
     use super::*;
     use proptest::prelude::*;
+    use proptest::sample;
 
     /// Key, value, line, dollar.
     fn read(text: &str) -> Vec<(String, String, usize, bool)> {
@@ -295,6 +296,9 @@ mod tests {
         prop_oneof![quoted, single, bare]
     }
 
+    /// What the reader looks for.
+    const SIGNS: &[u8] = b"A='\"\\\n#$ \t\r";
+
     proptest! {
         #[test]
         fn what_was_written_is_read(
@@ -313,7 +317,7 @@ mod tests {
 
         #[test]
         fn nothing_panics_and_every_line_is_one_of_the_file(
-            text in proptest::collection::vec(prop_oneof![any::<u8>(), proptest::sample::select(b"A='\"\\\n#$ \t\r".to_vec())], 0..200)
+            text in proptest::collection::vec(prop_oneof![any::<u8>(), sample::select(SIGNS)], 0..200)
         ) {
             let lines = text.split(|byte| *byte == b'\n').count();
             match super::parse(&text) {

@@ -85,7 +85,7 @@ pub(super) enum Fault {
 #[derive(Debug, Default)]
 pub(super) struct Entries<'a> {
     entries: Vec<Entry<'a>>,
-    lines: BTreeMap<Vec<u8>, usize>,
+    lines: BTreeMap<Cow<'a, [u8]>, usize>,
 }
 
 impl<'a> Entries<'a> {
@@ -94,7 +94,7 @@ impl<'a> Entries<'a> {
         if self.entries.len() == COUNT_MAX {
             return Err(Wrong { line, fault: Fault::TooMany });
         }
-        if let Some(first) = self.lines.insert(entry.key.to_vec(), line) {
+        if let Some(first) = self.lines.insert(entry.key.clone(), line) {
             return Err(Wrong { line, fault: Fault::Twice { first } });
         }
         self.entries.push(entry);

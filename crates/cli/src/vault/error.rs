@@ -1,4 +1,5 @@
-//! What can go wrong on this side of the vault. Nothing of a value, passphrase, share or file of secrets is in any of it.
+//! What can go wrong on this side of the vault. Nothing of a value, passphrase, share or file of secrets is in any of
+//! it.
 
 use octant_ids::{Exit, SecretName};
 use std::io;
@@ -26,7 +27,7 @@ pub(crate) enum VaultError {
     #[error("the passphrase was not the same the second time; nothing was done")]
     Mismatch,
     /// Whoever sits at the terminal wants to stop.
-    #[error("{what} was asked for, and the answer was to stop; nothing was done")]
+    #[error("the question for {what} was broken off")]
     Interrupted { what: &'static str },
     /// The terminal's settings cannot be read or changed.
     #[error("cannot {step}: {source}")]
@@ -123,12 +124,13 @@ impl VaultError {
     pub(crate) fn next(&self) -> Option<&'static str> {
         let text = match self {
             Self::PipeFull { .. } => {
-                "close other programs of this user that hold pipes, raise fs.pipe-user-pages-soft, or run this as root"
+                "close other programs of this user that hold pipes, raise fs.pipe-user-pages-soft, or run this as \
+                 root"
             }
             Self::NoTerminal { .. } => "say --yes to do it without being asked",
             Self::NoWay => {
-                "say --passphrase or --share, which read standard input, --key-file or --machine; `octant vault slots` \
-                 lists what there is"
+                "say --passphrase or --share, which read standard input, --key-file or --machine; `octant vault \
+                 slots` lists what there is"
             }
             Self::RevealDenied { .. } => {
                 "let what needs the value have a lease instead: `octant vault grant NAME --to WHO --mode use`"
@@ -138,8 +140,8 @@ impl VaultError {
             }
             Self::NotInJson { next, .. } => next,
             Self::SharesLost { .. } => {
-                "the vault is unsealed: `octant vault slots add` adds another way to unseal, and `octant vault slots rm` \
-                 takes the one without shares away"
+                "the vault is unsealed: `octant vault slots add` adds another way to unseal, and `octant vault slots \
+                 rm` takes the one without shares away"
             }
             Self::Damaged { .. } => {
                 "`octant vault doctor` says what is wrong; `octant vault restore` replaces the vault by a copy"
@@ -149,8 +151,8 @@ impl VaultError {
                 "correct what is said above and import again; the file is kept as it is"
             }
             Self::SpareArgument => {
-                "values, passphrases and shares are never arguments, which everybody can read: they are asked for, or come \
-                 on standard input or from a file; --help lists the options"
+                "values, passphrases and shares are never arguments, which everybody can read: they are asked for, or \
+                 come on standard input or from a file; --help lists the options"
             }
             Self::Exists { .. } => "choose another name",
             Self::TooManySlots { .. } => "name fewer, and add the others with `octant vault slots add`",

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub(super) const REKEY: &str = "\
-What is not named is gone: say --passphrase or --key-file for each that is to remain, or for another one; a TPM seals anew, \
-and shares are made anew. Slots are made in this order: passphrases, key files, TPM, shares.
+What is not named is gone: say --passphrase or --key-file for each that is to remain, or for another one; a TPM seals \
+anew, and shares are made anew. Slots are made in this order: passphrases, key files, TPM, shares.
 
 Example:
   octant vault rekey --passphrase --tpm --shares 2/3 --shares-into /media/usb";
@@ -94,7 +94,10 @@ pub(crate) struct SharesTo {
 #[derive(Debug, Args)]
 pub(crate) struct Demands {
     /// Of a TPM slot, the PCRs that have to be as they are now [default: 7,11]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "tpm", value_parser = clap::value_parser!(u8).range(0..24))]
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', requires = "tpm",
+        value_parser = clap::value_parser!(u8).range(0..24)
+    )]
     pub(crate) pcrs: Vec<u8>,
     /// Of a TPM slot, a public key (PEM) whose approvals count instead of the PCRs' present values
     #[arg(long, value_name = "FILE", requires = "tpm")]
@@ -128,7 +131,10 @@ pub(crate) struct NewSlotArgs {
     pub(crate) tpm: bool,
     /// A file; whoever has it has the vault. It is made when it is not there [default: <etc>/vault/key, where the vault
     /// looks by itself]
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", value_parser = place(), conflicts_with_all = NOT_OF_KEY_FILES)]
+    #[arg(
+        long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", value_parser = place(),
+        conflicts_with_all = NOT_OF_KEY_FILES
+    )]
     pub(crate) key_file: Option<Place>,
     /// Recovery shares: N of them, of which K together unseal
     #[arg(long, value_name = "K/N", conflicts_with_all = NOT_OF_SHARES)]
@@ -157,13 +163,19 @@ pub(crate) struct KeepSlots {
     #[arg(long)]
     pub(crate) tpm: bool,
     /// A key file, which is made when it is not there; may be given again [default: <etc>/vault/key]
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", value_parser = place(), action = clap::ArgAction::Append)]
+    #[arg(
+        long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", value_parser = place(),
+        action = clap::ArgAction::Append
+    )]
     pub(crate) key_file: Vec<Place>,
     /// Recovery shares: N of them, of which K together unseal; may be given again
     #[arg(long, value_name = "K/N")]
     pub(crate) shares: Vec<Shape>,
     /// Of the TPM slot, the PCRs that have to be as they are now [default: 7,11]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "tpm", value_parser = clap::value_parser!(u8).range(0..24))]
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', requires = "tpm",
+        value_parser = clap::value_parser!(u8).range(0..24)
+    )]
     pub(crate) pcrs: Vec<u8>,
     /// Of the TPM slot, a public key (PEM) whose approvals count instead of the PCRs' present values
     #[arg(long, value_name = "FILE", requires = "tpm")]
@@ -185,10 +197,16 @@ pub(crate) struct UnsealArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["share", "key_file", "machine"])]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// By a recovery share: asked for, one line of standard input, or from a file; may be given again
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", value_parser = place(), action = clap::ArgAction::Append, conflicts_with_all = ["key_file", "machine"])]
+    #[arg(
+        long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", value_parser = place(),
+        action = clap::ArgAction::Append, conflicts_with_all = ["key_file", "machine"]
+    )]
     pub(crate) share: Vec<Place>,
     /// By a key file [default: <etc>/vault/key]
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", value_parser = place(), conflicts_with = "machine")]
+    #[arg(
+        long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", value_parser = place(),
+        conflicts_with = "machine"
+    )]
     pub(crate) key_file: Option<Place>,
     /// By what needs nobody: the TPM, then a key file where the vault looks by itself
     #[arg(long)]

@@ -60,7 +60,9 @@ fn a_grant_says_who_for_what_how_long_and_why() {
         "ttl_max_ms": 7_200_000, "until_ms": 32_472_144_000_000_u64, "reason": "billing",
     });
     assert_eq!((asked[0].method.as_str(), &asked[0].params), ("vault.grant", &expected));
-    let expected = json!({"name": "a", "to": {"agent": aid()}, "modes": ["reveal"], "hosts": [], "unlimited": true, "reason": ""});
+    let expected = json!({
+        "name": "a", "to": {"agent": aid()}, "modes": ["reveal"], "hosts": [], "unlimited": true, "reason": "",
+    });
     assert_eq!(asked[1].params, expected);
     assert_eq!(asked[2].params["to"], json!({"manifest": Sha256([7; 32]).to_string()}));
 }

@@ -9,9 +9,8 @@ fn play_store(dir: &Dir, turns: usize, there: &'static [&'static str]) -> JoinHa
         "vault.list" => {
             let prefix = asked.params["prefix"].as_str().unwrap();
             let secret = |name: &&str| json!({"name": name, "kind": "opaque", "current": 1, "versions": []});
-            reply(
-                json!({"secrets": there.iter().filter(|name| name.starts_with(prefix)).map(secret).collect::<Vec<_>>()}),
-            )
+            let found = there.iter().filter(|name| name.starts_with(prefix));
+            reply(json!({"secrets": found.map(secret).collect::<Vec<_>>()}))
         }
         "vault.put" if asked.params["name"] == "refused" => {
             refusal(-32602, "put a secret (refused): because")

@@ -142,7 +142,8 @@ fn the_list_goes_through_all_pages_and_not_in_a_circle() {
     assert_eq!(exit, Exit::Ok);
     assert_eq!(
         stdout,
-        "NAME    KIND      VERSION  ENDS        ABOUT\nprod/a  key_pair  2        2099-12-31  signs? it\nprod/b  key_pair  2        2099-12-31  signs? it\n"
+        "NAME    KIND      VERSION  ENDS        ABOUT\nprod/a  key_pair  2        2099-12-31  signs? it\n\
+         prod/b  key_pair  2        2099-12-31  signs? it\n"
     );
     let (_, stdout, _) = octant(&dir.0, &["vault", "list", "prod/", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["secrets"][1]["name"], "prod/b");

@@ -5,6 +5,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A terminal with somebody who types.
@@ -73,9 +75,9 @@ fn two_passphrases_that_differ_are_refused() {
     for (typed, exit, why) in [
         ("hunter2\nhunter3\n", Exit::Invalid, "not the same the second time"),
         ("\n", Exit::Invalid, "nothing came from the terminal"),
-        ("hunter2\n\x03", Exit::Failed, "nothing was done"),
-        ("hunt\x1a", Exit::Failed, "nothing was done"),
-        ("\x04", Exit::Failed, "nothing was done"),
+        ("hunter2\n\x03", Exit::Failed, "the question for the passphrase was broken off"),
+        ("hunt\x1a", Exit::Failed, "the question for the passphrase was broken off"),
+        ("\x04", Exit::Failed, "the question for the passphrase was broken off"),
     ] {
         let (found, stdout, stderr) = terminal.run(&dir, &["init", "--passphrase"], "", typed);
         assert_eq!((found, stdout.as_str()), (exit, ""), "{stderr}");
@@ -123,9 +125,12 @@ fn unseal_asks_for_what_there_is_a_slot_for() {
 #[test]
 fn unseal_asks_for_shares_until_they_are_enough() {
     let (dir, terminal) = (Dir::new(), Terminal::new());
-    let vault = play(&dir, 3, |asked| match asked.pipes.first().map(Vec::as_slice) {
+    let taken = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&taken);
+    let vault = play(&dir, 3, move |asked| match asked.pipes.first().map(Vec::as_slice) {
         None => reply(status(json!({"state": "sealed", "slots": [slot(1, "shares")]}))),
         Some(b"share-a") => {
+            counter.fetch_add(1, Ordering::SeqCst);
             let status = status(
                 json!({"state": "sealed", "why": "1 more", "shares": 1, "slots": [slot(1, "shares")]}),
             );
@@ -136,14 +141,11 @@ fn unseal_asks_for_shares_until_they_are_enough() {
     // What is typed ahead of the second question is thrown away with it: it is typed when that stands there.
     let (exit, stdout, stderr) = thread::scope(|scope| {
         let typist = scope.spawn(|| {
-            for share in ["share-a\n", "share-b\n"] {
-                while terminal.echoes() {
+            for (before, share) in [(0, "share-a\n"), (1, "share-b\n")] {
+                while taken.load(Ordering::SeqCst) < before || terminal.echoes() {
                     thread::sleep(Duration::from_millis(1));
                 }
                 (&terminal.screen).write_all(share.as_bytes()).unwrap();
-                while !terminal.echoes() {
-                    thread::sleep(Duration::from_micros(50));
-                }
             }
         });
         let done = octant_on(Links::default(), &dir.0, &["vault", "unseal"], &terminal.keyboard, Some(80));

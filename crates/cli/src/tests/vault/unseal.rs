@@ -87,7 +87,8 @@ fn shares_are_given_until_they_are_enough() {
     });
     let (exit, stdout, _) = octant(&dir.0, &["vault", "unseal", "--share", &files[0]]);
     assert_eq!(exit, Exit::Ok, "a share that is not the last one is taken");
-    let expected = "the vault is still sealed: 2 more shares are needed (1 given since the last unseal; shares: about shares)\n";
+    let expected = "the vault is still sealed: 2 more shares are needed (1 given since the last unseal; shares: \
+                    about shares)\n";
     assert_eq!(stdout, expected);
     let given: Vec<&str> = files.iter().flat_map(|file| ["--share", file]).collect();
     let (exit, stdout, _) = octant(&dir.0, &[&["vault", "unseal"][..], &given].concat());
