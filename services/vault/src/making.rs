@@ -5,7 +5,7 @@ use crate::core::check_text;
 use crate::format::Header;
 use crate::hex::Hex;
 use crate::refusal::Refusal;
-use crate::slots::{self, FILE_MIN, Lock, PASSPHRASE_MIN, Slot};
+use crate::slots::{self, Lock, Slot};
 use crate::state::{Machine, Op, State};
 use crate::store::{self, Raw, StoreError};
 use crate::vault::{
@@ -14,11 +14,12 @@ use crate::vault::{
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::vault::{
-    self as api, Copied, InitRequest, Initialised, NewSlot, SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
+    self as api, Copied, InitRequest, Initialised, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, Rekeyed,
+    SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
 };
 use octant_crypto::aead::SALT_LEN;
 use octant_crypto::memory::{Buffer, Key};
-use octant_crypto::passphrase::{Argon2Cost, PASSPHRASE_MAX, passphrase_key};
+use octant_crypto::passphrase::{Argon2Cost, passphrase_key};
 use octant_crypto::share_text::{self, Label};
 use octant_crypto::sign::SigningKey;
 use octant_ids::{Principal, Sha256};
@@ -281,7 +282,7 @@ impl Vault {
         by: &Principal,
         new: Vec<NewSlot>,
         bytes: Vec<Buffer>,
-    ) -> Result<(u64, Vec<Zeroizing<Vec<u8>>>), ApiError> {
+    ) -> Result<(Rekeyed, Vec<Zeroizing<Vec<u8>>>), ApiError> {
         let action = Action::new("replace the data key", "rekey", by, "vault");
         let vault = Arc::clone(self);
         task(&action.clone(), async move {
@@ -306,6 +307,7 @@ impl Vault {
                 header.slots.push(made.1);
                 handed.extend(made.2);
             }
+            let slots = header.slots.iter().map(Slot::info).collect();
             let recorded = vault.intend(&open, &action.clone().with("key", header.key)).await?;
             let (writing, seq, memory) = (Arc::clone(&open), recorded.seq(), Arc::clone(&vault));
             let sealed = blocking(&action, move || reseal(&memory, &writing, header, key, seq)).await?;
@@ -314,7 +316,7 @@ impl Vault {
             let anew =
                 sealed.map_err(|why| refused(&action, Code::Failed, why, "see `octant vault doctor`"))?;
             vault.become_open(&Arc::new(anew), since);
-            Ok((epoch, handed))
+            Ok((Rekeyed { epoch, slots }, handed))
         })
         .await
     }
@@ -363,7 +365,7 @@ impl Vault {
         };
         match new.kind {
             SlotKind::Passphrase => {
-                let passphrase = given("a passphrase", PASSPHRASE_MIN, PASSPHRASE_MAX)?;
+                let passphrase = given("a passphrase", *PASSPHRASE_BYTES.start(), *PASSPHRASE_BYTES.end())?;
                 let cost = new.cost.map_or_else(Argon2Cost::default, |cost| Argon2Cost {
                     memory_kib: cost.memory_kib,
                     passes: cost.passes,
@@ -374,7 +376,7 @@ impl Vault {
                 Ok((Lock::Passphrase { cost }, own, None))
             }
             SlotKind::StaticFile => {
-                let file = given("a key file", FILE_MIN, VALUE_MAX)?;
+                let file = given("a key file", KEY_FILE_MIN, VALUE_MAX)?;
                 let own = slots::file_key(file).map_err(|error| unavailable(error.to_string()))?;
                 Ok((Lock::StaticFile {}, own, None))
             }

@@ -184,6 +184,13 @@ impl Service for VaultService {
                 again = starting.vault.sealings() == 0 && starting.vault.unseal_alone().await;
             }
         });
+        let telling = Arc::clone(&self);
+        tokio::spawn(async move {
+            loop {
+                telling.vault.turned.notified().await;
+                telling.notifier.status(&telling.vault.line());
+            }
+        });
         let server = Server(Arc::new(Methods::new(Arc::clone(&self.vault))));
         let served =
             octant_wire::serve(listener, server, self.identity.clone(), Limits::default(), stop).await;

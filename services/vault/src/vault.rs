@@ -53,6 +53,8 @@ pub(crate) struct Vault {
     pub(crate) tpm: Arc<Mutex<Option<Tpm<Device>>>>,
     pub(crate) place: Arc<Place>,
     phase: Mutex<Phase>,
+    /// Told when it was sealed, unsealed, made or replaced.
+    pub(crate) turned: tokio::sync::Notify,
     /// How often somebody has sealed it: what was about to open it then does not.
     sealings: AtomicU64,
     /// One change at a time: what was decided holds until it is done.
@@ -180,6 +182,7 @@ impl Vault {
             tpm: Arc::new(Mutex::new(tpm)),
             place: Arc::new(place),
             phase: Mutex::new(phase),
+            turned: tokio::sync::Notify::new(),
             sealings: AtomicU64::new(0),
             writing: Arc::default(),
             gathered: Mutex::default(),
@@ -244,6 +247,7 @@ impl Vault {
     /// Opens, unless somebody has sealed the vault meanwhile: then that is what holds.
     pub(crate) fn become_open(&self, open: &Arc<Open>, since: u64) -> bool {
         let mut phase = self.phase();
+        self.turned.notify_one();
         if self.sealings() == since {
             *phase = Phase::Open(Arc::clone(open));
             return true;
@@ -404,6 +408,7 @@ impl Vault {
             *phase = Phase::Sealed { header: Box::new(header), why: why.to_owned() };
             weak
         };
+        self.turned.notify_one();
         // An answer under way holds the key for at most as long as the ledger may take.
         for _ in 0..300 {
             if weak.strong_count() == 0 {
