@@ -1,0 +1,90 @@
+//! A machine with UEFI firmware and a TPM: what it boots is a unified kernel image, and is measured.
+
+use crate::environment::path;
+use crate::guest::{Boot, command_line, joined};
+use crate::tpm::{self, Tpm};
+use octant_uki::Parts;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What makes a machine the same one at its next boot: its TPM's state and its UUID. Another board is another machine.
+///
+/// What firmware keeps besides, its variables, is new at each boot: no setting of one test is met by another.
+#[derive(Debug)]
+pub struct Board {
+    dir: PathBuf,
+    uuid: String,
+}
+
+impl Board {
+    /// Makes a machine with a new TPM, whose state is kept in `dir`; `uuid` is what its firmware says that it is.
+    ///
+    /// # Panics
+    /// When `dir` is there already, or the TPM's emulator does not work.
+    #[must_use]
+    pub fn new(dir: PathBuf, uuid: &str) -> Self {
+        fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        tpm::manufacture(&dir);
+        Self { dir, uuid: uuid.to_owned() }
+    }
+
+    /// Adds firmware, TPM and the image of `boot` to QEMU's command line. The TPM must live as long as QEMU.
+    pub(crate) fn fit(&self, command: &mut Command, dir: &Path, boot: &Boot<'_>) -> Tpm {
+        let ovmf = path("OCTANT_OVMF");
+        let (vars, efi) = (dir.join("vars.fd"), dir.join("octant.efi"));
+        fs::copy(ovmf.join("OVMF_VARS_4M.fd"), &vars).unwrap_or_else(|e| panic!("{}: {e}", vars.display()));
+        fs::write(&efi, image(boot.append, boot.overlay))
+            .unwrap_or_else(|e| panic!("{}: {e}", efi.display()));
+        let tpm = Tpm::start(&self.dir);
+        let code = ovmf.join("OVMF_CODE_4M.fd");
+        let flash = |unit, options, file: &Path| {
+            format!("if=pflash,format=raw,unit={unit}{options},file={}", file.display())
+        };
+        command
+            .args(["-uuid", &self.uuid, "-boot", "menu=off"])
+            .args(["-drive", &flash(0, ",readonly=on", &code), "-drive", &flash(1, "", &vars)])
+            .args(["-chardev", &format!("socket,id=tpm,path={}", tpm.socket.display())])
+            .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"])
+            .arg("-kernel")
+            .arg(efi);
+        if let Some(options) = boot.load_options {
+            command.args(["-append", options]);
+        }
+        tpm
+    }
+}
+
+/// The unified kernel image that a [`Board`] boots for [`Boot::append`] and [`Boot::overlay`]. The same ones give the
+/// same bytes.
+///
+/// # Panics
+/// When a part of the image cannot be read or packed.
+#[must_use]
+pub fn image(append: &str, overlay: Option<&Path>) -> Vec<u8> {
+    let read = |path: PathBuf| fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let os_release = read(path("OCTANT_ROOT").join("image/tree/etc/os-release"));
+    let packed = octant_uki::pack(&Parts {
+        stub: &read(path("OCTANT_STUB")),
+        os_release: &String::from_utf8_lossy(&os_release),
+        command_line: &command_line(append),
+        kernel: &read(path("OCTANT_KERNEL")),
+        initrd: &joined(&path("OCTANT_INITRD_PACKED"), overlay),
+    });
+    packed.unwrap_or_else(|e| panic!("no kernel image for {append:?}: {e}"))
+}
+
+/// What PCR 11 holds after `image` has been started by nothing but firmware, as the kernel shows it.
+///
+/// # Panics
+/// When `image` is not a kernel image.
+#[must_use]
+pub fn pcr_11(image: &[u8]) -> String {
+    let measured = octant_uki::measured(image).unwrap_or_else(|e| panic!("the kernel image: {e}"));
+    let pieces = measured.into_iter().flat_map(|(name, content)| [name.to_bytes_with_nul(), content]);
+    let register = pieces.fold(<[u8; 32]>::default(), |register, piece| {
+        Sha256::new().chain_update(register).chain_update(Sha256::digest(piece)).finalize().into()
+    });
+    register.iter().map(|byte| format!("{byte:02X}")).collect()
+}
