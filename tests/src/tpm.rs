@@ -34,6 +34,8 @@ pub(crate) struct Tpm {
     child: Child,
     /// What QEMU connects to.
     pub(crate) socket: PathBuf,
+    /// Locked as long as it runs: the emulator itself notices another one only after it has taken its connection.
+    _lock: File,
 }
 
 /// Makes a new TPM in `state`, which must be an empty directory.
@@ -57,7 +59,7 @@ impl Tpm {
     /// Starts the emulator with what it kept in `state`. Only one can run there at a time.
     ///
     /// # Panics
-    /// When it does not listen within the limit; what it said is in the message.
+    /// When another one runs there, or when it does not listen within the limit; what it said is in the message.
     pub(crate) fn start(state: &Path) -> Self {
         Self::start_with(state, "--ctrl", &[])
     }
@@ -65,25 +67,30 @@ impl Tpm {
     /// Starts the emulator with a socket of the kind that `channel` says. It ends with its connection, and writes its
     /// state whenever that changes, so that killing it at any time is a power cut and no more.
     fn start_with(state: &Path, channel: &str, more: &[&str]) -> Self {
+        let file =
+            |name| File::create(state.join(name)).unwrap_or_else(|e| panic!("{}: {e}", state.display()));
+        let lock = file("lock");
+        if let Err(error) = lock.try_lock() {
+            panic!("the TPM in {} serves another guest ({error}); end that one first", state.display());
+        }
         let socket = state.join("socket");
         let _gone_or_never_there = fs::remove_file(&socket);
-        let log = File::create(state.join("log")).unwrap_or_else(|e| panic!("{}: {e}", state.display()));
         let child = Command::new("swtpm")
             .args(["socket", "--tpm2", "--terminate", "--tpmstate", &format!("dir={}", state.display())])
             .args([channel, &format!("type=unixio,path={}", socket.display())])
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(file("log"))
             .spawn()
             .unwrap_or_else(|e| panic!("swtpm: {e}; `cargo x test` installs it"));
-        let mut tpm = Self { child, socket };
+        let mut tpm = Self { child, socket, _lock: lock };
         let deadline = monotonic_ns() + nanos(LIMIT);
         while !listens(&tpm.socket) {
             let ended = tpm.ended_within(Duration::from_millis(5));
             if ended.is_some() || monotonic_ns() > deadline {
                 let how = ended.map_or("does not listen".into(), |status| format!("ended with {status}"));
-                panic!("swtpm {how}; is another guest of this machine still running?{}", said(state));
+                panic!("swtpm {how}{}", said(state));
             }
         }
         tpm
@@ -144,4 +151,37 @@ fn answer(mut stream: &UnixStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Scratch;
+
+    /// `TPM2_ReadClock`, whose answer has the number of resets at its byte 26.
+    const READ_CLOCK: [u8; 10] = [0x80, 0x01, 0, 0, 0, 0x0a, 0, 0, 0x01, 0x81];
+
+    /// Switches the TPM on and off again, and says how many resets it has counted.
+    fn resets(state: &Path) -> u32 {
+        let tpm = Tpm::start_with(state, "--server", &["--flags", "not-need-init,startup-clear"]);
+        let answer = answer(&UnixStream::connect(&tpm.socket).unwrap(), &READ_CLOCK).unwrap();
+        u32::from_be_bytes(answer[26..30].try_into().unwrap())
+    }
+
+    #[test]
+    fn a_tpm_keeps_its_state_and_serves_one_guest_at_a_time() {
+        let scratch = Scratch::new("tpm");
+        let state = scratch.path("");
+        manufacture(&state);
+        let first = resets(&state);
+        assert_eq!(resets(&state), first + 1, "it knows that it was on before");
+
+        let tpm = Tpm::start(&state);
+        let second = std::panic::catch_unwind(|| Tpm::start(&state));
+        assert!(second.is_err(), "two at once would each write over the other's state");
+        let pid = tpm.child.id();
+        drop(tpm);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "nothing of it is left");
+        drop(Tpm::start(&state));
+    }
 }

@@ -32,18 +32,26 @@ impl Board {
 
     /// Adds firmware, TPM and the image of `boot` to QEMU's command line. The TPM must live as long as QEMU.
     pub(crate) fn fit(&self, command: &mut Command, dir: &Path, boot: &Boot<'_>) -> Tpm {
-        let ovmf = path("OCTANT_OVMF");
-        let (vars, efi) = (dir.join("vars.fd"), dir.join("octant.efi"));
-        fs::copy(ovmf.join("OVMF_VARS_4M.fd"), &vars).unwrap_or_else(|e| panic!("{}: {e}", vars.display()));
+        let (code, first_vars) = match boot.secure_boot {
+            false => ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
+            true => ("OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.snakeoil.fd"),
+        };
+        let ovmf = path("OCTANT_FIRMWARE").join("OVMF");
+        let (code, vars, efi) = (ovmf.join(code), dir.join("vars.fd"), dir.join("octant.efi"));
+        fs::copy(ovmf.join(first_vars), &vars).unwrap_or_else(|e| panic!("{}: {e}", vars.display()));
         fs::write(&efi, image(boot.append, boot.overlay))
             .unwrap_or_else(|e| panic!("{}: {e}", efi.display()));
+        if boot.secure_boot {
+            sign(dir, &efi);
+            // Only code in the processor's management mode may write the variables, keys among them.
+            command.args(["-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"]);
+        }
         let tpm = Tpm::start(&self.dir);
-        let code = ovmf.join("OVMF_CODE_4M.fd");
         let flash = |unit, options, file: &Path| {
             format!("if=pflash,format=raw,unit={unit}{options},file={}", file.display())
         };
         command
-            .args(["-uuid", &self.uuid, "-boot", "menu=off"])
+            .args(["-uuid", &self.uuid])
             .args(["-drive", &flash(0, ",readonly=on", &code), "-drive", &flash(1, "", &vars)])
             .args(["-chardev", &format!("socket,id=tpm,path={}", tpm.socket.display())])
             .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"])
@@ -73,6 +81,24 @@ pub fn image(append: &str, overlay: Option<&Path>) -> Vec<u8> {
         initrd: &joined(&path("OCTANT_INITRD_PACKED"), overlay),
     });
     packed.unwrap_or_else(|e| panic!("no kernel image for {append:?}: {e}"))
+}
+
+/// Signs the program `efi` in place, with the key that everybody has and that Debian's variables for tests trust.
+fn sign(dir: &Path, efi: &Path) {
+    let (keys, key) = (path("OCTANT_FIRMWARE").join("ovmf"), dir.join("snakeoil.key"));
+    let mut open = Command::new("openssl");
+    open.arg("pkey").arg("-in").arg(keys.join("PkKek-1-snakeoil.key"));
+    // sbsign would ask a person for the password, and it stands in the firmware's documentation.
+    done(open.args(["-passin", "pass:snakeoil", "-out"]).arg(&key));
+    let mut sign = Command::new("sbsign");
+    sign.arg("--key").arg(key).arg("--cert").arg(keys.join("PkKek-1-snakeoil.pem"));
+    done(sign.arg("--output").arg(efi).arg(efi));
+}
+
+fn done(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; `cargo x test` installs it"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
 }
 
 /// What PCR 11 holds after `image` has been started by nothing but firmware, as the kernel shows it.

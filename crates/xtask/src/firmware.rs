@@ -15,7 +15,8 @@ const SUITE: &str = "trixie";
 /// What a machine with measured boot needs besides kernel and initrd.
 #[derive(Debug, Clone)]
 pub(crate) struct Firmware {
-    /// The directory with `OVMF_CODE_4M.fd`, which is read, and `OVMF_VARS_4M.fd`, of which each machine has a copy.
+    /// The directory with `OVMF`, where the firmware and its first variables are, and `ovmf`, where the key is that
+    /// those variables with secure boot trust, and that everybody has.
     pub(crate) ovmf: PathBuf,
     /// systemd's `linuxx64.efi.stub`.
     pub(crate) stub: PathBuf,
@@ -27,7 +28,7 @@ pub(crate) struct Firmware {
 /// This is not Debian, the archive does not answer, or its package is laid out in another way.
 pub(crate) fn fetch(workspace: &Workspace) -> Res<Firmware> {
     let dir = workspace.image().join("firmware");
-    let ovmf = package(workspace, "ovmf", &dir, "usr/share/OVMF")?;
+    let ovmf = package(workspace, "ovmf", &dir, "usr/share")?;
     let stub = package(workspace, "systemd-boot-efi", &dir, "usr/lib/systemd/boot/efi/linuxx64.efi.stub")?;
     Ok(Firmware { ovmf, stub })
 }

@@ -117,6 +117,13 @@ pub(crate) const SWTPM: Package = Package {
     bookworm_suite: None,
     mb: 4,
 };
+pub(crate) const SBSIGN: Package = Package {
+    name: "sbsigntool",
+    why: "signs what machines under test with secure boot start",
+    proof: Proof::Program("sbsign"),
+    bookworm_suite: None,
+    mb: 1,
+};
 /// What the static binary needs.
 pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];
 /// What the boot image needs besides.
@@ -127,7 +134,7 @@ pub(crate) const BOOT: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU]
 pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] =
-    &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM];
+    &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN];
 /// What mkosi needs.
 pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];
 

@@ -109,7 +109,7 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     command
         .args(filter)
         .env("OCTANT_PYTHON", python)
-        .env("OCTANT_OVMF", &firmware.ovmf)
+        .env("OCTANT_FIRMWARE", &firmware.ovmf)
         .env("OCTANT_STUB", &firmware.stub)
         .env("OCTANT_INITRD_PACKED", uki::packed_initrd(&image.initrd)?);
     environment(workspace, &mut command, &binary, &helpers, Some((&image, accel)))?;

@@ -61,7 +61,7 @@ pub(crate) fn main(workspace: &Workspace, source: &Source, append: &str) -> Res<
     let firmware = firmware::fetch(workspace)?;
     steps.next("packing the unified kernel image");
     let file = make(workspace, &image, &firmware, append)?;
-    println!("\nimage   {}\nfirmware {}", file.display(), firmware.ovmf.display());
+    println!("\nimage     {}\nfirmware  {}", file.display(), firmware.ovmf.join("OVMF").display());
     println!("done in {}; image/README.md says what its measurement covers", steps.finish());
     Ok(ExitCode::SUCCESS)
 }
