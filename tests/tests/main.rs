@@ -11,3 +11,4 @@ mod image;
 mod ledger;
 mod namespace;
 mod power;
+mod tpm;
