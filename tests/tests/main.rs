@@ -12,3 +12,4 @@ mod ledger;
 mod namespace;
 mod power;
 mod tpm;
+mod vault;

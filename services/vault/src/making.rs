@@ -32,6 +32,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
+/// What a TPM slot is bound to unless somebody says otherwise: the state of secure boot, the unified kernel image, and
+/// what was handed to that image besides, such as another command line, which its own register does not show.
+const PCRS: [u8; 3] = [7, 11, 12];
 /// What approvals of a release key are for.
 pub(crate) const POLICY_REF: &[u8] = b"octant vault";
 
@@ -494,10 +497,8 @@ fn aside(why: &str) -> String {
 }
 
 fn binding(new: &NewSlot) -> Result<Binding, String> {
-    let pcrs = match new.pcrs.as_slice() {
-        [] => PcrSet::default(),
-        pcrs => PcrSet::new(pcrs.iter().copied()).map_err(|error| error.to_string())?,
-    };
+    let pcrs = if new.pcrs.is_empty() { &PCRS[..] } else { &new.pcrs };
+    let pcrs = PcrSet::new(pcrs.iter().copied()).map_err(|error| error.to_string())?;
     let Some(pem) = &new.release_key else { return Ok(Binding::Pcrs(pcrs)) };
     let key = ReleasePublicKey::from_pem(pem).map_err(|error| error.to_string())?;
     let policy_ref = PolicyRef::new(POLICY_REF).map_err(|error| error.to_string())?;
