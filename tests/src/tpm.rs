@@ -2,31 +2,12 @@
 
 use octant_sys::clock::monotonic_ns;
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// How long the emulator may take to start or to answer. It takes some ten milliseconds.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// `TPM2_PCR_Allocate` with the platform's empty password: SHA-256 alone, 24 registers.
-///
-/// A new emulator has four banks, and firmware and stub then hash the whole kernel image four times. Real machines have
-/// one or two.
-const ONE_BANK: [u8; 0x37] = [
-    0x80, 0x02, 0, 0, 0, 0x37, 0, 0, 0x01, 0x2b, // with a session; length; TPM_CC_PCR_Allocate
-    0x40, 0, 0, 0x0c, // TPM_RH_PLATFORM
-    0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0, // TPM_RS_PW without nonce, attributes and password
-    0, 0, 0, 4, // four selections: the algorithm, three bytes of registers
-    0, 0x04, 3, 0, 0, 0, // SHA-1
-    0, 0x0b, 3, 0xff, 0xff, 0xff, // SHA-256
-    0, 0x0c, 3, 0, 0, 0, // SHA-384
-    0, 0x0d, 3, 0, 0, 0, // SHA-512
-];
-/// `TPM2_Shutdown(TPM_SU_CLEAR)`.
-const SHUTDOWN: [u8; 12] = [0x80, 0x01, 0, 0, 0, 0x0c, 0, 0, 0x01, 0x45, 0, 0];
+/// How long the emulator may take to start, in nanoseconds. It takes some ten milliseconds.
+const LIMIT_NS: u64 = 20_000_000_000;
 
 /// A running emulator, for one boot of one guest. Dropping it kills it; it also ends when its guest does.
 #[derive(Debug)]
@@ -38,25 +19,9 @@ pub(crate) struct Tpm {
     _lock: File,
 }
 
-/// Makes a new TPM in `state`, which must be an empty directory.
-///
-/// # Panics
-/// When the emulator does not start, or does not answer as a TPM.
-pub(crate) fn manufacture(state: &Path) {
-    let mut tpm = Tpm::start_with(state, "--server", &["--flags", "not-need-init,startup-clear"]);
-    let answers = UnixStream::connect(&tpm.socket).and_then(|stream| {
-        Ok([answer(&stream, &ONE_BANK)?, answer(&stream, &SHUTDOWN)?])
-        // The connection ends here, and with it the emulator.
-    });
-    let ended = tpm.ended_within(LIMIT);
-    let fine = |answer: &Vec<u8>| answer.get(6..10) == Some(&[0; 4]);
-    if !answers.as_ref().is_ok_and(|answers| answers.iter().all(fine)) || ended.is_none() {
-        panic!("swtpm answered {answers:?}, and ended with {ended:?}{}", said(state));
-    }
-}
-
 impl Tpm {
-    /// Starts the emulator with what it kept in `state`. Only one can run there at a time.
+    /// Starts the emulator with what it kept in the directory `state`, or as a new TPM where that is empty. Only one
+    /// can run there at a time.
     ///
     /// # Panics
     /// When another one runs there, or when it does not listen within the limit; what it said is in the message.
@@ -67,8 +32,10 @@ impl Tpm {
     /// Starts the emulator with a socket of the kind that `channel` says. It ends with its connection, and writes its
     /// state whenever that changes, so that killing it at any time is a power cut and no more.
     fn start_with(state: &Path, channel: &str, more: &[&str]) -> Self {
-        let file =
-            |name| File::create(state.join(name)).unwrap_or_else(|e| panic!("{}: {e}", state.display()));
+        let file = |name| {
+            let path = state.join(name);
+            File::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        };
         let lock = file("lock");
         if let Err(error) = lock.try_lock() {
             panic!("the TPM in {} serves another guest ({error}); end that one first", state.display());
@@ -85,30 +52,18 @@ impl Tpm {
             .spawn()
             .unwrap_or_else(|e| panic!("swtpm: {e}; `cargo x test` installs it"));
         let mut tpm = Self { child, socket, _lock: lock };
-        let deadline = monotonic_ns() + nanos(LIMIT);
+        let deadline = monotonic_ns() + LIMIT_NS;
         while !listens(&tpm.socket) {
-            let ended = tpm.ended_within(Duration::from_millis(5));
+            // It can always be asked: nobody else waits for it.
+            let ended = tpm.child.try_wait().ok().flatten();
             if ended.is_some() || monotonic_ns() > deadline {
                 let how = ended.map_or("does not listen".into(), |status| format!("ended with {status}"));
-                panic!("swtpm {how}{}", said(state));
-            }
-        }
-        tpm
-    }
-
-    /// Its status, when it ends within `limit`.
-    fn ended_within(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let deadline = monotonic_ns() + nanos(limit);
-        loop {
-            // It can always be asked: nobody else waits for it.
-            if let Some(status) = self.child.try_wait().ok().flatten() {
-                return Some(status);
-            }
-            if monotonic_ns() > deadline {
-                return None;
+                let said = fs::read_to_string(state.join("log")).unwrap_or_default();
+                panic!("swtpm {how}; it said: {said}");
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        tpm
     }
 }
 
@@ -130,41 +85,24 @@ fn listens(socket: &Path) -> bool {
     table.lines().any(|line| line.ends_with(&*path) && line.split_whitespace().nth(3) == Some(ACCEPTS))
 }
 
-/// What the emulator has complained of.
-fn said(state: &Path) -> String {
-    let log = fs::read_to_string(state.join("log")).unwrap_or_default();
-    if log.is_empty() { String::new() } else { format!("\nit said:\n{log}") }
-}
-
-/// Sends one command and reads its answer, which begins with a tag and its own length.
-fn answer(mut stream: &UnixStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.write_all(request)?;
-    let mut bytes = vec![0; 6];
-    stream.read_exact(&mut bytes)?;
-    let length = u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]);
-    // No answer of a TPM is longer than its buffer of 4 KiB.
-    bytes.resize(usize::try_from(length).unwrap_or(0).clamp(6, 4096), 0);
-    stream.read_exact(&mut bytes[6..])?;
-    Ok(bytes)
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::environment::Scratch;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
 
-    /// `TPM2_ReadClock`, whose answer has the number of resets at its byte 26.
+    /// `TPM2_ReadClock`, whose answer of 35 bytes has the number of resets at byte 26.
     const READ_CLOCK: [u8; 10] = [0x80, 0x01, 0, 0, 0, 0x0a, 0, 0, 0x01, 0x81];
 
     /// Switches the TPM on and off again, and says how many resets it has counted.
     fn resets(state: &Path) -> u32 {
         let tpm = Tpm::start_with(state, "--server", &["--flags", "not-need-init,startup-clear"]);
-        let answer = answer(&UnixStream::connect(&tpm.socket).unwrap(), &READ_CLOCK).unwrap();
+        let mut stream = UnixStream::connect(&tpm.socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(&READ_CLOCK).unwrap();
+        let mut answer = [0; 35];
+        stream.read_exact(&mut answer).unwrap();
         u32::from_be_bytes(answer[26..30].try_into().unwrap())
     }
 
@@ -172,7 +110,6 @@ mod tests {
     fn a_tpm_keeps_its_state_and_serves_one_guest_at_a_time() {
         let scratch = Scratch::new("tpm");
         let state = scratch.path("");
-        manufacture(&state);
         let first = resets(&state);
         assert_eq!(resets(&state), first + 1, "it knows that it was on before");
 

@@ -2,7 +2,7 @@
 
 use crate::environment::path;
 use crate::guest::{Boot, command_line, joined};
-use crate::tpm::{self, Tpm};
+use crate::tpm::Tpm;
 use octant_uki::Parts;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -22,15 +22,17 @@ impl Board {
     /// Makes a machine with a new TPM, whose state is kept in `dir`; `uuid` is what its firmware says that it is.
     ///
     /// # Panics
-    /// When `dir` is there already, or the TPM's emulator does not work.
+    /// When `dir` is there already or cannot be made.
     #[must_use]
     pub fn new(dir: PathBuf, uuid: &str) -> Self {
         fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        tpm::manufacture(&dir);
         Self { dir, uuid: uuid.to_owned() }
     }
 
     /// Adds firmware, TPM and the image of `boot` to QEMU's command line. The TPM must live as long as QEMU.
+    ///
+    /// What this costs without an accelerator is the hashing: the firmware computes four kinds of hashes of everything
+    /// that it measures, whichever of them the TPM's banks want. Only a smaller image helps.
     pub(crate) fn fit(&self, command: &mut Command, dir: &Path, boot: &Boot<'_>) -> Tpm {
         let (code, first_vars) = match boot.secure_boot {
             false => ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),

@@ -1,16 +1,14 @@
 //! A machine measures what it boots: the registers of its TPM say which kernel image it was, and how it was started.
 
 use crate::boot::with_data;
+use octant_tests::cpio::Cpio;
 use octant_tests::environment::Scratch;
 use octant_tests::guest::{Boot, Guest};
 use octant_tests::uefi::{self, Board};
+use std::path::PathBuf;
 
 /// Shows the registers, the machine's UUID, its command line and the TPM's device, each on a line with its name.
-const JOB: &str = "octant.job=\
-    for%20r%20in%204%207%2011%2012;%20do%20echo%20pcr-$r%20$(cat%20/sys/class/tpm/tpm0/pcr-sha256/$r);%20done;\
-    %20echo%20uuid%20$(cat%20/sys/class/dmi/id/product_uuid);\
-    %20echo%20line%20$(cat%20/proc/cmdline);\
-    %20ls%20/dev/tpmrm0";
+const JOB: &str = "octant.job=sh%20/srv/test/measured.sh";
 const UUID: &str = "0c7a4701-0000-4000-8000-000000000001";
 /// A register that nothing was measured into.
 const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -29,6 +27,16 @@ struct Evidence {
     uuid: String,
     /// The command line that the kernel has seen.
     line: String,
+}
+
+/// The script alone: what is added to the image is hashed several times at each boot.
+fn overlay(scratch: &Scratch) -> PathBuf {
+    let mut archive = Cpio::default();
+    ["srv", "srv/test"].iter().for_each(|dir| archive.directory(dir));
+    archive.file("srv/test/measured.sh", 0o755, include_bytes!("../guest/measured.sh"));
+    let file = scratch.path("overlay.cpio");
+    std::fs::write(&file, archive.finish()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    file
 }
 
 /// Boots a new disk as `boot` says and reads what the job shows.
@@ -60,14 +68,15 @@ fn evidence(scratch: &Scratch, boot: Boot<'_>) -> Evidence {
 fn the_same_image_gives_the_same_registers_and_another_one_others() {
     let scratch = Scratch::new("measured");
     let board = Board::new(scratch.path("board"), UUID);
-    let boot = |append| evidence(&scratch, Boot { append, board: Some(&board), ..Boot::default() });
+    let overlay = overlay(&scratch);
+    let boot = |append| {
+        let boot = Boot { append, overlay: Some(&overlay), board: Some(&board), ..Boot::default() };
+        evidence(&scratch, boot)
+    };
     let first = boot(JOB);
     assert_eq!(first.uuid, UUID);
-    assert_eq!(
-        first.pcr_11,
-        uefi::pcr_11(&uefi::image(JOB, None)),
-        "not what the image's stub should measure"
-    );
+    let expected = uefi::pcr_11(&uefi::image(JOB, Some(&overlay)));
+    assert_eq!(first.pcr_11, expected, "not what the image's stub should measure");
     assert_ne!(first.pcr_7, NOTHING);
     assert_eq!(first.pcr_12, NOTHING);
     assert_eq!(boot(JOB), first, "the same machine and image");
@@ -83,17 +92,16 @@ fn the_same_image_gives_the_same_registers_and_another_one_others() {
 fn a_command_line_from_outside_shows_in_pcr_12_alone_and_secure_boot_refuses_it() {
     let scratch = Scratch::new("outside");
     let board = Board::new(scratch.path("board"), UUID);
+    let overlay = overlay(&scratch);
     let outside = format!("console=ttyS0 quiet panic=-1 octant.data=/dev/vda outside {JOB}");
     let boot = |secure_boot| {
-        let load_options = Some(outside.as_str());
-        evidence(
-            &scratch,
-            Boot { append: JOB, board: Some(&board), secure_boot, load_options, ..Boot::default() },
-        )
+        let (overlay, load_options) = (Some(overlay.as_path()), Some(outside.as_str()));
+        let board = Some(&board);
+        evidence(&scratch, Boot { append: JOB, overlay, board, secure_boot, load_options, ..Boot::default() })
     };
     let open = boot(false);
     assert!(open.line.contains(" outside "), "{}", open.line);
-    assert_eq!(open.pcr_11, uefi::pcr_11(&uefi::image(JOB, None)));
+    assert_eq!(open.pcr_11, uefi::pcr_11(&uefi::image(JOB, Some(&overlay))));
     assert_ne!(open.pcr_12, NOTHING);
 
     let secure = boot(true);
