@@ -8,10 +8,8 @@ use crate::refusal::Refusal;
 use crate::slots::{self, FILE_MIN, Lock, PASSPHRASE_MIN, Slot};
 use crate::state::{Machine, Op, State};
 use crate::store::{self, Raw, StoreError};
-use crate::vault::{
-    Action, Open, Phase, Picked, Vault, blocking, locked, now, open_sealed, seal_machine, seal_value_with,
-    task,
-};
+use crate::values::{Picked, open_value, seal_machine, seal_value};
+use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, task};
 use octant_api::error::{ApiError, Code};
 use octant_api::vault::{
     self as api, Copied, InitRequest, Initialised, NewSlot, SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
@@ -509,13 +507,12 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
         for version in &secret.info.versions {
             let Some(sealed) = secret.values.get(&version.version) else { continue };
             let picked = Picked::from(crate::core::Usable { info: &secret.info, version, sealed });
-            let len = sealed.len().saturating_sub(SALT_LEN + octant_crypto::aead::TAG_LEN);
-            let mut value = vault.memory.room(len).map_err(|error| error.to_string())?;
-            open_sealed(old, &picked, &mut value)
+            let mut value = vault.memory.room(picked.bytes()).map_err(|error| error.to_string())?;
+            open_value(&old.key, &id, &picked, &mut value)
                 .map_err(|error| format!("{} version {}: {error}", picked.name, picked.version))?;
-            let (name, kind) = (&secret.info.name, secret.info.kind);
-            let anew = seal_value_with(&key, &id, name, kind, version.version, version.not_after_ms, &value);
+            let anew = seal_value(&key, &id, &secret.info, version, &value);
             let anew = anew.map_err(|error| error.to_string())?;
+            let name = &secret.info.name;
             changes.push((Op::Value { name: name.clone(), version: version.version }, anew));
         }
     }

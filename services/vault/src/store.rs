@@ -6,7 +6,9 @@
 
 use crate::format::{self, End, FILE_MAX, FRAME_MAX, FormatError, Header, HeaderEnd, Opened};
 use crate::state::{Now, Op, State};
+use crate::values::open_machine;
 use octant_crypto::memory::Key;
+use octant_crypto::sign::SigningKey;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -232,6 +234,29 @@ impl Raw {
         }
         Ok(state)
     }
+
+    /// Everything that a file has to be for a vault to be unsealed from it: header, frames, changes, and the machine's seed.
+    pub(crate) fn contents(&self, key: &Key, boot: &str) -> Result<Contents, FormatError> {
+        let opened = self.open(key)?;
+        let state = self.state(&opened, boot)?;
+        let wrong = |what: &str| FormatError::Header(what.to_owned());
+        let (machine, seed) = state.machine.as_ref().ok_or_else(|| wrong("it has no machine's identity"))?;
+        if machine.public != self.header.machine {
+            return Err(wrong("it names another machine than its header does"));
+        }
+        let opens = open_machine(key, &self.header.vault.0, &machine.public.0, seed);
+        let machine = opens.map_err(FormatError::Header)?;
+        Ok(Contents { opened, state, machine })
+    }
+}
+
+/// What a file comes to.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) opened: Opened,
+    pub(crate) state: State,
+    /// The machine's key.
+    pub(crate) machine: SigningKey,
 }
 
 impl Store {
