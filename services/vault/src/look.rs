@@ -199,6 +199,8 @@ impl Vault {
                 checks.push(check(what, Mark::Skipped, format!("sealed: {why}"), next));
             }
             Phase::Open(open) => {
+                // No change comes between what is read and what is compared.
+                let store = locked(&open.store);
                 let read = self.place.read().map_err(|error| error.to_string());
                 let raw = read.and_then(|raw| raw.ok_or_else(|| "the file is gone".to_owned()));
                 checks.push(match raw.and_then(|raw| same_as_memory(&raw, open)) {
@@ -207,6 +209,7 @@ impl Vault {
                         check(what, Mark::Bad, why, "write a backup now, from memory: `octant vault rekey`")
                     }
                 });
+                drop(store);
                 let round = self.round_trip(open);
                 checks.push(match round {
                     Ok(()) => check("a value is sealed and opened", Mark::Good, "it is", ""),

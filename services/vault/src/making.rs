@@ -285,6 +285,11 @@ impl Vault {
             if new.is_empty() || new.len() > 8 {
                 return Err(refused(&action, Code::InvalidParams, "1 to 8 slots remain", "name them"));
             }
+            if new.iter().all(|slot| slot.kind == SlotKind::Shares) {
+                let why = "another slot has to remain beside the shares: they are handed over when the old slots are gone";
+                let next = "name one; once the shares are in good hands, `octant vault slots remove` takes it away";
+                return Err(refused(&action, Code::InvalidParams, why, next));
+            }
             let old = locked(&open.store).header.clone();
             let mut header = Header { key: old.key + 1, slots: Vec::new(), ..old };
             let mut key = Key::random()
@@ -363,6 +368,7 @@ impl Vault {
                     passes: cost.passes,
                     lanes: cost.lanes,
                 });
+                slots::check_work(&header.slots, Some(cost)).map_err(invalid)?;
                 let own =
                     passphrase_key(passphrase, salt, cost).map_err(|error| invalid(error.to_string()))?;
                 Ok((Lock::Passphrase { cost }, own, None))
@@ -525,7 +531,7 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
     let epoch = store.epoch + 1;
     let contents = store::snapshot(&state, now()).map_err(|error| error.to_string())?;
     store.rewrite(header, &key, epoch, &contents).map_err(|error| error.to_string())?;
-    let store = store.reopened().map_err(|error| error.to_string())?;
+    let store = store.handed_over();
     Ok(Open {
         key,
         machine,
@@ -550,6 +556,9 @@ fn regular(file: &File) -> std::io::Result<()> {
 fn write_copy(into: OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::from(into);
     regular(&file)?;
+    // What was in it before must not stay behind the copy.
+    file.set_len(0)?;
+    file.rewind()?;
     file.write_all(bytes)?;
     file.sync_all()
 }
