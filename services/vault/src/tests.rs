@@ -4,4 +4,5 @@ mod edges;
 mod form;
 mod leases;
 mod life;
+mod random;
 mod world;
