@@ -5,7 +5,8 @@ use crate::core::{self, Asking, Value};
 use crate::refusal::Refusal;
 use crate::state::{LeaseRecord, Op, State};
 use crate::unseal::attest;
-use crate::vault::{Action, Changes, Open, Picked, Vault, locked, now, seal_value};
+use crate::values::{Picked, seal_value};
+use crate::vault::{Action, Changes, Open, Vault, locked, now};
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
 use octant_api::vault::{
@@ -132,7 +133,10 @@ impl Methods {
             let public = public_of(kind, &value).ok().flatten();
             let about = Value { bytes: value.len(), public_key: public.as_deref(), not_after_ms };
             let info = decide(state, &about).map_err(refused)?;
-            let sealed = seal_value(open, &info, &value).map_err(|error| failed(error.to_string()))?;
+            let newest =
+                info.versions.last().ok_or_else(|| failed("the secret has no version".to_owned()))?;
+            let sealed = seal_value(&open.key, &open.vault, &info, newest, &value);
+            let sealed = sealed.map_err(|error| failed(error.to_string()))?;
             let (name, version) = (info.name.clone(), info.current);
             let changes =
                 vec![(Op::Secret { secret: info }, Vec::new()), (Op::Value { name, version }, sealed)];

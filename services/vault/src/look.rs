@@ -199,6 +199,8 @@ impl Vault {
         match open {
             Err((mark, found, next)) => checks.push(check(what, mark, found, next)),
             Ok(open) => {
+                // No change comes between what is read and what is compared.
+                let store = locked(&open.store);
                 let read = self.place.read().map_err(|error| error.to_string());
                 let raw = read.and_then(|raw| raw.ok_or_else(|| "the file is gone".to_owned()));
                 checks.push(match raw.and_then(|raw| same_as_memory(&raw, &open)) {
@@ -207,6 +209,7 @@ impl Vault {
                         check(what, Mark::Bad, why, "write a backup now, from memory: `octant vault rekey`")
                     }
                 });
+                drop(store);
                 checks.push(match self.round_trip(&open) {
                     Ok(()) => check("a value is sealed and opened", Mark::Good, "it is", ""),
                     Err(why) => check("a value is sealed and opened", Mark::Bad, why, "restart the vault"),

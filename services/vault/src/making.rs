@@ -8,10 +8,8 @@ use crate::refusal::Refusal;
 use crate::slots::{self, Lock, Slot};
 use crate::state::{Machine, Op, State};
 use crate::store::{self, Raw, StoreError};
-use crate::vault::{
-    Action, Open, Phase, Picked, Vault, blocking, locked, now, open_sealed, seal_machine, seal_value_with,
-    task,
-};
+use crate::values::{Picked, open_value, seal_machine, seal_value};
+use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, task};
 use octant_api::error::{ApiError, Code};
 use octant_api::vault::{
     self as api, Copied, InitRequest, Initialised, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, Rekeyed,
@@ -32,9 +30,12 @@ use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
-/// What a TPM slot is bound to unless somebody says otherwise: the state of secure boot, the unified kernel image, and
-/// what was handed to that image besides, such as another command line, which its own register does not show.
-const PCRS: [u8; 3] = [7, 11, 12];
+/// What a TPM slot is bound to unless somebody says otherwise: what the firmware started, the state of secure boot, the
+/// unified kernel image, and what was handed to that image besides, such as another command line, which its own register
+/// does not show. Without secure boot any program could extend 11 as the image does; then 4 tells them apart.
+const PCRS: [u8; 4] = [4, 7, 11, 12];
+/// The same where a release key approves: what whoever makes releases can know. It is worth something with secure boot.
+const PCRS_RELEASED: [u8; 2] = [11, 12];
 /// What approvals of a release key are for.
 pub(crate) const POLICY_REF: &[u8] = b"octant vault";
 
@@ -295,6 +296,11 @@ impl Vault {
             if new.is_empty() || new.len() > 8 {
                 return Err(refused(&action, Code::InvalidParams, "1 to 8 slots remain", "name them"));
             }
+            if new.iter().all(|slot| slot.kind == SlotKind::Shares) {
+                let why = "another slot has to remain beside the shares: they are handed over when the old slots are gone";
+                let next = "name one; once the shares are in good hands, `octant vault slots remove` takes it away";
+                return Err(refused(&action, Code::InvalidParams, why, next));
+            }
             let old = locked(&open.store).header.clone();
             let mut header = Header { key: old.key + 1, slots: Vec::new(), ..old };
             let mut key = Key::random()
@@ -374,6 +380,7 @@ impl Vault {
                     passes: cost.passes,
                     lanes: cost.lanes,
                 });
+                slots::check_work(&header.slots, Some(cost)).map_err(invalid)?;
                 let own =
                     passphrase_key(passphrase, salt, cost).map_err(|error| invalid(error.to_string()))?;
                 Ok((Lock::Passphrase { cost }, own, None))
@@ -497,7 +504,11 @@ fn aside(why: &str) -> String {
 }
 
 fn binding(new: &NewSlot) -> Result<Binding, String> {
-    let pcrs = if new.pcrs.is_empty() { &PCRS[..] } else { &new.pcrs };
+    let pcrs = match (new.pcrs.as_slice(), &new.release_key) {
+        ([], None) => &PCRS[..],
+        ([], Some(_)) => &PCRS_RELEASED[..],
+        (pcrs, _) => pcrs,
+    };
     let pcrs = PcrSet::new(pcrs.iter().copied()).map_err(|error| error.to_string())?;
     let Some(pem) = &new.release_key else { return Ok(Binding::Pcrs(pcrs)) };
     let key = ReleasePublicKey::from_pem(pem).map_err(|error| error.to_string())?;
@@ -519,13 +530,12 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
         for version in &secret.info.versions {
             let Some(sealed) = secret.values.get(&version.version) else { continue };
             let picked = Picked::from(crate::core::Usable { info: &secret.info, version, sealed });
-            let len = sealed.len().saturating_sub(SALT_LEN + octant_crypto::aead::TAG_LEN);
-            let mut value = vault.memory.room(len).map_err(|error| error.to_string())?;
-            open_sealed(old, &picked, &mut value)
+            let mut value = vault.memory.room(picked.bytes()).map_err(|error| error.to_string())?;
+            open_value(&old.key, &id, &picked, &mut value)
                 .map_err(|error| format!("{} version {}: {error}", picked.name, picked.version))?;
-            let (name, kind) = (&secret.info.name, secret.info.kind);
-            let anew = seal_value_with(&key, &id, name, kind, version.version, version.not_after_ms, &value);
+            let anew = seal_value(&key, &id, &secret.info, version, &value);
             let anew = anew.map_err(|error| error.to_string())?;
+            let name = &secret.info.name;
             changes.push((Op::Value { name: name.clone(), version: version.version }, anew));
         }
     }
@@ -538,7 +548,7 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
     let epoch = store.epoch + 1;
     let contents = store::snapshot(&state, now()).map_err(|error| error.to_string())?;
     store.rewrite(header, &key, epoch, &contents).map_err(|error| error.to_string())?;
-    let store = store.reopened().map_err(|error| error.to_string())?;
+    let store = store.handed_over();
     Ok(Open {
         key,
         machine,
@@ -563,6 +573,9 @@ fn regular(file: &File) -> std::io::Result<()> {
 fn write_copy(into: OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::from(into);
     regular(&file)?;
+    // What was in it before must not stay behind the copy.
+    file.set_len(0)?;
+    file.rewind()?;
     file.write_all(bytes)?;
     file.sync_all()
 }

@@ -238,6 +238,26 @@ pub(crate) fn wrap(
     Ok(Slot { slot, label, created_ms, salt: Hex(salt), commit, wrapped: Hex(wrapped), lock })
 }
 
+/// What it costs to try one passphrase on every slot of its kind, and on one more of this cost. [`Argon2Cost::work`] says
+/// in what.
+///
+/// # Errors
+/// It is more than one slot alone may cost.
+pub(crate) fn check_work(slots: &[Slot], more: Option<Argon2Cost>) -> Result<(), String> {
+    let cost = |slot: &Slot| match slot.lock {
+        Lock::Passphrase { cost } => Some(cost),
+        _ => None,
+    };
+    let work: u64 = slots.iter().filter_map(cost).chain(more).map(|cost| cost.work()).sum();
+    if work <= Argon2Cost::WORK_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "the passphrases cost {work} KiB of memory passed over in all, more than {}; choose less for one of them",
+        Argon2Cost::WORK_MAX
+    ))
+}
+
 /// Whether a header's slots are within their limits: what a reader spends on a passphrase is bounded, and never so little
 /// that a passphrase is worth trying.
 pub(crate) fn check(header: &Header) -> Result<(), String> {
@@ -260,5 +280,5 @@ pub(crate) fn check(header: &Header) -> Result<(), String> {
             Lock::Tpm { .. } | Lock::StaticFile {} => {}
         }
     }
-    Ok(())
+    check_work(&header.slots, None)
 }

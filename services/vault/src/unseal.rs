@@ -14,8 +14,8 @@ use crate::hex::Hex;
 use crate::machine::{Compared, STATEMENT, compare, words};
 use crate::slots::{Lock, Slot, SlotError};
 use crate::state::{Op, State};
-use crate::store::{Raw, Store, StoreError};
-use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, open_machine, task};
+use crate::store::{Contents, Raw, Store, StoreError};
+use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, task};
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
 use octant_api::vault::{Attestation, SlotKind, UnsealRequest, Unsealed, With};
@@ -481,22 +481,8 @@ fn read(place: &crate::store::Place, key: Key, boot: &str) -> Result<Read, Unsea
     let format = |source| StoreError::Format { path: path.clone(), source };
     let gone = || UnsealError::Wrong("the file is gone".to_owned());
     let raw = place.read()?.ok_or_else(gone)?;
-    let opened = raw.open(&key).map_err(format)?;
-    let mut state = raw.state(&opened, boot).map_err(format)?;
+    let Contents { opened, mut state, machine } = raw.contents(&key, boot).map_err(format)?;
     state.expire(now(), usize::MAX);
-    let wrong = |what: String| StoreError::Format {
-        path: path.clone(),
-        source: crate::format::FormatError::Header(what),
-    };
-    let machine = match &state.machine {
-        None => return Err(wrong("it has no machine's identity".to_owned()).into()),
-        Some((machine, _)) if machine.public != raw.header.machine => {
-            return Err(wrong("its header names another machine".to_owned()).into());
-        }
-        Some((machine, seed)) => {
-            open_machine(&key, &raw.header.vault.0, &machine.public.0, seed).map_err(wrong)?
-        }
-    };
     let torn = opened.torn;
     let store = Store::open(place, raw, &opened)?;
     Ok(Read { key, store, state, machine, torn })

@@ -2,19 +2,18 @@
 
 use crate::audit::{Audit, Intent, LEDGER_WITHIN, Recorded, done, subject};
 use crate::bytes::Memory;
-use crate::core::Usable;
 use crate::format::Header;
 use crate::gathered::Gathered;
 use crate::machine::Facts;
 use crate::refusal::Refusal;
 use crate::state::{Now, Op, State};
 use crate::store::{self, Place, Raw, Store, StoreError};
+use crate::values::{Picked, open_value};
 use octant_api::error::{ApiError, Code};
-use octant_api::vault::{self as api, Kind};
-use octant_crypto::aead::{self, SALT_LEN};
+use octant_api::vault as api;
 use octant_crypto::memory::{Buffer, Key};
 use octant_crypto::sign::SigningKey;
-use octant_ids::{Aid, Principal, SecretName};
+use octant_ids::{Aid, Principal};
 use octant_sys::clock;
 use octant_tpm::{Device, Tpm};
 use serde_json::{Value, json};
@@ -390,9 +389,8 @@ impl Vault {
         _recorded: &Recorded,
         action: &Action,
     ) -> Result<Buffer, ApiError> {
-        let len = picked.sealed.len().saturating_sub(SALT_LEN + aead::TAG_LEN);
-        let mut value = self.memory.room(len)?;
-        open_sealed(open, picked, &mut value).map_err(|error| {
+        let mut value = self.memory.room(picked.bytes())?;
+        open_value(&open.key, &open.vault, picked, &mut value).map_err(|error| {
             ApiError::new(Code::Damaged, action.what, &action.place, error, "restore the vault from a backup")
         })?;
         Ok(value)
@@ -417,115 +415,6 @@ impl Vault {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         true
-    }
-}
-
-/// A value that was decided about, still sealed.
-#[derive(Debug, Clone)]
-pub(crate) struct Picked {
-    pub(crate) name: SecretName,
-    pub(crate) version: u64,
-    pub(crate) kind: Kind,
-    pub(crate) username: String,
-    pub(crate) public_key: Option<String>,
-    not_after_ms: Option<u64>,
-    sealed: Vec<u8>,
-}
-
-impl From<Usable<'_>> for Picked {
-    fn from(usable: Usable<'_>) -> Self {
-        let Usable { info, version, sealed } = usable;
-        Self {
-            name: info.name.clone(),
-            version: version.version,
-            kind: info.kind,
-            username: info.username.clone(),
-            public_key: version.public_key.clone(),
-            not_after_ms: version.not_after_ms,
-            sealed: sealed.to_vec(),
-        }
-    }
-}
-
-/// What a value is bound to.
-struct Bound {
-    version: [u8; 8],
-    not_after: [u8; 8],
-}
-
-impl Bound {
-    fn new(version: u64, not_after_ms: Option<u64>) -> Self {
-        Self { version: version.to_be_bytes(), not_after: not_after_ms.unwrap_or(0).to_be_bytes() }
-    }
-
-    fn aad<'a>(&'a self, vault: &'a [u8; 16], name: &'a SecretName, kind: Kind) -> [&'a [u8]; 5] {
-        [vault, name.as_str().as_bytes(), &self.version, &self.not_after, kind.as_str().as_bytes()]
-    }
-}
-
-/// Seals a value: the salt, the ciphertext, the tag.
-pub(crate) fn seal_value(
-    open: &Open,
-    info: &api::SecretInfo,
-    value: &[u8],
-) -> Result<Vec<u8>, octant_crypto::CryptoError> {
-    let not_after = info.versions.last().and_then(|version| version.not_after_ms);
-    seal_value_with(&open.key, &open.vault, &info.name, info.kind, info.current, not_after, value)
-}
-
-/// The same, with every part named.
-pub(crate) fn seal_value_with(
-    key: &Key,
-    vault: &[u8; 16],
-    name: &SecretName,
-    kind: Kind,
-    version: u64,
-    not_after_ms: Option<u64>,
-    value: &[u8],
-) -> Result<Vec<u8>, octant_crypto::CryptoError> {
-    let salt = octant_crypto::random::<SALT_LEN>()?;
-    let bound = Bound::new(version, not_after_ms);
-    let aad = bound.aad(vault, name, kind);
-    let sealed = aead::seal(key, &salt, &[b"octant vault 1 value", vault], &aad, value);
-    Ok([&salt[..], &sealed].concat())
-}
-
-/// Opens a sealed value into `out`, which is as long as the value.
-pub(crate) fn open_sealed(open: &Open, picked: &Picked, out: &mut [u8]) -> Result<(), aead::OpenError> {
-    let (salt, sealed) = picked.sealed.split_first_chunk::<SALT_LEN>().ok_or(aead::OpenError)?;
-    let bound = Bound::new(picked.version, picked.not_after_ms);
-    let aad = bound.aad(&open.vault, &picked.name, picked.kind);
-    aead::open(&open.key, salt, &[b"octant vault 1 value", &open.vault], &aad, sealed, out)
-}
-
-/// Seals the machine's seed.
-pub(crate) fn seal_machine(
-    key: &Key,
-    vault: &[u8; 16],
-    machine: &SigningKey,
-) -> Result<Vec<u8>, octant_crypto::CryptoError> {
-    let salt = octant_crypto::random::<SALT_LEN>()?;
-    let info: [&[u8]; 2] = [b"octant vault 1 machine", vault];
-    let sealed = aead::seal(key, &salt, &info, &[&machine.public()], machine.seed().bytes());
-    Ok([&salt[..], &sealed].concat())
-}
-
-/// Opens the machine's seed.
-pub(crate) fn open_machine(
-    key: &Key,
-    vault: &[u8; 16],
-    public: &[u8; 32],
-    sealed: &[u8],
-) -> Result<SigningKey, String> {
-    let (salt, sealed) = sealed.split_first_chunk::<SALT_LEN>().ok_or("the machine's seed is cut short")?;
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
-    let info: [&[u8]; 2] = [b"octant vault 1 machine", vault];
-    aead::open(key, salt, &info, &[public], sealed, &mut *seed).map_err(|error| error.to_string())?;
-    let machine = SigningKey::from_seed(&seed).map_err(|error| error.to_string())?;
-    if machine.public() == *public {
-        Ok(machine)
-    } else {
-        Err("the machine's seed is another one's".to_owned())
     }
 }
 

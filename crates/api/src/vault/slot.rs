@@ -69,7 +69,7 @@ pub struct NewSlot {
     /// Of shares, how many there are.
     #[serde(default)]
     pub count: u8,
-    /// Of a TPM slot, which PCRs have to be as they are now; 7, 11 and 12 when empty.
+    /// Of a TPM slot, which PCRs have to be as they are now; when empty 4, 7, 11 and 12, with a release key 11 and 12.
     #[serde(default)]
     pub pcrs: Vec<u8>,
     /// Of a TPM slot, the public key (PEM) whose approvals count instead of the PCRs' present values.
