@@ -30,8 +30,8 @@ pub use secret::{
     VersionInfo, VersionState,
 };
 pub use slot::{
-    Argon2Cost, NewSlot, RekeyRequest, SLOTS_MAX, SlotAddRequest, SlotAdded, SlotInfo, SlotKind,
-    SlotRemoveRequest, UnsealRequest, Unsealed, With,
+    Argon2Cost, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, RekeyRequest, Rekeyed, SLOTS_MAX, SlotAddRequest,
+    SlotAdded, SlotInfo, SlotKind, SlotRemoveRequest, UnsealRequest, Unsealed, With,
 };
 
 /// The longest value, passphrase or key file, in bytes: what a pipe holds without anybody reading (pipe(7)).
@@ -196,7 +196,7 @@ crate::rpc! {
         "slot_remove" => slot_remove, SlotRemove(SlotRemoveRequest) -> Changed,
             needs [Need::Operator], deadline Deadline::Ms(SLOW_MS);
         /// Replaces the data key: seals everything anew.
-        "rekey" => rekey, Rekey(RekeyRequest) -> Changed,
+        "rekey" => rekey, Rekey(RekeyRequest) -> Rekeyed,
             needs [Need::Operator], deadline Deadline::Ms(SLOW_MS), fds_in: 8, fds_out: 8;
         /// Stores a new secret.
         "put" => put, Put(PutRequest) -> Changed,

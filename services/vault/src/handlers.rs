@@ -13,10 +13,10 @@ use octant_api::vault::{
     AttestRequest, Attestation, BackupRequest, Changed, Copied, DestroyRequest, Details, DoctorReport,
     DoctorRequest, GrantInfo, GrantRequest, Handler, IdentityRequest, InitRequest, Initialised, Kind, Lease,
     LeaseInfo, LeaseList, LeaseRequest, LeasesRequest, ListRequest, MachineIdentity, OpenRequest, Opened,
-    Page, PutRequest, RekeyRequest, ReleaseRequest, Released, RemoveRequest, RenewRequest, RestoreRequest,
-    RetireRequest, RevealRequest, Revealed, RevokeRequest, Revoked, RollbackRequest, RotateRequest,
-    SealRequest, Sealed, SecretInfo, ShowRequest, SignRequest, Signed, SlotAddRequest, SlotAdded,
-    SlotRemoveRequest, Status, StatusRequest, Token, UnsealRequest, Unsealed, VALUE_MAX,
+    Page, PutRequest, RekeyRequest, Rekeyed, ReleaseRequest, Released, RemoveRequest, RenewRequest,
+    RestoreRequest, RetireRequest, RevealRequest, Revealed, RevokeRequest, Revoked, RollbackRequest,
+    RotateRequest, SealRequest, Sealed, SecretInfo, ShowRequest, SignRequest, Signed, SlotAddRequest,
+    SlotAdded, SlotRemoveRequest, Status, StatusRequest, Token, UnsealRequest, Unsealed, VALUE_MAX,
 };
 use octant_crypto::memory::{Buffer, Key};
 use octant_crypto::sign::SigningKey;
@@ -269,13 +269,13 @@ impl Handler<Call> for Methods {
         Ok(Changed { epoch, version: 0 })
     }
 
-    async fn rekey(&self, asked: RekeyRequest, mut call: Call) -> Result<Changed, ApiError> {
+    async fn rekey(&self, asked: RekeyRequest, mut call: Call) -> Result<Rekeyed, ApiError> {
         let read = |fd: OwnedFd| self.vault.memory.read(fd, "what a slot needs");
         let bytes = call.take_fds().into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let by = call.caller().principal.clone();
-        let (epoch, shares) = self.vault.rekey(&by, asked.slots, bytes).await?;
+        let (rekeyed, shares) = self.vault.rekey(&by, asked.slots, bytes).await?;
         shares.iter().try_for_each(|shares| handed(&call, shares))?;
-        Ok(Changed { epoch, version: 0 })
+        Ok(rekeyed)
     }
 
     async fn put(&self, asked: PutRequest, mut call: Call) -> Result<Changed, ApiError> {

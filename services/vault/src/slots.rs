@@ -20,11 +20,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// The fewest bytes of a key file: as many as a key has.
-pub(crate) const FILE_MIN: usize = 32;
-/// The fewest bytes of a passphrase.
-pub(crate) const PASSPHRASE_MIN: usize = 8;
-
 /// One slot as it stands in the header.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -124,13 +119,28 @@ impl Lock {
 
 impl Slot {
     pub(crate) fn info(&self) -> SlotInfo {
-        SlotInfo {
+        let mut info = SlotInfo {
             slot: self.slot,
             kind: self.lock.kind(),
             label: self.label.clone(),
             created_ms: self.created_ms,
             about: self.lock.about(),
+            threshold: 0,
+            count: 0,
+            pcrs: Vec::new(),
+            release_key: None,
+        };
+        match &self.lock {
+            Lock::Shares { threshold, count, .. } => (info.threshold, info.count) = (*threshold, *count),
+            Lock::Tpm { sealed } => {
+                info.pcrs = sealed.pcrs().iter().map(|(number, _)| number).collect();
+                if let octant_tpm::Binding::Released { key, .. } = sealed.binding() {
+                    info.release_key = key.to_pem().ok();
+                }
+            }
+            Lock::Passphrase { .. } | Lock::StaticFile {} => {}
         }
+        info
     }
 
     /// The label on this slot's shares; none when it has none.

@@ -174,7 +174,7 @@ impl State {
             }
             Op::Seen { ledger, wall_ms, grants } => {
                 self.next_grant = self.next_grant.max(grants);
-                self.ledger = self.ledger.max(ledger);
+                self.ledger = ledger;
                 self.wall_ms = self.wall_ms.max(wall_ms);
             }
         }

@@ -124,6 +124,16 @@ impl Place {
         }
     }
 
+    /// Whether there is a file with a header that can be read.
+    pub(crate) fn look(&self) -> Result<(), String> {
+        let path = self.path();
+        let mut start = Vec::new();
+        let most = format::HEADER_MAX as u64 + 64;
+        let read = File::open(&path).and_then(|file| file.take(most).read_to_end(&mut start));
+        read.map_err(|error| format!("{}: {error}", path.display()))?;
+        format::read_header(&start).map(drop).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
     /// Writes a new vault with these contents in the place of whatever is there, which is kept under another name when
     /// `aside` says which.
     pub(crate) fn create(

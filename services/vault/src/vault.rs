@@ -19,6 +19,7 @@ use octant_tpm::{Device, Tpm};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,10 @@ pub(crate) struct Vault {
     pub(crate) tpm: Arc<Mutex<Option<Tpm<Device>>>>,
     pub(crate) place: Arc<Place>,
     phase: Mutex<Phase>,
+    /// Told when it was sealed, unsealed, made or replaced.
+    pub(crate) turned: tokio::sync::Notify,
+    /// How often somebody has sealed it: what was about to open it then does not.
+    sealings: AtomicU64,
     /// One change at a time: what was decided holds until it is done.
     writing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) gathered: Mutex<Gathered>,
@@ -176,6 +181,8 @@ impl Vault {
             tpm: Arc::new(Mutex::new(tpm)),
             place: Arc::new(place),
             phase: Mutex::new(phase),
+            turned: tokio::sync::Notify::new(),
+            sealings: AtomicU64::new(0),
             writing: Arc::default(),
             gathered: Mutex::default(),
             ended: Mutex::default(),
@@ -229,6 +236,24 @@ impl Vault {
                 unavailable(Code::Damaged, "damaged", why, next)
             }
         }
+    }
+
+    /// How often it has been sealed, to be asked before something that ends in [`Vault::become_open`].
+    pub(crate) fn sealings(&self) -> u64 {
+        self.sealings.load(Ordering::SeqCst)
+    }
+
+    /// Opens, unless somebody has sealed the vault meanwhile: then that is what holds.
+    pub(crate) fn become_open(&self, open: &Arc<Open>, since: u64) -> bool {
+        let mut phase = self.phase();
+        self.turned.notify_one();
+        if self.sealings() == since {
+            *phase = Phase::Open(Arc::clone(open));
+            return true;
+        }
+        let header = Box::new(locked(&open.store).header.clone());
+        *phase = Phase::Sealed { header, why: "it was sealed while it was being opened".to_owned() };
+        false
     }
 
     /// Takes the right to change the vault, within the time that a blocked ledger is given.
@@ -375,11 +400,13 @@ impl Vault {
     pub(crate) async fn seal(&self, why: &str) -> bool {
         let weak = {
             let mut phase = self.phase();
+            self.sealings.fetch_add(1, Ordering::SeqCst);
             let Phase::Open(open) = &*phase else { return false };
             let (weak, header) = (Arc::downgrade(open), locked(&open.store).header.clone());
             *phase = Phase::Sealed { header: Box::new(header), why: why.to_owned() };
             weak
         };
+        self.turned.notify_one();
         // An answer under way holds the key for at most as long as the ledger may take.
         for _ in 0..300 {
             if weak.strong_count() == 0 {
@@ -397,7 +424,9 @@ pub(crate) fn commit(open: &Open, changes: Vec<(Op, Vec<u8>)>, ledger: u64) -> R
     let now = now();
     let seen = {
         let state = locked(&open.state);
-        Op::Seen { ledger: ledger.max(state.ledger), wall_ms: state.wall(now), grants: state.next_grant }
+        // What takes something away has no intent; then the last one counts.
+        let ledger = if ledger > 0 { ledger } else { state.ledger };
+        Op::Seen { ledger, wall_ms: state.wall(now), grants: state.next_grant }
     };
     let all = || std::iter::once((&seen, &[][..])).chain(changes.iter().map(|(op, value)| (op, &value[..])));
     let mut frames = store::contents(all().map(|(op, value)| (op.clone(), value)))?;
@@ -421,6 +450,8 @@ pub(crate) fn commit(open: &Open, changes: Vec<(Op, Vec<u8>)>, ledger: u64) -> R
     if store.is_worn() {
         let (header, epoch) = (store.header.clone(), store.epoch);
         let contents = store::snapshot(&state, now)?;
+        // Values are used while it is written.
+        drop(state);
         if let Err(error) = store.rewrite(header, &open.key, epoch, &contents) {
             // The change itself is durable; the next one finds out.
             tracing::error!("the vault's file could not be written anew: {error}");
