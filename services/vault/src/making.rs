@@ -298,7 +298,7 @@ impl Vault {
             }
             if new.iter().all(|slot| slot.kind == SlotKind::Shares) {
                 let why = "another slot has to remain beside the shares: they are handed over when the old slots are gone";
-                let next = "name one; once the shares are in good hands, `octant vault slots remove` takes it away";
+                let next = "name one; once the shares are in good hands, `octant vault slots rm` takes it away";
                 return Err(refused(&action, Code::InvalidParams, why, next));
             }
             let old = locked(&open.store).header.clone();

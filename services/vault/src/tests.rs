@@ -2,6 +2,7 @@
 
 mod edges;
 mod form;
+mod kill;
 mod leases;
 mod life;
 mod random;

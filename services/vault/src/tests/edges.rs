@@ -156,6 +156,40 @@ fn a_passphrase_that_would_make_them_cost_too_much_is_refused_before_it_is_compu
     });
 }
 
+/// The beginning of a frame, or room for one: what a crash in the middle of a write leaves.
+#[test]
+fn what_was_never_finished_is_cut_off_and_said() {
+    run(async {
+        let world = World::new();
+        world.init().await;
+        world.put("db", b"x").await;
+        let (mut scratch, mut ledger) = world.end().await;
+        let good = fs::read(file(&scratch)).unwrap();
+        let first = 12 + u32::from_be_bytes(good[8..12].try_into().unwrap()) as usize + 32;
+        for torn in [good[first..first + 60].to_vec(), vec![0; 15], vec![0; 4000]] {
+            let mut bytes = good.clone();
+            bytes.extend_from_slice(&torn);
+            fs::write(file(&scratch), bytes).unwrap();
+            let world = World::start(scratch, ledger, &[], BOOT);
+            match world.unseal().await {
+                // A whole head of a frame that was written already is no beginning of the next one.
+                Err(error) => assert_eq!((torn.len(), error.code), (60, Code::Damaged), "{error}"),
+                Ok(unsealed) => {
+                    let said = format!("{} bytes of a change that nobody was told of", torn.len());
+                    let warnings = unsealed.status.warnings;
+                    assert!(warnings.iter().any(|warning| warning.contains(&said)), "{warnings:?}");
+                    assert!(fs::read(file(&world.scratch)).unwrap() == good);
+                }
+            }
+            (scratch, ledger) = world.end().await;
+        }
+        fs::write(file(&scratch), good).unwrap();
+        let world = World::start(scratch, ledger, &[], BOOT);
+        world.unseal().await.unwrap();
+        world.put("after", b"x").await;
+    });
+}
+
 /// Numbers that only grow never come to their end: a file in which they have was made to be refused.
 #[test]
 fn a_header_whose_numbers_are_used_up_is_refused() {
