@@ -14,8 +14,8 @@ use crate::vault::{
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::vault::{
-    self as api, Copied, InitRequest, Initialised, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, Rekeyed,
-    SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
+    self as api, Copied, InitRequest, Initialised, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, POLICY_REF,
+    Rekeyed, SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
 };
 use octant_crypto::aead::SALT_LEN;
 use octant_crypto::memory::{Buffer, Key};
@@ -31,9 +31,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
-
-/// What approvals of a release key are for.
-pub(crate) const POLICY_REF: &[u8] = b"octant vault";
 
 /// What a new slot hands to whoever keeps it: shares, a line each.
 type Handed = Option<Zeroizing<Vec<u8>>>;
