@@ -7,10 +7,14 @@ octant vault status 2>&1 | show
 if octant vault status | grep -q 'state  *sealed'; then
   octant vault list 2>&1 | show
   octant status | grep '^vault' | show
+  echo 'correct horse battery' | octant vault unseal --passphrase 2>&1 | show
+  echo 'correct horse battery' | octant vault unseal --passphrase --accept-machine "the board was replaced" 2>&1 | show
+  octant vault status 2>&1 | sed 's/^/vault: then: /'
   exit 0
 fi
 if ! octant vault show db > /dev/null 2>&1; then
   echo "vault: first boot"
+  echo 'correct horse battery' | octant vault slots add --passphrase 2>&1 | show
   printf 'the value of db' | octant vault put db 2>&1 | show
   printf 'x' | octant vault put hidden 2>&1 | show
   octant vault put signer --kind key-pair --generate 2>&1 | show

@@ -37,6 +37,10 @@ pub use slot::{
 /// The longest value, passphrase or key file, in bytes: what a pipe holds without anybody reading (pipe(7)).
 pub const VALUE_MAX: usize = 64 << 10;
 
+/// What a release key's approvals are for (the policy reference of TPM2_PolicyAuthorize): an approval of the same values
+/// for something else does not open a vault. A TPM slot is bound to these bytes, so they never change.
+pub const POLICY_REF: &[u8] = b"octant vault";
+
 /// Whether secrets can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

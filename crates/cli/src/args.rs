@@ -1,10 +1,12 @@
 //! The command line, as data: every command, option and help text.
 
 mod ledger;
+pub(crate) mod secret;
 pub(crate) mod vault;
 mod when;
 
 pub(crate) use ledger::{Against, Export, Ledger, Query};
+pub(crate) use secret::Secret;
 pub(crate) use vault::Vault;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -117,6 +119,9 @@ pub(crate) enum Command {
         /// The note: at most 4096 bytes
         text: String,
     },
+    /// Inside a workstation: see, sign with and lease the secrets that this agent was granted
+    #[command(subcommand, after_help = "Example:\n  octant secret sign prod/key report.txt")]
+    Secret(Secret),
     /// Inside a workstation: show who this agent is and what it was granted
     #[command(name = "self", after_help = "Example:\n  octant self --try mount")]
     Itself {

@@ -1,4 +1,4 @@
-//! The operator's command line, and the two commands that an agent has.
+//! The operator's command line, and the commands that an agent has.
 //!
 //! Owns: the tree of commands, its help texts, the form of every answer and error on the terminal.
 //! Promises: exit codes from [`octant_ids::Exit`]; an error says what failed, where, why and what to do next;
@@ -155,6 +155,7 @@ fn act(
         Command::Ledger(command) => ledger::run(command, layout, out),
         Command::Vault(command) => vault::run(command, layout, input, out),
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
+        Command::Secret(command) => vault::of_agent(command, layout, input, out),
         Command::Note { text } => inside::note(text, layout, out),
         Command::Itself { attempt: None } => inside::describe(layout, out),
         Command::Itself { attempt: Some(what) } => inside::attempt(*what, layout, out),

@@ -164,7 +164,7 @@ fn every_example_is_a_valid_command_line() {
     for (name, text) in helps() {
         let text = text.replace(" \\\n    ", " ");
         let example = text.split("Example:\n  ").nth(1).unwrap().lines().next().unwrap();
-        let plain = example.split(['|', '>']).next().unwrap();
+        let plain = example.split(['|', '>', '<']).next().unwrap();
         let words = plain.split('"').enumerate().flat_map(|(i, part)| {
             if i % 2 == 1 {
                 vec![part.to_owned()]
@@ -184,7 +184,7 @@ fn the_tree_of_commands_is_sound() {
 
 #[test]
 fn every_command_is_known_by_its_name() {
-    for name in ["status", "agent", "self", "note", "poweroff"] {
+    for name in ["status", "agent", "self", "secret", "note", "poweroff"] {
         assert!(is_command(name), "{name}");
     }
     for name in ["", "ls", "stat", "help", "init"] {

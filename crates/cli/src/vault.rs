@@ -1,5 +1,7 @@
 //! `octant vault`: asks the service that keeps secrets, and brings it what opens it and what it is to keep.
 //!
+//! `octant secret` is the same from inside a workstation, for what an agent was granted.
+//!
 //! No secret byte is in an argument, in the environment or in a message: each rides in a pipe beside its request.
 
 mod copy;
@@ -10,6 +12,8 @@ mod grant;
 mod import;
 mod input;
 mod json;
+mod lease;
+mod policy;
 mod reveal;
 mod secret;
 mod shares;
@@ -21,6 +25,7 @@ mod unseal;
 
 pub(crate) use error::VaultError;
 pub(crate) use input::Input;
+pub(crate) use lease::run as of_agent;
 
 use crate::args::Vault as Command;
 use crate::args::vault::{Place, Slots};
@@ -85,6 +90,7 @@ pub(crate) fn run(
         Command::Slots { command: None } => slots::list(&vault, out),
         Command::Slots { command: Some(Slots::Add(args)) } => slots::add(&vault, args, out),
         Command::Slots { command: Some(Slots::Rm { slot, yes }) } => slots::remove(&vault, *slot, *yes, out),
+        Command::Policy(command) => policy::run(command, layout, out),
         Command::Rekey(args) => slots::rekey(&vault, args, out),
         Command::Backup { file } => copy::backup(&vault, file, out),
         Command::Restore(args) => copy::restore(&vault, args, out),
@@ -165,7 +171,7 @@ fn borrowed(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
 
 /// In place of an error of the command line that would show an argument which can be a secret that somebody put there.
 pub(crate) fn hide(args: &[OsString], error: &clap::Error) -> Option<CliError> {
-    let for_vault = args.iter().any(|arg| arg == "vault");
+    let for_vault = args.iter().any(|arg| arg == "vault" || arg == "secret");
     let shown = match error.kind() {
         ErrorKind::TooManyValues => true,
         ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {

@@ -338,6 +338,12 @@ pub(crate) fn file(
     header.frames =
         u32::try_from(contents.len()).map_err(|_| FormatError::Header("too many frames".to_owned()))?;
     let mut out = header.write(key)?;
+    // What cannot be read back is not written in the place of something that can.
+    let (again, at) = read_header(&out)?;
+    if again != *header {
+        return Err(FormatError::Header("it would read as another one".to_owned()));
+    }
+    again.check(key, &out, &at)?;
     let mut end = end_of(&out);
     for content in contents {
         let (bytes, next) = frame(header, key, end, header.epoch, content)?;

@@ -12,8 +12,8 @@ use crate::values::{Picked, open_value, seal_machine, seal_value};
 use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, task};
 use octant_api::error::{ApiError, Code};
 use octant_api::vault::{
-    self as api, Copied, InitRequest, Initialised, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, Rekeyed,
-    SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
+    self as api, Copied, InitRequest, Initialised, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, POLICY_REF,
+    Rekeyed, SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
 };
 use octant_crypto::aead::SALT_LEN;
 use octant_crypto::memory::{Buffer, Key};
@@ -36,9 +36,6 @@ use zeroize::Zeroizing;
 const PCRS: [u8; 4] = [4, 7, 11, 12];
 /// The same where a release key approves: what whoever makes releases can know. It is worth something with secure boot.
 const PCRS_RELEASED: [u8; 2] = [11, 12];
-/// What approvals of a release key are for.
-pub(crate) const POLICY_REF: &[u8] = b"octant vault";
-
 /// What a new slot hands to whoever keeps it: shares, a line each.
 type Handed = Option<Zeroizing<Vec<u8>>>;
 

@@ -1,8 +1,10 @@
 //! The commands of `octant vault`. No option of theirs takes a secret: a command line is for everybody to read.
 
+mod policy;
 mod read;
 mod slot;
 
+pub(crate) use policy::{Approve, Policy};
 pub(crate) use read::{Place, To};
 pub(crate) use slot::{KeepSlots, NewSlotArgs, Shape, SharesTo, Slots, UnsealArgs};
 
@@ -144,6 +146,9 @@ pub(crate) enum Vault {
     /// Replace the key that seals everything, with the ways to unseal that are to remain
     #[command(after_help = slot::REKEY, override_usage = "octant vault rekey [OPTIONS] <WAYS TO UNSEAL>")]
     Rekey(Rekey),
+    /// Make release keys, and approve what systems measure, so that a TPM slot opens after an update
+    #[command(subcommand, after_help = policy::POLICY)]
+    Policy(Policy),
     /// Write a copy of the vault, sealed as it is, into a new file
     #[command(after_help = "Example:\n  octant vault backup /media/usb/vault.backup")]
     Backup {

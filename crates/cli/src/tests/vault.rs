@@ -2,6 +2,8 @@
 
 mod grants;
 mod import;
+mod lease;
+mod policy;
 mod slots;
 mod store;
 mod terminal;
@@ -94,7 +96,17 @@ fn play(
     turns: usize,
     script: impl Fn(&Asked) -> Reply + Send + 'static,
 ) -> JoinHandle<Vec<Asked>> {
-    let listener = UnixListener::bind(dir.0.join("run/vault.sock")).unwrap();
+    play_at(dir, "vault", turns, script)
+}
+
+/// The same behind the socket of this name.
+fn play_at(
+    dir: &Dir,
+    name: &str,
+    turns: usize,
+    script: impl Fn(&Asked) -> Reply + Send + 'static,
+) -> JoinHandle<Vec<Asked>> {
+    let listener = UnixListener::bind(dir.0.join(format!("run/{name}.sock"))).unwrap();
     thread::spawn(move || {
         let turn = |_| {
             let (mut peer, _) = listener.accept().unwrap();
@@ -170,6 +182,25 @@ fn the_status_shouts_what_is_bound_to_nothing() {
     let document: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&document["slots"][1]["kind"], &document["shares"]), (&json!("static_file"), &json!(1)));
     vault.join().unwrap();
+}
+
+/// With two slots that take shares, nobody knows which of them the next share is of.
+#[test]
+fn shares_that_are_missing_are_counted_where_one_slot_takes_them() {
+    let mut shares = slot(4, "shares");
+    (shares["threshold"], shares["count"]) = (json!(3), json!(5));
+    for (slots, expected) in [
+        (json!([shares]), "shares      1 given since the last unseal, 2 missing: slot 4 takes 3 of 5"),
+        (json!([shares, shares]), "shares      1 given since the last unseal"),
+        (json!([slot(4, "shares")]), "shares      1 given since the last unseal"),
+    ] {
+        let dir = Dir::new();
+        let vault =
+            play(&dir, 1, move |_| reply(status(json!({"state": "sealed", "shares": 1, "slots": slots}))));
+        let (_, stdout, stderr) = octant(&dir.0, &["vault", "status"]);
+        assert!(stdout.lines().any(|line| line.trim() == expected), "{expected}: {stdout}{stderr}");
+        vault.join().unwrap();
+    }
 }
 
 #[test]
@@ -269,6 +300,8 @@ fn an_argument_that_is_one_too_many_is_not_shown() {
         &["vault", "put", "a/b", "--", "--hunter2"],
         &["vault", "rotate", "a/b", "-----hunter2"],
         &["vault", "rekey", "--passphrase", "hunter2"],
+        &["secret", "release", "hunter2"],
+        &["secret", "get", "a", "hunter2"],
     ] {
         let (exit, stdout, stderr) = octant(&dir.0, args);
         assert_eq!((exit, stdout.as_str()), (Exit::Usage, ""), "{args:?}");

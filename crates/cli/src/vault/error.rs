@@ -23,6 +23,18 @@ pub(crate) enum VaultError {
     /// The key file is no key.
     #[error("{path} has {bytes} bytes, and a key file has at least {min}", path = path.display())]
     KeyFileShort { path: PathBuf, bytes: usize, min: usize },
+    /// The new passphrase is none that the vault takes.
+    #[error("the passphrase has {bytes} bytes, and a passphrase has {min} to {max}; nothing was done")]
+    PassphraseLength { bytes: usize, min: usize, max: usize },
+    /// What is to be signed is longer than a request.
+    #[error("the message from {from} is longer than {max} bytes; nothing was signed")]
+    MessageTooLong { from: String, max: usize },
+    /// A text that proves no lease.
+    #[error("what came from {from} is no token, which is 64 lower-case hexadecimal digits")]
+    NotToken { from: String },
+    /// More approvals than a vault reads.
+    #[error("{path} has {max} approvals already, the most that a vault takes; nothing was approved", path = path.display())]
+    TooManyApprovals { path: PathBuf, max: usize },
     /// The two passphrases differ.
     #[error("the passphrase was not the same the second time; nothing was done")]
     Mismatch,
@@ -98,6 +110,10 @@ impl VaultError {
             | Self::Empty { .. }
             | Self::Lines { .. }
             | Self::KeyFileShort { .. }
+            | Self::PassphraseLength { .. }
+            | Self::MessageTooLong { .. }
+            | Self::NotToken { .. }
+            | Self::TooManyApprovals { .. }
             | Self::Mismatch => Exit::Invalid,
             Self::NoTerminal { .. }
             | Self::NoWay
@@ -151,16 +167,24 @@ impl VaultError {
                 "correct what is said above and import again; the file is kept as it is"
             }
             Self::SpareArgument => {
-                "values, passphrases and shares are never arguments, which everybody can read: they are asked for, or \
-                 come on standard input or from a file; --help lists the options"
+                "values, passphrases, shares and tokens are never arguments, which everybody can read: they are asked \
+                 for, or come on standard input or from a file; --help lists the options"
             }
             Self::Exists { .. } => "choose another name",
             Self::TooManySlots { .. } => "name fewer, and add the others with `octant vault slots add`",
             Self::Lines { .. } => "give the one line alone",
+            Self::MessageTooLong { .. } => {
+                "sign its digest, which says the same: `sha256sum FILE | octant secret sign NAME`"
+            }
+            Self::TooManyApprovals { .. } => {
+                "take those of systems that are not started any more out of the file, or begin another one with -o"
+            }
             Self::Read { .. }
             | Self::TooLong { .. }
             | Self::Empty { .. }
             | Self::KeyFileShort { .. }
+            | Self::PassphraseLength { .. }
+            | Self::NotToken { .. }
             | Self::Mismatch
             | Self::Interrupted { .. }
             | Self::Terminal { .. }

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, fchown, geteuid};
 use octant_api::rpc::Request;
 use octant_api::vault::{
-    Argon2Cost, InitRequest, Initialised, NewSlot, RekeyRequest, SlotAddRequest, SlotAdded, SlotInfo,
-    SlotKind, SlotRemoveRequest, StatusRequest, VALUE_MAX,
+    Argon2Cost, InitRequest, Initialised, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, RekeyRequest,
+    SlotAddRequest, SlotAdded, SlotInfo, SlotKind, SlotRemoveRequest, StatusRequest, VALUE_MAX,
 };
 use octant_ids::uid;
 use octant_sys::entropy;
@@ -27,9 +27,7 @@ const KEY_FILE: &str = "the key file";
 const NEW_PASSPHRASE: Asked =
     Asked { what: "the passphrase", question: "new passphrase", again: Some("the same passphrase again") };
 /// The length of a key file that is made here: twice what a key needs.
-const KEY_FILE_LEN: usize = 64;
-/// The shortest key file that the vault takes.
-const KEY_FILE_MIN: usize = 32;
+const KEY_FILE_LEN: usize = 2 * KEY_FILE_MIN;
 /// A public key in PEM is a few hundred bytes, of RSA a few thousand.
 const RELEASE_KEY_MAX: usize = 16 << 10;
 
@@ -58,6 +56,11 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn passphrase(&self, file: Option<&Path>, out: &mut Out) -> Result<Prepared, CliError> {
         let passphrase = self.vault.one_line(file, &NEW_PASSPHRASE, out)?;
+        let bytes = passphrase.bytes().len();
+        if !PASSPHRASE_BYTES.contains(&bytes) {
+            let (min, max) = PASSPHRASE_BYTES.into_inner();
+            return Err(VaultError::PassphraseLength { bytes, min, max }.into());
+        }
         let slot = NewSlot { cost: self.cost, ..NewSlot::of(SlotKind::Passphrase) };
         Ok(Prepared { with: Some(passphrase.pipe(NEW_PASSPHRASE.what)?), ..Prepared::plain(slot) })
     }
@@ -190,15 +193,20 @@ fn made<T: Serialize>(
     out: &mut Out,
 ) -> Result<(), CliError> {
     if !out.json {
-        out.line(format_args!("slot {}: {}", slot.slot, printable(&status::slot(slot))))?;
+        line(slot, out)?;
     }
-    hand_over(vec![prepared], answer, &fds, out)
+    hand_over(vec![prepared], answer, std::slice::from_ref(slot), &fds, out)
 }
 
-/// Says what was made for slots that the vault has now, and takes shares to where they belong.
+fn line(info: &SlotInfo, out: &mut Out) -> Result<(), CliError> {
+    out.line(format_args!("slot {}: {}", info.slot, printable(&status::slot(info))))
+}
+
+/// Says what was made for slots that the vault has now (`infos`), and takes shares to where they belong.
 fn hand_over<T: Serialize>(
     slots: Vec<Prepared>,
     answer: &T,
+    infos: &[SlotInfo],
     fds: &[OwnedFd],
     out: &mut Out,
 ) -> Result<(), CliError> {
@@ -211,8 +219,13 @@ fn hand_over<T: Serialize>(
     }
     let mut share_files = Vec::new();
     // Shares come in the order of the slots that they are of.
+    let of: Vec<u32> =
+        infos.iter().filter(|info| info.kind == SlotKind::Shares).map(|info| info.slot).collect();
     for (i, sink) in slots.into_iter().filter_map(|slot| slot.shares).enumerate() {
-        share_files.extend(keep(sink, fds.get(i), out)?);
+        if let Some(number) = of.get(i).filter(|_| of.len() > 1 && !out.json) {
+            out.line(format_args!("shares of slot {number}:"))?;
+        }
+        share_files.extend(hand_out(sink, fds.get(i), out)?);
     }
     if out.json {
         return out.json(&Document { answer, key_files_made, share_files });
@@ -220,7 +233,7 @@ fn hand_over<T: Serialize>(
     Ok(())
 }
 
-fn keep(sink: Sink, pipe: Option<&OwnedFd>, out: &mut Out) -> Result<Vec<PathBuf>, CliError> {
+fn hand_out(sink: Sink, pipe: Option<&OwnedFd>, out: &mut Out) -> Result<Vec<PathBuf>, CliError> {
     sink.warn(out);
     let files = sink.keep(pipe, out)?;
     if !out.json {
@@ -274,7 +287,13 @@ pub(super) fn rekey(vault: &Vault<'_>, args: &Rekey, out: &mut Out) -> Result<()
         format!("Replace the {} slots that there are by: {kinds}? What is not named is gone.", before.len());
     vault.confirm(args.yes, "a new key with these slots alone", &question, out)?;
     let mut prepared = all(vault, &args.slots, out)?;
-    keep_labels(&before, &mut prepared);
+    keep(&before, &mut prepared);
+    let boards = before.iter().filter(|info| info.kind == SlotKind::Tpm).count();
+    if boards > 1 && args.slots.tpm {
+        out.note(&format!(
+            "there are {boards} TPM slots, and the new one is bound to what --pcrs and --release-key say alone"
+        ));
+    }
     let request = RekeyRequest { slots: prepared.iter().map(|slot| slot.slot.clone()).collect() };
     let with: Vec<OwnedFd> = prepared.iter_mut().filter_map(|slot| slot.with.take()).collect();
     let progress = Ticking::new(out.json, "sealing everything anew".to_owned());
@@ -283,9 +302,10 @@ pub(super) fn rekey(vault: &Vault<'_>, args: &Rekey, out: &mut Out) -> Result<()
     let (answer, fds) =
         called.inspect_err(|_| prepared.iter().for_each(|prepared| leftover(prepared, out)))?;
     if !out.json {
-        out.line(format_args!("everything is sealed anew; {count} slots: {kinds}"))?;
+        out.line(format_args!("everything is sealed anew, with {} slots:", answer.slots.len()))?;
+        answer.slots.iter().try_for_each(|info| line(info, out))?;
     }
-    hand_over(prepared, &answer, &fds, out)
+    hand_over(prepared, &answer, &answer.slots, &fds, out)
 }
 
 /// The kinds of the slots of `rekey`, in their order.
@@ -325,13 +345,20 @@ fn all(vault: &Vault<'_>, args: &KeepSlots, out: &mut Out) -> Result<Vec<Prepare
     Ok(slots)
 }
 
-/// A slot that is the only one of its kind before and after is the same to people, and keeps its label.
-fn keep_labels(before: &[SlotInfo], after: &mut [Prepared]) {
+/// A slot that is the only one of its kind before and after is the same to people: it keeps its label, and a TPM slot what
+/// it is bound to where nothing else is said. Without its release key it would not open after the next update.
+fn keep(before: &[SlotInfo], after: &mut [Prepared]) {
     for kind in [SlotKind::Passphrase, SlotKind::Tpm, SlotKind::Shares, SlotKind::StaticFile] {
         let old: Vec<&SlotInfo> = before.iter().filter(|info| info.kind == kind).collect();
         let mut new: Vec<&mut Prepared> = after.iter_mut().filter(|slot| slot.slot.kind == kind).collect();
         if let ([old], [new]) = (&old[..], &mut new[..]) {
             new.slot.label.clone_from(&old.label);
+            if new.slot.pcrs.is_empty() {
+                new.slot.pcrs.clone_from(&old.pcrs);
+            }
+            if new.slot.release_key.is_none() {
+                new.slot.release_key.clone_from(&old.release_key);
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ fn print(status: &Status, out: &mut Out) -> Result<(), CliError> {
         out.wrapped(&format!("slot {}", info.slot), &slot(info))?;
     }
     if status.shares > 0 {
-        out.wrapped("shares", &given(status.shares))?;
+        out.wrapped("shares", &shares(status))?;
     }
     if !status.memory.is_empty() {
         out.wrapped("keys in", &status.memory)?;
@@ -57,8 +57,20 @@ fn print(status: &Status, out: &mut Out) -> Result<(), CliError> {
     }
 }
 
-pub(super) fn given(shares: u32) -> String {
-    format!("{shares} given since the last unseal")
+/// How many shares were given, and how many are missing where one slot alone takes them.
+pub(super) fn shares(status: &Status) -> String {
+    let given = format!("{} given since the last unseal", status.shares);
+    let mut slots = status.slots.iter().filter(|info| info.kind == SlotKind::Shares);
+    match (slots.next(), slots.next()) {
+        (Some(only), None) if only.threshold > 0 => {
+            let missing = u32::from(only.threshold).saturating_sub(status.shares);
+            format!(
+                "{given}, {missing} missing: slot {} takes {} of {}",
+                only.slot, only.threshold, only.count
+            )
+        }
+        _ => given,
+    }
 }
 
 /// A slot on one line. What is bound to nothing is not to be overlooked.

@@ -153,6 +153,6 @@ fn has(status: &Status, kind: SlotKind) -> bool {
 fn missing(status: &Status) -> String {
     let wanted: Vec<String> =
         status.slots.iter().filter(|slot| slot.kind == SlotKind::Shares).map(status::slot).collect();
-    let given = status::given(status.shares);
+    let given = status::shares(status);
     printable(&format!("the vault is still sealed: {} ({given}; {})", status.why, wanted.join("; ")))
 }

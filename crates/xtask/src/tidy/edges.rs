@@ -41,7 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
-    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, TLOG, WITNESS]),
+    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, TLOG, TPM, WITNESS]),
     ("octant-sim", &[IDS, API, "octant-init"]),
     ("xtask", &[UKI]),
 ];

@@ -61,7 +61,7 @@ fn a_vault_is_made_used_sealed_and_unsealed_and_the_ledger_has_it_first() {
         };
         assert!(at("intent vault init") < at("intent vault put"));
         assert!(at("intent vault put") < at("intent vault reveal"));
-        assert!(at("grant vault unseal denied: wrong passphrase") < at("intent vault unseal"));
+        assert!(at("decision vault unseal denied: wrong passphrase") < at("intent vault unseal"));
         assert!(at("grant vault certify done=true") > at("intent vault init"));
         assert!(!world.ledger.text().contains("canary"));
         let (scratch, _) = world.end().await;

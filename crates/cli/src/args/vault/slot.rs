@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub(super) const REKEY: &str = "\
-What is not named is gone: say --passphrase or --key-file for each that is to remain, or for another one; a TPM seals \
-anew, and shares are made anew. Slots are made in this order: passphrases, key files, TPM, shares.
+What is not named is gone: say --passphrase or --key-file for each that is to remain, or for another one; the TPM seals \
+anew, to the PCRs and the release key of the one TPM slot that there is unless others are given, and shares are made anew. Slots are made in this order: passphrases, key files, TPM, shares.
 
 Example:
   octant vault rekey --passphrase --tpm --shares 2/3 --shares-into /media/usb";
@@ -171,13 +171,14 @@ pub(crate) struct KeepSlots {
     /// Recovery shares: N of them, of which K together unseal; may be given again
     #[arg(long, value_name = "K/N")]
     pub(crate) shares: Vec<Shape>,
-    /// Of the TPM slot, the PCRs that have to be as they are now [default: 7,11]
+    /// Of the TPM slot, the PCRs that have to be as they are now [default: those of the one that there is, else 7,11]
     #[arg(
         long, value_name = "LIST", value_delimiter = ',', requires = "tpm",
         value_parser = clap::value_parser!(u8).range(0..24)
     )]
     pub(crate) pcrs: Vec<u8>,
-    /// Of the TPM slot, a public key (PEM) whose approvals count instead of the PCRs' present values
+    /// Of the TPM slot, a public key (PEM) whose approvals count instead of the PCRs' present values [default: that of the
+    /// one that there is, if it has one]
     #[arg(long, value_name = "FILE", requires = "tpm")]
     pub(crate) release_key: Option<PathBuf>,
     /// Of passphrases, what it costs to try one: memory and passes [default: 64MiB/3, and never less]

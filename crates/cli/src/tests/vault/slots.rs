@@ -66,6 +66,8 @@ fn what_is_no_passphrase_is_refused_and_not_shown() {
         (&["--passphrase-file", path][..], &b""[..], Exit::Invalid, "has more than one line"),
         (&["--passphrase"], b"", Exit::Invalid, "nothing came from standard input"),
         (&["--passphrase"], b"\nhunter2", Exit::Invalid, "nothing came from standard input"),
+        (&["--passphrase"], b"hunter2\n", Exit::Invalid, "has 7 bytes, and a passphrase has 8 to 1024"),
+        (&["--passphrase"], &[b'h'; 1025], Exit::Invalid, "has 1025 bytes"),
         (&["--passphrase"], &[b'h'; 65_536], Exit::Invalid, "longer than"),
         (
             &["--passphrase-file", "/nonexistent"],
@@ -275,7 +277,12 @@ fn a_new_key_takes_every_slot_that_remains_in_the_order_of_what_comes_with_them(
             board["label"] = json!("this board");
             return reply(status(json!({"slots": [board, slot(2, "passphrase")]})));
         }
-        reply_with(json!({"epoch": 9}), &[SHARES, "octant-share-1-ddddd\noctant-share-1-eeeee\n"])
+        let kinds = ["passphrase", "passphrase", "passphrase", "static_file", "tpm", "shares", "shares"];
+        let slots: Vec<Value> = (5..).zip(kinds).map(|(number, kind)| slot(number, kind)).collect();
+        reply_with(
+            json!({"epoch": 9, "slots": slots}),
+            &[SHARES, "octant-share-1-ddddd\noctant-share-1-eeeee\n"],
+        )
     });
     let args = [
         "vault",
@@ -299,7 +306,16 @@ fn a_new_key_takes_every_slot_that_remains_in_the_order_of_what_comes_with_them(
     ];
     let (exit, stdout, stderr) = octant_given(&dir.0, &args, b"first horse\nsecond horse\n");
     assert_eq!(exit, Exit::Ok, "{stderr}");
-    assert!(stdout.starts_with("everything is sealed anew; 7 slots: passphrase, passphrase"), "{stdout}");
+    assert!(
+        stdout
+            .starts_with("everything is sealed anew, with 7 slots:\nslot 5: passphrase: about passphrase\n"),
+        "{stdout}"
+    );
+    for text in
+        ["slot 8: STATIC static_file", "slot 11: shares", "shares of slot 10:\n", "shares of slot 11:\n"]
+    {
+        assert!(stdout.contains(text), "{text}: {stdout}");
+    }
     let asked = vault.join().unwrap();
     let texts: Vec<_> = asked[1].pipes.iter().map(|pipe| String::from_utf8_lossy(pipe)).collect();
     assert_eq!(texts, ["first horse", "second horse", "third horse", &"\x07".repeat(64)]);
@@ -310,6 +326,40 @@ fn a_new_key_takes_every_slot_that_remains_in_the_order_of_what_comes_with_them(
     assert_eq!((&slots[0]["label"], &slots[6]["count"]), (&json!(""), &json!(2)));
     assert_eq!(fs::read_to_string(dir.0.join("set-2-share-2.txt")).unwrap(), "octant-share-1-eeeee\n");
     assert_eq!(fs::read_to_string(dir.0.join("set-1-share-3.txt")).unwrap(), "octant-share-1-ccccc\n");
+}
+
+/// What was approved for the old slot opens the new one.
+#[test]
+fn a_new_key_binds_the_one_tpm_slot_to_what_it_was_bound_to() {
+    let dir = Dir::new();
+    let pem = dir.0.join("release.pem");
+    fs::write(&pem, "another key").unwrap();
+    let board = |number: u32| {
+        let mut board = slot(number, "tpm");
+        (board["pcrs"], board["release_key"]) = (json!([4, 7]), json!("the key"));
+        board
+    };
+    let pem = pem.to_str().unwrap();
+    let (one, two) = (vec![board(1)], vec![board(1), board(2)]);
+    let rows = [
+        (one.clone(), &[][..], json!([4, 7]), json!("the key")),
+        (one.clone(), &["--pcrs", "11"], json!([11]), json!("the key")),
+        (one, &["--release-key", pem], json!([4, 7]), json!("another key")),
+        (two, &[], json!([]), Value::Null),
+    ];
+    for (before, args, pcrs, key) in rows {
+        let dir = Dir::new();
+        let vault = play(&dir, 2, move |asked| match asked.method.as_str() {
+            "vault.status" => reply(status(json!({"slots": before}))),
+            _ => reply(json!({"epoch": 9, "slots": [slot(3, "tpm")]})),
+        });
+        let (exit, _, stderr) = octant(&dir.0, &[&["vault", "rekey", "--tpm", "--yes"][..], args].concat());
+        assert_eq!(exit, Exit::Ok, "{stderr}");
+        let asked = vault.join().unwrap();
+        let new = &asked[1].params["slots"][0];
+        assert_eq!((&new["pcrs"], &new["release_key"]), (&pcrs, &key), "{args:?}");
+        assert_eq!(stderr.contains("2 TPM slots"), key == Value::Null, "{stderr}");
+    }
 }
 
 #[test]

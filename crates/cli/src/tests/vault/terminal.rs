@@ -61,10 +61,10 @@ fn initialised() -> Value {
 fn a_new_passphrase_is_typed_twice_and_not_shown() {
     let (dir, terminal) = (Dir::new(), Terminal::new());
     let vault = play(&dir, 1, |_| reply(initialised()));
-    let (exit, _, stderr) = terminal.run(&dir, &["init", "--passphrase"], "", "hunter2\nhunter2\n");
+    let (exit, _, stderr) = terminal.run(&dir, &["init", "--passphrase"], "", "hunter22\nhunter22\n");
     assert_eq!(exit, Exit::Ok, "{stderr}");
     assert!(stderr.starts_with("new passphrase: \nthe same passphrase again: \n"), "{stderr}");
-    assert_eq!(vault.join().unwrap()[0].pipes, [b"hunter2"]);
+    assert_eq!(vault.join().unwrap()[0].pipes, [b"hunter22"]);
     assert_eq!(terminal.shown(), "");
 }
 
