@@ -13,3 +13,4 @@ mod namespace;
 mod power;
 mod tpm;
 mod vault;
+mod vault_file;

@@ -91,7 +91,7 @@ pub(crate) const ZSTD: Package = Package {
 };
 pub(crate) const PYTHON: Package = Package {
     name: "python3",
-    why: "runs the independent verifier of exports, and mkosi",
+    why: "runs the independent programs of tests/python, and mkosi",
     proof: Proof::Program("python3"),
     bookworm_suite: None,
     mb: 6,

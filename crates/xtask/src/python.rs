@@ -1,4 +1,5 @@
-//! The Python environment of the programs in tests/python, which check Octant's exports without Octant's code.
+//! The Python environment of the programs in tests/python, which check Octant's exports and read and write its vault files
+//! without Octant's code.
 
 use crate::sh::{self, Res};
 use crate::workspace::Workspace;
@@ -27,7 +28,7 @@ pub(crate) fn environment(workspace: &Workspace) -> Res<PathBuf> {
     {
         return Ok(interpreter);
     }
-    println!("      fetching the verifier's Python packages (about 5 MB)");
+    println!("      fetching the packages of the programs in Python (about 5 MB)");
     sh::remove(&dir)?;
     let failed = |error: String| {
         format!(

@@ -84,9 +84,9 @@ fn code(workspace: &Workspace, steps: &mut Steps) -> Res {
     sh::run(&mut workspace.cargo(&words))
 }
 
-/// Eight steps: the independent verifier, binary, helpers, kernel, firmware, images, KVM, the tests of the whole.
+/// Eight steps: the independent programs, binary, helpers, kernel, firmware, images, KVM, the tests of the whole.
 fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
-    steps.next("the independent verifier of exports, in Python");
+    steps.next("independent programs in Python: exports, vault files");
     let python = python::environment(workspace)?;
     python::self_test(workspace, &python)?;
     let source = Source::Built(Profile::Release);

@@ -92,6 +92,12 @@ pub(crate) enum FormatError {
     Crypto(#[from] CryptoError),
 }
 
+/// What a parser says of bytes that anybody may have written: not all that it repeats of them, and nothing that controls a
+/// terminal.
+pub(crate) fn told(error: &serde_json::Error) -> String {
+    error.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect()
+}
+
 /// Reads the header, which nothing vouches for until [`Header::check`].
 ///
 /// # Errors
@@ -111,9 +117,7 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, HeaderEnd), FormatErr
     }
     let text = rest.get(..len).ok_or_else(cut)?;
     let mac = rest.get(len..len + MAC_LEN).ok_or_else(cut)?;
-    let header: Header =
-        serde_json::from_slice(text).map_err(|error| FormatError::Header(error.to_string()))?;
-    header.check_limits()?;
+    let header = Header::parse(text)?;
     let text_end = MAGIC.len() + 4 + len;
     let mut kept = [0; MAC_LEN];
     kept.copy_from_slice(mac);
@@ -128,6 +132,12 @@ pub(crate) struct HeaderEnd {
 }
 
 impl Header {
+    fn parse(text: &[u8]) -> Result<Self, FormatError> {
+        let header: Self = serde_json::from_slice(text).map_err(|error| FormatError::Header(told(&error)))?;
+        header.check_limits()?;
+        Ok(header)
+    }
+
     /// Whether everything in it is within its limits. What cannot be read is not written either.
     fn check_limits(&self) -> Result<(), FormatError> {
         let numbers = [
@@ -155,12 +165,16 @@ impl Header {
     fn write(&self, key: &Key) -> Result<Vec<u8>, FormatError> {
         self.check_limits()?;
         let text = serde_json::to_vec(self).map_err(|error| FormatError::Header(error.to_string()))?;
+        self.write_text(key, &text)
+    }
+
+    fn write_text(&self, key: &Key, text: &[u8]) -> Result<Vec<u8>, FormatError> {
         let len = u32::try_from(text.len()).ok().filter(|_| text.len() <= HEADER_MAX);
         let len = len.ok_or_else(|| FormatError::Header(format!("it has {} bytes", text.len())))?;
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&len.to_be_bytes());
-        out.extend_from_slice(&text);
-        out.extend_from_slice(&self.mac(key, &text)?);
+        out.extend_from_slice(text);
+        out.extend_from_slice(&self.mac(key, text)?);
         Ok(out)
     }
 
@@ -330,7 +344,7 @@ pub(crate) fn file(
         return Err(FormatError::Header("it would read as another one".to_owned()));
     }
     again.check(key, &out, &at)?;
-    let mut end = End { offset: out.len() as u64, link: link(&out) };
+    let mut end = end_of(&out);
     for content in contents {
         let (bytes, next) = frame(header, key, end, header.epoch, content)?;
         out.extend_from_slice(&bytes);
@@ -367,17 +381,36 @@ impl Content {
 pub(crate) type Thing<'a> = (&'a [u8], &'a [u8]);
 
 /// The things in a frame's content.
-pub(crate) fn things(mut content: &[u8]) -> Result<Vec<Thing<'_>>, &'static str> {
-    fn part<'a>(content: &mut &'a [u8]) -> Result<&'a [u8], &'static str> {
+pub(crate) fn things(content: &[u8]) -> Result<Vec<Thing<'_>>, &'static str> {
+    let parts = parts(content)?;
+    let (pairs, rest) = parts.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err("a frame ends within a thing");
+    }
+    Ok(pairs.iter().map(|[text, value]| (*text, *value)).collect())
+}
+
+/// Parts, each behind its length.
+pub(crate) fn parts(mut content: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
+    let mut parts = Vec::new();
+    while !content.is_empty() {
         let (len, rest) = content.split_first_chunk::<4>().ok_or("a frame ends within a length")?;
         let len = u32::from_be_bytes(*len) as usize;
         let (part, rest) = rest.split_at_checked(len).ok_or("a frame ends within a part")?;
-        *content = rest;
-        Ok(part)
+        parts.push(part);
+        content = rest;
     }
-    let mut things = Vec::new();
-    while !content.is_empty() {
-        things.push((part(&mut content)?, part(&mut content)?));
-    }
-    Ok(things)
+    Ok(parts)
+}
+
+/// A header's text under its MAC, for [`crate::fuzz_vault`].
+pub(crate) fn sealed_header(text: &[u8], key: &Key) -> Result<(Header, Vec<u8>), FormatError> {
+    let header = Header::parse(text)?;
+    let bytes = header.write_text(key, text)?;
+    Ok((header, bytes))
+}
+
+/// Where a frame behind these bytes goes.
+pub(crate) fn end_of(bytes: &[u8]) -> End {
+    End { offset: bytes.len() as u64, link: link(bytes) }
 }

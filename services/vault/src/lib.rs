@@ -19,6 +19,7 @@
 //! | `making.rs` | what writes the whole file: a new vault, slots, rekey, backup |
 //! | `machine.rs` | the machine's identity and its hardware |
 //! | `audit.rs` | intents and outcomes |
+//! | `file.rs`, `fuzz.rs` | files without a service, for tests |
 //! | `bytes.rs` | secret bytes in and out |
 //! | `look.rs`, `handlers.rs`, `service.rs` | status and checks, the methods, the glue |
 #![forbid(unsafe_code)]
@@ -26,7 +27,10 @@
 mod audit;
 mod bytes;
 mod core;
+#[cfg(any(test, feature = "file"))]
+pub mod file;
 mod format;
+mod fuzz;
 mod gathered;
 mod handlers;
 mod hex;
@@ -44,4 +48,5 @@ mod unseal;
 mod values;
 mod vault;
 
+pub use fuzz::fuzz_vault;
 pub use service::{VaultConfig, VaultService};

@@ -303,8 +303,8 @@ impl Raw {
         for content in &opened.frames {
             let wrong = |what| FormatError::Frame { offset: self.bytes.len(), what };
             for (text, value) in format::things(content).map_err(wrong)? {
-                let op: Op =
-                    serde_json::from_slice(text).map_err(|error| FormatError::Header(error.to_string()))?;
+                let op: Op = serde_json::from_slice(text)
+                    .map_err(|error| FormatError::Header(format::told(&error)))?;
                 state.apply(op, value).map_err(|error| FormatError::Header(error.to_string()))?;
             }
         }

@@ -1,9 +1,11 @@
 //! The vault over real sockets with a ledger in memory, and its file against whoever changes it.
 
+mod corpus;
 mod edges;
 mod form;
 mod kill;
 mod leases;
 mod life;
+mod outside;
 mod random;
 mod world;

@@ -22,27 +22,27 @@ use std::sync::LazyLock;
 /// What no error may show.
 const CANARY: &[u8] = b"canary-8f02-do-not-leak";
 const SALT: [u8; 32] = [0x5a; 32];
-const VAULT: [u8; 16] = [0xa1; 16];
-const DATA: [u8; 32] = [0xd7; 32];
+pub(super) const VAULT: [u8; 16] = [0xa1; 16];
+pub(super) const DATA: [u8; 32] = [0xd7; 32];
 const NOW: Now = Now { wall_ms: 1_700_000_000_000, boot_ns: 1 };
 
 /// The passphrase's key, which is dear: once for all tests.
 static OWN: LazyLock<Key> =
     LazyLock::new(|| passphrase_key(super::world::PASSPHRASE, &SALT, Argon2Cost::FLOOR).unwrap());
 
-fn key(bytes: [u8; 32]) -> Key {
+pub(super) fn key(bytes: [u8; 32]) -> Key {
     Key::from_bytes(&bytes).unwrap()
 }
 
 /// A vault's file, and how it came to be.
-struct Made {
+pub(super) struct Made {
     data: Key,
-    header: Header,
-    bytes: Vec<u8>,
+    pub(super) header: Header,
+    pub(super) bytes: Vec<u8>,
     /// Where the header's text is.
-    text: Range<usize>,
+    pub(super) text: Range<usize>,
     /// Where each frame is.
-    frames: Vec<Range<usize>>,
+    pub(super) frames: Vec<Range<usize>>,
     /// What there is at the end of the frames that the file began with, and of each that was appended: the offset, the
     /// epoch, everything.
     states: Vec<(usize, u64, State)>,
@@ -51,12 +51,12 @@ struct Made {
 
 impl Made {
     /// A file that was written anew as epoch 7, in two frames, and then changed five times.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::of(VAULT, 1, key(DATA), 0)
     }
 
     /// The same with another identifier, number of the data key, data key, and a difference in what was appended.
-    fn of(vault: [u8; 16], number: u64, data: Key, difference: u8) -> Self {
+    pub(super) fn of(vault: [u8; 16], number: u64, data: Key, difference: u8) -> Self {
         let machine = SigningKey::from_seed(&[3; 32]).unwrap();
         let mut header = Header {
             vault: Hex(vault),
@@ -107,7 +107,7 @@ impl Made {
     }
 
     /// These frames behind the header.
-    fn with_frames(&self, frames: &[Range<usize>]) -> Vec<u8> {
+    pub(super) fn with_frames(&self, frames: &[Range<usize>]) -> Vec<u8> {
         let mut bytes = self.bytes[..self.frames[0].start].to_vec();
         frames.iter().for_each(|frame| bytes.extend_from_slice(&self.bytes[frame.clone()]));
         bytes
@@ -136,11 +136,11 @@ fn frames_of(bytes: &[u8], mut at: usize) -> Vec<Range<usize>> {
     frames
 }
 
-fn content(ops: Vec<(Op, Vec<u8>)>) -> Vec<Vec<u8>> {
+pub(super) fn content(ops: Vec<(Op, Vec<u8>)>) -> Vec<Vec<u8>> {
     store::contents(ops.iter().map(|(op, value)| (op.clone(), &value[..]))).unwrap()
 }
 
-fn begin(header: &Header, data: &Key, machine: &SigningKey) -> Vec<(Op, Vec<u8>)> {
+pub(super) fn begin(header: &Header, data: &Key, machine: &SigningKey) -> Vec<(Op, Vec<u8>)> {
     let facts = [("product_uuid".to_owned(), "1234".to_owned())].into();
     let record = Machine { public: header.machine, created_ms: 1, facts };
     let seed = seal_machine(data, &header.vault.0, machine).unwrap();
@@ -175,7 +175,7 @@ fn stored(vault: &[u8; 16], data: &Key, info: SecretInfo) -> Vec<(Op, Vec<u8>)> 
     ops
 }
 
-fn secrets(vault: &[u8; 16], data: &Key) -> Vec<(Op, Vec<u8>)> {
+pub(super) fn secrets(vault: &[u8; 16], data: &Key) -> Vec<(Op, Vec<u8>)> {
     let two = vec![version(1, VersionState::Deprecated), version(2, VersionState::Active)];
     let mut ops = stored(vault, data, secret("db", two.clone()));
     ops.extend(stored(vault, data, secret("api/token", two)));
@@ -187,7 +187,7 @@ fn agent() -> Aid {
     Aid::new(1_700_000_000_000, [6; 10])
 }
 
-fn grant(id: u64, name: &str) -> GrantInfo {
+pub(super) fn grant(id: u64, name: &str) -> GrantInfo {
     GrantInfo {
         id,
         name: name.parse().unwrap(),
