@@ -17,7 +17,7 @@ use octant_api::ledger::{AppendRequest, Appended, Kind};
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, ServiceName, Sha256, uid};
 use octant_manifest::Ceiling;
-use octant_service::{Left, Notifier, Records, record};
+use octant_service::{Kept, Left, Notifier, Records, record};
 use octant_sys::clock;
 use octant_wire::{Client, Shutdown, Trigger};
 use octant_workstation::Plan;
@@ -33,6 +33,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 const REQUESTS: usize = 6;
+/// Where records stay that the ledger had not taken when this service was stopped.
+const LEFT: &str = "records.json";
 
 /// Who keeps descriptors over a restart of this service: PID 1.
 pub(crate) trait Keeper: Send + Sync + 'static {
@@ -75,6 +77,7 @@ pub(crate) struct Manager {
     pub(crate) site: Site,
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
+    kept: Kept,
     spawner: Arc<dyn Spawner>,
     /// PID 1, who keeps descriptors over a restart; none in tests.
     keeper: Option<Arc<dyn Keeper>>,
@@ -160,20 +163,15 @@ impl Manager {
     ) -> Self {
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
-        match store.left() {
-            Ok(left) => records.take_up(left),
-            Err(error) => {
-                tracing::error!("records that the last run left for the ledger are lost: {error}");
-                // How many they were is not known; that there were some is put on record.
-                records.take_up(Left { waiting: Vec::new(), lost: 1 });
-            }
-        }
+        let kept = Kept::new(store.dir().join(LEFT));
+        records.take_up(kept.read());
         Self {
             records,
             vault: Arc::new(vault),
             site,
             exits,
             store,
+            kept,
             spawner,
             keeper,
             requests,
@@ -386,7 +384,7 @@ impl Manager {
     pub(crate) async fn run(&self, stop: &Shutdown) {
         // What the run before left is removed when the ledger has it, and not before.
         let had = || {
-            if let Err(error) = self.store.leave(Left::default()) {
+            if let Err(error) = self.kept.write(&Left::default()) {
                 tracing::warn!("what the ledger has been given it is given again at the next start: {error}");
             }
         };
@@ -401,7 +399,7 @@ impl Manager {
     fn leave_records(&self) {
         let left = self.records.left();
         let count = left.waiting.len();
-        match self.store.leave(left) {
+        match self.kept.write(&left) {
             Ok(()) if count > 0 => {
                 tracing::warn!("{count} records that the ledger did not take are kept for the next start");
             }
