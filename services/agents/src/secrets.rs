@@ -27,19 +27,17 @@ fn failed(error: WireError) -> ApiError {
     }
 }
 
+fn busy(why: &str, next: &str) -> ApiError {
+    ApiError::new(Code::Busy, "ask the vault", "agent", why, next)
+}
+
 impl Guest {
     /// Takes a place among the requests of this agent, and finds the cgroup of the process that asks.
     fn asks(&self, call: &Call) -> Result<Option<String>, ApiError> {
         let taken = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).take(clock::monotonic_ns());
         if !taken {
             let why = "more requests about secrets than this agent has in a second";
-            return Err(ApiError::new(
-                Code::Busy,
-                "ask the vault",
-                "agent",
-                why,
-                "keep a lease, and ask less",
-            ));
+            return Err(busy(why, "keep a lease, and ask less"));
         }
         let Some(cgroups) = &self.manager.site.agents_cgroup else { return Ok(None) };
         cgroup_of(cgroups, self.aid, call.caller().pid).map(Some)
@@ -92,6 +90,11 @@ pub(crate) async fn release(guest: &Guest, asked: ReleaseRequest, call: &Call) -
 /// The value goes from the vault to the agent in a pipe that is handed on: it is never in this process.
 pub(crate) async fn reveal(guest: &Guest, asked: RevealRequest, call: &Call) -> Result<Opened, ApiError> {
     let cgroup = guest.asks(call)?;
+    // Held until the answer is there or the agent's call is dropped.
+    let _place = guest
+        .revealing
+        .try_acquire()
+        .map_err(|_| busy("another value is on its way to this agent", "take one value after the other"))?;
     let request = vault::OpenRequest { agent: Some(guest.aid), cgroup, token: asked.token, host: None };
     let (opened, fds) = guest.manager.vault.call_with(&request, &[]).await.map_err(failed)?;
     fds.into_iter().try_for_each(|fd| call.attach(fd))?;

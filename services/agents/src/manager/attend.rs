@@ -3,7 +3,7 @@
 use super::{Handles, Manager, Start, kept_names};
 use crate::admit::WHAT;
 use crate::core::{Ending, Event};
-use crate::guest::{Bucket, Guest};
+use crate::guest::Guest;
 use crate::{describe, drain, secrets};
 use octant_api::agent;
 use octant_api::agents::{AgentState, ExitInfo, Output};
@@ -13,7 +13,7 @@ use octant_sys::clock;
 use octant_wire::{Identity, Limits, serve, shutdown};
 use octant_workstation::{Spawned, Step};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
@@ -208,8 +208,7 @@ impl Manager {
             Err(error) => return end(format!("its socket cannot be served: {error}")),
         };
         let (trigger, stop) = shutdown();
-        let (notes, secrets) = (Mutex::new(Bucket::full()), Mutex::new(Bucket::full()));
-        let guest = Guest { manager: Arc::clone(self), aid, notes, secrets };
+        let guest = Guest::new(Arc::clone(self), aid);
         let identity = Identity::Listener(Principal::Agent(aid));
         tokio::spawn(async move {
             let server = agent::Server(Arc::new(guest));
