@@ -9,6 +9,7 @@ use crate::admit::WHAT;
 use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
 use crate::log::Log;
+use crate::secrets::Ends;
 use crate::spawner::Spawner;
 use crate::store::{Saved, Store};
 use octant_api::agents::AgentState;
@@ -73,7 +74,9 @@ pub(crate) struct Site {
 /// Every agent of this Octant.
 pub(crate) struct Manager {
     pub(crate) records: Records,
-    pub(crate) vault: Arc<Client>,
+    pub(crate) vault: Client,
+    /// What the vault has to be told.
+    ends: Ends,
     pub(crate) site: Site,
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
@@ -167,7 +170,8 @@ impl Manager {
         records.take_up(kept.read());
         Self {
             records,
-            vault: Arc::new(vault),
+            vault,
+            ends: Ends::default(),
             site,
             exits,
             store,
@@ -359,6 +363,10 @@ impl Manager {
     /// Takes an agent over that an earlier run of this service left in this state.
     pub(crate) fn take_over(&self, saved: Saved, phase: AgentState) -> Result<(), ApiError> {
         let info = &saved.info;
+        if phase.ended() {
+            // Whether the vault was told before the restart is not known; told twice it does nothing.
+            self.ends.add(info.aid);
+        }
         let (exit, reason, sealed) = (info.exit, info.reason.clone(), saved.sealed);
         let state = State { exit, reason, sealed, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
@@ -388,7 +396,7 @@ impl Manager {
                 tracing::warn!("what the ledger has been given it is given again at the next start: {error}");
             }
         };
-        self.records.run(stop, had).await;
+        tokio::join!(self.records.run(stop, had), self.ends.run(&self.vault, stop));
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();
         self.records.hand_over().await;

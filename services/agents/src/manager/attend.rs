@@ -4,7 +4,7 @@ use super::{Handles, Manager, Start, kept_names};
 use crate::admit::WHAT;
 use crate::core::{Ending, Event};
 use crate::guest::Guest;
-use crate::{describe, drain, secrets};
+use crate::{describe, drain};
 use octant_api::agent;
 use octant_api::agents::{AgentState, ExitInfo, Output};
 use octant_api::error::{ApiError, Code};
@@ -227,8 +227,7 @@ impl Manager {
             // Dropping the trigger stops the serving; dropping the others closes them.
             (agent.guest, agent.socket, agent.pidfd) = (None, None, None);
         }
-        let vault = Arc::clone(&self.vault);
-        tokio::spawn(async move { secrets::retire(&vault, aid).await });
+        self.ends.add(aid);
         let Some(keeper) = &self.keeper else { return };
         for name in kept_names(aid) {
             if let Err(error) = keeper.unstore(&name) {
