@@ -170,7 +170,8 @@ fn stored(header: &Header, data: &Key, secret: &Secret) -> Result<Vec<(Op, Vec<u
     let mut changes = vec![(Op::Secret { secret: info.clone() }, Vec::new())];
     for version in &info.versions {
         let Some(value) = values.get(&version.version) else { continue };
-        let sealed = seal_value(data, &header.vault.0, info, version, value).map_err(at(FileError::Value))?;
+        let sealed = seal_value(data, &header.vault.0, info, version, &mut value.clone())
+            .map_err(at(FileError::Value))?;
         changes.push((Op::Value { name: info.name.clone(), version: version.version }, sealed));
     }
     Ok(changes)

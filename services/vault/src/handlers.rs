@@ -124,6 +124,7 @@ impl Methods {
         decide: impl FnOnce(&State, &Value<'_>) -> Result<SecretInfo, Refusal> + Send + 'static,
     ) -> Result<Changed, ApiError> {
         let asked = action.clone();
+        let mut value = value;
         let decide = move |open: &Open, state: &State, _| {
             let refused = |refusal: Refusal| asked.refused(&refusal);
             let failed = |why: String| {
@@ -135,7 +136,7 @@ impl Methods {
             let info = decide(state, &about).map_err(refused)?;
             let newest =
                 info.versions.last().ok_or_else(|| failed("the secret has no version".to_owned()))?;
-            let sealed = seal_value(&open.key, &open.vault, &info, newest, &value);
+            let sealed = seal_value(&open.key, &open.vault, &info, newest, &mut value);
             let sealed = sealed.map_err(|error| failed(error.to_string()))?;
             let (name, version) = (info.name.clone(), info.current);
             let changes =

@@ -520,7 +520,7 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
             let mut value = vault.memory.room(picked.bytes()).map_err(|error| error.to_string())?;
             open_value(&old.key, &id, &picked, &mut value)
                 .map_err(|error| format!("{} version {}: {error}", picked.name, picked.version))?;
-            let anew = seal_value(&key, &id, &secret.info, version, &value);
+            let anew = seal_value(&key, &id, &secret.info, version, &mut value);
             let anew = anew.map_err(|error| error.to_string())?;
             let name = &secret.info.name;
             changes.push((Op::Value { name: name.clone(), version: version.version }, anew));

@@ -8,12 +8,13 @@ use crate::store::Place;
 use crate::vault::{Phase, Site, Vault, first_phase};
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_api::vault::Server;
-use octant_service::{Context, Health, Left, Notifier, Records, ServeError, Service, Shutdown, StartError};
+use octant_service::{
+    Context, Health, Kept, Left, Notifier, Records, ServeError, Service, Shutdown, StartError,
+};
 use octant_tpm::{Device, Tpm};
 use octant_wire::{Identity, Limits};
 use serde::Deserialize;
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -41,17 +42,15 @@ pub struct VaultService {
     identity: Identity,
     notifier: Notifier,
     config: VaultConfig,
-    left: PathBuf,
+    kept: Kept,
     /// Whether what needs nobody has been tried. Until then the vault is not ready: who needs it finds it as it will be.
     tried: watch::Sender<bool>,
 }
 
 /// The file with the records that the ledger had not taken when the process ended.
-const LEFT: &str = "records.json";
+const KEPT: &str = "records.json";
 /// How soon unsealing without anybody is tried again.
 const UNSEAL_AGAIN: Duration = Duration::from_secs(5);
-/// The longest such file, in bytes.
-const LEFT_MAX: u64 = 16 << 20;
 
 impl VaultService {
     /// What PID 1 knows of it.
@@ -71,35 +70,6 @@ impl VaultService {
         root: false,
         argv: &["svc", "vault"],
     };
-
-    fn hand_back(&self) -> Result<(), ServeError> {
-        let left = self.vault.audit.records.left();
-        let failed =
-            |error: &dyn std::fmt::Display| ServeError::new("keep records for the next start", error);
-        match left == Left::default() {
-            true => match std::fs::remove_file(&self.left) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(&error)),
-                _ => Ok(()),
-            },
-            false => {
-                let bytes = serde_json::to_vec(&left).map_err(|error| failed(&error))?;
-                std::fs::write(&self.left, bytes).map_err(|error| failed(&error))
-            }
-        }
-    }
-}
-
-/// Records that an earlier process left for the ledger.
-fn left(path: &Path) -> Left {
-    let lost = |why: String| {
-        tracing::error!("records that the last run left for the ledger are lost: {}: {why}", path.display());
-        Left { waiting: Vec::new(), lost: 1 }
-    };
-    match crate::unseal::read_small(path, LEFT_MAX) {
-        Ok(None) => Left::default(),
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| lost(error.to_string())),
-        Err(error) => lost(error.to_string()),
-    }
 }
 
 /// The TPM whose device PID 1 has opened, and its storage key as a fact about the hardware. A TPM that does not work is
@@ -145,9 +115,9 @@ impl Service for VaultService {
         }
         let mut facts = context.boot.hardware.clone();
         let tpm = tpm(&mut context, &mut facts);
-        let path = dir.join(LEFT);
+        let kept = Kept::new(dir.join(KEPT));
         let records = Records::new(context.client("ledger")?).outlasting_agents();
-        records.take_up(left(&path));
+        records.take_up(kept.read());
         let audit = Audit::new(Arc::new(records), context.client("ledger")?);
         let etc = context.boot.layout.etc.join("vault");
         let site = Site {
@@ -162,7 +132,7 @@ impl Service for VaultService {
             identity: context.identity(),
             notifier: context.notifier,
             config,
-            left: path,
+            kept,
             tried: watch::Sender::new(false),
         })
     }
@@ -170,7 +140,14 @@ impl Service for VaultService {
     async fn serve(self: Arc<Self>, listener: UnixListener, stop: Shutdown) -> Result<(), ServeError> {
         let records = Arc::clone(&self.vault.audit.records);
         let until = stop.clone();
-        let recording = tokio::spawn(async move { records.run(&until, || {}).await });
+        let keeping = Arc::clone(&self);
+        // What an earlier process left is removed when the ledger has it, and not before.
+        let had = move || {
+            if let Err(error) = keeping.kept.write(&Left::default()) {
+                tracing::warn!("what the ledger has been given it is given again at the next start: {error}");
+            }
+        };
+        let recording = tokio::spawn(async move { records.run(&until, had).await });
         let starting = Arc::clone(&self);
         tokio::spawn(async move {
             let absent = matches!(*starting.vault.phase(), Phase::Absent { .. });
@@ -201,7 +178,8 @@ impl Service for VaultService {
         served.map_err(|error| ServeError::new("accept connections", error))?;
         recording.await.map_err(|error| ServeError::new("hand over records", error))?;
         self.vault.audit.records.hand_over().await;
-        self.hand_back()
+        let left = self.vault.audit.records.left();
+        self.kept.write(&left).map_err(|error| ServeError::new("keep records for the next start", error))
     }
 
     async fn health(&self) -> Health {

@@ -191,10 +191,11 @@ impl State {
     pub(crate) fn erases(&self, op: &Op) -> bool {
         match op {
             Op::Remove { name } => self.secrets.contains_key(name),
-            Op::Secret { secret } => self
-                .secrets
-                .get(&secret.name)
-                .is_some_and(|known| known.values.keys().any(|version| !alive(secret, *version))),
+            Op::Secret { secret } => self.secrets.get(&secret.name).is_some_and(|known| {
+                let last = |info: &SecretInfo| info.versions.last().map(|version| version.version);
+                let rotated = last(secret) > last(&known.info);
+                !rotated && known.values.keys().any(|version| !alive(secret, *version))
+            }),
             _ => false,
         }
     }

@@ -62,19 +62,20 @@ impl Bound {
     }
 }
 
-/// Seals a value of this version: the salt, the ciphertext, the tag.
+/// Seals a value of this version where it lies, so that it is in the clear nowhere else: the salt, the ciphertext, the tag.
+/// What `value` holds afterwards is the ciphertext.
 pub(crate) fn seal_value(
     key: &Key,
     vault: &[u8; 16],
     info: &SecretInfo,
     version: &VersionInfo,
-    value: &[u8],
+    value: &mut [u8],
 ) -> Result<Vec<u8>, CryptoError> {
     let salt = octant_crypto::random::<SALT_LEN>()?;
     let bound = Bound::new(version.version, version.not_after_ms);
     let aad = bound.aad(vault, &info.name, info.kind);
-    let sealed = aead::seal(key, &salt, &[VALUE, vault], &aad, value);
-    Ok([&salt[..], &sealed].concat())
+    let tag = aead::seal_in_place(key, &salt, &[VALUE, vault], &aad, value);
+    Ok([&salt[..], value, &tag].concat())
 }
 
 /// Opens a sealed value into `out`, which has [`Picked::bytes`] bytes.
@@ -98,8 +99,9 @@ pub(crate) fn seal_machine(
 ) -> Result<Vec<u8>, CryptoError> {
     let salt = octant_crypto::random::<SALT_LEN>()?;
     let info: [&[u8]; 2] = [MACHINE, vault];
-    let sealed = aead::seal(key, &salt, &info, &[&machine.public()], machine.seed().bytes());
-    Ok([&salt[..], &sealed].concat())
+    let mut seed = zeroize::Zeroizing::new(*machine.seed().bytes());
+    let tag = aead::seal_in_place(key, &salt, &info, &[&machine.public()], &mut *seed);
+    Ok([&salt[..], &seed[..], &tag].concat())
 }
 
 /// Opens the machine's seed.

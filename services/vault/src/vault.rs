@@ -242,10 +242,12 @@ impl Vault {
     /// sealed now are gone when it is opened.
     pub(crate) fn note_end(&self, agent: Aid) {
         let mut ended = locked(&self.ended);
-        if ended.len() == ENDED {
-            ended.pop_front();
+        if !ended.contains(&agent) {
+            if ended.len() == ENDED {
+                ended.pop_front();
+            }
+            ended.push_back(agent);
         }
-        ended.push_back(agent);
         drop(ended);
         if !self.is_open() {
             self.keep_pending(&[Op::Retire { holder: Principal::Agent(agent) }]);
@@ -256,6 +258,8 @@ impl Vault {
     /// holder that has ended presents nothing any more.
     fn keep_pending(&self, ops: &[Op]) {
         let mut pending = locked(&self.pending);
+        // Told again, it is the same.
+        let ops: Vec<&Op> = ops.iter().filter(|op| !pending.contains(op)).collect();
         let excess = (pending.len() + ops.len()).saturating_sub(PENDING).min(pending.len());
         if excess > 0 {
             tracing::error!(
@@ -263,7 +267,7 @@ impl Vault {
             );
             pending.drain(..excess);
         }
-        pending.extend_from_slice(ops);
+        pending.extend(ops.into_iter().cloned());
     }
 
     /// Whether an agent has ended, as far as is remembered.

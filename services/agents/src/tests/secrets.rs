@@ -170,7 +170,8 @@ async fn an_end_that_the_vault_was_not_told_of_it_is_told_of_after_a_restart() {
     let machinery = Machinery::new();
     let mut world = machinery.start("b1");
     let ended = end(&world, "one").await;
-    until("nothing of it is left", || machinery.ledger.told().last().is_some_and(|last| last == "seal")).await;
+    until("nothing of it is left", || machinery.ledger.told().last().is_some_and(|last| last == "seal"))
+        .await;
     world.stop().await;
     let vault = Arc::new(Vault::default());
     let _serving = vault.serve(&machinery);

@@ -169,7 +169,7 @@ fn secret(name: &str, versions: Vec<VersionInfo>) -> SecretInfo {
 fn stored(vault: &[u8; 16], data: &Key, info: SecretInfo) -> Vec<(Op, Vec<u8>)> {
     let mut ops = vec![(Op::Secret { secret: info.clone() }, Vec::new())];
     for version in &info.versions {
-        let sealed = seal_value(data, vault, &info, version, CANARY).unwrap();
+        let sealed = seal_value(data, vault, &info, version, &mut CANARY.to_vec()).unwrap();
         ops.push((Op::Value { name: info.name.clone(), version: version.version }, sealed));
     }
     ops

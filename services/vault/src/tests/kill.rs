@@ -404,8 +404,10 @@ fn a_worn_file_can_be_killed_at_every_change_while_it_is_written_anew() {
         let world = World::start(Arc::new(start), Arc::default(), &[], BOOT);
         assert!(world.by_file(KEY_FILE).await);
         // The last of these makes the file's 1022nd change.
-        let has = world.vault.status().epoch;
-        for number in has..1024 {
+        let open = world.vault.open("count", "changes").unwrap();
+        let has = crate::vault::locked(&open.store).frames();
+        drop(open);
+        for number in has..1022 {
             let value = if number % 8 == 0 { vec![3; 2000] } else { vec![3; 10] };
             let request = rotate("worn");
             match number == has {

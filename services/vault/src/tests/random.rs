@@ -82,7 +82,9 @@ impl Kept {
     /// A secret's new version with its value.
     fn stored(&self, info: SecretInfo, value: &[u8]) -> Vec<(Op, Vec<u8>)> {
         let open = self.open();
-        let sealed = seal_value(&open.key, &open.vault, &info, info.versions.last().unwrap(), value).unwrap();
+        let sealed =
+            seal_value(&open.key, &open.vault, &info, info.versions.last().unwrap(), &mut value.to_vec())
+                .unwrap();
         let (name, version) = (info.name.clone(), info.current);
         vec![(Op::Secret { secret: info }, Vec::new()), (Op::Value { name, version }, sealed)]
     }
