@@ -137,6 +137,7 @@ pub(crate) fn start(
         operator: 0,
         accept_missing: vec!["cgroup".into()],
         agents_cgroup: cgroup,
+        hardware: Default::default(),
         service: serde_json::json!({}),
     };
     // Inherited on purpose, so without close-on-exec.
