@@ -202,7 +202,8 @@ impl TryFrom<BTreeMap<String, Sha256>> for PcrValues {
     type Error = PcrError;
     fn try_from(values: BTreeMap<String, Sha256>) -> Result<Self, PcrError> {
         let number = |text: &String| text.parse::<u8>().ok().filter(|number| number.to_string() == *text);
-        let row = |(text, value)| number(&text).map(|number| (number, value)).ok_or(PcrError::Number(u8::MAX));
+        let row =
+            |(text, value)| number(&text).map(|number| (number, value)).ok_or(PcrError::Number(u8::MAX));
         Self::new(values.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
     }
 }
