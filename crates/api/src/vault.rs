@@ -140,11 +140,14 @@ pub struct Initialised {
 #[serde(deny_unknown_fields)]
 pub struct SealRequest {}
 
-/// Answer of `vault.seal`: no key is in memory any more.
+/// Answer of `vault.seal`: nothing that begins from now on finds a key, also after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sealed {
     /// Whether it was unsealed before.
     pub was_unsealed: bool,
+    /// Whether what was under way has come to its end, so that no key is in memory any more.
+    #[serde(default)]
+    pub settled: bool,
 }
 
 /// Parameters of `vault.backup`. The descriptor is a regular file, open for writing: the whole vault is written to it,

@@ -118,18 +118,53 @@ impl OneUse {
 /// Seals a text: the ciphertext, then the tag. `salt` is fresh for every seal (see above); `info` says what the text is,
 /// and becomes part of its key; `aad` is what else must be the same when it is opened.
 ///
+/// The text is copied into ordinary memory first, where the ciphertext overwrites it at once. Where even that is too
+/// much, as for a value that stands in locked memory alone, there is [`seal_in_place`].
+///
 /// # Panics
-/// When a part of `info` or `aad` has 4 GiB or more, or the text has 64 GiB or more, which is where GCM ends.
+/// When a part of `info` or `aad` has 4 GiB or more, or the text has 64 GiB or more, which is where GCM ends and after
+/// which the copy is wiped.
 #[must_use]
 pub fn seal(key: &Key, salt: &[u8; SALT_LEN], info: &[&[u8]], aad: &[&[u8]], plaintext: &[u8]) -> Vec<u8> {
-    let aad = framed(aad);
     // With room for the tag from the start: memory that a vector leaves when it grows is not wiped.
     let mut sealed = Vec::with_capacity(plaintext.len() + TAG_LEN);
     sealed.extend_from_slice(plaintext);
-    let tag = scrubbed(|| OneUse::derive(key, salt, info).seal(&aad, &mut sealed));
+    let tag = encrypt(key, salt, info, aad, &mut sealed);
+    if tag.is_none() {
+        // Nothing was encrypted. By hand, because a build that aborts on a panic drops nothing.
+        sealed.zeroize();
+    }
     #[expect(clippy::expect_used, reason = "documented: longer than GCM can encrypt")]
     sealed.extend_from_slice(&tag.expect("a text of less than 64 GiB"));
     sealed
+}
+
+/// Seals a text where it lies: afterwards the ciphertext is there, and nowhere was there a copy of the text. Gives the
+/// tag; the two after each other are what [`seal`] gives for the same.
+///
+/// # Panics
+/// As [`seal`]. The text is left as it was then.
+#[must_use]
+pub fn seal_in_place(
+    key: &Key,
+    salt: &[u8; SALT_LEN],
+    info: &[&[u8]],
+    aad: &[&[u8]],
+    buffer: &mut [u8],
+) -> [u8; TAG_LEN] {
+    #[expect(clippy::expect_used, reason = "documented: longer than GCM can encrypt")]
+    encrypt(key, salt, info, aad, buffer).expect("a text of less than 64 GiB")
+}
+
+fn encrypt(
+    key: &Key,
+    salt: &[u8; SALT_LEN],
+    info: &[&[u8]],
+    aad: &[&[u8]],
+    text: &mut [u8],
+) -> Option<[u8; TAG_LEN]> {
+    let aad = framed(aad);
+    scrubbed(|| OneUse::derive(key, salt, info).seal(&aad, text))
 }
 
 /// Opens what [`seal`] made with the same key, salt, info and aad, into `out`, which has exactly [`TAG_LEN`] bytes fewer

@@ -3,7 +3,7 @@
 //! One test, in a process of its own. It knows what it hunts for only XORed with a mask, so that it does not find itself.
 
 use hkdf::Hkdf;
-use octant_crypto::aead::{SALT_LEN, framed, open, seal, subkey};
+use octant_crypto::aead::{SALT_LEN, framed, open, seal, seal_in_place, subkey};
 use octant_crypto::memory::{Key, Pool};
 use octant_crypto::passphrase::{Argon2Cost, passphrase_key};
 use octant_crypto::share_text::{Label, LabelledShare, combine, split};
@@ -135,7 +135,14 @@ fn no_key_stays_anywhere_but_in_memory_for_secrets() {
 
     let sealed = seal(&key, &SALT, &info, &[], &[7; 256]);
     assert_eq!(hunt(&hunted, &mut window), Vec::<String>::new(), "seal");
+    black_box(seal(&key, &SALT, &info, &[], signer.seed().bytes()));
+    assert_eq!(hunt(&hunted, &mut window), Vec::<String>::new(), "seal a seed");
     let pool = Pool::new(2, 256).unwrap();
+    let mut seed = pool.take(signer.seed().bytes().len()).unwrap();
+    seed.copy_from_slice(signer.seed().bytes());
+    black_box(seal_in_place(&key, &SALT, &info, &[], &mut seed));
+    assert_eq!(hunt(&hunted, &mut window), Vec::<String>::new(), "seal in place");
+    drop(seed);
     let mut out = pool.take(256).unwrap();
     open(&key, &SALT, &info, &[], &sealed, &mut out).unwrap();
     assert_eq!(hunt(&hunted, &mut window), Vec::<String>::new(), "open");

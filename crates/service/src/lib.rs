@@ -1,6 +1,7 @@
 //! What every service shares, so that a service is its own work and nothing else.
 //!
-//! Owns: start (descriptors, configuration, confinement), the runtime, readiness, health, watchdog, stop, the way to the ledger.
+//! Owns: start (descriptors, configuration, confinement), the runtime, readiness, health, watchdog, stop, the way to the ledger
+//! and what is kept for it over a restart.
 //! Promises: a service opens and serves only after its whole profile is in force; `READY=1` is sent only when it
 //! serves and its first real health check has given an answer; it ends in order when asked to.
 //! Never: restarts anything (PID 1 does), degrades a profile, decides what a service does.
@@ -18,6 +19,7 @@
 mod confine;
 mod error;
 mod inherited;
+mod kept;
 mod log;
 mod notify;
 mod profile;
@@ -28,6 +30,7 @@ mod tests;
 
 pub use error::{ServeError, ServiceError, StartError};
 pub use inherited::Inherited;
+pub use kept::{KeepError, Kept, replace};
 pub use notify::Notifier;
 pub use octant_wire::Shutdown;
 pub use profile::{Profile, ProfileError};

@@ -20,6 +20,10 @@ use tokio::sync::Notify;
 
 /// How many records can wait. Far more than all agents' ends at once; beyond it they are counted as lost.
 const WAITING_MAX: usize = 4096;
+/// How many of them can be decisions, and how many decisions about one agent. What agents ask for and are denied is as
+/// much as they like; it must not push out what became of intents, what was taken away, and seals.
+const DECISIONS_MAX: usize = WAITING_MAX / 8;
+const DECISIONS_OF_ONE: usize = 64;
 /// How long one record may take, in milliseconds; a disk that needs longer is failing.
 const APPEND_MS: u64 = 5_000;
 /// How long a health check waits for the ledger, in milliseconds.
@@ -63,6 +67,20 @@ struct Later {
 }
 
 impl Later {
+    /// Whether there is room for this record.
+    fn fits(&self, request: &AppendRequest) -> bool {
+        if self.waiting.len() >= WAITING_MAX {
+            return false;
+        }
+        if request.kind != Kind::Decision {
+            return true;
+        }
+        let about = |request: &AppendRequest| request.agent.or(request.actor);
+        let decisions = self.waiting.iter().filter(|waiting| waiting.kind == Kind::Decision);
+        let same = decisions.clone().filter(|waiting| about(waiting) == about(request));
+        decisions.count() < DECISIONS_MAX && (about(request).is_none() || same.count() < DECISIONS_OF_ONE)
+    }
+
     fn lose(&mut self) {
         self.lost = self.lost.saturating_add(1);
         self.lost_ever = self.lost_ever.saturating_add(1);
@@ -172,10 +190,10 @@ impl Records {
         done
     }
 
-    /// Keeps a record until the ledger takes it. Never waits.
+    /// Keeps a record until the ledger takes it, if there is room; else it is counted as lost. Never waits.
     pub fn later(&self, request: AppendRequest) {
         let mut later = self.later_queue();
-        if later.waiting.len() < WAITING_MAX {
+        if later.fits(&request) {
             later.waiting.push_back(request);
         } else {
             later.lose();
@@ -329,5 +347,45 @@ impl Records {
         let lost = Some(later.lost).filter(|lost| *lost > 0 && later.waiting.is_empty())?;
         let payload = json!({"lost": lost, "what": "records that the ledger did not take"});
         Some((record(Kind::Lost, &payload), Next::Lost(lost)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(count: usize, kind: Kind, agent: Option<Aid>, records: &Records) {
+        for _ in 0..count {
+            records.later(AppendRequest { agent, ..record(kind, &json!({})) });
+        }
+    }
+
+    fn waiting(records: &Records, kind: Kind) -> usize {
+        records.left().waiting.iter().filter(|waiting| waiting.kind == kind).count()
+    }
+
+    #[test]
+    fn denials_push_out_nothing_else_and_one_agents_no_other_agents() {
+        let records = Records::new(Client::new("/nowhere"));
+        let agent = |n: u8| Some(Aid::new(1, [n; 10]));
+        with(5000, Kind::Decision, agent(0), &records);
+        assert_eq!((waiting(&records, Kind::Decision), records.backlog().1), (64, 5000 - 64));
+        with(1, Kind::Decision, agent(1), &records);
+        assert_eq!(waiting(&records, Kind::Decision), 65);
+        (2..100).for_each(|n| with(64, Kind::Decision, agent(n), &records));
+        with(1, Kind::Decision, None, &records);
+        assert_eq!(waiting(&records, Kind::Decision), 512);
+        let lost = records.left().lost;
+        with(4096 - 512, Kind::Outcome, agent(0), &records);
+        assert_eq!(records.left().lost, lost, "the rest is for what was done");
+        with(1, Kind::Outcome, agent(0), &records);
+        assert_eq!((records.left().waiting.len(), records.left().lost), (4096, lost + 1));
+    }
+
+    #[test]
+    fn decisions_about_nobody_have_the_places_of_all() {
+        let records = Records::new(Client::new("/nowhere"));
+        with(1000, Kind::Decision, None, &records);
+        assert_eq!((waiting(&records, Kind::Decision), records.left().lost), (512, 488));
     }
 }

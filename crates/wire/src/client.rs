@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// How long this side gives the service's own deadline to be reported before it stops waiting by itself, so
 /// that the better message of the two is the one that is seen.
@@ -26,6 +26,9 @@ const STALL: Duration = Duration::from_secs(30);
 /// A stream has its connection to itself, so its id is always the same.
 const STREAM_ID: i64 = 1;
 const READ: usize = 16 << 10;
+/// How many calls with descriptors can be under way to one service, each on a connection of its own: far fewer than the
+/// share of its connections that a server gives to one service.
+const CARRIERS: usize = 8;
 
 /// A connection to one service, made when it is first needed and again after it broke. Any number of calls
 /// can be under way at once.
@@ -33,13 +36,21 @@ const READ: usize = 16 << 10;
 pub struct Client {
     path: PathBuf,
     link: Mutex<Option<Arc<Link>>>,
-    /// For calls with descriptors, one at a time: which line a descriptor came with is certain only where no other line
-    /// is under way.
-    carrier: tokio::sync::Mutex<Option<Carrier>>,
+    carriers: Carriers,
     next: AtomicI64,
 }
 
-/// The connection of calls with descriptors.
+/// For calls with descriptors, one at a time on each: which line a descriptor came with is certain only where no other
+/// line is under way.
+#[derive(Debug)]
+struct Carriers {
+    /// One for each call that can be under way; who comes first gets one first.
+    places: Semaphore,
+    /// Those with nothing under way.
+    free: Mutex<Vec<Carrier>>,
+}
+
+/// A connection of calls with descriptors.
 #[derive(Debug)]
 struct Carrier {
     outbox: Arc<Outbox>,
@@ -71,7 +82,7 @@ impl Client {
         Self {
             path: path.into(),
             link: Mutex::default(),
-            carrier: Default::default(),
+            carriers: Carriers { places: Semaphore::new(CARRIERS), free: Mutex::default() },
             next: AtomicI64::new(1),
         }
     }
@@ -137,8 +148,8 @@ impl Client {
         Err(WireError::Closed { method: method.name })
     }
 
-    /// Calls a method with descriptors, and gives those that come with the answer. Such calls to one service follow each
-    /// other.
+    /// Calls a method with descriptors, and gives those that come with the answer. Eight such calls to one service can be
+    /// under way at once; further ones wait, within their deadline. Dropping the call takes it back.
     ///
     /// # Errors
     /// As [`Client::call`].
@@ -172,11 +183,11 @@ impl Client {
         let method = R::METHOD.name;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let line = request_line(id, request, None)?;
-        // Taken out: what is dropped or fails on the way leaves no connection behind on which an answer still comes.
-        let mut place = self.carrier.lock().await;
+        // Given back when this returns or is dropped.
+        let _place = self.carriers.places.acquire().await.map_err(|_| WireError::Closed { method })?;
         for fresh in [false, true] {
-            let kept = place.take().filter(|_| !fresh);
-            let mut carrier = match kept {
+            // Taken out: what is dropped or fails on the way leaves no connection behind on which an answer still comes.
+            let mut carrier = match self.carriers.take(fresh) {
                 Some(carrier) => carrier,
                 None => Carrier::connect(&self.path).await?,
             };
@@ -197,7 +208,17 @@ impl Client {
             return match answer {
                 Some(answer) => {
                     let fds = std::mem::take(&mut carrier.lines.fds);
-                    *place = Some(carrier);
+                    match line_id(&answer) {
+                        Some(other) if other != id => {
+                            return Err(protocol(R::METHOD, "it answers another request"));
+                        }
+                        // After more than an answer nothing on this connection is certain.
+                        Some(_) if carrier.lines.buffer.is_empty() => {
+                            locked(&self.carriers.free).push(carrier);
+                        }
+                        // Without an id it is about the connection, which ends.
+                        Some(_) | None => {}
+                    }
                     Ok((answer, fds))
                 }
                 // A connection that was closed meanwhile, as by a restart, took the request without reading it.
@@ -232,6 +253,18 @@ impl Client {
         let line = request_line(STREAM_ID, request, None)?;
         outbox.send(&line).await.map_err(|Gone| WireError::Closed { method: R::METHOD.name })?;
         Ok(Stream { lines: Lines::new(stream), end: None, request: PhantomData })
+    }
+}
+
+impl Carriers {
+    /// One with nothing under way. After one that turned out to be closed, `fresh`, there is none: the service was started
+    /// again, and the others are as dead.
+    fn take(&self, fresh: bool) -> Option<Carrier> {
+        let mut free = locked(&self.free);
+        if fresh {
+            free.clear();
+        }
+        free.pop()
     }
 }
 

@@ -493,6 +493,87 @@ fn both_clients_send_descriptors_and_take_those_that_come_back() {
     });
 }
 
+#[test]
+fn calls_with_descriptors_run_side_by_side_up_to_eight() {
+    let server = Running::new();
+    runtime().block_on(async {
+        let client = Arc::new(Client::new(&server.path));
+        let call = || {
+            let client = Arc::clone(&client);
+            tokio::spawn(async move { client.call_with(&SleepRequest { ms: 60_000 }, &[]).await.map(drop) })
+        };
+        let calls: Vec<_> = (0..8).map(|_| call()).collect();
+        let count = |of: &AtomicU64| of.load(Ordering::SeqCst);
+        let started = async |wanted| {
+            for _ in 0..2000 {
+                if count(&server.service.started) == wanted {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            panic!("{} have started, not {wanted}", count(&server.service.started));
+        };
+        started(8).await;
+        let ninth = call();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!((count(&server.service.started), count(&server.service.dropped)), (8, 0));
+        calls[3].abort();
+        started(9).await;
+        calls.iter().for_each(tokio::task::JoinHandle::abort);
+        ninth.abort();
+        assert_eq!(client.call_with(&NumberRequest { n: 1 }, &[]).await.unwrap().0, 2);
+    });
+}
+
+#[test]
+fn a_connection_is_used_again_after_an_answer_and_not_after_a_call_that_was_dropped() {
+    let server = Running::new();
+    let number =
+        async |client: &Client, n| client.call_with(&NumberRequest { n }, &[]).await.map(|got| got.0);
+    runtime().block_on(async {
+        let client = Client::new(&server.path);
+        assert_eq!(number(&client, 1).await.unwrap(), 2);
+        let moved = server.path.with_extension("moved");
+        std::fs::rename(&server.path, &moved).unwrap();
+        assert_eq!(number(&client, 2).await.unwrap(), 3, "nobody could connect now");
+        // Its answer would come before that of the next call.
+        let slow = client.call_with(&SleepRequest { ms: 100 }, &[]);
+        assert!(tokio::time::timeout(Duration::from_millis(20), slow).await.is_err());
+        let error = number(&client, 3).await.unwrap_err();
+        assert!(matches!(error, WireError::Connect { .. }), "{error}");
+        std::fs::rename(&moved, &server.path).unwrap();
+        assert_eq!(number(&client, 3).await.unwrap(), 4);
+    });
+    until(|| server.service.dropped.load(Ordering::SeqCst) == 1);
+}
+
+#[test]
+fn a_connection_that_says_more_than_an_answer_is_not_used_again() {
+    let path = std::env::temp_dir().join(format!("octant-wire-{}-more.sock", std::process::id()));
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    // Answers the first request twice, the second as somebody else's, the third as it should.
+    let thread = std::thread::spawn(move || {
+        for (first, more) in [(1, true), (9, false), (3, false)] {
+            let mut raw = Raw(BufReader::new(listener.accept().unwrap().0));
+            let mut line = String::new();
+            raw.0.read_line(&mut line).unwrap();
+            let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":{first},\"result\":{first}}}\n");
+            raw.send(answer.repeat(1 + usize::from(more)));
+            assert_eq!(raw.0.read(&mut [0; 9]).unwrap(), 0, "it is closed");
+        }
+    });
+    runtime().block_on(async {
+        let client = Client::new(&path);
+        let call = async || client.call_with(&NumberRequest { n: 0 }, &[]).await.map(|got| got.0);
+        assert_eq!(call().await.unwrap(), 1);
+        let error = call().await.unwrap_err();
+        assert!(matches!(error, WireError::Protocol { .. }), "{error}");
+        assert_eq!(call().await.unwrap(), 3);
+    });
+    thread.join().unwrap();
+    std::fs::remove_file(&path).unwrap();
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

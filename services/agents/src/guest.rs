@@ -15,6 +15,7 @@ use octant_sys::clock;
 use octant_wire::Call;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 
 /// How many notes an agent can write at once, and how many more a second; the same for requests about secrets, each of
 /// which is on record.
@@ -29,6 +30,16 @@ pub(crate) struct Guest {
     pub(crate) aid: Aid,
     pub(crate) notes: Mutex<Bucket>,
     pub(crate) secrets: Mutex<Bucket>,
+    /// One place, for the one value that can be on its way to this agent: the connections to the vault on which values
+    /// come are few, and one agent must not have them all.
+    pub(crate) revealing: Semaphore,
+}
+
+impl Guest {
+    pub(crate) fn new(manager: Arc<Manager>, aid: Aid) -> Self {
+        let (notes, secrets) = (Mutex::new(Bucket::full()), Mutex::new(Bucket::full()));
+        Self { manager, aid, notes, secrets, revealing: Semaphore::new(1) }
+    }
 }
 
 /// A token bucket, counted in the nanoseconds that its tokens take to come back.

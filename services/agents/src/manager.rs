@@ -9,6 +9,7 @@ use crate::admit::WHAT;
 use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
 use crate::log::Log;
+use crate::secrets::Ends;
 use crate::spawner::Spawner;
 use crate::store::{Saved, Store};
 use octant_api::agents::AgentState;
@@ -17,7 +18,7 @@ use octant_api::ledger::{AppendRequest, Appended, Kind};
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, ServiceName, Sha256, uid};
 use octant_manifest::Ceiling;
-use octant_service::{Left, Notifier, Records, record};
+use octant_service::{Kept, Left, Notifier, Records, record};
 use octant_sys::clock;
 use octant_wire::{Client, Shutdown, Trigger};
 use octant_workstation::Plan;
@@ -33,6 +34,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 const REQUESTS: usize = 6;
+/// Where records stay that the ledger had not taken when this service was stopped.
+const LEFT: &str = "records.json";
 
 /// Who keeps descriptors over a restart of this service: PID 1.
 pub(crate) trait Keeper: Send + Sync + 'static {
@@ -71,10 +74,13 @@ pub(crate) struct Site {
 /// Every agent of this Octant.
 pub(crate) struct Manager {
     pub(crate) records: Records,
-    pub(crate) vault: Arc<Client>,
+    pub(crate) vault: Client,
+    /// What the vault has to be told.
+    ends: Ends,
     pub(crate) site: Site,
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
+    kept: Kept,
     spawner: Arc<dyn Spawner>,
     /// PID 1, who keeps descriptors over a restart; none in tests.
     keeper: Option<Arc<dyn Keeper>>,
@@ -160,20 +166,16 @@ impl Manager {
     ) -> Self {
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
-        match store.left() {
-            Ok(left) => records.take_up(left),
-            Err(error) => {
-                tracing::error!("records that the last run left for the ledger are lost: {error}");
-                // How many they were is not known; that there were some is put on record.
-                records.take_up(Left { waiting: Vec::new(), lost: 1 });
-            }
-        }
+        let kept = Kept::new(store.dir().join(LEFT));
+        records.take_up(kept.read());
         Self {
             records,
-            vault: Arc::new(vault),
+            vault,
+            ends: Ends::default(),
             site,
             exits,
             store,
+            kept,
             spawner,
             keeper,
             requests,
@@ -361,6 +363,10 @@ impl Manager {
     /// Takes an agent over that an earlier run of this service left in this state.
     pub(crate) fn take_over(&self, saved: Saved, phase: AgentState) -> Result<(), ApiError> {
         let info = &saved.info;
+        if phase.ended() {
+            // Whether the vault was told before the restart is not known; told twice it does nothing.
+            self.ends.add(info.aid);
+        }
         let (exit, reason, sealed) = (info.exit, info.reason.clone(), saved.sealed);
         let state = State { exit, reason, sealed, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
@@ -386,11 +392,11 @@ impl Manager {
     pub(crate) async fn run(&self, stop: &Shutdown) {
         // What the run before left is removed when the ledger has it, and not before.
         let had = || {
-            if let Err(error) = self.store.leave(Left::default()) {
+            if let Err(error) = self.kept.write(&Left::default()) {
                 tracing::warn!("what the ledger has been given it is given again at the next start: {error}");
             }
         };
-        self.records.run(stop, had).await;
+        tokio::join!(self.records.run(stop, had), self.ends.run(&self.vault, stop));
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();
         self.records.hand_over().await;
@@ -401,7 +407,7 @@ impl Manager {
     fn leave_records(&self) {
         let left = self.records.left();
         let count = left.waiting.len();
-        match self.store.leave(left) {
+        match self.kept.write(&left) {
             Ok(()) if count > 0 => {
                 tracing::warn!("{count} records that the ledger did not take are kept for the next start");
             }

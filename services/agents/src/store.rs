@@ -2,11 +2,11 @@
 
 use octant_api::agents::AgentInfo;
 use octant_ids::{Aid, Sha256};
-use octant_service::Left;
+use octant_service::{KeepError, replace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,8 +15,6 @@ const VERSION: u32 = 1;
 /// The longest record that is read, in bytes.
 const RECORD_MAX: u64 = 4 << 20;
 const SPAWNS: &str = "spawns.json";
-/// Records that the ledger had not taken when this service was stopped.
-const LEFT: &str = "records.json";
 
 /// What has to be known of an agent after a restart of this service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +63,8 @@ pub(crate) type Loaded = (Vec<Saved>, Vec<(Aid, StoreError)>);
 pub(crate) enum StoreError {
     #[error("{step} {}: {source}", path.display())]
     Io { step: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Keep(#[from] KeepError),
     #[error("{} is damaged: {why}", path.display())]
     Damaged { path: PathBuf, why: String },
     #[error(
@@ -126,7 +126,7 @@ impl Store {
         let path = self.record(saved.info.aid);
         let bytes = serde_json::to_vec(saved)
             .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() })?;
-        replace(&path, &bytes, false)
+        Ok(replace(&path, &bytes, false)?)
     }
 
     /// Forgets an agent's record.
@@ -156,50 +156,6 @@ impl Store {
         }
         all.sort_by_key(|saved| saved.info.aid);
         Ok((all, bad))
-    }
-
-    /// Leaves records for the next run of this service; those that there is no room for are counted as lost.
-    pub(crate) fn leave(&self, mut left: Left) -> Result<(), StoreError> {
-        let path = self.dir.join(LEFT);
-        if left == Left::default() {
-            return match fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(e)),
-                _ => Ok(()),
-            };
-        }
-        // The newest go: the first thing that went wrong explains the others.
-        let sizes =
-            left.waiting.iter().map(|record| serde_json::to_vec(record).map_or(u64::MAX, |r| r.len() as u64));
-        let mut room = RECORD_MAX - 4096;
-        let fitting = sizes.take_while(|size| match room.checked_sub(size.saturating_add(1)) {
-            Some(rest) => {
-                room = rest;
-                true
-            }
-            None => false,
-        });
-        let fitting = fitting.count();
-        left.lost = left.lost.saturating_add((left.waiting.len() - fitting) as u64);
-        left.waiting.truncate(fitting);
-        let bytes = serde_json::to_vec(&left)
-            .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() })?;
-        replace(&path, &bytes, true)
-    }
-
-    /// What the run before left. It stays until [`Self::leave`] replaces it: it is the only copy until the ledger has
-    /// it. What cannot be read is set aside, for whoever examines it.
-    pub(crate) fn left(&self) -> Result<Left, StoreError> {
-        let path = self.dir.join(LEFT);
-        let left = read(&path).and_then(|bytes| match bytes {
-            None => Ok(Left::default()),
-            Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() }),
-        });
-        if left.is_err() {
-            let aside = path.with_extension("damaged");
-            fs::rename(&path, &aside).map_err(failed("set aside", &path))?;
-        }
-        left
     }
 
     /// Counts a use of a manifest, on stable storage before this returns. What was counted stays so, also when
@@ -252,22 +208,6 @@ fn read_record(path: &Path) -> Result<Saved, StoreError> {
         return Err(damaged(format!("it has version {}, this build reads {VERSION}", saved.version)));
     }
     Ok(saved)
-}
-
-/// Replaces a file whole, or leaves it as it was.
-fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<(), StoreError> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new).map_err(failed("create", &new))?;
-    file.write_all(bytes).map_err(failed("write", &new))?;
-    if durable {
-        file.sync_all().map_err(failed("sync", &new))?;
-    }
-    fs::rename(&new, path).map_err(failed("replace", path))?;
-    if let Some(dir) = path.parent().filter(|_| durable) {
-        // Without this the rename itself may be undone by a loss of power.
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -335,34 +275,6 @@ mod tests {
         assert!(matches!(store.count(digest(u64::MAX), 1, 100, 1), Err(StoreError::Full(_))));
         assert!(Store::open(scratch.path().to_owned()).is_ok(), "what was counted can still be read");
         assert!(store.count(digest(u64::MAX), 1, 200, 100).is_ok(), "the others expired at 100");
-    }
-
-    #[test]
-    fn records_that_were_left_stay_until_they_are_replaced_and_what_does_not_fit_is_counted() {
-        let scratch = Scratch::new();
-        let store = Store::open(scratch.path().to_owned()).unwrap();
-        assert_eq!(store.left().unwrap(), Left::default());
-        let record = |n: usize| {
-            let payload = serde_json::json!({"n": n, "text": "x".repeat(50_000)});
-            octant_service::record(octant_api::ledger::Kind::Lifecycle, &payload)
-        };
-        let few = Left { waiting: (0..3).map(record).collect(), lost: 2 };
-        store.leave(few.clone()).unwrap();
-        for _ in 0..2 {
-            assert_eq!(store.left().unwrap(), few);
-        }
-        store.leave(Left::default()).unwrap();
-        assert_eq!(store.left().unwrap(), Left::default());
-        store.leave(Left { waiting: (0..200).map(record).collect(), lost: 0 }).unwrap();
-        let most = store.left().unwrap();
-        assert_eq!(most.waiting.len() as u64 + most.lost, 200);
-        assert!(
-            most.lost > 0 && most.waiting[..] == (0..most.waiting.len()).map(record).collect::<Vec<_>>()[..]
-        );
-        fs::write(scratch.path().join(LEFT), b"{").unwrap();
-        assert!(matches!(store.left(), Err(StoreError::Damaged { .. })));
-        assert_eq!(fs::read(scratch.path().join("records.damaged")).unwrap(), b"{", "it is set aside");
-        assert_eq!(store.left().unwrap(), Left::default());
     }
 
     #[test]

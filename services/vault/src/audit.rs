@@ -2,7 +2,7 @@
 
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind, QueryRequest};
-use octant_ids::{Aid, Sha256};
+use octant_ids::{Aid, Principal, Sha256};
 use octant_service::{Records, record};
 use octant_wire::{Client, WireError};
 use serde_json::{Value, json};
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// How long the ledger has to take an intent. A ledger that is blocked makes the vault deny, not hang.
 pub(crate) const LEDGER_WITHIN: Duration = Duration::from_secs(2);
+
+/// No vault sees more changes.
+const EPOCH_MAX: u64 = 1 << 60;
 
 /// The way to the ledger.
 #[derive(Debug)]
@@ -108,13 +111,16 @@ impl Audit {
     /// # Errors
     /// The ledger does not answer.
     pub(crate) async fn epoch(&self, vault: &[u8; 16], from: u64) -> Result<Reached, ApiError> {
-        let mut request = QueryRequest { subject: Some(subject(vault)), from, ..QueryRequest::default() };
+        let mut request = QueryRequest { subject: Some(subject(vault)), from, ..own() };
         let mut reached = Reached::default();
         loop {
             let page = self.ask(&request).await?;
             for entry in &page.entries {
                 let Ok(change) = entry.payload.read::<Change>() else { continue };
                 reached.entries += 1;
+                if change.epoch > EPOCH_MAX {
+                    continue;
+                }
                 let shown = match entry.kind {
                     Kind::Intent => change.epoch.saturating_sub(1),
                     _ if change.done => change.epoch,
@@ -136,7 +142,7 @@ impl Audit {
     /// # Errors
     /// The ledger does not answer.
     pub(crate) async fn last_made(&self) -> Result<Option<String>, ApiError> {
-        let mut request = QueryRequest { subject: Some(made()), ..QueryRequest::default() };
+        let mut request = QueryRequest { subject: Some(made()), ..own() };
         let mut last = None;
         loop {
             let page = self.ask(&request).await?;
@@ -165,6 +171,12 @@ impl Audit {
         let late = || unavailable(format!("the ledger did not answer within {LEDGER_WITHIN:?}"));
         Ok(asked.map_err(|_| late())?.map_err(|error: WireError| unavailable(error))?.key)
     }
+}
+
+/// The vault's own entries: others may name the same subject.
+fn own() -> QueryRequest {
+    let vault = "vault".parse().ok().map(Principal::Service);
+    QueryRequest { actor: vault, ..QueryRequest::default() }
 }
 
 /// What the ledger shows of a vault.

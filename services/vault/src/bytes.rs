@@ -10,6 +10,7 @@ use octant_sys::secret_memory::{Kind, Region};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use zeroize::Zeroize;
 
 /// How many values of which length can be in memory at once; each is there for the moment between two calls of the kernel.
@@ -71,9 +72,14 @@ impl Memory {
                 (Code::InvalidParams, "write it whole and close it before the request is sent");
             trouble("read secret bytes", code, format!("{what}: {error}"), next)
         };
-        let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL).map_err(|e| failed(e.into()))?);
-        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
         let mut file = File::from(fd);
+        // A file can be on a disk that does not answer, whatever its flags say.
+        let pipe = file.metadata().is_ok_and(|about| about.file_type().is_fifo());
+        if !pipe {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no pipe")));
+        }
+        let flags = OFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GETFL).map_err(|e| failed(e.into()))?);
+        fcntl(&file, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
         let mut buffer = self.room(self.len)?;
         let mut len = 0;
         loop {

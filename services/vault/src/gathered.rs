@@ -27,9 +27,9 @@ impl Gathered {
     }
 
     /// How many there are.
-    pub(crate) fn count(&self, now_ns: u64) -> u32 {
+    pub(crate) fn count(&mut self, now_ns: u64) -> u32 {
         if now_ns.saturating_sub(self.last_ns) > WAIT_NS {
-            return 0;
+            self.clear();
         }
         u32::try_from(self.shares.len()).unwrap_or(u32::MAX)
     }

@@ -192,6 +192,10 @@ impl Methods {
         let token = Token(*token.bytes());
         let hash = hashed(&token);
         let (vault, denying, boot) = (Arc::clone(&self.vault), action.clone(), self.vault.site.boot.clone());
+        // Only `agents` knows agents: who else names one has taken it from nowhere.
+        if agent.is_some() && who.service.as_str() != "agents" {
+            return Err(self.vault.deny(&action, &Refusal::NotGranted));
+        }
         // Decided a first time without the right to change anything: a refusal takes the same way for everybody, and
         // waits for nobody.
         let decide = move |state: &State, now| core::lease(state, &who, &asked, hash, &boot, now);
@@ -208,11 +212,17 @@ impl Methods {
             let lease = decide(state, now).map_err(|refusal| vault.deny(&denying, &refusal))?;
             Ok::<Changes<()>, ApiError>((vec![(Op::Lease { lease }, Vec::new())], ()))
         };
-        self.vault.change(action.clone(), change).await?;
-        if agent.is_some_and(|agent| self.vault.has_ended(agent)) {
-            self.vault.take_away(action.clone(), move |_, _| (vec![Op::Release { token: hash }], ())).await?;
-            return Err(action.refused(&Refusal::NotGranted));
-        }
+        let (vault, giving) = (Arc::clone(&self.vault), action.clone());
+        // To its end, also when the agent is gone by then: nobody else would take its lease back.
+        crate::vault::task(&action, async move {
+            vault.change(giving.clone(), change).await?;
+            if agent.is_some_and(|agent| vault.has_ended(agent)) {
+                vault.take_away(giving.clone(), move |_, _| (vec![Op::Release { token: hash }], ())).await?;
+                return Err(giving.refused(&Refusal::NotGranted));
+            }
+            Ok(())
+        })
+        .await?;
         let open = self.open(action.what)?;
         let state = locked(&open.state);
         let (record, _) = state.lease(&hash, now()).ok_or_else(|| action.refused(&Refusal::NoLease))?;
@@ -231,8 +241,13 @@ fn handed(call: &Call, bytes: &[u8]) -> Result<(), ApiError> {
 }
 
 impl Handler<Call> for Methods {
-    async fn status(&self, _: StatusRequest, _: Call) -> Result<Status, ApiError> {
-        Ok(self.vault.status())
+    async fn status(&self, _: StatusRequest, call: Call) -> Result<Status, ApiError> {
+        let status = self.vault.status();
+        if matches!(call.caller().principal, Principal::Operator(_)) {
+            return Ok(status);
+        }
+        // Names of secrets and of hardware are an operator's to see.
+        Ok(Status { why: String::new(), warnings: Vec::new(), ..status })
     }
 
     async fn init(&self, asked: InitRequest, mut call: Call) -> Result<Initialised, ApiError> {
@@ -248,12 +263,26 @@ impl Handler<Call> for Methods {
     }
 
     async fn seal(&self, _: SealRequest, call: Call) -> Result<Sealed, ApiError> {
-        let was_unsealed = self.vault.seal("an operator sealed it").await;
+        let closed = self.vault.close("an operator sealed it");
+        let was_unsealed = closed.is_some();
         let payload = serde_json::json!({
             "do": "vault seal", "by": call.caller().principal.to_string(), "was_unsealed": was_unsealed,
         });
         self.vault.audit.later(&payload, None, None);
-        Ok(Sealed { was_unsealed })
+        let action = Action::new("seal the vault", "seal", &call.caller().principal, "vault");
+        let (vault, asked) = (Arc::clone(&self.vault), action.clone());
+        crate::vault::task(&action, async move {
+            // A restart of the vault must not undo it.
+            let place = Arc::clone(&vault.place);
+            let kept = crate::vault::blocking(&asked, move || place.keep_sealed(true)).await?;
+            kept.map_err(|error| asked.failed(&error))?;
+            let settled = match closed {
+                Some(closed) => crate::vault::settled(&closed).await,
+                None => true,
+            };
+            Ok(Sealed { was_unsealed, settled })
+        })
+        .await
     }
 
     async fn slot_add(&self, asked: SlotAddRequest, mut call: Call) -> Result<SlotAdded, ApiError> {

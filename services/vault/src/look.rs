@@ -1,6 +1,6 @@
 //! What the vault says of itself: status, checks, the machine.
 
-use crate::machine::{self, TPM_FACT};
+use crate::machine;
 use crate::state::State;
 use crate::store::Raw;
 use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now};
@@ -45,21 +45,19 @@ impl Vault {
         match &*phase {
             Phase::Absent { why } => status.why.clone_from(why),
             Phase::Damaged { why } => (status.state, status.why) = (Sealing::Damaged, why.clone()),
-            Phase::Sealed { header, why } => {
-                show(header, header.epoch);
+            Phase::Sealed { header, epoch, why } => {
+                show(header, *epoch);
                 (status.state, status.why) = (Sealing::Sealed, why.clone());
             }
             Phase::Open(open) => {
-                {
-                    let store = locked(&open.store);
-                    show(&store.header, store.epoch);
-                }
+                show(&open.header(), open.epoch());
+                // One lock after the other, never one within the other.
+                status.warnings.clone_from(&locked(&open.warnings));
                 let state = locked(&open.state);
                 status.state = Sealing::Unsealed;
                 status.memory = self.memory.kind().to_owned();
                 status.secrets = Some(state.secrets.len() as u64);
                 status.leases = Some(state.alive() as u64);
-                status.warnings.clone_from(&locked(&open.warnings));
                 status.warnings.extend(expiring(&state));
             }
         }
@@ -91,7 +89,7 @@ impl Vault {
 
     /// Does what the vault is for, with a value of its own: seals and opens it, and sees that it is in order with the
     /// ledger. Sealed is in order too, and is shown as what it is.
-    pub(crate) async fn probe(&self) -> Health {
+    pub(crate) async fn probe(self: &Arc<Self>) -> Health {
         if let Err(why) = self.audit.records.healthy().await {
             return Health::Bad(why);
         }
@@ -104,7 +102,11 @@ impl Vault {
         let done = match open {
             // What anybody can see of the file is whether it can be read.
             None => self.place.look(),
-            Some(open) => self.round_trip(&open),
+            Some(open) => {
+                let vault = Arc::clone(self);
+                let tried = tokio::task::spawn_blocking(move || vault.round_trip(&open)).await;
+                tried.unwrap_or_else(|error| Err(error.to_string()))
+            }
         };
         done.map_or_else(Health::Bad, |()| Health::Ok)
     }
@@ -159,6 +161,7 @@ impl Vault {
         checks.extend(blocking(&action, move || vault.check_file()).await?);
         let vault = Arc::clone(self);
         checks.extend(blocking(&action, move || vault.check_tpm()).await?);
+        checks.extend(check_aside(&self.place.aside()));
         checks.push(check_memory(self));
         checks.push(check_dumps());
         Ok(DoctorReport { checks })
@@ -205,16 +208,21 @@ impl Vault {
                 let raw = read.and_then(|raw| raw.ok_or_else(|| "the file is gone".to_owned()));
                 checks.push(match raw.and_then(|raw| same_as_memory(&raw, &open)) {
                     Ok(found) => check(what, Mark::Good, found, ""),
-                    Err(why) => {
-                        check(what, Mark::Bad, why, "write a backup now, from memory: `octant vault rekey`")
-                    }
+                    Err(why) => check(
+                        what,
+                        Mark::Bad,
+                        why,
+                        "restore a backup, or restart the vault if a write failed",
+                    ),
                 });
                 drop(store);
                 checks.push(match self.round_trip(&open) {
                     Ok(()) => check("a value is sealed and opened", Mark::Good, "it is", ""),
                     Err(why) => check("a value is sealed and opened", Mark::Bad, why, "restart the vault"),
                 });
-                for warning in locked(&open.warnings).iter().cloned().chain(expiring(&locked(&open.state))) {
+                let mut warnings = locked(&open.warnings).clone();
+                warnings.extend(expiring(&locked(&open.state)));
+                for warning in warnings {
                     checks.push(check("what an operator should look at", Mark::Warning, warning, ""));
                 }
             }
@@ -266,6 +274,13 @@ fn check(what: &str, mark: Mark, found: impl ToString, next: &str) -> Check {
     Check { what: what.to_owned(), mark, found: found.to_string(), next: next.to_owned() }
 }
 
+/// Files that a restore or a new vault has put aside still open with the slots that they had.
+fn check_aside(names: &[String]) -> Option<Check> {
+    let found = format!("{} beside the vault: {}", names.len(), names.join(", "));
+    let next = "remove them when nobody needs them: they open with the slots that they had";
+    (!names.is_empty()).then(|| check("no older copy lies about", Mark::Warning, found, next))
+}
+
 fn check_memory(vault: &Vault) -> Check {
     let what = "keys are in memory that goes to no disk";
     match vault.memory.kind() {
@@ -290,7 +305,7 @@ fn check_dumps() -> Check {
 }
 
 /// What a sealed vault waits for.
-fn waits_for(slots: &[SlotInfo], shares: u32) -> String {
+pub(crate) fn waits_for(slots: &[SlotInfo], shares: u32) -> String {
     let mut kinds: Vec<String> = Vec::new();
     for slot in slots {
         let text = match slot.kind {
@@ -316,11 +331,4 @@ fn expiring(state: &State) -> Vec<String> {
         Some(format!("the current version of {} {when}", info.name))
     });
     soon.take(10).collect()
-}
-
-/// The name of the TPM's storage key, as a fact about the hardware.
-pub(crate) fn tpm_fact(
-    tpm: &mut octant_tpm::Tpm<octant_tpm::Device>,
-) -> Result<(String, String), octant_tpm::TpmError> {
-    tpm.storage_key_name().map(|name| (TPM_FACT.to_owned(), name.to_string()))
 }

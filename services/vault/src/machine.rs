@@ -24,7 +24,7 @@ pub(crate) type Facts = BTreeMap<String, String>;
 pub(crate) struct Compared {
     /// Facts that make it another machine: name, then, now.
     pub(crate) other: Vec<(String, String, String)>,
-    /// Other facts that changed.
+    /// Other facts that changed, and identifying ones that cannot be read here.
     pub(crate) changed: Vec<(String, String, String)>,
 }
 
@@ -32,14 +32,23 @@ pub(crate) struct Compared {
 pub(crate) fn compare(then: &Facts, now: &Facts) -> Compared {
     let mut compared = Compared::default();
     for (name, old) in then {
-        let Some(new) = now.get(name).filter(|new| *new != old) else { continue };
-        let row = (name.clone(), old.clone(), new.clone());
-        match IDENTIFYING.contains(&name.as_str()) {
-            true => compared.other.push(row),
-            false => compared.changed.push(row),
+        let identifies = IDENTIFYING.contains(&name.as_str());
+        match now.get(name) {
+            Some(new) if new == old => {}
+            Some(new) => {
+                let row = (name.clone(), old.clone(), new.clone());
+                if identifies { compared.other.push(row) } else { compared.changed.push(row) }
+            }
+            None if identifies => compared.changed.push((name.clone(), old.clone(), "unknown".to_owned())),
+            None => {}
         }
     }
     compared
+}
+
+/// What is kept when an operator accepts the hardware: what is known now, and what was known of the rest.
+pub(crate) fn accepted(then: &Facts, now: &Facts) -> Facts {
+    then.iter().chain(now).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Changes in words.
@@ -78,7 +87,10 @@ mod tests {
     fn a_changed_board_is_reported_and_another_machine_is_one() {
         let then = facts(&[("product_uuid", "a"), ("board_serial", "1"), ("tpm", "k")]);
         assert_eq!(compare(&then, &then), Compared::default());
-        assert_eq!(compare(&then, &facts(&[])), Compared::default(), "nothing is known here");
+        let nothing = compare(&then, &facts(&[]));
+        assert!(nothing.other.is_empty() && nothing.changed.len() == 2, "what identifies is missed");
+        assert_eq!(accepted(&then, &facts(&[("tpm", "new")]))["tpm"], "new");
+        assert_eq!(accepted(&then, &facts(&[("tpm", "new")]))["product_uuid"], "a");
         let board = compare(&then, &facts(&[("product_uuid", "a"), ("board_serial", "2"), ("tpm", "k")]));
         assert!(board.other.is_empty() && board.changed.len() == 1);
         for (name, value) in [("product_uuid", "b"), ("tpm", "other")] {

@@ -27,7 +27,7 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// What a TPM slot is bound to unless somebody says otherwise: what the firmware started, the state of secure boot, the
@@ -52,7 +52,7 @@ impl Vault {
         bytes: Option<Buffer>,
     ) -> Result<(Initialised, Handed), ApiError> {
         let action = Action::new("make the vault", "init", by, asked.slot.kind.as_str());
-        let vault = Arc::clone(self);
+        let (vault, since) = (Arc::clone(self), self.sealings());
         task(&action.clone(), async move {
             let _alone = vault.alone(&action).await?;
             let known = vault.audit.last_made().await?;
@@ -72,7 +72,7 @@ impl Vault {
             if let Some(reason) = &asked.replace {
                 check_reason(reason).map_err(|refusal| action.refused(&refusal))?;
             }
-            vault.make(&action, asked, bytes).await
+            vault.make(&action, asked, bytes, since).await
         })
         .await
     }
@@ -82,6 +82,7 @@ impl Vault {
         action: &Action,
         asked: InitRequest,
         bytes: Option<Buffer>,
+        since: u64,
     ) -> Result<(Initialised, Handed), ApiError> {
         let crypto = |error: octant_crypto::CryptoError| {
             refused(action, Code::Unavailable, error, "try again in a moment")
@@ -118,7 +119,7 @@ impl Vault {
         ] {
             state.apply(op, &value).map_err(|misfit| refused(action, Code::Internal, misfit, "report it"))?;
         }
-        let (place, aside) = (Arc::clone(&self.place), aside("replaced"));
+        let (place, aside) = (Arc::clone(&self.place), aside("before-init"));
         let written = blocking(action, move || {
             let contents = store::snapshot(&state, now())?;
             let store = place.create(header, &key, &contents, Some(&aside))?;
@@ -128,7 +129,12 @@ impl Vault {
         self.audit.outcome(recorded, &done(&written.as_ref().map(drop), None));
         let (store, state, key) = written?;
         let fingerprint = crate::machine::fingerprint(&store.header.machine);
-        let open = self.opened(key, machine, vault, slot.slot, state, store);
+        let mut warnings = Vec::new();
+        self.warn_of(&store.header, &crate::machine::Compared::default(), &mut warnings);
+        let open = Arc::new(Open::new((key, machine), slot.slot, state, store, warnings));
+        if self.become_open(&open, since) {
+            self.place.keep_sealed(false).map_err(|error| action.failed(&error))?;
+        }
         self.audit.later(
             &json!({ "do": "vault unseal", "slot": slot.slot, "epoch": 1, "done": true }),
             None,
@@ -136,31 +142,6 @@ impl Vault {
         );
         self.certify(&open).await;
         Ok((Initialised { vault: Hex(vault).to_string(), fingerprint, slot: slot.info() }, handed))
-    }
-
-    fn opened(
-        &self,
-        key: Key,
-        machine: SigningKey,
-        vault: [u8; 16],
-        slot: u32,
-        state: State,
-        store: store::Store,
-    ) -> Arc<Open> {
-        let mut warnings = Vec::new();
-        self.warn_of(&store, &crate::machine::Compared::default(), &mut warnings);
-        let open = Arc::new(Open {
-            key,
-            machine,
-            vault,
-            slot,
-            state: Mutex::new(state),
-            store: Mutex::new(store),
-            warnings: Mutex::new(warnings),
-            certificate: Mutex::default(),
-        });
-        self.become_open(&open, self.sealings());
-        open
     }
 
     /// Makes a vault at the first start of a machine that can keep it by itself: with a TPM, else with the file that is
@@ -209,7 +190,7 @@ impl Vault {
         task(&action.clone(), async move {
             let _alone = vault.alone(&action).await?;
             let open = vault.open(action.what, &action.place)?;
-            let mut header = locked(&open.store).header.clone();
+            let mut header = open.header();
             if header.slots.len() >= api::SLOTS_MAX {
                 return Err(action.refused(&Refusal::TooMany { what: "slots", most: api::SLOTS_MAX }));
             }
@@ -233,7 +214,7 @@ impl Vault {
         task(&action.clone(), async move {
             let _alone = vault.alone(&action).await?;
             let open = vault.open(action.what, &action.place)?;
-            let mut header = locked(&open.store).header.clone();
+            let mut header = open.header();
             let at = header.slots.iter().position(|slot| slot.slot == number);
             let next = "see `octant vault slots`";
             let at = at.ok_or_else(|| refused(&action, Code::NotFound, "there is no such slot", next))?;
@@ -258,7 +239,7 @@ impl Vault {
         let action = action.clone().with("slot", slot.slot).with("about", slot.about.clone());
         let recorded = self.intend(open, &action).await?;
         let (writing, seq) = (Arc::clone(open), recorded.seq());
-        let epoch = locked(&open.store).epoch + 1;
+        let epoch = open.epoch() + 1;
         let written = blocking(&action, move || {
             let mut store = locked(&writing.store);
             let mut state = locked(&writing.state);
@@ -267,13 +248,15 @@ impl Vault {
             let contents = store::snapshot(&state, now())?;
             // Values are used while it is written.
             drop(state);
-            store.rewrite(header, &writing.key, epoch, &contents)
+            store.rewrite(header, &writing.key, epoch, &contents)?;
+            writing.show(&store);
+            Ok(())
         });
         let written: Result<(), StoreError> = written.await?;
         self.audit.outcome(recorded, &done(&written.as_ref().map(drop), Some(epoch)));
         let mut warnings = locked(&open.warnings);
         warnings.retain(|warning| warning.starts_with("the hardware"));
-        self.warn_of(&locked(&open.store), &crate::machine::Compared::default(), &mut warnings);
+        self.warn_of(&open.header(), &crate::machine::Compared::default(), &mut warnings);
         written.map(|()| epoch).map_err(|error| action.failed(&error))
     }
 
@@ -298,7 +281,7 @@ impl Vault {
                 let next = "name one; once the shares are in good hands, `octant vault slots rm` takes it away";
                 return Err(refused(&action, Code::InvalidParams, why, next));
             }
-            let old = locked(&open.store).header.clone();
+            let old = open.header();
             let mut header = Header { key: old.key + 1, slots: Vec::new(), ..old };
             let mut key = Key::random()
                 .map_err(|error| refused(&action, Code::Unavailable, error, "try again in a moment"))?;
@@ -423,11 +406,15 @@ impl Vault {
             let intent = Intent { payload: action.payload.clone(), agent: None, subject: None };
             let recorded = vault.audit.intent(intent).await?;
             let copied = blocking(&action, move || {
-                let store = locked(&open.store);
-                let bytes = store.bytes().map_err(|error| error.to_string())?;
+                let (bytes, vault, epoch) = {
+                    let store = locked(&open.store);
+                    let bytes = store.bytes().map_err(|error| error.to_string())?;
+                    (bytes, store.header.vault.to_string(), store.epoch)
+                };
+                // Where the operator's file is, the vault does not depend on: nobody waits for it but who asked.
+                drop(open);
                 write_copy(into, &bytes).map_err(|error| error.to_string())?;
-                let vault = store.header.vault.to_string();
-                Ok(Copied { vault, epoch: store.epoch, bytes: bytes.len() as u64 })
+                Ok(Copied { vault, epoch, bytes: bytes.len() as u64 })
             });
             let copied: Result<Copied, String> = copied.await?;
             vault.audit.outcome(recorded, &done(&copied.as_ref().map(drop), None));
@@ -453,19 +440,22 @@ impl Vault {
             let raw = read.await?.map_err(|error| {
                 refused(&action, Code::InvalidParams, error, "give a file that `octant vault backup` wrote")
             })?;
-            vault.check_copy(&action, &raw)?;
+            let (checking, asked) = (Arc::clone(&vault), action.clone());
+            let raw = blocking(&action, move || checking.check_copy(&asked, &raw).map(|()| raw)).await??;
             let mut payload = action.payload.clone();
             payload["vault"] = raw.header.vault.to_string().into();
             payload["backup_epoch"] = raw.header.epoch.into();
             let recorded = vault.audit.intent(Intent { payload, agent: None, subject: Some(made()) }).await?;
-            vault.seal("a backup was put in its place").await;
+            if let Some(closed) = vault.close("a backup was put in its place") {
+                crate::vault::settled(&closed).await;
+            }
             let (place, aside) = (Arc::clone(&vault.place), aside("before-restore"));
             let put = blocking(&action, move || place.put_back(&raw, &aside).map(|()| raw)).await?;
             vault.audit.outcome(recorded, &done(&put.as_ref().map(drop), None));
             let raw = put.map_err(|error| action.failed(&error))?;
             let (vault_id, epoch, bytes) = (raw.header.vault.to_string(), raw.header.epoch, raw.len() as u64);
             let why = "a backup was put in its place".to_owned();
-            *vault.phase() = Phase::Sealed { header: Box::new(raw.header), why };
+            *vault.phase() = Phase::Sealed { header: Box::new(raw.header), epoch, why };
             Ok(Copied { vault: vault_id, epoch, bytes })
         })
         .await
@@ -477,7 +467,7 @@ impl Vault {
             Phase::Open(open) => Arc::clone(open),
             _ => return Ok(()),
         };
-        let header = locked(&open.store).header.clone();
+        let header = open.header();
         if (header.vault, header.key) != (raw.header.vault, raw.header.key) {
             return Ok(());
         }
@@ -546,16 +536,9 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
     let contents = store::snapshot(&state, now()).map_err(|error| error.to_string())?;
     store.rewrite(header, &key, epoch, &contents).map_err(|error| error.to_string())?;
     let store = store.handed_over();
-    Ok(Open {
-        key,
-        machine,
-        vault: id,
-        slot,
-        state: Mutex::new(state),
-        store: Mutex::new(store),
-        warnings: Mutex::new(locked(&old.warnings).clone()),
-        certificate: Mutex::new(locked(&old.certificate).clone()),
-    })
+    let open = Open::new((key, machine), slot, state, store, locked(&old.warnings).clone());
+    locked(&open.certificate).clone_from(&locked(&old.certificate));
+    Ok(open)
 }
 
 /// The descriptor must be a file: a pipe that nobody reads would hold the vault up.

@@ -3,7 +3,7 @@
 use crate::audit::Audit;
 use crate::bytes::Memory;
 use crate::handlers::Methods;
-use crate::look::tpm_fact;
+use crate::machine::TPM_FACT;
 use crate::store::Place;
 use crate::vault::{Phase, Site, Vault, first_phase};
 use octant_api::unit::{Criticality, Restart, Spec};
@@ -113,14 +113,17 @@ fn tpm(context: &mut Context, facts: &mut crate::machine::Facts) -> Option<Tpm<D
             return None;
         }
     };
-    match tpm_fact(&mut tpm) {
-        Ok((name, value)) => facts.insert(name, value),
+    match tpm.storage_key_name() {
+        Ok(name) => {
+            facts.insert(TPM_FACT.to_owned(), name.to_string());
+            // Nothing is sealed to another one from here on, whatever answers.
+            Some(tpm.expecting(name))
+        }
         Err(error) => {
             tracing::error!("the TPM cannot be used: {error}");
-            return None;
+            None
         }
-    };
-    Some(tpm)
+    }
 }
 
 impl Service for VaultService {
@@ -177,11 +180,12 @@ impl Service for VaultService {
                 return;
             }
             // What failed for want of the ledger is tried again; what a slot refuses is not.
-            let mut again = !absent && starting.vault.unseal_alone().await;
+            let since = starting.vault.sealings();
+            let mut again = !absent && starting.vault.unseal_alone(since).await;
             starting.tried.send_replace(true);
             while again && matches!(*starting.vault.phase(), Phase::Sealed { .. }) {
                 tokio::time::sleep(UNSEAL_AGAIN).await;
-                again = starting.vault.sealings() == 0 && starting.vault.unseal_alone().await;
+                again = starting.vault.sealings() == since && starting.vault.unseal_alone(since).await;
             }
         });
         let telling = Arc::clone(&self);

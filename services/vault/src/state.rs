@@ -131,6 +131,11 @@ pub(crate) struct State {
 #[error("a change does not fit what is there: {0}")]
 pub(crate) struct Misfit(pub(crate) String);
 
+/// Whether a version has a value.
+fn alive(info: &SecretInfo, version: u64) -> bool {
+    info.versions.iter().any(|known| known.version == version && known.state != VersionState::Destroyed)
+}
+
 impl State {
     /// Nothing, in this boot.
     pub(crate) fn new(boot: &str) -> Self {
@@ -181,14 +186,24 @@ impl State {
         Ok(())
     }
 
+    /// Whether a change takes a sealed value away because somebody wants it gone. The oldest of too many versions goes when
+    /// the file is written anew anyway.
+    pub(crate) fn erases(&self, op: &Op) -> bool {
+        match op {
+            Op::Remove { name } => self.secrets.contains_key(name),
+            Op::Secret { secret } => self
+                .secrets
+                .get(&secret.name)
+                .is_some_and(|known| known.values.keys().any(|version| !alive(secret, *version))),
+            _ => false,
+        }
+    }
+
     fn put(&mut self, info: SecretInfo) {
         let name = info.name.clone();
         match self.secrets.get_mut(&name) {
             Some(secret) => {
-                let dead = |version: &u64| {
-                    !info.versions.iter().any(|v| v.version == *version && v.state != VersionState::Destroyed)
-                };
-                secret.values.retain(|version, _| !dead(version));
+                secret.values.retain(|version, _| alive(&info, *version));
                 secret.info = info;
             }
             None => {

@@ -17,6 +17,10 @@ use std::sync::Arc;
 
 /// The file's name in the vault's directory.
 const NAME: &str = "vault";
+/// The beginning of the names of files that were put aside.
+pub(crate) const ASIDE: &str = "vault.before-";
+/// The file that is there while an operator's seal holds.
+const KEPT_SEALED: &str = "sealed";
 /// After so many changes the file is written anew, if that makes it clearly smaller: opening it costs a key for each.
 const FRAMES_MAX: u32 = 1024;
 /// What is not written anew for less.
@@ -51,6 +55,9 @@ pub(crate) enum StoreError {
         /// What failed.
         why: String,
     },
+    /// It would be larger than what is read.
+    #[error("{}: the vault would have more than {FILE_MAX} bytes", .0.display())]
+    Full(PathBuf),
     /// A change has no JSON form.
     #[error("a change has no JSON form: {0}")]
     Json(#[from] serde_json::Error),
@@ -122,6 +129,31 @@ impl Place {
             None => Ok(None),
             Some(bytes) => Raw::parse(bytes, &path).map(Some),
         }
+    }
+
+    /// Whether an operator has sealed the vault: then nothing unseals it by itself, also not after a restart.
+    pub(crate) fn is_kept_sealed(&self) -> bool {
+        // What cannot be looked at counts as there.
+        !matches!(self.dir.join(KEPT_SEALED).try_exists(), Ok(false))
+    }
+
+    /// Keeps that an operator has sealed it, or has unsealed it again.
+    pub(crate) fn keep_sealed(&self, sealed: bool) -> Result<(), StoreError> {
+        let path = self.dir.join(KEPT_SEALED);
+        let done = if sealed { File::create(&path).map(drop) } else { fs::remove_file(&path) };
+        match done {
+            Err(error) if !sealed && error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(io_at("write", &path)).and_then(|()| sync_dir(&path)),
+        }
+    }
+
+    /// Older files that a restore or a new vault has put aside.
+    pub(crate) fn aside(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let names = names.filter_map(|name| name.into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| name.starts_with(ASIDE)).collect();
+        names.sort();
+        names
     }
 
     /// Whether there is a file with a header that can be read.
@@ -211,16 +243,40 @@ pub(crate) fn read_all(file: &File) -> io::Result<Vec<u8>> {
 
 /// Makes a file whole under another name, durable, and puts it in its place.
 fn replace(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
+    let made = make(path, bytes)?;
+    put_in_place(path).map(|()| made)
+}
+
+/// Makes a file whole under another name, durable. What fails leaves nothing, so that a full disk gets its room back.
+fn make(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(StoreError::Full(path.to_owned()));
+    }
+    let made = write_new(path, bytes);
+    if made.is_err() {
+        // It is removed at the next start as well.
+        let _best_effort = fs::remove_file(making(path));
+    }
+    made
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
     let making = making(path);
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).clone();
     let mut file = options.open(&making).map_err(io_at("make", &making))?;
     file.write_all(bytes).map_err(io_at("write", &making))?;
     file.sync_all().map_err(io_at("sync", &making))?;
-    fs::rename(&making, path).map_err(io_at("put in its place", path))?;
-    if let Some(dir) = path.parent() {
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at("sync", dir))?;
-    }
     Ok(file)
+}
+
+fn put_in_place(path: &Path) -> Result<(), StoreError> {
+    fs::rename(making(path), path).map_err(io_at("put in its place", path))?;
+    sync_dir(path)
+}
+
+fn sync_dir(path: &Path) -> Result<(), StoreError> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at("sync", dir))
 }
 
 impl Raw {
@@ -309,6 +365,9 @@ impl Store {
         let epoch = self.epoch + 1;
         let (bytes, end) = format::frame(&self.header, key, self.end, epoch, content)
             .map_err(|source| StoreError::Format { path: self.path.clone(), source })?;
+        if end.offset > FILE_MAX {
+            return Err(StoreError::Full(self.path.clone()));
+        }
         if let Err(error) = self.file.write_all_at(&bytes, self.end.offset) {
             // Half a frame must not stay: the next one would stand behind it.
             if let Err(worse) = self.file.set_len(self.end.offset) {
@@ -344,10 +403,11 @@ impl Store {
         header.epoch = epoch;
         let (bytes, end) = format::file(&mut header, key, contents)
             .map_err(|source| StoreError::Format { path: self.path.clone(), source })?;
-        match replace(&self.path, &bytes) {
-            Ok(file) => self.file = Arc::new(file),
+        let made = make(&self.path, &bytes)?;
+        match put_in_place(&self.path) {
+            Ok(()) => self.file = Arc::new(made),
             Err(error) => {
-                // Which of the two files stands there is not known where the last steps failed.
+                // Which of the two files stands there is not known.
                 self.poisoned = Some(error.to_string());
                 return Err(error);
             }

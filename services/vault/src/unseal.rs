@@ -10,8 +10,10 @@
 //! | the intent is on record | the ledger does not take it |
 
 use crate::audit::{Intent, done, subject};
+use crate::format::Header;
 use crate::hex::Hex;
-use crate::machine::{Compared, STATEMENT, compare, words};
+use crate::machine::{Compared, STATEMENT, accepted, compare, words};
+use crate::making::check_reason;
 use crate::slots::{Lock, Slot, SlotError};
 use crate::state::{Op, State};
 use crate::store::{Contents, Raw, Store, StoreError};
@@ -26,7 +28,7 @@ use octant_ids::Principal;
 use octant_sys::clock;
 use octant_tpm::{Approval, TpmError};
 use serde_json::json;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// How large the file of approvals may be.
 const APPROVALS_MAX: u64 = 256 << 10;
@@ -104,10 +106,24 @@ impl Vault {
         asked: UnsealRequest,
         bytes: Option<Buffer>,
     ) -> Result<Unsealed, ApiError> {
+        let since = self.sealings();
+        self.unseal_since(by, asked, bytes, since).await
+    }
+
+    async fn unseal_since(
+        self: &Arc<Self>,
+        by: &Principal,
+        asked: UnsealRequest,
+        bytes: Option<Buffer>,
+        since: u64,
+    ) -> Result<Unsealed, ApiError> {
         let action = Action::new("unseal the vault", "unseal", by, "vault");
+        for reason in [&asked.accept_machine, &asked.accept_rollback].into_iter().flatten() {
+            check_reason(reason).map_err(|refusal| action.refused(&refusal))?;
+        }
+        let operator = matches!(by, Principal::Operator(_));
         let vault = Arc::clone(self);
         task(&action.clone(), async move {
-            let since = vault.sealings();
             let _alone = vault.alone(&action).await?;
             if vault.is_open() {
                 return vault.accept_hardware(&action, &asked).await;
@@ -116,25 +132,34 @@ impl Vault {
                 With::Machine => vault.by_machine(&action).await?,
                 With::Passphrase => vault.by_bytes(&action, SlotKind::Passphrase, bytes).await?,
                 With::StaticFile => vault.by_bytes(&action, SlotKind::StaticFile, bytes).await?,
-                With::Share => match vault.by_share(&action, bytes)? {
+                With::Share => match vault.by_share(&action, bytes).await? {
                     Some(found) => found,
                     None => return Ok(Unsealed { status: vault.status(), slot: None }),
                 },
             };
             let slot = found.slot;
             vault.enter(&action, found, &asked, since).await?;
+            if operator {
+                vault.place.keep_sealed(false).map_err(|error| action.failed(&error))?;
+            }
             Ok(Unsealed { status: vault.status(), slot: Some(slot) })
         })
         .await
     }
 
     /// Unseals by what needs nobody, at the start of the process. Why it did not is in the status, and whether it is worth
-    /// trying again, because what failed was not the slot, is the answer.
-    pub(crate) async fn unseal_alone(self: &Arc<Self>) -> bool {
+    /// trying again, because what failed was not the slot, is the answer. What an operator has sealed stays so.
+    pub(crate) async fn unseal_alone(self: &Arc<Self>, since: u64) -> bool {
+        if self.place.is_kept_sealed() {
+            if let Phase::Sealed { why, .. } = &mut *self.phase() {
+                "an operator sealed it, and has not unsealed it since".clone_into(why);
+            }
+            return false;
+        }
         let (accept_machine, accept_rollback) = (None, None);
         let asked = UnsealRequest { with: With::Machine, accept_machine, accept_rollback };
         let by = "vault".parse().map_or(Principal::Init, Principal::Service);
-        match self.unseal(&by, asked, None).await {
+        match self.unseal_since(&by, asked, None, since).await {
             Ok(unsealed) => {
                 tracing::info!("unsealed by slot {}", unsealed.slot.unwrap_or_default());
                 false
@@ -254,16 +279,14 @@ impl Vault {
     }
 
     /// Takes one share; the key, once there are enough.
-    fn by_share(&self, action: &Action, bytes: Option<Buffer>) -> Result<Option<Found>, ApiError> {
+    async fn by_share(&self, action: &Action, bytes: Option<Buffer>) -> Result<Option<Found>, ApiError> {
         let refusal = crate::refusal::Refusal::NoBytes("a share");
         let bytes = bytes.ok_or_else(|| action.refused(&refusal))?;
         let wrong = |why: String| UnsealError::Wrong(why).answer(action);
         let text = std::str::from_utf8(&bytes).map_err(|_| wrong("the share is not text".to_owned()))?;
         let share = LabelledShare::parse(text).map_err(|error| wrong(error.to_string()))?;
-        let header = match &*self.phase() {
-            Phase::Sealed { header, .. } => header.clone(),
-            _ => return self.open(action.what, &action.place).map(|_| None),
-        };
+        // The file's own: what was read at an earlier time can have slots that are gone.
+        let header = self.raw(action).await?.header;
         let slots = || header.slots.iter().filter_map(|slot| Some((slot, slot.shares(&header)?)));
         let found = slots().find(|(_, label)| share.belongs_to(label).is_ok());
         let Some((slot, label)) = found else {
@@ -305,7 +328,6 @@ impl Vault {
             }
             error.answer(action)
         })?;
-        self.without_ended(&mut state);
         let vault = store.header.vault.0;
         let mut warnings = Vec::new();
         if torn > 0 {
@@ -331,22 +353,14 @@ impl Vault {
             None => (key, store, state),
             // From here on it is later than anything that the ledger knows of it.
             Some(reached) => {
-                let moved = blocking(action, move || move_on(key, store, state, reached + 1)).await?;
+                let moved =
+                    blocking(action, move || move_on(key, store, state, reached.saturating_add(1))).await?;
                 moved.map_err(|error| action.failed(&error))?
             }
         };
         let epoch = store.epoch;
-        self.warn_of(&store, &compared, &mut warnings);
-        let open = Arc::new(Open {
-            key,
-            machine,
-            vault,
-            slot,
-            state: Mutex::new(state),
-            store: Mutex::new(store),
-            warnings: Mutex::new(warnings),
-            certificate: Mutex::default(),
-        });
+        self.warn_of(&store.header, &compared, &mut warnings);
+        let open = Arc::new(Open::new((key, machine), slot, state, store, warnings));
         let opened = if self.become_open(&open, since) { Ok(()) } else { Err("it was sealed meanwhile") };
         locked(&self.gathered).clear();
         self.audit.outcome(recorded, &done(&opened, Some(epoch)));
@@ -390,11 +404,11 @@ impl Vault {
         Ok(None)
     }
 
-    pub(crate) fn warn_of(&self, store: &Store, compared: &Compared, warnings: &mut Vec<String>) {
+    pub(crate) fn warn_of(&self, header: &Header, compared: &Compared, warnings: &mut Vec<String>) {
         if !compared.changed.is_empty() {
             warnings.push(format!("the hardware changed: {}", words(&compared.changed)));
         }
-        let kinds: Vec<SlotKind> = store.header.slots.iter().map(|slot| slot.lock.kind()).collect();
+        let kinds: Vec<SlotKind> = header.slots.iter().map(|slot| slot.lock.kind()).collect();
         if !kinds.iter().any(|kind| matches!(kind, SlotKind::Passphrase | SlotKind::Shares)) {
             warnings.push(
                 "there is no way back without this machine: add a passphrase or recovery shares \
@@ -420,13 +434,12 @@ impl Vault {
     /// Keeps what the hardware is like now as what it is to be like.
     async fn remember_hardware(&self, action: &Action, open: &Arc<Open>) -> Result<(), ApiError> {
         let Some((mut machine, seed)) = locked(&open.state).machine.clone() else { return Ok(()) };
-        machine.facts.clone_from(&self.site.facts);
+        machine.facts = accepted(&machine.facts, &self.site.facts);
         let action = action.clone().with("do", "vault accept machine");
         let recorded = self.intend(open, &action).await?;
-        let (writing, seq) = (Arc::clone(open), recorded.seq());
+        let (seq, epoch) = (recorded.seq(), open.epoch() + 1);
         let changes = vec![(Op::Machine(machine), seed.into_vec())];
-        let epoch = locked(&open.store).epoch + 1;
-        let committed = blocking(&action, move || crate::vault::commit(&writing, changes, seq)).await?;
+        let committed = self.commit(&action, Arc::clone(open), changes, seq).await?;
         self.audit.outcome(recorded, &done(&committed.as_ref().map(drop), Some(epoch)));
         committed.map(drop).map_err(|error| action.failed(&error))
     }

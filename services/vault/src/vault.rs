@@ -20,11 +20,13 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// How many agents that ended last are remembered.
 const ENDED: usize = 4096;
+/// How many changes that took something away wait for the file.
+const PENDING: usize = 8192;
 /// How many ended leases one call clears away.
 const EXPIRE_AT_ONCE: usize = 64;
 
@@ -61,6 +63,8 @@ pub(crate) struct Vault {
     pub(crate) gathered: Mutex<Gathered>,
     /// The agents that ended last.
     ended: Mutex<VecDeque<Aid>>,
+    /// What was taken away and does not stand in the file yet. It holds for whatever is opened meanwhile.
+    pending: Mutex<Vec<Op>>,
 }
 
 /// Whether secrets can be used.
@@ -75,7 +79,9 @@ pub(crate) enum Phase {
     Sealed {
         /// What anybody can read of the file.
         header: Box<Header>,
-        /// Why, and what it waits for.
+        /// The vault's epoch, as far as is known without the data key.
+        epoch: u64,
+        /// Why, for an operator: it can name hardware.
         why: String,
     },
     /// It is.
@@ -96,10 +102,51 @@ pub(crate) struct Open {
     /// The slot that opened it.
     pub(crate) slot: u32,
     pub(crate) state: Mutex<State>,
+    /// Locked while the disk is waited for: by nothing that must answer at once, which asks `face`.
     pub(crate) store: Mutex<Store>,
+    /// The header and the epoch.
+    face: Mutex<(Header, u64)>,
     /// What an operator should look at.
     pub(crate) warnings: Mutex<Vec<String>>,
     pub(crate) certificate: Mutex<Option<api::Attestation>>,
+}
+
+impl Open {
+    /// An open vault.
+    pub(crate) fn new(
+        (key, machine): (Key, SigningKey),
+        slot: u32,
+        state: State,
+        store: Store,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self {
+            key,
+            machine,
+            vault: store.header.vault.0,
+            slot,
+            state: Mutex::new(state),
+            face: Mutex::new((store.header.clone(), store.epoch)),
+            store: Mutex::new(store),
+            warnings: Mutex::new(warnings),
+            certificate: Mutex::default(),
+        }
+    }
+
+    /// The header, without waiting for the disk.
+    pub(crate) fn header(&self) -> Header {
+        locked(&self.face).0.clone()
+    }
+
+    /// The epoch, without waiting for the disk.
+    pub(crate) fn epoch(&self) -> u64 {
+        locked(&self.face).1
+    }
+
+    /// Shows what the store has come to.
+    pub(crate) fn show(&self, store: &Store) {
+        *locked(&self.face) = (store.header.clone(), store.epoch);
+    }
 }
 
 /// Takes a lock. Nothing here panics while it holds one, so what it guards is whole.
@@ -155,6 +202,7 @@ impl Action {
         let full = matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
         let (code, next) = match error {
             StoreError::Format { .. } => (Code::Damaged, "see `octant vault doctor`"),
+            StoreError::Full(_) => (Code::Full, "remove secrets, or versions of them, that are not needed"),
             _ if full => (Code::Full, "make room on the state directory's file system"),
             _ => (Code::Failed, "see `octant vault doctor`"),
         };
@@ -186,29 +234,41 @@ impl Vault {
             writing: Arc::default(),
             gathered: Mutex::default(),
             ended: Mutex::default(),
+            pending: Mutex::default(),
         }
     }
 
-    /// Remembers that an agent has ended: a lease that was under way then is taken back.
+    /// Remembers that an agent has ended: a lease that was under way then is taken back, and those in a file that is
+    /// sealed now are gone when it is opened.
     pub(crate) fn note_end(&self, agent: Aid) {
         let mut ended = locked(&self.ended);
         if ended.len() == ENDED {
             ended.pop_front();
         }
         ended.push_back(agent);
+        drop(ended);
+        if !self.is_open() {
+            self.keep_pending(&[Op::Retire { holder: Principal::Agent(agent) }]);
+        }
+    }
+
+    /// Keeps what was taken away until it stands in the file. Beyond the bound the oldest goes: it held until now, and a
+    /// holder that has ended presents nothing any more.
+    fn keep_pending(&self, ops: &[Op]) {
+        let mut pending = locked(&self.pending);
+        let excess = (pending.len() + ops.len()).saturating_sub(PENDING).min(pending.len());
+        if excess > 0 {
+            tracing::error!(
+                "{excess} changes that took something away are not in the file and are forgotten"
+            );
+            pending.drain(..excess);
+        }
+        pending.extend_from_slice(ops);
     }
 
     /// Whether an agent has ended, as far as is remembered.
     pub(crate) fn has_ended(&self, agent: Aid) -> bool {
         locked(&self.ended).contains(&agent)
-    }
-
-    /// Takes the leases of agents out that ended while the vault was sealed.
-    pub(crate) fn without_ended(&self, state: &mut State) {
-        for agent in locked(&self.ended).iter() {
-            // Taking away fits whatever is there.
-            let _fits = state.apply(Op::Retire { holder: Principal::Agent(*agent) }, &[]);
-        }
     }
 
     pub(crate) fn phase(&self) -> MutexGuard<'_, Phase> {
@@ -225,8 +285,11 @@ impl Vault {
         };
         match &*self.phase() {
             Phase::Open(open) => Ok(Arc::clone(open)),
-            Phase::Sealed { why, .. } => {
-                unavailable(Code::Unavailable, "sealed", why, "unseal it with `octant vault unseal`")
+            // What it waits for and no more: the whole reason can name hardware, and agents ask too.
+            Phase::Sealed { header, .. } => {
+                let slots: Vec<api::SlotInfo> = header.slots.iter().map(crate::slots::Slot::info).collect();
+                let why = format!("it waits for {}", crate::look::waits_for(&slots, 0));
+                unavailable(Code::Unavailable, "sealed", &why, "unseal it with `octant vault unseal`")
             }
             Phase::Absent { why } => {
                 unavailable(Code::Unavailable, "not there", why, "make one with `octant vault init`")
@@ -248,21 +311,24 @@ impl Vault {
         let mut phase = self.phase();
         self.turned.notify_one();
         if self.sealings() == since {
+            // Under the phase's lock: what is taken away from here on finds this one.
+            let mut state = locked(&open.state);
+            for op in locked(&self.pending).iter() {
+                // Taking away fits whatever is there.
+                let _fits = state.apply(op.clone(), &[]);
+            }
+            drop(state);
             *phase = Phase::Open(Arc::clone(open));
             return true;
         }
-        let header = Box::new(locked(&open.store).header.clone());
-        *phase = Phase::Sealed { header, why: "it was sealed while it was being opened".to_owned() };
+        let why = "it was sealed while it was being opened".to_owned();
+        *phase = Phase::Sealed { header: Box::new(open.header()), epoch: open.epoch(), why };
         false
     }
 
     /// Takes the right to change the vault, within the time that a blocked ledger is given.
     pub(crate) async fn alone(&self, action: &Action) -> Result<tokio::sync::OwnedMutexGuard<()>, ApiError> {
-        let taken = tokio::time::timeout(LEDGER_WITHIN, Arc::clone(&self.writing).lock_owned()).await;
-        taken.map_err(|_| {
-            let why = "another change of the vault waits for the ledger or the disk";
-            ApiError::new(Code::Busy, action.what, &action.place, why, "try again; see `octant status`")
-        })
+        within(action, async { Ok(Arc::clone(&self.writing).lock_owned().await) }).await
     }
 
     /// Changes the vault: decides, puts the intent on record, makes the change durable, and lets it hold.
@@ -275,79 +341,112 @@ impl Vault {
     ) -> Result<(T, u64), ApiError> {
         let vault = Arc::clone(self);
         task(&action.clone(), async move {
-            let _alone = vault.alone(&action).await?;
-            let open = vault.open(action.what, &action.place)?;
-            let (changes, answer) = decide(&open, &locked(&open.state), now())?;
-            let recorded = vault.intend(&open, &action).await?;
-            let seq = recorded.seq();
-            let epoch = locked(&open.store).epoch + 1;
-            let committed = blocking(&action, move || commit(&open, changes, seq)).await?;
+            // Its turn and its record together have as long as a blocked ledger is given.
+            let (_alone, open, changes, answer, recorded) = within(&action, async {
+                let alone = Arc::clone(&vault.writing).lock_owned().await;
+                let open = vault.open(action.what, &action.place)?;
+                let (changes, answer) = decide(&open, &locked(&open.state), now())?;
+                let recorded = vault.intend(&open, &action).await?;
+                Ok((alone, open, changes, answer, recorded))
+            })
+            .await?;
+            let (seq, epoch) = (recorded.seq(), open.epoch() + 1);
+            let committed = vault.commit(&action, open, changes, seq).await?;
             vault.audit.outcome(recorded, &done(&committed.as_ref().map(drop), Some(epoch)));
             committed.map(|epoch| (answer, epoch)).map_err(|error| action.failed(&error))
         })
         .await
     }
 
-    /// Makes a change that takes authority away: at once, and on record after that. What cannot be made durable holds
-    /// until the process ends.
+    /// Makes changes durable, and with them what was taken away before and does not stand in the file yet.
+    pub(crate) async fn commit(
+        &self,
+        action: &Action,
+        open: Arc<Open>,
+        changes: Vec<(Op, Vec<u8>)>,
+        ledger: u64,
+    ) -> Result<Result<u64, StoreError>, ApiError> {
+        let pending = std::mem::take(&mut *locked(&self.pending));
+        let before = pending.iter().map(|op| (op.clone(), Vec::new()));
+        let changes: Vec<(Op, Vec<u8>)> = before.chain(changes).collect();
+        let committed = blocking(action, move || commit(&open, changes, ledger)).await;
+        if !matches!(committed, Ok(Ok(_))) {
+            let mut later = locked(&self.pending);
+            later.splice(0..0, pending);
+        }
+        committed
+    }
+
+    /// Makes a change that takes authority away: it holds at once, also for what is opened later, is on record at once,
+    /// and stands in the file as soon as it is its turn. The answer says whether it does.
     pub(crate) async fn take_away<T: Send + 'static>(
         self: &Arc<Self>,
         action: Action,
         decide: impl FnOnce(&State, Now) -> (Vec<Op>, T) + Send + 'static,
     ) -> Result<(T, bool), ApiError> {
+        let open = self.open(action.what, &action.place)?;
+        let (ops, answer) = {
+            let mut state = locked(&open.state);
+            let (ops, answer) = decide(&state, now());
+            for op in &ops {
+                // A change that takes something away fits whatever is there.
+                let _fits = state.apply(op.clone(), &[]);
+            }
+            (ops, answer)
+        };
+        if ops.is_empty() {
+            return Ok((answer, true));
+        }
+        self.keep_pending(&ops);
+        // A state that is just being opened was read before this, and has it from what is pending.
+        if let Phase::Open(now_open) = &*self.phase() {
+            let mut state = locked(&now_open.state);
+            ops.into_iter().for_each(|op| drop(state.apply(op, &[])));
+        }
+        let subject = subject(&open.vault);
+        let mut payload = action.payload.clone();
+        payload["done"] = true.into();
+        self.audit.later(&payload, action.agent, None);
         let vault = Arc::clone(self);
-        task(&action.clone(), async move {
-            let open = vault.open(action.what, &action.place)?;
-            let (ops, answer) = {
-                let mut state = locked(&open.state);
-                let (ops, answer) = decide(&state, now());
-                for op in &ops {
-                    // A change that takes something away fits whatever is there.
-                    let _fits = state.apply(op.clone(), &[]);
-                }
-                (ops, answer)
+        let writing = tokio::spawn(async move {
+            // The file needs no ledger, only its turn.
+            let _alone = Arc::clone(&vault.writing).lock_owned().await;
+            let Ok(open) = vault.open(action.what, &action.place) else { return false };
+            let written = match vault.commit(&action, open, Vec::new(), 0).await {
+                Ok(written) => written.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
             };
-            if ops.is_empty() {
-                return Ok((answer, true));
-            }
-            let subject = subject(&open.vault);
-            let changes = ops.into_iter().map(|op| (op, Vec::new())).collect();
-            let durable = match vault.alone(&action).await {
-                Ok(_alone) => {
-                    // What is there now: everything may have been sealed anew meanwhile.
-                    let writing = vault.open(action.what, &action.place)?;
-                    let committed = blocking(&action, move || commit(&writing, changes, 0)).await?;
-                    committed.map_err(|error| action.failed(&error))
+            match &written {
+                Ok(epoch) => payload["epoch"] = (*epoch).into(),
+                Err(error) => {
+                    payload["done"] = false.into();
+                    payload["why"] = error.clone().into();
+                    tracing::error!("what was taken away holds, and does not stand in the file yet: {error}");
                 }
-                Err(busy) => Err(busy),
-            };
-            let mut payload = action.payload.clone();
-            payload["done"] = true.into();
-            payload["epoch"] = locked(&open.store).epoch.into();
-            if let Err(error) = &durable {
-                payload["not_durable"] = error.to_string().into();
-                tracing::error!("what was taken away holds until this process ends: {error}");
             }
-            vault.audit.later(&payload, action.agent, Some(subject));
-            Ok((answer, durable.is_ok()))
-        })
-        .await
+            payload["do"] = "vault write what was taken away".into();
+            vault.audit.later(&payload, action.agent, written.is_ok().then_some(subject));
+            written.is_ok()
+        });
+        let written = tokio::time::timeout(LEDGER_WITHIN, writing).await;
+        Ok((answer, matches!(written, Ok(Ok(true)))))
     }
 
     /// Puts the intent of a change on record.
     pub(crate) async fn intend(&self, open: &Open, action: &Action) -> Result<Recorded, ApiError> {
-        let (epoch, vault) = (locked(&open.store).epoch + 1, open.vault);
+        let (epoch, vault) = (open.epoch() + 1, open.vault);
         let mut payload = action.payload.clone();
         payload["vault"] = crate::hex::Hex(vault).to_string().into();
         payload["epoch"] = epoch.into();
         self.audit.intent(Intent { payload, agent: action.agent, subject: Some(subject(&vault)) }).await
     }
 
-    /// Opens one value: decides, puts the intent on record, and only then is there a plain text, for `with`.
+    /// Opens one value: decides, puts the intent on record, and only then, if it still may be, there is a plain text, for
+    /// `with`.
     pub(crate) async fn use_value<T: Send + 'static>(
         self: &Arc<Self>,
         action: Action,
-        decide: impl FnOnce(&State, Now) -> Result<Picked, Refusal> + Send + 'static,
+        decide: impl Fn(&State, Now) -> Result<Picked, Refusal> + Send + 'static,
         with: impl FnOnce(&Picked, &[u8]) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let vault = Arc::clone(self);
@@ -358,14 +457,20 @@ impl Vault {
                 state.expire(now(), EXPIRE_AT_ONCE);
                 decide(&state, now())
             };
+            drop(open);
             let picked = decided.map_err(|refusal| vault.deny(&action, &refusal))?;
             let mut payload = action.payload.clone();
             payload["with"] = picked.name.as_str().into();
             payload["version"] = picked.version.into();
             let intent = Intent { payload, agent: action.agent, subject: None };
             let recorded = vault.audit.intent(intent).await?;
-            let opened = vault.open_value(&open, &picked, &recorded, &action);
-            let used = opened.and_then(|value| with(&picked, &value));
+            // It may have been revoked, destroyed or sealed while the ledger was waited for.
+            let used = vault.open(action.what, &action.place).and_then(|open| {
+                let picked =
+                    decide(&locked(&open.state), now()).map_err(|refusal| action.refused(&refusal))?;
+                let value = vault.open_value(&open, &picked, &recorded, &action)?;
+                with(&picked, &value)
+            });
             let outcome = used.as_ref().map(drop).map_err(ToString::to_string);
             vault.audit.outcome(recorded, &done(&outcome, None));
             used
@@ -396,26 +501,38 @@ impl Vault {
         Ok(value)
     }
 
-    /// Wipes every key: the vault is sealed when this returns, and what was under way has come to its end.
-    pub(crate) async fn seal(&self, why: &str) -> bool {
-        let weak = {
-            let mut phase = self.phase();
-            self.sealings.fetch_add(1, Ordering::SeqCst);
-            let Phase::Open(open) = &*phase else { return false };
-            let (weak, header) = (Arc::downgrade(open), locked(&open.store).header.clone());
-            *phase = Phase::Sealed { header: Box::new(header), why: why.to_owned() };
-            weak
-        };
+    /// Wipes every key: nothing that begins from now on finds one.
+    pub(crate) fn close(&self, why: &str) -> Option<Weak<Open>> {
+        let mut phase = self.phase();
+        self.sealings.fetch_add(1, Ordering::SeqCst);
+        locked(&self.gathered).clear();
+        let Phase::Open(open) = &*phase else { return None };
+        let (weak, header, epoch) = (Arc::downgrade(open), Box::new(open.header()), open.epoch());
+        *phase = Phase::Sealed { header, epoch, why: why.to_owned() };
         self.turned.notify_one();
-        // An answer under way holds the key for at most as long as the ledger may take.
-        for _ in 0..300 {
-            if weak.strong_count() == 0 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        true
+        Some(weak)
     }
+}
+
+/// Waits until what was under way when the vault was sealed has come to its end, and says whether it has: an answer under
+/// way holds the key for at most as long as the ledger may take.
+pub(crate) async fn settled(closed: &Weak<Open>) -> bool {
+    for _ in 0..300 {
+        if closed.strong_count() == 0 {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}
+
+/// Lets something take as long as a blocked ledger is given.
+async fn within<T>(action: &Action, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    tokio::time::timeout(LEDGER_WITHIN, work).await.unwrap_or_else(|_| {
+        let why = format!("the ledger, or another change of the vault, took longer than {LEDGER_WITHIN:?}");
+        let next = "see `octant status`, and try again";
+        Err(ApiError::new(Code::Busy, action.what, &action.place, why, next))
+    })
 }
 
 /// Makes changes durable, then lets them hold. Blocks.
@@ -442,12 +559,14 @@ pub(crate) fn commit(open: &Open, changes: Vec<(Op, Vec<u8>)>, ledger: u64) -> R
         store.rewrite(header, &open.key, epoch, &store::snapshot(&next, now)?)?;
     }
     let mut state = locked(&open.state);
+    // What is destroyed goes from the file as well, and not at some later time.
+    let erases = changes.iter().any(|(op, _)| state.erases(op));
     for (op, value) in all() {
         if let Err(misfit) = state.apply(op.clone(), value) {
             tracing::error!("{misfit}");
         }
     }
-    if store.is_worn() {
+    if erases || store.is_worn() {
         let (header, epoch) = (store.header.clone(), store.epoch);
         let contents = store::snapshot(&state, now)?;
         // Values are used while it is written.
@@ -457,6 +576,7 @@ pub(crate) fn commit(open: &Open, changes: Vec<(Op, Vec<u8>)>, ledger: u64) -> R
             tracing::error!("the vault's file could not be written anew: {error}");
         }
     }
+    open.show(&store);
     Ok(store.epoch)
 }
 
@@ -483,7 +603,8 @@ pub(crate) fn first_phase(place: &Place) -> Phase {
     match place.read() {
         Ok(None) => Phase::Absent { why: "none was made yet".to_owned() },
         Ok(Some(Raw { header, .. })) => {
-            Phase::Sealed { header: Box::new(header), why: "it was not unsealed yet".to_owned() }
+            let (epoch, why) = (header.epoch, "it was not unsealed yet".to_owned());
+            Phase::Sealed { header: Box::new(header), epoch, why }
         }
         Err(error) => Phase::Damaged { why: error.to_string() },
     }

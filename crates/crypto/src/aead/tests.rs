@@ -197,6 +197,15 @@ proptest! {
     }
 
     #[test]
+    fn sealed_in_place_is_the_same_as_sealed(given in given(), text in vec(any::<u8>(), 0..300)) {
+        let key = Key::from_bytes(&given.key).unwrap();
+        let mut place = text.clone();
+        let (info, aad) = (slices(&given.info), slices(&given.aad));
+        let tag = seal_in_place(&key, &given.salt, &info, &aad, &mut place);
+        prop_assert_eq!([&place[..], &tag].concat(), given.seal(&text));
+    }
+
+    #[test]
     fn a_flipped_bit_opens_nothing(given in given(), text in vec(any::<u8>(), 0..80), bit: u16) {
         let sealed = given.seal(&text);
         let bit = usize::from(bit);

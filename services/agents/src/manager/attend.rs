@@ -3,8 +3,8 @@
 use super::{Handles, Manager, Start, kept_names};
 use crate::admit::WHAT;
 use crate::core::{Ending, Event};
-use crate::guest::{Bucket, Guest};
-use crate::{describe, drain, secrets};
+use crate::guest::Guest;
+use crate::{describe, drain};
 use octant_api::agent;
 use octant_api::agents::{AgentState, ExitInfo, Output};
 use octant_api::error::{ApiError, Code};
@@ -13,7 +13,7 @@ use octant_sys::clock;
 use octant_wire::{Identity, Limits, serve, shutdown};
 use octant_workstation::{Spawned, Step};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
@@ -208,8 +208,7 @@ impl Manager {
             Err(error) => return end(format!("its socket cannot be served: {error}")),
         };
         let (trigger, stop) = shutdown();
-        let (notes, secrets) = (Mutex::new(Bucket::full()), Mutex::new(Bucket::full()));
-        let guest = Guest { manager: Arc::clone(self), aid, notes, secrets };
+        let guest = Guest::new(Arc::clone(self), aid);
         let identity = Identity::Listener(Principal::Agent(aid));
         tokio::spawn(async move {
             let server = agent::Server(Arc::new(guest));
@@ -228,8 +227,7 @@ impl Manager {
             // Dropping the trigger stops the serving; dropping the others closes them.
             (agent.guest, agent.socket, agent.pidfd) = (None, None, None);
         }
-        let vault = Arc::clone(&self.vault);
-        tokio::spawn(async move { secrets::retire(&vault, aid).await });
+        self.ends.add(aid);
         let Some(keeper) = &self.keeper else { return };
         for name in kept_names(aid) {
             if let Err(error) = keeper.unstore(&name) {

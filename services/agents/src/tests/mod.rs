@@ -2,6 +2,7 @@
 
 mod life;
 mod restart;
+mod secrets;
 mod world;
 
 use octant_api::agents::{AgentInfo, AgentState};

@@ -8,7 +8,7 @@ use octant_api::agent::NoteRequest;
 use octant_api::agents::{AgentInfo, AgentState, ExitInfo, KillRequest, SpawnRequest, WaitRequest};
 use octant_api::ledger::Kind;
 use octant_ids::Aid;
-use octant_service::Left;
+use octant_service::{Kept, Left};
 use octant_wire::Client;
 use tokio::runtime::{Builder, Runtime};
 
@@ -176,33 +176,33 @@ fn what_the_ledger_did_not_take_before_a_restart_it_is_given_after() {
 }
 
 /// Three records of an agent's end, as a run before left them.
-fn left_by_the_run_before(machinery: &Machinery, aid: Aid) -> Store {
-    let store = Store::open(machinery.scratch.path().join("state")).unwrap();
+fn left_by_the_run_before(machinery: &Machinery, aid: Aid) -> Kept {
+    let kept = Kept::new(machinery.scratch.path().join("state/records.json"));
     let of = |kind, to: &str| about(aid, kind, &serde_json::json!({"agent": aid, "to": to}));
     let waiting = ["terminated", "archived"].map(|to| of(Kind::Lifecycle, to)).to_vec();
     let waiting = [waiting, vec![of(Kind::Seal, "")]].concat();
-    store.leave(Left { waiting, lost: 0 }).unwrap();
-    store
+    kept.write(&Left { waiting, lost: 0 }).unwrap();
+    kept
 }
 
 #[test]
 fn what_was_left_is_kept_until_the_ledger_has_it_however_often_this_service_dies() {
     let machinery = Machinery::new();
     let aid = Aid::new(1, [1; 10]);
-    let store = left_by_the_run_before(&machinery, aid);
+    let kept = left_by_the_run_before(&machinery, aid);
     machinery.ledger.partitions.lock().unwrap().insert(aid, true);
-    let left = store.left().unwrap();
+    let left = kept.read();
     for taken in [0, 0, 2] {
         // It dies while the ledger has none of them, and then with two of three.
         machinery.ledger.refuse(Some(taken));
         life(&machinery, "b1", async |world: &World| {
             until("it was refused", || world.manager.records.backlog().0 > 0).await;
         });
-        assert_eq!(store.left().unwrap(), left);
+        assert_eq!(kept.read(), left);
     }
     machinery.ledger.refuse(None);
     life(&machinery, "b1", async |_: &World| {
-        until("they are removed", || store.left().unwrap() == Left::default()).await;
+        until("they are removed", || kept.read() == Left::default()).await;
     });
     let twice = ["terminated", "archived", "terminated", "archived", "seal"];
     assert_eq!(machinery.ledger.told(), twice, "none has disappeared");
@@ -213,10 +213,10 @@ fn what_was_left_is_kept_until_the_ledger_has_it_however_often_this_service_dies
 fn records_that_appear_twice_are_not_counted_as_lost() {
     let machinery = Machinery::new();
     let aid = Aid::new(1, [1; 10]);
-    let store = left_by_the_run_before(&machinery, aid);
+    let kept = left_by_the_run_before(&machinery, aid);
     machinery.ledger.partitions.lock().unwrap().insert(aid, false);
     life(&machinery, "b1", async |world: &World| {
-        until("they are removed", || store.left().unwrap() == Left::default()).await;
+        until("they are removed", || kept.read() == Left::default()).await;
         assert_eq!(world.manager.records.backlog(), (0, 0));
     });
     assert_eq!(machinery.ledger.told(), ["terminated", "archived"]);
@@ -226,13 +226,13 @@ fn records_that_appear_twice_are_not_counted_as_lost() {
 #[test]
 fn that_records_were_left_which_cannot_be_read_is_put_on_record() {
     let machinery = Machinery::new();
-    let store = left_by_the_run_before(&machinery, Aid::new(1, [1; 10]));
+    let kept = left_by_the_run_before(&machinery, Aid::new(1, [1; 10]));
     let path = machinery.scratch.path().join("state/records.json");
     std::fs::write(&path, b"{").unwrap();
     life(&machinery, "b1", async |_: &World| {
         until("the loss is on record", || machinery.ledger.told() == ["lost"]).await;
     });
-    assert_eq!(store.left().unwrap(), Left::default());
+    assert_eq!(kept.read(), Left::default());
     assert!(path.with_extension("damaged").exists());
 }
 

@@ -409,7 +409,12 @@ impl Machinery {
     }
 }
 
-fn listen<D: octant_api::rpc::Dispatch<Call>>(path: PathBuf, service: D, caller: Principal, stop: &Shutdown) {
+pub(crate) fn listen<D: octant_api::rpc::Dispatch<Call>>(
+    path: PathBuf,
+    service: D,
+    caller: Principal,
+    stop: &Shutdown,
+) {
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(path).unwrap();
     tokio::spawn(serve(listener, service, Identity::Listener(caller), Limits::default(), stop.clone()));

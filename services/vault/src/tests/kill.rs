@@ -272,7 +272,7 @@ fn a_vault_in_the_place_of_another_can_be_killed_at_every_change() {
         if world.by_file(OTHER_FILE).await {
             let names = fs::read_dir(world.scratch.path("state")).unwrap();
             let kept = names.map(|entry| entry.unwrap().path());
-            let mut kept = kept.filter(|path| path.to_str().unwrap().contains("vault.replaced."));
+            let mut kept = kept.filter(|path| path.to_str().unwrap().contains("vault.before-init."));
             assert_eq!(fs::read(kept.next().unwrap()).unwrap(), before, "the old one is kept");
         } else {
             assert!(!was_noted(&world.scratch, "init"));
@@ -331,7 +331,9 @@ fn a_new_slot_can_be_killed_at_every_change() {
     let changes = killed_everywhere("slot add", &start(), async |world| {
         let new = world.by_file(OTHER_FILE).await;
         assert!(new || !was_noted(&world.scratch, "slot"));
-        world.vault.seal("a test").await;
+        if let Some(closed) = world.vault.close("a test") {
+            assert!(crate::vault::settled(&closed).await);
+        }
         survived(world).await;
         assert_eq!(world.vault.status().slots.len(), 2 + usize::from(new));
     });

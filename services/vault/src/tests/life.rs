@@ -403,12 +403,12 @@ fn a_static_file_makes_and_opens_a_vault_without_anybody() {
         assert!(world.vault.line().contains("STATIC FILE"), "{}", world.vault.line());
         let (scratch, ledger) = world.end().await;
         let world = World::start(Arc::clone(&scratch), Arc::clone(&ledger), &[], BOOT);
-        assert!(!world.vault.unseal_alone().await);
+        assert!(!world.vault.unseal_alone(0).await);
         assert_eq!(world.vault.status().state, State::Unsealed);
         world.end().await;
         fs::write(scratch.path("etc/key"), [4; 64]).unwrap();
         let world = World::start(scratch, ledger, &[], BOOT);
-        assert!(!world.vault.unseal_alone().await);
+        assert!(!world.vault.unseal_alone(0).await);
         assert_eq!(world.vault.status().state, State::Sealed);
         assert!(world.vault.status().why.contains("does not open"), "{}", world.vault.status().why);
     });

@@ -15,7 +15,6 @@ use octant_crypto::memory::Key;
 use octant_crypto::sign::SigningKey;
 use octant_ids::{Aid, Principal, SecretName, Sha256};
 use proptest::prelude::*;
-use std::sync::Mutex;
 
 const DATA: [u8; 32] = [0x77; 32];
 const MS: u64 = 1_000_000;
@@ -105,17 +104,7 @@ impl Kept {
 }
 
 fn opened(key: Key, machine: SigningKey, state: State, store: Store) -> Open {
-    let vault = store.header.vault.0;
-    Open {
-        key,
-        machine,
-        vault,
-        slot: 0,
-        state: Mutex::new(state),
-        store: Mutex::new(store),
-        warnings: Mutex::default(),
-        certificate: Mutex::default(),
-    }
+    Open::new((key, machine), 0, state, store, Vec::new())
 }
 
 /// Something that is done.

@@ -169,7 +169,7 @@ impl part::Handler<Call> for Ledger {
             boot_id: BOOT.to_owned(),
             mono_ns: 0,
             wall_ms: 0,
-            actor: Principal::Init,
+            actor: Principal::Service("vault".parse().unwrap()),
             kind: entry.kind,
             backfilled: false,
             intent: entry.intent,
