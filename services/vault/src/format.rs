@@ -104,7 +104,7 @@ pub(crate) fn told(error: &serde_json::Error) -> String {
 /// [`FormatError`].
 pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, HeaderEnd), FormatError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| match bytes.get(..7).zip(bytes.get(6)) {
-        Some((start, digit)) if start[..6] == MAGIC[..6] && *digit != MAGIC[6] => {
+        Some((start, digit)) if start[..6] == MAGIC[..6] && digit.is_ascii_digit() && *digit != MAGIC[6] => {
             FormatError::Version(char::from(*digit))
         }
         _ => FormatError::Magic,

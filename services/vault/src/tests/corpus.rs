@@ -164,6 +164,7 @@ fn files_that_are_none() -> Vec<(&'static str, Vec<u8>)> {
         ("empty", Vec::new()),
         ("magic", MAGIC.to_vec()),
         ("form-2", [b"OCTVLT2\n", &bytes[8..]].concat()),
+        ("form-of-a-control-character", [b"OCTVLT\x7f\n", &bytes[8..]].concat()),
         ("cut-in-the-header", bytes[..200].to_vec()),
         ("cut-in-the-first-frames", bytes[..frames[1].start + 9].to_vec()),
         ("long-header", [&bytes[..8], &[0xff; 4], &bytes[12..]].concat()),

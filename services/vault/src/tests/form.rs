@@ -10,11 +10,13 @@ use crate::slots::{self, Lock, SlotError};
 use crate::state::{LeaseRecord, Machine, Now, Op, State};
 use crate::store::{self, Contents, Raw};
 use crate::values::{seal_machine, seal_value};
+use octant_api::text::Base64;
 use octant_api::vault::{GrantInfo, Kind, Mode, SecretInfo, Subject, VersionInfo, VersionState};
 use octant_crypto::memory::Key;
 use octant_crypto::passphrase::{Argon2Cost, passphrase_key};
 use octant_crypto::sign::SigningKey;
 use octant_ids::{Aid, Principal, Sha256};
+use octant_tpm::{PcrValues, pcr_policy};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -65,11 +67,13 @@ impl Made {
             frames: 0,
             created_ms: 1,
             machine: Sha256(machine.public()),
-            next_slot: 3,
+            next_slot: 6,
             slots: Vec::new(),
         };
-        let (lock, label) = (Lock::Passphrase { cost: Argon2Cost::FLOOR }, "a safe".to_owned());
-        header.slots.push(slots::wrap(&header, 2, label, 5, lock, SALT, (&OWN, &data)).unwrap());
+        for (lock, number) in locks().into_iter().zip(2..) {
+            let label = "a safe".to_owned();
+            header.slots.push(slots::wrap(&header, number, label, 5, lock, SALT, (&OWN, &data)).unwrap());
+        }
         let first = [begin(&header, &data, &machine), secrets(&vault, &data)];
         let mut state = State::new(BOOT);
         for (op, value) in first.iter().flatten() {
@@ -123,6 +127,32 @@ fn raw(bytes: &[u8]) -> Result<Raw, FormatError> {
 
 fn open(bytes: &[u8], data: &Key) -> Result<Contents, FormatError> {
     raw(bytes)?.contents(data, BOOT)
+}
+
+/// A lock of each kind.
+fn locks() -> [Lock; 4] {
+    [
+        Lock::Passphrase { cost: Argon2Cost::FLOOR },
+        Lock::Tpm { sealed: Box::new(sealed_by_a_tpm()) },
+        Lock::Shares { threshold: 2, count: 3, set: Hex([7; 8]) },
+        Lock::StaticFile {},
+    ]
+}
+
+/// What a TPM has sealed to PCRs, as it stands in a file (TPM 2.0 Library, Part 2, section 12.2.4).
+fn sealed_by_a_tpm() -> octant_tpm::Sealed {
+    let pcrs = PcrValues::new([(4, Sha256([4; 32])), (11, Sha256([11; 32]))]).unwrap();
+    let policy = pcr_policy(&pcrs);
+    // A keyed hash, SHA-256; fixedTPM, fixedParent, adminWithPolicy, noDA; the policy; no scheme; the unique value.
+    let public = [&[0, 8, 0, 11, 0, 0, 4, 0x92, 0, 32], &policy.0[..], &[0, 16, 0, 32], &[0x0c; 32]].concat();
+    let sealed = serde_json::json!({
+        "version": 1,
+        "storage_key": format!("000b{}", Sha256([9; 32])),
+        "public": Base64(public),
+        "private": Base64(vec![8; 200]),
+        "pcrs": pcrs,
+    });
+    serde_json::from_value(sealed).unwrap()
 }
 
 /// Where each frame is, by the lengths in their heads.
@@ -244,8 +274,10 @@ fn what_was_written_is_what_is_read() {
     assert_eq!(contents.state.live_leases(NOW).count(), 1);
     assert_eq!((made.header.frames, made.frames.len()), (2, 7));
     let raw = raw(&made.bytes).unwrap();
-    let data = raw.header.slots[0].open(&raw.header, &OWN).unwrap();
-    assert_eq!(data.bytes(), &DATA);
+    assert_eq!(raw.header, made.header);
+    for slot in &raw.header.slots {
+        assert_eq!(slot.open(&raw.header, &OWN).unwrap().bytes(), &DATA);
+    }
 }
 
 /// Nothing of a file that was changed is shown: an error, without a value in it.
