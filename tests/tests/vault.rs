@@ -81,7 +81,7 @@ fn a_machine_unseals_by_its_tpm_and_its_disk_is_worth_nothing_elsewhere() {
         &other,
         &[
             "state       sealed",
-            "PCRs 4, 11 differ",
+            "PCRs 4, 11 changed",
             "the vault is sealed",
             "SEALED",
             "then:   state       unsealed",
@@ -154,9 +154,9 @@ fn processes() -> Vec<(u32, String)> {
     .collect()
 }
 
-/// The first mapping of a process that has the canary in it. Memory that nobody can read, as secret memory, counts as
+/// The first mapping of a process in which there is what is looked for. Memory that nobody can read, as secret memory, counts as
 /// clean.
-fn in_memory(pid: u32) -> Option<String> {
+fn in_memory(pid: u32, found: impl Fn(&[u8]) -> bool) -> Option<String> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
     maps.lines().find_map(|row| {
@@ -240,7 +240,10 @@ fn a_used_secret_is_nowhere_but_in_the_vault() {
         assert!(files.join("ready").exists() && all.len() >= 5, "{all:?}: {:?}", running.join());
         for (pid, line) in &all {
             // The vault's own has been wiped too; the job's command line has the script in it, not the value.
-            assert_eq!(in_memory(*pid), None, "process {pid}: {line}");
+            assert_eq!(in_memory(*pid, found), None, "process {pid}: {line}");
+            // The hunt itself finds what is there.
+            let there = |bytes: &[u8]| bytes.windows(6).any(|window| window == b"octant");
+            assert!(in_memory(*pid, there).is_some(), "the memory of process {pid} was not read: {line}");
         }
         fs::write(files.join("hunted"), "").unwrap();
         wait("again");

@@ -384,12 +384,6 @@ impl Store {
         Ok(epoch)
     }
 
-    /// How many changes stand behind what the file began with.
-    #[cfg(test)]
-    pub(crate) fn frames(&self) -> u32 {
-        self.frames
-    }
-
     /// Whether the file should be written anew.
     pub(crate) fn is_worn(&self) -> bool {
         self.frames >= FRAMES_MAX && self.end.offset - self.base.min(self.end.offset) > SLACK.min(self.base)
