@@ -161,7 +161,11 @@ fn seal(vault: &Vault<'_>, out: &mut Out) -> Result<(), CliError> {
     if out.json {
         return out.json(&sealed);
     }
-    out.line(if sealed.was_unsealed { "the vault is sealed" } else { "the vault was sealed already" })
+    out.line(match (sealed.was_unsealed, sealed.settled) {
+        (false, _) => "the vault was sealed already",
+        (true, true) => "the vault is sealed",
+        (true, false) => "the vault is sealed; what was under way still holds a key, and ends by itself",
+    })
 }
 
 /// Descriptors as a call takes them.

@@ -3,18 +3,17 @@
 use crate::error::WireError;
 use crate::frame::{self, FromServer, REPLY_DEPTH_MAX, REPLY_MAX};
 use crate::outbox::{Gone, Outbox};
+use crate::receive::receive;
 use crate::scan::Scanner;
 use octant_api::rpc::{Deadline, Method, Request, StreamRequest};
-use octant_sys::packet;
 use std::collections::HashMap;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -25,7 +24,6 @@ pub(crate) const SLACK_MS: u64 = 500;
 const STALL: Duration = Duration::from_secs(30);
 /// A stream has its connection to itself, so its id is always the same.
 const STREAM_ID: i64 = 1;
-const READ: usize = 16 << 10;
 /// How many calls with descriptors can be under way to one service, each on a connection of its own: far fewer than the
 /// share of its connections that a server gives to one service.
 const CARRIERS: usize = 8;
@@ -370,25 +368,8 @@ impl Lines {
     }
 
     fn read(&mut self) -> io::Result<usize> {
-        if !self.takes_fds {
-            self.buffer.reserve(READ);
-            return self.stream.try_read_buf(&mut self.buffer);
-        }
-        let old = self.buffer.len();
-        self.buffer.resize(old + READ, 0);
-        let received = self
-            .stream
-            .try_io(Interest::READABLE, || packet::receive(self.stream.as_fd(), &mut self.buffer[old..]));
-        self.buffer.truncate(old + received.as_ref().map_or(0, |packet| packet.len));
-        let mut received = received?;
-        self.fds.append(&mut received.fds);
-        if self.fds.len() > packet::MAX_FDS {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "too many descriptors came with an answer",
-            ));
-        }
-        Ok(received.len)
+        let fds = self.takes_fds.then_some(&mut self.fds);
+        receive(&self.stream, &mut self.buffer, fds)
     }
 
     /// The next line; none at the end. Can be dropped and called again without loss.

@@ -5,13 +5,13 @@ use crate::frame::{self, Id, Incoming, REPLY_MAX, Refused};
 use crate::in_flight::{InFlight, Running, locked};
 use crate::outbox::{Gone, Outbox};
 use crate::peer::Caller;
+use crate::receive::receive;
 use crate::scan::Scanner;
 use crate::server::Limits;
 use crate::stop::Shutdown;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use octant_api::error::{ApiError, Code};
 use octant_api::rpc::{Deadline, Dispatch, Method};
-use octant_sys::packet;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,11 +19,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// The room that a read is given.
-const READ: usize = 16 << 10;
 /// A reading buffer that grew beyond this is given back once it is empty.
 const KEEP: usize = 64 << 10;
 /// How often a connection looks at its clocks. Limits of time are kept to this precision.
@@ -140,23 +137,8 @@ impl<D: Dispatch<Call>> Connection<D> {
 
     /// One read of whatever is there. `Ok(0)` is the end of what the peer sends.
     fn read(&mut self) -> io::Result<usize> {
-        if !self.takes_fds {
-            // Without a control buffer the kernel closes descriptors that come along.
-            self.buffer.reserve(READ);
-            return self.stream.try_read_buf(&mut self.buffer);
-        }
-        let old = self.buffer.len();
-        self.buffer.resize(old + READ, 0);
-        let received = self
-            .stream
-            .try_io(Interest::READABLE, || packet::receive(self.stream.as_fd(), &mut self.buffer[old..]));
-        self.buffer.truncate(old + received.as_ref().map_or(0, |packet| packet.len));
-        let mut received = received?;
-        self.fds.append(&mut received.fds);
-        if self.fds.len() > packet::MAX_FDS {
-            return Err(io::Error::from_raw_os_error(nix::errno::Errno::EMSGSIZE as i32));
-        }
-        Ok(received.len)
+        let fds = self.takes_fds.then_some(&mut self.fds);
+        receive(&self.stream, &mut self.buffer, fds)
     }
 
     /// Runs every complete line of the buffer and leaves the rest; whether there was one.

@@ -17,6 +17,7 @@ mod fuzz;
 mod in_flight;
 mod outbox;
 mod peer;
+mod receive;
 pub mod scan;
 mod server;
 mod stop;

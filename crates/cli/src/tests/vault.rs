@@ -221,11 +221,11 @@ fn sealing_says_whether_there_was_anything_to_seal() {
     let dir = Dir::new();
     let vault = play(&dir, 3, |asked| {
         assert_eq!(asked.method, "vault.seal");
-        reply(json!({"was_unsealed": true}))
+        reply(json!({"was_unsealed": true, "settled": true}))
     });
     let done = |args: &[&str]| octant(&dir.0, args);
     assert_eq!(done(&["vault", "seal"]), (Exit::Ok, "the vault is sealed\n".into(), String::new()));
-    assert_eq!(done(&["vault", "seal", "--json"]).1, "{\"was_unsealed\":true}\n");
+    assert_eq!(done(&["vault", "seal", "--json"]).1, "{\"was_unsealed\":true,\"settled\":true}\n");
     assert_eq!(done(&["--json", "vault", "seal"]).0, Exit::Ok);
     vault.join().unwrap();
 }
