@@ -21,6 +21,7 @@
 //! | `audit.rs` | intents and outcomes |
 //! | `bytes.rs` | secret bytes in and out |
 //! | `look.rs`, `handlers.rs`, `service.rs` | status and checks, the methods, the glue |
+//! | `measure.rs` | the library alone, for the benches; not in what is shipped |
 #![forbid(unsafe_code)]
 
 mod audit;
@@ -33,6 +34,8 @@ mod hex;
 mod look;
 mod machine;
 mod making;
+#[cfg(feature = "bench")]
+pub mod measure;
 mod refusal;
 mod service;
 mod slots;

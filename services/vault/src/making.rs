@@ -509,8 +509,7 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
         for version in &secret.info.versions {
             let Some(sealed) = secret.values.get(&version.version) else { continue };
             let picked = Picked::from(crate::core::Usable { info: &secret.info, version, sealed });
-            let len = sealed.len().saturating_sub(SALT_LEN + octant_crypto::aead::TAG_LEN);
-            let mut value = vault.memory.room(len).map_err(|error| error.to_string())?;
+            let mut value = vault.memory.room(picked.len()).map_err(|error| error.to_string())?;
             open_sealed(old, &picked, &mut value)
                 .map_err(|error| format!("{} version {}: {error}", picked.name, picked.version))?;
             let (name, kind) = (&secret.info.name, secret.info.kind);

@@ -365,8 +365,7 @@ impl Vault {
         _recorded: &Recorded,
         action: &Action,
     ) -> Result<Buffer, ApiError> {
-        let len = picked.sealed.len().saturating_sub(SALT_LEN + aead::TAG_LEN);
-        let mut value = self.memory.room(len)?;
+        let mut value = self.memory.room(picked.len())?;
         open_sealed(open, picked, &mut value).map_err(|error| {
             ApiError::new(Code::Damaged, action.what, &action.place, error, "restore the vault from a backup")
         })?;
@@ -403,6 +402,13 @@ pub(crate) struct Picked {
     pub(crate) public_key: Option<String>,
     not_after_ms: Option<u64>,
     sealed: Vec<u8>,
+}
+
+impl Picked {
+    /// How long the plain value is.
+    pub(crate) fn len(&self) -> usize {
+        self.sealed.len().saturating_sub(SALT_LEN + aead::TAG_LEN)
+    }
 }
 
 impl From<Usable<'_>> for Picked {
