@@ -1,5 +1,8 @@
 //! A booted QEMU guest: its serial console as lines, a time limit that kills, a power button.
 
+use crate::environment::path;
+use crate::tpm::Tpm;
+use crate::uefi::Board;
 use octant_sys::clock::monotonic_ns;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -17,6 +20,15 @@ pub struct Boot<'a> {
     pub overlay: Option<&'a Path>,
     /// QEMU's `file=` for the data disk, and its format.
     pub data: Option<(String, &'a str)>,
+    /// The machine, where it matters which one: it measures `append` and `overlay` together with the kernel. Without
+    /// it QEMU starts the kernel itself, which takes half the time.
+    pub board: Option<&'a Board>,
+    /// With a board: its firmware starts only what is signed, as the image then is. Register 7 says so.
+    pub secure_boot: bool,
+    /// With a board: a kernel command line from whoever starts the image, in place of its own, `append` included.
+    /// Without secure boot the image's stub obeys. It is measured, but into another register: 12, while the image with
+    /// its own line is in 11 as ever.
+    pub load_options: Option<&'a str>,
 }
 
 /// A running guest. Dropping it kills it.
@@ -28,33 +40,33 @@ pub struct Guest {
     pub log: Vec<String>,
     monitor: PathBuf,
     started_ns: u64,
+    /// Only held: it ends when it is dropped, which must not be before QEMU has ended.
+    tpm: Option<Tpm>,
 }
 
 impl Guest {
-    /// Boots the image; `dir` takes the monitor's socket and the joined initramfs.
+    /// Boots the image; `dir` takes the monitor's socket and the joined initramfs, or with a board the kernel image.
     ///
     /// # Panics
-    /// When QEMU cannot be started.
+    /// When QEMU or the emulator of its TPM cannot be started.
     #[must_use]
     pub fn boot(dir: &Path, boot: &Boot<'_>) -> Self {
-        use crate::environment::path;
-        let initrd = joined(dir, &path("OCTANT_INITRD"), boot.overlay);
         let monitor = dir.join("monitor.sock");
         let _gone_or_never_there = std::fs::remove_file(&monitor);
-        let kvm = std::env::var("OCTANT_ACCEL").is_ok_and(|accel| accel == "kvm");
         let mut command = Command::new(path("OCTANT_QEMU"));
         command
             .args(["-M", "q35", "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"])
-            .args(if kvm { ["-accel", "kvm", "-cpu", "host"] } else { ["-accel", "tcg", "-cpu", "max"] })
+            .args(if kvm() { ["-accel", "kvm", "-cpu", "host"] } else { ["-accel", "tcg", "-cpu", "max"] })
             .arg("-monitor")
-            .arg(format!("unix:{},server=on,wait=off", monitor.display()))
-            .arg("-kernel")
-            .arg(path("OCTANT_KERNEL"))
-            .arg("-initrd")
-            .arg(initrd)
-            .arg("-append")
-            .arg(format!("console=ttyS0 quiet panic=-1 octant.data=/dev/vda {}", boot.append));
+            .arg(format!("unix:{},server=on,wait=off", monitor.display()));
+        let tpm = match boot.board {
+            Some(board) => Some(board.fit(&mut command, dir, boot)),
+            None => {
+                without_firmware(&mut command, dir, boot);
+                None
+            }
+        };
         if let Some((file, format)) = &boot.data {
             command.arg("-drive").arg(format!("file={file},format={format},if=none,id=data,cache=writeback"));
             command.args(["-device", "virtio-blk-pci,drive=data"]);
@@ -69,13 +81,13 @@ impl Guest {
         let console = child.stdout.take().unwrap_or_else(|| unreachable!("stdout was asked for as a pipe"));
         std::thread::spawn(move || {
             for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
-                let text = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+                let text = without_escapes(String::from_utf8_lossy(&line).trim_end_matches('\r'));
                 if sender.send(text).is_err() {
                     return;
                 }
             }
         });
-        Self { child, lines, log: Vec::new(), monitor, started_ns: monotonic_ns() }
+        Self { child, lines, log: Vec::new(), monitor, started_ns: monotonic_ns(), tpm }
     }
 
     /// Reads the console until a line satisfies `found`, for `seconds` at the most.
@@ -115,6 +127,8 @@ impl Guest {
         }
         let ended = self.child.wait();
         assert!(ended.as_ref().is_ok_and(std::process::ExitStatus::success), "QEMU ended with {ended:?}");
+        // The machine's next guest needs the state that this one holds.
+        self.tpm = None;
     }
 
     /// Types a line on the serial console.
@@ -172,14 +186,62 @@ impl Drop for Guest {
     }
 }
 
+pub(crate) fn kvm() -> bool {
+    std::env::var("OCTANT_ACCEL").is_ok_and(|accel| accel == "kvm")
+}
+
+/// The kernel's whole command line.
+pub(crate) fn command_line(append: &str) -> String {
+    format!("console=ttyS0 quiet panic=-1 octant.data=/dev/vda {append}")
+}
+
+/// Has QEMU load kernel, initrd and command line itself. Nothing measures them.
+fn without_firmware(command: &mut Command, dir: &Path, boot: &Boot<'_>) {
+    assert!(
+        !boot.secure_boot && boot.load_options.is_none(),
+        "without a board there is no firmware to do that"
+    );
+    let mut initrd = path("OCTANT_INITRD");
+    if boot.overlay.is_some() {
+        let bytes = joined(&initrd, boot.overlay);
+        initrd = dir.join("initrd");
+        std::fs::write(&initrd, bytes).unwrap_or_else(|e| panic!("{}: {e}", initrd.display()));
+    }
+    command.arg("-kernel").arg(path("OCTANT_KERNEL")).arg("-initrd").arg(initrd);
+    command.args(["-append", &command_line(boot.append)]);
+}
+
 /// The kernel unpacks concatenated archives one over the other (initramfs buffer format).
-fn joined(dir: &Path, image: &Path, overlay: Option<&Path>) -> PathBuf {
-    let Some(overlay) = overlay else { return image.to_owned() };
+pub(crate) fn joined(image: &Path, overlay: Option<&Path>) -> Vec<u8> {
     let read = |path: &Path| std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut bytes = read(image);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes.extend(read(overlay));
-    let path = dir.join("initrd");
-    std::fs::write(&path, bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    path
+    if let Some(overlay) = overlay {
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(read(overlay));
+    }
+    bytes
+}
+
+/// A line without the commands to a terminal with which firmware clears its screen: ESC, `[`, parameters, a letter
+/// (ECMA-48, control sequences).
+fn without_escapes(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let rest = part.trim_start_matches(|c| matches!(c, ' '..='?'));
+        text + rest.strip_prefix(|c| matches!(c, '@'..='~')).unwrap_or(rest)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_firmware_does_to_the_screen_is_no_part_of_a_line() {
+        let line = "\u{1b}[2J\u{1b}[01;01H\u{1b}[=3hoctant: \u{1b}[1mready\u{1b}[0m [x]";
+        assert_eq!(without_escapes(line), "octant: ready [x]");
+        assert_eq!(without_escapes("[    1.2] é"), "[    1.2] é");
+        assert_eq!(without_escapes("cut \u{1b}["), "cut ");
+    }
 }

@@ -1,4 +1,5 @@
-//! What the tests of the whole system share: a guest in QEMU, a disk that can lose power, a scratch directory.
+//! What the tests of the whole system share: a guest in QEMU, a board with firmware and TPM
+//! for it, a disk that can lose power, a scratch directory.
 //!
 //! The tests themselves are in `tests/tests/`, one executable with a module for each intent; the program that
 //! attacks a workstation from inside is `src/probe.rs`.
@@ -9,3 +10,5 @@ pub mod disk;
 pub mod environment;
 pub mod guest;
 pub mod nbd;
+mod tpm;
+pub mod uefi;

@@ -10,7 +10,8 @@ fn data(scratch: &Scratch) -> PathBuf {
     scratch.path("data.ext4")
 }
 
-fn with_data(scratch: &Scratch) -> (String, &'static str) {
+/// A data disk for one guest, new.
+pub(crate) fn with_data(scratch: &Scratch) -> (String, &'static str) {
     let data = data(scratch);
     std::fs::copy(path("OCTANT_DATA"), &data).unwrap_or_else(|e| panic!("{}: {e}", data.display()));
     (data.display().to_string(), "raw")
@@ -18,7 +19,7 @@ fn with_data(scratch: &Scratch) -> (String, &'static str) {
 
 /// Boots with a job and returns the console when the machine has powered off.
 fn run_job(scratch: &Scratch, append: &str, overlay: Option<&Path>, seconds: u64) -> Vec<String> {
-    let boot = Boot { append, overlay, data: Some(with_data(scratch)) };
+    let boot = Boot { append, overlay, data: Some(with_data(scratch)), ..Boot::default() };
     let mut guest = Guest::boot(&scratch.path(""), &boot);
     guest.until("the job's end", seconds, |line| line.contains("octant: job exit "));
     guest.until_off(60);

@@ -28,10 +28,11 @@ pub(crate) fn sign(manifest: &Path, envelope: &Path) {
 }
 
 /// The tests' agents: name, executable, arguments, and further trees whose files may be executed.
-const AGENTS: [(&str, &str, &str, &str); 4] = [
+const AGENTS: [(&str, &str, &str, &str); 5] = [
     ("memory", "/bin/sh", r#""/srv/test/memory.sh""#, ""),
     ("pids", "/bin/sh", r#""/srv/test/pids.sh""#, ""),
     ("writer", "/bin/sh", r#""/srv/test/writer.sh""#, ""),
+    ("vault", "/bin/sh", r#""/srv/test/vault-agent.sh""#, ""),
     ("probe", "/opt/octant-probe", r#""also=opt", "also=srv", "pids=32""#, r#""/opt/octant-probe""#),
 ];
 
@@ -49,6 +50,18 @@ fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &st
     let target = scratch.path(&format!("{name}.toml"));
     fs::write(&target, text).unwrap_or_else(|e| panic!("{}: {e}", target.display()));
     target
+}
+
+/// Signs the manifest of an agent that runs this script, both of them in `dir`, for an instance on this machine.
+pub(crate) fn agent_below(scratch: &Scratch, dir: &Path, script: &str) {
+    let file = dir.join("uses.sh");
+    fs::write(&file, script).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let args = format!("\"{}\"", file.display());
+    let source = manifest(scratch, ("vault", "/bin/sh", &args, ""));
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let text = read(&source).replace("/srv/test", &dir.display().to_string());
+    fs::write(&source, text).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
+    sign(&source, &dir.join("vault.signed.json"));
 }
 
 /// A cpio archive with everything that the tests need below `/srv/test`, and the probe in `/opt`.

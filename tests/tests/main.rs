@@ -11,3 +11,5 @@ mod image;
 mod ledger;
 mod namespace;
 mod power;
+mod tpm;
+mod vault;

@@ -28,8 +28,12 @@ fn cut_and_check(name: &str, acknowledged: u32, keep: impl FnMut() -> bool) {
     let scratch = Scratch::new(name);
     let disk = VolatileDisk::serve(&path("OCTANT_DATA"), &scratch.path("disk.sock"))
         .unwrap_or_else(|e| panic!("the disk's server: {e}"));
-    let boot =
-        |append, overlay| Boot { append, overlay: Some(overlay), data: Some((disk.qemu_file(), "raw")) };
+    let boot = |append, overlay| Boot {
+        append,
+        overlay: Some(overlay),
+        data: Some((disk.qemu_file(), "raw")),
+        ..Boot::default()
+    };
 
     let config = ("etc/octant/octant.toml", SMALL_SEGMENTS);
     let overlay = image::overlay_with(&scratch, &[config]);

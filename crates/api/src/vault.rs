@@ -30,12 +30,16 @@ pub use secret::{
     VersionInfo, VersionState,
 };
 pub use slot::{
-    Argon2Cost, NewSlot, RekeyRequest, SLOTS_MAX, SlotAddRequest, SlotAdded, SlotInfo, SlotKind,
-    SlotRemoveRequest, UnsealRequest, Unsealed, With,
+    Argon2Cost, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, RekeyRequest, Rekeyed, SLOTS_MAX, SlotAddRequest,
+    SlotAdded, SlotInfo, SlotKind, SlotRemoveRequest, UnsealRequest, Unsealed, With,
 };
 
 /// The longest value, passphrase or key file, in bytes: what a pipe holds without anybody reading (pipe(7)).
 pub const VALUE_MAX: usize = 64 << 10;
+
+/// What a release key's approvals are for (the policy reference of TPM2_PolicyAuthorize): an approval of the same values
+/// for something else does not open a vault. A TPM slot is bound to these bytes, so they never change.
+pub const POLICY_REF: &[u8] = b"octant vault";
 
 /// Whether secrets can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -196,7 +200,7 @@ crate::rpc! {
         "slot_remove" => slot_remove, SlotRemove(SlotRemoveRequest) -> Changed,
             needs [Need::Operator], deadline Deadline::Ms(SLOW_MS);
         /// Replaces the data key: seals everything anew.
-        "rekey" => rekey, Rekey(RekeyRequest) -> Changed,
+        "rekey" => rekey, Rekey(RekeyRequest) -> Rekeyed,
             needs [Need::Operator], deadline Deadline::Ms(SLOW_MS), fds_in: 8, fds_out: 8;
         /// Stores a new secret.
         "put" => put, Put(PutRequest) -> Changed,

@@ -1,9 +1,13 @@
 //! The command line, as data: every command, option and help text.
 
 mod ledger;
+pub(crate) mod secret;
+pub(crate) mod vault;
 mod when;
 
 pub(crate) use ledger::{Against, Export, Ledger, Query};
+pub(crate) use secret::Secret;
+pub(crate) use vault::Vault;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use octant_ids::{Millis, ServiceName};
@@ -79,6 +83,9 @@ pub(crate) enum Command {
     /// Read and verify the record of everything that happened
     #[command(subcommand, after_help = "Example:\n  octant ledger tail -n 50")]
     Ledger(Ledger),
+    /// Keep secrets, say who may use them, unseal and seal them
+    #[command(subcommand, after_help = "Example:\n  octant vault status")]
+    Vault(Vault),
     /// Start, stop or restart a unit
     #[command(subcommand, after_help = "Example:\n  octant service restart ledger")]
     Service(Service),
@@ -112,6 +119,9 @@ pub(crate) enum Command {
         /// The note: at most 4096 bytes
         text: String,
     },
+    /// Inside a workstation: see, sign with and lease the secrets that this agent was granted
+    #[command(subcommand, after_help = "Example:\n  octant secret sign prod/key report.txt")]
+    Secret(Secret),
     /// Inside a workstation: show who this agent is and what it was granted
     #[command(name = "self", after_help = "Example:\n  octant self --try mount")]
     Itself {

@@ -1,5 +1,6 @@
 //! What can go wrong, in words for the person at the console, and the exit code of each.
 
+use crate::vault::VaultError;
 use octant_api::error::ApiError;
 use octant_ids::Exit;
 use octant_wire::WireError;
@@ -63,6 +64,9 @@ pub(crate) enum CliError {
     /// Standard output went away or cannot be written.
     #[error("cannot write to standard output: {0}")]
     Stdout(io::Error),
+    /// A step on this side of the vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// The machine underneath refuses something a command needs.
     #[error("cannot {step}: {source}")]
     System { step: &'static str, source: io::Error },
@@ -92,6 +96,7 @@ impl CliError {
             Self::Exists { .. } | Self::Write { .. } | Self::AgentFailed { .. } | Self::Stdout(_) => {
                 Exit::Failed
             }
+            Self::Vault(error) => error.exit(),
             Self::System { .. } => Exit::Internal,
         }
     }
@@ -126,6 +131,7 @@ impl CliError {
             Self::Api(error) => error.data.next.clone(),
             // Its own text ends with the next step.
             Self::Wire(_) => return None,
+            Self::Vault(error) => return error.next().map(str::to_owned),
             Self::Unverified { next, .. } | Self::Incomplete { next, .. } => next.clone(),
             Self::Exists { .. } => "choose another name, or say --force to replace it".to_owned(),
             Self::Ambiguous { .. } => {

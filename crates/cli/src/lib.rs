@@ -1,9 +1,10 @@
-//! The operator's command line, and the two commands that an agent has.
+//! The operator's command line, and the commands that an agent has.
 //!
 //! Owns: the tree of commands, its help texts, the form of every answer and error on the terminal.
 //! Promises: exit codes from [`octant_ids::Exit`]; an error says what failed, where, why and what to do next;
 //! text that came from an agent or a service cannot control the terminal; no colour, no lines that are longer
 //! than the terminal is wide.
+//! No secret byte is in an argument, in the environment, in a message or in an error.
 //! Never: opens a service's files or decides what is allowed; it asks, over the sockets, as anyone could.
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ mod operator;
 mod out;
 mod service;
 mod units;
+mod vault;
 mod witness;
 
 #[cfg(test)]
@@ -32,9 +34,10 @@ use operator::Operator;
 use out::Out;
 use serde::Serialize;
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use vault::Input;
 
 /// What the binary puts in because it lies in crates that this one does not depend on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,7 +60,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 #[must_use]
 pub fn main_with(args: Vec<OsString>, links: Links) -> ExitCode {
     let environment = std::env::var_os("OCTANT_DIR").filter(|dir| !dir.is_empty());
-    run(args, environment.map(PathBuf::from), links, Out::stdout).into()
+    let input = io::stdin();
+    run(args, environment.map(PathBuf::from), links, Input::new(&input), Out::stdout).into()
 }
 
 /// The tree of commands, for documentation and completion.
@@ -76,11 +80,16 @@ fn run(
     args: Vec<OsString>,
     environment: Option<PathBuf>,
     links: Links,
+    input: Input<'_>,
     out: impl FnOnce(bool) -> Out,
 ) -> Exit {
     let command = command().term_width(out::terminal_columns().min(100));
-    let cli = match command.try_get_matches_from(args).and_then(|found| Cli::from_arg_matches(&found)) {
+    let cli = match command.try_get_matches_from(&args).and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli,
+        Err(error) if let Some(error) = vault::hide(&args, &error) => {
+            out(false).error(report(&error, false).as_bytes());
+            return error.exit();
+        }
         Err(error) if error.use_stderr() => {
             out(false).error(error.render().to_string().as_bytes());
             return Exit::Usage;
@@ -95,7 +104,7 @@ fn run(
     let mut out = out(cli.global.json);
     let dir = cli.global.dir.clone().or(environment);
     let layout = dir.map_or_else(Layout::system, |dir| Layout::under(&dir));
-    match act(&cli.command, &layout, links, &mut out).and_then(|()| out.flush()) {
+    match act(&cli.command, &layout, links, input, &mut out).and_then(|()| out.flush()) {
         Ok(()) => Exit::Ok,
         Err(CliError::Stdout(error)) if error.kind() == ErrorKind::BrokenPipe => Exit::Ok,
         Err(error) => {
@@ -123,7 +132,13 @@ fn report(error: &CliError, json: bool) -> String {
     format!("octant: {what}{next}\n")
 }
 
-fn act(command: &Command, layout: &Layout, links: Links, out: &mut Out) -> Result<(), CliError> {
+fn act(
+    command: &Command,
+    layout: &Layout,
+    links: Links,
+    input: Input<'_>,
+    out: &mut Out,
+) -> Result<(), CliError> {
     let operator = Operator::new(layout);
     match command {
         Command::Status => units::status(&operator, out),
@@ -138,7 +153,9 @@ fn act(command: &Command, layout: &Layout, links: Links, out: &mut Out) -> Resul
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, out),
+        Command::Vault(command) => vault::run(command, layout, input, out),
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
+        Command::Secret(command) => vault::of_agent(command, layout, input, out),
         Command::Note { text } => inside::note(text, layout, out),
         Command::Itself { attempt: None } => inside::describe(layout, out),
         Command::Itself { attempt: Some(what) } => inside::attempt(*what, layout, out),

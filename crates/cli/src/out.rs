@@ -5,7 +5,9 @@ use octant_sys::clock;
 pub(crate) use octant_tlog::bundle::utc;
 use serde::Serialize;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -22,6 +24,8 @@ pub(crate) struct Out {
     /// The columns of the terminal; `None` when standard output is a file or pipe, which gets whole texts.
     pub(crate) columns: Option<usize>,
     to: Box<dyn Write>,
+    /// The same place without a buffer, where there is one.
+    unbuffered: Option<File>,
     errors: Box<dyn Write>,
 }
 
@@ -39,13 +43,15 @@ impl Out {
     pub(crate) fn stdout(json: bool) -> Self {
         let terminal = io::stdout().is_terminal();
         let columns = terminal.then(terminal_columns);
-        Self { json, columns, to: Box::new(io::stdout().lock()), errors: Box::new(io::stderr()) }
+        let (to, errors) = (Box::new(io::stdout().lock()), Box::new(io::stderr()));
+        let unbuffered = io::stdout().as_fd().try_clone_to_owned().ok().map(File::from);
+        Self { json, columns, to, unbuffered, errors }
     }
 
     /// Some other place, for tests.
     #[cfg(test)]
     pub(crate) fn to(json: bool, columns: Option<usize>, to: Box<dyn Write>, errors: Box<dyn Write>) -> Self {
-        Self { json, columns, to, errors }
+        Self { json, columns, to, unbuffered: None, errors }
     }
 
     /// One line of text.
@@ -56,6 +62,15 @@ impl Out {
     /// Bytes as they are, at once: an agent's output.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<(), CliError> {
         self.to.write_all(bytes).and_then(|()| self.to.flush()).map_err(CliError::Stdout)
+    }
+
+    /// Secret bytes as they are: past the buffers, which nobody wipes.
+    pub(crate) fn secret(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.flush()?;
+        match &mut self.unbuffered {
+            Some(file) => file.write_all(bytes).map_err(CliError::Stdout),
+            None => self.raw(bytes),
+        }
     }
 
     /// Bytes that an agent wrote: as they are into a file or pipe, without what a terminal would obey onto one.

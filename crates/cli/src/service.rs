@@ -5,6 +5,7 @@ use octant_api::rpc::{Request, StreamRequest};
 use octant_ids::Layout;
 use octant_wire::WireError;
 use octant_wire::blocking::Client;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// One service of one instance.
@@ -32,6 +33,20 @@ impl Service {
     /// One call, on a connection of its own: a command makes few.
     pub(crate) fn call<R: Request>(&self, request: &R) -> Result<R::Reply, CliError> {
         self.connect()?.call(request).map_err(|error| self.failed(error))
+    }
+
+    /// One call with descriptors beside it, and those that come with the answer.
+    pub(crate) fn call_with<R: Request>(
+        &self,
+        request: &R,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(R::Reply, Vec<OwnedFd>), CliError> {
+        self.connect()?.call_with(request, fds).map_err(|error| self.failed(error))
+    }
+
+    /// An answer that the service cannot have meant.
+    pub(crate) fn odd(&self, why: impl Into<String>) -> CliError {
+        CliError::Answer { service: self.name.to_owned(), path: self.path.clone(), why: why.into() }
     }
 
     /// A call that sends items before its answer.

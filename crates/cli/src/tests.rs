@@ -2,6 +2,7 @@
 
 mod ledger;
 mod services;
+mod vault;
 
 use super::*;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -9,7 +10,7 @@ use octant_api::operator::{Answer, End, Health, Phase, Request, UnitState, UnitS
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::rc::Rc;
@@ -57,10 +58,17 @@ pub(crate) fn octant(dir: &Path, args: &[&str]) -> Done {
 }
 
 fn octant_with(links: Links, dir: &Path, args: &[&str]) -> Done {
+    let nothing = fs::File::open("/dev/null").unwrap();
+    octant_on(links, dir, args, &nothing, Some(80))
+}
+
+/// The same with something to read on standard input, and a terminal of so many columns, if any, for the answer.
+fn octant_on(links: Links, dir: &Path, args: &[&str], input: &impl AsFd, columns: Option<usize>) -> Done {
     let (stdout, stderr) = (Shared::default(), Shared::default());
     let args = std::iter::once("octant").chain(args.iter().copied()).map(OsString::from).collect();
     let (to, errors) = (Box::new(stdout.clone()), Box::new(stderr.clone()));
-    let exit = run(args, Some(dir.to_path_buf()), links, |json| Out::to(json, Some(80), to, errors));
+    let out = |json| Out::to(json, columns, to, errors);
+    let exit = run(args, Some(dir.to_path_buf()), links, Input::new(input), out);
     let text = |shared: Shared| String::from_utf8(shared.0.take()).unwrap();
     (exit, text(stdout), text(stderr))
 }
@@ -156,7 +164,7 @@ fn every_example_is_a_valid_command_line() {
     for (name, text) in helps() {
         let text = text.replace(" \\\n    ", " ");
         let example = text.split("Example:\n  ").nth(1).unwrap().lines().next().unwrap();
-        let plain = example.split(['|', '>']).next().unwrap();
+        let plain = example.split(['|', '>', '<']).next().unwrap();
         let words = plain.split('"').enumerate().flat_map(|(i, part)| {
             if i % 2 == 1 {
                 vec![part.to_owned()]
@@ -176,7 +184,7 @@ fn the_tree_of_commands_is_sound() {
 
 #[test]
 fn every_command_is_known_by_its_name() {
-    for name in ["status", "agent", "self", "note", "poweroff"] {
+    for name in ["status", "agent", "self", "secret", "note", "poweroff"] {
         assert!(is_command(name), "{name}");
     }
     for name in ["", "ls", "stat", "help", "init"] {

@@ -30,10 +30,20 @@ impl Argon2Cost {
     pub const DEFAULT: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
     /// Nothing cheaper protects a passphrase that somebody can remember.
     pub const FLOOR: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
-    /// The most that a file which somebody else wrote can make its reader spend.
+    /// The most of each that a file which somebody else wrote can make its reader spend.
     pub const CEILING: Self = Self { memory_kib: 2 * 1024 * 1024, passes: 64, lanes: 16 };
+    /// The most of both together, since their product is the time that it takes: 16 GiB passed over once, in KiB. That is
+    /// 10 to 30 seconds of one processor, where the two ceilings alone would allow eight times as much.
+    pub const WORK_MAX: u64 = 16 << 20;
 
-    /// Whether it is between [`Argon2Cost::FLOOR`] and [`Argon2Cost::CEILING`] in everything.
+    /// How much memory is passed over in all, in KiB.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        u64::from(self.memory_kib) * u64::from(self.passes)
+    }
+
+    /// Whether it is between [`Argon2Cost::FLOOR`] and [`Argon2Cost::CEILING`] in everything, and costs no more than
+    /// [`Argon2Cost::WORK_MAX`].
     ///
     /// # Errors
     /// [`CostError`], for the first that is not.
@@ -47,6 +57,9 @@ impl Argon2Cost {
         }
         if !(low.lanes..=high.lanes).contains(&self.lanes) {
             return Err(CostError::Lanes(self.lanes));
+        }
+        if self.work() > Self::WORK_MAX {
+            return Err(CostError::Work { memory_kib: self.memory_kib, passes: self.passes });
         }
         Ok(())
     }
@@ -85,6 +98,18 @@ pub enum CostError {
         high = Argon2Cost::CEILING.lanes
     )]
     Lanes(u32),
+    /// Each is within its limits, and together they take too long.
+    #[error(
+        "{memory_kib} KiB of memory passed over {passes} times for a passphrase are more than {most} KiB in all; choose \
+         less of one of the two, or restore the file that says so",
+        most = Argon2Cost::WORK_MAX
+    )]
+    Work {
+        /// Memory, in KiB.
+        memory_kib: u32,
+        /// How often it is passed over.
+        passes: u32,
+    },
 }
 
 /// Why a passphrase gives no key.

@@ -212,11 +212,14 @@ mod tests {
         assert_eq!(role(&["sh"], some), "shell: sh");
         assert_eq!(role(&["octant", "note", "x"], some), "operator: octant note x");
         assert_eq!(role(&["octant", "self"], some), "operator: octant self");
+        assert_eq!(role(&["octant", "secret", "get", "a"], some), "operator: octant secret get a");
         let refused: &[&[&str]] = &[
             &["cat"],
             &["octant", "cat"],
             &["octant"],
             &["octant", "status"],
+            &["octant", "vault", "list"],
+            &["secret", "get", "a"],
             &["octant", "--list"],
             &["octant", "--help"],
             &["octant", "--dir", "/", "note", "x"],

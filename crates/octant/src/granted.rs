@@ -14,6 +14,9 @@ use std::path::Path;
 /// Where the supervisor leaves the list: one name a line.
 const LIST: &str = "/etc/octant/applets";
 
+/// The commands of Octant's own that speak to the workstation's own socket and to nothing else.
+const OF_AN_AGENT: [&str; 3] = ["note", "secret", "self"];
+
 /// Far more than all names together.
 const LIST_MAX_BYTES: u64 = 64 * 1024;
 
@@ -22,7 +25,7 @@ const LIST_MAX_BYTES: u64 = 64 * 1024;
 pub(crate) enum Granted {
     /// This is no workstation: everything.
     All,
-    /// These utilities, and no part of Octant but the two commands of an agent.
+    /// These utilities, and no part of Octant but an agent's own commands.
     Only(Vec<String>),
 }
 
@@ -73,7 +76,7 @@ impl Granted {
 
     /// Whether this command of Octant's own may run.
     pub(crate) fn command(&self, name: &OsStr) -> bool {
-        *self == Self::All || name == "note" || name == "self"
+        *self == Self::All || OF_AN_AGENT.iter().any(|own| name == *own)
     }
 }
 
@@ -120,8 +123,10 @@ mod tests {
     fn a_grant_is_for_exactly_one_name() {
         let granted = Granted::Only(vec!["ls".into(), "sh".into()]);
         assert!(granted.utility("ls") && !granted.utility("l") && !granted.utility("lss"));
-        assert!(granted.command(OsStr::new("note")) && granted.command(OsStr::new("self")));
-        for other in ["status", "init", "svc", "--list", "poweroff", "ls"] {
+        for own in ["note", "self", "secret"] {
+            assert!(granted.command(OsStr::new(own)), "{own}");
+        }
+        for other in ["secrets", "vault", "status", "init", "svc", "--list", "poweroff", "ls"] {
             assert!(!granted.command(OsStr::new(other)), "{other}");
         }
     }

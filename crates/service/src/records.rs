@@ -45,6 +45,8 @@ pub struct Records {
     connected: AtomicBool,
     /// Whether the ledger did not take what waits.
     stuck: AtomicBool,
+    /// Whether records may come after the seal of the agent that they are about.
+    outlasts: bool,
     later: Mutex<Later>,
     wake: Notify,
 }
@@ -112,9 +114,16 @@ impl Records {
             client,
             connected: AtomicBool::default(),
             stuck: AtomicBool::default(),
+            outlasts: false,
             later: Mutex::default(),
             wake: Notify::new(),
         }
+    }
+
+    /// For a service that does not seal agents' partitions itself: what it was doing for an agent can end after the agent.
+    #[must_use]
+    pub fn outlasting_agents(self) -> Self {
+        Self { outlasts: true, ..self }
     }
 
     fn later_queue(&self) -> MutexGuard<'_, Later> {
@@ -255,7 +264,7 @@ impl Records {
                     last = Some(error);
                 }
                 Err(error) if sealed(&error) && self.without_agent(&next) => {
-                    tracing::info!("a record from before the restart comes after its agent's seal: {error}");
+                    tracing::info!("a record comes after its agent's seal: {error}");
                 }
                 Err(error) if !self.dropped(&request, &error) => {
                     last = Some(error);
@@ -271,13 +280,13 @@ impl Records {
         last.is_none()
     }
 
-    /// Lets a record that an earlier run left go on record outside of its agent's partition, when it is one: it may be
-    /// there from then, before the seal, but nothing says so. Its payload names the agent.
+    /// Lets a record go on record outside of its agent's partition, which is sealed: one that an earlier run left may be
+    /// there from then, and what a service was doing for an agent at its end comes after it. Its payload names the agent.
     fn without_agent(&self, next: &Next) -> bool {
         let mut later = self.later_queue();
         let Next::Waiting(at) = *next else { return false };
-        let again = at < later.again;
-        let waiting = later.waiting.get_mut(at).filter(|waiting| again && waiting.kind != Kind::Seal);
+        let allowed = self.outlasts || at < later.again;
+        let waiting = later.waiting.get_mut(at).filter(|waiting| allowed && waiting.kind != Kind::Seal);
         waiting.is_some_and(|waiting| waiting.agent.take().is_some())
     }
 

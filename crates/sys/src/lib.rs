@@ -19,5 +19,7 @@ pub mod packet;
 pub mod probe;
 pub mod process;
 pub mod secret_memory;
+#[cfg(all(feature = "step", target_arch = "x86_64"))]
+pub mod step;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", target_feature = "crt-static"))]
 pub mod termios_shim;

@@ -136,7 +136,7 @@ impl fmt::Debug for PcrSet {
 
 /// What registers of the SHA-256 bank hold, at least one. As data it is a map from number to 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "BTreeMap<u8, Sha256>", into = "BTreeMap<u8, Sha256>")]
+#[serde(try_from = "BTreeMap<String, Sha256>", into = "BTreeMap<u8, Sha256>")]
 pub struct PcrValues(BTreeMap<u8, Sha256>);
 
 impl PcrValues {
@@ -196,10 +196,14 @@ impl PcrValues {
     }
 }
 
-impl TryFrom<BTreeMap<u8, Sha256>> for PcrValues {
+/// From text, since that is what JSON's keys are: serde reads them as numbers only where nothing stands between, which an
+/// enum with a tag does.
+impl TryFrom<BTreeMap<String, Sha256>> for PcrValues {
     type Error = PcrError;
-    fn try_from(values: BTreeMap<u8, Sha256>) -> Result<Self, PcrError> {
-        Self::new(values)
+    fn try_from(values: BTreeMap<String, Sha256>) -> Result<Self, PcrError> {
+        let number = |text: &String| text.parse::<u8>().ok().filter(|number| number.to_string() == *text);
+        let row = |(text, value)| number(&text).map(|number| (number, value)).ok_or(PcrError::Number(u8::MAX));
+        Self::new(values.into_iter().map(row).collect::<Result<Vec<_>, _>>()?)
     }
 }
 
@@ -222,6 +226,23 @@ pub fn pcr_policy(values: &PcrValues) -> Sha256 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_read_wherever_they_stand() {
+        #[derive(Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        enum Tagged {
+            Values { values: PcrValues },
+        }
+        let values = PcrValues::new([(4, Sha256([4; 32])), (11, Sha256([11; 32]))]).unwrap();
+        let text = serde_json::to_string(&Tagged::Values { values: values.clone() }).unwrap();
+        let Tagged::Values { values: again } = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, values);
+        for bad in ["04", "+4", "24", "x", ""] {
+            let text = text.replace("\"4\"", &format!("\"{bad}\""));
+            assert!(serde_json::from_str::<Tagged>(&text).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_set_is_a_sorted_list_of_numbers() {

@@ -9,7 +9,7 @@ use crate::cpio::Tree;
 use crate::kernel::{self, Kernel};
 use crate::sh::{self, Res, Steps};
 use crate::workspace::Workspace;
-use crate::{logs, mkosi, modules, oci, packages};
+use crate::{logs, mkosi, modules, oci, packages, uki};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -236,8 +236,10 @@ fn make_data_disk(path: &Path) -> Res {
 
 /// `cargo x image`.
 pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
-    const USAGE: &str = "cargo x image [--oci | --mkosi | --disk] [--dist] [--bin FILE]\n\n\
+    const USAGE: &str = "cargo x image [--uki | --oci | --mkosi | --disk] [--dist] [--bin FILE]\n\n\
         Builds the initrd that a virtual machine boots, its kernel and its data disk.\n\n\
+        --uki       the same and its command line as one EFI program, which firmware starts and measures;\n\
+        \x20           --append WORDS adds to the command line\n\
         --oci       a container image: an OCI layout with one file, and a bundle for crun\n\
         --mkosi     the same initrd, packed by mkosi from mkosi.conf\n\
         --disk      only the data disk, new and empty\n\
@@ -247,6 +249,7 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (oci, mkosi, disk) = (args.flag("--oci"), args.flag("--mkosi"), args.flag("--disk"));
+    let append = if args.flag("--uki") { Some(args.value("--append")?.unwrap_or_default()) } else { None };
     let source = Source::from_args(&mut args)?;
     args.finish()?;
     if disk {
@@ -254,6 +257,9 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
         make_data_disk(&data)?;
         println!("{}", data.display());
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(append) = append {
+        return uki::main(workspace, &source, &append);
     }
     if oci {
         return oci::main(workspace, &source);

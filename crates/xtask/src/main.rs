@@ -3,7 +3,7 @@
 //! Owns: the order of the steps, the system packages that each needs, what is in the image.
 //! Promises: a command that needs something says what, why and how to get it before it starts long work;
 //! nothing outside the target directory is written, except packages that the package manager installs.
-//! Never: depends on another crate, so that the first command answers within seconds.
+//! Never: depends on a crate that has dependencies itself, so that the first command answers within seconds.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
@@ -15,6 +15,7 @@ mod build;
 mod cpio;
 mod elf;
 mod elsewhere;
+mod firmware;
 mod image;
 mod json;
 mod kernel;
@@ -29,6 +30,7 @@ mod run;
 mod sh;
 mod suite;
 mod tidy;
+mod uki;
 mod workspace;
 
 use args::Args;
@@ -58,7 +60,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "image",
-        about: "build the boot image (--oci, --mkosi, --disk: that form)",
+        about: "build the boot image (--uki, --oci, --mkosi, --disk: that form)",
         run: image::main,
     },
     Command {

@@ -84,7 +84,7 @@ pub(crate) const CRUN: Package = Package {
 };
 pub(crate) const ZSTD: Package = Package {
     name: "zstd",
-    why: "packs the mkosi image",
+    why: "packs the initrd of a unified kernel image, and mkosi's",
     proof: Proof::Program("zstd"),
     bookworm_suite: None,
     mb: 1,
@@ -112,10 +112,17 @@ pub(crate) const CPIO: Package = Package {
 };
 pub(crate) const SWTPM: Package = Package {
     name: "swtpm",
-    why: "is the TPM that sealing is tested against",
+    why: "is the TPM of machines under test, and the one that sealing is tested against",
     proof: Proof::Program("swtpm"),
     bookworm_suite: None,
     mb: 4,
+};
+pub(crate) const SBSIGN: Package = Package {
+    name: "sbsigntool",
+    why: "signs what machines under test with secure boot start",
+    proof: Proof::Program("sbsign"),
+    bookworm_suite: None,
+    mb: 1,
 };
 /// What the static binary needs.
 pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];
@@ -123,14 +130,22 @@ pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];
 pub(crate) const IMAGE: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4];
 /// What booting needs besides.
 pub(crate) const BOOT: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU];
+/// What the unified kernel image needs besides.
+pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] =
-    &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &CRUN, &PYTHON, &VENV, &SWTPM];
+    &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN];
 /// What mkosi needs.
 pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];
 
-const GROUPS: &[(&str, &[&Package])] =
-    &[("dist", BUILD), ("image", IMAGE), ("run, bench", BOOT), ("image --mkosi", MKOSI), ("test", TEST)];
+const GROUPS: &[(&str, &[&Package])] = &[
+    ("dist", BUILD),
+    ("image", IMAGE),
+    ("run, bench", BOOT),
+    ("image --uki", UKI),
+    ("image --mkosi", MKOSI),
+    ("test", TEST),
+];
 
 impl Package {
     fn is_there(&self) -> bool {
@@ -346,7 +361,9 @@ pub(crate) fn main(_: &Workspace, mut args: Args) -> Res<ExitCode> {
             println!("  {:<8} {:<16} {}{from} (about {} MB)", there, package.name, package.why, package.mb);
         }
     }
-    println!("\nDebian's kernel is fetched into the target directory and not installed (about 35 MB).");
+    println!(
+        "\nDebian's kernel (about 35 MB) and firmware (6 MB) are fetched into the target directory, not installed."
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,6 +11,10 @@ use std::time::Duration;
 
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
+/// What stands on every machine's kernel command line. panic=-1: a kernel that cannot go on restarts, which -no-reboot
+/// makes the end.
+pub(crate) const COMMAND_LINE: &str = "console=ttyS0 panic=-1 octant.data=/dev/vda";
+
 /// How long a working KVM may take to run a kernel to its end without a root. It takes about one second.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
@@ -141,8 +145,7 @@ impl Machine {
             .arg(&self.kernel.vmlinuz)
             .arg("-initrd")
             .arg(&self.initrd)
-            // panic=-1: a kernel that cannot go on restarts, which -no-reboot makes the end.
-            .args(["-append", &format!("console=ttyS0 panic=-1 octant.data=/dev/vda {}", self.append)])
+            .args(["-append", &format!("{COMMAND_LINE} {}", self.append)])
             .args(["-device", "virtio-blk-pci,drive=data", "-drive"])
             .arg(format!("file={},format=raw,if=none,id=data", escaped(&self.data)));
         command

@@ -7,7 +7,7 @@ use crate::packages;
 use crate::qemu::{self, Accel};
 use crate::sh::{self, Res, Steps};
 use crate::workspace::Workspace;
-use crate::{kernel, oci, python, tidy};
+use crate::{firmware, kernel, oci, python, tidy, uki};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -62,7 +62,7 @@ pub(crate) fn test(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     if let Some(option) = filter.iter().find(|word| word.starts_with("--") && !system_only) {
         return Err(format!("{option:?} is not an option of this command; --help lists them"));
     }
-    let mut steps = Steps::new(if system_only { 8 } else { 13 });
+    let mut steps = Steps::new(if system_only { 9 } else { 14 });
     steps.next("looking for system packages");
     packages::ensure(workspace, packages::TEST)?;
     if !system_only {
@@ -84,7 +84,7 @@ fn code(workspace: &Workspace, steps: &mut Steps) -> Res {
     sh::run(&mut workspace.cargo(&words))
 }
 
-/// Seven steps: the independent verifier, binary, helpers, kernel, image, container, the tests of the whole.
+/// Eight steps: the independent verifier, binary, helpers, kernel, firmware, images, KVM, the tests of the whole.
 fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     steps.next("the independent verifier of exports, in Python");
     let python = python::environment(workspace)?;
@@ -96,6 +96,8 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     let helpers = build::helpers(workspace, Profile::Release, "")?;
     steps.next("fetching the kernel (about 35 MB the first time)");
     let kernel = kernel::fetch(workspace)?;
+    steps.next("fetching the firmware (about 6 MB the first time)");
+    let firmware = firmware::fetch(workspace)?;
     steps.next("packing the image");
     let image = image::make(workspace, &binary, kernel)?;
     oci::make(workspace, &binary)?;
@@ -104,7 +106,12 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     println!("      {}", accel.name());
     steps.next("namespace, container and virtual machine tests");
     let mut command = workspace.cargo(&["test", "--locked", "--package", SYSTEM, "--no-fail-fast", "--"]);
-    command.args(filter).env("OCTANT_PYTHON", python);
+    command
+        .args(filter)
+        .env("OCTANT_PYTHON", python)
+        .env("OCTANT_FIRMWARE", &firmware.ovmf)
+        .env("OCTANT_STUB", &firmware.stub)
+        .env("OCTANT_INITRD_PACKED", uki::packed_initrd(&image.initrd)?);
     environment(workspace, &mut command, &binary, &helpers, Some((&image, accel)))?;
     sh::run(&mut command)
 }

@@ -97,7 +97,8 @@ impl Audit {
 
     /// Records what was done without an intent because it takes authority away, or that something was denied.
     pub(crate) fn later(&self, payload: &Value, agent: Option<Aid>, subject: Option<Sha256>) {
-        self.records.later(AppendRequest { agent, subject, ..record(Kind::Grant, payload) });
+        let kind = if payload.get("denied").is_some() { Kind::Decision } else { Kind::Grant };
+        self.records.later(AppendRequest { agent, subject, ..record(kind, payload) });
     }
 
     /// The latest epoch of a vault that the ledger shows to have been reached, and the number of the ledger's last entry.

@@ -12,14 +12,17 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use zeroize::Zeroize;
 
-/// How many values can be in memory at once. Each is there for the moment between two calls of the kernel.
-const BUFFERS: usize = 8;
+/// How many values of which length can be in memory at once; each is there for the moment between two calls of the kernel.
+/// Where a process may lock less memory, as in some containers, there are fewer or shorter ones.
+const BUFFERS: [(usize, usize); 3] = [(8, VALUE_MAX), (1, VALUE_MAX), (4, 8 << 10)];
 
 /// Memory for values, locked as keys are.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pool: Pool,
     kind: Kind,
+    /// How long a value can be here.
+    len: usize,
 }
 
 fn trouble(step: &'static str, code: Code, why: impl std::fmt::Display, next: &'static str) -> ApiError {
@@ -30,8 +33,19 @@ impl Memory {
     pub(crate) fn new() -> io::Result<Self> {
         // The pool's memory is of the same kind as any other that is asked for.
         let kind = Region::new(1)?.kind();
-        let pool = Pool::new(BUFFERS, VALUE_MAX).map_err(io::Error::other)?;
-        Ok(Self { pool, kind })
+        let mut last = None;
+        for (count, len) in BUFFERS {
+            match Pool::new(count, len) {
+                Ok(pool) => {
+                    if let Some(error) = last {
+                        tracing::warn!("only {count} values of {len} bytes can be handled at once: {error}");
+                    }
+                    return Ok(Self { pool, kind, len });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.map_or_else(|| io::ErrorKind::OutOfMemory.into(), io::Error::other))
     }
 
     /// What kind of memory it is: `memfd_secret` or `locked`.
@@ -45,7 +59,7 @@ impl Memory {
     /// Room for a value.
     pub(crate) fn room(&self, len: usize) -> Result<Buffer, ApiError> {
         self.pool.take(len).ok_or_else(|| {
-            let why = format!("{BUFFERS} values are being handled, or this one has {len} bytes");
+            let why = format!("{len} bytes have no room beside the values that are being handled");
             trouble("find memory for a value", Code::Busy, why, "try again")
         })
     }
@@ -60,16 +74,16 @@ impl Memory {
         let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL).map_err(|e| failed(e.into()))?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
         let mut file = File::from(fd);
-        let mut buffer = self.room(VALUE_MAX)?;
+        let mut buffer = self.room(self.len)?;
         let mut len = 0;
         loop {
             let mut beyond = [0; 1];
-            let place = if len < VALUE_MAX { &mut buffer[len..] } else { &mut beyond[..] };
+            let place = if len < self.len { &mut buffer[len..] } else { &mut beyond[..] };
             match file.read(place) {
                 Ok(0) => break,
-                Ok(_) if len == VALUE_MAX => {
+                Ok(_) if len == self.len => {
                     beyond.zeroize();
-                    let refusal = Refusal::Length { what, bytes: VALUE_MAX + 1, least: 1, most: VALUE_MAX };
+                    let refusal = Refusal::Length { what, bytes: len + 1, least: 1, most: len };
                     return Err(refusal.answer("read secret bytes", "descriptor"));
                 }
                 Ok(got) => len += got,

@@ -119,8 +119,12 @@ pub(crate) fn rotate(
         old.state = VersionState::Destroyed;
     }
     // What is gone is remembered for a while, not for ever.
-    let forget = info.versions.len().saturating_sub(4 * VERSIONS_MAX);
-    info.versions.drain(..forget);
+    let mut forget = info.versions.len().saturating_sub(4 * VERSIONS_MAX);
+    info.versions.retain(|old| {
+        let goes = forget > 0 && old.state == VersionState::Destroyed;
+        forget -= usize::from(goes);
+        !goes
+    });
     info.versions.push(version(next, value, now_ms));
     info.current = next;
     Ok(info)

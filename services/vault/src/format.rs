@@ -22,6 +22,9 @@ pub(crate) const FRAME_MAX: usize = 4 << 20;
 /// The largest file that is read: every secret that fits stays in memory, sealed.
 pub(crate) const FILE_MAX: u64 = 1 << 30;
 
+/// Numbers that only grow have room to grow in every file that is accepted.
+const NUMBER_MAX: u64 = 1 << 62;
+const NEXT_SLOT_MAX: u64 = 1 << 31;
 const MAC_LEN: usize = 32;
 const LINK_LEN: usize = 16;
 /// Length u32, epoch u64, CRC-32C of both u32.
@@ -95,7 +98,9 @@ pub(crate) enum FormatError {
 /// [`FormatError`].
 pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, HeaderEnd), FormatError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| match bytes.get(..7).zip(bytes.get(6)) {
-        Some((start, digit)) if start[..6] == MAGIC[..6] => FormatError::Version(char::from(*digit)),
+        Some((start, digit)) if start[..6] == MAGIC[..6] && *digit != MAGIC[6] => {
+            FormatError::Version(char::from(*digit))
+        }
         _ => FormatError::Magic,
     })?;
     let cut = || FormatError::Header("the file ends within it".to_owned());
@@ -108,7 +113,7 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, HeaderEnd), FormatErr
     let mac = rest.get(len..len + MAC_LEN).ok_or_else(cut)?;
     let header: Header =
         serde_json::from_slice(text).map_err(|error| FormatError::Header(error.to_string()))?;
-    crate::slots::check(&header).map_err(FormatError::Header)?;
+    header.check_limits()?;
     let text_end = MAGIC.len() + 4 + len;
     let mut kept = [0; MAC_LEN];
     kept.copy_from_slice(mac);
@@ -123,6 +128,19 @@ pub(crate) struct HeaderEnd {
 }
 
 impl Header {
+    /// Whether everything in it is within its limits. What cannot be read is not written either.
+    fn check_limits(&self) -> Result<(), FormatError> {
+        let numbers = [
+            ("epoch", self.epoch, NUMBER_MAX),
+            ("key", self.key, NUMBER_MAX),
+            ("next_slot", self.next_slot.into(), NEXT_SLOT_MAX),
+        ];
+        if let Some((name, number, _)) = numbers.into_iter().find(|(_, number, most)| number > most) {
+            return Err(FormatError::Header(format!("its {name} is {number}, which no vault comes to")));
+        }
+        crate::slots::check(self).map_err(FormatError::Header)
+    }
+
     fn mac(&self, key: &Key, text: &[u8]) -> Result<[u8; MAC_LEN], CryptoError> {
         let own = aead::subkey(key, &self.vault.0, &[b"octant vault 1 header"])?;
         Ok(aead::mac(&own, &[MAGIC, text]))
@@ -135,6 +153,7 @@ impl Header {
     }
 
     fn write(&self, key: &Key) -> Result<Vec<u8>, FormatError> {
+        self.check_limits()?;
         let text = serde_json::to_vec(self).map_err(|error| FormatError::Header(error.to_string()))?;
         let len = u32::try_from(text.len()).ok().filter(|_| text.len() <= HEADER_MAX);
         let len = len.ok_or_else(|| FormatError::Header(format!("it has {} bytes", text.len())))?;
@@ -158,6 +177,8 @@ pub(crate) struct Opened {
     pub(crate) frames: Vec<Vec<u8>>,
     /// The last epoch.
     pub(crate) epoch: u64,
+    /// How long the file was when it was written anew.
+    pub(crate) base: u64,
     /// Where the next frame goes, and the bytes before it.
     pub(crate) end: End,
     /// How many bytes after that are the beginning of a frame whose writing never came to its end, so that nobody was
@@ -185,6 +206,7 @@ pub(crate) fn read_frames(
     let mut opened = Opened {
         frames: Vec::new(),
         epoch: header.epoch,
+        base: at as u64,
         end: End { offset: at as u64, link: link(&end.mac) },
         torn: 0,
     };
@@ -229,6 +251,9 @@ pub(crate) fn read_frames(
         opened.epoch = epoch;
         opened.end = End { offset: at as u64, link: link(sealed) };
         first = first.saturating_add(1);
+        if first <= header.frames {
+            opened.base = at as u64;
+        }
     }
     if first < header.frames {
         return Err(FormatError::Cut { have: first, want: header.frames, epoch: header.epoch });
@@ -299,6 +324,12 @@ pub(crate) fn file(
     header.frames =
         u32::try_from(contents.len()).map_err(|_| FormatError::Header("too many frames".to_owned()))?;
     let mut out = header.write(key)?;
+    // What cannot be read back is not written in the place of something that can.
+    let (again, at) = read_header(&out)?;
+    if again != *header {
+        return Err(FormatError::Header("it would read as another one".to_owned()));
+    }
+    again.check(key, &out, &at)?;
     let mut end = End { offset: out.len() as u64, link: link(&out) };
     for content in contents {
         let (bytes, next) = frame(header, key, end, header.epoch, content)?;

@@ -5,17 +5,18 @@ use crate::core::{self, Asking, Value};
 use crate::refusal::Refusal;
 use crate::state::{LeaseRecord, Op, State};
 use crate::unseal::attest;
-use crate::vault::{Action, Changes, Open, Picked, Vault, locked, now, seal_value};
+use crate::values::{Picked, seal_value};
+use crate::vault::{Action, Changes, Open, Vault, locked, now};
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
 use octant_api::vault::{
     AttestRequest, Attestation, BackupRequest, Changed, Copied, DestroyRequest, Details, DoctorReport,
     DoctorRequest, GrantInfo, GrantRequest, Handler, IdentityRequest, InitRequest, Initialised, Kind, Lease,
     LeaseInfo, LeaseList, LeaseRequest, LeasesRequest, ListRequest, MachineIdentity, OpenRequest, Opened,
-    Page, PutRequest, RekeyRequest, ReleaseRequest, Released, RemoveRequest, RenewRequest, RestoreRequest,
-    RetireRequest, RevealRequest, Revealed, RevokeRequest, Revoked, RollbackRequest, RotateRequest,
-    SealRequest, Sealed, SecretInfo, ShowRequest, SignRequest, Signed, SlotAddRequest, SlotAdded,
-    SlotRemoveRequest, Status, StatusRequest, Token, UnsealRequest, Unsealed, VALUE_MAX,
+    Page, PutRequest, RekeyRequest, Rekeyed, ReleaseRequest, Released, RemoveRequest, RenewRequest,
+    RestoreRequest, RetireRequest, RevealRequest, Revealed, RevokeRequest, Revoked, RollbackRequest,
+    RotateRequest, SealRequest, Sealed, SecretInfo, ShowRequest, SignRequest, Signed, SlotAddRequest,
+    SlotAdded, SlotRemoveRequest, Status, StatusRequest, Token, UnsealRequest, Unsealed, VALUE_MAX,
 };
 use octant_crypto::memory::{Buffer, Key};
 use octant_crypto::sign::SigningKey;
@@ -132,7 +133,10 @@ impl Methods {
             let public = public_of(kind, &value).ok().flatten();
             let about = Value { bytes: value.len(), public_key: public.as_deref(), not_after_ms };
             let info = decide(state, &about).map_err(refused)?;
-            let sealed = seal_value(open, &info, &value).map_err(|error| failed(error.to_string()))?;
+            let newest =
+                info.versions.last().ok_or_else(|| failed("the secret has no version".to_owned()))?;
+            let sealed = seal_value(&open.key, &open.vault, &info, newest, &value);
+            let sealed = sealed.map_err(|error| failed(error.to_string()))?;
             let (name, version) = (info.name.clone(), info.current);
             let changes =
                 vec![(Op::Secret { secret: info }, Vec::new()), (Op::Value { name, version }, sealed)];
@@ -265,13 +269,13 @@ impl Handler<Call> for Methods {
         Ok(Changed { epoch, version: 0 })
     }
 
-    async fn rekey(&self, asked: RekeyRequest, mut call: Call) -> Result<Changed, ApiError> {
+    async fn rekey(&self, asked: RekeyRequest, mut call: Call) -> Result<Rekeyed, ApiError> {
         let read = |fd: OwnedFd| self.vault.memory.read(fd, "what a slot needs");
         let bytes = call.take_fds().into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let by = call.caller().principal.clone();
-        let (epoch, shares) = self.vault.rekey(&by, asked.slots, bytes).await?;
+        let (rekeyed, shares) = self.vault.rekey(&by, asked.slots, bytes).await?;
         shares.iter().try_for_each(|shares| handed(&call, shares))?;
-        Ok(Changed { epoch, version: 0 })
+        Ok(rekeyed)
     }
 
     async fn put(&self, asked: PutRequest, mut call: Call) -> Result<Changed, ApiError> {

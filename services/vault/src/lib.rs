@@ -12,7 +12,7 @@
 //! | file | what |
 //! |---|---|
 //! | `core.rs`, `state.rs`, `refusal.rs` | who may have what, what is known, why not; pure |
-//! | `format.rs`, `slots.rs` | the file's form and the ways to its key; pure (docs/vault.md) |
+//! | `format.rs`, `slots.rs`, `values.rs` | the file's form, the ways to its key, what it seals; pure (docs/vault.md) |
 //! | `store.rs` | the file on disk: append, write anew |
 //! | `vault.rs` | sealed or not, one change after the other, log first |
 //! | `unseal.rs`, `gathered.rs` | from sealed to unsealed |
@@ -44,6 +44,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod unseal;
+mod values;
 mod vault;
 
 pub use service::{VaultConfig, VaultService};

@@ -103,10 +103,7 @@ impl Vault {
         };
         let done = match open {
             // What anybody can see of the file is whether it can be read.
-            None => self.place.read().map_err(|error| error.to_string()).and_then(|raw| match raw {
-                Some(_) => Ok(()),
-                None => Err("the file is gone".to_owned()),
-            }),
+            None => self.place.look(),
             Some(open) => self.round_trip(&open),
         };
         done.map_or_else(Health::Bad, |()| Health::Ok)
@@ -187,28 +184,33 @@ impl Vault {
     fn check_file(&self) -> Vec<Check> {
         let what = "the file opens";
         let mut checks = Vec::new();
-        match &*self.phase() {
+        let open = match &*self.phase() {
+            Phase::Open(open) => Ok(Arc::clone(open)),
             Phase::Absent { why } => {
-                checks.push(check(what, Mark::Skipped, why, "make a vault with `octant vault init`"));
+                Err((Mark::Skipped, why.clone(), "make a vault with `octant vault init`"))
             }
             Phase::Damaged { why } => {
-                checks.push(check(what, Mark::Bad, why, "put a backup back with `octant vault restore`"));
+                Err((Mark::Bad, why.clone(), "put a backup back with `octant vault restore`"))
             }
             Phase::Sealed { why, .. } => {
-                let next = "unseal it, then ask again";
-                checks.push(check(what, Mark::Skipped, format!("sealed: {why}"), next));
+                Err((Mark::Skipped, format!("sealed: {why}"), "unseal it, then ask again"))
             }
-            Phase::Open(open) => {
+        };
+        match open {
+            Err((mark, found, next)) => checks.push(check(what, mark, found, next)),
+            Ok(open) => {
+                // No change comes between what is read and what is compared.
+                let store = locked(&open.store);
                 let read = self.place.read().map_err(|error| error.to_string());
                 let raw = read.and_then(|raw| raw.ok_or_else(|| "the file is gone".to_owned()));
-                checks.push(match raw.and_then(|raw| same_as_memory(&raw, open)) {
+                checks.push(match raw.and_then(|raw| same_as_memory(&raw, &open)) {
                     Ok(found) => check(what, Mark::Good, found, ""),
                     Err(why) => {
                         check(what, Mark::Bad, why, "write a backup now, from memory: `octant vault rekey`")
                     }
                 });
-                let round = self.round_trip(open);
-                checks.push(match round {
+                drop(store);
+                checks.push(match self.round_trip(&open) {
                     Ok(()) => check("a value is sealed and opened", Mark::Good, "it is", ""),
                     Err(why) => check("a value is sealed and opened", Mark::Bad, why, "restart the vault"),
                 });

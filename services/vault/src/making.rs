@@ -5,20 +5,19 @@ use crate::core::check_text;
 use crate::format::Header;
 use crate::hex::Hex;
 use crate::refusal::Refusal;
-use crate::slots::{self, FILE_MIN, Lock, PASSPHRASE_MIN, Slot};
+use crate::slots::{self, Lock, Slot};
 use crate::state::{Machine, Op, State};
 use crate::store::{self, Raw, StoreError};
-use crate::vault::{
-    Action, Open, Phase, Picked, Vault, blocking, locked, now, open_sealed, seal_machine, seal_value_with,
-    task,
-};
+use crate::values::{Picked, open_value, seal_machine, seal_value};
+use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, task};
 use octant_api::error::{ApiError, Code};
 use octant_api::vault::{
-    self as api, Copied, InitRequest, Initialised, NewSlot, SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
+    self as api, Copied, InitRequest, Initialised, KEY_FILE_MIN, NewSlot, PASSPHRASE_BYTES, POLICY_REF,
+    Rekeyed, SlotAdded, SlotInfo, SlotKind, VALUE_MAX,
 };
 use octant_crypto::aead::SALT_LEN;
 use octant_crypto::memory::{Buffer, Key};
-use octant_crypto::passphrase::{Argon2Cost, PASSPHRASE_MAX, passphrase_key};
+use octant_crypto::passphrase::{Argon2Cost, passphrase_key};
 use octant_crypto::share_text::{self, Label};
 use octant_crypto::sign::SigningKey;
 use octant_ids::{Principal, Sha256};
@@ -31,9 +30,12 @@ use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
-/// What approvals of a release key are for.
-pub(crate) const POLICY_REF: &[u8] = b"octant vault";
-
+/// What a TPM slot is bound to unless somebody says otherwise: what the firmware started, the state of secure boot, the
+/// unified kernel image, and what was handed to that image besides, such as another command line, which its own register
+/// does not show. Without secure boot any program could extend 11 as the image does; then 4 tells them apart.
+const PCRS: [u8; 4] = [4, 7, 11, 12];
+/// The same where a release key approves: what whoever makes releases can know. It is worth something with secure boot.
+const PCRS_RELEASED: [u8; 2] = [11, 12];
 /// What a new slot hands to whoever keeps it: shares, a line each.
 type Handed = Option<Zeroizing<Vec<u8>>>;
 
@@ -157,7 +159,7 @@ impl Vault {
             warnings: Mutex::new(warnings),
             certificate: Mutex::default(),
         });
-        *self.phase() = Phase::Open(Arc::clone(&open));
+        self.become_open(&open, self.sealings());
         open
     }
 
@@ -262,7 +264,10 @@ impl Vault {
             let mut state = locked(&writing.state);
             let seen = Op::Seen { ledger: seq, wall_ms: state.wall(now()), grants: state.next_grant };
             let _fits = state.apply(seen, &[]);
-            store.rewrite(header, &writing.key, epoch, &store::snapshot(&state, now())?)
+            let contents = store::snapshot(&state, now())?;
+            // Values are used while it is written.
+            drop(state);
+            store.rewrite(header, &writing.key, epoch, &contents)
         });
         let written: Result<(), StoreError> = written.await?;
         self.audit.outcome(recorded, &done(&written.as_ref().map(drop), Some(epoch)));
@@ -278,14 +283,20 @@ impl Vault {
         by: &Principal,
         new: Vec<NewSlot>,
         bytes: Vec<Buffer>,
-    ) -> Result<(u64, Vec<Zeroizing<Vec<u8>>>), ApiError> {
+    ) -> Result<(Rekeyed, Vec<Zeroizing<Vec<u8>>>), ApiError> {
         let action = Action::new("replace the data key", "rekey", by, "vault");
         let vault = Arc::clone(self);
         task(&action.clone(), async move {
+            let since = vault.sealings();
             let _alone = vault.alone(&action).await?;
             let open = vault.open(action.what, &action.place)?;
             if new.is_empty() || new.len() > 8 {
                 return Err(refused(&action, Code::InvalidParams, "1 to 8 slots remain", "name them"));
+            }
+            if new.iter().all(|slot| slot.kind == SlotKind::Shares) {
+                let why = "another slot has to remain beside the shares: they are handed over when the old slots are gone";
+                let next = "name one; once the shares are in good hands, `octant vault slots rm` takes it away";
+                return Err(refused(&action, Code::InvalidParams, why, next));
             }
             let old = locked(&open.store).header.clone();
             let mut header = Header { key: old.key + 1, slots: Vec::new(), ..old };
@@ -302,6 +313,7 @@ impl Vault {
                 header.slots.push(made.1);
                 handed.extend(made.2);
             }
+            let slots = header.slots.iter().map(Slot::info).collect();
             let recorded = vault.intend(&open, &action.clone().with("key", header.key)).await?;
             let (writing, seq, memory) = (Arc::clone(&open), recorded.seq(), Arc::clone(&vault));
             let sealed = blocking(&action, move || reseal(&memory, &writing, header, key, seq)).await?;
@@ -309,8 +321,8 @@ impl Vault {
             vault.audit.outcome(recorded, &done(&sealed.as_ref().map(drop), Some(epoch)));
             let anew =
                 sealed.map_err(|why| refused(&action, Code::Failed, why, "see `octant vault doctor`"))?;
-            *vault.phase() = Phase::Open(Arc::new(anew));
-            Ok((epoch, handed))
+            vault.become_open(&Arc::new(anew), since);
+            Ok((Rekeyed { epoch, slots }, handed))
         })
         .await
     }
@@ -359,18 +371,19 @@ impl Vault {
         };
         match new.kind {
             SlotKind::Passphrase => {
-                let passphrase = given("a passphrase", PASSPHRASE_MIN, PASSPHRASE_MAX)?;
+                let passphrase = given("a passphrase", *PASSPHRASE_BYTES.start(), *PASSPHRASE_BYTES.end())?;
                 let cost = new.cost.map_or_else(Argon2Cost::default, |cost| Argon2Cost {
                     memory_kib: cost.memory_kib,
                     passes: cost.passes,
                     lanes: cost.lanes,
                 });
+                slots::check_work(&header.slots, Some(cost)).map_err(invalid)?;
                 let own =
                     passphrase_key(passphrase, salt, cost).map_err(|error| invalid(error.to_string()))?;
                 Ok((Lock::Passphrase { cost }, own, None))
             }
             SlotKind::StaticFile => {
-                let file = given("a key file", FILE_MIN, VALUE_MAX)?;
+                let file = given("a key file", KEY_FILE_MIN, VALUE_MAX)?;
                 let own = slots::file_key(file).map_err(|error| unavailable(error.to_string()))?;
                 Ok((Lock::StaticFile {}, own, None))
             }
@@ -460,7 +473,10 @@ impl Vault {
 
     /// Where the data key is in memory and the backup was made under it, the backup has to open.
     fn check_copy(&self, action: &Action, raw: &Raw) -> Result<(), ApiError> {
-        let Phase::Open(open) = &*self.phase() else { return Ok(()) };
+        let open = match &*self.phase() {
+            Phase::Open(open) => Arc::clone(open),
+            _ => return Ok(()),
+        };
         let header = locked(&open.store).header.clone();
         if (header.vault, header.key) != (raw.header.vault, raw.header.key) {
             return Ok(());
@@ -485,10 +501,12 @@ fn aside(why: &str) -> String {
 }
 
 fn binding(new: &NewSlot) -> Result<Binding, String> {
-    let pcrs = match new.pcrs.as_slice() {
-        [] => PcrSet::default(),
-        pcrs => PcrSet::new(pcrs.iter().copied()).map_err(|error| error.to_string())?,
+    let pcrs = match (new.pcrs.as_slice(), &new.release_key) {
+        ([], None) => &PCRS[..],
+        ([], Some(_)) => &PCRS_RELEASED[..],
+        (pcrs, _) => pcrs,
     };
+    let pcrs = PcrSet::new(pcrs.iter().copied()).map_err(|error| error.to_string())?;
     let Some(pem) = &new.release_key else { return Ok(Binding::Pcrs(pcrs)) };
     let key = ReleasePublicKey::from_pem(pem).map_err(|error| error.to_string())?;
     let policy_ref = PolicyRef::new(POLICY_REF).map_err(|error| error.to_string())?;
@@ -509,12 +527,12 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
         for version in &secret.info.versions {
             let Some(sealed) = secret.values.get(&version.version) else { continue };
             let picked = Picked::from(crate::core::Usable { info: &secret.info, version, sealed });
-            let mut value = vault.memory.room(picked.len()).map_err(|error| error.to_string())?;
-            open_sealed(old, &picked, &mut value)
+            let mut value = vault.memory.room(picked.bytes()).map_err(|error| error.to_string())?;
+            open_value(&old.key, &id, &picked, &mut value)
                 .map_err(|error| format!("{} version {}: {error}", picked.name, picked.version))?;
-            let (name, kind) = (&secret.info.name, secret.info.kind);
-            let anew = seal_value_with(&key, &id, name, kind, version.version, version.not_after_ms, &value);
+            let anew = seal_value(&key, &id, &secret.info, version, &value);
             let anew = anew.map_err(|error| error.to_string())?;
+            let name = &secret.info.name;
             changes.push((Op::Value { name: name.clone(), version: version.version }, anew));
         }
     }
@@ -527,7 +545,7 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
     let epoch = store.epoch + 1;
     let contents = store::snapshot(&state, now()).map_err(|error| error.to_string())?;
     store.rewrite(header, &key, epoch, &contents).map_err(|error| error.to_string())?;
-    let store = store.reopened().map_err(|error| error.to_string())?;
+    let store = store.handed_over();
     Ok(Open {
         key,
         machine,
@@ -552,6 +570,9 @@ fn regular(file: &File) -> std::io::Result<()> {
 fn write_copy(into: OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::from(into);
     regular(&file)?;
+    // What was in it before must not stay behind the copy.
+    file.set_len(0)?;
+    file.rewind()?;
     file.write_all(bytes)?;
     file.sync_all()
 }

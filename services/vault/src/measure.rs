@@ -9,7 +9,8 @@ use crate::slots::{self, Lock};
 use crate::state::{LeaseRecord, Machine, Now, Op, State};
 use crate::store::{self, Place};
 use crate::unseal;
-use crate::vault::{Open, Picked, commit, locked, now, open_sealed, seal_machine, seal_value};
+use crate::values::{Picked, open_value, seal_machine, seal_value};
+use crate::vault::{Open, commit, locked, now};
 use octant_api::vault::{
     GrantInfo, Kind, LEASES_PER_AGENT, Mode, SecretInfo, Subject, Token, VersionInfo, VersionState,
 };
@@ -160,9 +161,14 @@ impl Bare {
         commit(&self.open, changes, 0).map(drop).map_err(text)
     }
 
+    fn sealed(&self, info: &SecretInfo, value: &[u8]) -> Result<Vec<u8>, String> {
+        let version = info.versions.last().ok_or("no version")?;
+        seal_value(&self.open.key, &self.open.vault, info, version, value).map_err(text)
+    }
+
     fn secret(&self, name: SecretName, value: &[u8]) -> Result<[(Op, Vec<u8>); 2], String> {
         let info = info(name);
-        let sealed = seal_value(&self.open, &info, value).map_err(text)?;
+        let sealed = self.sealed(&info, value)?;
         let of = Op::Value { name: info.name.clone(), version: info.current };
         Ok([(Op::Secret { secret: info }, Vec::new()), (of, sealed)])
     }
@@ -188,7 +194,7 @@ impl Bare {
     /// What failed.
     pub fn seal(&self, name: &SecretName, value: &[u8]) -> Result<Vec<u8>, String> {
         let info = locked(&self.open.state).secrets.get(name).map(|secret| secret.info.clone());
-        seal_value(&self.open, &info.ok_or_else(|| format!("no secret {name}"))?, value).map_err(text)
+        self.sealed(&info.ok_or_else(|| format!("no secret {name}"))?, value)
     }
 
     /// What `vault.open` does between the decision and the answer, beside the ledger: the lease of a token, its grant,
@@ -203,8 +209,8 @@ impl Bare {
             let usable = core::open(&state, &asking(), &hash, None, now());
             usable.map(|(usable, _)| Picked::from(usable)).map_err(text)?
         };
-        let mut value = self.memory.room(picked.len()).map_err(text)?;
-        open_sealed(&self.open, &picked, &mut value).map_err(text)?;
+        let mut value = self.memory.room(picked.bytes()).map_err(text)?;
+        open_value(&self.open.key, &self.open.vault, &picked, &mut value).map_err(text)?;
         Ok(value)
     }
 

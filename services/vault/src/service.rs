@@ -15,6 +15,7 @@ use serde::Deserialize;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
@@ -47,6 +48,8 @@ pub struct VaultService {
 
 /// The file with the records that the ledger had not taken when the process ended.
 const LEFT: &str = "records.json";
+/// How soon unsealing without anybody is tried again.
+const UNSEAL_AGAIN: Duration = Duration::from_secs(5);
 /// The longest such file, in bytes.
 const LEFT_MAX: u64 = 16 << 20;
 
@@ -140,7 +143,7 @@ impl Service for VaultService {
         let mut facts = context.boot.hardware.clone();
         let tpm = tpm(&mut context, &mut facts);
         let path = dir.join(LEFT);
-        let records = Records::new(context.client("ledger")?);
+        let records = Records::new(context.client("ledger")?).outlasting_agents();
         records.take_up(left(&path));
         let audit = Audit::new(Arc::new(records), context.client("ledger")?);
         let etc = context.boot.layout.etc.join("vault");
@@ -170,10 +173,23 @@ impl Service for VaultService {
             let absent = matches!(*starting.vault.phase(), Phase::Absent { .. });
             if absent && starting.config.first_boot {
                 starting.vault.first_boot().await;
-            } else if !absent {
-                starting.vault.unseal_alone().await;
+                starting.tried.send_replace(true);
+                return;
             }
+            // What failed for want of the ledger is tried again; what a slot refuses is not.
+            let mut again = !absent && starting.vault.unseal_alone().await;
             starting.tried.send_replace(true);
+            while again && matches!(*starting.vault.phase(), Phase::Sealed { .. }) {
+                tokio::time::sleep(UNSEAL_AGAIN).await;
+                again = starting.vault.sealings() == 0 && starting.vault.unseal_alone().await;
+            }
+        });
+        let telling = Arc::clone(&self);
+        tokio::spawn(async move {
+            loop {
+                telling.vault.turned.notified().await;
+                telling.notifier.status(&telling.vault.line());
+            }
         });
         let server = Server(Arc::new(Methods::new(Arc::clone(&self.vault))));
         let served =

@@ -20,11 +20,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// The fewest bytes of a key file: as many as a key has.
-pub(crate) const FILE_MIN: usize = 32;
-/// The fewest bytes of a passphrase.
-pub(crate) const PASSPHRASE_MIN: usize = 8;
-
 /// One slot as it stands in the header.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -124,13 +119,28 @@ impl Lock {
 
 impl Slot {
     pub(crate) fn info(&self) -> SlotInfo {
-        SlotInfo {
+        let mut info = SlotInfo {
             slot: self.slot,
             kind: self.lock.kind(),
             label: self.label.clone(),
             created_ms: self.created_ms,
             about: self.lock.about(),
+            threshold: 0,
+            count: 0,
+            pcrs: Vec::new(),
+            release_key: None,
+        };
+        match &self.lock {
+            Lock::Shares { threshold, count, .. } => (info.threshold, info.count) = (*threshold, *count),
+            Lock::Tpm { sealed } => {
+                info.pcrs = sealed.pcrs().iter().map(|(number, _)| number).collect();
+                if let octant_tpm::Binding::Released { key, .. } = sealed.binding() {
+                    info.release_key = key.to_pem().ok();
+                }
+            }
+            Lock::Passphrase { .. } | Lock::StaticFile {} => {}
         }
+        info
     }
 
     /// The label on this slot's shares; none when it has none.
@@ -228,6 +238,26 @@ pub(crate) fn wrap(
     Ok(Slot { slot, label, created_ms, salt: Hex(salt), commit, wrapped: Hex(wrapped), lock })
 }
 
+/// What it costs to try one passphrase on every slot of its kind, and on one more of this cost. [`Argon2Cost::work`] says
+/// in what.
+///
+/// # Errors
+/// It is more than one slot alone may cost.
+pub(crate) fn check_work(slots: &[Slot], more: Option<Argon2Cost>) -> Result<(), String> {
+    let cost = |slot: &Slot| match slot.lock {
+        Lock::Passphrase { cost } => Some(cost),
+        _ => None,
+    };
+    let work: u64 = slots.iter().filter_map(cost).chain(more).map(|cost| cost.work()).sum();
+    if work <= Argon2Cost::WORK_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "the passphrases cost {work} KiB of memory passed over in all, more than {}; choose less for one of them",
+        Argon2Cost::WORK_MAX
+    ))
+}
+
 /// Whether a header's slots are within their limits: what a reader spends on a passphrase is bounded, and never so little
 /// that a passphrase is worth trying.
 pub(crate) fn check(header: &Header) -> Result<(), String> {
@@ -250,5 +280,5 @@ pub(crate) fn check(header: &Header) -> Result<(), String> {
             Lock::Tpm { .. } | Lock::StaticFile {} => {}
         }
     }
-    Ok(())
+    check_work(&header.slots, None)
 }

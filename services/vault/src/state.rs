@@ -112,6 +112,8 @@ pub(crate) struct State {
     holders: HashMap<Principal, Holder>,
     /// When timed leases end, soonest first.
     ends: BTreeSet<(u64, Sha256)>,
+    /// Which leases rest on which grant.
+    rest: BTreeSet<(u64, Sha256)>,
     /// The highest generation of a holder so far.
     generations: u64,
     /// The number of the next grant.
@@ -153,11 +155,12 @@ impl State {
             }
             Op::Remove { name } => self.remove(&name),
             Op::Grant { grant } => {
-                self.next_grant = self.next_grant.max(grant.id + 1);
+                self.next_grant = self.next_grant.max(grant.id.saturating_add(1));
                 let key = (grant.to.clone(), grant.name.clone());
-                if let Some(old) = self.by_subject.insert(key, grant.id) {
-                    self.grants.remove(&old);
+                if let Some(old) = self.by_subject.get(&key) {
+                    self.ungrant(*old);
                 }
+                self.by_subject.insert(key, grant.id);
                 self.grants.insert(grant.id, grant);
             }
             Op::Ungrant { id } => self.ungrant(id),
@@ -171,7 +174,7 @@ impl State {
             }
             Op::Seen { ledger, wall_ms, grants } => {
                 self.next_grant = self.next_grant.max(grants);
-                self.ledger = self.ledger.max(ledger);
+                self.ledger = ledger;
                 self.wall_ms = self.wall_ms.max(wall_ms);
             }
         }
@@ -200,10 +203,15 @@ impl State {
         grants.into_iter().for_each(|id| self.ungrant(id));
     }
 
-    /// Its leases die with it, since each is looked up by its grant.
+    /// Its leases die with it, and count no more.
     fn ungrant(&mut self, id: u64) {
         if let Some(grant) = self.grants.remove(&id) {
             self.by_subject.remove(&(grant.to, grant.name));
+        }
+        let from = (id, Sha256::ZERO);
+        while let Some(row) = self.rest.range(from..).next().filter(|row| row.0 == id).copied() {
+            self.rest.remove(&row);
+            self.drop_lease(row.1);
         }
     }
 
@@ -212,6 +220,8 @@ impl State {
         if record.boot != self.boot {
             return;
         }
+        // No two leases have the same token, but for a file that somebody else wrote.
+        self.drop_lease(record.token);
         self.generations += 1;
         let next = self.generations;
         let holder =
@@ -220,6 +230,7 @@ impl State {
         if let Some(until) = record.until_ns {
             self.ends.insert((until, record.token));
         }
+        self.rest.insert((record.grant, record.token));
         self.leases.insert(record.token, Held { generation: holder.generation, record });
     }
 
@@ -235,6 +246,7 @@ impl State {
 
     fn drop_lease(&mut self, token: Sha256) -> bool {
         let Some(held) = self.leases.remove(&token) else { return false };
+        self.rest.remove(&(held.record.grant, token));
         if let Some(until) = held.record.until_ns {
             self.ends.remove(&(until, token));
         }

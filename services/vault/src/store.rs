@@ -6,11 +6,14 @@
 
 use crate::format::{self, End, FILE_MAX, FRAME_MAX, FormatError, Header, HeaderEnd, Opened};
 use crate::state::{Now, Op, State};
+use crate::values::open_machine;
 use octant_crypto::memory::Key;
+use octant_crypto::sign::SigningKey;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The file's name in the vault's directory.
 const NAME: &str = "vault";
@@ -75,7 +78,7 @@ pub(crate) struct Raw {
 #[derive(Debug)]
 pub(crate) struct Store {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     pub(crate) header: Header,
     end: End,
     pub(crate) epoch: u64,
@@ -87,16 +90,23 @@ pub(crate) struct Store {
 }
 
 impl Place {
-    /// Takes the directory.
+    /// Takes the directory. What a crash left half made there is removed.
     pub(crate) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join("lock");
         let at = |step| io_at(step, &path);
         let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = lock.map_err(at("open"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.join(NAME))),
-            Err(TryLockError::Error(error)) => Err(at("lock")(error)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(dir.join(NAME))),
+            Err(TryLockError::Error(error)) => return Err(at("lock")(error)),
+        }
+        let place = Self { dir: dir.to_owned(), _lock: lock };
+        // Here and nowhere else: later on it can be what this process is writing.
+        let making = making(&place.path());
+        match fs::remove_file(&making) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at("remove", &making)(error)),
+            _ => Ok(place),
         }
     }
 
@@ -105,20 +115,23 @@ impl Place {
         self.dir.join(NAME)
     }
 
-    /// Reads the file; none when there is none. What a crash left half made is removed.
+    /// Reads the file; none when there is none.
     pub(crate) fn read(&self) -> Result<Option<Raw>, StoreError> {
         let path = self.path();
-        let making = making(&path);
-        match fs::remove_file(&making) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_at("remove", &making)(error));
-            }
-            _ => {}
-        }
         match read_file(&path)? {
             None => Ok(None),
             Some(bytes) => Raw::parse(bytes, &path).map(Some),
         }
+    }
+
+    /// Whether there is a file with a header that can be read.
+    pub(crate) fn look(&self) -> Result<(), String> {
+        let path = self.path();
+        let mut start = Vec::new();
+        let most = format::HEADER_MAX as u64 + 64;
+        let read = File::open(&path).and_then(|file| file.take(most).read_to_end(&mut start));
+        read.map_err(|error| format!("{}: {error}", path.display()))?;
+        format::read_header(&start).map(drop).map_err(|error| format!("{}: {error}", path.display()))
     }
 
     /// Writes a new vault with these contents in the place of whatever is there, which is kept under another name when
@@ -138,7 +151,16 @@ impl Place {
         }
         let file = replace(&path, &bytes)?;
         let epoch = header.epoch;
-        Ok(Store { path, file, header, end, epoch, frames: 0, base: end.offset, poisoned: None })
+        Ok(Store {
+            path,
+            file: Arc::new(file),
+            header,
+            end,
+            epoch,
+            frames: 0,
+            base: end.offset,
+            poisoned: None,
+        })
     }
 
     /// Puts a backup's bytes in the place of the vault, which is kept under another name.
@@ -232,6 +254,29 @@ impl Raw {
         }
         Ok(state)
     }
+
+    /// Everything that a file has to be for a vault to be unsealed from it: header, frames, changes, and the machine's seed.
+    pub(crate) fn contents(&self, key: &Key, boot: &str) -> Result<Contents, FormatError> {
+        let opened = self.open(key)?;
+        let state = self.state(&opened, boot)?;
+        let wrong = |what: &str| FormatError::Header(what.to_owned());
+        let (machine, seed) = state.machine.as_ref().ok_or_else(|| wrong("it has no machine's identity"))?;
+        if machine.public != self.header.machine {
+            return Err(wrong("it names another machine than its header does"));
+        }
+        let opens = open_machine(key, &self.header.vault.0, &machine.public.0, seed);
+        let machine = opens.map_err(FormatError::Header)?;
+        Ok(Contents { opened, state, machine })
+    }
+}
+
+/// What a file comes to.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) opened: Opened,
+    pub(crate) state: State,
+    /// The machine's key.
+    pub(crate) machine: SigningKey,
 }
 
 impl Store {
@@ -246,12 +291,12 @@ impl Store {
         let frames = opened.frames.len().saturating_sub(raw.header.frames as usize);
         Ok(Self {
             path,
-            file,
+            file: Arc::new(file),
             header: raw.header,
             end: opened.end,
             epoch: opened.epoch,
             frames: u32::try_from(frames).unwrap_or(u32::MAX),
-            base: opened.end.offset,
+            base: opened.base,
             poisoned: None,
         })
     }
@@ -300,7 +345,7 @@ impl Store {
         let (bytes, end) = format::file(&mut header, key, contents)
             .map_err(|source| StoreError::Format { path: self.path.clone(), source })?;
         match replace(&self.path, &bytes) {
-            Ok(file) => self.file = file,
+            Ok(file) => self.file = Arc::new(file),
             Err(error) => {
                 // Which of the two files stands there is not known where the last steps failed.
                 self.poisoned = Some(error.to_string());
@@ -326,13 +371,14 @@ impl Store {
         Err(format!("{}: somebody else has replaced or changed the file", self.path.display()))
     }
 
-    /// The same file for another owner, after which this one writes no more.
-    pub(crate) fn reopened(&mut self) -> Result<Self, StoreError> {
-        let file = self.file.try_clone().map_err(io_at("open", &self.path))?;
+    /// The same file for another owner, after which this one writes no more: it would do so under another data key. So
+    /// this cannot fail.
+    pub(crate) fn handed_over(&mut self) -> Self {
+        let file = Arc::clone(&self.file);
         let (path, header, end, epoch, base) =
             (self.path.clone(), self.header.clone(), self.end, self.epoch, self.base);
         self.poisoned = Some("it was sealed anew meanwhile".to_owned());
-        Ok(Self { path, file, header, end, epoch, frames: self.frames, base, poisoned: None })
+        Self { path, file, header, end, epoch, frames: self.frames, base, poisoned: None }
     }
 
     /// Everything that is in the file, for a copy.

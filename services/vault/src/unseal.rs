@@ -14,8 +14,8 @@ use crate::hex::Hex;
 use crate::machine::{Compared, STATEMENT, compare, words};
 use crate::slots::{Lock, Slot, SlotError};
 use crate::state::{Op, State};
-use crate::store::{Raw, Store, StoreError};
-use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, open_machine, task};
+use crate::store::{Contents, Raw, Store, StoreError};
+use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, task};
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
 use octant_api::vault::{Attestation, SlotKind, UnsealRequest, Unsealed, With};
@@ -107,6 +107,7 @@ impl Vault {
         let action = Action::new("unseal the vault", "unseal", by, "vault");
         let vault = Arc::clone(self);
         task(&action.clone(), async move {
+            let since = vault.sealings();
             let _alone = vault.alone(&action).await?;
             if vault.is_open() {
                 return vault.accept_hardware(&action, &asked).await;
@@ -121,24 +122,29 @@ impl Vault {
                 },
             };
             let slot = found.slot;
-            vault.enter(&action, found, &asked).await?;
+            vault.enter(&action, found, &asked, since).await?;
             Ok(Unsealed { status: vault.status(), slot: Some(slot) })
         })
         .await
     }
 
-    /// Unseals by what needs nobody, at the start of the process. Why it did not is in the status.
-    pub(crate) async fn unseal_alone(self: &Arc<Self>) {
+    /// Unseals by what needs nobody, at the start of the process. Why it did not is in the status, and whether it is worth
+    /// trying again, because what failed was not the slot, is the answer.
+    pub(crate) async fn unseal_alone(self: &Arc<Self>) -> bool {
         let (accept_machine, accept_rollback) = (None, None);
         let asked = UnsealRequest { with: With::Machine, accept_machine, accept_rollback };
         let by = "vault".parse().map_or(Principal::Init, Principal::Service);
         match self.unseal(&by, asked, None).await {
-            Ok(unsealed) => tracing::info!("unsealed by slot {}", unsealed.slot.unwrap_or_default()),
+            Ok(unsealed) => {
+                tracing::info!("unsealed by slot {}", unsealed.slot.unwrap_or_default());
+                false
+            }
             Err(error) => {
                 tracing::warn!("stays sealed: {error}");
                 if let Phase::Sealed { why, .. } = &mut *self.phase() {
                     why.clone_from(&error.data.why);
                 }
+                matches!(error.code, Code::Unavailable | Code::Busy)
             }
         }
     }
@@ -284,8 +290,13 @@ impl Vault {
     }
 
     /// Everything that follows once there is a data key.
-    async fn enter(&self, action: &Action, found: Found, asked: &UnsealRequest) -> Result<(), ApiError> {
-        let Found { key, slot } = found;
+    async fn enter(
+        &self,
+        action: &Action,
+        Found { key, slot }: Found,
+        asked: &UnsealRequest,
+        since: u64,
+    ) -> Result<(), ApiError> {
         let (place, boot) = (Arc::clone(&self.place), self.site.boot.clone());
         let read = blocking(action, move || read(&place, key, &boot)).await?;
         let Read { key, store, mut state, machine, torn } = read.map_err(|error| {
@@ -308,7 +319,7 @@ impl Vault {
             self.audit.later(&json!({ "do": "vault unseal", "denied": error.to_string() }), None, None);
             return Err(error.answer(action));
         }
-        let reached = self.check_epoch(action, &vault, &store, &state, asked, &mut warnings).await?;
+        let reached = self.check_epoch(action, &vault, &store, &mut state, asked, &mut warnings).await?;
         let payload = json!({
             "do": "vault unseal", "by": action.payload["by"], "vault": Hex(vault).to_string(), "slot": slot,
             "epoch": store.epoch + 1, "accept_machine": asked.accept_machine,
@@ -336,9 +347,10 @@ impl Vault {
             warnings: Mutex::new(warnings),
             certificate: Mutex::default(),
         });
-        *self.phase() = Phase::Open(Arc::clone(&open));
+        let opened = if self.become_open(&open, since) { Ok(()) } else { Err("it was sealed meanwhile") };
         locked(&self.gathered).clear();
-        self.audit.outcome(recorded, &done(&Ok::<(), &str>(()), Some(epoch)));
+        self.audit.outcome(recorded, &done(&opened, Some(epoch)));
+        opened.map_err(|why| UnsealError::Wrong(why.to_owned()).answer(action))?;
         if asked.accept_machine.is_some() {
             self.remember_hardware(action, &open).await?;
         }
@@ -352,7 +364,7 @@ impl Vault {
         action: &Action,
         vault: &[u8; 16],
         store: &Store,
-        state: &State,
+        state: &mut State,
         asked: &UnsealRequest,
         warnings: &mut Vec<String>,
     ) -> Result<Option<u64>, ApiError> {
@@ -367,6 +379,8 @@ impl Vault {
             return Ok(Some(reached.epoch));
         }
         if reached.entries == 0 {
+            // A ledger that begins anew is looked at from its beginning from now on.
+            state.ledger = 0;
             warnings.push(
                 "the ledger has no entry about this vault's last change: if both were set back together, nothing \
                  here shows it"
@@ -467,22 +481,8 @@ pub(crate) fn read(place: &crate::store::Place, key: Key, boot: &str) -> Result<
     let format = |source| StoreError::Format { path: path.clone(), source };
     let gone = || UnsealError::Wrong("the file is gone".to_owned());
     let raw = place.read()?.ok_or_else(gone)?;
-    let opened = raw.open(&key).map_err(format)?;
-    let mut state = raw.state(&opened, boot).map_err(format)?;
+    let Contents { opened, mut state, machine } = raw.contents(&key, boot).map_err(format)?;
     state.expire(now(), usize::MAX);
-    let wrong = |what: String| StoreError::Format {
-        path: path.clone(),
-        source: crate::format::FormatError::Header(what),
-    };
-    let machine = match &state.machine {
-        None => return Err(wrong("it has no machine's identity".to_owned()).into()),
-        Some((machine, _)) if machine.public != raw.header.machine => {
-            return Err(wrong("its header names another machine".to_owned()).into());
-        }
-        Some((machine, seed)) => {
-            open_machine(&key, &raw.header.vault.0, &machine.public.0, seed).map_err(wrong)?
-        }
-    };
     let torn = opened.torn;
     let store = Store::open(place, raw, &opened)?;
     Ok(Read { key, store, state, machine, torn })

@@ -2,24 +2,24 @@
 
 use crate::audit::{Audit, Intent, LEDGER_WITHIN, Recorded, done, subject};
 use crate::bytes::Memory;
-use crate::core::Usable;
 use crate::format::Header;
 use crate::gathered::Gathered;
 use crate::machine::Facts;
 use crate::refusal::Refusal;
 use crate::state::{Now, Op, State};
 use crate::store::{self, Place, Raw, Store, StoreError};
+use crate::values::{Picked, open_value};
 use octant_api::error::{ApiError, Code};
-use octant_api::vault::{self as api, Kind};
-use octant_crypto::aead::{self, SALT_LEN};
+use octant_api::vault as api;
 use octant_crypto::memory::{Buffer, Key};
 use octant_crypto::sign::SigningKey;
-use octant_ids::{Aid, Principal, SecretName};
+use octant_ids::{Aid, Principal};
 use octant_sys::clock;
 use octant_tpm::{Device, Tpm};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +52,10 @@ pub(crate) struct Vault {
     pub(crate) tpm: Arc<Mutex<Option<Tpm<Device>>>>,
     pub(crate) place: Arc<Place>,
     phase: Mutex<Phase>,
+    /// Told when it was sealed, unsealed, made or replaced.
+    pub(crate) turned: tokio::sync::Notify,
+    /// How often somebody has sealed it: what was about to open it then does not.
+    sealings: AtomicU64,
     /// One change at a time: what was decided holds until it is done.
     writing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) gathered: Mutex<Gathered>,
@@ -177,6 +181,8 @@ impl Vault {
             tpm: Arc::new(Mutex::new(tpm)),
             place: Arc::new(place),
             phase: Mutex::new(phase),
+            turned: tokio::sync::Notify::new(),
+            sealings: AtomicU64::new(0),
             writing: Arc::default(),
             gathered: Mutex::default(),
             ended: Mutex::default(),
@@ -230,6 +236,24 @@ impl Vault {
                 unavailable(Code::Damaged, "damaged", why, next)
             }
         }
+    }
+
+    /// How often it has been sealed, to be asked before something that ends in [`Vault::become_open`].
+    pub(crate) fn sealings(&self) -> u64 {
+        self.sealings.load(Ordering::SeqCst)
+    }
+
+    /// Opens, unless somebody has sealed the vault meanwhile: then that is what holds.
+    pub(crate) fn become_open(&self, open: &Arc<Open>, since: u64) -> bool {
+        let mut phase = self.phase();
+        self.turned.notify_one();
+        if self.sealings() == since {
+            *phase = Phase::Open(Arc::clone(open));
+            return true;
+        }
+        let header = Box::new(locked(&open.store).header.clone());
+        *phase = Phase::Sealed { header, why: "it was sealed while it was being opened".to_owned() };
+        false
     }
 
     /// Takes the right to change the vault, within the time that a blocked ledger is given.
@@ -365,8 +389,8 @@ impl Vault {
         _recorded: &Recorded,
         action: &Action,
     ) -> Result<Buffer, ApiError> {
-        let mut value = self.memory.room(picked.len())?;
-        open_sealed(open, picked, &mut value).map_err(|error| {
+        let mut value = self.memory.room(picked.bytes())?;
+        open_value(&open.key, &open.vault, picked, &mut value).map_err(|error| {
             ApiError::new(Code::Damaged, action.what, &action.place, error, "restore the vault from a backup")
         })?;
         Ok(value)
@@ -376,11 +400,13 @@ impl Vault {
     pub(crate) async fn seal(&self, why: &str) -> bool {
         let weak = {
             let mut phase = self.phase();
+            self.sealings.fetch_add(1, Ordering::SeqCst);
             let Phase::Open(open) = &*phase else { return false };
             let (weak, header) = (Arc::downgrade(open), locked(&open.store).header.clone());
             *phase = Phase::Sealed { header: Box::new(header), why: why.to_owned() };
             weak
         };
+        self.turned.notify_one();
         // An answer under way holds the key for at most as long as the ledger may take.
         for _ in 0..300 {
             if weak.strong_count() == 0 {
@@ -392,129 +418,15 @@ impl Vault {
     }
 }
 
-/// A value that was decided about, still sealed.
-#[derive(Debug, Clone)]
-pub(crate) struct Picked {
-    pub(crate) name: SecretName,
-    pub(crate) version: u64,
-    pub(crate) kind: Kind,
-    pub(crate) username: String,
-    pub(crate) public_key: Option<String>,
-    not_after_ms: Option<u64>,
-    sealed: Vec<u8>,
-}
-
-impl Picked {
-    /// How long the plain value is.
-    pub(crate) fn len(&self) -> usize {
-        self.sealed.len().saturating_sub(SALT_LEN + aead::TAG_LEN)
-    }
-}
-
-impl From<Usable<'_>> for Picked {
-    fn from(usable: Usable<'_>) -> Self {
-        let Usable { info, version, sealed } = usable;
-        Self {
-            name: info.name.clone(),
-            version: version.version,
-            kind: info.kind,
-            username: info.username.clone(),
-            public_key: version.public_key.clone(),
-            not_after_ms: version.not_after_ms,
-            sealed: sealed.to_vec(),
-        }
-    }
-}
-
-/// What a value is bound to.
-struct Bound {
-    version: [u8; 8],
-    not_after: [u8; 8],
-}
-
-impl Bound {
-    fn new(version: u64, not_after_ms: Option<u64>) -> Self {
-        Self { version: version.to_be_bytes(), not_after: not_after_ms.unwrap_or(0).to_be_bytes() }
-    }
-
-    fn aad<'a>(&'a self, vault: &'a [u8; 16], name: &'a SecretName, kind: Kind) -> [&'a [u8]; 5] {
-        [vault, name.as_str().as_bytes(), &self.version, &self.not_after, kind.as_str().as_bytes()]
-    }
-}
-
-/// Seals a value: the salt, the ciphertext, the tag.
-pub(crate) fn seal_value(
-    open: &Open,
-    info: &api::SecretInfo,
-    value: &[u8],
-) -> Result<Vec<u8>, octant_crypto::CryptoError> {
-    let not_after = info.versions.last().and_then(|version| version.not_after_ms);
-    seal_value_with(&open.key, &open.vault, &info.name, info.kind, info.current, not_after, value)
-}
-
-/// The same, with every part named.
-pub(crate) fn seal_value_with(
-    key: &Key,
-    vault: &[u8; 16],
-    name: &SecretName,
-    kind: Kind,
-    version: u64,
-    not_after_ms: Option<u64>,
-    value: &[u8],
-) -> Result<Vec<u8>, octant_crypto::CryptoError> {
-    let salt = octant_crypto::random::<SALT_LEN>()?;
-    let bound = Bound::new(version, not_after_ms);
-    let aad = bound.aad(vault, name, kind);
-    let sealed = aead::seal(key, &salt, &[b"octant vault 1 value", vault], &aad, value);
-    Ok([&salt[..], &sealed].concat())
-}
-
-/// Opens a sealed value into `out`, which is as long as the value.
-pub(crate) fn open_sealed(open: &Open, picked: &Picked, out: &mut [u8]) -> Result<(), aead::OpenError> {
-    let (salt, sealed) = picked.sealed.split_first_chunk::<SALT_LEN>().ok_or(aead::OpenError)?;
-    let bound = Bound::new(picked.version, picked.not_after_ms);
-    let aad = bound.aad(&open.vault, &picked.name, picked.kind);
-    aead::open(&open.key, salt, &[b"octant vault 1 value", &open.vault], &aad, sealed, out)
-}
-
-/// Seals the machine's seed.
-pub(crate) fn seal_machine(
-    key: &Key,
-    vault: &[u8; 16],
-    machine: &SigningKey,
-) -> Result<Vec<u8>, octant_crypto::CryptoError> {
-    let salt = octant_crypto::random::<SALT_LEN>()?;
-    let info: [&[u8]; 2] = [b"octant vault 1 machine", vault];
-    let sealed = aead::seal(key, &salt, &info, &[&machine.public()], machine.seed().bytes());
-    Ok([&salt[..], &sealed].concat())
-}
-
-/// Opens the machine's seed.
-pub(crate) fn open_machine(
-    key: &Key,
-    vault: &[u8; 16],
-    public: &[u8; 32],
-    sealed: &[u8],
-) -> Result<SigningKey, String> {
-    let (salt, sealed) = sealed.split_first_chunk::<SALT_LEN>().ok_or("the machine's seed is cut short")?;
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
-    let info: [&[u8]; 2] = [b"octant vault 1 machine", vault];
-    aead::open(key, salt, &info, &[public], sealed, &mut *seed).map_err(|error| error.to_string())?;
-    let machine = SigningKey::from_seed(&seed).map_err(|error| error.to_string())?;
-    if machine.public() == *public {
-        Ok(machine)
-    } else {
-        Err("the machine's seed is another one's".to_owned())
-    }
-}
-
 /// Makes changes durable, then lets them hold. Blocks.
 pub(crate) fn commit(open: &Open, changes: Vec<(Op, Vec<u8>)>, ledger: u64) -> Result<u64, StoreError> {
     let mut store = locked(&open.store);
     let now = now();
     let seen = {
         let state = locked(&open.state);
-        Op::Seen { ledger: ledger.max(state.ledger), wall_ms: state.wall(now), grants: state.next_grant }
+        // What takes something away has no intent; then the last one counts.
+        let ledger = if ledger > 0 { ledger } else { state.ledger };
+        Op::Seen { ledger, wall_ms: state.wall(now), grants: state.next_grant }
     };
     let all = || std::iter::once((&seen, &[][..])).chain(changes.iter().map(|(op, value)| (op, &value[..])));
     let mut frames = store::contents(all().map(|(op, value)| (op.clone(), value)))?;
@@ -538,6 +450,8 @@ pub(crate) fn commit(open: &Open, changes: Vec<(Op, Vec<u8>)>, ledger: u64) -> R
     if store.is_worn() {
         let (header, epoch) = (store.header.clone(), store.epoch);
         let contents = store::snapshot(&state, now)?;
+        // Values are used while it is written.
+        drop(state);
         if let Err(error) = store.rewrite(header, &open.key, epoch, &contents) {
             // The change itself is durable; the next one finds out.
             tracing::error!("the vault's file could not be written anew: {error}");

@@ -60,8 +60,13 @@ pub(crate) fn row(scratch: &Path, busybox: Option<PathBuf>) -> Result<Option<Row
     let data = || Some((disk.display().to_string(), "raw"));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let octant = Boot { append: "loglevel=7", overlay: None, data: data() };
-        let peer = Boot { append: "loglevel=7 rdinit=/bb/init", overlay: Some(&overlay), data: data() };
+        let octant = Boot { append: "loglevel=7", data: data(), ..Boot::default() };
+        let peer = Boot {
+            append: "loglevel=7 rdinit=/bb/init",
+            overlay: Some(&overlay),
+            data: data(),
+            ..Boot::default()
+        };
         let pair =
             (handover(scratch, &octant, "octant: ready after"), handover(scratch, &peer, "busybox: ready"));
         if round > 0 {

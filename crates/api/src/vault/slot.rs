@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 /// The most slots of a vault.
 pub const SLOTS_MAX: usize = 16;
+/// The shortest and the longest passphrase, in bytes.
+pub const PASSPHRASE_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
+/// The fewest bytes of a key file: as many as a key has.
+pub const KEY_FILE_MIN: usize = 32;
 
 /// What it costs to turn a passphrase into a key (Argon2id, RFC 9106).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -65,7 +69,7 @@ pub struct NewSlot {
     /// Of shares, how many there are.
     #[serde(default)]
     pub count: u8,
-    /// Of a TPM slot, which PCRs have to be as they are now; 7 and 11 when empty.
+    /// Of a TPM slot, which PCRs have to be as they are now; when empty 4, 7, 11 and 12, with a release key 11 and 12.
     #[serde(default)]
     pub pcrs: Vec<u8>,
     /// Of a TPM slot, the public key (PEM) whose approvals count instead of the PCRs' present values.
@@ -103,6 +107,18 @@ pub struct SlotInfo {
     pub created_ms: u64,
     /// What it demands, for people: cost, PCRs, how many shares; that a static file is not bound to anything.
     pub about: String,
+    /// Of shares, how many of them are needed.
+    #[serde(default)]
+    pub threshold: u8,
+    /// Of shares, how many there are.
+    #[serde(default)]
+    pub count: u8,
+    /// Of a TPM slot, the PCRs that it is bound to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pcrs: Vec<u8>,
+    /// Of a TPM slot, the public key (PEM) whose approvals count instead of the PCRs' values when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_key: Option<String>,
 }
 
 /// Parameters of `vault.slot_add`.
@@ -137,6 +153,15 @@ pub struct SlotRemoveRequest {
 pub struct RekeyRequest {
     /// The slots that the vault has from then on; at most 8.
     pub slots: Vec<NewSlot>,
+}
+
+/// Answer of `vault.rekey`: everything is sealed under the new key, on stable storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rekeyed {
+    /// The vault's epoch.
+    pub epoch: u64,
+    /// The slots that it has from now on. Shares come as descriptors in their order.
+    pub slots: Vec<SlotInfo>,
 }
 
 /// By what the vault is to be unsealed.

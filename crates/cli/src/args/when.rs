@@ -10,6 +10,8 @@ pub(crate) enum When {
     At(u64),
     /// So long before the command runs.
     Ago(Millis),
+    /// So long after the command runs.
+    In(Millis),
 }
 
 impl When {
@@ -18,6 +20,7 @@ impl When {
         match self {
             Self::At(ms) => ms,
             Self::Ago(span) => clock::wall_ms().saturating_sub(span.0),
+            Self::In(span) => clock::wall_ms().saturating_add(span.0),
         }
     }
 }
@@ -25,7 +28,7 @@ impl When {
 /// Reads `2026-03-14T13:37:05Z` (RFC 3339), `2026-03-14` (its beginning), milliseconds since 1970, or `10min ago`.
 pub(crate) fn when(text: &str) -> Result<When, String> {
     if let Some(span) = text.strip_suffix("ago") {
-        return ago(span.trim_end()).map(When::Ago);
+        return span_of(span.trim_end()).map(When::Ago);
     }
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map(When::At).map_err(|_| format!("{text} milliseconds are too many"));
@@ -37,7 +40,19 @@ pub(crate) fn when(text: &str) -> Result<When, String> {
     })
 }
 
-fn ago(span: &str) -> Result<Millis, String> {
+/// Reads a time that is to come: what [`when`] reads, or how long it is until then (`90d`).
+pub(crate) fn until(text: &str) -> Result<When, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let at = match span_of(text) {
+        Ok(span) if !digits => return Ok(When::In(span)),
+        _ => when(text).map_err(|error| format!("{error}; or how long it is until then: 90d, 12h"))?,
+    };
+    let over = at.wall_ms() <= clock::wall_ms();
+    if over { Err(format!("{text:?} is over already; give a time that is to come")) } else { Ok(at) }
+}
+
+/// Reads how long something lasts: `90d`, `12h`, `30min`, `10s`, `500ms`.
+pub(crate) fn span_of(span: &str) -> Result<Millis, String> {
     match span.strip_suffix('d') {
         Some(days) => {
             let days: Option<u64> = days.trim_end().parse().ok();
@@ -172,6 +187,22 @@ mod tests {
             assert!(when(bad).is_err(), "{bad}");
         }
         assert!(when("tomorrow").unwrap_err().contains("10min ago"));
+    }
+
+    #[test]
+    fn a_time_to_come_is_a_date_or_how_long_it_is_until_then() {
+        assert_eq!(until("90d"), Ok(When::In(Millis(7_776_000_000))));
+        assert_eq!(until("12h"), Ok(When::In(Millis(43_200_000))));
+        assert_eq!(until("2999-01-01"), when("2999-01-01"));
+        let in_a_day = clock::wall_ms() + 86_400_000;
+        assert_eq!(until(&in_a_day.to_string()), Ok(When::At(in_a_day)));
+        assert!(When::In(Millis(60_000)).wall_ms() > clock::wall_ms());
+        for over in ["2000-01-01", "10min ago", "1"] {
+            assert!(until(over).unwrap_err().contains("over already"), "{over}");
+        }
+        for bad in ["", "d", "soon", "90 days", "9999999999999999999d"] {
+            assert!(until(bad).unwrap_err().contains("90d"), "{bad}");
+        }
     }
 
     /// Every day of four centuries reads as it is written.

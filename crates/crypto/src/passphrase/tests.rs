@@ -47,12 +47,30 @@ fn a_cost_below_the_floor_or_above_the_ceiling_is_refused_before_anything_is_spe
         assert_eq!(passphrase_key(b"x", &[0; 32], cost).unwrap_err(), PassphraseError::Cost(wanted));
         assert!(wanted.to_string().contains("not between"), "{wanted}");
     }
-    for cost in [Argon2Cost::FLOOR, Argon2Cost::DEFAULT, Argon2Cost::CEILING] {
+    let Argon2Cost { memory_kib: most, passes: often, lanes: many } = Argon2Cost::CEILING;
+    let dear = Argon2Cost { memory_kib: most, passes: 8, lanes: many };
+    let long = Argon2Cost { memory_kib: 256 * 1024, passes: often, lanes: many };
+    for cost in [Argon2Cost::FLOOR, Argon2Cost::DEFAULT, dear, long] {
         assert_eq!(cost.check(), Ok(()));
         // The library takes everything in between.
         Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32)).unwrap();
     }
     assert_eq!(Argon2Cost::default(), Argon2Cost::DEFAULT);
+}
+
+/// Both within their limits would be two minutes of one processor, for whoever reads a file that says so.
+#[test]
+fn memory_and_passes_are_limited_together() {
+    let Argon2Cost { memory_kib, passes, lanes } = Argon2Cost::CEILING;
+    for (memory_kib, passes) in
+        [(memory_kib, passes), (memory_kib, 9), (256 * 1024 + 1, passes), (1024 * 1024, 17)]
+    {
+        let (cost, wanted) =
+            (Argon2Cost { memory_kib, passes, lanes }, CostError::Work { memory_kib, passes });
+        assert_eq!(cost.check(), Err(wanted));
+        assert_eq!(passphrase_key(b"x", &[0; 32], cost).unwrap_err(), PassphraseError::Cost(wanted));
+        assert!(wanted.to_string().contains("more than 16777216 KiB in all"), "{wanted}");
+    }
 }
 
 #[test]

@@ -18,12 +18,14 @@ const TPM: &str = "octant-tpm";
 const WITNESS: &str = "octant-witness";
 const SERVICE: &str = "octant-service";
 const CRYPTO: &str = "octant-crypto";
+const UKI: &str = "octant-uki";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
     (IDS, &[]),
     (SYS, &[IDS]),
     (API, &[IDS]),
+    (UKI, &[]),
     (MANIFEST, &[IDS]),
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
@@ -39,9 +41,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
-    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, TLOG, WITNESS]),
+    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, TLOG, TPM, WITNESS]),
     ("octant-sim", &[IDS, API, "octant-init"]),
-    ("xtask", &[]),
+    ("xtask", &[UKI]),
 ];
 /// What only puts the others together, or tests them.
 const ANY: &[&str] = &["octant", "octant-tests"];

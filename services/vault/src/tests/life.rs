@@ -61,7 +61,7 @@ fn a_vault_is_made_used_sealed_and_unsealed_and_the_ledger_has_it_first() {
         };
         assert!(at("intent vault init") < at("intent vault put"));
         assert!(at("intent vault put") < at("intent vault reveal"));
-        assert!(at("grant vault unseal denied: wrong passphrase") < at("intent vault unseal"));
+        assert!(at("decision vault unseal denied: wrong passphrase") < at("intent vault unseal"));
         assert!(at("grant vault certify done=true") > at("intent vault init"));
         assert!(!world.ledger.text().contains("canary"));
         let (scratch, _) = world.end().await;
@@ -403,12 +403,12 @@ fn a_static_file_makes_and_opens_a_vault_without_anybody() {
         assert!(world.vault.line().contains("STATIC FILE"), "{}", world.vault.line());
         let (scratch, ledger) = world.end().await;
         let world = World::start(Arc::clone(&scratch), Arc::clone(&ledger), &[], BOOT);
-        world.vault.unseal_alone().await;
+        assert!(!world.vault.unseal_alone().await);
         assert_eq!(world.vault.status().state, State::Unsealed);
         world.end().await;
         fs::write(scratch.path("etc/key"), [4; 64]).unwrap();
         let world = World::start(scratch, ledger, &[], BOOT);
-        world.vault.unseal_alone().await;
+        assert!(!world.vault.unseal_alone().await);
         assert_eq!(world.vault.status().state, State::Sealed);
         assert!(world.vault.status().why.contains("does not open"), "{}", world.vault.status().why);
     });

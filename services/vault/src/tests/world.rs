@@ -35,9 +35,19 @@ pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
     pub(super) fn new() -> Self {
+        Self::below(std::env::temp_dir())
+    }
+
+    /// In memory where there is some: what is written is not waited for.
+    pub(super) fn quick() -> Self {
+        let memory = PathBuf::from("/dev/shm");
+        Self::below(if memory.is_dir() { memory } else { std::env::temp_dir() })
+    }
+
+    fn below(parent: PathBuf) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("octant-vault-{}-{number}", std::process::id()));
+        let dir = parent.join(format!("octant-vault-{}-{number}", std::process::id()));
         fs::create_dir_all(dir.join("state")).unwrap();
         fs::create_dir_all(dir.join("etc")).unwrap();
         Self(dir)

@@ -1,5 +1,5 @@
-//! Killed at each change of a file, one after the other: a child does a piece of the ledger's work, its parent traces it
-//! (ptrace(2)) and kills it before the n-th system call that changes a file, for every n that there is.
+//! Killed at each change of a file, one after the other: a child does a piece of the ledger's work and is killed before the
+//! n-th system call that changes a file, for every n that there is.
 
 use super::super::{BOOT, Dir, STAMP, append, boot, draft, item, no_tickets};
 use crate::publish::Witnesses;
@@ -7,52 +7,23 @@ use crate::refusal::Refusal;
 use crate::segment::file_name;
 use crate::store::{Item, Options, Store};
 use crate::{Ledger, PageLimits, WriterLimits};
-use nix::libc::{self, c_long};
-use nix::sys::ptrace;
-use nix::sys::signal::{Signal, raise};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, gettid};
 use octant_api::ledger::{AcknowledgeRequest, ArchiveRequest, EraseRequest, Kind};
 use octant_ids::{Principal, Sha256};
+use octant_sys::step::{self, Ended};
 use octant_tlog::checkpoint::cosign;
 use octant_tlog::note::NoteKey;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
 const SCENE: &str = "OCTANT_LEDGER_KILL_SCENE";
 const PLACE: &str = "OCTANT_LEDGER_KILL_PLACE";
-/// What stands before the number of the thread that works, on the child's standard output.
-const THREAD: &str = "thread ";
 /// More changes than any scene makes: one that never ends is not waited for.
 const CHANGES_MAX: usize = 1000;
 /// Of which entry the damage is that an operator accepts.
 const LOST: u64 = 40;
-
-/// The system calls that change a file or what is durable of it; of `openat` those that may make one.
-const CHANGES: [c_long; 18] = [
-    libc::SYS_write,
-    libc::SYS_writev,
-    libc::SYS_pwrite64,
-    libc::SYS_pwritev,
-    libc::SYS_copy_file_range,
-    libc::SYS_sendfile,
-    libc::SYS_ftruncate,
-    libc::SYS_fallocate,
-    libc::SYS_fsync,
-    libc::SYS_fdatasync,
-    libc::SYS_syncfs,
-    libc::SYS_rename,
-    libc::SYS_renameat2,
-    libc::SYS_link,
-    libc::SYS_unlink,
-    libc::SYS_unlinkat,
-    libc::SYS_mkdir,
-    libc::SYS_chmod,
-];
 
 fn witness() -> NoteKey {
     NoteKey::cosigner("witness.example", [3; 32]).unwrap()
@@ -153,30 +124,8 @@ fn grown(store: &mut Store, place: &Place<'_>) {
 #[test]
 fn child_that_is_traced() {
     let (Ok(scene), Some(place)) = (std::env::var(SCENE), std::env::var_os(PLACE)) else { return };
-    ptrace::traceme().unwrap();
-    // After that, since the parent can only wait for what it traces; and by no macro, whose output the harness keeps.
-    writeln!(io::stdout(), "{THREAD}{}", gettid()).unwrap();
-    raise(Signal::SIGSTOP).unwrap();
+    step::traced().unwrap();
     play(&scene, &Place(Path::new(&place)));
-}
-
-/// Whether the system call that the child is about to make changes a file.
-fn is_change(thread: Pid) -> bool {
-    let registers = ptrace::getregs(thread).unwrap();
-    let (number, flags) = (registers.orig_rax.cast_signed(), registers.rdx.cast_signed());
-    let makes = c_long::from(libc::O_CREAT | libc::O_TRUNC);
-    CHANGES.contains(&number) || (number == libc::SYS_openat && flags & makes != 0)
-}
-
-/// A child that does not outlive its test, whatever happens.
-struct Playing(Child);
-
-impl Drop for Playing {
-    fn drop(&mut self) {
-        // Both fail only when it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Has a child play the scene and kills it before its `n`th change, counted from 0; false when it ended before that.
@@ -185,36 +134,12 @@ fn killed(scene: &str, place: &Place<'_>, n: usize) -> bool {
         .args(["--exact", "tests::crash::kill::child_that_is_traced", "--nocapture"])
         .env(SCENE, scene)
         .env(PLACE, place.0)
-        .stdout(Stdio::piped())
+        .stdout(Stdio::null())
         .spawn();
-    let Playing(child) = &mut Playing(child.unwrap());
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let thread = lines.find_map(|line| line.strip_prefix(THREAD)?.parse().ok());
-    let thread = Pid::from_raw(thread.expect("the child's thread"));
-    let next = || waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
-    assert_eq!(next(), WaitStatus::Stopped(thread, Signal::SIGSTOP));
-    let traced = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
-    ptrace::setoptions(thread, traced).unwrap();
-    let (mut changes, mut inside) = (0, false);
-    loop {
-        ptrace::syscall(thread, None).unwrap();
-        match next() {
-            WaitStatus::PtraceSyscall(_) => inside = !inside,
-            WaitStatus::Exited(..) => {
-                assert!(child.wait().unwrap().success(), "{scene} failed after {changes} changes");
-                return false;
-            }
-            other => panic!("{scene} at change {changes}: {other:?}"),
-        }
-        if inside && is_change(thread) {
-            if changes == n {
-                child.kill().unwrap();
-                assert_eq!(next(), WaitStatus::Signaled(thread, Signal::SIGKILL, false));
-                child.wait().unwrap();
-                return true;
-            }
-            changes += 1;
-        }
+    match step::kill_before(child.unwrap(), place.0, n).unwrap() {
+        Ended::Killed => true,
+        Ended::ByItself { code: Some(0), .. } => false,
+        ended => panic!("{scene}: {ended:?}"),
     }
 }
 
