@@ -13,23 +13,32 @@ use std::process::{Command, ExitCode};
 
 /// `cargo x bench`.
 pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
-    const USAGE: &str = "cargo x bench [ledger|crypto]\n\n\
+    const USAGE: &str = "cargo x bench [ledger|crypto|vault]\n\n\
         Measures what docs/specification.md promises, with the binary that is shipped.\n\
-        `cargo x bench ledger` measures the ledger alone, `cargo x bench crypto` seals and passphrases;\n\
-        their rows are printed.";
+        `cargo x bench ledger` measures the ledger alone, `cargo x bench crypto` seals and passphrases,\n\
+        `cargo x bench vault` the vault; their rows are printed, and no machine is booted for them.";
     if args.help_before_dashes(USAGE) {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut steps = Steps::new(6);
-    let image = image::prepare(workspace, &image::Source::Built(Profile::Dist), packages::BOOT, &mut steps)?;
+    let part = args.rest();
+    let mut steps = Steps::new(if part.is_empty() { 6 } else { 3 });
+    let machine = if part.is_empty() {
+        let source = image::Source::Built(Profile::Dist);
+        let image = image::prepare(workspace, &source, packages::BOOT, &mut steps)?;
+        let accel = Accel::choose(workspace, &image.kernel)?;
+        Some((image, accel))
+    } else {
+        steps.next(&format!("building the binary ({})", Profile::Dist.first_time()));
+        None
+    };
+    let binary = build::octant(workspace, Profile::Dist)?;
     steps.next("building the measuring programs");
     let helpers = build::helpers(workspace, Profile::Dist, "bench")?;
-    let accel = Accel::choose(workspace, &image.kernel)?;
     steps.next("measuring");
-    let binary = build::octant(workspace, Profile::Dist)?;
     let mut command = Command::new(helpers.join("octant-bench"));
-    command.args(args.rest()).current_dir(&workspace.root);
-    suite::environment(workspace, &mut command, &binary, &helpers, Some((&image, accel)))?;
+    command.args(part).current_dir(&workspace.root);
+    let machine = machine.as_ref().map(|(image, accel)| (image, *accel));
+    suite::environment(workspace, &mut command, &binary, &helpers, machine)?;
     let status = command.status().map_err(|error| format!("octant-bench could not be started: {error}"))?;
     Ok(exit_code(status))
 }

@@ -50,7 +50,7 @@ fn asking(
     Some(Asking { service, holder, manifest, cgroup })
 }
 
-fn hashed(token: &Token) -> Sha256 {
+pub(crate) fn hashed(token: &Token) -> Sha256 {
     Sha256(sha2::Sha256::digest(token.0).into())
 }
 

@@ -22,6 +22,7 @@
 //! | `file.rs`, `fuzz.rs` | files without a service, for tests |
 //! | `bytes.rs` | secret bytes in and out |
 //! | `look.rs`, `handlers.rs`, `service.rs` | status and checks, the methods, the glue |
+//! | `measure.rs` | the library alone, for the benches; not in what is shipped |
 #![forbid(unsafe_code)]
 
 mod audit;
@@ -37,6 +38,8 @@ mod hex;
 mod look;
 mod machine;
 mod making;
+#[cfg(feature = "bench")]
+pub mod measure;
 mod refusal;
 mod service;
 mod slots;

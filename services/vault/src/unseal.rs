@@ -84,16 +84,16 @@ impl UnsealError {
 }
 
 /// A data key and the slot that gave it.
-struct Found {
-    key: Key,
+pub(crate) struct Found {
+    pub(crate) key: Key,
     slot: u32,
 }
 
 /// A file that was opened, and what it comes to.
-struct Read {
+pub(crate) struct Read {
     key: Key,
     store: Store,
-    state: State,
+    pub(crate) state: State,
     machine: SigningKey,
     torn: usize,
 }
@@ -469,7 +469,7 @@ pub(crate) fn attest(machine: &SigningKey, statement: String) -> Attestation {
 }
 
 /// Tries every slot of a kind.
-fn open_any(raw: &Raw, bytes: &[u8], kind: SlotKind) -> Result<Found, UnsealError> {
+pub(crate) fn open_any(raw: &Raw, bytes: &[u8], kind: SlotKind) -> Result<Found, UnsealError> {
     let mut tried = Vec::new();
     for slot in &raw.header.slots {
         match slot.open_with(&raw.header, bytes, kind) {
@@ -489,7 +489,7 @@ fn open_any(raw: &Raw, bytes: &[u8], kind: SlotKind) -> Result<Found, UnsealErro
 }
 
 /// Opens everything. Blocks.
-fn read(place: &crate::store::Place, key: Key, boot: &str) -> Result<Read, UnsealError> {
+pub(crate) fn read(place: &crate::store::Place, key: Key, boot: &str) -> Result<Read, UnsealError> {
     let path = place.path();
     let format = |source| StoreError::Format { path: path.clone(), source };
     let gone = || UnsealError::Wrong("the file is gone".to_owned());

@@ -87,3 +87,55 @@ fn pss_of(process: &Path) -> u64 {
         .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     kib.unwrap_or(0_u64) * 1024
 }
+
+/// A service's process, known by a file that it alone has open.
+pub(crate) struct Process(PathBuf);
+
+impl Process {
+    pub(crate) fn with_open(file: &Path) -> Result<Self, String> {
+        let has_it = |process: &Path| {
+            let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+            open.into_iter().any(|entry| fs::read_link(entry.path()).is_ok_and(|path| path == file))
+        };
+        let all =
+            fs::read_dir("/proc").map_err(|e| format!("/proc: {e}"))?.flatten().map(|entry| entry.path());
+        let found = all.into_iter().find(|process| has_it(process));
+        found.map(Self).ok_or_else(|| format!("no process has {} open", file.display()))
+    }
+
+    /// Bytes of a line of proc_pid_status(5).
+    pub(crate) fn status(&self, line: &str) -> Result<u64, String> {
+        let path = self.0.join("status");
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let kib = text
+            .lines()
+            .find_map(|l| l.strip_prefix(line)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        kib.map(|kib| kib * 1024).ok_or_else(|| format!("{}: no {line}", path.display()))
+    }
+
+    /// Nanoseconds of processor time (proc_pid_schedstat), over all threads.
+    pub(crate) fn busy_ns(&self) -> Result<u64, String> {
+        let dir = self.0.join("task");
+        let mut total = 0;
+        for thread in fs::read_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?.flatten() {
+            let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            total += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(total)
+    }
+
+    /// Waits until it rests: until what it does by itself is done.
+    pub(crate) fn rests(&self) -> Result<(), String> {
+        let ends = monotonic_ns() + 120_000_000_000;
+        let mut before = self.busy_ns()?;
+        while monotonic_ns() < ends {
+            std::thread::sleep(Duration::from_secs(2));
+            let now = self.busy_ns()?;
+            if now.saturating_sub(before) < 50_000_000 {
+                return Ok(());
+            }
+            before = now;
+        }
+        Err("the process does not come to rest".into())
+    }
+}

@@ -1,7 +1,7 @@
 //! A log of a million entries: how long it takes to open when everything that is derived from it is gone, how fast
 //! `verify` recomputes it, how fast a query is, and what memory its process needs for all of that.
 
-use crate::instance::Instance;
+use crate::instance::{Instance, Process};
 use crate::ledger_log::{draft, open};
 use crate::table::{Row, Samples, mb, ms};
 use octant_api::ledger::{Kind, QueryRequest, VerifyRequest};
@@ -15,9 +15,8 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
 const ENTRIES: u64 = 1_000_000;
 /// Agents whose partitions the entries are in.
@@ -123,58 +122,6 @@ fn owned_by(path: &Path, user: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The ledger's process of an instance: the one that has this log open.
-struct Process(PathBuf);
-
-impl Process {
-    fn of(state: &Path) -> Result<Self, String> {
-        let head = state.join("head");
-        let has_it = |process: &Path| {
-            let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-            open.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|path| path == head))
-        };
-        let all = fs::read_dir("/proc").map_err(at(Path::new("/proc")))?.flatten().map(|entry| entry.path());
-        let found = all.into_iter().find(|process| has_it(process));
-        found.map(Self).ok_or_else(|| format!("no process has {} open", head.display()))
-    }
-
-    /// Bytes of a line of proc_pid_status(5).
-    fn status(&self, line: &str) -> Result<u64, String> {
-        let path = self.0.join("status");
-        let text = fs::read_to_string(&path).map_err(at(&path))?;
-        let kib = text
-            .lines()
-            .find_map(|l| l.strip_prefix(line)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        kib.map(|kib| kib * 1024).ok_or_else(|| format!("{}: no {line}", path.display()))
-    }
-
-    /// Nanoseconds of processor time (proc_pid_schedstat), over all threads.
-    fn busy_ns(&self) -> Result<u64, String> {
-        let dir = self.0.join("task");
-        let mut total = 0;
-        for thread in fs::read_dir(&dir).map_err(at(&dir))?.flatten() {
-            let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            total += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(total)
-    }
-
-    /// Waits until it rests: until the index has been made.
-    fn rests(&self) -> Result<(), String> {
-        let ends = monotonic_ns() + 120_000_000_000;
-        let mut before = self.busy_ns()?;
-        while monotonic_ns() < ends {
-            std::thread::sleep(Duration::from_secs(2));
-            let now = self.busy_ns()?;
-            if now.saturating_sub(before) < 50_000_000 {
-                return Ok(());
-            }
-            before = now;
-        }
-        Err("the ledger does not come to rest".into())
-    }
-}
-
 fn verify(client: &mut Client, process: &Process) -> Result<Row, String> {
     let (before, busy) = (monotonic_ns(), process.busy_ns()?);
     let report = client.call(&VerifyRequest::default()).map_err(|e| e.to_string())?;
@@ -234,7 +181,7 @@ pub(crate) fn rows(binary: &Path, scratch: &Path) -> Result<Vec<Row>, String> {
     let user = uid::of_service("ledger").ok_or("no service ledger")?;
     owned_by(&state, user).map_err(at(&state))?;
     let instance = Instance::start(binary, &dir)?;
-    let process = Process::of(&state)?;
+    let process = Process::with_open(&state.join("head"))?;
     process.rests()?;
     let mut client = Client::connect(&instance.socket("ledger")).map_err(|e| e.to_string())?;
     let verified = verify(&mut client, &process)?;

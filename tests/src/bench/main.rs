@@ -16,6 +16,9 @@ mod ledger_size;
 mod machine;
 mod spawn;
 mod table;
+mod vault;
+mod vault_peers;
+mod vault_size;
 mod wire;
 
 use crate::instance::Instance;
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         Some((first, rest)) if first == "spawner-client" => return spawn::client(rest),
         Some((first, rest)) if first == "ledger-client" => return ledger::client(rest),
         Some((first, rest)) if first == "ledger-open" => return ledger_size::opener(rest),
+        Some((first, rest)) if first == "vault-client" => return vault::client(rest),
+        Some((first, rest)) if first == "vault-start" => return vault_size::starter(rest),
         Some((first, _)) if first == PURE => {}
         _ => return with_pure_cgroups(&args),
     }
@@ -48,7 +53,11 @@ fn main() -> ExitCode {
             println!("{}", table::render(&rows));
             ExitCode::SUCCESS
         }),
-        Some(other) => Err(format!("there is no part {other:?}; the parts are: ledger, crypto")),
+        Some("vault") => vault_alone().map(|rows| {
+            println!("{}", table::render(&rows));
+            ExitCode::SUCCESS
+        }),
+        Some(other) => Err(format!("there is no part {other:?}; the parts are: ledger, crypto, vault")),
     };
     done.unwrap_or_else(|why| {
         eprintln!("bench: {why}");
@@ -107,6 +116,21 @@ fn ledger_alone() -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
+/// `cargo x bench vault`: the vault's rows alone, which are printed and do not go into the specification.
+fn vault_alone() -> Result<Vec<Row>, String> {
+    let binary = resolved(path("OCTANT_BIN"))?;
+    let scratch = Scratch::new("bench");
+    let mut rows = vec![size(&binary)?];
+    rows.extend(vaults(&binary, &scratch)?);
+    Ok(rows)
+}
+
+fn vaults(binary: &Path, scratch: &Scratch) -> Result<Vec<Row>, String> {
+    let mut rows = vault::rows(binary, &scratch.path(""))?;
+    rows.extend(vault_size::rows(binary, &scratch.path(""))?);
+    Ok(rows)
+}
+
 fn run() -> Result<Vec<Row>, String> {
     let (binary, tick) =
         (resolved(path("OCTANT_BIN"))?, resolved(path("OCTANT_HELPERS").join("octant-tick"))?);
@@ -128,6 +152,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.extend(ledger_size::rows(&binary, &scratch.path(""))?);
     rows.push(ledger_proof::row(&scratch.path("tiles"))?);
     rows.extend(crypto::rows()?);
+    rows.extend(vaults(&binary, &scratch)?);
     eprintln!("bench: virtual machine");
     rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
     Ok(rows)
@@ -139,8 +164,8 @@ fn size(binary: &Path) -> Result<Row, String> {
         what: "binary".into(),
         ours: mb(bytes),
         peers: String::new(),
-        goal: "≤ 25 MB".into(),
-        met: Some(bytes <= 25_000_000),
+        goal: "≤ 40 MB without an inference engine".into(),
+        met: Some(bytes <= 40_000_000),
     })
 }
 
