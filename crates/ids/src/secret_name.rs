@@ -1,6 +1,6 @@
 //! Names of secrets.
 
-use serde::{Deserialize, Serialize};
+use crate::text::text_form;
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +9,7 @@ use std::str::FromStr;
 /// empty or begins with a dot.
 ///
 /// The name stands beside the sealed value in what authenticates it, so a value cannot be passed off under another.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretName(String);
 
 /// Why a text is not a [`SecretName`].
@@ -20,6 +19,8 @@ pub struct SecretName(String);
      empty or beginning with a dot"
 )]
 pub struct SecretNameError(pub String);
+
+text_form!(SecretName);
 
 impl SecretName {
     /// The longest name, in bytes.

@@ -251,11 +251,9 @@ impl Vault {
 
 /// What the file comes to has to be what is in memory.
 fn same_as_memory(raw: &Raw, open: &Open) -> Result<String, String> {
-    let opened = raw.open(&open.key).map_err(|error| error.to_string())?;
     let boot = locked(&open.state).boot().to_owned();
-    let mut state = raw.state(&opened, &boot).map_err(|error| error.to_string())?;
+    let (opened, state) = raw.state(&open.key, &boot, Some(now())).map_err(|error| error.to_string())?;
     let live = locked(&open.state);
-    state.expire(now(), usize::MAX);
     if state.secrets != live.secrets || state.grants != live.grants {
         return Err("the file and the memory differ".to_owned());
     }

@@ -525,7 +525,7 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
     }
     for secret in state.secrets.values() {
         for version in &secret.info.versions {
-            let Some(sealed) = secret.values.get(&version.version) else { continue };
+            let Some(sealed) = secret.values.get(version.version) else { continue };
             let picked = Picked::from(crate::core::Usable { info: &secret.info, version, sealed });
             let mut value = vault.memory.room(picked.bytes()).map_err(|error| error.to_string())?;
             open_value(&old.key, &id, &picked, &mut value)

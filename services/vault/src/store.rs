@@ -4,7 +4,8 @@
 //! clears away what is no longer needed, writes a whole new file under another name, makes it durable, and puts it in the
 //! place of the old one: at any point in time one of the two stands there whole.
 
-use crate::format::{self, End, FILE_MAX, FRAME_MAX, FormatError, Header, HeaderEnd, Opened};
+use crate::format::{self, Bytes, End, FILE_MAX, FRAME_MAX, FormatError, Header, HeaderEnd, Opened};
+use crate::reading::{Reading, ReadingError};
 use crate::state::{Now, Op, State};
 use crate::values::open_machine;
 use octant_crypto::memory::Key;
@@ -59,6 +60,17 @@ pub(crate) enum StoreError {
     Locked(PathBuf),
 }
 
+impl StoreError {
+    /// What is wrong with a file, or with reading it.
+    pub(crate) fn of(path: &Path, source: FormatError) -> Self {
+        let path = path.to_owned();
+        match source {
+            FormatError::Read(kind) => Self::Io { step: "read", path, source: kind.into() },
+            source => Self::Format { path, source },
+        }
+    }
+}
+
 /// The vault's directory, which one process at a time has.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -71,7 +83,32 @@ pub(crate) struct Place {
 pub(crate) struct Raw {
     pub(crate) header: Header,
     end: HeaderEnd,
-    bytes: Vec<u8>,
+    bytes: Source,
+}
+
+/// Where the bytes of a [`Raw`] are.
+#[derive(Debug)]
+enum Source {
+    /// In a file of the vault's own, which nobody else writes, and as long as it was when it was opened.
+    File(File, usize),
+    /// In memory: a backup as it came.
+    Memory(Vec<u8>),
+}
+
+impl Bytes for Source {
+    fn len(&self) -> usize {
+        match self {
+            Self::File(_, len) => *len,
+            Self::Memory(bytes) => bytes.len(),
+        }
+    }
+
+    fn read(&self, at: usize, out: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::File(file, _) => file.read_exact_at(out, at as u64),
+            Self::Memory(bytes) => Bytes::read(bytes, at, out),
+        }
+    }
 }
 
 /// An open file.
@@ -115,23 +152,30 @@ impl Place {
         self.dir.join(NAME)
     }
 
-    /// Reads the file; none when there is none.
+    /// Reads the file's header; none when there is no file.
     pub(crate) fn read(&self) -> Result<Option<Raw>, StoreError> {
         let path = self.path();
-        match read_file(&path)? {
-            None => Ok(None),
-            Some(bytes) => Raw::parse(bytes, &path).map(Some),
-        }
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_at("open", &path)(error)),
+        };
+        let mut start = Vec::new();
+        let read = length(&file).and_then(|len| {
+            (&file).take(format::HEADER_MAX as u64 + 64).read_to_end(&mut start)?;
+            Ok(len)
+        });
+        let len = read.map_err(io_at("read", &path))?;
+        Raw::of(&start, Source::File(file, len), &path).map(Some)
     }
 
     /// Whether there is a file with a header that can be read.
     pub(crate) fn look(&self) -> Result<(), String> {
-        let path = self.path();
-        let mut start = Vec::new();
-        let most = format::HEADER_MAX as u64 + 64;
-        let read = File::open(&path).and_then(|file| file.take(most).read_to_end(&mut start));
-        read.map_err(|error| format!("{}: {error}", path.display()))?;
-        format::read_header(&start).map(drop).map_err(|error| format!("{}: {error}", path.display()))
+        match self.read() {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(format!("{}: it is gone", self.path().display())),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Writes a new vault with these contents in the place of whatever is there, which is kept under another name when
@@ -166,8 +210,10 @@ impl Place {
     /// Puts a backup's bytes in the place of the vault, which is kept under another name.
     pub(crate) fn put_back(&self, raw: &Raw, aside: &str) -> Result<(), StoreError> {
         let path = self.path();
+        let mut bytes = vec![0; raw.len()];
+        raw.bytes.read(0, &mut bytes).map_err(io_at("read", &path))?;
         set_aside(&path, aside)?;
-        replace(&path, &raw.bytes).map(drop)
+        replace(&path, &bytes).map(drop)
     }
 }
 
@@ -188,23 +234,19 @@ fn io_at<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> St
     move |source| StoreError::Io { step, path: path.to_owned(), source }
 }
 
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_at("open", path)(error)),
-    };
-    read_all(&file).map(Some).map_err(io_at("read", path))
-}
-
-/// Reads a whole file, which may not be larger than a vault can be.
-pub(crate) fn read_all(file: &File) -> io::Result<Vec<u8>> {
+/// How long a file is, which may not be longer than a vault can be.
+fn length(file: &File) -> io::Result<usize> {
     let len = file.metadata()?.len();
     if len > FILE_MAX {
         let why = format!("it has {len} bytes, and a vault has at most {FILE_MAX}");
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    usize::try_from(len).map_err(io::Error::other)
+}
+
+/// Reads a whole file.
+pub(crate) fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(length(file)?);
     file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
@@ -226,7 +268,12 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
 impl Raw {
     /// Reads a header; nothing is opened yet.
     pub(crate) fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, StoreError> {
-        let (header, end) = format::read_header(&bytes)
+        let start = bytes.get(..format::HEADER_MAX + 64).unwrap_or(&bytes).to_vec();
+        Self::of(&start, Source::Memory(bytes), path)
+    }
+
+    fn of(start: &[u8], bytes: Source, path: &Path) -> Result<Self, StoreError> {
+        let (header, end) = format::read_header(start)
             .map_err(|source| StoreError::Format { path: path.to_owned(), source })?;
         Ok(Self { header, end, bytes })
     }
@@ -238,27 +285,49 @@ impl Raw {
 
     /// Opens every frame.
     pub(crate) fn open(&self, key: &Key) -> Result<Opened, FormatError> {
-        format::read_frames(&self.header, &self.bytes, &self.end, key)
+        self.frames(key, &mut |_| Ok(()))
     }
 
-    /// What all frames come to.
-    pub(crate) fn state(&self, opened: &Opened, boot: &str) -> Result<State, FormatError> {
-        let mut state = State::new(boot);
-        for content in &opened.frames {
-            let wrong = |what| FormatError::Frame { offset: self.bytes.len(), what };
-            for (text, value) in format::things(content).map_err(wrong)? {
-                let op: Op =
-                    serde_json::from_slice(text).map_err(|error| FormatError::Header(error.to_string()))?;
-                state.apply(op, value).map_err(|error| FormatError::Header(error.to_string()))?;
+    fn frames(
+        &self,
+        key: &Key,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), FormatError>,
+    ) -> Result<Opened, FormatError> {
+        format::read_frames(&self.header, &self.bytes, &self.end, key, each)
+    }
+
+    /// What all frames come to in this boot; without leases that have ended, where the time is given.
+    pub(crate) fn state(
+        &self,
+        key: &Key,
+        boot: &str,
+        by: Option<Now>,
+    ) -> Result<(Opened, State), FormatError> {
+        let (mut reading, mut again) = (Reading::new(boot, by), false);
+        let opened = self.frames(key, &mut |content| {
+            for thing in format::things(content) {
+                let wrong = |what| FormatError::Frame { offset: self.bytes.len(), what };
+                let (text, value) = thing.map_err(wrong)?;
+                reading.take(text, value).map_err(|error| {
+                    again |= matches!(error, ReadingError::Again);
+                    FormatError::Header(error.to_string())
+                })?;
             }
+            Ok(())
+        });
+        match opened {
+            Err(_) if again => {
+                let (opened, mut state) = self.state(key, boot, None)?;
+                by.inspect(|by| state.expire(*by, usize::MAX));
+                Ok((opened, state))
+            }
+            opened => Ok((opened?, reading.end())),
         }
-        Ok(state)
     }
 
     /// Everything that a file has to be for a vault to be unsealed from it: header, frames, changes, and the machine's seed.
-    pub(crate) fn contents(&self, key: &Key, boot: &str) -> Result<Contents, FormatError> {
-        let opened = self.open(key)?;
-        let state = self.state(&opened, boot)?;
+    pub(crate) fn contents(&self, key: &Key, boot: &str, now: Option<Now>) -> Result<Contents, FormatError> {
+        let (opened, state) = self.state(key, boot, now)?;
         let wrong = |what: &str| FormatError::Header(what.to_owned());
         let (machine, seed) = state.machine.as_ref().ok_or_else(|| wrong("it has no machine's identity"))?;
         if machine.public != self.header.machine {
@@ -288,14 +357,14 @@ impl Store {
             file.set_len(opened.end.offset).map_err(io_at("cut", &path))?;
             file.sync_all().map_err(io_at("sync", &path))?;
         }
-        let frames = opened.frames.len().saturating_sub(raw.header.frames as usize);
+        let frames = opened.frames.saturating_sub(raw.header.frames);
         Ok(Self {
             path,
             file: Arc::new(file),
             header: raw.header,
             end: opened.end,
             epoch: opened.epoch,
-            frames: u32::try_from(frames).unwrap_or(u32::MAX),
+            frames,
             base: opened.base,
             poisoned: None,
         })

@@ -478,11 +478,10 @@ pub(crate) fn open_any(raw: &Raw, bytes: &[u8], kind: SlotKind) -> Result<Found,
 /// Opens everything. Blocks.
 pub(crate) fn read(place: &crate::store::Place, key: Key, boot: &str) -> Result<Read, UnsealError> {
     let path = place.path();
-    let format = |source| StoreError::Format { path: path.clone(), source };
     let gone = || UnsealError::Wrong("the file is gone".to_owned());
     let raw = place.read()?.ok_or_else(gone)?;
-    let Contents { opened, mut state, machine } = raw.contents(&key, boot).map_err(format)?;
-    state.expire(now(), usize::MAX);
+    let contents = raw.contents(&key, boot, Some(now()));
+    let Contents { opened, state, machine } = contents.map_err(|source| StoreError::of(&path, source))?;
     let torn = opened.torn;
     let store = Store::open(place, raw, &opened)?;
     Ok(Read { key, store, state, machine, torn })

@@ -122,7 +122,7 @@ fn raw(bytes: &[u8]) -> Result<Raw, FormatError> {
 }
 
 fn open(bytes: &[u8], data: &Key) -> Result<Contents, FormatError> {
-    raw(bytes)?.contents(data, BOOT)
+    raw(bytes)?.contents(data, BOOT, None)
 }
 
 /// Where each frame is, by the lengths in their heads.
@@ -268,7 +268,7 @@ fn refused_by_slot(bytes: &[u8], at: usize) {
             Err(other) => panic!("byte {at}: {other}"),
             Ok(data) => {
                 assert_eq!(data.bytes(), &DATA, "byte {at}");
-                raw.contents(&data, BOOT).map(drop).expect_err("the header's MAC covers every byte");
+                raw.contents(&data, BOOT, None).map(drop).expect_err("the header's MAC covers every byte");
             }
         }
     }
