@@ -37,9 +37,17 @@ impl FromStr for SecretName {
     type Err = SecretNameError;
 
     fn from_str(text: &str) -> Result<Self, SecretNameError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(plain);
-        if text.len() <= Self::MAX && text.split('/').all(part) {
+        // What a part may begin with depends on nothing but the slash before it, as does what may end one.
+        let (mut before, mut plain) = (b'/', text.len() <= Self::MAX);
+        for byte in text.bytes() {
+            plain &= match byte {
+                b'/' | b'.' => before != b'/',
+                b'_' | b'-' => true,
+                other => other.is_ascii_alphanumeric(),
+            };
+            before = byte;
+        }
+        if plain && before != b'/' {
             return Ok(Self(text.to_owned()));
         }
         // What is shown is bounded: it can come from anybody.

@@ -1,8 +1,8 @@
 //! What the vault says of itself: status, checks, the machine.
 
 use crate::machine::{self, TPM_FACT};
+use crate::raw::Raw;
 use crate::state::State;
-use crate::store::Raw;
 use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now};
 use octant_api::error::ApiError;
 use octant_api::text::Base64;

@@ -39,11 +39,12 @@ impl Reading {
 
     /// Takes the next change, with the sealed value beside it.
     pub(crate) fn take(&mut self, text: &[u8], value: &[u8]) -> Result<(), ReadingError> {
-        let op = match serde_json::from_slice::<Known<'_>>(text) {
-            Ok(Known::Op(op)) => op,
-            Ok(Known::Lease(lease)) => return self.take_lease(lease),
+        let known = std::str::from_utf8(text).ok().and_then(|text| serde_json::from_str(text).ok());
+        let op = match known {
+            Some(Known::Op(op)) => op,
+            Some(Known::Lease(lease)) => return self.take_lease(lease),
             // The exact answer, and the changes of which a file has few.
-            Err(_) => serde_json::from_slice(text)?,
+            None => serde_json::from_slice(text)?,
         };
         if let Op::Extend { token, until_ns } = &op
             && self.left_out.contains(token)

@@ -195,9 +195,15 @@ impl State {
             Op::Machine(machine) => self.machine = Some((machine, value.into())),
             Op::Secret { secret } => self.put(secret),
             Op::Value { name, version } => {
-                let secret = self.secrets.get_mut(&name);
-                let secret =
-                    secret.ok_or_else(|| Misfit(format!("a value of {name}, which is not there")))?;
+                // In a file that was written anew a value stands behind its secret, and secrets stand there by name.
+                let last = self.secrets.last_entry().filter(|last| *last.key() == name);
+                let secret = match last {
+                    Some(last) => last.into_mut(),
+                    None => self
+                        .secrets
+                        .get_mut(&name)
+                        .ok_or_else(|| Misfit(format!("a value of {name}, which is not there")))?,
+                };
                 secret.values.insert(version, value.into());
             }
             Op::Remove { name } => self.remove(&name),

@@ -4,14 +4,12 @@
 //! clears away what is no longer needed, writes a whole new file under another name, makes it durable, and puts it in the
 //! place of the old one: at any point in time one of the two stands there whole.
 
-use crate::format::{self, Bytes, End, FILE_MAX, FRAME_MAX, FormatError, Header, HeaderEnd, Opened};
-use crate::reading::{Reading, ReadingError};
+use crate::format::{self, End, FRAME_MAX, FormatError, Header, Opened};
+use crate::raw::Raw;
 use crate::state::{Now, Op, State};
-use crate::values::open_machine;
 use octant_crypto::memory::Key;
-use octant_crypto::sign::SigningKey;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,39 +76,6 @@ pub(crate) struct Place {
     _lock: File,
 }
 
-/// A file as it was read, not opened yet.
-#[derive(Debug)]
-pub(crate) struct Raw {
-    pub(crate) header: Header,
-    end: HeaderEnd,
-    bytes: Source,
-}
-
-/// Where the bytes of a [`Raw`] are.
-#[derive(Debug)]
-enum Source {
-    /// In a file of the vault's own, which nobody else writes, and as long as it was when it was opened.
-    File(File, usize),
-    /// In memory: a backup as it came.
-    Memory(Vec<u8>),
-}
-
-impl Bytes for Source {
-    fn len(&self) -> usize {
-        match self {
-            Self::File(_, len) => *len,
-            Self::Memory(bytes) => bytes.len(),
-        }
-    }
-
-    fn read(&self, at: usize, out: &mut [u8]) -> io::Result<()> {
-        match self {
-            Self::File(file, _) => file.read_exact_at(out, at as u64),
-            Self::Memory(bytes) => Bytes::read(bytes, at, out),
-        }
-    }
-}
-
 /// An open file.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -160,13 +125,7 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_at("open", &path)(error)),
         };
-        let mut start = Vec::new();
-        let read = length(&file).and_then(|len| {
-            (&file).take(format::HEADER_MAX as u64 + 64).read_to_end(&mut start)?;
-            Ok(len)
-        });
-        let len = read.map_err(io_at("read", &path))?;
-        Raw::of(&start, Source::File(file, len), &path).map(Some)
+        Raw::of(file, &path).map(Some)
     }
 
     /// Whether there is a file with a header that can be read.
@@ -210,8 +169,7 @@ impl Place {
     /// Puts a backup's bytes in the place of the vault, which is kept under another name.
     pub(crate) fn put_back(&self, raw: &Raw, aside: &str) -> Result<(), StoreError> {
         let path = self.path();
-        let mut bytes = vec![0; raw.len()];
-        raw.bytes.read(0, &mut bytes).map_err(io_at("read", &path))?;
+        let bytes = raw.copy().map_err(io_at("read", &path))?;
         set_aside(&path, aside)?;
         replace(&path, &bytes).map(drop)
     }
@@ -234,23 +192,6 @@ fn io_at<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> St
     move |source| StoreError::Io { step, path: path.to_owned(), source }
 }
 
-/// How long a file is, which may not be longer than a vault can be.
-fn length(file: &File) -> io::Result<usize> {
-    let len = file.metadata()?.len();
-    if len > FILE_MAX {
-        let why = format!("it has {len} bytes, and a vault has at most {FILE_MAX}");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-    }
-    usize::try_from(len).map_err(io::Error::other)
-}
-
-/// Reads a whole file.
-pub(crate) fn read_all(file: &File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(length(file)?);
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// Makes a file whole under another name, durable, and puts it in its place.
 fn replace(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
     let making = making(path);
@@ -263,89 +204,6 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at("sync", dir))?;
     }
     Ok(file)
-}
-
-impl Raw {
-    /// Reads a header; nothing is opened yet.
-    pub(crate) fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, StoreError> {
-        let start = bytes.get(..format::HEADER_MAX + 64).unwrap_or(&bytes).to_vec();
-        Self::of(&start, Source::Memory(bytes), path)
-    }
-
-    fn of(start: &[u8], bytes: Source, path: &Path) -> Result<Self, StoreError> {
-        let (header, end) = format::read_header(start)
-            .map_err(|source| StoreError::Format { path: path.to_owned(), source })?;
-        Ok(Self { header, end, bytes })
-    }
-
-    /// How long it is.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Opens every frame.
-    pub(crate) fn open(&self, key: &Key) -> Result<Opened, FormatError> {
-        self.frames(key, &mut |_| Ok(()))
-    }
-
-    fn frames(
-        &self,
-        key: &Key,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), FormatError>,
-    ) -> Result<Opened, FormatError> {
-        format::read_frames(&self.header, &self.bytes, &self.end, key, each)
-    }
-
-    /// What all frames come to in this boot; without leases that have ended, where the time is given.
-    pub(crate) fn state(
-        &self,
-        key: &Key,
-        boot: &str,
-        by: Option<Now>,
-    ) -> Result<(Opened, State), FormatError> {
-        let (mut reading, mut again) = (Reading::new(boot, by), false);
-        let opened = self.frames(key, &mut |content| {
-            for thing in format::things(content) {
-                let wrong = |what| FormatError::Frame { offset: self.bytes.len(), what };
-                let (text, value) = thing.map_err(wrong)?;
-                reading.take(text, value).map_err(|error| {
-                    again |= matches!(error, ReadingError::Again);
-                    FormatError::Header(error.to_string())
-                })?;
-            }
-            Ok(())
-        });
-        match opened {
-            Err(_) if again => {
-                let (opened, mut state) = self.state(key, boot, None)?;
-                by.inspect(|by| state.expire(*by, usize::MAX));
-                Ok((opened, state))
-            }
-            opened => Ok((opened?, reading.end())),
-        }
-    }
-
-    /// Everything that a file has to be for a vault to be unsealed from it: header, frames, changes, and the machine's seed.
-    pub(crate) fn contents(&self, key: &Key, boot: &str, now: Option<Now>) -> Result<Contents, FormatError> {
-        let (opened, state) = self.state(key, boot, now)?;
-        let wrong = |what: &str| FormatError::Header(what.to_owned());
-        let (machine, seed) = state.machine.as_ref().ok_or_else(|| wrong("it has no machine's identity"))?;
-        if machine.public != self.header.machine {
-            return Err(wrong("it names another machine than its header does"));
-        }
-        let opens = open_machine(key, &self.header.vault.0, &machine.public.0, seed);
-        let machine = opens.map_err(FormatError::Header)?;
-        Ok(Contents { opened, state, machine })
-    }
-}
-
-/// What a file comes to.
-#[derive(Debug)]
-pub(crate) struct Contents {
-    pub(crate) opened: Opened,
-    pub(crate) state: State,
-    /// The machine's key.
-    pub(crate) machine: SigningKey,
 }
 
 impl Store {

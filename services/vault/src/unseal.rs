@@ -12,9 +12,10 @@
 use crate::audit::{Intent, done, subject};
 use crate::hex::Hex;
 use crate::machine::{Compared, STATEMENT, compare, words};
+use crate::raw::{Contents, Raw};
 use crate::slots::{Lock, Slot, SlotError};
 use crate::state::{Op, State};
-use crate::store::{Contents, Raw, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, task};
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
@@ -88,6 +89,7 @@ pub(crate) struct Found {
 }
 
 /// A file that was opened, and what it comes to.
+#[derive(Debug)]
 pub(crate) struct Read {
     key: Key,
     store: Store,
