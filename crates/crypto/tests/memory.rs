@@ -7,7 +7,7 @@ use octant_crypto::aead::{SALT_LEN, framed, open, seal, seal_in_place, subkey};
 use octant_crypto::memory::{Key, Pool};
 use octant_crypto::passphrase::{Argon2Cost, passphrase_key};
 use octant_crypto::share_text::{Label, LabelledShare, combine, split};
-use octant_crypto::sign::SigningKey;
+use octant_crypto::sign::{SigningKey, sign_once};
 use sha2::{Digest, Sha256, Sha512};
 use std::fs::File;
 use std::hint::black_box;
@@ -153,6 +153,8 @@ fn no_key_stays_anywhere_but_in_memory_for_secrets() {
     assert_eq!(hunt(&hunted, &mut window), Vec::<String>::new(), "mac");
     black_box(signer.sign(&[7; 256]));
     assert_eq!(hunt(&hunted, &mut window), Vec::<String>::new(), "sign");
+    black_box(sign_once(signer.seed().bytes(), &[7; 256]));
+    assert_eq!(hunt(&hunted, &mut window), Vec::<String>::new(), "sign once");
 
     let label = Label::new([1; 16], 1, 3, 5).unwrap();
     let shares = split(&key, &label).unwrap();

@@ -1,19 +1,31 @@
 //! The agent identifier.
 
-use serde::{Deserialize, Serialize};
+use crate::text::text_form;
 use std::fmt;
 use std::str::FromStr;
 
 /// Crockford's base 32 in lower case: no i, l, o, u, so that an identifier can be read aloud.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
+/// The digit that each byte stands for; of one that is no digit, more than there are.
+const DIGITS: [u8; 256] = {
+    let mut digits = [u8::MAX; 256];
+    let mut digit = 0;
+    while digit < ALPHABET.len() {
+        #[expect(clippy::cast_possible_truncation, reason = "there are 32 of them")]
+        let value = digit as u8;
+        digits[ALPHABET[digit] as usize] = value;
+        digit += 1;
+    }
+    digits
+};
+
 /// An agent's identifier: `agent-` and 26 characters of Crockford base 32.
 ///
 /// 48 bits are the milliseconds since 1970 at which the agent was provisioned and 80 bits are random
 /// (the ULID layout), so identifiers sort by age, are never reused, and fit a file name, a cgroup name
 /// and a host name (32 characters).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Aid(u128);
 
 /// Why a text is not an [`Aid`].
@@ -29,6 +41,8 @@ pub enum AidError {
     #[error("character {0:?} cannot stand at its place in an agent identifier")]
     Character(char),
 }
+
+text_form!(Aid);
 
 impl Aid {
     /// Makes an identifier of a time in milliseconds since 1970 (the lower 48 bits count) and 80 random bits.
@@ -81,9 +95,10 @@ impl FromStr for Aid {
         body.chars()
             .enumerate()
             .try_fold(0_u128, |value, (i, c)| {
-                let digit = u8::try_from(c).ok().and_then(|b| ALPHABET.iter().position(|a| *a == b));
+                let digit = u8::try_from(c).map_or(u8::MAX, |byte| DIGITS[usize::from(byte)]);
                 match digit {
-                    Some(digit) if i > 0 || digit < 8 => Ok((value << 5) | digit as u128),
+                    0..8 => Ok((value << 5) | u128::from(digit)),
+                    8..32 if i > 0 => Ok((value << 5) | u128::from(digit)),
                     _ => Err(AidError::Character(c)),
                 }
             })

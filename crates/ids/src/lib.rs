@@ -13,6 +13,7 @@ mod name;
 mod principal;
 mod secret_name;
 mod sha256;
+mod text;
 pub mod uid;
 mod units;
 

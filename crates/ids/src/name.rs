@@ -1,20 +1,21 @@
 //! Names of services and units.
 
-use serde::{Deserialize, Serialize};
+use crate::text::text_form;
 use std::fmt;
 use std::str::FromStr;
 
 /// The name of a service or unit: 1 to 31 characters of `a-z`, `0-9` and `-`, starting with a letter.
 ///
 /// The bound lets it stand in PID 1's fixed frames, in a file name and in a cgroup name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(String);
 
 /// Why a text is not a [`ServiceName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a unit name: 1 to 31 characters of a-z, 0-9 and -, starting with a letter")]
 pub struct NameError(pub String);
+
+text_form!(ServiceName);
 
 impl ServiceName {
     /// The longest name, in bytes.

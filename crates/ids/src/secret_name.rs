@@ -1,6 +1,6 @@
 //! Names of secrets.
 
-use serde::{Deserialize, Serialize};
+use crate::text::text_form;
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +9,7 @@ use std::str::FromStr;
 /// empty or begins with a dot.
 ///
 /// The name stands beside the sealed value in what authenticates it, so a value cannot be passed off under another.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretName(String);
 
 /// Why a text is not a [`SecretName`].
@@ -20,6 +19,8 @@ pub struct SecretName(String);
      empty or beginning with a dot"
 )]
 pub struct SecretNameError(pub String);
+
+text_form!(SecretName);
 
 impl SecretName {
     /// The longest name, in bytes.
@@ -36,9 +37,17 @@ impl FromStr for SecretName {
     type Err = SecretNameError;
 
     fn from_str(text: &str) -> Result<Self, SecretNameError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(plain);
-        if text.len() <= Self::MAX && text.split('/').all(part) {
+        // What a part may begin with depends on nothing but the slash before it, as does what may end one.
+        let (mut before, mut plain) = (b'/', text.len() <= Self::MAX);
+        for byte in text.bytes() {
+            plain &= match byte {
+                b'/' | b'.' => before != b'/',
+                b'_' | b'-' => true,
+                other => other.is_ascii_alphanumeric(),
+            };
+            before = byte;
+        }
+        if plain && before != b'/' {
             return Ok(Self(text.to_owned()));
         }
         // What is shown is bounded: it can come from anybody.

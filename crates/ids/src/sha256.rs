@@ -1,18 +1,19 @@
 //! A SHA-256 digest as a value; computing one is for the crates that hold the bytes.
 
-use serde::{Deserialize, Serialize};
+use crate::text::text_form;
 use std::fmt;
 use std::str::FromStr;
 
 /// A SHA-256 digest (FIPS 180-4); 64 hexadecimal digits as text.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256(pub [u8; 32]);
 
 /// The text is not 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a SHA-256 digest is 64 lower-case hexadecimal digits")]
 pub struct Sha256Error;
+
+text_form!(Sha256);
 
 impl Sha256 {
     /// All zeros: what the first entry of a chain names as its predecessor.
@@ -21,7 +22,14 @@ impl Sha256 {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 64];
+        for ([high, low], byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *high = DIGITS[usize::from(byte >> 4)];
+            *low = DIGITS[usize::from(byte & 15)];
+        }
+        // They are ASCII.
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -174,7 +174,7 @@ pub(crate) fn destroy(state: &State, name: &SecretName, gone: u64) -> Result<Sec
 
 /// The secret of this name, for an operator.
 pub(crate) fn secret<'a>(state: &'a State, name: &SecretName) -> Result<&'a Secret, Refusal> {
-    state.secrets.get(name).ok_or_else(|| Refusal::NoSecret(name.clone()))
+    state.secrets.get(name).map(|secret| &**secret).ok_or_else(|| Refusal::NoSecret(name.clone()))
 }
 
 /// A version that can be used, with its sealed value.
@@ -199,7 +199,7 @@ pub(crate) fn usable<'a>(
     if version.not_after_ms.is_some_and(|end| end <= state.wall(now)) {
         return Err(Refusal::Expired { name: name.clone(), version: number });
     }
-    let sealed = secret.values.get(&number);
+    let sealed = secret.values.get(number);
     let sealed = sealed.ok_or_else(|| Refusal::Destroyed { name: name.clone(), version: number })?;
     Ok(Usable { info, version, sealed })
 }

@@ -4,9 +4,10 @@
 use crate::core::Usable;
 use crate::format::{self, Header};
 use crate::hex::Hex;
+use crate::raw::Raw;
 use crate::slots::{self, Lock, Slot};
 use crate::state::{Machine, Op};
-use crate::store::{self, Raw};
+use crate::store;
 use crate::values::{Picked, open_value, seal_machine, seal_value};
 use octant_api::vault::{GrantInfo, SecretInfo, SlotKind};
 use octant_crypto::aead::SALT_LEN;
@@ -213,12 +214,12 @@ fn new_slot(
 pub fn open(bytes: &[u8], way: Way<'_>) -> Result<Opened, FileError> {
     let raw = Raw::parse(bytes.to_vec(), Path::new("the vault")).map_err(at(FileError::File))?;
     let (data, slot) = data_key(&raw.header, way)?;
-    let read = raw.contents(&data, "").map_err(at(FileError::File))?;
+    let read = raw.contents(&data, "", None).map_err(at(FileError::File))?;
     let mut contents = Contents::default();
     for secret in read.state.secrets.values() {
         let mut values = BTreeMap::new();
         for version in &secret.info.versions {
-            let Some(sealed) = secret.values.get(&version.version) else { continue };
+            let Some(sealed) = secret.values.get(version.version) else { continue };
             let picked = Picked::from(Usable { info: &secret.info, version, sealed });
             let mut value = vec![0; picked.bytes()];
             open_value(&data, &raw.header.vault.0, &picked, &mut value).map_err(at(FileError::Value))?;

@@ -12,6 +12,7 @@ use octant_crypto::aead::{self, SALT_LEN, TAG_LEN};
 use octant_crypto::memory::Key;
 use octant_ids::Sha256;
 use serde::{Deserialize, Serialize};
+use std::io;
 
 /// The first bytes of the file; the digit is the version of the form.
 pub(crate) const MAGIC: &[u8; 8] = b"OCTVLT1\n";
@@ -25,6 +26,8 @@ pub(crate) const FILE_MAX: u64 = 1 << 30;
 /// Numbers that only grow have room to grow in every file that is accepted.
 const NUMBER_MAX: u64 = 1 << 62;
 const NEXT_SLOT_MAX: u64 = 1 << 31;
+/// What is mixed into the key of every frame.
+const FRAME: &[u8] = b"octant vault 1 frame";
 const MAC_LEN: usize = 32;
 const LINK_LEN: usize = 16;
 /// Length u32, epoch u64, CRC-32C of both u32.
@@ -90,6 +93,9 @@ pub(crate) enum FormatError {
     /// There is no memory for a key.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    /// The operating system does not give the bytes; nothing is said of what they are.
+    #[error("it cannot be read: {0}")]
+    Read(io::ErrorKind),
 }
 
 /// What a parser says of bytes that anybody may have written: not all that it repeats of them, and nothing that controls a
@@ -121,13 +127,14 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, HeaderEnd), FormatErr
     let text_end = MAGIC.len() + 4 + len;
     let mut kept = [0; MAC_LEN];
     kept.copy_from_slice(mac);
-    Ok((header, HeaderEnd { text: text_end - len..text_end, mac: kept }))
+    Ok((header, HeaderEnd { text: text.into(), offset: text_end + MAC_LEN, mac: kept }))
 }
 
-/// Where a header stands, and its MAC.
+/// A header's text as it stands in the file, where the first frame is, and the MAC before that.
 #[derive(Debug, Clone)]
 pub(crate) struct HeaderEnd {
-    text: std::ops::Range<usize>,
+    text: Box<[u8]>,
+    offset: usize,
     mac: [u8; MAC_LEN],
 }
 
@@ -157,9 +164,8 @@ impl Header {
     }
 
     /// Whether it is what was written under this data key.
-    pub(crate) fn check(&self, key: &Key, bytes: &[u8], end: &HeaderEnd) -> Result<(), FormatError> {
-        let text = bytes.get(end.text.clone()).unwrap_or_default();
-        if same(&self.mac(key, text)?, &end.mac) { Ok(()) } else { Err(FormatError::HeaderMac) }
+    pub(crate) fn check(&self, key: &Key, end: &HeaderEnd) -> Result<(), FormatError> {
+        if same(&self.mac(key, &end.text)?, &end.mac) { Ok(()) } else { Err(FormatError::HeaderMac) }
     }
 
     fn write(&self, key: &Key) -> Result<Vec<u8>, FormatError> {
@@ -187,8 +193,8 @@ impl Header {
 /// A file that was read and opened.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// The content of every frame, in order.
-    pub(crate) frames: Vec<Vec<u8>>,
+    /// How many frames there are.
+    pub(crate) frames: u32,
     /// The last epoch.
     pub(crate) epoch: u64,
     /// How long the file was when it was written anew.
@@ -208,71 +214,130 @@ pub(crate) struct End {
     link: [u8; LINK_LEN],
 }
 
-/// Opens everything behind the header.
+/// The bytes of a file, wherever they are.
+pub(crate) trait Bytes {
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// Fills `out` with those from `at` on.
+    fn read(&self, at: usize, out: &mut [u8]) -> io::Result<()>;
+}
+
+impl Bytes for Vec<u8> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn read(&self, at: usize, out: &mut [u8]) -> io::Result<()> {
+        let end = at.checked_add(out.len());
+        let bytes = end.and_then(|end| self.get(at..end)).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Opens everything behind the header. Each frame's content is given away and then forgotten: together they are as large as
+/// the file.
 pub(crate) fn read_frames(
     header: &Header,
-    bytes: &[u8],
+    file: &dyn Bytes,
     end: &HeaderEnd,
     key: &Key,
+    each: &mut dyn FnMut(&[u8]) -> Result<(), FormatError>,
 ) -> Result<Opened, FormatError> {
-    header.check(key, bytes, end)?;
-    let mut at = end.text.end + MAC_LEN;
+    header.check(key, end)?;
     let mut opened = Opened {
-        frames: Vec::new(),
+        frames: 0,
         epoch: header.epoch,
-        base: at as u64,
-        end: End { offset: at as u64, link: link(&end.mac) },
+        base: end.offset as u64,
+        end: End { offset: end.offset as u64, link: link(&end.mac) },
         torn: 0,
     };
-    let mut first = 0;
-    while at < bytes.len() {
-        let wrong = |what| Err(FormatError::Frame { offset: at, what });
-        let Some(head) = Head::read(&bytes[at..]) else {
-            opened.torn = bytes.len() - at;
+    let (mut sealed, mut content) = (Vec::new(), Vec::new());
+    let mut at = end.offset;
+    while at < file.len() {
+        let expected = if opened.frames < header.frames { header.epoch } else { opened.epoch + 1 };
+        let Some(len) = read_sealed(file, at, expected, &mut sealed)? else {
+            opened.torn = file.len() - at;
             break;
         };
-        let Ok((len, epoch)) = head else {
-            return wrong("the checksum of a frame's head differs");
-        };
-        let expected = if first < header.frames { header.epoch } else { opened.epoch + 1 };
-        if epoch != expected {
-            return wrong("a frame is missing, or there twice");
-        }
-        let body = at + FRAME_HEAD;
-        let Some(sealed) = bytes.get(body..body + SALT_LEN + len) else {
-            opened.torn = bytes.len() - at;
-            break;
-        };
-        let (salt, sealed) = sealed.split_at(SALT_LEN);
-        let mut content = vec![0; len - TAG_LEN];
-        let salt: &[u8; SALT_LEN] = salt.first_chunk().unwrap_or(&[0; SALT_LEN]);
-        let info = (header.key, epoch.to_be_bytes());
-        let link_before = opened.end.link;
-        if aead::open(
-            key,
-            salt,
-            &header.info(b"octant vault 1 frame", &info.1),
-            &[&link_before, &info.0.to_be_bytes()],
-            sealed,
-            &mut content,
-        )
-        .is_err()
-        {
-            return wrong("a frame does not open");
-        }
-        at = body + SALT_LEN + len;
-        opened.frames.push(content);
-        opened.epoch = epoch;
-        opened.end = End { offset: at as u64, link: link(sealed) };
-        first = first.saturating_add(1);
-        if first <= header.frames {
+        content.resize(len - TAG_LEN, 0);
+        open_frame(header, key, (expected, opened.end.link), &sealed, &mut content)
+            .map_err(|_| FormatError::Frame { offset: at, what: "a frame does not open" })?;
+        each(&content)?;
+        at += FRAME_HEAD + sealed.len();
+        opened.epoch = expected;
+        opened.end = End { offset: at as u64, link: link(&sealed) };
+        opened.frames = opened.frames.saturating_add(1);
+        if opened.frames <= header.frames {
             opened.base = at as u64;
         }
     }
-    if first < header.frames {
-        return Err(FormatError::Cut { have: first, want: header.frames, epoch: header.epoch });
+    if opened.frames < header.frames {
+        return Err(FormatError::Cut { have: opened.frames, want: header.frames, epoch: header.epoch });
     }
     Ok(opened)
+}
+
+/// Reads a frame's salt and sealed content into `out`, and gives the length of the latter; none where the file ends before
+/// the frame does.
+fn read_sealed(
+    file: &dyn Bytes,
+    at: usize,
+    expected: u64,
+    out: &mut Vec<u8>,
+) -> Result<Option<usize>, FormatError> {
+    let read = |at, out: &mut [u8]| file.read(at, out).map_err(|error| FormatError::Read(error.kind()));
+    let wrong = |what| Err(FormatError::Frame { offset: at, what });
+    let body = at + FRAME_HEAD;
+    if body > file.len() {
+        return Ok(None);
+    }
+    let mut head = [0; FRAME_HEAD];
+    read(at, &mut head)?;
+    // There was never anything but room for a frame.
+    if head == [0; FRAME_HEAD] && only_zeros(file, body)? {
+        return Ok(None);
+    }
+    let Some((len, epoch)) = Head::read(&head) else {
+        return wrong("the checksum of a frame's head differs");
+    };
+    if epoch != expected {
+        return wrong("a frame is missing, or there twice");
+    }
+    if body + SALT_LEN + len > file.len() {
+        return Ok(None);
+    }
+    out.resize(SALT_LEN + len, 0);
+    read(body, out)?;
+    Ok(Some(len))
+}
+
+/// Whether a file has nothing but zeros from here on.
+fn only_zeros(file: &dyn Bytes, mut at: usize) -> Result<bool, FormatError> {
+    let mut piece = vec![0; 64 << 10];
+    while at < file.len() {
+        let len = piece.len().min(file.len() - at);
+        file.read(at, &mut piece[..len]).map_err(|error| FormatError::Read(error.kind()))?;
+        if piece[..len].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += len;
+    }
+    Ok(true)
+}
+
+/// Opens a frame of this epoch behind these bytes: its salt and sealed content.
+fn open_frame(
+    header: &Header,
+    key: &Key,
+    (epoch, link): (u64, [u8; LINK_LEN]),
+    sealed: &[u8],
+    content: &mut [u8],
+) -> Result<(), aead::OpenError> {
+    let (salt, sealed) = sealed.split_first_chunk::<SALT_LEN>().ok_or(aead::OpenError)?;
+    let number = epoch.to_be_bytes();
+    let aad: [&[u8]; 2] = [&link, &header.key.to_be_bytes()];
+    aead::open(key, salt, &header.info(FRAME, &number), &aad, sealed, content)
 }
 
 /// The last bytes, which the next frame is bound to.
@@ -284,18 +349,14 @@ fn link(bytes: &[u8]) -> [u8; LINK_LEN] {
 struct Head;
 
 impl Head {
-    /// None where the file ends within a frame's head, or there was never anything but room for one.
-    fn read(bytes: &[u8]) -> Option<Result<(usize, u64), ()>> {
-        let head = bytes.first_chunk::<FRAME_HEAD>()?;
-        if bytes.iter().all(|byte| *byte == 0) {
-            return None;
-        }
+    /// None where the checksum differs, or no frame is so long.
+    fn read(head: &[u8; FRAME_HEAD]) -> Option<(usize, u64)> {
         let (covered, crc) = head.split_at(12);
         let len = covered.first_chunk().map(|four| u32::from_be_bytes(*four) as usize)?;
         let epoch = covered.last_chunk().map(|eight| u64::from_be_bytes(*eight))?;
         let good =
             crc == crc32c::crc32c(covered).to_be_bytes() && (TAG_LEN..=FRAME_MAX + TAG_LEN).contains(&len);
-        Some(if good { Ok((len, epoch)) } else { Err(()) })
+        good.then_some((len, epoch))
     }
 
     fn write(len: u32, epoch: u64) -> [u8; FRAME_HEAD] {
@@ -319,7 +380,7 @@ pub(crate) fn frame(
     let salt = octant_crypto::random::<SALT_LEN>()?;
     let number = epoch.to_be_bytes();
     let aad: [&[u8]; 2] = [&end.link, &header.key.to_be_bytes()];
-    let sealed = aead::seal(key, &salt, &header.info(b"octant vault 1 frame", &number), &aad, content);
+    let sealed = aead::seal(key, &salt, &header.info(FRAME, &number), &aad, content);
     let len = u32::try_from(sealed.len()).ok().filter(|_| content.len() <= FRAME_MAX);
     let len = len.ok_or_else(|| FormatError::Header(format!("a frame has {} bytes", content.len())))?;
     let mut out = Head::write(len, epoch).to_vec();
@@ -343,7 +404,7 @@ pub(crate) fn file(
     if again != *header {
         return Err(FormatError::Header("it would read as another one".to_owned()));
     }
-    again.check(key, &out, &at)?;
+    again.check(key, &at)?;
     let mut end = end_of(&out);
     for content in contents {
         let (bytes, next) = frame(header, key, end, header.epoch, content)?;
@@ -380,27 +441,33 @@ impl Content {
 /// A text and the sealed value beside it.
 pub(crate) type Thing<'a> = (&'a [u8], &'a [u8]);
 
-/// The things in a frame's content.
-pub(crate) fn things(content: &[u8]) -> Result<Vec<Thing<'_>>, &'static str> {
-    let parts = parts(content)?;
-    let (pairs, rest) = parts.as_chunks::<2>();
-    if !rest.is_empty() {
-        return Err("a frame ends within a thing");
-    }
-    Ok(pairs.iter().map(|[text, value]| (*text, *value)).collect())
+/// The things in a frame's content, one after the other; the last says when it ends within one.
+pub(crate) fn things(content: &[u8]) -> impl Iterator<Item = Result<Thing<'_>, &'static str>> {
+    let mut parts = parts(content);
+    std::iter::from_fn(move || {
+        let thing = parts.next()?.and_then(|text| {
+            let value = parts.next().ok_or("a frame ends within a thing")??;
+            Ok((text, value))
+        });
+        Some(thing)
+    })
 }
 
-/// Parts, each behind its length.
-pub(crate) fn parts(mut content: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
-    let mut parts = Vec::new();
-    while !content.is_empty() {
-        let (len, rest) = content.split_first_chunk::<4>().ok_or("a frame ends within a length")?;
-        let len = u32::from_be_bytes(*len) as usize;
-        let (part, rest) = rest.split_at_checked(len).ok_or("a frame ends within a part")?;
-        parts.push(part);
-        content = rest;
-    }
-    Ok(parts)
+/// Parts, each behind its length; the last says when it ends within one.
+pub(crate) fn parts(mut content: &[u8]) -> impl Iterator<Item = Result<&[u8], &'static str>> {
+    std::iter::from_fn(move || {
+        if content.is_empty() {
+            return None;
+        }
+        let part = split_part(content);
+        content = part.map_or(&[], |(_, rest)| rest);
+        Some(part.map(|(part, _)| part))
+    })
+}
+
+fn split_part(content: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+    let (len, rest) = content.split_first_chunk::<4>().ok_or("a frame ends within a length")?;
+    rest.split_at_checked(u32::from_be_bytes(*len) as usize).ok_or("a frame ends within a part")
 }
 
 /// A header's text under its MAC, for [`crate::fuzz_vault`].

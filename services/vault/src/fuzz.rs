@@ -1,8 +1,9 @@
 //! Entry for fuzzers and for the replay of their corpus: any bytes, no panic, and a few things that must hold.
 
 use crate::format::{self, FormatError};
+use crate::raw::{Contents, Raw};
 use crate::state::{LeaseRecord, Now, Op, State};
-use crate::store::{Contents, Raw, StoreError};
+use crate::store::StoreError;
 use octant_crypto::memory::Key;
 use std::path::Path;
 
@@ -39,12 +40,13 @@ fn read(file: Vec<u8>, data: &Key) -> Result<Contents, FormatError> {
         StoreError::Format { source, .. } => source,
         other => FormatError::Header(other.to_string()),
     })?;
-    raw.contents(data, BOOT)
+    raw.contents(data, BOOT, None)
 }
 
 /// A file with these parts, and seals that are right.
 fn sealed(bytes: &[u8], data: &Key) -> Result<Vec<u8>, FormatError> {
-    let mut parts = format::parts(bytes).map_err(|what| FormatError::Header(what.to_owned()))?.into_iter();
+    let parts: Result<Vec<&[u8]>, _> = format::parts(bytes).collect();
+    let mut parts = parts.map_err(|what| FormatError::Header(what.to_owned()))?.into_iter();
     let text = parts.next().unwrap_or_default();
     let (header, mut file) = format::sealed_header(text, data)?;
     let mut end = format::end_of(&file);

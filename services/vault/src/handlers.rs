@@ -19,7 +19,7 @@ use octant_api::vault::{
     SlotAdded, SlotRemoveRequest, Status, StatusRequest, Token, UnsealRequest, Unsealed, VALUE_MAX,
 };
 use octant_crypto::memory::{Buffer, Key};
-use octant_crypto::sign::SigningKey;
+use octant_crypto::sign::{SigningKey, sign_once};
 use octant_ids::{Aid, Principal, SecretName, ServiceName, Sha256};
 use octant_wire::Call;
 use sha2::Digest;
@@ -583,15 +583,14 @@ impl Handler<Call> for Methods {
                 )
             };
             let seed = seed.try_into().map_err(|_| broken("the seed has not 32 bytes".to_owned()))?;
-            let pair = SigningKey::from_seed(seed).map_err(|error| broken(error.to_string()))?;
-            let public = pair.public();
+            let (public, signature) = sign_once(seed, &message);
             if picked.public_key.as_ref() != Some(&Sha256(public).to_string()) {
                 return Err(broken("the seed is not that of the public key".to_owned()));
             }
             Ok(Signed {
                 version: picked.version,
                 public_key: Base64(public.to_vec()),
-                signature: Base64(pair.sign(&message).to_vec()),
+                signature: Base64(signature.to_vec()),
             })
         };
         self.vault.use_value(action, decide, with).await

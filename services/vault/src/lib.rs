@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `core.rs`, `state.rs`, `refusal.rs` | who may have what, what is known, why not; pure |
 //! | `format.rs`, `slots.rs`, `values.rs` | the file's form, the ways to its key, what it seals; pure (docs/vault.md) |
+//! | `raw.rs`, `reading.rs` | a file as it was read, from its changes to what they come to |
 //! | `store.rs` | the file on disk: append, write anew |
 //! | `vault.rs` | sealed or not, one change after the other, log first |
 //! | `unseal.rs`, `gathered.rs` | from sealed to unsealed |
@@ -40,6 +41,8 @@ mod machine;
 mod making;
 #[cfg(feature = "bench")]
 pub mod measure;
+mod raw;
+mod reading;
 mod refusal;
 mod service;
 mod slots;

@@ -1,8 +1,8 @@
 //! What the vault says of itself: status, checks, the machine.
 
 use crate::machine;
+use crate::raw::Raw;
 use crate::state::State;
-use crate::store::Raw;
 use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now};
 use octant_api::error::ApiError;
 use octant_api::text::Base64;
@@ -259,11 +259,9 @@ impl Vault {
 
 /// What the file comes to has to be what is in memory.
 fn same_as_memory(raw: &Raw, open: &Open) -> Result<String, String> {
-    let opened = raw.open(&open.key).map_err(|error| error.to_string())?;
     let boot = locked(&open.state).boot().to_owned();
-    let mut state = raw.state(&opened, &boot).map_err(|error| error.to_string())?;
+    let (opened, state) = raw.state(&open.key, &boot, Some(now())).map_err(|error| error.to_string())?;
     let live = locked(&open.state);
-    state.expire(now(), usize::MAX);
     if state.secrets != live.secrets || state.grants != live.grants {
         return Err("the file and the memory differ".to_owned());
     }

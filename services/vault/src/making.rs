@@ -4,10 +4,11 @@ use crate::audit::{Intent, done, made, subject};
 use crate::core::check_text;
 use crate::format::Header;
 use crate::hex::Hex;
+use crate::raw::{self, Raw};
 use crate::refusal::Refusal;
 use crate::slots::{self, Lock, Slot};
 use crate::state::{Machine, Op, State};
-use crate::store::{self, Raw, StoreError};
+use crate::store::{self, StoreError};
 use crate::values::{Picked, open_value, seal_machine, seal_value};
 use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, task};
 use octant_api::error::{ApiError, Code};
@@ -515,7 +516,7 @@ fn reseal(vault: &Vault, old: &Open, header: Header, key: Key, seq: u64) -> Resu
     }
     for secret in state.secrets.values() {
         for version in &secret.info.versions {
-            let Some(sealed) = secret.values.get(&version.version) else { continue };
+            let Some(sealed) = secret.values.get(version.version) else { continue };
             let picked = Picked::from(crate::core::Usable { info: &secret.info, version, sealed });
             let mut value = vault.memory.room(picked.bytes()).map_err(|error| error.to_string())?;
             open_value(&old.key, &id, &picked, &mut value)
@@ -565,5 +566,5 @@ fn read_copy(from: OwnedFd) -> Result<Vec<u8>, StoreError> {
     let failed = |source| StoreError::Io { step: "read", path: "the backup".into(), source };
     regular(&file).map_err(failed)?;
     file.rewind().map_err(failed)?;
-    store::read_all(&file).map_err(failed)
+    raw::read_all(&file).map_err(failed)
 }

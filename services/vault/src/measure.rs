@@ -18,11 +18,9 @@ use octant_crypto::aead::SALT_LEN;
 use octant_crypto::memory::{Buffer, Key};
 use octant_crypto::sign::SigningKey;
 use octant_ids::{Aid, Principal, SecretName, Sha256};
-use octant_sys::clock::monotonic_ns;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
-use std::sync::Arc;
 
 /// The boot of every lease here.
 const BOOT: &str = "00112233445566778899aabbccddeeff";
@@ -41,19 +39,6 @@ pub struct Bare {
     open: Open,
     memory: Memory,
     _place: Place,
-}
-
-/// What a vault holds after a start, and how long that took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Started {
-    /// From the data key to a vault that answers, in nanoseconds.
-    pub ns: u64,
-    /// How many secrets there are.
-    pub secrets: usize,
-    /// How many leases are held.
-    pub leases: usize,
-    /// How long the file is.
-    pub bytes: u64,
 }
 
 fn info(name: SecretName) -> SecretInfo {
@@ -254,18 +239,48 @@ impl Bare {
     }
 }
 
-/// Starts the vault of a directory whose slot a file with these bytes opens.
+/// The data key of a directory's vault, and what is needed for the rest.
+#[derive(Debug)]
+pub struct Keyed {
+    place: Place,
+    key: Key,
+}
+
+/// Opens the slot of a directory's vault that a file with these bytes opens.
 ///
 /// # Errors
 /// What failed.
-pub fn start(dir: &Path, key_file: &[u8]) -> Result<Started, String> {
-    let place = Arc::new(Place::take(dir).map_err(text)?);
+pub fn keyed(dir: &Path, key_file: &[u8]) -> Result<Keyed, String> {
+    let place = Place::take(dir).map_err(text)?;
     let raw = place.read().map_err(text)?.ok_or("there is no vault")?;
     let found = unseal::open_any(&raw, key_file, octant_api::vault::SlotKind::StaticFile).map_err(text)?;
-    let bytes = raw.len() as u64;
-    drop(raw);
-    let before = monotonic_ns();
-    let read = unseal::read(&place, found.key, BOOT).map_err(text)?;
-    let ns = monotonic_ns() - before;
-    Ok(Started { ns, secrets: read.state.secrets.len(), leases: read.state.alive(), bytes })
+    Ok(Keyed { place, key: found.key })
+}
+
+impl Keyed {
+    /// Reads the vault: header, frames, changes, the machine's seed.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn start(self) -> Result<Started, String> {
+        unseal::read(&self.place, self.key, BOOT).map(Started).map_err(text)
+    }
+}
+
+/// What a vault holds after a start.
+#[derive(Debug)]
+pub struct Started(unseal::Read);
+
+impl Started {
+    /// How many secrets there are.
+    #[must_use]
+    pub fn secrets(&self) -> usize {
+        self.0.state.secrets.len()
+    }
+
+    /// How many leases are held.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.0.state.alive()
+    }
 }

@@ -85,8 +85,38 @@ pub(crate) struct Now {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Secret {
     pub(crate) info: SecretInfo,
-    /// Sealed values by version.
-    pub(crate) values: BTreeMap<u64, Box<[u8]>>,
+    pub(crate) values: Values,
+}
+
+/// Sealed values by version, in order: a few, and of most secrets one.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Values(Vec<(u64, Box<[u8]>)>);
+
+impl Values {
+    fn place(&self, version: u64) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&version, |row| row.0)
+    }
+
+    /// The one of this version.
+    pub(crate) fn get(&self, version: u64) -> Option<&[u8]> {
+        let at = self.place(version).ok()?;
+        self.0.get(at).map(|row| &*row.1)
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.0.iter().map(|(version, value)| (*version, &**value))
+    }
+
+    fn insert(&mut self, version: u64, value: Box<[u8]>) {
+        match self.place(version) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => {
+                self.0.reserve_exact(1);
+                self.0.insert(at, (version, value));
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -105,7 +135,8 @@ struct Holder {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct State {
     pub(crate) machine: Option<(Machine, Box<[u8]>)>,
-    pub(crate) secrets: BTreeMap<SecretName, Secret>,
+    /// Boxed: the map's nodes are half empty where names come in order.
+    pub(crate) secrets: BTreeMap<SecretName, Box<Secret>>,
     pub(crate) grants: BTreeMap<u64, GrantInfo>,
     by_subject: HashMap<(Subject, SecretName), u64>,
     leases: HashMap<Sha256, Held>,
@@ -114,6 +145,8 @@ pub(crate) struct State {
     ends: BTreeSet<(u64, Sha256)>,
     /// Which leases rest on which grant.
     rest: BTreeSet<(u64, Sha256)>,
+    /// Whether these two are not kept yet: while a file is read they are not needed, and are made quicker at its end.
+    unsettled: bool,
     /// The highest generation of a holder so far.
     generations: u64,
     /// The number of the next grant.
@@ -142,6 +175,20 @@ impl State {
         Self { boot: boot.to_owned(), next_grant: 1, ..Self::default() }
     }
 
+    /// Nothing, for the changes of a file, until [`State::settle`].
+    pub(crate) fn unsettled(boot: &str) -> Self {
+        Self { unsettled: true, ..Self::new(boot) }
+    }
+
+    /// Ends the reading of a file: makes what was not kept meanwhile.
+    pub(crate) fn settle(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
+            let ends = |(token, held): (&Sha256, &Held)| held.record.until_ns.map(|until| (until, *token));
+            self.ends = self.leases.iter().filter_map(ends).collect();
+            self.rest = self.leases.iter().map(|(token, held)| (held.record.grant, *token)).collect();
+        }
+    }
+
     /// The boot whose leases count.
     pub(crate) fn boot(&self) -> &str {
         &self.boot
@@ -153,9 +200,15 @@ impl State {
             Op::Machine(machine) => self.machine = Some((machine, value.into())),
             Op::Secret { secret } => self.put(secret),
             Op::Value { name, version } => {
-                let secret = self.secrets.get_mut(&name);
-                let secret =
-                    secret.ok_or_else(|| Misfit(format!("a value of {name}, which is not there")))?;
+                // In a file that was written anew a value stands behind its secret, and secrets stand there by name.
+                let last = self.secrets.last_entry().filter(|last| *last.key() == name);
+                let secret = match last {
+                    Some(last) => last.into_mut(),
+                    None => self
+                        .secrets
+                        .get_mut(&name)
+                        .ok_or_else(|| Misfit(format!("a value of {name}, which is not there")))?,
+                };
                 secret.values.insert(version, value.into());
             }
             Op::Remove { name } => self.remove(&name),
@@ -194,21 +247,23 @@ impl State {
             Op::Secret { secret } => self.secrets.get(&secret.name).is_some_and(|known| {
                 let last = |info: &SecretInfo| info.versions.last().map(|version| version.version);
                 let rotated = last(secret) > last(&known.info);
-                !rotated && known.values.keys().any(|version| !alive(secret, *version))
+                !rotated && known.values.iter().any(|(version, _)| !alive(secret, version))
             }),
             _ => false,
         }
     }
 
-    fn put(&mut self, info: SecretInfo) {
+    fn put(&mut self, mut info: SecretInfo) {
+        // A reader makes room for more versions than most secrets ever have.
+        info.versions.shrink_to_fit();
         let name = info.name.clone();
         match self.secrets.get_mut(&name) {
             Some(secret) => {
-                secret.values.retain(|version, _| alive(&info, *version));
+                secret.values.0.retain(|(version, _)| alive(&info, *version));
                 secret.info = info;
             }
             None => {
-                self.secrets.insert(name, Secret { info, values: BTreeMap::new() });
+                self.secrets.insert(name, Box::new(Secret { info, values: Values::default() }));
             }
         }
     }
@@ -224,6 +279,7 @@ impl State {
         if let Some(grant) = self.grants.remove(&id) {
             self.by_subject.remove(&(grant.to, grant.name));
         }
+        self.settle();
         let from = (id, Sha256::ZERO);
         while let Some(row) = self.rest.range(from..).next().filter(|row| row.0 == id).copied() {
             self.rest.remove(&row);
@@ -243,24 +299,23 @@ impl State {
         let holder =
             self.holders.entry(record.holder.clone()).or_insert(Holder { generation: next, alive: 0 });
         holder.alive += 1;
-        if let Some(until) = record.until_ns {
-            self.ends.insert((until, record.token));
+        if !self.unsettled {
+            self.ends.extend(record.until_ns.map(|until| (until, record.token)));
+            self.rest.insert((record.grant, record.token));
         }
-        self.rest.insert((record.grant, record.token));
         self.leases.insert(record.token, Held { generation: holder.generation, record });
     }
 
     fn extend(&mut self, token: Sha256, until_ns: Option<u64>) {
         let Some(held) = self.leases.get_mut(&token) else { return };
-        if let Some(old) = std::mem::replace(&mut held.record.until_ns, until_ns) {
-            self.ends.remove(&(old, token));
-        }
-        if let Some(until) = until_ns {
-            self.ends.insert((until, token));
+        let old = std::mem::replace(&mut held.record.until_ns, until_ns);
+        if !self.unsettled {
+            old.map(|old| self.ends.remove(&(old, token)));
+            self.ends.extend(until_ns.map(|until| (until, token)));
         }
     }
 
-    fn drop_lease(&mut self, token: Sha256) -> bool {
+    pub(crate) fn drop_lease(&mut self, token: Sha256) -> bool {
         let Some(held) = self.leases.remove(&token) else { return false };
         self.rest.remove(&(held.record.grant, token));
         if let Some(until) = held.record.until_ns {
@@ -357,7 +412,7 @@ impl State {
             let values = secret
                 .values
                 .iter()
-                .map(|(version, value)| (Op::Value { name: name.clone(), version: *version }, &**value));
+                .map(|(version, value)| (Op::Value { name: name.clone(), version }, value));
             std::iter::once((Op::Secret { secret: secret.info.clone() }, &[][..])).chain(values)
         });
         let grants = self.grants.values().map(|grant| (Op::Grant { grant: grant.clone() }, &[][..]));

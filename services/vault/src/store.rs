@@ -4,13 +4,12 @@
 //! clears away what is no longer needed, writes a whole new file under another name, makes it durable, and puts it in the
 //! place of the old one: at any point in time one of the two stands there whole.
 
-use crate::format::{self, End, FILE_MAX, FRAME_MAX, FormatError, Header, HeaderEnd, Opened};
+use crate::format::{self, End, FILE_MAX, FRAME_MAX, FormatError, Header, Opened};
+use crate::raw::Raw;
 use crate::state::{Now, Op, State};
-use crate::values::open_machine;
 use octant_crypto::memory::Key;
-use octant_crypto::sign::SigningKey;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,19 +65,22 @@ pub(crate) enum StoreError {
     Locked(PathBuf),
 }
 
+impl StoreError {
+    /// What is wrong with a file, or with reading it.
+    pub(crate) fn of(path: &Path, source: FormatError) -> Self {
+        let path = path.to_owned();
+        match source {
+            FormatError::Read(kind) => Self::Io { step: "read", path, source: kind.into() },
+            source => Self::Format { path, source },
+        }
+    }
+}
+
 /// The vault's directory, which one process at a time has.
 #[derive(Debug)]
 pub(crate) struct Place {
     dir: PathBuf,
     _lock: File,
-}
-
-/// A file as it was read, not opened yet.
-#[derive(Debug)]
-pub(crate) struct Raw {
-    pub(crate) header: Header,
-    end: HeaderEnd,
-    bytes: Vec<u8>,
 }
 
 /// An open file.
@@ -122,13 +124,15 @@ impl Place {
         self.dir.join(NAME)
     }
 
-    /// Reads the file; none when there is none.
+    /// Reads the file's header; none when there is no file.
     pub(crate) fn read(&self) -> Result<Option<Raw>, StoreError> {
         let path = self.path();
-        match read_file(&path)? {
-            None => Ok(None),
-            Some(bytes) => Raw::parse(bytes, &path).map(Some),
-        }
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_at("open", &path)(error)),
+        };
+        Raw::of(file, &path).map(Some)
     }
 
     /// Whether an operator has sealed the vault: then nothing unseals it by itself, also not after a restart.
@@ -158,12 +162,11 @@ impl Place {
 
     /// Whether there is a file with a header that can be read.
     pub(crate) fn look(&self) -> Result<(), String> {
-        let path = self.path();
-        let mut start = Vec::new();
-        let most = format::HEADER_MAX as u64 + 64;
-        let read = File::open(&path).and_then(|file| file.take(most).read_to_end(&mut start));
-        read.map_err(|error| format!("{}: {error}", path.display()))?;
-        format::read_header(&start).map(drop).map_err(|error| format!("{}: {error}", path.display()))
+        match self.read() {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(format!("{}: it is gone", self.path().display())),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Writes a new vault with these contents in the place of whatever is there, which is kept under another name when
@@ -198,8 +201,9 @@ impl Place {
     /// Puts a backup's bytes in the place of the vault, which is kept under another name.
     pub(crate) fn put_back(&self, raw: &Raw, aside: &str) -> Result<(), StoreError> {
         let path = self.path();
+        let bytes = raw.copy().map_err(io_at("read", &path))?;
         set_aside(&path, aside)?;
-        replace(&path, &raw.bytes).map(drop)
+        replace(&path, &bytes).map(drop)
     }
 }
 
@@ -218,27 +222,6 @@ fn making(path: &Path) -> PathBuf {
 
 fn io_at<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + use<'a> {
     move |source| StoreError::Io { step, path: path.to_owned(), source }
-}
-
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_at("open", path)(error)),
-    };
-    read_all(&file).map(Some).map_err(io_at("read", path))
-}
-
-/// Reads a whole file, which may not be larger than a vault can be.
-pub(crate) fn read_all(file: &File) -> io::Result<Vec<u8>> {
-    let len = file.metadata()?.len();
-    if len > FILE_MAX {
-        let why = format!("it has {len} bytes, and a vault has at most {FILE_MAX}");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Makes a file whole under another name, durable, and puts it in its place.
@@ -279,62 +262,6 @@ fn sync_dir(path: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at("sync", dir))
 }
 
-impl Raw {
-    /// Reads a header; nothing is opened yet.
-    pub(crate) fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, StoreError> {
-        let (header, end) = format::read_header(&bytes)
-            .map_err(|source| StoreError::Format { path: path.to_owned(), source })?;
-        Ok(Self { header, end, bytes })
-    }
-
-    /// How long it is.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Opens every frame.
-    pub(crate) fn open(&self, key: &Key) -> Result<Opened, FormatError> {
-        format::read_frames(&self.header, &self.bytes, &self.end, key)
-    }
-
-    /// What all frames come to.
-    pub(crate) fn state(&self, opened: &Opened, boot: &str) -> Result<State, FormatError> {
-        let mut state = State::new(boot);
-        for content in &opened.frames {
-            let wrong = |what| FormatError::Frame { offset: self.bytes.len(), what };
-            for (text, value) in format::things(content).map_err(wrong)? {
-                let op: Op = serde_json::from_slice(text)
-                    .map_err(|error| FormatError::Header(format::told(&error)))?;
-                state.apply(op, value).map_err(|error| FormatError::Header(error.to_string()))?;
-            }
-        }
-        Ok(state)
-    }
-
-    /// Everything that a file has to be for a vault to be unsealed from it: header, frames, changes, and the machine's seed.
-    pub(crate) fn contents(&self, key: &Key, boot: &str) -> Result<Contents, FormatError> {
-        let opened = self.open(key)?;
-        let state = self.state(&opened, boot)?;
-        let wrong = |what: &str| FormatError::Header(what.to_owned());
-        let (machine, seed) = state.machine.as_ref().ok_or_else(|| wrong("it has no machine's identity"))?;
-        if machine.public != self.header.machine {
-            return Err(wrong("it names another machine than its header does"));
-        }
-        let opens = open_machine(key, &self.header.vault.0, &machine.public.0, seed);
-        let machine = opens.map_err(FormatError::Header)?;
-        Ok(Contents { opened, state, machine })
-    }
-}
-
-/// What a file comes to.
-#[derive(Debug)]
-pub(crate) struct Contents {
-    pub(crate) opened: Opened,
-    pub(crate) state: State,
-    /// The machine's key.
-    pub(crate) machine: SigningKey,
-}
-
 impl Store {
     /// Opens the file for changes. The beginning of a frame that was never finished is cut off.
     pub(crate) fn open(place: &Place, raw: Raw, opened: &Opened) -> Result<Self, StoreError> {
@@ -344,14 +271,14 @@ impl Store {
             file.set_len(opened.end.offset).map_err(io_at("cut", &path))?;
             file.sync_all().map_err(io_at("sync", &path))?;
         }
-        let frames = opened.frames.len().saturating_sub(raw.header.frames as usize);
+        let frames = opened.frames.saturating_sub(raw.header.frames);
         Ok(Self {
             path,
             file: Arc::new(file),
             header: raw.header,
             end: opened.end,
             epoch: opened.epoch,
-            frames: u32::try_from(frames).unwrap_or(u32::MAX),
+            frames,
             base: opened.base,
             poisoned: None,
         })

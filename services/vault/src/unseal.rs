@@ -14,9 +14,10 @@ use crate::format::Header;
 use crate::hex::Hex;
 use crate::machine::{Compared, STATEMENT, accepted, compare, words};
 use crate::making::check_reason;
+use crate::raw::{Contents, Raw};
 use crate::slots::{Lock, Slot, SlotError};
 use crate::state::{Op, State};
-use crate::store::{Contents, Raw, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::vault::{Action, Open, Phase, Vault, blocking, locked, now, task};
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
@@ -90,6 +91,7 @@ pub(crate) struct Found {
 }
 
 /// A file that was opened, and what it comes to.
+#[derive(Debug)]
 pub(crate) struct Read {
     key: Key,
     store: Store,
@@ -491,11 +493,10 @@ pub(crate) fn open_any(raw: &Raw, bytes: &[u8], kind: SlotKind) -> Result<Found,
 /// Opens everything. Blocks.
 pub(crate) fn read(place: &crate::store::Place, key: Key, boot: &str) -> Result<Read, UnsealError> {
     let path = place.path();
-    let format = |source| StoreError::Format { path: path.clone(), source };
     let gone = || UnsealError::Wrong("the file is gone".to_owned());
     let raw = place.read()?.ok_or_else(gone)?;
-    let Contents { opened, mut state, machine } = raw.contents(&key, boot).map_err(format)?;
-    state.expire(now(), usize::MAX);
+    let contents = raw.contents(&key, boot, Some(now()));
+    let Contents { opened, state, machine } = contents.map_err(|source| StoreError::of(&path, source))?;
     let torn = opened.torn;
     let store = Store::open(place, raw, &opened)?;
     Ok(Read { key, store, state, machine, torn })

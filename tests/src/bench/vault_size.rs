@@ -54,17 +54,18 @@ fn opens(bare: &Bare, bytes: usize) -> Result<Row, String> {
 /// The part that starts a vault in a process of its own: prints nanoseconds by the clock and of the processor.
 pub(crate) fn starter(args: &[String]) -> ExitCode {
     let Some(dir) = args.first() else { return ExitCode::from(2) };
-    let started = busy_ns().and_then(|busy| {
-        let started = measure::start(Path::new(dir), &KEY_FILE)?;
-        Ok((started, busy_ns()?.saturating_sub(busy)))
+    let started = measure::keyed(Path::new(dir), &KEY_FILE).and_then(|keyed| {
+        let (before, busy) = (monotonic_ns(), busy_ns()?);
+        let started = keyed.start()?;
+        Ok((monotonic_ns() - before, busy_ns()?.saturating_sub(busy), started.secrets(), started.leases()))
     });
     match started {
-        Ok((started, busy)) if started.secrets == SECRETS && started.leases == 0 => {
-            println!("{} {busy}", started.ns);
+        Ok((ns, busy, SECRETS, 0)) => {
+            println!("{ns} {busy}");
             ExitCode::SUCCESS
         }
-        Ok((started, _)) => {
-            eprintln!("bench: {dir}: {started:?}");
+        Ok((.., secrets, leases)) => {
+            eprintln!("bench: {dir}: {secrets} secrets and {leases} leases");
             ExitCode::FAILURE
         }
         Err(why) => {

@@ -67,6 +67,7 @@ fn signatures_are_rfc_8032() {
         assert_eq!(key.public(), hex_of(public));
         assert_eq!(key.seed().bytes(), &hex_of(seed));
         assert_eq!(key.sign(&message), hex_of(signature));
+        assert_eq!(sign_once(&hex_of(seed), &message), (hex_of(public), hex_of(signature)));
         verify(&key.public(), &message, &hex_of(signature)).unwrap();
     }
 }

@@ -6,9 +6,10 @@ mod splice;
 use super::world::BOOT;
 use crate::format::{self, FormatError, Header};
 use crate::hex::Hex;
+use crate::raw::{Contents, Raw};
 use crate::slots::{self, Lock, SlotError};
 use crate::state::{LeaseRecord, Machine, Now, Op, State};
-use crate::store::{self, Contents, Raw};
+use crate::store;
 use crate::values::{seal_machine, seal_value};
 use octant_api::text::Base64;
 use octant_api::vault::{GrantInfo, Kind, Mode, SecretInfo, Subject, VersionInfo, VersionState};
@@ -126,7 +127,7 @@ fn raw(bytes: &[u8]) -> Result<Raw, FormatError> {
 }
 
 fn open(bytes: &[u8], data: &Key) -> Result<Contents, FormatError> {
-    raw(bytes)?.contents(data, BOOT)
+    raw(bytes)?.contents(data, BOOT, None)
 }
 
 /// A lock of each kind.
@@ -300,7 +301,7 @@ fn refused_by_slot(bytes: &[u8], at: usize) {
             Err(other) => panic!("byte {at}: {other}"),
             Ok(data) => {
                 assert_eq!(data.bytes(), &DATA, "byte {at}");
-                raw.contents(&data, BOOT).map(drop).expect_err("the header's MAC covers every byte");
+                raw.contents(&data, BOOT, None).map(drop).expect_err("the header's MAC covers every byte");
             }
         }
     }
