@@ -4,6 +4,8 @@ use crate::client::{Received, SLACK_MS, read_answer, read_item, request_line};
 use crate::error::WireError;
 use crate::frame::{REPLY_DEPTH_MAX, REPLY_MAX};
 use crate::scan::Scanner;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use octant_api::rpc::{Deadline, Request, StreamRequest};
 use octant_sys::{clock, packet};
 use std::io::{self, Write};
@@ -11,7 +13,6 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 const READ: usize = 16 << 10;
 
@@ -152,13 +153,19 @@ impl Client {
                 return Err(WireError::Protocol { method, why: "it is too long".to_owned() });
             }
             let left = match ends {
-                None => None,
+                None => PollTimeout::NONE,
                 Some((ms, end)) => match end.saturating_sub(clock::monotonic_ns()) {
                     0 => return Err(WireError::Deadline { method, ms }),
-                    left => Some(Duration::from_nanos(left)),
+                    left => PollTimeout::try_from(left.div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX),
                 },
             };
-            self.stream.set_read_timeout(left).map_err(failed)?;
+            // Who sleeps in a read is woken when the peer has read, too; this waits for an answer alone.
+            match poll(&mut [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)], left) {
+                // The look at the clock above says whether that was all the time there was.
+                Ok(0) | Err(Errno::EINTR) => continue,
+                Ok(_) => {}
+                Err(errno) => return Err(failed(errno.into())),
+            }
             self.buffer.resize(scanned + READ, 0);
             let got = packet::receive(self.stream.as_fd(), &mut self.buffer[scanned..]);
             let got = got.map(|mut packet| {
@@ -169,12 +176,7 @@ impl Client {
             match got {
                 Ok(0) => return Err(WireError::Closed { method }),
                 Ok(_) => {}
-                // Woken by a signal, or by the timeout, which the look at the clock above turns into an error.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                    ) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(error)),
             }
         }

@@ -3,8 +3,8 @@
 use crate::error::WireError;
 use crate::frame::{self, FromServer, REPLY_DEPTH_MAX, REPLY_MAX};
 use crate::outbox::{Gone, Outbox};
-use crate::receive::receive;
 use crate::scan::Scanner;
+use crate::socket::{Readable, Socket};
 use octant_api::rpc::{Deadline, Method, Request, StreamRequest};
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, oneshot};
 
 /// How long this side gives the service's own deadline to be reported before it stops waiting by itself, so
@@ -232,10 +231,10 @@ impl Client {
         {
             return Ok(Arc::clone(link));
         }
-        let stream = Arc::new(connect(&self.path).await?);
+        let socket = Arc::new(connect(&self.path).await?);
         let link =
-            Arc::new(Link { outbox: Outbox::new(Arc::clone(&stream), STALL), waiting: Mutex::default() });
-        tokio::spawn(read_answers(stream, Arc::downgrade(&link)));
+            Arc::new(Link { outbox: Outbox::new(Arc::clone(&socket), STALL), waiting: Mutex::default() });
+        tokio::spawn(read_answers(socket, Arc::downgrade(&link)));
         *locked(&self.link) = Some(Arc::clone(&link));
         Ok(link)
     }
@@ -246,11 +245,11 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn stream<R: StreamRequest>(&self, request: &R) -> Result<Stream<R>, WireError> {
-        let stream = Arc::new(connect(&self.path).await?);
-        let outbox = Outbox::new(Arc::clone(&stream), STALL);
+        let socket = Arc::new(connect(&self.path).await?);
+        let outbox = Outbox::new(Arc::clone(&socket), STALL);
         let line = request_line(STREAM_ID, request, None)?;
         outbox.send(&line).await.map_err(|Gone| WireError::Closed { method: R::METHOD.name })?;
-        Ok(Stream { lines: Lines::new(stream), end: None, request: PhantomData })
+        Ok(Stream { lines: Lines::new(socket), end: None, request: PhantomData })
     }
 }
 
@@ -268,9 +267,9 @@ impl Carriers {
 
 impl Carrier {
     async fn connect(path: &Path) -> Result<Self, WireError> {
-        let stream = Arc::new(connect(path).await?);
-        let outbox = Outbox::new(Arc::clone(&stream), STALL);
-        Ok(Self { outbox, lines: Lines { takes_fds: true, ..Lines::new(stream) } })
+        let socket = Arc::new(connect(path).await?);
+        let outbox = Outbox::new(Arc::clone(&socket), STALL);
+        Ok(Self { outbox, lines: Lines { takes_fds: true, ..Lines::new(socket) } })
     }
 }
 
@@ -305,13 +304,13 @@ impl Link {
     }
 }
 
-async fn connect(path: &Path) -> Result<UnixStream, WireError> {
-    UnixStream::connect(path).await.map_err(|source| WireError::Connect { path: path.to_owned(), source })
+async fn connect(path: &Path) -> Result<Socket, WireError> {
+    Socket::connect(path).await.map_err(|source| WireError::Connect { path: path.to_owned(), source })
 }
 
 /// Hands each answer to its call until the connection or the client is gone.
-async fn read_answers(stream: Arc<UnixStream>, link: std::sync::Weak<Link>) {
-    let mut lines = Lines::new(stream);
+async fn read_answers(socket: Arc<Socket>, link: std::sync::Weak<Link>) {
+    let mut lines = Lines::new(socket);
     loop {
         let line = lines.next().await;
         let Some(link) = link.upgrade() else { return };
@@ -352,7 +351,7 @@ fn line_id(line: &[u8]) -> Option<i64> {
 /// The lines that a service sends.
 #[derive(Debug)]
 struct Lines {
-    stream: Arc<UnixStream>,
+    socket: Arc<Socket>,
     buffer: Vec<u8>,
     scanner: Scanner,
     scanned: usize,
@@ -362,14 +361,14 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(stream: Arc<UnixStream>) -> Self {
+    fn new(socket: Arc<Socket>) -> Self {
         let (buffer, scanner, fds) = (Vec::new(), Scanner::default(), Vec::new());
-        Self { stream, buffer, scanner, scanned: 0, takes_fds: false, fds }
+        Self { socket, buffer, scanner, scanned: 0, takes_fds: false, fds }
     }
 
-    fn read(&mut self) -> io::Result<usize> {
+    fn read(&mut self, ready: &mut Readable<'_>) -> io::Result<usize> {
         let fds = self.takes_fds.then_some(&mut self.fds);
-        receive(&self.stream, &mut self.buffer, fds)
+        Socket::receive(ready, &mut self.buffer, fds)
     }
 
     /// The next line; none at the end. Can be dropped and called again without loss.
@@ -390,8 +389,8 @@ impl Lines {
             if self.scanned > REPLY_MAX {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer is too long"));
             }
-            self.stream.readable().await?;
-            match self.read() {
+            let socket = Arc::clone(&self.socket);
+            match self.read(&mut socket.readable().await?) {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

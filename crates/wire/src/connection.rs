@@ -5,9 +5,9 @@ use crate::frame::{self, Id, Incoming, REPLY_MAX, Refused};
 use crate::in_flight::{InFlight, Running, locked};
 use crate::outbox::{Gone, Outbox};
 use crate::peer::Caller;
-use crate::receive::receive;
 use crate::scan::Scanner;
 use crate::server::Limits;
+use crate::socket::{Readable, Socket};
 use crate::stop::Shutdown;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use octant_api::error::{ApiError, Code};
@@ -19,7 +19,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::UnixStream;
 
 /// A reading buffer that grew beyond this is given back once it is empty.
 const KEEP: usize = 64 << 10;
@@ -30,7 +29,7 @@ const TICK: Duration = Duration::from_secs(1);
 const HALF_CLOSED_LOOK: Duration = Duration::from_millis(20);
 
 struct Connection<D> {
-    stream: Arc<UnixStream>,
+    socket: Arc<Socket>,
     outbox: Arc<Outbox>,
     caller: Arc<Caller>,
     service: Arc<D>,
@@ -59,16 +58,16 @@ enum End {
 }
 
 pub(crate) async fn run<D: Dispatch<Call>>(
-    stream: UnixStream,
+    socket: Socket,
     service: Arc<D>,
     caller: Caller,
     limits: Limits,
     stop: Shutdown,
 ) {
-    let stream = Arc::new(stream);
+    let socket = Arc::new(socket);
     let mut connection = Connection {
-        outbox: Outbox::new(Arc::clone(&stream), limits.stall),
-        stream,
+        outbox: Outbox::new(Arc::clone(&socket), limits.stall),
+        socket,
         caller: Arc::new(caller),
         service,
         limits,
@@ -89,16 +88,14 @@ impl<D: Dispatch<Call>> Connection<D> {
     async fn read_lines(&mut self, stop: &Shutdown) -> End {
         let mut tick = tokio::time::interval(TICK);
         let (mut line_age, mut idle) = (Duration::ZERO, Duration::ZERO);
-        let stopped = stop.requested();
+        let (socket, stopped) = (Arc::clone(&self.socket), stop.requested());
         tokio::pin!(stopped);
         loop {
             tokio::select! {
                 biased;
-                ready = self.stream.readable() => {
-                    if ready.is_err() {
-                        return End::Peer;
-                    }
-                    match self.read() {
+                ready = socket.readable() => {
+                    let Ok(mut ready) = ready else { return End::Peer };
+                    match self.read(&mut ready) {
                         Ok(0) => return End::Peer,
                         Ok(_) => {
                             idle = Duration::ZERO;
@@ -136,9 +133,9 @@ impl<D: Dispatch<Call>> Connection<D> {
     }
 
     /// One read of whatever is there. `Ok(0)` is the end of what the peer sends.
-    fn read(&mut self) -> io::Result<usize> {
+    fn read(&mut self, ready: &mut Readable<'_>) -> io::Result<usize> {
         let fds = self.takes_fds.then_some(&mut self.fds);
-        receive(&self.stream, &mut self.buffer, fds)
+        Socket::receive(ready, &mut self.buffer, fds)
     }
 
     /// Runs every complete line of the buffer and leaves the rest; whether there was one.
@@ -331,7 +328,7 @@ impl<D: Dispatch<Call>> Connection<D> {
             End::Peer => loop {
                 tokio::select! {
                     () = self.in_flight.empty() => break,
-                    () = tokio::time::sleep(HALF_CLOSED_LOOK) => if hung_up(&self.stream) { break },
+                    () = tokio::time::sleep(HALF_CLOSED_LOOK) => if hung_up(&self.socket) { break },
                 }
             },
             End::Limit => {}
@@ -358,8 +355,8 @@ fn too_late(method: &Method, within: Duration) -> ApiError {
 }
 
 /// Whether the peer has closed both directions.
-fn hung_up(stream: &UnixStream) -> bool {
-    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+fn hung_up(socket: &Socket) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
     let polled = poll(&mut fds, PollTimeout::ZERO);
     polled.is_err()
         || fds[0].revents().is_none_or(|got| got.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))

@@ -17,9 +17,9 @@ mod fuzz;
 mod in_flight;
 mod outbox;
 mod peer;
-mod receive;
 pub mod scan;
 mod server;
+mod socket;
 mod stop;
 #[cfg(test)]
 mod tests;

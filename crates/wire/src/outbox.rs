@@ -1,12 +1,10 @@
 //! What is on its way to a peer: written at once where the socket takes it, kept in bounds where not.
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use crate::socket::Socket;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 /// A sender waits while more than this many bytes are kept for a peer that reads slowly.
@@ -21,7 +19,7 @@ pub(crate) struct Gone;
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    stream: Arc<UnixStream>,
+    socket: Arc<Socket>,
     state: Mutex<State>,
     room: Notify,
     stall: Duration,
@@ -44,8 +42,8 @@ impl State {
 
 impl Outbox {
     /// `stall`: how long a peer may take nothing while something is kept for it.
-    pub(crate) fn new(stream: Arc<UnixStream>, stall: Duration) -> Arc<Self> {
-        Arc::new(Self { stream, state: Mutex::default(), room: Notify::new(), stall })
+    pub(crate) fn new(socket: Arc<Socket>, stall: Duration) -> Arc<Self> {
+        Arc::new(Self { socket, state: Mutex::default(), room: Notify::new(), stall })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,7 +73,7 @@ impl Outbox {
         }
         let mut line = line;
         if state.left() == 0 {
-            match self.stream.try_write(line) {
+            match self.socket.write(line, &[]) {
                 Ok(written) => line = &line[written..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => {
@@ -90,7 +88,6 @@ impl Outbox {
 
     /// Sends one line with descriptors, which ride on its first byte.
     pub(crate) async fn send_with(self: &Arc<Self>, line: &[u8], fds: &[OwnedFd]) -> Result<(), Gone> {
-        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         loop {
             let room = self.room.notified();
             let empty = {
@@ -99,18 +96,7 @@ impl Outbox {
                     return Err(Gone);
                 }
                 if state.left() == 0 {
-                    let sent = self.stream.try_io(Interest::WRITABLE, || {
-                        let rights = [ControlMessage::ScmRights(&raw)];
-                        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-                        Ok(sendmsg::<()>(
-                            self.stream.as_raw_fd(),
-                            &[IoSlice::new(line)],
-                            &rights,
-                            flags,
-                            None,
-                        )?)
-                    });
-                    match sent {
+                    match self.socket.write(line, fds) {
                         Ok(written) => {
                             self.keep(&mut state, &line[written..]);
                             return Ok(());
@@ -125,7 +111,7 @@ impl Outbox {
                 state.left() == 0
             };
             if empty {
-                let writable = tokio::time::timeout(self.stall, self.stream.writable()).await;
+                let writable = tokio::time::timeout(self.stall, self.socket.writable()).await;
                 if !matches!(writable, Ok(Ok(()))) {
                     self.close(&mut self.state());
                     return Err(Gone);
@@ -149,13 +135,13 @@ impl Outbox {
 
     async fn drain(self: Arc<Self>) {
         loop {
-            let writable = tokio::time::timeout(self.stall, self.stream.writable()).await;
+            let writable = tokio::time::timeout(self.stall, self.socket.writable()).await;
             let mut state = self.state();
             if !matches!(writable, Ok(Ok(()))) {
                 self.close(&mut state);
                 return;
             }
-            match self.stream.try_write(&state.kept[state.written..]) {
+            match self.socket.write(&state.kept[state.written..], &[]) {
                 Ok(written) => state.written += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => {
@@ -191,7 +177,7 @@ impl Outbox {
         state.kept = Vec::new();
         state.written = 0;
         // Wakes the reader of this connection, which ends it. It fails only when the peer is gone already.
-        let _ = nix::sys::socket::shutdown(self.stream.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        let _ = nix::sys::socket::shutdown(self.socket.as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Both);
         self.room.notify_waiters();
     }
 

@@ -3,7 +3,7 @@
 use nix::sys::socket::{getsockopt, sockopt};
 use octant_ids::Principal;
 use std::io;
-use tokio::net::UnixStream;
+use std::os::fd::AsFd;
 
 /// A caller, as the kernel and the listener know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Identity {
     ///
     /// # Errors
     /// What getsockopt(2) reports.
-    pub(crate) fn caller(&self, stream: &UnixStream) -> io::Result<Caller> {
+    pub(crate) fn caller(&self, stream: &impl AsFd) -> io::Result<Caller> {
         let peer = getsockopt(stream, sockopt::PeerCredentials)?;
         let principal = match self {
             Self::PeerCredentials { operator } => Principal::of_uid(peer.uid(), *operator),

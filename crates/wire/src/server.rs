@@ -3,6 +3,7 @@
 use crate::connection;
 use crate::frame;
 use crate::peer::Identity;
+use crate::socket::Socket;
 use crate::stop::Shutdown;
 use crate::{Call, outbox::Outbox};
 use octant_api::error::{ApiError, Code};
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How much one listener and one peer may take.
@@ -105,10 +106,11 @@ pub async fn serve<D: Dispatch<Call>>(
             },
             () = stop.requested() => break Ok(()),
         };
-        let caller = match identity.caller(&stream) {
-            Ok(caller) => caller,
+        let known = identity.caller(&stream).and_then(|caller| Ok((caller, Socket::new(stream)?)));
+        let (caller, socket) = match known {
+            Ok(known) => known,
             Err(error) => {
-                tracing::warn!("a connection is closed: its peer's identity cannot be read: {error}");
+                tracing::warn!("a connection is closed: its peer's identity cannot be read, or it cannot be watched: {error}");
                 continue;
             }
         };
@@ -117,7 +119,7 @@ pub async fn serve<D: Dispatch<Call>>(
             // Beyond the second bound a connection is closed without a word.
             if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
                 tokio::spawn(async move {
-                    turn_away(stream, limits.connections).await;
+                    turn_away(socket, limits.connections).await;
                     drop(place);
                 });
             }
@@ -125,7 +127,7 @@ pub async fn serve<D: Dispatch<Call>>(
         };
         let (service, stop) = (Arc::clone(&service), stop.clone());
         tokio::spawn(async move {
-            connection::run(stream, service, caller, limits, stop).await;
+            connection::run(socket, service, caller, limits, stop).await;
             drop((place, part));
         });
     };
@@ -144,7 +146,7 @@ fn out_of_resources(error: &io::Error) -> bool {
 
 /// Tells a peer that there is no place for it, and waits a moment for it to read that: closing at once would
 /// fail its writing before it looks for an answer.
-async fn turn_away(stream: UnixStream, connections: usize) {
+async fn turn_away(socket: Socket, connections: usize) {
     let error = ApiError::new(
         Code::Busy,
         "connect",
@@ -154,14 +156,15 @@ async fn turn_away(stream: UnixStream, connections: usize) {
     );
     let mut line = Vec::new();
     frame::write_error(&mut line, None, &error);
-    let stream = Arc::new(stream);
-    let outbox = Outbox::new(Arc::clone(&stream), LINGER);
+    let socket = Arc::new(socket);
+    let outbox = Outbox::new(Arc::clone(&socket), LINGER);
     // Who does not take the answer does not get it.
     let _ = outbox.send(&line).await;
     let closed = async {
-        let mut scrap = [0; 4096];
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut scrap) {
+        let mut scrap = Vec::new();
+        while let Ok(mut ready) = socket.readable().await {
+            scrap.clear();
+            match Socket::receive(&mut ready, &mut scrap, None) {
                 Ok(0) => return,
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
                 _ => {}
