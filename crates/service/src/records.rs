@@ -10,7 +10,7 @@ use octant_ids::Aid;
 use octant_wire::{Client, Shutdown, WireError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,9 @@ const DECISIONS_MAX: usize = WAITING_MAX / 8;
 const DECISIONS_OF_ONE: usize = 64;
 /// How long one record may take, in milliseconds; a disk that needs longer is failing.
 const APPEND_MS: u64 = 5_000;
+/// How many waiting records go to the ledger together. A connection has 64 requests in flight at most, of which what is
+/// waited for needs its part.
+const TOGETHER: usize = 16;
 /// How long a health check waits for the ledger, in milliseconds.
 const HEAD_MS: u64 = 1_000;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -53,6 +56,8 @@ pub struct Records {
     outlasts: bool,
     later: Mutex<Later>,
     wake: Notify,
+    /// How long a record that nobody waits for waits for others.
+    gather: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -135,7 +140,15 @@ impl Records {
             outlasts: false,
             later: Mutex::default(),
             wake: Notify::new(),
+            gather: Duration::ZERO,
         }
+    }
+
+    /// Lets a record that nobody waits for wait so long for others, which the ledger then syncs together: where each call
+    /// leaves one, the next call's own record does not meet it on its way.
+    #[must_use]
+    pub fn gathering(self, gather: Duration) -> Self {
+        Self { gather, ..self }
     }
 
     /// For a service that does not seal agents' partitions itself: what it was doing for an agent can end after the agent.
@@ -254,7 +267,7 @@ impl Records {
                 }
                 pause = RETRY_FIRST;
                 tokio::select! {
-                    () = self.wake.notified() => {}
+                    () = self.gathered() => {}
                     () = stop.requested() => {}
                 }
             } else {
@@ -267,35 +280,79 @@ impl Records {
         }
     }
 
+    /// Waits for a record, and then for others: for so many as go together, or as long as one waits.
+    async fn gathered(&self) {
+        self.wake.notified().await;
+        // A timer takes its millisecond even for no time at all.
+        if self.gather.is_zero() {
+            return;
+        }
+        let others = async {
+            while self.later_queue().waiting.len() < TOGETHER {
+                self.wake.notified().await;
+            }
+        };
+        // That the time is over is the common case.
+        let _few = tokio::time::timeout(self.gather, others).await;
+    }
+
     /// Whether everything was taken. A record leaves the queue only after the ledger has it: one that was
     /// taken while the connection broke can appear twice, none disappears.
     pub async fn hand_over(&self) -> bool {
         // Agents whose first record was not taken. What else waits about them waits behind it; others do not: the seal
         // of one can be what makes room for another.
         let mut behind = BTreeSet::new();
-        let mut last = None;
-        while let Some((request, next)) = self.next(&behind) {
-            let (_, taken) = self.append(std::slice::from_ref(&request)).await;
-            match taken {
-                Err(error) if passes(&error) && request.agent.is_some() => {
-                    behind.extend(request.agent);
-                    last = Some(error);
-                }
-                Err(error) if sealed(&error) && self.without_agent(&next) => {
-                    tracing::info!("a record comes after its agent's seal: {error}");
-                }
-                Err(error) if !self.dropped(&request, &error) => {
-                    last = Some(error);
-                    break;
-                }
-                _ => self.leaves(&next),
+        let (mut last, mut ended) = (None, false);
+        while !ended {
+            let batch = self.next(&behind);
+            if batch.is_empty() {
+                break;
             }
+            let answers = self.append_each(&batch).await;
+            let mut taken = Vec::new();
+            for ((request, next), answer) in batch.iter().zip(answers) {
+                match answer {
+                    Err(error) if passes(&error) && request.agent.is_some() => {
+                        behind.extend(request.agent);
+                        last = Some(error);
+                    }
+                    Err(error) if sealed(&error) && self.without_agent(next) => {
+                        tracing::info!("a record comes after its agent's seal: {error}");
+                    }
+                    Err(error) if !self.dropped(request, &error) => {
+                        (last, ended) = (Some(error), true);
+                    }
+                    _ => taken.push(next),
+                }
+            }
+            // From the back: the places of those before stay what they are.
+            taken.into_iter().rev().for_each(|next| self.leaves(next));
         }
         let stuck = self.stuck.swap(last.is_some(), Ordering::Relaxed);
         if let Some(error) = last.as_ref().filter(|_| !stuck) {
             tracing::warn!("the ledger does not take records, trying again and again: {error}");
         }
         last.is_none()
+    }
+
+    /// Appends records that are under way together, and waits for every answer.
+    async fn append_each(&self, batch: &[(AppendRequest, Next)]) -> Vec<Result<Appended, WireError>> {
+        let mut calls: Vec<_> =
+            batch.iter().map(|(request, _)| Box::pin(self.client.call_within(request, APPEND_MS))).collect();
+        let mut answers: Vec<Option<Result<Appended, WireError>>> = batch.iter().map(|_| None).collect();
+        // Each is sent at its first poll: in this order.
+        poll_fn(|context| {
+            for (call, answer) in calls.iter_mut().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
+                if let Poll::Ready(done) = call.as_mut().poll(context) {
+                    *answer = Some(done);
+                }
+            }
+            if answers.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let answers: Vec<_> = answers.into_iter().flatten().collect();
+        self.connected.store(answers.iter().all(Result::is_ok), Ordering::Relaxed);
+        answers
     }
 
     /// Lets a record go on record outside of its agent's partition, which is sealed: one that an earlier run left may be
@@ -336,56 +393,34 @@ impl Records {
         }
     }
 
-    /// The next record that is not about one of these agents. That some were lost comes last: they were lost after what
+    /// The next records that are not about one of these agents. That some were lost comes last: they were lost after what
     /// waits.
-    fn next(&self, behind: &BTreeSet<Aid>) -> Option<(AppendRequest, Next)> {
+    ///
+    /// One agent's records stand in their order whatever becomes of each: of several only outcomes go together, which name
+    /// the intents that they are of.
+    fn next(&self, behind: &BTreeSet<Aid>) -> Vec<(AppendRequest, Next)> {
+        // Until there is a connection each call would make one, and the order would be lost.
+        let most = if self.connected.load(Ordering::Relaxed) { TOGETHER } else { 1 };
         let later = self.later_queue();
-        let free = |request: &AppendRequest| request.agent.is_none_or(|agent| !behind.contains(&agent));
-        if let Some(at) = later.waiting.iter().position(free) {
-            return Some((later.waiting.get(at)?.clone(), Next::Waiting(at)));
+        let (mut batch, mut about) = (Vec::new(), BTreeMap::new());
+        for (at, request) in later.waiting.iter().enumerate() {
+            if request.agent.is_some_and(|agent| behind.contains(&agent)) {
+                continue;
+            }
+            let before = request.agent.and_then(|agent| about.insert(agent, request.kind));
+            let goes = before.is_none_or(|before| [before, request.kind] == [Kind::Outcome; 2]);
+            if batch.len() == most || !goes {
+                break;
+            }
+            batch.push((request.clone(), Next::Waiting(at)));
         }
-        let lost = Some(later.lost).filter(|lost| *lost > 0 && later.waiting.is_empty())?;
-        let payload = json!({"lost": lost, "what": "records that the ledger did not take"});
-        Some((record(Kind::Lost, &payload), Next::Lost(lost)))
+        if batch.is_empty() && later.lost > 0 && later.waiting.is_empty() {
+            let payload = json!({"lost": later.lost, "what": "records that the ledger did not take"});
+            batch.push((record(Kind::Lost, &payload), Next::Lost(later.lost)));
+        }
+        batch
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(count: usize, kind: Kind, agent: Option<Aid>, records: &Records) {
-        for _ in 0..count {
-            records.later(AppendRequest { agent, ..record(kind, &json!({})) });
-        }
-    }
-
-    fn waiting(records: &Records, kind: Kind) -> usize {
-        records.left().waiting.iter().filter(|waiting| waiting.kind == kind).count()
-    }
-
-    #[test]
-    fn denials_push_out_nothing_else_and_one_agents_no_other_agents() {
-        let records = Records::new(Client::new("/nowhere"));
-        let agent = |n: u8| Some(Aid::new(1, [n; 10]));
-        with(5000, Kind::Decision, agent(0), &records);
-        assert_eq!((waiting(&records, Kind::Decision), records.backlog().1), (64, 5000 - 64));
-        with(1, Kind::Decision, agent(1), &records);
-        assert_eq!(waiting(&records, Kind::Decision), 65);
-        (2..100).for_each(|n| with(64, Kind::Decision, agent(n), &records));
-        with(1, Kind::Decision, None, &records);
-        assert_eq!(waiting(&records, Kind::Decision), 512);
-        let lost = records.left().lost;
-        with(4096 - 512, Kind::Outcome, agent(0), &records);
-        assert_eq!(records.left().lost, lost, "the rest is for what was done");
-        with(1, Kind::Outcome, agent(0), &records);
-        assert_eq!((records.left().waiting.len(), records.left().lost), (4096, lost + 1));
-    }
-
-    #[test]
-    fn decisions_about_nobody_have_the_places_of_all() {
-        let records = Records::new(Client::new("/nowhere"));
-        with(1000, Kind::Decision, None, &records);
-        assert_eq!((waiting(&records, Kind::Decision), records.left().lost), (512, 488));
-    }
-}
+mod tests;

@@ -110,7 +110,9 @@ pub async fn serve<D: Dispatch<Call>>(
         let (caller, socket) = match known {
             Ok(known) => known,
             Err(error) => {
-                tracing::warn!("a connection is closed: its peer's identity cannot be read, or it cannot be watched: {error}");
+                tracing::warn!(
+                    "a connection is closed: its peer's identity cannot be read, or it cannot be watched: {error}"
+                );
                 continue;
             }
         };

@@ -47,6 +47,9 @@ pub struct VaultService {
     tried: watch::Sender<bool>,
 }
 
+/// How long an outcome or a denial waits for others. Each that went alone would be a sync of the ledger that the next
+/// intent, for which somebody waits, comes behind.
+const GATHER: Duration = Duration::from_millis(20);
 /// The file with the records that the ledger had not taken when the process ended.
 const KEPT: &str = "records.json";
 /// How soon unsealing without anybody is tried again.
@@ -116,7 +119,7 @@ impl Service for VaultService {
         let mut facts = context.boot.hardware.clone();
         let tpm = tpm(&mut context, &mut facts);
         let kept = Kept::new(dir.join(KEPT));
-        let records = Records::new(context.client("ledger")?).outlasting_agents();
+        let records = Records::new(context.client("ledger")?).outlasting_agents().gathering(GATHER);
         records.take_up(kept.read());
         let audit = Audit::new(Arc::new(records), context.client("ledger")?);
         let etc = context.boot.layout.etc.join("vault");
