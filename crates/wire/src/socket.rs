@@ -14,8 +14,9 @@ use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::net::UnixStream;
 
-/// The room that a read is given.
-const READ: usize = 16 << 10;
+/// The room that a read is given: little for the first of a line, since most lines are short, then as much as there is of
+/// it.
+const READ: std::ops::RangeInclusive<usize> = 4 << 10..=64 << 10;
 
 /// The socket.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Socket {
         fds: Option<&mut Vec<OwnedFd>>,
     ) -> io::Result<usize> {
         let old = buffer.len();
-        buffer.resize(old + READ, 0);
+        buffer.resize(old + old.clamp(*READ.start(), *READ.end()), 0);
         let room = &mut buffer[old..];
         let received = ready
             .try_io(|fd| match fds {

@@ -3,12 +3,13 @@
 use crate::refusal::Refusal;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{pipe2, write};
 use octant_api::error::{ApiError, Code};
 use octant_api::vault::VALUE_MAX;
 use octant_crypto::memory::{Buffer, Pool};
 use octant_sys::secret_memory::{Kind, Region};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use zeroize::Zeroize;
@@ -112,12 +113,12 @@ pub(crate) fn pipe(bytes: &[u8]) -> Result<OwnedFd, ApiError> {
             "see how many pipes this machine has open",
         )
     };
-    let (reader, mut writer) = io::pipe().map_err(failed)?;
-    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
-    match writer.write(bytes) {
-        Ok(written) if written == bytes.len() => Ok(reader.into()),
+    // The reader never meets an empty pipe that somebody could still write into: it need not wait either.
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|e| failed(e.into()))?;
+    match write(&writer, bytes) {
+        Ok(written) if written == bytes.len() => Ok(reader),
         // The kernel gives smaller pipes to a user who has very many.
         Ok(_) => Err(failed(Errno::ENOBUFS.into())),
-        Err(error) => Err(failed(error)),
+        Err(errno) => Err(failed(errno.into())),
     }
 }

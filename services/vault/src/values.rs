@@ -13,7 +13,7 @@ const VALUE: &[u8] = b"octant vault 1 value";
 const MACHINE: &[u8] = b"octant vault 1 machine";
 
 /// A value that was decided about, still sealed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Picked {
     pub(crate) name: SecretName,
     pub(crate) version: u64,

@@ -12,18 +12,23 @@ use crate::store::{self, Place, Store, StoreError};
 use crate::values::{Picked, open_value};
 use octant_api::error::{ApiError, Code};
 use octant_api::vault as api;
-use octant_crypto::memory::{Buffer, Key};
+use octant_crypto::memory::Key;
 use octant_crypto::sign::SigningKey;
 use octant_ids::{Aid, Principal};
 use octant_sys::clock;
 use octant_tpm::{Device, Tpm};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
+/// How often a value is opened anew that was rotated before the ledger had the intent.
+const ROTATED_MEANWHILE: usize = 3;
 /// How many agents that ended last are remembered.
 const ENDED: usize = 4096;
 /// How many changes that took something away wait for the file.
@@ -208,6 +213,16 @@ impl Action {
             _ => (Code::Failed, "see `octant vault doctor`"),
         };
         ApiError::new(code, self.what, &self.place, error, next)
+    }
+}
+
+/// What was made of a secret for an intent that may not be on record yet.
+struct Prepared<T>(T);
+
+impl<T> Prepared<T> {
+    /// Gives it out, for an intent that is on record.
+    fn give(self, _: &Recorded) -> T {
+        self.0
     }
 }
 
@@ -446,41 +461,63 @@ impl Vault {
         self.audit.intent(Intent { payload, agent: action.agent, subject: Some(subject(&vault)) }).await
     }
 
-    /// Opens one value: decides, puts the intent on record, and only then, if it still may be, there is a plain text, for
-    /// `with`.
+    /// Opens one value for `with`: decides, puts the intent on record, and gives out what `with` made only when the entry is
+    /// there and it still may be.
     pub(crate) async fn use_value<T: Send + 'static>(
         self: &Arc<Self>,
         action: Action,
-        decide: impl Fn(&State, Now) -> Result<Picked, Refusal> + Send + 'static,
-        with: impl FnOnce(&Picked, &[u8]) -> Result<T, ApiError> + Send + 'static,
+        decide: impl Fn(&State, Now) -> Result<Picked, Refusal> + Send + Sync + 'static,
+        with: impl Fn(&Picked, &[u8]) -> Result<T, ApiError> + Send + Sync + 'static,
     ) -> Result<T, ApiError> {
         let vault = Arc::clone(self);
         task(&action.clone(), async move {
-            let open = vault.open(action.what, &action.place)?;
-            let decided = {
-                let mut state = locked(&open.state);
-                state.expire(now(), EXPIRE_AT_ONCE);
-                decide(&state, now())
-            };
-            drop(open);
-            let picked = decided.map_err(|refusal| vault.deny(&action, &refusal))?;
-            let mut payload = action.payload.clone();
-            payload["with"] = picked.name.as_str().into();
-            payload["version"] = picked.version.into();
-            let intent = Intent { payload, agent: action.agent, subject: None };
-            let recorded = vault.audit.intent(intent).await?;
-            // It may have been revoked, destroyed or sealed while the ledger was waited for.
-            let used = vault.open(action.what, &action.place).and_then(|open| {
-                let picked =
-                    decide(&locked(&open.state), now()).map_err(|refusal| action.refused(&refusal))?;
-                let value = vault.open_value(&open, &picked, &recorded, &action)?;
-                with(&picked, &value)
-            });
-            let outcome = used.as_ref().map(drop).map_err(ToString::to_string);
-            vault.audit.outcome(recorded, &done(&outcome, None));
-            used
+            for _ in 0..ROTATED_MEANWHILE {
+                if let Some(given) = vault.use_once(&action, &decide, &with).await? {
+                    return Ok(given);
+                }
+            }
+            let why = "it gets other values faster than the ledger takes an entry";
+            Err(ApiError::new(Code::Busy, action.what, &action.place, why, "try again"))
         })
         .await
+    }
+
+    /// The same with the value that is current now; nothing if another is when the entry is there. What is asked for is made
+    /// while the ledger waits for its disk.
+    async fn use_once<T>(
+        &self,
+        action: &Action,
+        decide: impl Fn(&State, Now) -> Result<Picked, Refusal>,
+        with: impl Fn(&Picked, &[u8]) -> Result<T, ApiError>,
+    ) -> Result<Option<T>, ApiError> {
+        let open = self.open(action.what, &action.place)?;
+        locked(&open.state).expire(now(), EXPIRE_AT_ONCE);
+        let decided = decide(&locked(&open.state), now());
+        drop(open);
+        let picked = decided.map_err(|refusal| self.deny(action, &refusal))?;
+        let mut payload = action.payload.clone();
+        payload["with"] = picked.name.as_str().into();
+        payload["version"] = picked.version.into();
+        let mut intent = pin!(self.audit.intent(Intent { payload, agent: action.agent, subject: None }));
+        // The first poll sends it.
+        let under_way = poll_fn(|context| Poll::Ready(intent.as_mut().poll(context))).await;
+        let made = self.prepare(&picked, action, with);
+        let recorded = match under_way {
+            Poll::Ready(recorded) => recorded?,
+            Poll::Pending => intent.await?,
+        };
+        // It may have been revoked, destroyed, rotated or sealed while the ledger was waited for.
+        let used = self.open(action.what, &action.place).and_then(|open| {
+            let again = decide(&locked(&open.state), now()).map_err(|refusal| action.refused(&refusal))?;
+            if again == picked { Ok(Some(made?.give(&recorded))) } else { Ok(None) }
+        });
+        let outcome = match &used {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err("it has another value by now".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.audit.outcome(recorded, &done(&outcome, None));
+        used
     }
 
     /// Says no, and puts that on record without waiting.
@@ -491,19 +528,19 @@ impl Vault {
         action.refused(refusal)
     }
 
-    /// A plain value, in locked memory, for an intent that is on record.
-    fn open_value(
+    /// What `with` makes of a value, which is plain in locked memory only for that time.
+    fn prepare<T>(
         &self,
-        open: &Open,
         picked: &Picked,
-        _recorded: &Recorded,
         action: &Action,
-    ) -> Result<Buffer, ApiError> {
+        with: impl FnOnce(&Picked, &[u8]) -> Result<T, ApiError>,
+    ) -> Result<Prepared<T>, ApiError> {
+        let open = self.open(action.what, &action.place)?;
         let mut value = self.memory.room(picked.bytes())?;
         open_value(&open.key, &open.vault, picked, &mut value).map_err(|error| {
             ApiError::new(Code::Damaged, action.what, &action.place, error, "restore the vault from a backup")
         })?;
-        Ok(value)
+        with(picked, &value).map(Prepared)
     }
 
     /// Wipes every key: nothing that begins from now on finds one.

@@ -22,6 +22,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -215,7 +216,30 @@ fn figure(samples: &Samples) -> String {
     format!("p50 {}, p99 {}", us(samples.median()), us(samples.at(990)))
 }
 
-fn beyond(what: &str, whole: &Samples, append: &Samples) -> Row {
+/// Nanoseconds that a byte takes to another thread and back over a pair of sockets: what the machine takes for every peer
+/// more on the way.
+fn there_and_back() -> Result<Samples, String> {
+    let (mut here, mut there) = UnixStream::pair().map_err(text)?;
+    let other = std::thread::spawn(move || -> std::io::Result<()> {
+        let mut byte = [0];
+        while there.read(&mut byte)? == 1 {
+            there.write_all(&byte)?;
+        }
+        Ok(())
+    });
+    let mut once = || -> std::io::Result<u64> {
+        let before = monotonic_ns();
+        here.write_all(&[1])?;
+        here.read_exact(&mut [0])?;
+        Ok(monotonic_ns() - before)
+    };
+    let times: Result<Vec<u64>, _> = (0..BLOCKS * CALLS).map(|_| once()).collect();
+    drop(here);
+    other.join().map_err(|_| "the other thread panicked")?.map_err(text)?;
+    Ok(Samples::new(times.map_err(text)?))
+}
+
+fn beyond(what: &str, whole: &Samples, append: &Samples, hop: &Samples) -> Row {
     let (rest, share) = (
         whole.median().saturating_sub(append.median()),
         append.median().saturating_mul(100) / whole.median().max(1),
@@ -228,7 +252,7 @@ fn beyond(what: &str, whole: &Samples, append: &Samples) -> Row {
             figure(append),
             us(rest)
         ),
-        peers: String::new(),
+        peers: format!("a byte to another thread and back over sockets p50 {}", us(hop.median())),
         goal: format!("p50 ≤ {} beyond the append", us(BEYOND)),
         met: Some(rest <= BEYOND),
     }
@@ -249,10 +273,11 @@ pub(crate) fn rows(binary: &Path, scratch: &Path) -> Result<Vec<Row>, String> {
     }
     let mut of = |name: &str| samples.remove(name).map(Samples::new).ok_or_else(|| format!("no {name}"));
     let (append, open, sign) = (of("append")?, of("open")?, of("sign")?);
+    let hop = there_and_back()?;
     let (unknown, forbidden) = (of("unknown")?, of("forbidden")?);
     let mut rows = vec![
-        beyond("vault.open of 64 bytes by a lease, over the socket, the value read", &open, &append),
-        beyond("vault.sign of 64 bytes by a lease, over the socket", &sign, &append),
+        beyond("vault.open of 64 bytes by a lease, over the socket, the value read", &open, &append, &hop),
+        beyond("vault.sign of 64 bytes by a lease, over the socket", &sign, &append, &hop),
         Row {
             what: format!("vault.lease refused, {REFUSALS} calls of each kind in turns"),
             ours: format!("unknown name {}; name not granted {}", figure(&unknown), figure(&forbidden)),

@@ -7,8 +7,8 @@ use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
 use octant_api::vault::{
     GrantInfo, GrantRequest, Kind, LEASES_PER_AGENT, Lease, LeaseRequest, LeasesRequest, Mode, OpenRequest,
-    PutRequest, ReleaseRequest, RenewRequest, RetireRequest, Revoke, RevokeRequest, SignRequest, Subject,
-    Token,
+    PutRequest, ReleaseRequest, RenewRequest, RetireRequest, Revoke, RevokeRequest, RotateRequest,
+    SignRequest, Subject, Token,
 };
 use octant_ids::{Aid, Principal, SecretName, Sha256};
 use octant_wire::Client;
@@ -237,6 +237,51 @@ fn revoking_cuts_leases_at_once_also_while_the_ledger_hangs() {
         *world.ledger.mood.lock().unwrap() = Mood::Good;
         assert!(call(&world.egress, &open(1, &held.token), None).await.is_err());
         assert!(leased(&world.agents, &lease(1, "db", Mode::Use)).await.is_err());
+    });
+}
+
+/// What one opening gives whose intent the ledger holds while `meanwhile` happens, and what is on record of it.
+async fn opened_while<T>(
+    world: &World,
+    token: &Token,
+    meanwhile: impl Future<Output = T>,
+) -> (Result<Vec<u8>, ApiError>, Vec<String>) {
+    // Outcomes are not waited for.
+    let settled = async || {
+        let with = |told: &[String], kind| told.iter().filter(|what| what.starts_with(kind)).count();
+        loop {
+            let told = world.ledger.told();
+            if with(&told, "intent") == with(&told, "outcome") {
+                return told;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    let before = settled().await.len();
+    *world.ledger.mood.lock().unwrap() = Mood::Holds("vault open");
+    let request = open(1, token);
+    let (opened, ()) = tokio::join!(call(&world.egress, &request, None), async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        meanwhile.await;
+        *world.ledger.mood.lock().unwrap() = Mood::Good;
+    });
+    (opened.map(|(_, value)| value.unwrap()), settled().await.split_off(before))
+}
+
+#[test]
+fn a_value_is_given_only_if_it_still_may_be_when_its_intent_is_on_record() {
+    run(async {
+        let world = granted(Mode::Use).await;
+        let held = leased(&world.agents, &lease(1, "db", Mode::Use)).await.unwrap();
+        let rotate = RotateRequest { name: name("db"), not_after_ms: None, generate: false };
+        let (opened, told) = opened_while(&world, &held.token, world.call(&rotate, Some(b"another"))).await;
+        assert_eq!(opened.unwrap(), b"another");
+        let intents: Vec<&String> = told.iter().filter(|what| *what == "intent vault open").collect();
+        assert_eq!(intents.len(), 2, "the record names the version that was given: {told:?}");
+        let revoke = RevokeRequest { what: Revoke::Secret(name("db")) };
+        let (opened, told) = opened_while(&world, &held.token, world.call(&revoke, None)).await;
+        assert_eq!(opened.unwrap_err().code, Code::Denied);
+        assert!(told.contains(&"outcome done=false".to_owned()), "{told:?}");
     });
 }
 

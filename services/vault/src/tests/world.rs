@@ -103,6 +103,8 @@ pub(super) enum Mood {
     Good,
     Refuses,
     Hangs,
+    /// As good as ever, but what says that this is done waits until the mood is another.
+    Holds(&'static str),
 }
 
 /// A ledger that keeps what it is given.
@@ -116,7 +118,7 @@ impl Ledger {
     async fn behave(&self) -> Result<(), ApiError> {
         let mood = *self.mood.lock().unwrap();
         match mood {
-            Mood::Good => Ok(()),
+            Mood::Good | Mood::Holds(_) => Ok(()),
             Mood::Refuses => Err(ApiError::new(Code::Full, "append", "ledger", "it is full", "make room")),
             Mood::Hangs => std::future::pending().await,
         }
@@ -147,6 +149,11 @@ impl Ledger {
 
 impl part::Handler<Call> for Ledger {
     async fn append(&self, request: Append, _: Call) -> Result<Appended, ApiError> {
+        let what: serde_json::Value = request.0.payload.read().unwrap();
+        let holds = |mood: Mood| matches!(mood, Mood::Holds(held) if what["do"] == held);
+        while holds(*self.mood.lock().unwrap()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.behave().await?;
         let mut entries = self.entries.lock().unwrap();
         entries.push(request.0);
