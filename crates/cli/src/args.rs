@@ -1,10 +1,12 @@
 //! The command line, as data: every command, option and help text.
 
+mod image;
 mod ledger;
 pub(crate) mod secret;
 pub(crate) mod vault;
 mod when;
 
+pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
 pub(crate) use secret::Secret;
 pub(crate) use vault::Vault;
@@ -80,6 +82,9 @@ pub(crate) enum Command {
     /// Write, check, sign and verify the manifests that say what an agent may do
     #[command(subcommand, after_help = "Example:\n  octant manifest check manifest.toml")]
     Manifest(Manifest),
+    /// Import OCI images from disk: root file systems for agents
+    #[command(subcommand, after_help = "Example:\n  octant image list")]
+    Image(Image),
     /// Read and verify the record of everything that happened
     #[command(subcommand, after_help = "Example:\n  octant ledger tail -n 50")]
     Ledger(Ledger),

@@ -3,6 +3,7 @@
 use crate::vault::VaultError;
 use octant_api::error::ApiError;
 use octant_ids::Exit;
+use octant_oci::ImageError;
 use octant_wire::WireError;
 use std::io;
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ pub(crate) enum CliError {
     /// A step on this side of the vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// An image, or where images are kept.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// The machine underneath refuses something a command needs.
     #[error("cannot {step}: {source}")]
     System { step: &'static str, source: io::Error },
@@ -97,6 +101,7 @@ impl CliError {
                 Exit::Failed
             }
             Self::Vault(error) => error.exit(),
+            Self::Image(error) => crate::image::exit(error),
             Self::System { .. } => Exit::Internal,
         }
     }
@@ -131,6 +136,7 @@ impl CliError {
             Self::Api(error) => error.data.next.clone(),
             // Its own text ends with the next step.
             Self::Wire(_) => return None,
+            Self::Image(error) => return crate::image::next(error),
             Self::Vault(error) => return error.next().map(str::to_owned),
             Self::Unverified { next, .. } | Self::Incomplete { next, .. } => next.clone(),
             Self::Exists { .. } => "choose another name, or say --force to replace it".to_owned(),

@@ -5,13 +5,14 @@
 //! text that came from an agent or a service cannot control the terminal; no colour, no lines that are longer
 //! than the terminal is wide.
 //! No secret byte is in an argument, in the environment, in a message or in an error.
-//! Never: opens a service's files or decides what is allowed; it asks, over the sockets, as anyone could.
+//! Never: opens a service's files (imported images are nobody's but the operator's) or decides what is allowed; it asks, over the sockets, as anyone could.
 #![forbid(unsafe_code)]
 
 mod agents;
 mod args;
 mod doctor;
 mod error;
+mod image;
 mod inside;
 mod ledger;
 mod manifest;
@@ -152,6 +153,7 @@ fn act(
         Command::Halt => units::machine(&operator, Op::Halt, "halt", out),
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
+        Command::Image(command) => image::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, out),
         Command::Vault(command) => vault::run(command, layout, input, out),
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),

@@ -1,5 +1,6 @@
 //! Golden help texts, completions, and whole commands against sockets that play PID 1 and the services.
 
+mod image;
 mod ledger;
 mod services;
 mod vault;

@@ -62,6 +62,12 @@ impl Layout {
         self.state.join(service)
     }
 
+    /// The directory of imported images.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.state.join("images")
+    }
+
     /// The directory of trusted operators' public keys.
     #[must_use]
     pub fn trusted(&self) -> PathBuf {

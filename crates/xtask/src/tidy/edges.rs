@@ -19,6 +19,8 @@ const WITNESS: &str = "octant-witness";
 const SERVICE: &str = "octant-service";
 const CRYPTO: &str = "octant-crypto";
 const UKI: &str = "octant-uki";
+const TREE: &str = "octant-tree";
+const OCI: &str = "octant-oci";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -26,6 +28,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (SYS, &[IDS]),
     (API, &[IDS]),
     (UKI, &[]),
+    (TREE, &[IDS]),
+    (OCI, &[IDS, TREE]),
     (MANIFEST, &[IDS]),
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
@@ -41,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
-    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, TLOG, TPM, WITNESS]),
+    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, OCI, TLOG, TPM, TREE, WITNESS]),
     ("octant-sim", &[IDS, API, "octant-init"]),
     ("xtask", &[UKI]),
 ];

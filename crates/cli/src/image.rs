@@ -1,0 +1,126 @@
+//! `octant image`: all of it works without a running Octant.
+
+use crate::args::Image as Command;
+use crate::error::CliError;
+use crate::out::{Out, Table, Ticking};
+use octant_ids::{Exit, Layout};
+use octant_oci::{Choice, Image, ImageError, Images, Limits};
+use serde::Serialize;
+use std::path::Path;
+
+/// How many digits of a digest a table shows.
+const SHORT: usize = 12;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    image: &'a Image,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<bool>,
+}
+
+/// The command.
+pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    let images = Images::new(&layout.images());
+    match command {
+        Command::Import { path, name, reference } => {
+            import(&images, path, name.as_deref(), reference.clone(), out)
+        }
+        Command::List => list(&images.list()?, out),
+        Command::Remove { image } => {
+            let image = images.remove(images.find(image)?.digest)?;
+            print(&image, &format!("{} is removed", image.digest), None, out)
+        }
+        Command::Verify { image } => {
+            let found = images.find(image)?;
+            let image = {
+                let _progress = Ticking::new(out.json, format!("reading {} files", found.record.entries));
+                images.verify(found.digest)?
+            };
+            print(&image, &format!("{} is what was imported", image.digest), None, out)
+        }
+    }
+}
+
+fn import(
+    images: &Images,
+    path: &Path,
+    name: Option<&str>,
+    reference: Option<String>,
+    out: &mut Out,
+) -> Result<(), CliError> {
+    let imported = {
+        let _progress = Ticking::new(out.json, format!("importing {}", path.display()));
+        let choice = Choice { reference, ..Choice::default() };
+        images.import(path, &choice, &Limits::DEFAULT, name)?
+    };
+    let image = &imported.image;
+    if image.record.left_out > 0 && !imported.known {
+        out.note(&format!("{} device nodes and pipes of the image were left out", image.record.left_out));
+    }
+    print(image, &image.digest.to_string(), Some(imported.known), out)
+}
+
+fn print(image: &Image, text: &str, known: Option<bool>, out: &mut Out) -> Result<(), CliError> {
+    if out.json { out.json(&Document { image, known }) } else { out.line(text) }
+}
+
+fn list(images: &[Image], out: &mut Out) -> Result<(), CliError> {
+    if out.json {
+        return out.json(&images);
+    }
+    let mut table = Table::new(&["IMAGE", "PLATFORM", "FILES", "MIB", "NAMES"]);
+    for image in images {
+        let record = &image.record;
+        table.row([
+            image.digest.to_string()[..SHORT].to_owned(),
+            record.platform.to_string(),
+            record.entries.to_string(),
+            record.bytes.div_ceil(1 << 20).to_string(),
+            image.names.join(" "),
+        ]);
+    }
+    out.table(&table)
+}
+
+/// The exit code for what is wrong with an image.
+pub(crate) fn exit(error: &ImageError) -> Exit {
+    use std::io::ErrorKind;
+    match error {
+        ImageError::Digest { .. } | ImageError::Size { .. } | ImageError::Changed { .. } => Exit::Unverified,
+        ImageError::NotFound(_) => Exit::NotFound,
+        ImageError::Which { .. } | ImageError::Reference { .. } | ImageError::Name(_) => Exit::Usage,
+        ImageError::Keep { source, .. } | ImageError::Read { source, .. } => match source.kind() {
+            ErrorKind::NotFound => Exit::NotFound,
+            ErrorKind::PermissionDenied => Exit::Denied,
+            _ => Exit::Failed,
+        },
+        ImageError::Write { .. } | ImageError::Scan { .. } => Exit::Failed,
+        ImageError::Layout(_)
+        | ImageError::Missing(_)
+        | ImageError::Limit { .. }
+        | ImageError::Document { .. }
+        | ImageError::Platform { .. }
+        | ImageError::Archive { .. }
+        | ImageError::Entry { .. }
+        | ImageError::Room(_)
+        | ImageError::Form { .. } => Exit::Invalid,
+    }
+}
+
+/// What to do next.
+pub(crate) fn next(error: &ImageError) -> Option<String> {
+    let text = match error {
+        ImageError::NotFound(_) => "`octant image list` shows every image",
+        ImageError::Layout(_) => {
+            "give a directory or tar file with oci-layout and index.json in it, as `skopeo copy ... oci:DIR` \
+             or `docker save` (version 25 or later) make it"
+        }
+        ImageError::Digest { .. } | ImageError::Size { .. } | ImageError::Missing(_) => {
+            "get the image again; nothing of it was imported"
+        }
+        ImageError::Changed { .. } => "remove it with `octant image rm` and import it again",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}

@@ -1,0 +1,7 @@
+//! Images made by the tests themselves: good ones, hostile ones, random ones.
+
+mod corpus;
+mod hostile;
+mod maker;
+mod model;
+mod whole;

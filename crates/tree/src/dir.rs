@@ -1,0 +1,178 @@
+//! A directory on disk that is written and read only within itself.
+
+use crate::place::Place;
+use nix::dir::Dir as Listing;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+/// An open directory. Every place is resolved by the kernel beneath it (openat2(2)): through no symbolic link, over no
+/// mount, never out of it; and nothing that is there already is opened for writing.
+#[derive(Debug)]
+pub struct Dir(OwnedFd);
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+
+impl Dir {
+    /// Opens a directory; its last name may not be a link.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(nix::fcntl::open(path, OFlag::O_RDONLY | DIRECTORY, Mode::empty())?))
+    }
+
+    /// Opens what lies at a place.
+    fn beneath(&self, place: &Place, flags: OFlag) -> io::Result<OwnedFd> {
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+        Ok(openat2(&self.0, place.as_path(), how)?)
+    }
+
+    /// The directory that a place lies in, and its name there.
+    fn at<'p>(&self, place: &'p Place) -> io::Result<(OwnedFd, &'p OsStr)> {
+        let parent = match place.parent() {
+            Some(parent) => self.beneath(&parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?,
+            None => self.0.try_clone()?,
+        };
+        Ok((parent, OsStr::from_bytes(place.name())))
+    }
+
+    /// The directory at a place.
+    ///
+    /// # Errors
+    /// There is none, or a link is on the way.
+    pub fn directory(&self, place: &Place) -> io::Result<Self> {
+        self.beneath(place, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(Self)
+    }
+
+    /// The file at a place, for reading.
+    ///
+    /// # Errors
+    /// There is none, it is no regular file, or a link is on the way.
+    pub fn file(&self, place: &Place) -> io::Result<File> {
+        // Without O_NONBLOCK the open of a pipe would wait for a writer.
+        let fd = self.beneath(place, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+        regular(fd.as_fd())?;
+        Ok(fd.into())
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// Something is there, or what is above is not.
+    pub fn make_directory(&self, place: &Place) -> io::Result<()> {
+        let (parent, name) = self.at(place)?;
+        Ok(mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?)
+    }
+
+    /// Makes a file, for writing.
+    ///
+    /// # Errors
+    /// Something is there, or what is above is not.
+    pub fn make_file(&self, place: &Place, exec: bool) -> io::Result<File> {
+        let (parent, name) = self.at(place)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(if exec { 0o755 } else { 0o644 });
+        let file = openat(&parent, name, flags, mode)?;
+        // The umask of whoever runs this is none of the tree's business.
+        nix::sys::stat::fchmod(&file, mode)?;
+        Ok(file.into())
+    }
+
+    /// Makes a symbolic link; what it says is not looked at.
+    ///
+    /// # Errors
+    /// Something is there, or what is above is not.
+    pub fn make_link(&self, place: &Place, to: &[u8]) -> io::Result<()> {
+        let (parent, name) = self.at(place)?;
+        Ok(symlinkat(OsStr::from_bytes(to), &parent, name)?)
+    }
+
+    /// Gives a file of this directory a second place.
+    ///
+    /// # Errors
+    /// Something is there, or what is above is not.
+    pub fn make_same(&self, place: &Place, file: &Place) -> io::Result<()> {
+        let (from, old) = self.at(file)?;
+        let (to, new) = self.at(place)?;
+        Ok(linkat(&from, old, &to, new, AtFlags::empty())?)
+    }
+
+    /// The names in it, sorted.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut listing =
+            Listing::from_fd(openat(&self.0, ".", OFlag::O_RDONLY | DIRECTORY, Mode::empty())?)?;
+        let mut names = Vec::new();
+        for entry in listing.iter() {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// What is under a name in it, without following a link.
+    pub(crate) fn stat(&self, name: &OsStr) -> io::Result<FileStat> {
+        Ok(fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    /// What a link in it says.
+    ///
+    /// # Errors
+    /// It is no link.
+    pub fn link(&self, name: &OsStr) -> io::Result<Vec<u8>> {
+        Ok(nix::fcntl::readlinkat(&self.0, name)?.into_vec())
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The type bits of a file's mode.
+pub(crate) fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+fn regular(fd: BorrowedFd<'_>) -> io::Result<()> {
+    if kind(&fstat(fd)?) == SFlag::S_IFREG {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+}
+
+/// Removes what is under a name in a directory, with all below it; follows no link. What is not there is removed already.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn remove_all(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(nix::errno::Errno::ENOENT) => return Ok(()),
+        // What Linux says of a directory; POSIX would say EPERM.
+        Err(nix::errno::Errno::EISDIR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let dir = Dir(openat(parent, name, OFlag::O_RDONLY | DIRECTORY, Mode::empty())?);
+    for inner in dir.names()? {
+        remove_all(dir.as_fd(), &inner)?;
+    }
+    Ok(unlinkat(parent, name, UnlinkatFlags::RemoveDir)?)
+}
