@@ -2,7 +2,7 @@
 //! when anything got through, so it can be seen to fail: run it under plain `unshare -Urpf` and it does.
 //!
 //! Arguments: `also=NAME` an entry of `/` that a grant put there; `terminals` and `shm` what `/dev` has more;
-//! `machine` when `/proc` shows facts of the machine; `abstract=NAME` an abstract socket that listens
+//! `machine` when `/proc` shows facts of the machine; `image` when `/etc` and `/bin` are an image's; `abstract=NAME` an abstract socket that listens
 //! outside; `pid=N` a process outside; `pids=N` the limit of processes; `hidden=PATH` a path of the host.
 #![expect(clippy::print_stdout, reason = "TAP is written to standard output")]
 
@@ -30,6 +30,7 @@ pub(crate) struct Told {
     terminals: bool,
     shm: bool,
     machine: bool,
+    image: bool,
     abstract_socket: Option<String>,
     pid: Option<i32>,
     pids: usize,
@@ -45,6 +46,7 @@ impl Told {
                 None if arg == "terminals" => told.terminals = true,
                 None if arg == "shm" => told.shm = true,
                 None if arg == "machine" => told.machine = true,
+                None if arg == "image" => told.image = true,
                 Some(("also", name)) => told.also.push(name.into()),
                 Some(("abstract", name)) => told.abstract_socket = Some(name.into()),
                 Some(("pid", text)) => told.pid = Some(number(text)?),
@@ -159,8 +161,13 @@ fn root_listing(told: &Told) -> Outcome {
     wanted.extend(told.also.iter().map(String::as_str));
     same("/", &names("/")?, &wanted)?;
     same("/run", &names("/run")?, &["octant"])?;
-    same("/run/octant", &names("/run/octant")?, &["agent.sock"])?;
-    same("/etc", &names("/etc")?, &["group", "hosts", "nsswitch.conf", "octant", "passwd"])?;
+    let (own, etc): (&[&str], _) = if told.image {
+        (&["agent.sock", "bin", "etc"], "/run/octant/etc")
+    } else {
+        (&["agent.sock"], "/etc")
+    };
+    same("/run/octant", &names("/run/octant")?, own)?;
+    same(etc, &names(etc)?, &["group", "hosts", "nsswitch.conf", "octant", "passwd"])?;
     same("/etc/octant", &names("/etc/octant")?, &["applets"])?;
     // Above the root there is nothing else.
     same("/../..", &names("/../..")?, &wanted)

@@ -2,7 +2,7 @@
 
 use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, Profile, Resources};
 use crate::role::Roles;
-use crate::schema::{Declared, Identity, OWN, Program, startable};
+use crate::schema::{Declared, Identity, OWN, Program, readable, startable};
 use crate::{Allotment, Exhausted, GrantPath, KeyId};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
@@ -185,7 +185,7 @@ impl Effective {
             return Err(RightsError::ProgramNarrowed(program.executable));
         }
         let own = OWN.contains(&program.cwd.as_str());
-        if !own && !grants.read.covers(&program.cwd) {
+        if !own && !readable(&program.cwd, &grants) {
             return Err(RightsError::CwdNarrowed(program.cwd));
         }
         let narrowed = manifest.grants.narrowed_to(&grants);

@@ -1,7 +1,7 @@
 //! Rights that can be shared, and their intersection.
 
 use crate::{GrantPath, PathSet};
-use octant_ids::{ByteSize, Millis};
+use octant_ids::{ByteSize, Millis, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -136,6 +136,49 @@ impl Profile {
     }
 }
 
+/// What lies below everything else that an agent sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// Any image that was imported. Only a ceiling says this; a manifest has no way to.
+    AnyImage,
+    /// The tree of this image, which can be read and executed.
+    Image(Sha256),
+    /// Nothing: granted paths of the machine are all that there is.
+    Granted,
+}
+
+impl Root {
+    /// The larger root that is within both. An image is within no other, and has what no granted path has.
+    #[must_use]
+    pub fn meet(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::AnyImage, root) | (root, Self::AnyImage) => root,
+            (a, b) if a == b => a,
+            _ => Self::Granted,
+        }
+    }
+
+    /// The image that this is, if it is one.
+    #[must_use]
+    pub fn image(self) -> Option<Sha256> {
+        match self {
+            Self::Image(digest) => Some(digest),
+            Self::AnyImage | Self::Granted => None,
+        }
+    }
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AnyImage => f.write_str("any image"),
+            Self::Image(digest) => write!(f, "image:sha256:{digest}"),
+            Self::Granted => f.write_str("none"),
+        }
+    }
+}
+
 /// What happens to an agent when the one who spawned it ends. In order of how much the child keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -265,6 +308,7 @@ impl Resources {
 /// A meet-semilattice: `meet` is commutative, associative and idempotent, and `a.within(b)` is its order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Grants {
+    pub(crate) root: Root,
     pub(crate) read: PathSet,
     pub(crate) write: PathSet,
     pub(crate) execute: PathSet,
@@ -289,6 +333,12 @@ pub struct Narrowed {
 }
 
 impl Grants {
+    /// What lies below everything else.
+    #[must_use]
+    pub fn root(&self) -> Root {
+        self.root
+    }
+
     /// The trees that may be read. What may be written or executed may be read.
     #[must_use]
     pub fn read(&self) -> &PathSet {
@@ -352,13 +402,24 @@ impl Grants {
     /// decided.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
-        let Self { read, write, execute, utilities, profile, syscalls, resources, ttl, on_parent_death } =
-            other;
+        let Self {
+            root,
+            read,
+            write,
+            execute,
+            utilities,
+            profile,
+            syscalls,
+            resources,
+            ttl,
+            on_parent_death,
+        } = other;
         let shorter = match (self.ttl, *ttl) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
         Self {
+            root: self.root.meet(*root),
             read: self.read.meet(read),
             write: self.write.meet(write),
             execute: self.execute.meet(execute),
@@ -388,10 +449,21 @@ impl Grants {
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {
-        let Self { read, write, execute, utilities, profile, syscalls, resources, ttl, on_parent_death } =
-            self;
+        let Self {
+            root,
+            read,
+            write,
+            execute,
+            utilities,
+            profile,
+            syscalls,
+            resources,
+            ttl,
+            on_parent_death,
+        } = self;
         let ttl = ttl.map_or("unlimited".to_owned(), |t| format!("{}ms", t.0));
         let mut rows = vec![
+            ("filesystem.root", root.to_string()),
             ("filesystem.read", read.to_string()),
             ("filesystem.write", write.to_string()),
             ("executables.paths", execute.to_string()),

@@ -2,7 +2,7 @@
 
 use crate::error::{ManifestError, Problem};
 use crate::{GrantPath, date, limits};
-use octant_ids::{ByteSize, Millis};
+use octant_ids::{ByteSize, Millis, Sha256};
 use serde::de::value::{Error as ValueError, StrDeserializer, U64Deserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::de::{DeTable, DeValue};
@@ -188,6 +188,17 @@ impl<'a> Field<'a> {
 
     pub(crate) fn path(&self) -> Result<GrantPath> {
         GrantPath::parse(self.text()?).map_err(|e| self.refuse(e.into()))
+    }
+
+    /// An image, by its digest: what a name stands for can change after the signature.
+    pub(crate) fn image(&self) -> Result<Sha256> {
+        let text = self.text()?;
+        let digest = text.strip_prefix("image:sha256:").and_then(|digits| digits.parse().ok());
+        digest.ok_or_else(|| {
+            let want =
+                "an image by its digest, \"image:sha256:\" and 64 digits from `octant image list --json`";
+            self.refuse(Problem::Name { text: clipped(text), want })
+        })
     }
 
     pub(crate) fn number(&self) -> Result<u64> {

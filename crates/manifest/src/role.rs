@@ -1,6 +1,6 @@
 //! Roles: the ceilings of operators' keys, as data.
 
-use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources, Root};
 use crate::{GrantPath, PathError, PathSet};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
@@ -58,6 +58,7 @@ struct RoleFile {
     read: Vec<String>,
     write: Vec<String>,
     execute: Vec<String>,
+    images: bool,
     utilities: Names,
     profile: Profile,
     syscalls: Names,
@@ -137,6 +138,7 @@ impl Roles {
                 read,
                 write,
                 execute,
+                images,
                 utilities,
                 profile,
                 syscalls,
@@ -146,6 +148,7 @@ impl Roles {
             } = file;
             let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
             let ceiling = Grants {
+                root: if images { Root::AnyImage } else { Root::Granted },
                 read: read.join(&write).join(&execute),
                 write,
                 execute,

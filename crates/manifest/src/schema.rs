@@ -3,7 +3,7 @@
 use crate::denied::denied;
 use crate::envelope::Signer;
 use crate::error::{ManifestError, Problem};
-use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources, Root};
 use crate::reader::{Document, Field, Result, Section};
 use crate::{GrantPath, PathSet, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
@@ -253,21 +253,27 @@ fn program(document: &Document<'_>, grants: &Grants) -> Result<Program> {
     let field = section.need("cwd", "\"/workspace\"")?;
     let cwd = field.path()?;
     let own = OWN.contains(&cwd.as_str());
-    if !own && !grants.read.covers(&cwd) {
+    if !own && !readable(&cwd, grants) {
         return Err(field.refuse(Problem::CwdNotGranted(cwd.to_string())));
     }
     Ok(Program { executable, args, cwd })
 }
 
-/// Whether the grants let this be executed: `/bin/NAME` of a granted utility, or a file in an executable tree.
+/// Whether the grants let this be executed: `/bin/NAME` of a granted utility, a file in an executable tree, or one of the
+/// image.
 pub(crate) fn startable(executable: &GrantPath, grants: &Grants) -> bool {
     let utility =
         executable.as_str().strip_prefix("/bin/").is_some_and(|name| grants.utilities.contains(name));
-    utility || grants.execute.covers(executable)
+    utility || grants.execute.covers(executable) || grants.root.image().is_some()
+}
+
+/// Whether the grants let this be read.
+pub(crate) fn readable(path: &GrantPath, grants: &Grants) -> bool {
+    grants.read.covers(path) || grants.root.image().is_some()
 }
 
 fn grants(document: &Document<'_>) -> Result<Grants> {
-    let files = document.section("filesystem", &["read", "write"])?;
+    let files = document.section("filesystem", &["root", "read", "write"])?;
     let programs = document.section("executables", &["utilities", "paths"])?;
     let calls = document.section("syscalls", &["profile", "add"])?;
     let profile = match calls.get("profile") {
@@ -291,6 +297,7 @@ fn grants(document: &Document<'_>) -> Result<Grants> {
     }
     let (ttl, on_parent_death) = lifetime(document)?;
     Ok(Grants {
+        root: files.get("root").map_or(Ok(Root::Granted), |field| field.image().map(Root::Image))?,
         read: read.join(&write).join(&execute),
         write,
         execute,

@@ -126,7 +126,7 @@ impl Layer {
 /// Top-level places that every workstation lays out itself; an image's own would never be seen.
 const OURS: [&str; 7] = ["dev", "proc", "sys", "run", "tmp", "workspace", "octant"];
 /// Files in `/etc` that every workstation has of its own, and where they are inside.
-const OUR_ETC: [&str; 4] = ["passwd", "group", "hosts", "octant"];
+const OUR_ETC: [&str; 5] = ["passwd", "group", "hosts", "nsswitch.conf", "octant"];
 /// Where a workstation with a root of its own has its own files of `/etc`.
 pub(crate) const ETC: &str = "/run/octant/etc";
 

@@ -521,8 +521,15 @@ fn scratch_options(scratch: &Scratch, owner: u32) -> Made<Vec<(&'static CStr, CS
 fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources: &[OwnedFd]) -> Made<()> {
     let mut made = vec!["/".to_owned()];
     let hosts_bin = plan.links.iter().any(|link| link.at == "/bin");
-    let fixed = ["/dev", "/etc/octant", "/proc", "/run/octant"];
-    let chosen = [("/bin", !hosts_bin), ("/dev/pts", plan.terminals)].into_iter().filter(|row| row.1);
+    // An image has an /etc and perhaps a /bin of its own.
+    let (etc, bin) = match plan.root {
+        Some(_) => (crate::image::ETC, crate::image::BIN),
+        None => ("/etc", "/bin"),
+    };
+    let own_bin = plan.root.is_some() || !hosts_bin;
+    let (etc_octant, fixed) = (format!("{etc}/octant"), ["/dev", "/proc", "/run/octant"]);
+    let chosen = [(etc_octant.as_str(), true), (bin, own_bin), ("/dev/pts", plan.terminals)];
+    let chosen = chosen.into_iter().filter(|row| row.1);
     for path in fixed.into_iter().chain(chosen.map(|row| row.0)).chain(scratches(plan).map(|row| row.0)) {
         make_dirs(kernel, root, path, &mut made)?;
     }
@@ -533,13 +540,14 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
     let group = format!("agent:x:{AGENT_INSIDE}:\nroot:x:0:\nnogroup:x:65534:\n");
     let hosts = format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", plan.aid);
     let files = [
-        ("/etc/passwd", user.as_str()),
-        ("/etc/group", &group),
-        ("/etc/hosts", &hosts),
-        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
-        ("/etc/octant/applets", &applets),
+        ("passwd", user.as_str()),
+        ("group", &group),
+        ("hosts", &hosts),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+        ("octant/applets", &applets),
     ];
-    for (path, text) in files {
+    for (name, text) in files {
+        let path = &format!("{etc}/{name}");
         run(kernel, Step::Tree, Call::PutFile { root, path, bytes: text.as_bytes() })?;
     }
     for name in devices_of(plan) {
@@ -556,7 +564,7 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
     }
     if plan.octant {
         run(kernel, Step::Tree, Call::PutFile { root, path: "/octant", bytes: b"" })?;
-        links.extend(plan.utilities.iter().map(|name| (format!("/bin/{name}"), "/octant")));
+        links.extend(plan.utilities.iter().map(|name| (format!("{bin}/{name}"), "/octant")));
     }
     links.extend(plan.links.iter().map(|link| (link.at.clone(), link.to.as_str())));
     for (bind, source) in plan.binds.iter().zip(sources).filter(|(bind, _)| below_own(&bind.target).is_none())

@@ -61,6 +61,9 @@ impl Rules {
         if plan.octant {
             paths.push(("/octant".into(), Right::Execute));
         }
+        if plan.root.is_some() {
+            paths.push((crate::image::ETC.into(), Right::Read));
+        }
         if abi >= 9 {
             paths.push(("/run/octant".into(), Right::Connect));
         }

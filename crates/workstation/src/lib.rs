@@ -9,6 +9,7 @@
 mod client;
 mod enforce;
 mod filter;
+mod image;
 mod inside;
 mod kernel;
 mod landlock;

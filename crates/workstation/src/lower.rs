@@ -54,7 +54,9 @@ impl Plan {
             |place: &str, bytes| Scratch { bytes, inodes: resources.workspace_inodes, exec: own(place) };
         let binds = binds(rights, both);
         let utilities: Vec<String> = rights.utilities().map(str::to_owned).collect();
-        let links = links(&binds, utilities.is_empty());
+        let root = rights.grants().root().image();
+        // An image has its own.
+        let links = if root.is_some() { Vec::new() } else { links(&binds, utilities.is_empty()) };
         let profile = rights.profile();
         let plan = Self {
             version: VERSION,
@@ -64,10 +66,11 @@ impl Plan {
                 path: rights.program().executable.as_str().to_owned(),
                 args: rights.program().args.clone(),
                 cwd: rights.program().cwd.as_str().to_owned(),
-                env: environment(site.aid, &binds, &links),
+                env: environment(site.aid, path_of(root.is_some(), &binds, &links)),
             },
             octant: true,
             utilities,
+            root,
             links,
             binds,
             workspace: scratch("/workspace", resources.workspace_bytes.0),
@@ -157,14 +160,22 @@ fn links(binds: &[Bind], hosts_bin: bool) -> Vec<Link> {
         .collect()
 }
 
-fn environment(aid: Aid, binds: &[Bind], links: &[Link]) -> Vec<String> {
+/// Where programs are looked for.
+fn path_of(image: bool, binds: &[Bind], links: &[Link]) -> String {
+    if image {
+        // Octant's utilities last: an image with a shell of its own runs its own scripts by it.
+        return format!("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{}", crate::image::BIN);
+    }
     let own = (!links.iter().any(|link| link.at == "/bin")).then_some("/bin");
     let hosts = ["/usr/local/bin", "/usr/bin"]
         .into_iter()
         .filter(|dir| binds.iter().any(|bind| bind.exec && within(dir, &bind.target)));
-    let path: Vec<&str> = own.into_iter().chain(hosts).collect();
+    own.into_iter().chain(hosts).collect::<Vec<_>>().join(":")
+}
+
+fn environment(aid: Aid, path: String) -> Vec<String> {
     vec![
-        format!("PATH={}", path.join(":")),
+        format!("PATH={path}"),
         "HOME=/workspace".into(),
         "TMPDIR=/tmp".into(),
         "USER=agent".into(),

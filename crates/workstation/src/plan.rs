@@ -20,10 +20,13 @@ pub struct Plan {
     pub slot: u32,
     /// What is executed.
     pub program: Program,
-    /// Whether the Octant binary is at `/octant`, with `/bin/<utility>` linking to it.
+    /// Whether the Octant binary is at `/octant`, with `/bin/<utility>` linking to it; with an image, whose `/bin` is its
+    /// own, `/run/octant/bin/<utility>`.
     pub octant: bool,
     /// The utilities granted, by name; content of `/etc/octant/applets`.
     pub utilities: Vec<String>,
+    /// The imported image whose tree lies below everything else, where there is one. The spawner itself knows where it is.
+    pub root: Option<Sha256>,
     /// Granted paths.
     pub binds: Vec<Bind>,
     /// Symbolic links in the new root.
@@ -266,8 +269,11 @@ pub(crate) fn below_own(path: &str) -> Option<&'static str> {
     OWN.into_iter().find(|own| within(path, own) && path != *own)
 }
 
-/// Whether nothing of the spawner's own is at, over or under `path`.
-fn free(path: &str) -> Result<(), PlanError> {
+/// Whether nothing of the spawner's own is at, over or under `path`. `/bin` and `/etc` of an image are its own.
+fn free(path: &str, image: bool) -> Result<(), PlanError> {
+    if image && ["/bin", "/etc"].contains(&path) {
+        return Ok(());
+    }
     let taken = path == "/"
         || path == "/etc"
         || RESERVED.iter().chain(&RESERVED_ETC).any(|own| within(path, own) || within(own, path));
@@ -345,14 +351,14 @@ impl Plan {
             normal("the source", &bind.source)?;
             normal("the target", &bind.target)?;
             if below_own(&bind.target).is_none() {
-                free(&bind.target)?;
+                free(&bind.target, self.root.is_some())?;
             }
         }
         for link in &self.links {
             normal("the link", &link.at)?;
             // The host's `/bin`, where none of Octant's own utilities is to be there.
             if link.at != "/bin" || !self.utilities.is_empty() {
-                free(&link.at)?;
+                free(&link.at, self.root.is_some())?;
             }
             if link.to.is_empty() || link.to.len() > MAX_PATH || link.to.contains('\0') {
                 return Err(PlanError::Text { what: "the link's target", text: link.to.clone() });
@@ -423,6 +429,7 @@ pub(crate) mod tests {
             },
             octant: true,
             utilities: vec!["ls".into(), "sh".into()],
+            root: None,
             binds: vec![
                 Bind { source: "/srv/logs".into(), target: "/srv/logs".into(), write: false, exec: false },
                 Bind { source: "/srv/out".into(), target: "/srv/out".into(), write: true, exec: false },

@@ -313,7 +313,7 @@ impl Spawner {
         let bytes = unseal(plan, len, MAX_PLAN)?;
         // Before anything is made of them: who has no ticket learns nothing and reaches no parser.
         let redeemed = self.tickets.redeem(request.ticket.as_ref(), &bytes, clock::boottime_ns())?;
-        let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| {
+        let mut plan: Plan = serde_json::from_slice(&bytes).map_err(|error| {
             SpawnError::refused(Step::Request, format!("the plan cannot be read: {error}"))
         })?;
         if (plan.slot, plan.aid) != (request.slot, request.aid) {
@@ -337,6 +337,7 @@ impl Spawner {
         for bind in &plan.binds {
             sources.push(guard.open(&bind.source).map_err(|error| source(&error))?);
         }
+        crate::image::lay_below(&mut plan, &mut sources, &self.config.layout.images())?;
         let filters = self.filters(&plan.syscalls)?;
         let site = Site {
             agents_cgroup: self.agents_cgroup.as_ref().map(AsFd::as_fd),

@@ -180,6 +180,7 @@ fn plan(tick: &str, round: usize) -> Plan {
         program: Program { path: "/tick".into(), args: vec![], cwd: "/workspace".into(), env: vec![] },
         octant: true,
         utilities: vec!["sh".into()],
+        root: None,
         binds: vec![Bind { source: tick.to_owned(), target: "/tick".into(), write: false, exec: true }],
         links: vec![],
         workspace: scratch.clone(),

@@ -1,8 +1,8 @@
 //! The laws of grants and budgets.
 
-use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources, Root};
 use crate::{Allotment, GrantPath, PathSet};
-use octant_ids::{ByteSize, Millis};
+use octant_ids::{ByteSize, Millis, Sha256};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::{prop_assert, prop_assert_eq};
@@ -42,18 +42,26 @@ fn grants() -> impl Strategy<Value = Grants> {
     let policy = proptest::sample::select(OnParentDeath::ALL.to_vec());
     let profile = proptest::sample::select(Profile::ALL.to_vec());
     let ttl = proptest::option::of((0_u64..4).prop_map(Millis));
-    let files = (paths(), paths(), paths());
+    let root = prop_oneof![
+        Just(Root::AnyImage),
+        (0_u8..3).prop_map(|byte| Root::Image(Sha256([byte; 32]))),
+        Just(Root::Granted),
+    ];
+    let files = (root, paths(), paths(), paths());
     (files, names(), names(), profile, resources(), ttl, policy).prop_map(
-        |((read, write, execute), utilities, syscalls, profile, resources, ttl, on_parent_death)| Grants {
-            read: read.join(&write).join(&execute),
-            write,
-            execute,
-            utilities,
-            profile,
-            syscalls,
-            resources,
-            ttl,
-            on_parent_death,
+        |((root, read, write, execute), utilities, syscalls, profile, resources, ttl, on_parent_death)| {
+            Grants {
+                root,
+                read: read.join(&write).join(&execute),
+                write,
+                execute,
+                utilities,
+                profile,
+                syscalls,
+                resources,
+                ttl,
+                on_parent_death,
+            }
         },
     )
 }

@@ -277,3 +277,13 @@ fn a_message_says_what_where_why_and_what_next() {
          exist yet; remove network.hosts or leave it empty"
     );
 }
+
+#[test]
+fn a_root_is_an_image_by_its_digest() {
+    for bad in ["python:3.12", "image:python", "image:sha256:00", "sha256:00", "/", "", &"a".repeat(64)] {
+        let text = with("read = []", &format!("root = \"{bad}\"\nread = []"));
+        let error = refused(&text);
+        assert!(matches!(error.problem, Problem::Name { .. }), "{bad}: {error}");
+        assert_eq!((error.field.as_str(), error.line), ("filesystem.root", line(&text, "root = ")));
+    }
+}

@@ -127,3 +127,23 @@ fn a_child_gets_what_it_asks_within_its_parent() {
     let error = parent.narrow(&declared(&orphan, "analyst").unwrap()).unwrap_err();
     assert!(matches!(error, RightsError::ProgramNarrowed(_)));
 }
+
+#[test]
+fn an_image_is_the_same_one_or_none() {
+    let image = |digit: &str| format!("root = \"image:sha256:{}\"\nread = []", digit.repeat(64));
+    let text = with("read = []", &image("a")).replace("\"/bin/sh\"", "\"/app/tool\"");
+    let text = text.replace("cwd = \"/workspace\"", "cwd = \"/app\"");
+    let mut rights = root(&text, "analyst").unwrap();
+    assert_eq!(rights.narrowed(), []);
+    assert_eq!(rights.grants().root().to_string(), format!("image:sha256:{}", "a".repeat(64)));
+    assert!(rights.narrow(&declared(&text, "analyst").unwrap()).unwrap().narrowed().is_empty());
+    // Another image is not within this one, and so its program is not.
+    let other = declared(&text.replace(&"a".repeat(64), &"b".repeat(64)), "analyst").unwrap();
+    assert!(matches!(rights.narrow(&other), Err(RightsError::ProgramNarrowed(_))));
+    // A child of an agent without an image has none.
+    let mut plain = root(&with("read = []", "read = [\"/srv\"]"), "analyst").unwrap();
+    let child = text.replace("\"/app/tool\"", "\"/bin/sh\"").replace("\"/app\"", "\"/workspace\"");
+    let child = plain.narrow(&declared(&child, "analyst").unwrap()).unwrap();
+    let narrowed: Vec<_> = child.narrowed().iter().map(|n| (n.field, n.got.as_str())).collect();
+    assert_eq!(narrowed, [("filesystem.root", "none")]);
+}

@@ -349,7 +349,7 @@ fn the_places_of_a_workstation_cannot_be_an_images() {
         ours.iter().fold(Tar::default(), |tar, name| tar.link(name, "/etc")).link("etc", "usr/etc").end();
     let root = temp.root(import(&temp, &[plain(&links)]).unwrap().image.digest);
     assert_eq!(left(&root), ["etc"]);
-    assert_eq!(left(&root.join("etc")), ["group", "hosts", "octant", "passwd"]);
+    assert_eq!(left(&root.join("etc")), ["group", "hosts", "nsswitch.conf", "octant", "passwd"]);
     let dirs = ours
         .iter()
         .fold(Tar::default(), |tar, name| tar.file(&format!("{name}/x"), b""))

@@ -222,6 +222,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         },
         octant: true,
         utilities: vec!["ls".into(), "sh".into()],
+        root: None,
         binds: if STATIC { vec![] } else { vec![lib, lib64] },
         links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },
         workspace: Scratch { bytes: 8 << 20, inodes: 256, exec: false },

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a test harness reports on standard output")]
 
 mod bench;
+mod image;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
 
@@ -68,6 +69,7 @@ fn inside(args: &[String]) -> ExitCode {
             println!("socket: {}", socket.map_or_else(|error| error.kind().to_string(), |_| "open".into()));
             ExitCode::SUCCESS
         }
+        Some("image") => image::inside(),
         Some("sleep") => {
             println!("sleeping");
             std::thread::sleep(std::time::Duration::from_secs(600));
@@ -215,7 +217,7 @@ fn nothing_that_is_not_granted_gets_through() {
     denied(&mut bench, &plan);
 }
 
-fn denied(bench: &mut Bench, plan: &Plan) {
+pub(crate) fn denied(bench: &mut Bench, plan: &Plan) {
     let (code, text) = bench.run(plan);
     assert_eq!(code, 0, "{}", text.lines().filter(|l| !l.starts_with("ok")).collect::<Vec<_>>().join("\n"));
 }
@@ -789,6 +791,10 @@ const TESTS: &[Test] = &[
         a_missing_layer_refuses_the_spawn_unless_both_accept_it,
     ),
     ("nothing_that_is_not_granted_gets_through", nothing_that_is_not_granted_gets_through),
+    ("a_program_of_an_image_runs_in_its_own_root", image::a_program_of_an_image_runs_in_its_own_root),
+    ("what_an_image_has_in_our_places_is_not_seen", image::what_an_image_has_in_our_places_is_not_seen),
+    ("grants_lie_over_an_image", image::grants_lie_over_an_image),
+    ("an_image_that_is_not_there_refuses_the_spawn", image::an_image_that_is_not_there_refuses_the_spawn),
     ("the_probe_fails_where_there_are_only_namespaces", the_probe_fails_where_there_are_only_namespaces),
     (
         "a_granted_directory_is_the_agents_as_far_as_its_owner_goes",
