@@ -11,7 +11,7 @@ use crate::layout::Layout;
 use crate::model::{Config, Platform};
 use nix::fcntl::{Flock, FlockArg};
 use octant_ids::Sha256;
-use octant_tree::{Dir, Tree, hash, remove_all};
+use octant_tree::{Dir, Tree, changes, hash, remove_all};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -210,10 +210,8 @@ impl Images {
         if let Some(odd) = odd.first() {
             return Err(changed(format!("{} is no file, directory or link", odd.0)));
         }
-        let other = |(place, entry)| if found.get(place) == Some(entry) { None } else { Some(place) };
-        let more = || found.iter().map(|(place, _)| place).find(|place| kept.get(place).is_none());
-        match kept.iter().find_map(other).or_else(more) {
-            Some(place) => Err(changed(format!("{place} differs"))),
+        match changes(&kept, &found).first() {
+            Some(change) => Err(changed(format!("{} differs", change.place))),
             None => Ok(image),
         }
     }

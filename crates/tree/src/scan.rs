@@ -34,7 +34,7 @@ pub enum ScanError {
     Tree(#[from] TreeError),
 }
 
-/// What is in a directory and no part of a tree: a device node, a pipe, a socket.
+/// What is in a directory and no part of a tree: a device node, a pipe, a socket, a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Odd(pub Place);
 
@@ -91,8 +91,17 @@ impl Scan<'_> {
             let failed = |source| ScanError::Read { place: place.to_string(), source };
             let entry = match kind(&dir.stat(&name).map_err(failed)?) {
                 SFlag::S_IFDIR => {
-                    self.tree.put(place.clone(), Entry::Directory)?;
-                    self.directory(&dir.directory(&inner).map_err(failed)?, Some(&place))?;
+                    match dir.directory(&inner) {
+                        Ok(below) => {
+                            self.tree.put(place.clone(), Entry::Directory)?;
+                            self.directory(&below, Some(&place))?;
+                        }
+                        // Something is mounted there, which is somebody else's.
+                        Err(error) if error.raw_os_error() == Some(nix::libc::EXDEV) => {
+                            self.odd.push(Odd(place))
+                        }
+                        Err(error) => return Err(failed(error)),
+                    }
                     continue;
                 }
                 SFlag::S_IFREG => {
