@@ -207,6 +207,11 @@ fn logs(
     Ok(())
 }
 
+/// The agent behind what the operator typed.
+pub(crate) fn find(service: &Service, given: &str) -> Result<AgentInfo, CliError> {
+    service.call(&ShowRequest { agent: resolve(service, given)? })
+}
+
 /// The identifier behind what the operator typed: a whole identifier, the end of one, or a name. Where several
 /// agents have the name, the one that has not ended is meant, if it is one.
 fn resolve(service: &Service, given: &str) -> Result<String, CliError> {

@@ -5,11 +5,13 @@ mod ledger;
 pub(crate) mod secret;
 pub(crate) mod vault;
 mod when;
+mod workspace;
 
 pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
 pub(crate) use secret::Secret;
 pub(crate) use vault::Vault;
+pub(crate) use workspace::Workspace;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use octant_ids::{Millis, ServiceName};
@@ -92,6 +94,9 @@ pub(crate) enum Command {
     /// Keep secrets, say who may use them, unseal and seal them
     #[command(subcommand, after_help = "Example:\n  octant vault status")]
     Vault(Vault),
+    /// Keep, compare and merge what agents have made in their workspaces
+    #[command(subcommand, after_help = "Example:\n  octant workspace list")]
+    Workspace(Workspace),
     /// Start, stop or restart a unit
     #[command(subcommand, after_help = "Example:\n  octant service restart ledger")]
     Service(Service),

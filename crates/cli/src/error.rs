@@ -4,6 +4,7 @@ use crate::vault::VaultError;
 use octant_api::error::ApiError;
 use octant_ids::Exit;
 use octant_oci::ImageError;
+use octant_tree::StoreError;
 use octant_wire::WireError;
 use std::io;
 use std::path::PathBuf;
@@ -71,6 +72,9 @@ pub(crate) enum CliError {
     /// An image, or where images are kept.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// Snapshots, or where they are kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The machine underneath refuses something a command needs.
     #[error("cannot {step}: {source}")]
     System { step: &'static str, source: io::Error },
@@ -102,6 +106,7 @@ impl CliError {
             }
             Self::Vault(error) => error.exit(),
             Self::Image(error) => crate::image::exit(error),
+            Self::Store(error) => crate::workspace::exit(error),
             Self::System { .. } => Exit::Internal,
         }
     }
@@ -137,6 +142,7 @@ impl CliError {
             // Its own text ends with the next step.
             Self::Wire(_) => return None,
             Self::Image(error) => return crate::image::next(error),
+            Self::Store(error) => return crate::workspace::next(error),
             Self::Vault(error) => return error.next().map(str::to_owned),
             Self::Unverified { next, .. } | Self::Incomplete { next, .. } => next.clone(),
             Self::Exists { .. } => "choose another name, or say --force to replace it".to_owned(),

@@ -5,7 +5,7 @@
 //! text that came from an agent or a service cannot control the terminal; no colour, no lines that are longer
 //! than the terminal is wide.
 //! No secret byte is in an argument, in the environment, in a message or in an error.
-//! Never: opens a service's files (imported images are nobody's but the operator's) or decides what is allowed; it asks, over the sockets, as anyone could.
+//! Never: opens a service's files (images and snapshots are nobody's but the operator's) or decides what is allowed; it asks, over the sockets, as anyone could.
 #![forbid(unsafe_code)]
 
 mod agents;
@@ -22,6 +22,7 @@ mod service;
 mod units;
 mod vault;
 mod witness;
+mod workspace;
 
 #[cfg(test)]
 mod tests;
@@ -155,6 +156,7 @@ fn act(
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, out),
+        Command::Workspace(command) => workspace::run(command, layout, out),
         Command::Vault(command) => vault::run(command, layout, input, out),
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
         Command::Secret(command) => vault::of_agent(command, layout, input, out),

@@ -4,6 +4,7 @@ mod image;
 mod ledger;
 mod services;
 mod vault;
+mod workspace;
 
 use super::*;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};

@@ -68,6 +68,12 @@ impl Layout {
         self.state.join("images")
     }
 
+    /// The directory of snapshots of workspaces.
+    #[must_use]
+    pub fn workspaces(&self) -> PathBuf {
+        self.state.join("workspaces")
+    }
+
     /// The directory of trusted operators' public keys.
     #[must_use]
     pub fn trusted(&self) -> PathBuf {

@@ -48,6 +48,13 @@ pub fn agent_base(slot: u32) -> Option<u32> {
     (slot < AGENT_SLOTS).then(|| AGENT_BASE + slot * AGENT_RANGE)
 }
 
+/// Whether this is the host user id that some agent's program has.
+#[must_use]
+pub fn is_agents(user: u32) -> bool {
+    user.checked_sub(AGENT_BASE)
+        .is_some_and(|above| above / AGENT_RANGE < AGENT_SLOTS && above % AGENT_RANGE == AGENT_INSIDE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +66,8 @@ mod tests {
         assert!(SERVICES.iter().all(|row| row.1 != NOTIFY_GROUP));
         assert!(SERVICES.iter().all(|row| row.1 < AGENT_BASE && row.0.parse::<ServiceName>().is_ok()));
         assert_eq!(agent_base(AGENT_SLOTS), None);
+        assert!(is_agents(AGENT_BASE + AGENT_INSIDE) && is_agents(last + AGENT_INSIDE));
+        assert!(![0, 1000, 968, AGENT_BASE, last + AGENT_RANGE + AGENT_INSIDE].into_iter().any(is_agents));
         assert_eq!(service_of(960).unwrap().as_str(), "ledger");
     }
 }

@@ -71,6 +71,7 @@ fn inside(args: &[String]) -> ExitCode {
         }
         Some("image") => image::inside(),
         Some("sleep") => {
+            std::fs::write("/workspace/file", "made inside").unwrap();
             println!("sleeping");
             std::thread::sleep(std::time::Duration::from_secs(600));
             ExitCode::SUCCESS
@@ -317,6 +318,22 @@ fn everyday_programs_run_where_there_are_any() {
         plan.workspace.exec = profile == "compiler";
         assert_eq!(bench.run(&plan), (0, wanted.to_owned()), "{profile} {program}");
     }
+}
+
+/// How a workspace is kept while its agent runs: through the agent's process, and told by its owner.
+fn a_running_agents_workspace_is_read_from_outside() {
+    use std::os::unix::fs::MetadataExt;
+    let mut bench = Bench::new(None);
+    let plan = plan(&["sleep"]);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    read_line(&mut output);
+    let workspace = PathBuf::from(format!("/proc/{}/root/workspace", spawned.report.payload_pid));
+    assert_eq!(std::fs::read_to_string(workspace.join("file")).unwrap(), "made inside");
+    let owner = std::fs::symlink_metadata(&workspace).unwrap();
+    assert!(owner.is_dir() && uid::is_agents(owner.uid()), "{owner:?}");
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    wait(&spawned);
+    bench.assert_nothing_is_left(&plan);
 }
 
 fn a_signal_reaches_the_agent_and_its_exit_code_says_so() {
@@ -795,6 +812,7 @@ const TESTS: &[Test] = &[
     ("what_an_image_has_in_our_places_is_not_seen", image::what_an_image_has_in_our_places_is_not_seen),
     ("grants_lie_over_an_image", image::grants_lie_over_an_image),
     ("an_image_that_is_not_there_refuses_the_spawn", image::an_image_that_is_not_there_refuses_the_spawn),
+    ("a_running_agents_workspace_is_read_from_outside", a_running_agents_workspace_is_read_from_outside),
     ("the_probe_fails_where_there_are_only_namespaces", the_probe_fails_where_there_are_only_namespaces),
     (
         "a_granted_directory_is_the_agents_as_far_as_its_owner_goes",
