@@ -55,7 +55,7 @@ fn open(layout: &Layout) -> Result<Store, CliError> {
 }
 
 fn tree(store: &Store, which: &str) -> Result<Tree, CliError> {
-    Ok(store.tree(store.find(which)?)?)
+    Ok(store.shelf().tree(store.find(which)?)?)
 }
 
 fn snapshot(layout: &Layout, of: &str, limit: u64, out: &mut Out) -> Result<(), CliError> {
@@ -102,7 +102,7 @@ fn workspace_of(layout: &Layout, which: &str) -> Result<Dir, CliError> {
 }
 
 fn list(store: &Store, out: &mut Out) -> Result<(), CliError> {
-    let trees = store.trees()?.into_iter().map(|digest| store.tree(digest));
+    let trees = store.trees()?.into_iter().map(|digest| store.shelf().tree(digest));
     let snapshots: Vec<Snapshot> =
         trees.map(|tree| tree.map(|tree| Snapshot::of(&tree))).collect::<Result<_, _>>()?;
     if out.json {
@@ -124,7 +124,7 @@ fn restore(store: &Store, which: &str, into: &Path, out: &mut Out) -> Result<(),
     };
     fs::create_dir(into).map_err(write)?;
     let dir = Dir::open(into).map_err(write)?;
-    store.restore(&tree, &dir)?;
+    store.shelf().restore(&tree, &dir)?;
     if out.json {
         return out.json(&Snapshot::of(&tree));
     }

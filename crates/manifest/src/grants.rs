@@ -136,45 +136,45 @@ impl Profile {
     }
 }
 
-/// What lies below everything else that an agent sees.
+/// Something that this machine keeps under the digest of its content: an imported image, a snapshot of a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Root {
-    /// Any image that was imported. Only a ceiling says this; a manifest has no way to.
-    AnyImage,
-    /// The tree of this image, which can be read and executed.
-    Image(Sha256),
-    /// Nothing: granted paths of the machine are all that there is.
-    Granted,
+pub enum Kept {
+    /// Any of its kind. Only a ceiling says this; a manifest has no way to.
+    Any,
+    /// This one.
+    Only(Sha256),
+    /// None.
+    None,
 }
 
-impl Root {
-    /// The larger root that is within both. An image is within no other, and has what no granted path has.
+impl Kept {
+    /// What is within both: one is within no other.
     #[must_use]
     pub fn meet(self, other: Self) -> Self {
         match (self, other) {
-            (Self::AnyImage, root) | (root, Self::AnyImage) => root,
+            (Self::Any, kept) | (kept, Self::Any) => kept,
             (a, b) if a == b => a,
-            _ => Self::Granted,
+            _ => Self::None,
         }
     }
 
-    /// The image that this is, if it is one.
+    /// The digest, where it is one.
     #[must_use]
-    pub fn image(self) -> Option<Sha256> {
+    pub fn digest(self) -> Option<Sha256> {
         match self {
-            Self::Image(digest) => Some(digest),
-            Self::AnyImage | Self::Granted => None,
+            Self::Only(digest) => Some(digest),
+            Self::Any | Self::None => None,
         }
     }
 }
 
-impl fmt::Display for Root {
+impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AnyImage => f.write_str("any image"),
-            Self::Image(digest) => write!(f, "image:sha256:{digest}"),
-            Self::Granted => f.write_str("none"),
+            Self::Any => f.write_str("any"),
+            Self::Only(digest) => write!(f, "sha256:{digest}"),
+            Self::None => f.write_str("none"),
         }
     }
 }
@@ -308,7 +308,8 @@ impl Resources {
 /// A meet-semilattice: `meet` is commutative, associative and idempotent, and `a.within(b)` is its order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Grants {
-    pub(crate) root: Root,
+    pub(crate) root: Kept,
+    pub(crate) workspace: Kept,
     pub(crate) read: PathSet,
     pub(crate) write: PathSet,
     pub(crate) execute: PathSet,
@@ -333,10 +334,16 @@ pub struct Narrowed {
 }
 
 impl Grants {
-    /// What lies below everything else.
+    /// The image whose tree lies below everything else; all of it can be read and executed.
     #[must_use]
-    pub fn root(&self) -> Root {
+    pub fn root(&self) -> Kept {
         self.root
+    }
+
+    /// The snapshot that the workspace begins with.
+    #[must_use]
+    pub fn workspace(&self) -> Kept {
+        self.workspace
     }
 
     /// The trees that may be read. What may be written or executed may be read.
@@ -404,6 +411,7 @@ impl Grants {
     pub fn meet(&self, other: &Self) -> Self {
         let Self {
             root,
+            workspace,
             read,
             write,
             execute,
@@ -420,6 +428,7 @@ impl Grants {
         };
         Self {
             root: self.root.meet(*root),
+            workspace: self.workspace.meet(*workspace),
             read: self.read.meet(read),
             write: self.write.meet(write),
             execute: self.execute.meet(execute),
@@ -451,6 +460,7 @@ impl Grants {
     fn rows(&self) -> Vec<(&'static str, String)> {
         let Self {
             root,
+            workspace,
             read,
             write,
             execute,
@@ -464,6 +474,7 @@ impl Grants {
         let ttl = ttl.map_or("unlimited".to_owned(), |t| format!("{}ms", t.0));
         let mut rows = vec![
             ("filesystem.root", root.to_string()),
+            ("filesystem.workspace", workspace.to_string()),
             ("filesystem.read", read.to_string()),
             ("filesystem.write", write.to_string()),
             ("executables.paths", execute.to_string()),

@@ -96,7 +96,7 @@ pub use envelope::{
 };
 pub use error::{ManifestError, Problem};
 pub use fuzz::{fuzz_envelope, fuzz_manifest};
-pub use grants::{Grants, NameSet, Narrowed, OnParentDeath, Profile, Resources, Root};
+pub use grants::{Grants, Kept, NameSet, Narrowed, OnParentDeath, Profile, Resources};
 pub use keys::{KeyFileError, KeyId, PrivateKeyError, SigningKey, TrustedKeys};
 pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};

@@ -190,13 +190,15 @@ impl<'a> Field<'a> {
         GrantPath::parse(self.text()?).map_err(|e| self.refuse(e.into()))
     }
 
-    /// An image, by its digest: what a name stands for can change after the signature.
-    pub(crate) fn image(&self) -> Result<Sha256> {
+    /// Something kept, by its digest: what a name stands for can change after the signature.
+    pub(crate) fn kept(&self, kind: &str) -> Result<Sha256> {
         let text = self.text()?;
-        let digest = text.strip_prefix("image:sha256:").and_then(|digits| digits.parse().ok());
-        digest.ok_or_else(|| {
-            let want =
-                "an image by its digest, \"image:sha256:\" and 64 digits from `octant image list --json`";
+        let digest = text.strip_prefix(kind).and_then(|rest| rest.strip_prefix(":sha256:"));
+        digest.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
+            let want = match kind {
+                "image" => "\"image:sha256:\" and the 64 digits that `octant image list --json` shows",
+                _ => "\"snapshot:sha256:\" and the 64 digits that `octant workspace list` shows",
+            };
             self.refuse(Problem::Name { text: clipped(text), want })
         })
     }

@@ -1,6 +1,6 @@
 //! Roles: the ceilings of operators' keys, as data.
 
-use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources, Root};
+use crate::grants::{Grants, Kept, NameSet, OnParentDeath, Profile, Resources};
 use crate::{GrantPath, PathError, PathSet};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
@@ -59,6 +59,7 @@ struct RoleFile {
     write: Vec<String>,
     execute: Vec<String>,
     images: bool,
+    snapshots: bool,
     utilities: Names,
     profile: Profile,
     syscalls: Names,
@@ -139,6 +140,7 @@ impl Roles {
                 write,
                 execute,
                 images,
+                snapshots,
                 utilities,
                 profile,
                 syscalls,
@@ -147,8 +149,10 @@ impl Roles {
                 resources,
             } = file;
             let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
+            let any = |all: bool| if all { Kept::Any } else { Kept::None };
             let ceiling = Grants {
-                root: if images { Root::AnyImage } else { Root::Granted },
+                root: any(images),
+                workspace: any(snapshots),
                 read: read.join(&write).join(&execute),
                 write,
                 execute,

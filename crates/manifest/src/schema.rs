@@ -3,7 +3,7 @@
 use crate::denied::denied;
 use crate::envelope::Signer;
 use crate::error::{ManifestError, Problem};
-use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources, Root};
+use crate::grants::{Grants, Kept, NameSet, OnParentDeath, Profile, Resources};
 use crate::reader::{Document, Field, Result, Section};
 use crate::{GrantPath, PathSet, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
@@ -264,16 +264,16 @@ fn program(document: &Document<'_>, grants: &Grants) -> Result<Program> {
 pub(crate) fn startable(executable: &GrantPath, grants: &Grants) -> bool {
     let utility =
         executable.as_str().strip_prefix("/bin/").is_some_and(|name| grants.utilities.contains(name));
-    utility || grants.execute.covers(executable) || grants.root.image().is_some()
+    utility || grants.execute.covers(executable) || grants.root.digest().is_some()
 }
 
 /// Whether the grants let this be read.
 pub(crate) fn readable(path: &GrantPath, grants: &Grants) -> bool {
-    grants.read.covers(path) || grants.root.image().is_some()
+    grants.read.covers(path) || grants.root.digest().is_some()
 }
 
 fn grants(document: &Document<'_>) -> Result<Grants> {
-    let files = document.section("filesystem", &["root", "read", "write"])?;
+    let files = document.section("filesystem", &["root", "workspace", "read", "write"])?;
     let programs = document.section("executables", &["utilities", "paths"])?;
     let calls = document.section("syscalls", &["profile", "add"])?;
     let profile = match calls.get("profile") {
@@ -297,7 +297,10 @@ fn grants(document: &Document<'_>) -> Result<Grants> {
     }
     let (ttl, on_parent_death) = lifetime(document)?;
     Ok(Grants {
-        root: files.get("root").map_or(Ok(Root::Granted), |field| field.image().map(Root::Image))?,
+        root: files.get("root").map_or(Ok(Kept::None), |field| field.kept("image").map(Kept::Only))?,
+        workspace: files
+            .get("workspace")
+            .map_or(Ok(Kept::None), |field| field.kept("snapshot").map(Kept::Only))?,
         read: read.join(&write).join(&execute),
         write,
         execute,

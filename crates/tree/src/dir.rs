@@ -4,7 +4,7 @@ use crate::place::Place;
 use nix::dir::Dir as Listing;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -15,7 +15,11 @@ use std::path::Path;
 /// An open directory. Every place is resolved by the kernel beneath it (openat2(2)): through no symbolic link, over no
 /// mount, never out of it; and nothing that is there already is opened for writing.
 #[derive(Debug)]
-pub struct Dir(OwnedFd);
+pub struct Dir {
+    fd: OwnedFd,
+    /// Whose everything is that is made in it; whoever makes it, where nobody is named.
+    owner: Option<u32>,
+}
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
@@ -25,7 +29,25 @@ impl Dir {
     /// # Errors
     /// It cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(nix::fcntl::open(path, OFlag::O_RDONLY | DIRECTORY, Mode::empty())?))
+        Ok(Self::of(nix::fcntl::open(path, OFlag::O_RDONLY | DIRECTORY, Mode::empty())?))
+    }
+
+    /// A directory that is open already.
+    #[must_use]
+    pub fn of(fd: OwnedFd) -> Self {
+        Self { fd, owner: None }
+    }
+
+    /// The same directory; what is made in it is this user's and group's.
+    #[must_use]
+    pub fn owned_by(self, owner: u32) -> Self {
+        Self { owner: Some(owner), ..self }
+    }
+
+    fn give(&self, parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        let (user, group) = (Uid::from_raw(owner), Gid::from_raw(owner));
+        Ok(fchownat(parent, name, Some(user), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?)
     }
 
     /// Opens what lies at a place.
@@ -36,14 +58,14 @@ impl Dir {
                 | ResolveFlag::RESOLVE_NO_MAGICLINKS
                 | ResolveFlag::RESOLVE_NO_XDEV,
         );
-        Ok(openat2(&self.0, place.as_path(), how)?)
+        Ok(openat2(&self.fd, place.as_path(), how)?)
     }
 
     /// The directory that a place lies in, and its name there.
     fn at<'p>(&self, place: &'p Place) -> io::Result<(OwnedFd, &'p OsStr)> {
         let parent = match place.parent() {
             Some(parent) => self.beneath(&parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?,
-            None => self.0.try_clone()?,
+            None => self.fd.try_clone()?,
         };
         Ok((parent, OsStr::from_bytes(place.name())))
     }
@@ -53,7 +75,7 @@ impl Dir {
     /// # Errors
     /// There is none, or a link is on the way.
     pub fn directory(&self, place: &Place) -> io::Result<Self> {
-        self.beneath(place, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(Self)
+        self.beneath(place, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(Self::of)
     }
 
     /// The file at a place, for reading.
@@ -73,7 +95,8 @@ impl Dir {
     /// Something is there, or what is above is not.
     pub fn make_directory(&self, place: &Place) -> io::Result<()> {
         let (parent, name) = self.at(place)?;
-        Ok(mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?)
+        mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
+        self.give(&parent, name)
     }
 
     /// Makes a file, for writing.
@@ -87,6 +110,7 @@ impl Dir {
         let file = openat(&parent, name, flags, mode)?;
         // The umask of whoever runs this is none of the tree's business.
         nix::sys::stat::fchmod(&file, mode)?;
+        self.give(&parent, name)?;
         Ok(file.into())
     }
 
@@ -96,7 +120,8 @@ impl Dir {
     /// Something is there, or what is above is not.
     pub fn make_link(&self, place: &Place, to: &[u8]) -> io::Result<()> {
         let (parent, name) = self.at(place)?;
-        Ok(symlinkat(OsStr::from_bytes(to), &parent, name)?)
+        symlinkat(OsStr::from_bytes(to), &parent, name)?;
+        self.give(&parent, name)
     }
 
     /// Gives a file of this directory a second place.
@@ -115,7 +140,7 @@ impl Dir {
     /// It cannot be read.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut listing =
-            Listing::from_fd(openat(&self.0, ".", OFlag::O_RDONLY | DIRECTORY, Mode::empty())?)?;
+            Listing::from_fd(openat(&self.fd, ".", OFlag::O_RDONLY | DIRECTORY, Mode::empty())?)?;
         let mut names = Vec::new();
         for entry in listing.iter() {
             let name = entry?.file_name().to_bytes().to_vec();
@@ -129,7 +154,7 @@ impl Dir {
 
     /// What is under a name in it, without following a link.
     pub(crate) fn stat(&self, name: &OsStr) -> io::Result<FileStat> {
-        Ok(fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+        Ok(fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
     }
 
     /// What a link in it says.
@@ -137,13 +162,13 @@ impl Dir {
     /// # Errors
     /// It is no link.
     pub fn link(&self, name: &OsStr) -> io::Result<Vec<u8>> {
-        Ok(nix::fcntl::readlinkat(&self.0, name)?.into_vec())
+        Ok(nix::fcntl::readlinkat(&self.fd, name)?.into_vec())
     }
 }
 
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -170,7 +195,7 @@ pub fn remove_all(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         Err(nix::errno::Errno::EISDIR) => {}
         Err(error) => return Err(error.into()),
     }
-    let dir = Dir(openat(parent, name, OFlag::O_RDONLY | DIRECTORY, Mode::empty())?);
+    let dir = Dir::of(openat(parent, name, OFlag::O_RDONLY | DIRECTORY, Mode::empty())?);
     for inner in dir.names()? {
         remove_all(dir.as_fd(), &inner)?;
     }

@@ -1,7 +1,7 @@
 //! Trees of files as data, and as directories on disk.
 //!
 //! Owns: [`Place`], [`Tree`] and its canonical form, what differs between trees and how two become one; [`Dir`], through
-//! which a tree is written to disk and read back; [`Store`], which keeps files and trees by their digests.
+//! which a tree is written to disk and read back; [`Store`], which keeps files and trees by their digests, and [`Shelf`], which gives them out.
 //! Promises: in a [`Tree`] everything lies in a directory of the same tree, so nothing in it is reached through a link;
 //! [`Dir`] never leaves its directory, follows no symbolic link and crosses no mount, whatever the tree says.
 //! Never: keeps owners, setuid bits, extended attributes or device nodes: a file is its bytes and whether it is a program.
@@ -20,7 +20,7 @@ pub use changes::{Change, Conflict, changes, merge};
 pub use dir::{Dir, remove_all};
 pub use place::{Place, PlaceError};
 pub use scan::{Odd, ScanError, hash};
-pub use store::{Store, StoreError};
+pub use store::{Shelf, Store, StoreError};
 pub use tree::{Content, Entry, Tree, TreeError};
 
 /// Limits of every tree, whoever made it.

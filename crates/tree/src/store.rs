@@ -63,12 +63,91 @@ pub enum StoreError {
     Bytes(u64),
 }
 
+/// What a store gives out, for whoever only reads: what a digest names does not change, so nothing is locked.
+#[derive(Debug)]
+pub struct Shelf {
+    dir: PathBuf,
+}
+
 /// The store below one directory.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    shelf: Shelf,
     /// Held by whoever adds or removes, so that nothing is removed that is about to be named.
     _lock: Flock<File>,
+}
+
+impl Shelf {
+    /// That of the store in this directory.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// A tree.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or it is damaged.
+    pub fn tree(&self, digest: Sha256) -> Result<Tree, StoreError> {
+        let path = self.dir.join("trees").join(digest.to_string());
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NotFound(digest.to_string()));
+            }
+            Err(error) => return Err(keep("open", &path)(error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(FORM_BYTES).read_to_end(&mut bytes).map_err(keep("read", &path))?;
+        if Sha256(sha2::Sha256::digest(&bytes).into()) != digest {
+            return Err(StoreError::Damaged { what: "the tree", name: digest });
+        }
+        Tree::from_bytes(&bytes).map_err(|error| StoreError::Form(digest, error))
+    }
+
+    /// Writes a tree into an empty directory.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn restore(&self, tree: &Tree, dir: &Dir) -> Result<(), StoreError> {
+        for (place, entry) in tree {
+            let failed = |source| StoreError::Write { place: place.clone(), source };
+            match entry {
+                Entry::Directory => dir.make_directory(place).map_err(failed)?,
+                Entry::Link(to) => dir.make_link(place, to).map_err(failed)?,
+                Entry::File(content) => {
+                    let mut file = dir.make_file(place, content.exec).map_err(failed)?;
+                    self.get(content, &mut |bytes| file.write_all(bytes).map_err(failed))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a file's bytes to `to`; an error at the end when they are not those that it is named by.
+    fn get(
+        &self,
+        content: &Content,
+        to: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let path = self.object(content.sha256);
+        let mut file = File::open(&path).map_err(keep("open", &path))?;
+        let (mut hasher, mut size) = (sha2::Sha256::new(), 0);
+        let damaged = || StoreError::Damaged { what: "the file", name: content.sha256 };
+        copy(&mut file, "read", &path, &mut |bytes| {
+            hasher.update(bytes);
+            size += bytes.len() as u64;
+            if size > content.size { Err(damaged()) } else { to(bytes) }
+        })?;
+        let same = (Sha256(hasher.finalize().into()), size) == (content.sha256, content.size);
+        if same { Ok(()) } else { Err(damaged()) }
+    }
+
+    fn object(&self, digest: Sha256) -> PathBuf {
+        let name = digest.to_string();
+        self.dir.join("objects").join(&name[..2]).join(name)
+    }
 }
 
 impl Store {
@@ -85,7 +164,7 @@ impl Store {
         let file = file.map_err(keep("open", &place))?;
         let lock = Flock::lock(file, FlockArg::LockExclusive);
         let lock = lock.map_err(|(_, error)| keep("lock", &place)(error.into()))?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self { dir: dir.to_owned(), shelf: Shelf::new(dir), _lock: lock })
     }
 
     /// Keeps what is in a directory: its tree, and what is no part of one (mounts too). `limit` is the most bytes.
@@ -111,44 +190,10 @@ impl Store {
         Ok((tree, odd))
     }
 
-    /// Writes a tree into an empty directory.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn restore(&self, tree: &Tree, dir: &Dir) -> Result<(), StoreError> {
-        for (place, entry) in tree {
-            let failed = |source| StoreError::Write { place: place.clone(), source };
-            match entry {
-                Entry::Directory => dir.make_directory(place).map_err(failed)?,
-                Entry::Link(to) => dir.make_link(place, to).map_err(failed)?,
-                Entry::File(content) => {
-                    let mut file = dir.make_file(place, content.exec).map_err(failed)?;
-                    self.get(content, &mut |bytes| file.write_all(bytes).map_err(failed))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A tree.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`], or it is damaged.
-    pub fn tree(&self, digest: Sha256) -> Result<Tree, StoreError> {
-        let path = self.dir.join("trees").join(digest.to_string());
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StoreError::NotFound(digest.to_string()));
-            }
-            Err(error) => return Err(keep("open", &path)(error)),
-        };
-        let mut bytes = Vec::new();
-        file.take(FORM_BYTES).read_to_end(&mut bytes).map_err(keep("read", &path))?;
-        if Sha256(sha2::Sha256::digest(&bytes).into()) != digest {
-            return Err(StoreError::Damaged { what: "the tree", name: digest });
-        }
-        Tree::from_bytes(&bytes).map_err(|error| StoreError::Form(digest, error))
+    /// What it gives out.
+    #[must_use]
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// The digest of every tree, in order.
@@ -179,7 +224,7 @@ impl Store {
     pub fn put_tree(&self, tree: &Tree) -> Result<Sha256, StoreError> {
         for (_, entry) in tree {
             if let Entry::File(content) = entry {
-                let path = self.object(content.sha256);
+                let path = self.shelf.object(content.sha256);
                 fs::symlink_metadata(&path).map_err(keep("find", &path))?;
             }
         }
@@ -199,7 +244,7 @@ impl Store {
     pub fn remove(&self, digest: Sha256) -> Result<(), StoreError> {
         let mut used = BTreeSet::new();
         for other in self.trees()?.into_iter().filter(|other| *other != digest) {
-            let tree = self.tree(other)?;
+            let tree = self.shelf.tree(other)?;
             used.extend(tree.iter().filter_map(|(_, entry)| match entry {
                 Entry::File(content) => Some(content.sha256),
                 _ => None,
@@ -213,7 +258,7 @@ impl Store {
         for shelf in self.list("objects")? {
             for object in self.names(&format!("objects/{shelf}"))? {
                 if !used.contains(&object) {
-                    let path = self.object(object);
+                    let path = self.shelf.object(object);
                     fs::remove_file(&path).map_err(keep("remove", &path))?;
                 }
             }
@@ -223,7 +268,7 @@ impl Store {
 
     /// Keeps a file's bytes, at most `limit`.
     fn put(&self, from: &mut impl Read, limit: u64) -> Result<(Sha256, u64), StoreError> {
-        self.add(from, limit, |digest| self.object(digest))
+        self.add(from, limit, |digest| self.shelf.object(digest))
     }
 
     fn add(
@@ -251,30 +296,6 @@ impl Store {
         }
         fs::rename(&new, &place).map_err(keep("rename to", &place))?;
         Ok((digest, size))
-    }
-
-    /// Gives a file's bytes to `to`; an error at the end when they are not those that it is named by.
-    fn get(
-        &self,
-        content: &Content,
-        to: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let path = self.object(content.sha256);
-        let mut file = File::open(&path).map_err(keep("open", &path))?;
-        let (mut hasher, mut size) = (sha2::Sha256::new(), 0);
-        let damaged = || StoreError::Damaged { what: "the file", name: content.sha256 };
-        copy(&mut file, "read", &path, &mut |bytes| {
-            hasher.update(bytes);
-            size += bytes.len() as u64;
-            if size > content.size { Err(damaged()) } else { to(bytes) }
-        })?;
-        let same = (Sha256(hasher.finalize().into()), size) == (content.sha256, content.size);
-        if same { Ok(()) } else { Err(damaged()) }
-    }
-
-    fn object(&self, digest: Sha256) -> PathBuf {
-        let name = digest.to_string();
-        self.dir.join("objects").join(&name[..2]).join(name)
     }
 
     fn list(&self, name: &str) -> Result<Vec<String>, StoreError> {
@@ -363,12 +384,12 @@ mod tests {
         assert_eq!(store.trees().unwrap(), [tree.digest()]);
         assert_eq!(store.find(&tree.digest().to_string()[..8]).unwrap(), tree.digest());
         assert!(matches!(store.find(&tree.digest().to_string()[..7]), Err(StoreError::NotFound(_))));
-        assert_eq!(store.tree(tree.digest()).unwrap(), tree);
+        assert_eq!(store.shelf().tree(tree.digest()).unwrap(), tree);
         let again = temp.dir("again");
-        store.restore(&tree, &again).unwrap();
+        store.shelf().restore(&tree, &again).unwrap();
         assert_eq!(again.scan(&mut |file| crate::hash(file)).unwrap(), (tree.clone(), vec![]));
         // Into what is there already nothing is written.
-        assert!(matches!(store.restore(&tree, &again), Err(StoreError::Write { .. })));
+        assert!(matches!(store.shelf().restore(&tree, &again), Err(StoreError::Write { .. })));
         let mode = fs::metadata(temp.0.join("store")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }
@@ -384,7 +405,7 @@ mod tests {
         assert_eq!(temp.objects(), 3);
         store.remove(second.digest()).unwrap();
         assert_eq!(temp.objects(), 2);
-        store.restore(&first, &temp.dir("again")).unwrap();
+        store.shelf().restore(&first, &temp.dir("again")).unwrap();
         store.remove(first.digest()).unwrap();
         assert_eq!(temp.objects(), 0);
         assert!(matches!(store.remove(first.digest()), Err(StoreError::NotFound(_))));
@@ -404,14 +425,14 @@ mod tests {
         let temp = Temp::new();
         let store = temp.store();
         let (tree, _) = store.snapshot(&temp.dir("work"), 1 << 20).unwrap();
-        let object = store.object(crate::hash(&mut &b"fn main() {}"[..]).unwrap().0);
+        let object = store.shelf.object(crate::hash(&mut &b"fn main() {}"[..]).unwrap().0);
         for bytes in ["fn main() {;", "fn main() {}}", ""] {
             fs::write(&object, bytes).unwrap();
-            let error = store.restore(&tree, &temp.dir(&format!("to{}", bytes.len()))).unwrap_err();
+            let error = store.shelf().restore(&tree, &temp.dir(&format!("to{}", bytes.len()))).unwrap_err();
             assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
         }
         fs::write(temp.0.join("store/trees").join(tree.digest().to_string()), "octant-tree 1\n").unwrap();
-        assert!(matches!(store.tree(tree.digest()), Err(StoreError::Damaged { .. })));
+        assert!(matches!(store.shelf().tree(tree.digest()), Err(StoreError::Damaged { .. })));
         // A tree of files that are not there is not kept.
         fs::remove_file(object).unwrap();
         assert!(matches!(store.put_tree(&tree), Err(StoreError::Keep { .. })));

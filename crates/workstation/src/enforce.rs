@@ -8,6 +8,7 @@
 use crate::kernel::{Call, Kernel, accepted};
 use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, below_own, within};
 use crate::readback::{Expected, Role};
+use crate::snapshot::Snapshot;
 use crate::step::{SpawnError, Step};
 use crate::tickets::Tickets;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
@@ -84,6 +85,8 @@ pub(crate) struct Filters {
 #[derive(Debug)]
 pub(crate) struct Granted {
     pub(crate) sources: Vec<OwnedFd>,
+    /// What the plan's workspace begins with.
+    pub(crate) snapshot: Option<Snapshot>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
 }
@@ -147,7 +150,7 @@ pub(crate) fn spawn<K: Kernel>(
         return Err(SpawnError::refused(Step::Landlock, text));
     }
     let program = program_of(plan)?;
-    let prepared = prepare(kernel, plan, site, &granted.sources, base)?;
+    let prepared = prepare(kernel, plan, site, &granted, base)?;
     let mut missing = Vec::new();
     let leaf = make_leaf(kernel, plan, site, &mut missing)?;
     let built =
@@ -337,9 +340,10 @@ fn prepare<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     site: &Site<'_>,
-    sources: &[OwnedFd],
+    granted: &Granted,
     base: u32,
 ) -> Made<Prepared> {
+    let sources = granted.sources.as_slice();
     let root = get(
         kernel,
         Step::Tree,
@@ -386,6 +390,10 @@ fn prepare<K: Kernel>(
             attributes: scratch_attributes(scratch),
         };
         let fd = get(kernel, Step::Tree, call)?;
+        if let Some(snapshot) = granted.snapshot.as_ref().filter(|_| target == "/workspace") {
+            let (into, owner) = (fd.as_fd(), base + AGENT_INSIDE);
+            run(kernel, Step::Tree, Call::Restore { snapshot, into, owner })?;
+        }
         let mut made = vec!["/".to_owned()];
         for (bind, source) in
             plan.binds.iter().zip(sources).filter(|(bind, _)| below_own(&bind.target) == Some(target))

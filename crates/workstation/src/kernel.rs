@@ -2,6 +2,7 @@
 //! and fail any of them.
 
 use crate::plan::Layer;
+use crate::snapshot::Snapshot;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::mount::{MntFlags, umount2};
@@ -31,6 +32,12 @@ pub(crate) enum Call<'a> {
         of: BorrowedFd<'a>,
         attributes: u64,
         owners: Option<BorrowedFd<'a>>,
+    },
+    /// The files of a snapshot, in an empty file system.
+    Restore {
+        snapshot: &'a Snapshot,
+        into: BorrowedFd<'a>,
+        owner: u32,
     },
     /// A user namespace in which the owner on disk is this user and group, for mounts that show it so.
     OwnerMap {
@@ -257,6 +264,7 @@ impl Kernel for Real {
         }
         match call {
             Call::CloneTree { .. }
+            | Call::Restore { .. }
             | Call::OwnerMap { .. }
             | Call::NewFilesystem { .. }
             | Call::MakeDir { .. }
@@ -413,6 +421,7 @@ fn on_mounts(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
             let fd = openat(*root, relative(path), flags, Mode::from_bits_truncate(0o444))?;
             std::fs::File::from(fd).write_all(bytes)?;
         }
+        Call::Restore { snapshot, into, owner } => snapshot.write(*into, *owner)?,
         Call::PutLink { root, at, to } => symlinkat(*to, *root, relative(at))?,
         Call::Listen { root, path, owner } => return listen(*root, path, *owner).map(Some),
         Call::AddAttributes { tree, attributes } => mount::set_attributes(*tree, *attributes, false, false)?,

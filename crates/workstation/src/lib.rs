@@ -19,6 +19,7 @@ mod plan;
 mod profiles;
 mod readback;
 mod request;
+mod snapshot;
 mod sources;
 pub mod spawner;
 mod step;

@@ -54,7 +54,7 @@ impl Plan {
             |place: &str, bytes| Scratch { bytes, inodes: resources.workspace_inodes, exec: own(place) };
         let binds = binds(rights, both);
         let utilities: Vec<String> = rights.utilities().map(str::to_owned).collect();
-        let root = rights.grants().root().image();
+        let root = rights.grants().root().digest();
         // An image has its own.
         let links = if root.is_some() { Vec::new() } else { links(&binds, utilities.is_empty()) };
         let profile = rights.profile();
@@ -73,6 +73,7 @@ impl Plan {
             root,
             links,
             binds,
+            snapshot: rights.grants().workspace().digest(),
             workspace: scratch("/workspace", resources.workspace_bytes.0),
             tmp: scratch("/tmp", resources.tmp_bytes.0),
             shm: profile.runtime().then_some(Scratch {

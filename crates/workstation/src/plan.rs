@@ -31,6 +31,8 @@ pub struct Plan {
     pub binds: Vec<Bind>,
     /// Symbolic links in the new root.
     pub links: Vec<Link>,
+    /// The snapshot whose files are in `/workspace` from the beginning, where there is one.
+    pub snapshot: Option<Sha256>,
     /// `/workspace`.
     pub workspace: Scratch,
     /// `/tmp`.
@@ -350,6 +352,10 @@ impl Plan {
         for bind in &self.binds {
             normal("the source", &bind.source)?;
             normal("the target", &bind.target)?;
+            if self.snapshot.is_some() && within(&bind.target, "/workspace") {
+                // The snapshot may have something else there.
+                return Err(PlanError::Twice(bind.target.clone()));
+            }
             if below_own(&bind.target).is_none() {
                 free(&bind.target, self.root.is_some())?;
             }
@@ -435,6 +441,7 @@ pub(crate) mod tests {
                 Bind { source: "/srv/out".into(), target: "/srv/out".into(), write: true, exec: false },
             ],
             links: vec![Link { at: "/lib64".into(), to: "usr/lib64".into() }],
+            snapshot: None,
             workspace: Scratch { bytes: 64 << 20, inodes: 4096, exec: false },
             tmp: Scratch { bytes: 16 << 20, inodes: 1024, exec: false },
             shm: Some(Scratch { bytes: 16 << 20, inodes: 1024, exec: false }),

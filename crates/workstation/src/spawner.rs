@@ -11,6 +11,7 @@ use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
 use crate::plan::{Layer, Plan, Syscalls};
 use crate::request::{MAX_PLAN, Op, REQUEST_MAX, Reply, Request, unseal};
+use crate::snapshot::Snapshot;
 use crate::sources::Guard;
 use crate::step::{SpawnError, Step};
 use crate::tickets::Tickets;
@@ -338,6 +339,8 @@ impl Spawner {
             sources.push(guard.open(&bind.source).map_err(|error| source(&error))?);
         }
         crate::image::lay_below(&mut plan, &mut sources, &self.config.layout.images())?;
+        let workspaces = self.config.layout.workspaces();
+        let snapshot = plan.snapshot.map(|digest| Snapshot::open(digest, &workspaces)).transpose()?;
         let filters = self.filters(&plan.syscalls)?;
         let site = Site {
             agents_cgroup: self.agents_cgroup.as_ref().map(AsFd::as_fd),
@@ -351,7 +354,8 @@ impl Spawner {
             tickets: &self.tickets,
         };
         self.kernel.count = 0;
-        let running = spawn(&mut self.kernel, &plan, redeemed, &site, Granted { sources, stdout, stderr })?;
+        let running =
+            spawn(&mut self.kernel, &plan, redeemed, &site, Granted { sources, snapshot, stdout, stderr })?;
         let pidfd = running
             .pidfd
             .try_clone()

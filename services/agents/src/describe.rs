@@ -13,8 +13,11 @@ pub(crate) fn grants(rights: &Effective) -> Vec<String> {
         paths.into_iter().map(|path| format!("{verb} {path}")).collect()
     };
     let mut lines = vec![format!("run {}", rights.program().executable)];
-    lines
-        .extend(rights.grants().root().image().map(|image| format!("read and execute image sha256:{image}")));
+    lines.extend(
+        rights.grants().root().digest().map(|image| format!("read and execute image sha256:{image}")),
+    );
+    let workspace = rights.grants().workspace().digest();
+    lines.extend(workspace.map(|snapshot| format!("/workspace as in snapshot sha256:{snapshot}")));
     lines.extend(paths("read", rights.read_only().collect()));
     lines.extend(paths("write", rights.writable().collect()));
     lines.extend(paths("execute in", rights.executable_paths().collect()));

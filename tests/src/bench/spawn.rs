@@ -183,6 +183,7 @@ fn plan(tick: &str, round: usize) -> Plan {
         root: None,
         binds: vec![Bind { source: tick.to_owned(), target: "/tick".into(), write: false, exec: true }],
         links: vec![],
+        snapshot: None,
         workspace: scratch.clone(),
         tmp: scratch,
         shm: None,

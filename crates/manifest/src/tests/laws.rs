@@ -1,6 +1,6 @@
 //! The laws of grants and budgets.
 
-use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources, Root};
+use crate::grants::{Grants, Kept, NameSet, OnParentDeath, Profile, Resources};
 use crate::{Allotment, GrantPath, PathSet};
 use octant_ids::{ByteSize, Millis, Sha256};
 use proptest::collection::{btree_set, vec};
@@ -42,16 +42,27 @@ fn grants() -> impl Strategy<Value = Grants> {
     let policy = proptest::sample::select(OnParentDeath::ALL.to_vec());
     let profile = proptest::sample::select(Profile::ALL.to_vec());
     let ttl = proptest::option::of((0_u64..4).prop_map(Millis));
-    let root = prop_oneof![
-        Just(Root::AnyImage),
-        (0_u8..3).prop_map(|byte| Root::Image(Sha256([byte; 32]))),
-        Just(Root::Granted),
-    ];
-    let files = (root, paths(), paths(), paths());
+    let kept = || {
+        prop_oneof![
+            Just(Kept::Any),
+            (0_u8..3).prop_map(|byte| Kept::Only(Sha256([byte; 32]))),
+            Just(Kept::None),
+        ]
+    };
+    let files = (kept(), kept(), paths(), paths(), paths());
     (files, names(), names(), profile, resources(), ttl, policy).prop_map(
-        |((root, read, write, execute), utilities, syscalls, profile, resources, ttl, on_parent_death)| {
+        |(
+            (root, workspace, read, write, execute),
+            utilities,
+            syscalls,
+            profile,
+            resources,
+            ttl,
+            on_parent_death,
+        )| {
             Grants {
                 root,
+                workspace,
                 read: read.join(&write).join(&execute),
                 write,
                 execute,

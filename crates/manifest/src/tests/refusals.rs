@@ -287,3 +287,12 @@ fn a_root_is_an_image_by_its_digest() {
         assert_eq!((error.field.as_str(), error.line), ("filesystem.root", line(&text, "root = ")));
     }
 }
+
+#[test]
+fn a_workspace_begins_with_a_snapshot_by_its_digest() {
+    for bad in ["image:sha256:", "snapshot:sha256:00", "snapshot", ""] {
+        let error = refused(&with("read = []", &format!("workspace = \"{bad}\"\nread = []")));
+        assert!(matches!(error.problem, Problem::Name { .. }), "{bad}: {error}");
+        assert_eq!(error.field, "filesystem.workspace");
+    }
+}

@@ -135,7 +135,7 @@ fn an_image_is_the_same_one_or_none() {
     let text = text.replace("cwd = \"/workspace\"", "cwd = \"/app\"");
     let mut rights = root(&text, "analyst").unwrap();
     assert_eq!(rights.narrowed(), []);
-    assert_eq!(rights.grants().root().to_string(), format!("image:sha256:{}", "a".repeat(64)));
+    assert_eq!(rights.grants().root().to_string(), format!("sha256:{}", "a".repeat(64)));
     assert!(rights.narrow(&declared(&text, "analyst").unwrap()).unwrap().narrowed().is_empty());
     // Another image is not within this one, and so its program is not.
     let other = declared(&text.replace(&"a".repeat(64), &"b".repeat(64)), "analyst").unwrap();
@@ -146,4 +146,19 @@ fn an_image_is_the_same_one_or_none() {
     let child = plain.narrow(&declared(&child, "analyst").unwrap()).unwrap();
     let narrowed: Vec<_> = child.narrowed().iter().map(|n| (n.field, n.got.as_str())).collect();
     assert_eq!(narrowed, [("filesystem.root", "none")]);
+}
+
+#[test]
+fn a_snapshot_is_for_roles_that_may_see_what_others_made() {
+    let line = format!("workspace = \"snapshot:sha256:{}\"\nread = []", "a".repeat(64));
+    let text = with("read = []", &line);
+    let rights = root(&text, "analyst").unwrap();
+    let narrowed: Vec<_> = rights.narrowed().iter().map(|n| (n.field, n.got.as_str())).collect();
+    assert_eq!(narrowed, [("filesystem.workspace", "none")]);
+    let text = text.replace("role = \"analyst\"", "role = \"developer\"");
+    let mut rights = root(&text, "developer").unwrap();
+    assert_eq!(rights.narrowed(), []);
+    assert!(rights.grants().workspace().digest().is_some());
+    let other = declared(&text.replace(&"a".repeat(64), &"b".repeat(64)), "developer").unwrap();
+    assert_eq!(rights.narrow(&other).unwrap().grants().workspace().digest(), None);
 }

@@ -140,7 +140,12 @@ impl Stage {
 }
 
 fn granted(plan: &Plan) -> Granted {
-    Granted { sources: plan.binds.iter().map(|_| null()).collect(), stdout: null(), stderr: null() }
+    Granted {
+        sources: plan.binds.iter().map(|_| null()).collect(),
+        snapshot: None,
+        stdout: null(),
+        stderr: null(),
+    }
 }
 
 /// The cgroup's list of processes cannot be faked through a descriptor, so the walks are without one; the leaf has

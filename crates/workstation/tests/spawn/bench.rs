@@ -225,6 +225,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         root: None,
         binds: if STATIC { vec![] } else { vec![lib, lib64] },
         links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },
+        snapshot: None,
         workspace: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
         tmp: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
         shm: None,

@@ -8,6 +8,7 @@ mod bench;
 mod image;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
+mod snapshot;
 
 use bench::{Bench, KEY, SIDES, STATIC, as_agents, keys, plan, ticket, wait};
 use octant_api::boot::BootConfig;
@@ -70,6 +71,7 @@ fn inside(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("image") => image::inside(),
+        Some("snapshot") => snapshot::inside(),
         Some("sleep") => {
             std::fs::write("/workspace/file", "made inside").unwrap();
             println!("sleeping");
@@ -813,6 +815,11 @@ const TESTS: &[Test] = &[
     ("grants_lie_over_an_image", image::grants_lie_over_an_image),
     ("an_image_that_is_not_there_refuses_the_spawn", image::an_image_that_is_not_there_refuses_the_spawn),
     ("a_running_agents_workspace_is_read_from_outside", a_running_agents_workspace_is_read_from_outside),
+    ("a_workspace_begins_with_a_snapshot", snapshot::a_workspace_begins_with_a_snapshot),
+    (
+        "a_snapshot_that_does_not_fit_refuses_the_spawn",
+        snapshot::a_snapshot_that_does_not_fit_refuses_the_spawn,
+    ),
     ("the_probe_fails_where_there_are_only_namespaces", the_probe_fails_where_there_are_only_namespaces),
     (
         "a_granted_directory_is_the_agents_as_far_as_its_owner_goes",

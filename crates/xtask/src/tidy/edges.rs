@@ -36,7 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (TLOG, &[IDS, API]),
     (CRYPTO, &[IDS, SYS]),
     (TPM, &[IDS, SYS]),
-    (WORKSTATION, &[IDS, API, MANIFEST, SYS, TICKET]),
+    (WORKSTATION, &[IDS, API, MANIFEST, SYS, TICKET, TREE]),
     (SERVICE, &[IDS, API, SYS, WIRE]),
     (WITNESS, &[IDS, API, SYS, TLOG, WIRE]),
     ("octant-init", &[IDS, API, SYS, TICKET]),
