@@ -414,6 +414,22 @@ fn prepare<K: Kernel>(
         };
         trees.push(Tree { fd: get(kernel, Step::Tree, call)?, target: "/dev/pts".into() });
     }
+    scratch_trees(kernel, plan, granted, base, &mut trees)?;
+    granted_trees(kernel, plan, sources, base, &mut trees)?;
+    // From here on nothing can be made in the root any more.
+    run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
+    let masks = masks(kernel, plan, site)?;
+    Ok(Prepared { root, trees, masks, socket })
+}
+
+/// The writable file systems in memory, with what they begin with and the places for what is granted in them.
+fn scratch_trees<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    granted: &Granted,
+    base: u32,
+    trees: &mut Vec<Tree>,
+) -> Made<()> {
     for (target, scratch) in scratches(plan) {
         let call = Call::NewFilesystem {
             kind: c"tmpfs",
@@ -426,18 +442,17 @@ fn prepare<K: Kernel>(
             run(kernel, Step::Tree, Call::Restore { snapshot, into, owner })?;
         }
         let mut made = vec!["/".to_owned()];
-        for (bind, source) in
-            plan.binds.iter().zip(sources).filter(|(bind, _)| below_own(&bind.target) == Some(target))
+        for (bind, source) in plan
+            .binds
+            .iter()
+            .zip(&granted.sources)
+            .filter(|(bind, _)| below_own(&bind.target) == Some(target))
         {
             place(kernel, plan, fd.as_fd(), target, bind, source, &mut made)?;
         }
         trees.push(Tree { fd, target: target.into() });
     }
-    granted_trees(kernel, plan, sources, base, &mut trees)?;
-    // From here on nothing can be made in the root any more.
-    run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
-    let masks = masks(kernel, plan, site)?;
-    Ok(Prepared { root, trees, masks, socket })
+    Ok(())
 }
 
 /// The device nodes of this plan.

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a test harness reports on standard output")]
 
 mod bench;
+mod crowd;
 mod image;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
@@ -78,7 +79,7 @@ fn inside(args: &[String]) -> ExitCode {
             std::thread::sleep(std::time::Duration::from_secs(600));
             ExitCode::SUCCESS
         }
-        Some("bomb") => bomb(),
+        Some("bomb") => crowd::bomb(),
         Some("eat") => {
             println!("eating");
             let mut eaten: Vec<Vec<u8>> = Vec::new();
@@ -91,38 +92,9 @@ fn inside(args: &[String]) -> ExitCode {
             let child = Command::new("/octant").args(["inside", "exit", "0"]).spawn();
             ExitCode::from(u8::from(child.is_err()))
         }
-        Some("orphans") => orphans(),
+        Some("orphans") => crowd::orphans(),
         other => panic!("{other:?} is no work"),
     }
-}
-
-/// Starts itself over and over, and every copy does the same.
-fn bomb() -> ! {
-    println!("started");
-    loop {
-        // Refused when the limit is reached; then again, so that it is always full.
-        let _ = Command::new("/octant").args(["inside", "bomb"]).spawn();
-    }
-}
-
-/// Leaves a hundred grandchildren behind, then looks whether any of them is a zombie.
-fn orphans() -> ExitCode {
-    for _ in 0..100 {
-        let status = Command::new("/octant").args(["inside", "parent"]).status();
-        assert!(status.is_ok_and(|s| s.success()));
-    }
-    for _ in 0..500 {
-        let zombie = std::fs::read_dir("/proc").unwrap().any(|entry| {
-            let status = std::fs::read_to_string(entry.unwrap().path().join("status")).unwrap_or_default();
-            status.contains("State:\tZ")
-        });
-        if !zombie {
-            println!("no zombies");
-            return ExitCode::SUCCESS;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    ExitCode::FAILURE
 }
 
 /// As the first process of a virtual machine: mounts what a machine has, with every cgroup controller, runs the tests
@@ -320,22 +292,6 @@ fn everyday_programs_run_where_there_are_any() {
         plan.workspace.exec = profile == "compiler";
         assert_eq!(bench.run(&plan), (0, wanted.to_owned()), "{profile} {program}");
     }
-}
-
-/// How a workspace is kept while its agent runs: through the agent's process, and told by its owner.
-fn a_running_agents_workspace_is_read_from_outside() {
-    use std::os::unix::fs::MetadataExt;
-    let mut bench = Bench::new(None);
-    let plan = plan(&["sleep"]);
-    let (spawned, mut output) = bench.spawn(&plan).unwrap();
-    read_line(&mut output);
-    let workspace = PathBuf::from(format!("/proc/{}/root/workspace", spawned.report.payload_pid));
-    assert_eq!(std::fs::read_to_string(workspace.join("file")).unwrap(), "made inside");
-    let owner = std::fs::symlink_metadata(&workspace).unwrap();
-    assert!(owner.is_dir() && uid::is_agents(owner.uid()), "{owner:?}");
-    bench.client.retire(plan.slot, plan.aid).unwrap();
-    wait(&spawned);
-    bench.assert_nothing_is_left(&plan);
 }
 
 fn a_signal_reaches_the_agent_and_its_exit_code_says_so() {
@@ -855,7 +811,10 @@ const TESTS: &[Test] = &[
     ("what_an_image_has_in_our_places_is_not_seen", image::what_an_image_has_in_our_places_is_not_seen),
     ("grants_lie_over_an_image", image::grants_lie_over_an_image),
     ("an_image_that_is_not_there_refuses_the_spawn", image::an_image_that_is_not_there_refuses_the_spawn),
-    ("a_running_agents_workspace_is_read_from_outside", a_running_agents_workspace_is_read_from_outside),
+    (
+        "a_running_agents_workspace_is_read_from_outside",
+        snapshot::a_running_agents_workspace_is_read_from_outside,
+    ),
     ("a_workspace_begins_with_a_snapshot", snapshot::a_workspace_begins_with_a_snapshot),
     (
         "a_snapshot_that_does_not_fit_refuses_the_spawn",
@@ -896,7 +855,7 @@ const TESTS: &[Test] = &[
 ];
 
 /// Reads up to the first line's end: the program inside says so when it is under way.
-fn read_line(output: &mut OwnedFd) {
+pub(crate) fn read_line(output: &mut OwnedFd) {
     let mut byte = [0];
     while nix::unistd::read(&mut *output, &mut byte).unwrap() == 1 && byte[0] != b'\n' {}
 }

@@ -1,11 +1,12 @@
-//! Workspaces that begin with a snapshot.
+//! Workspaces that are kept, and that begin with what was.
 
-use crate::bench::{Bench, plan};
-use octant_ids::{Layout, Sha256};
+use crate::bench::{Bench, plan, wait};
+use octant_ids::{Layout, Sha256, uid};
 use octant_tree::{Dir, Store};
 use octant_workstation::{Bind, Plan, PlanError, Step};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Keeps a directory with a file, a program and a link that leads out; the snapshot.
@@ -73,4 +74,19 @@ pub(crate) fn a_snapshot_that_does_not_fit_refuses_the_spawn() {
     let (source, target) = ("/usr/lib".into(), "/workspace/lib".into());
     plan.binds.push(Bind { source, target, write: false, exec: false });
     assert_eq!(plan.check(), Err(PlanError::Twice("/workspace/lib".into())));
+}
+
+/// How a workspace is kept while its agent runs: through the agent's process, and told by its owner.
+pub(crate) fn a_running_agents_workspace_is_read_from_outside() {
+    let mut bench = Bench::new(None);
+    let plan = plan(&["sleep"]);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    crate::read_line(&mut output);
+    let workspace = PathBuf::from(format!("/proc/{}/root/workspace", spawned.report.payload_pid));
+    assert_eq!(fs::read_to_string(workspace.join("file")).unwrap(), "made inside");
+    let owner = fs::symlink_metadata(&workspace).unwrap();
+    assert!(owner.is_dir() && uid::is_agents(owner.uid()), "{owner:?}");
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    wait(&spawned);
+    bench.assert_nothing_is_left(&plan);
 }
