@@ -3,9 +3,10 @@
 use crate::args::Image as Command;
 use crate::error::CliError;
 use crate::out::{Out, Table, Ticking};
-use octant_ids::{Exit, Layout};
+use octant_ids::{Exit, Layout, Sha256};
 use octant_oci::{Choice, Image, ImageError, Images, Limits};
 use serde::Serialize;
+use std::fs;
 use std::path::Path;
 
 /// How many digits of a digest a table shows.
@@ -28,7 +29,17 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         }
         Command::List => list(&images.list()?, out),
         Command::Remove { image } => {
-            let image = images.remove(images.find(image)?.digest)?;
+            let digest = images.find(image)?.digest;
+            let users = users(digest)?;
+            if let Some(first) = users.first() {
+                return Err(CliError::Refused {
+                    what: format!("cannot remove {digest}"),
+                    why: format!("it is the root of {} processes, {first} among them", users.len()),
+                    exit: Exit::Failed,
+                    next: Some("end the agents in it first; `octant agent list` shows every agent".into()),
+                });
+            }
+            let image = images.remove(digest)?;
             print(&image, &format!("{} is removed", image.digest), None, out)
         }
         Command::Verify { image } => {
@@ -40,6 +51,31 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             print(&image, &format!("{} is what was imported", image.digest), None, out)
         }
     }
+}
+
+/// The processes that have something of an image in their root: its files would be gone under them.
+fn users(digest: Sha256) -> Result<Vec<u32>, CliError> {
+    let proc = Path::new("/proc");
+    let fail = |source| CliError::Read { path: proc.to_owned(), source };
+    let mut users = Vec::new();
+    for entry in fs::read_dir(proc).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A process that has ended meanwhile uses nothing; whoever may not look at others may not remove either.
+        let mounts = fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+        if uses(&mounts, digest) {
+            users.push(pid);
+        }
+    }
+    users.sort_unstable();
+    Ok(users)
+}
+
+/// Whether a process with these mounts (proc_pid_mountinfo(5)) has something of the image: the fourth field is the
+/// place within the file system that is mounted.
+fn uses(mounts: &str, digest: Sha256) -> bool {
+    let tree = format!("/{digest}/root/");
+    mounts.lines().filter_map(|line| line.split(' ').nth(3)).any(|root| root.contains(&tree))
 }
 
 fn import(
@@ -123,4 +159,21 @@ pub(crate) fn next(error: &ImageError) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_in_use_by_who_has_mounts_of_it() {
+        let digest = Sha256([0xa5; 32]);
+        let line = |root: &str, at: &str| format!("31 23 0:24 {root} {at} ro,nosuid - ext4 /dev/vda rw\n");
+        let usr = format!("/lib/octant/images/{digest}/root/usr");
+        assert!(uses(&(line("/", "/") + &line(&usr, "/usr")), digest));
+        assert!(!uses(&line(&usr, "/usr"), Sha256::ZERO));
+        // What is mounted there is not what is mounted from there.
+        assert!(!uses(&line("/", &usr), digest));
+        assert!(!uses("", digest));
+    }
 }

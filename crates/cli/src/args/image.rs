@@ -25,7 +25,7 @@ Example:
     /// List imported images
     #[command(after_help = "Example:\n  octant image list")]
     List,
-    /// Remove an image and its names; agents that run in it lose its files
+    /// Remove an image and its names; refused while an agent runs in it
     #[command(name = "rm", after_help = "Example:\n  octant image rm python:3.12")]
     Remove {
         /// The image: a name, its digest, or the digest's first 8 or more digits

@@ -1,6 +1,6 @@
 //! Workstations whose root is an image.
 
-use crate::bench::{Bench, STATIC, plan};
+use crate::bench::{Bench, STATIC, plan, wait};
 use octant_ids::{Layout, Sha256};
 use octant_workstation::{Bind, Plan, Step};
 use std::fs;
@@ -95,6 +95,15 @@ pub(crate) fn a_program_of_an_image_runs_in_its_own_root() {
     let (code, text) = bench.run(&of_image(&["image"]));
     assert_eq!(code, 0, "{text}");
     assert_eq!(text, format!("{SAID}granted: entity not found, entity not found\n{READ_ONLY}"));
+    // While it runs, its mounts say so: `octant image rm` looks for that.
+    let running = of_image(&["sleep"]);
+    let (spawned, mut output) = bench.spawn(&running).unwrap();
+    crate::read_line(&mut output);
+    let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", spawned.report.payload_pid)).unwrap();
+    let usr = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/usr")).unwrap();
+    assert!(usr.split(' ').nth(3).unwrap().contains(&format!("/{IMAGE}/root/usr")), "{usr}");
+    bench.client.retire(running.slot, running.aid).unwrap();
+    wait(&spawned);
     // And nothing else than without an image gets through.
     let outside = format!("pid={}", std::process::id());
     let mut probe = of_image(&["probe", "image", &outside, "pids=64"]);
