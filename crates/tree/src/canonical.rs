@@ -166,4 +166,22 @@ mod tests {
         assert!(matches!(read("d\0../a\0"), Err(FormError::Place(1, _))));
         assert!(matches!(read("l\0a\0/\0d\0a/b\0"), Err(FormError::Tree(2, _))));
     }
+
+    /// tests/corpus/tree: seeds named `ok-*` are read and written the same again; all others are refused.
+    #[test]
+    fn the_corpus_is_told_apart() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/tree");
+        let mut count = 0;
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            let (name, bytes) = (entry.file_name(), std::fs::read(entry.path()).unwrap());
+            let read = Tree::from_bytes(&bytes);
+            assert_eq!(read.is_ok(), name.to_str().unwrap().starts_with("ok-"), "{name:?}: {read:?}");
+            if let Ok(tree) = read {
+                assert_eq!(tree.to_bytes(), bytes, "{name:?}");
+            }
+            count += 1;
+        }
+        assert!(count >= 19, "the corpus is not where it was");
+    }
 }
