@@ -222,6 +222,7 @@ impl Images {
     /// [`ImageError`].
     pub fn remove(&self, digest: Sha256) -> Result<Image, ImageError> {
         let _lock = self.lock()?;
+        self.sweep()?;
         let image = self.image(digest)?;
         for name in &image.names {
             let place = self.dir.join(NAMES).join(name);

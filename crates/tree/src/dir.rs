@@ -3,7 +3,7 @@
 use crate::place::Place;
 use nix::dir::Dir as Listing;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -95,7 +95,10 @@ impl Dir {
     /// Something is there, or what is above is not.
     pub fn make_directory(&self, place: &Place) -> io::Result<()> {
         let (parent, name) = self.at(place)?;
-        mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
+        let mode = Mode::from_bits_truncate(0o755);
+        mkdirat(&parent, name, mode)?;
+        // The umask of whoever runs this is none of the tree's business.
+        fchmod(openat(&parent, name, OFlag::O_RDONLY | DIRECTORY, Mode::empty())?, mode)?;
         self.give(&parent, name)
     }
 
@@ -108,8 +111,7 @@ impl Dir {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(if exec { 0o755 } else { 0o644 });
         let file = openat(&parent, name, flags, mode)?;
-        // The umask of whoever runs this is none of the tree's business.
-        nix::sys::stat::fchmod(&file, mode)?;
+        fchmod(&file, mode)?;
         self.give(&parent, name)?;
         Ok(file.into())
     }

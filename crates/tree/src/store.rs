@@ -18,7 +18,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The most bytes of a tree's canonical form.
-const FORM_BYTES: u64 = 1 << 30;
+const FORM_BYTES: u64 = 256 << 20;
 
 /// Why something cannot be kept or given out.
 #[derive(Debug, thiserror::Error)]

@@ -353,7 +353,8 @@ impl Spawner {
         }
         crate::image::lay_below(&mut plan, &mut sources, &self.config.layout.images())?;
         let workspaces = self.config.layout.workspaces();
-        let snapshot = plan.snapshot.map(|digest| Snapshot::open(digest, &workspaces)).transpose()?;
+        let snapshot =
+            plan.snapshot.map(|digest| Snapshot::open(digest, &workspaces, &plan.workspace)).transpose()?;
         let filters = self.filters(&plan.syscalls)?;
         let site = Site {
             agents_cgroup: self.agents_cgroup.as_ref().map(AsFd::as_fd),

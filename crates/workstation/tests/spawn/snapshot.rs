@@ -61,7 +61,11 @@ pub(crate) fn a_snapshot_that_does_not_fit_refuses_the_spawn() {
     // More than the workspace may have.
     let large = keep(&bench, &vec![7; 9 << 20]);
     let (step, text) = refused(&mut bench, &begun(large));
-    assert!(step == Step::Tree && text.contains("more"), "{text}");
+    assert!(step == Step::Sources && text.contains("the workspace takes 8388608 in 256"), "{text}");
+    // Within it by its bytes, and not by the room that they take.
+    let tight = keep(&bench, &vec![7; (8 << 20) - 30]);
+    let (step, text) = refused(&mut bench, &begun(tight));
+    assert!(step == Step::Tree && text.contains("No space left"), "{text}");
     // One whose bytes have changed.
     let snapshot = keep(&bench, b"original");
     let name = octant_tree::hash(&mut &b"original"[..]).unwrap().0.to_string();
