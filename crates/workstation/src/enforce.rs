@@ -148,6 +148,9 @@ pub(crate) fn spawn<K: Kernel>(
     }
     let program = program_of(plan)?;
     let prepared = prepare(kernel, plan, site, &granted.sources, base)?;
+    for pipe in [granted.stdout.as_fd(), granted.stderr.as_fd()] {
+        run(kernel, Step::Descriptors, Call::GivePipe { pipe, owner: base + AGENT_INSIDE })?;
+    }
     let mut missing = Vec::new();
     let leaf = make_leaf(kernel, plan, site, &mut missing)?;
     let built =

@@ -110,6 +110,12 @@ pub(crate) enum Call<'a> {
         name: &'a str,
     },
     NewSessionKeyring,
+    /// An anonymous pipe becomes the user's own, so that it can be opened once more by `/dev/stdout`. Anything else is
+    /// left as it is: its owner outlives the agent.
+    GivePipe {
+        pipe: BorrowedFd<'a>,
+        owner: u32,
+    },
     // What a process does to itself.
     OpenNull,
     Place {
@@ -494,6 +500,9 @@ fn on_cgroups(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
     Ok(None)
 }
 
+/// The file system of anonymous pipes (linux/magic.h).
+const PIPEFS: i64 = 0x5049_5045;
+
 fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
     match call {
         Call::Write { path, text } => {
@@ -505,6 +514,11 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         }
         Call::Hostname { name } => sethostname(name)?,
         Call::NewSessionKeyring => confine::new_session_keyring()?,
+        Call::GivePipe { pipe, owner } => {
+            if nix::sys::statfs::fstatfs(pipe)?.filesystem_type().0 == PIPEFS {
+                fchown(pipe, Some(Uid::from_raw(*owner)), None)?;
+            }
+        }
         Call::OpenNull => {
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             return Ok(Some(nix::fcntl::open(c"/dev/null", flags, Mode::empty())?));
