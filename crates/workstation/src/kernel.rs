@@ -110,6 +110,12 @@ pub(crate) enum Call<'a> {
         name: &'a str,
     },
     NewSessionKeyring,
+    /// An anonymous pipe becomes the user's own, so that it can be opened once more by `/dev/stdout`. Anything else is
+    /// left as it is: its owner outlives the agent.
+    GivePipe {
+        pipe: BorrowedFd<'a>,
+        owner: u32,
+    },
     // What a process does to itself.
     OpenNull,
     Place {
@@ -156,6 +162,14 @@ impl std::fmt::Debug for Filter<'_> {
     }
 }
 
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) is_dir: bool,
+    pub(crate) is_link: bool,
+}
+
 /// What the steps need of the kernel.
 pub(crate) trait Kernel {
     /// Makes the call; the descriptor of those that have one.
@@ -177,6 +191,8 @@ pub(crate) trait Kernel {
     ) -> io::Result<(usize, i32)>;
     /// Kills every process of the new workstation and waits for the first one's end.
     fn kill(&mut self, pidfd: BorrowedFd<'_>, leaf: Option<BorrowedFd<'_>>) -> io::Result<()>;
+    /// The entries of a directory.
+    fn entries(&mut self, dir: BorrowedFd<'_>) -> io::Result<Vec<Entry>>;
     /// Reads the effective state of a process from `/proc`.
     fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed>;
 }
@@ -306,6 +322,24 @@ impl Kernel for Real {
             _ => {}
         }
         wait_readable(pidfd, 5000)
+    }
+
+    fn entries(&mut self, dir: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
+        self.gate()?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::dir::Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;
+        let mut entries = Vec::new();
+        for entry in dir {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // The kernel says the kind of every entry of a /proc.
+            let kind = entry.file_type().ok_or(Errno::EINVAL)?;
+            if name != "." && name != ".." {
+                let (is_dir, is_link) = (kind == nix::dir::Type::Directory, kind == nix::dir::Type::Symlink);
+                entries.push(Entry { name, is_dir, is_link });
+            }
+        }
+        Ok(entries)
     }
 
     fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed> {
@@ -466,6 +500,9 @@ fn on_cgroups(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
     Ok(None)
 }
 
+/// The file system of anonymous pipes (linux/magic.h).
+const PIPEFS: i64 = 0x5049_5045;
+
 fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
     match call {
         Call::Write { path, text } => {
@@ -477,6 +514,11 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         }
         Call::Hostname { name } => sethostname(name)?,
         Call::NewSessionKeyring => confine::new_session_keyring()?,
+        Call::GivePipe { pipe, owner } => {
+            if nix::sys::statfs::fstatfs(pipe)?.filesystem_type().0 == PIPEFS {
+                fchown(pipe, Some(Uid::from_raw(*owner)), None)?;
+            }
+        }
         Call::OpenNull => {
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             return Ok(Some(nix::fcntl::open(c"/dev/null", flags, Mode::empty())?));

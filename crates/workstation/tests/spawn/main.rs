@@ -13,7 +13,7 @@ use octant_api::boot::BootConfig;
 use octant_ids::{Aid, Layout, uid};
 use octant_ticket::{Issuer, SECOND_NS};
 use octant_workstation::spawner::{Fault, Side};
-use octant_workstation::{Bind, SpawnerClient, Step};
+use octant_workstation::{Bind, Plan, Proc, SpawnerClient, Step};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -205,7 +205,18 @@ fn nothing_that_is_not_granted_gets_through() {
     }
     plan.program.args.push(format!("abstract={name}"));
     plan.program.args.push(format!("hidden={}", bench.dir.display()));
-    let (code, text) = bench.run(&plan);
+    denied(&mut bench, &plan);
+    // With everything that a profile can have more.
+    plan.aid = bench::plan(&[]).aid;
+    plan.terminals = true;
+    plan.shm = Some(plan.tmp.clone());
+    plan.proc = Proc::Machine;
+    plan.program.args.extend(["terminals", "shm", "machine"].map(str::to_owned));
+    denied(&mut bench, &plan);
+}
+
+fn denied(bench: &mut Bench, plan: &Plan) {
+    let (code, text) = bench.run(plan);
     assert_eq!(code, 0, "{}", text.lines().filter(|l| !l.starts_with("ok")).collect::<Vec<_>>().join("\n"));
 }
 
@@ -258,52 +269,6 @@ fn a_granted_directory_is_the_agents_as_far_as_its_owner_goes() {
     assert_eq!((code, text.as_str()), (0, expected));
     let made = std::fs::metadata(dirs[0].join("new")).unwrap();
     assert_eq!((made.uid(), made.gid()), (owner, owner), "the host sees the directory's owner");
-}
-
-/// Programs as they are on the machine, each under the profile that is named for it.
-fn everyday_programs_run_where_there_are_any() {
-    let mut bench = Bench::new(None);
-    let sh = "/usr/bin/dash";
-    let rows: [(&str, &str, &[&str], &str); 5] = [
-        (
-            "shell",
-            sh,
-            &["-c", "echo a b | (read x y; echo $y $x) & wait; exec 2>/dev/null; ls /nothing || echo none"],
-            "b a\nnone\n",
-        ),
-        (
-            "python",
-            "/usr/bin/python3",
-            &[
-                "-c",
-                "import subprocess, json; print(json.dumps(subprocess.run(['/usr/bin/dash', '-c', 'echo x'], capture_output=True).stdout.decode()))",
-            ],
-            "\"x\\n\"\n",
-        ),
-        ("node", "/usr/bin/node", &["-e", "setTimeout(() => console.log(6 * 7), 1)"], "42\n"),
-        ("compiler", "/usr/bin/git", &["-c", "init.defaultBranch=main", "init", "-q", "x"], ""),
-        (
-            "compiler",
-            sh,
-            &["-c", "echo 'int main(void){return 0;}' > a.c && gcc a.c -o a && ./a && echo built"],
-            "built\n",
-        ),
-    ];
-    for (profile, program, args, wanted) in rows {
-        if STATIC || !std::fs::exists(program).unwrap() {
-            println!("# skipped: there is no {program}");
-            continue;
-        }
-        let mut plan = plan(&[]);
-        plan.binds = vec![Bind { source: "/usr".into(), target: "/usr".into(), write: false, exec: true }];
-        plan.syscalls.profile = profile.into();
-        plan.program.path = program.into();
-        plan.program.args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        plan.program.env = vec!["PATH=/usr/bin".into(), "HOME=/workspace".into(), "TMPDIR=/tmp".into()];
-        // Programs that are made here are run here.
-        plan.workspace.exec = profile == "compiler";
-        assert_eq!(bench.run(&plan), (0, wanted.to_owned()), "{profile} {program}");
-    }
 }
 
 fn a_signal_reaches_the_agent_and_its_exit_code_says_so() {
@@ -824,7 +789,6 @@ const TESTS: &[Test] = &[
         "a_granted_directory_is_the_agents_as_far_as_its_owner_goes",
         a_granted_directory_is_the_agents_as_far_as_its_owner_goes,
     ),
-    ("everyday_programs_run_where_there_are_any", everyday_programs_run_where_there_are_any),
     (
         "a_signal_reaches_the_agent_and_its_exit_code_says_so",
         a_signal_reaches_the_agent_and_its_exit_code_says_so,
