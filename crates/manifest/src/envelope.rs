@@ -1,6 +1,6 @@
 //! The signed envelope: DSSE (github.com/secure-systems-lab/dsse) with Ed25519.
 
-use crate::error::ManifestError;
+use crate::error::ManifestErrors;
 use crate::keys::{KeyId, SigningKey, TrustedKeys};
 use crate::limits;
 use crate::schema::{Declared, digest, read_validity};
@@ -93,7 +93,7 @@ pub enum VerifyError {
     },
     /// The bytes are signed and are not a manifest.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ManifestErrors),
     /// Made for other machines.
     #[error("this manifest is for {} and this machine is {machine:?}; sign it for this machine", .machines.join(", "))]
     WrongAudience {
@@ -322,8 +322,8 @@ impl Authentic {
     /// Reads the manifest.
     ///
     /// # Errors
-    /// What is wrong with it, with its field and line; or it names another operator than those who signed.
-    pub fn declare(&self) -> Result<Declared, ManifestError> {
+    /// Everything that is wrong with it, each with its field and line; or it names another operator than those who signed.
+    pub fn declare(&self) -> Result<Declared, ManifestErrors> {
         Declared::read(&self.payload, &self.signers)
     }
 

@@ -150,7 +150,7 @@ fn an_unknown_key_a_revoked_key_and_no_key_are_told_apart() {
     let both = Envelope::parse(&sign(text.as_bytes(), &[&key(1), &key(3)])).unwrap();
     let authentic = both.verify(&keys, &here()).unwrap();
     assert_eq!(authentic.signers().iter().map(|s| s.operator.as_str()).collect::<Vec<_>>(), ["bob"]);
-    let problem = authentic.declare().unwrap_err().problem;
+    let problem = authentic.declare().unwrap_err().0.remove(0).problem;
     assert_eq!(problem, Problem::Operator { named: "ada".into(), signed: "bob".into() });
 }
 
@@ -227,5 +227,5 @@ fn a_trusted_set_that_is_not_understood_trusts_nobody() {
 fn a_signature_of_another_operator_than_the_named_one_does_not_count() {
     let text = with("operator = \"ada\"", "operator = \"eve\"");
     let error = authentic(&text, "analyst").unwrap().declare().unwrap_err();
-    assert_eq!(error.problem, Problem::Operator { named: "eve".into(), signed: "ada".into() });
+    assert_eq!(error.0[0].problem, Problem::Operator { named: "eve".into(), signed: "ada".into() });
 }
