@@ -531,7 +531,7 @@ fn a_prepared_program_waits_until_it_is_let_go_and_then_runs_once() {
     assert!(!children.contains("hello"), "nothing of the agent's is executed: {children}");
     // The ticket that it was prepared with, and one for another plan, let nothing go.
     assert_eq!(release(&mut bench, &first).unwrap_err().step, Step::Ticket);
-    let other = ticket(&octant_workstation::Plan { landlock_floor: 2, ..plan.clone() });
+    let other = ticket(&Plan { landlock_floor: 2, ..plan.clone() });
     assert_eq!(release(&mut bench, &other).unwrap_err().step, Step::Ticket);
     assert_eq!(
         bench.client.release(plan.slot, Aid::new(1, [9; 10]), &second).unwrap_err().step,
