@@ -36,10 +36,16 @@ const AGENTS: [(&str, &str, &str, &str); 5] = [
     (
         "probe",
         "/opt/octant-probe",
-        r#""also=opt", "also=srv", "pids=32", "terminals""#,
+        r#""also=opt", "also=srv", "pids=32", "terminals", "octant", "@CALLS@""#,
         r#""/opt/octant-probe""#,
     ),
 ];
+
+/// What the probe is told of the system calls that its manifest's profile grants.
+fn calls() -> String {
+    let calls = octant_workstation::granted("shell").unwrap_or_else(|| panic!("no profile shell"));
+    format!("calls={}", calls.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+}
 
 /// Writes the manifest of one of the tests' agents.
 fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &str, &str)) -> PathBuf {
@@ -47,7 +53,7 @@ fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &st
         .replace("@NAME@", name)
         .replace("@OPERATOR@", OPERATOR)
         .replace("@EXECUTABLE@", executable)
-        .replace("@ARGS@", args)
+        .replace("@ARGS@", &args.replace("@CALLS@", &calls()))
         .replace("@ROLE@", "developer")
         .replace("@MEMORY@", if name == "memory" { "32MiB" } else { "128MiB" })
         .replace("@READ@", r#""/srv/test""#)

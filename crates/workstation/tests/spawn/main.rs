@@ -199,7 +199,12 @@ fn nothing_that_is_not_granted_gets_through() {
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
     let _outside = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
     let outside = format!("pid={}", std::process::id());
-    let mut plan = plan(&["probe", &outside, "pids=64"]);
+    // Where a probe that shared the IPC namespace would find it.
+    let key = i32::try_from(std::process::id()).unwrap();
+    let segment = octant_sys::probe::make_segment(key).unwrap();
+    let mut plan = plan(&["probe", &outside, "pids=64", &format!("key={key}"), &calls("shell")]);
+    // Room for a copy of this program, which is not small.
+    (plan.workspace.bytes, plan.tmp.bytes, plan.limits.fsize) = (128 << 20, 128 << 20, 1 << 30);
     if !STATIC {
         plan.program.args.extend(["usr", "lib", "lib64"].map(|name| format!("also={name}")));
     }
@@ -211,8 +216,18 @@ fn nothing_that_is_not_granted_gets_through() {
     plan.terminals = true;
     plan.shm = Some(plan.tmp.clone());
     plan.proc = Proc::Machine;
+    plan.syscalls.profile = "compiler".into();
+    plan.program.args.retain(|arg| !arg.starts_with("calls="));
     plan.program.args.extend(["terminals", "shm", "machine"].map(str::to_owned));
+    plan.program.args.push(calls("compiler"));
     denied(&mut bench, &plan);
+    octant_sys::probe::remove_segment(segment).unwrap();
+}
+
+/// The probe's argument with the calls of a profile.
+fn calls(profile: &str) -> String {
+    let calls = octant_workstation::granted(profile).unwrap();
+    format!("calls={}", calls.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
 }
 
 fn denied(bench: &mut Bench, plan: &Plan) {
