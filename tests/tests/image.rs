@@ -28,9 +28,10 @@ pub(crate) fn sign(manifest: &Path, envelope: &Path) {
 }
 
 /// The tests' agents: name, executable, arguments, and further trees whose files may be executed.
-const AGENTS: [(&str, &str, &str, &str); 5] = [
+const AGENTS: [(&str, &str, &str, &str); 6] = [
     ("memory", "/bin/sh", r#""/srv/test/memory.sh""#, ""),
     ("pids", "/bin/sh", r#""/srv/test/pids.sh""#, ""),
+    ("limits", "/bin/sh", r#""-c", "while :; do :; done""#, ""),
     ("writer", "/bin/sh", r#""/srv/test/writer.sh""#, ""),
     ("vault", "/bin/sh", r#""/srv/test/vault-agent.sh""#, ""),
     (
@@ -56,6 +57,7 @@ fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &st
         .replace("@ARGS@", &args.replace("@CALLS@", &calls()))
         .replace("@ROLE@", "developer")
         .replace("@MEMORY@", if name == "memory" { "32MiB" } else { "128MiB" })
+        .replace("@QUOTA@", if name == "limits" { "50" } else { "100" })
         .replace("@READ@", r#""/srv/test""#)
         .replace("@PATHS@", paths);
     let target = scratch.path(&format!("{name}.toml"));
