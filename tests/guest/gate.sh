@@ -148,6 +148,9 @@ sed 's/^/# probe: /' $work/probe.log
 ok $probed "everything that is not granted is denied"
 grep -q '^1\.\.' $work/probe.log && ! grep -q '^not ok' $work/probe.log
 ok $? "and the probe made its whole plan of attempts"
+grep -q '^Seccomp:.0' /proc/1/status && grep -q '^NoNewPrivs:.0' /proc/1/status && \
+  ! grep -q '^CapEff:.0000000000000000' /proc/1/status
+ok $? "and PID 1 carries no restriction that was meant for an agent"
 
 # --- crash, hang, storm ---
 before=$(pid_of ledger)
