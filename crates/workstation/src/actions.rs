@@ -70,7 +70,7 @@ const PIPES: &str =
 const POINTER: &str =
     "what decides is behind a pointer that a filter cannot follow, and programs fall back to the older form";
 const POWER: &str = "it ends or replaces the running system";
-const PROBES: &str = "the kernel itself puts it into traced programs";
+const PROBES: &str = "the kernel itself puts it into traced programs, and newer ones then ask no filter";
 const RARE: &str = "it is emulated by the kernel, slowly, for programs that are long gone";
 const REQUESTS: &str =
     "only the requests that are named; the others reach drivers or the process's own confinement";
@@ -177,6 +177,7 @@ pub const DENIALS: &[Denial] = &[
     row(323, "userfaultfd", Never, KERNEL),
     row(333, "io_pgetevents", Unless, AIO),
     row(335, "uretprobe", Unless, PROBES),
+    row(336, "uprobe", Unless, PROBES),
     row(425, "io_uring_setup", Never, URING),
     row(426, "io_uring_enter", Never, URING),
     row(427, "io_uring_register", Never, URING),

@@ -291,9 +291,9 @@ fn bring_up<K: Kernel>(
     let agent = kernel.observe(payload).map_err(read)?;
     let disagree =
         |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
-    expected.agrees(Role::Reaper, &inside).map_err(disagree)?;
-    expected.agrees(Role::Payload, &agent).map_err(disagree)?;
-    expected.only_in_leaf(&[pid, payload]).map_err(disagree)?;
+    kernel.verdict(expected.agrees(Role::Reaper, &inside)).map_err(disagree)?;
+    kernel.verdict(expected.agrees(Role::Payload, &agent)).map_err(disagree)?;
+    kernel.verdict(expected.only_in_leaf(&[pid, payload])).map_err(disagree)?;
     Ok(Report {
         missing: Vec::new(),
         landlock_abi: site.landlock_abi,

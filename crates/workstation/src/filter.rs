@@ -18,7 +18,7 @@ pub(crate) const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
 /// back as it would on an older kernel.
 pub(crate) const HIGHEST_KNOWN: u32 = 462;
 /// The first and the last number below it that stand for no call.
-pub(crate) const UNASSIGNED: (u32, u32) = (336, 423);
+pub(crate) const UNASSIGNED: (u32, u32) = (337, 423);
 
 /// Terminal ioctls that put input into another program's terminal or load a line discipline: TIOCSTI, TIOCLINUX,
 /// TIOCSETD.

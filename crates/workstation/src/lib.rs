@@ -30,5 +30,5 @@ pub use lower::{LowerError, Site};
 pub use plan::{
     Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Syscalls, VERSION,
 };
-pub use profiles::profiles;
+pub use profiles::{granted, profiles};
 pub use step::{SpawnError, Step};
