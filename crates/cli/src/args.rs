@@ -222,6 +222,25 @@ pub(crate) struct NewManifest {
     pub(crate) command: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Learn {
+    /// The agent's name
+    #[arg(long, value_name = "NAME", default_value = "learned")]
+    pub(crate) name: String,
+    /// The agent's role, which bounds what it can get
+    #[arg(long, value_name = "ROLE", default_value = "developer")]
+    pub(crate) role: String,
+    /// The operator who is going to sign it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator: String,
+    /// Where to write the manifest; must not be there yet
+    #[arg(short, long, value_name = "FILE", default_value = "learned.toml")]
+    pub(crate) output: PathBuf,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Manifest {
     /// Print a manifest to start from: it grants next to nothing, or what a profile needs on this machine
@@ -257,6 +276,11 @@ pub(crate) enum Manifest {
         /// The child's
         child: PathBuf,
     },
+    /// Run a command, unconfined, and write the manifest that lets it do again what it was seen to do
+    #[command(
+        after_help = "Example:\n  octant manifest learn --operator alice -o tests.toml -- python3 -m unittest\n\nThe command is confined by nothing while it is watched: run only what you would run yourself. Another run may need more; see what was written before it is signed."
+    )]
+    Learn(Learn),
     /// Print the JSON Schema of manifests, for editors
     #[command(after_help = "Example:\n  octant manifest schema >manifest.schema.json")]
     Schema,

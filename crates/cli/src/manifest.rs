@@ -2,6 +2,7 @@
 
 mod check;
 mod compare;
+mod learn;
 mod new;
 
 use crate::args::Manifest as Command;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::Explain { file } => check::explain(file, out),
         Command::Diff { first, second } => compare::diff(first, second, out),
         Command::Intersect { parent, child } => compare::intersect(parent, child, out),
+        Command::Learn(asked) => learn::run(asked, out),
         Command::Schema => out.json(&json_schema()),
         Command::Sign { file, key, output } => sign_file(file, key, output.as_deref(), out),
         Command::Verify { file, trusted, machine } => {

@@ -24,6 +24,7 @@ mod step;
 mod tickets;
 
 pub use client::{Spawned, SpawnerClient};
+pub use filter::{grantable, permits};
 pub use lower::{LowerError, Site};
 pub use plan::{Bind, Layer, Limits, Link, Plan, PlanError, Program, Report, Scratch, Syscalls, VERSION};
 pub use profiles::profiles;

@@ -57,7 +57,8 @@ pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Resu
         out.line(format_args!("    to grant it: {grant}"))?;
     }
     out.line("not reported by any layer, and so not here:")?;
-    UNREPORTED.iter().try_for_each(|text| out.line(format_args!("    {text}")))
+    UNREPORTED.iter().try_for_each(|text| out.line(format_args!("    {text}")))?;
+    out.line("octant manifest learn, with the same command, finds both")
 }
 
 /// The manifest in the file, if it is the agent's.

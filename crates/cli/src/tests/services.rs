@@ -239,6 +239,21 @@ fn a_key_is_trusted_expires_and_is_revoked() {
 }
 
 #[test]
+fn what_a_command_does_becomes_a_manifest() {
+    let dir = Dir::new();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let learn = ["manifest", "learn", "--operator", "alice", "-o", &at("learned.toml"), "--"];
+    let (exit, stdout, stderr) = octant(&dir.0, &[&learn[..], &["/bin/sh", "-c", "exit 3"]].concat());
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.contains("profile ") && stdout.contains("exit status: 3"), "{stdout}");
+    let (exit, stdout, stderr) = octant(&dir.0, &["manifest", "check", &at("learned.toml")]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.contains("execute     /usr") && stdout.contains("-c exit 3"), "{stdout}");
+    let (exit, _, _) = octant(&dir.0, &[&learn[..], &["/bin/true"]].concat());
+    assert_eq!(exit, Exit::Failed, "it is not overwritten");
+}
+
+#[test]
 fn a_private_key_is_for_its_owner_alone_and_is_never_overwritten() {
     use std::os::unix::fs::PermissionsExt;
     let (dir, _) = signed();
