@@ -4,6 +4,7 @@ use crate::credential::{CredentialGrant, Way};
 use crate::error::Problem;
 use crate::grants::{Grants, Models};
 use crate::host::{HostGrant, HostPattern, Protocol};
+use crate::money;
 use crate::pattern::{NamePattern, Pattern, PatternSet};
 use crate::reader::{Document, Field, Gather, Result, Whole};
 use serde::Serialize;
@@ -17,6 +18,18 @@ pub struct Budget {
     pub tokens: u64,
     /// How much money, in millionths of a US dollar.
     pub spend_microusd: u64,
+}
+
+impl Budget {
+    /// Each amount with its field, as a number and as text.
+    #[must_use]
+    pub fn rows(&self) -> [(&'static str, u64, String); 2] {
+        let Self { tokens, spend_microusd } = self;
+        [
+            ("models.tokens", *tokens, tokens.to_string()),
+            ("models.spend_usd", *spend_microusd, money::text(*spend_microusd)),
+        ]
+    }
 }
 
 /// The grants of these domains.

@@ -310,7 +310,7 @@ impl Effective {
 }
 
 /// Why the program cannot be started with these rights.
-fn unstartable(program: &Program, grants: &Grants) -> Vec<RightsError> {
+pub(crate) fn unstartable(program: &Program, grants: &Grants) -> Vec<RightsError> {
     let mut reasons = Vec::new();
     if !startable(&program.executable, grants) {
         reasons.push(RightsError::ProgramNarrowed(program.executable.clone()));

@@ -34,10 +34,18 @@ impl From<ManifestError> for ManifestErrors {
 
 impl fmt::Display for ManifestErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().take(crate::limits::PROBLEMS).enumerate() {
-            write!(f, "{}{error}", if i > 0 { "\n" } else { "" })?;
+        let (mut shown, mut bytes) = (0, 0);
+        for error in &self.0 {
+            let text = error.to_string();
+            bytes += text.len();
+            // The first is shown however long it is; each has a limit of its own.
+            if shown > 0 && bytes > crate::limits::PROBLEMS_BYTES {
+                break;
+            }
+            write!(f, "{}{text}", if shown > 0 { "\n" } else { "" })?;
+            shown += 1;
         }
-        match self.0.len().saturating_sub(crate::limits::PROBLEMS) {
+        match self.0.len() - shown {
             0 => Ok(()),
             more => write!(f, "\nand {more} more"),
         }

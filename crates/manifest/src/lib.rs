@@ -80,6 +80,7 @@ mod domains;
 mod effective;
 mod envelope;
 mod error;
+mod fields;
 mod fuzz;
 mod grants;
 mod host;
@@ -103,16 +104,17 @@ pub use envelope::{
     Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, Signer, VerifyError, pae, sign,
 };
 pub use error::{ManifestError, ManifestErrors, Problem};
+pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
 pub use fuzz::{fuzz_envelope, fuzz_manifest};
 pub use grants::{Grants, Models, NameSet, Narrowed, OnParentDeath, Profile, Resources};
 pub use host::{HostGrant, HostPattern, Protocol};
-pub use keys::{KeyFileError, KeyId, PrivateKeyError, SigningKey, TrustedKeys};
+pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};
 pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};
 pub use role::Roles;
 pub use rule::{Rule, broken};
-pub use schema::{Declared, Draft, Identity, Manifest, Program, VERSION, Validity, lines};
+pub use schema::{Declared, Draft, Identity, Manifest, Program, VERSION, Validity, digest, lines};
 
 #[cfg(test)]
 mod tests;

@@ -89,6 +89,7 @@ impl VerifyError {
             | Self::UnknownKey(_)
             | Self::Tampered { .. }
             | Self::RevokedKey { .. }
+            | Self::ExpiredKey { .. }
             | Self::WrongAudience { .. }
             | Self::NotYetValid { .. }
             | Self::Expired { .. } => vec![Rule::Signature],

@@ -2,11 +2,12 @@
 
 use crate::denied::denied;
 use crate::domains::{self, Budget, Services, Unenforceable};
+use crate::effective::unstartable;
 use crate::envelope::Signer;
 use crate::error::{ManifestError, ManifestErrors, Problem};
 use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources};
 use crate::reader::{Document, Field, Gather, Result, Section, Whole};
-use crate::{GrantPath, PathSet, limits};
+use crate::{GrantPath, PathSet, date, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
 use sha2::Digest;
@@ -133,6 +134,39 @@ impl Manifest {
         &self.budget
     }
 
+    /// Everything in it that is not a right: who, where, when, what is run. Each with its field.
+    #[must_use]
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let Identity { name, role, operator } = &self.identity;
+        let Program { executable, args, cwd } = &self.program;
+        let Validity { machines, not_before_ms, not_after_ms, max_spawns } = &self.validity;
+        vec![
+            ("identity.name", name.clone()),
+            ("identity.role", role.clone()),
+            ("identity.operator", operator.clone()),
+            ("audience.machines", format!("{machines:?}")),
+            ("audience.not_before", not_before_ms.map_or("at once".to_owned(), date::text)),
+            ("audience.not_after", date::text(*not_after_ms)),
+            ("audience.max_spawns", max_spawns.to_string()),
+            ("program.executable", executable.to_string()),
+            ("program.args", format!("{args:?}")),
+            ("program.cwd", cwd.to_string()),
+        ]
+    }
+
+    /// Everything in it, each with its field.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let budget = self.budget.rows().into_iter().map(|(field, _, text)| (field, text));
+        self.facts().into_iter().chain(self.grants.rows()).chain(budget).collect()
+    }
+
+    /// Whether its program could be started with these rights.
+    #[must_use]
+    pub fn startable_with(&self, grants: &Grants) -> bool {
+        unstartable(&self.program, grants).is_empty()
+    }
+
     /// What it asks for and this build has nothing to enforce with: it is valid, and no agent is spawned from it.
     #[must_use]
     pub fn unenforceable(&self) -> Vec<Unenforceable> {
@@ -200,7 +234,9 @@ impl Declared {
     }
 }
 
-pub(crate) fn digest(payload: &[u8]) -> Sha256 {
+/// The digest by which a manifest's bytes are named: in the ledger, and in what an agent's children come from.
+#[must_use]
+pub fn digest(payload: &[u8]) -> Sha256 {
     Sha256(sha2::Sha256::digest(payload).into())
 }
 
@@ -219,7 +255,7 @@ fn read(bytes: &[u8]) -> Whole<Manifest> {
     let validity = all.take(validity(&document));
     let grants = all.take(grants(&document));
     let budget = all.take(domains::budget(&document));
-    let program = grants.as_ref().and_then(|grants| all.take(program(&document, grants)));
+    let program = all.take(program(&document, grants.as_ref()));
     let whole = || {
         let (identity, program, validity) = (identity?, program?, validity?);
         Some(Manifest { identity, program, validity, grants: grants?, budget: budget? })
@@ -274,34 +310,44 @@ fn validity(document: &Document<'_>) -> Whole<Validity> {
     all.done(whole())
 }
 
-fn program(document: &Document<'_>, grants: &Grants) -> Whole<Program> {
+/// What is run. What is granted is `None` when that could not be read: then only the form is checked.
+fn program(document: &Document<'_>, grants: Option<&Grants>) -> Whole<Program> {
     let section = document.section("program", &["executable", "args", "cwd"])?;
-    section.no_strays()?;
-    let field = section.need("executable", "\"/bin/sh\"")?;
-    let executable = field.path()?;
-    if !startable(&executable, grants) {
-        return Err(field.refuse(Problem::ProgramNotGranted(executable.to_string())).into());
-    }
+    let mut all = Gather::default();
+    all.take(section.no_strays());
+    let executable = section.need("executable", "\"/bin/sh\"").and_then(|field| {
+        let path = field.path()?;
+        let granted = grants.is_none_or(|grants| startable(&path, grants));
+        if granted { Ok(path) } else { Err(field.refuse(Problem::ProgramNotGranted(path.to_string()))) }
+    });
+    let executable = all.take(executable);
+    let args = all.take(args(&section));
+    let cwd = section.need("cwd", "\"/workspace\"").and_then(|field| {
+        let path = field.path()?;
+        let own = OWN.contains(&path.as_str());
+        let granted = own || grants.is_none_or(|grants| grants.read.covers(&path));
+        if granted { Ok(path) } else { Err(field.refuse(Problem::CwdNotGranted(path.to_string()))) }
+    });
+    let cwd = all.take(cwd);
+    let whole = || Some(Program { executable: executable?, args: args?, cwd: cwd? });
+    all.done(whole())
+}
+
+fn args(section: &Section<'_>) -> Result<Vec<String>> {
     let mut args = Vec::new();
     let mut total = 0;
     for field in section.list("args")? {
         let text = field.text()?;
         total += text.len() + 1;
         if text.contains('\0') {
-            return Err(field.refuse(Problem::Nul).into());
+            return Err(field.refuse(Problem::Nul));
         }
         if total > limits::ARGS_BYTES {
-            return Err(field.refuse(Problem::TextTooLong(total, limits::ARGS_BYTES)).into());
+            return Err(field.refuse(Problem::TextTooLong(total, limits::ARGS_BYTES)));
         }
         args.push(text.to_owned());
     }
-    let field = section.need("cwd", "\"/workspace\"")?;
-    let cwd = field.path()?;
-    let own = OWN.contains(&cwd.as_str());
-    if !own && !grants.read.covers(&cwd) {
-        return Err(field.refuse(Problem::CwdNotGranted(cwd.to_string())).into());
-    }
-    Ok(Program { executable, args, cwd })
+    Ok(args)
 }
 
 /// Whether the grants let this be executed: `/bin/NAME` of a granted utility, or a file in an executable tree.

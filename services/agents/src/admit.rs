@@ -115,7 +115,8 @@ fn not_verified(error: &VerifyError) -> ApiError {
         VerifyError::NoTrustedKeys
         | VerifyError::UnknownKey(_)
         | VerifyError::Tampered { .. }
-        | VerifyError::RevokedKey { .. } => Code::Unverified,
+        | VerifyError::RevokedKey { .. }
+        | VerifyError::ExpiredKey { .. } => Code::Unverified,
         VerifyError::WrongAudience { .. } | VerifyError::NotYetValid { .. } | VerifyError::Expired { .. } => {
             Code::Denied
         }

@@ -119,6 +119,21 @@ fn grants() -> impl Strategy<Value = Grants> {
 
 proptest! {
     #[test]
+    fn what_two_patterns_meet_in_is_what_both_name(
+        a in host(), b in host(), c in name_pattern(), d in name_pattern(),
+        labels in vec(proptest::sample::select(vec!["a", "ba", "b"]), 1..5),
+        name in proptest::sample::select(vec!["a", "ab", "abc", "a/b", "a/", "b"]),
+    ) {
+        let host = format!("{}.org", labels.join("."));
+        let both = a.meet(&b);
+        prop_assert_eq!(both.clone(), b.meet(&a));
+        prop_assert_eq!(both.is_some_and(|p| p.matches(&host)), a.matches(&host) && b.matches(&host));
+        prop_assert_eq!(c.meet(&d).is_some_and(|p| p.matches(name)), c.matches(name) && d.matches(name));
+    }
+}
+
+proptest! {
+    #[test]
     fn meet_is_commutative_associative_and_idempotent(a in grants(), b in grants(), c in grants()) {
         prop_assert_eq!(a.meet(&b), b.meet(&a));
         prop_assert_eq!(a.meet(&b).meet(&c), a.meet(&b.meet(&c)));

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod domains;
+mod fields;
 mod laws;
 mod outline;
 mod refusals;

@@ -92,6 +92,11 @@ fn all_that_is_wrong_is_said_at_once() {
     assert!(found.iter().all(|e| e.line.is_some()), "each has its line: {found:?}");
     let shown = Draft::parse(text.as_bytes()).unwrap_err().to_string();
     assert_eq!(shown.lines().count(), found.len(), "{shown}");
+
+    let long = format!("\"/{}\"", vec!["a".repeat(200); 19].join("/").replacen('a', "\\u0001", 1));
+    let text = with("read = []", &format!("read = [{}]", vec![long.as_str(); 30].join(", ")));
+    let shown = Draft::parse(text.as_bytes()).unwrap_err().to_string();
+    assert!(shown.len() < 2 * limits::PROBLEMS_BYTES && shown.ends_with(" more"), "{}", shown.len());
 }
 
 #[test]
