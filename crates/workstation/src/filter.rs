@@ -263,7 +263,8 @@ pub fn permits(name: &str, call: &str) -> bool {
 /// Whether a manifest can add this system call: it exists, and neither the floor nor a filter of arguments has it.
 #[must_use]
 pub fn grantable(name: &str) -> bool {
-    !floored(name) && ScmpSyscall::from_name(name).is_ok()
+    actions::denial(name).is_none_or(|row| row.action == Action::Unless)
+        && ScmpSyscall::from_name(name).is_ok()
 }
 
 /// The filter of a profile with the plan's additions: whatever is not named fails with `EPERM`.
