@@ -21,6 +21,7 @@ const CRYPTO: &str = "octant-crypto";
 const UKI: &str = "octant-uki";
 const TREE: &str = "octant-tree";
 const OCI: &str = "octant-oci";
+const LEARN: &str = "octant-learn";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -45,7 +46,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
-    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, OCI, TLOG, TPM, TREE, WITNESS]),
+    (LEARN, &[MANIFEST, SYS, WORKSTATION]),
+    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, TLOG, TPM, TREE, WITNESS]),
     ("octant-sim", &[IDS, API, "octant-init"]),
     ("xtask", &[UKI]),
 ];
