@@ -106,16 +106,11 @@ fn profile(seen: &Seen, writable_executable: bool) -> Profile {
     };
     let lacks = |profile: &Profile| {
         let name = profile.name();
-        seen.calls.iter().filter(|call| !permits(name, call) && grantable_or_clone(call)).count()
+        seen.calls.iter().filter(|call| !permits(name, call) && (grantable(call) || *call == "clone")).count()
     };
     let fit = |profile: &Profile| !writable_executable || profile.writable_executable();
     let choice = [Profile::Minimal, Profile::Shell, runtime, Profile::Compiler];
     choice.into_iter().filter(fit).min_by_key(lacks).unwrap_or(Profile::Compiler)
-}
-
-/// clone3 falls back to clone, which a profile has or has not.
-fn grantable_or_clone(call: &str) -> bool {
-    grantable(call) || call == "clone" || call == "clone3"
 }
 
 fn own(path: &Path) -> bool {

@@ -3,7 +3,7 @@
 use crate::error::ManifestErrors;
 use crate::keys::{KeyId, SigningKey, TrustedKeys};
 use crate::limits;
-use crate::schema::{Declared, Draft, digest, read_validity};
+use crate::schema::{Declared, digest, read_validity};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
@@ -258,14 +258,6 @@ impl Envelope {
     #[must_use]
     pub fn digest(&self) -> Sha256 {
         digest(&self.payload)
-    }
-
-    /// The manifest in it, whoever signed it: to be looked at, not to be spawned from.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn draft(&self) -> Result<Draft, ManifestErrors> {
-        Draft::parse(&self.payload)
     }
 
     /// The manifest's bytes. Nothing in them is believed.
