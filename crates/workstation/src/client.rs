@@ -49,6 +49,12 @@ impl SpawnerClient {
         Ok(Self { socket })
     }
 
+    /// On the one side of a pair of which a spawner has the other.
+    #[must_use]
+    pub fn connected(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+
     /// Builds a workstation and starts its program, whose output goes to the two pipes. The ticket is the ledger's for
     /// an intent with [`Plan::digest`] as its subject.
     ///
@@ -61,6 +67,20 @@ impl SpawnerClient {
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> Result<Spawned, SpawnError> {
+        self.spawn_with(plan, ticket, &[stdout.as_fd(), stderr.as_fd()])
+    }
+
+    /// The same with the descriptors that the plan's [`crate::Stdio`] asks for, in this order: standard input, output and
+    /// error, the pipe for what was stopped, and the terminal if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_with(
+        &mut self,
+        plan: &Plan,
+        ticket: &Ticket,
+        standard: &[BorrowedFd<'_>],
+    ) -> Result<Spawned, SpawnError> {
         let bytes = plan.to_bytes()?;
         let plan_len = match u32::try_from(bytes.len()) {
             Ok(len) if bytes.len() <= MAX_PLAN => len,
@@ -69,7 +89,8 @@ impl SpawnerClient {
         let sealed = seal(&bytes).map_err(failed("seal the plan"))?;
         let ticket = Some(ticket.clone());
         let request = Request { op: Op::Spawn, slot: plan.slot, plan_len, aid: plan.aid, ticket };
-        let (pid, report, fds) = self.ask(&request, &[sealed.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+        let fds: Vec<_> = std::iter::once(sealed.as_fd()).chain(standard.iter().copied()).collect();
+        let (pid, report, fds) = self.ask(&request, &fds)?;
         match (report, <[OwnedFd; 2]>::try_from(fds)) {
             (Some(report), Ok([pidfd, socket])) => Ok(Spawned { pid, pidfd, socket, report }),
             _ => Err(SpawnError::refused(

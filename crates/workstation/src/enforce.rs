@@ -6,10 +6,11 @@
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
 use crate::kernel::{Call, Kernel, accepted};
-use crate::plan::{Bind, Layer, Plan, Report, Scratch, below_own, within};
+use crate::plan::{Bind, Layer, Plan, Report, Scratch, WORKSPACE, below_own, within};
 use crate::readback::{Expected, Role};
 use crate::step::{SpawnError, Step};
 use crate::tickets::Tickets;
+use crate::users::Users;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::{CloneArgs, Cloned};
@@ -63,6 +64,25 @@ pub(crate) struct Site<'a> {
     pub(crate) own_namespaces: &'a [(String, u64)],
     /// The spawner's key, for the new process to forget.
     pub(crate) tickets: &'a Tickets,
+    /// Whether the spawner has no user but its own.
+    pub(crate) one_user: bool,
+}
+
+impl Site<'_> {
+    /// Who the plan's processes are; `missing` gets the layer that is not there.
+    fn users(&self, plan: &Plan, missing: &mut Vec<Layer>) -> Made<Users> {
+        if !self.one_user {
+            let base = plan.uid_base();
+            let base = base.map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
+            return Ok(Users::Range(base));
+        }
+        if !accepted(Layer::Users, &plan.accept_missing, self.accept_missing) {
+            let text = "layer users: the spawner has one user id, and a workstation needs a range of its own";
+            return Err(SpawnError::refused(Step::IdMap, text));
+        }
+        missing.push(Layer::Users);
+        Ok(Users::One)
+    }
 }
 
 /// The compiled filters of one spawn; cached by the caller.
@@ -74,12 +94,19 @@ pub(crate) struct Filters {
     pub(crate) digest: String,
 }
 
-/// What comes with the plan: the opened and proven sources, in the order of the plan's binds, and the agent's output.
+/// What comes with the plan: the opened and proven sources, in the order of the plan's binds, and the agent's standard
+/// descriptors.
 #[derive(Debug)]
 pub(crate) struct Granted {
     pub(crate) sources: Vec<OwnedFd>,
+    /// `None` for nothing to read.
+    pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    /// A pipe on which the reaper says that the program was stopped.
+    pub(crate) stopped: Option<OwnedFd>,
+    /// The terminal that the program controls.
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// A workstation that runs.
@@ -132,18 +159,18 @@ pub(crate) fn spawn<K: Kernel>(
     granted: Granted,
 ) -> Made<Running> {
     plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
-    let base = plan.uid_base().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
+    let mut missing = Vec::new();
+    let users = site.users(plan, &mut missing)?;
     if site.landlock_abi < plan.landlock_floor.max(1) {
         let found = site.landlock_abi;
         let text = format!("the plan asks for Landlock ABI {}, this kernel has {found}", plan.landlock_floor);
         return Err(SpawnError::refused(Step::Landlock, text));
     }
     let program = program_of(plan)?;
-    let prepared = prepare(kernel, plan, site, &granted.sources, base)?;
-    let mut missing = Vec::new();
+    let prepared = prepare(kernel, plan, site, &granted.sources, users)?;
     let leaf = make_leaf(kernel, plan, site, &mut missing)?;
     let built =
-        build(kernel, plan, site, Parts { base, redeemed, prepared, program, granted }, leaf.as_ref());
+        build(kernel, plan, site, Parts { users, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {
         Ok((pid, pidfd, socket, mut report)) => {
             report.missing = missing;
@@ -159,6 +186,7 @@ pub(crate) fn spawn<K: Kernel>(
 /// What the new processes use up.
 #[derive(Debug)]
 pub(crate) struct Inside {
+    pub(crate) users: Users,
     pub(crate) prepared: Prepared,
     pub(crate) program: Program,
     pub(crate) granted: Granted,
@@ -167,7 +195,7 @@ pub(crate) struct Inside {
 /// What [`build`] uses up.
 #[derive(Debug)]
 struct Parts {
-    base: u32,
+    users: Users,
     redeemed: Redeemed,
     prepared: Prepared,
     program: Program,
@@ -189,21 +217,23 @@ fn build<K: Kernel>(
     setsockopt(&ours, sockopt::PassCred, &true).map_err(channel)?;
 
     let args = CloneArgs { namespaces: NAMESPACES, cgroup: leaf.map(AsFd::as_fd), parent: true };
-    let Parts { base, redeemed, prepared, program, granted } = parts;
+    let Parts { users, redeemed, prepared, program, granted } = parts;
     let cloned = kernel.clone_workstation(&args, redeemed);
     let (pid, pidfd) = match cloned.map_err(|error| SpawnError::failed(Step::Clone, "clone3", &error))? {
         Cloned::Child => {
             drop(ours);
             // The reaper goes on with a copy of the spawner's memory, for as long as the agent lives.
             site.tickets.forget();
-            crate::inside::reaper(kernel, plan, site, Inside { prepared, program, granted }, theirs)
+            crate::inside::reaper(kernel, plan, site, Inside { users, prepared, program, granted }, theirs)
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
+    let stdio = standard(&granted);
     drop((granted, program));
     let socket = prepared.socket;
-    let expected = Expected { plan, base, leaf: leaf.map(AsFd::as_fd), own_namespaces: site.own_namespaces };
+    let (leaf_fd, own_namespaces) = (leaf.map(AsFd::as_fd), site.own_namespaces);
+    let expected = Expected { plan, users, leaf: leaf_fd, own_namespaces, stdio: &stdio };
     match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
         Ok(report) => Ok((pid, pidfd, socket, report)),
         Err(error) => {
@@ -226,9 +256,8 @@ fn bring_up<K: Kernel>(
     pid: u32,
     channel: BorrowedFd<'_>,
 ) -> Made<Report> {
-    // The whole range is mapped, so that the agent's user and root inside are both users of this slot alone.
     for file in ["uid_map", "gid_map"] {
-        let text = format!("0 {} {}", expected.base, octant_ids::uid::AGENT_RANGE);
+        let text = expected.users.map();
         run(kernel, Step::IdMap, Call::Write { path: format!("/proc/{pid}/{file}"), text })?;
     }
     let sent = |error: io::Error| SpawnError::failed(Step::Handshake, "send to the new process", &error);
@@ -265,13 +294,31 @@ fn bring_up<K: Kernel>(
     Ok(Report {
         missing: Vec::new(),
         landlock_abi: site.landlock_abi,
-        uid_base: expected.base,
+        uid_base: plan_base(expected),
         payload_pid: payload,
         filters: site.filters.digest.clone(),
         filter_count: agent.filters,
         namespaces: agent.namespaces,
         mounts: agent.mounts.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// The first user id of the range that the workstation has; 0 where it has none.
+fn plan_base(expected: &Expected<'_>) -> u32 {
+    match expected.users {
+        Users::Range(base) => base,
+        Users::One => 0,
+    }
+}
+
+/// What the agent's standard descriptors are to be, as `/proc` names them.
+fn standard(granted: &Granted) -> Vec<String> {
+    let name = |fd: &OwnedFd| {
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd)));
+        link.map_or_else(|error| error.to_string(), |path| path.to_string_lossy().into_owned())
+    };
+    let stdin = granted.stdin.as_ref().map_or_else(|| "/dev/null".to_owned(), name);
+    vec![stdin, name(&granted.stdout), name(&granted.stderr)]
 }
 
 /// The spawner's word that the next part may begin.
@@ -324,7 +371,7 @@ fn prepare<K: Kernel>(
     plan: &Plan,
     site: &Site<'_>,
     sources: &[OwnedFd],
-    base: u32,
+    users: Users,
 ) -> Made<Prepared> {
     let root = get(
         kernel,
@@ -340,7 +387,7 @@ fn prepare<K: Kernel>(
     let socket = get(
         kernel,
         Step::Socket,
-        Call::Listen { root: root.as_fd(), path: SOCKET, owner: base + AGENT_INSIDE },
+        Call::Listen { root: root.as_fd(), path: SOCKET, owner: users.agent() },
     )?;
 
     let mut trees = Vec::new();
@@ -353,10 +400,13 @@ fn prepare<K: Kernel>(
         let attributes = attr::NOSUID | attr::NODEV | attr::RDONLY;
         trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes, None)?);
     }
-    for (target, scratch) in [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)] {
+    for (target, scratch) in [(WORKSPACE, &plan.workspace), ("/tmp", &plan.tmp)] {
+        if target == WORKSPACE && plan.workspace_is_bound() {
+            continue;
+        }
         let call = Call::NewFilesystem {
             kind: c"tmpfs",
-            options: scratch_options(scratch, base + AGENT_INSIDE)?,
+            options: scratch_options(scratch, users.agent())?,
             attributes: attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC },
         };
         let fd = get(kernel, Step::Tree, call)?;
@@ -368,7 +418,7 @@ fn prepare<K: Kernel>(
         }
         trees.push(Tree { fd, target: target.into() });
     }
-    granted_trees(kernel, plan, sources, base, &mut trees)?;
+    granted_trees(kernel, plan, sources, users, &mut trees)?;
     // From here on nothing can be made in the root any more.
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
     Ok(Prepared { root, trees, socket })
@@ -379,20 +429,25 @@ fn granted_trees<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     sources: &[OwnedFd],
-    base: u32,
+    users: Users,
     trees: &mut Vec<Tree>,
 ) -> Made<()> {
-    let to = base + AGENT_INSIDE;
+    let to = users.agent();
     let mut binds: Vec<_> = plan.binds.iter().zip(sources).collect();
     binds.sort_by(|a, b| a.0.target.cmp(&b.0.target));
     let mut maps: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
     for (bind, source) in binds {
-        let (uid, gid) = owner_of(bind, source.as_fd())?;
+        let (target, attributes) = (bind.target.clone(), bind_attributes(bind));
+        if users == Users::One {
+            // Everything that this user owns is the agent's, and the kernel maps no owners for who is not root.
+            trees.push(clone_tree(kernel, source.as_fd(), target, attributes, None)?);
+            continue;
+        }
+        let (uid, gid) = owner_of(plan, bind, source.as_fd())?;
         let owners = match maps.entry((uid, gid)) {
             Entry::Occupied(made) => made.into_mut(),
             Entry::Vacant(place) => place.insert(get(kernel, Step::Tree, Call::OwnerMap { uid, gid, to })?),
         };
-        let (target, attributes) = (bind.target.clone(), bind_attributes(bind));
         trees.push(clone_tree(kernel, source.as_fd(), target, attributes, Some(owners.as_fd()))?);
     }
     Ok(())
@@ -411,12 +466,17 @@ fn clone_tree<K: Kernel>(
 
 /// The user and group whose files in a granted tree are to be the agent's: those of its owner on the host. A grant to
 /// write would be none otherwise, since nothing on the host belongs to the slot's users. [`NOBODY`] where others can
-/// read anyway and no more than that is granted.
-fn owner_of(bind: &Bind, source: BorrowedFd<'_>) -> Made<(u32, u32)> {
+/// read anyway and no more than that is granted, except for what lies in a tree that can be written: it shows the same
+/// owner as that.
+fn owner_of(plan: &Plan, bind: &Bind, source: BorrowedFd<'_>) -> Made<(u32, u32)> {
     const OTHERS_READ: u32 = 0o004;
     let stat = nix::sys::stat::fstat(source)
         .map_err(|error| SpawnError::failed(Step::Sources, bind.source.clone(), &error.into()))?;
-    let enough = !bind.write && stat.st_mode & OTHERS_READ != 0;
+    let in_written = plan
+        .binds
+        .iter()
+        .any(|other| other.write && other.target != bind.target && within(&bind.target, &other.target));
+    let enough = !bind.write && !in_written && stat.st_mode & OTHERS_READ != 0;
     Ok(if enough { (NOBODY, NOBODY) } else { (stat.st_uid, stat.st_gid) })
 }
 
@@ -443,8 +503,8 @@ fn scratch_options(scratch: &Scratch, owner: u32) -> Made<Vec<(&'static CStr, CS
 /// Directories, files and links of the new root.
 fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources: &[OwnedFd]) -> Made<()> {
     let mut made = vec!["/".to_owned()];
-    let fixed = ["/bin", "/dev", "/etc/octant", "/proc", "/run/octant", "/tmp", "/workspace"];
-    for path in fixed {
+    let fixed = ["/bin", "/dev", "/etc/octant", "/proc", "/run/octant", "/tmp", WORKSPACE];
+    for path in fixed.into_iter().filter(|path| plan.links.iter().all(|link| link.at != *path)) {
         make_dirs(kernel, root, path, &mut made)?;
     }
     let applets: String = plan.utilities.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
@@ -474,8 +534,8 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
         links.extend(plan.utilities.iter().map(|name| (format!("/bin/{name}"), "/octant")));
     }
     links.extend(plan.links.iter().map(|link| (link.at.clone(), link.to.as_str())));
-    for (bind, source) in plan.binds.iter().zip(sources).filter(|(bind, _)| below_own(&bind.target).is_none())
-    {
+    let outside = |bind: &Bind| below_own(&bind.target).is_none() && bind.target != WORKSPACE;
+    for (bind, source) in plan.binds.iter().zip(sources).filter(|(bind, _)| outside(bind)) {
         place(kernel, plan, root, "", bind, source, &mut made)?;
     }
     for (at, to) in &links {

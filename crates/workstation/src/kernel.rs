@@ -119,6 +119,14 @@ pub(crate) enum Call<'a> {
     },
     DieWithParent,
     NewSession,
+    /// The terminal is the one of the session that the process leads.
+    TakeTerminal {
+        terminal: BorrowedFd<'a>,
+    },
+    /// A job of its own, in the foreground of the session's terminal.
+    Foreground {
+        terminal: BorrowedFd<'a>,
+    },
     Rlimit {
         resource: Resource,
         limit: u64,
@@ -486,6 +494,14 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         }
         Call::DieWithParent => prctl::set_pdeathsig(Signal::SIGKILL)?,
         Call::NewSession => setsid().map(drop)?,
+        Call::TakeTerminal { terminal } => octant_sys::console::take_control(terminal)?,
+        Call::Foreground { terminal } => {
+            let own = nix::unistd::getpid();
+            nix::unistd::setpgid(own, own)?;
+            // From the background it would be stopped for asking; the step `signals` takes the block away.
+            nix::sys::signal::SigSet::from(Signal::SIGTTOU).thread_block()?;
+            nix::unistd::tcsetpgrp(terminal, own)?;
+        }
         Call::Rlimit { resource, limit } => setrlimit(*resource, *limit, *limit)?,
         Call::Umask => drop(umask(Mode::from_bits_truncate(0o077))),
         Call::ChangeDir { path } => nix::unistd::chdir(c(path)?.as_c_str())?,

@@ -22,9 +22,12 @@ mod sources;
 pub mod spawner;
 mod step;
 mod tickets;
+mod users;
 
 pub use client::{Spawned, SpawnerClient};
-pub use lower::{LowerError, Site};
-pub use plan::{Bind, Layer, Limits, Link, Plan, PlanError, Program, Report, Scratch, Syscalls, VERSION};
+pub use lower::{Here, LowerError, Site};
+pub use plan::{
+    Bind, Layer, Limits, Link, Plan, PlanError, Program, Report, Scratch, Stdio, Syscalls, VERSION,
+};
 pub use profiles::profiles;
 pub use step::{SpawnError, Step};
