@@ -1,7 +1,8 @@
 //! Runs inside a workstation and tries everything that is not granted; one TAP line for each attempt. It exits with 1
 //! when anything got through, so it can be seen to fail: run it under plain `unshare -Urpf` and it does.
 //!
-//! Arguments: `also=NAME` an entry of `/` that a grant put there; `abstract=NAME` an abstract socket that listens
+//! Arguments: `also=NAME` an entry of `/` that a grant put there; `terminals` and `shm` what `/dev` has more;
+//! `machine` when `/proc` shows facts of the machine; `abstract=NAME` an abstract socket that listens
 //! outside; `pid=N` a process outside; `pids=N` the limit of processes; `hidden=PATH` a path of the host.
 #![expect(clippy::print_stdout, reason = "TAP is written to standard output")]
 
@@ -26,6 +27,9 @@ type Attempt = (&'static str, fn(&Told) -> Outcome);
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     also: Vec<String>,
+    terminals: bool,
+    shm: bool,
+    machine: bool,
     abstract_socket: Option<String>,
     pid: Option<i32>,
     pids: usize,
@@ -38,6 +42,9 @@ impl Told {
         for arg in args {
             let number = |text: &str| text.parse().map_err(|_| format!("{arg:?} has no number"));
             match arg.split_once('=') {
+                None if arg == "terminals" => told.terminals = true,
+                None if arg == "shm" => told.shm = true,
+                None if arg == "machine" => told.machine = true,
                 Some(("also", name)) => told.also.push(name.into()),
                 Some(("abstract", name)) => told.abstract_socket = Some(name.into()),
                 Some(("pid", text)) => told.pid = Some(number(text)?),
@@ -83,7 +90,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("the root has only what was laid out and granted", root_listing),
     ("paths of the host do not exist", hidden_paths),
     ("nothing can be written outside the own places", writes),
-    ("/dev has only the five nodes and four links", devices),
+    ("/dev has only its nodes and links", devices),
     ("/sys is not there", |_| absent("/sys")),
     ("every mount is nosuid, private, and nodev beside the device nodes", mounts),
     ("what can be written cannot be executed", written_programs),
@@ -153,7 +160,7 @@ fn root_listing(told: &Told) -> Outcome {
     same("/", &names("/")?, &wanted)?;
     same("/run", &names("/run")?, &["octant"])?;
     same("/run/octant", &names("/run/octant")?, &["agent.sock"])?;
-    same("/etc", &names("/etc")?, &["group", "hosts", "octant", "passwd"])?;
+    same("/etc", &names("/etc")?, &["group", "hosts", "nsswitch.conf", "octant", "passwd"])?;
     same("/etc/octant", &names("/etc/octant")?, &["applets"])?;
     // Above the root there is nothing else.
     same("/../..", &names("/../..")?, &wanted)
@@ -206,8 +213,17 @@ fn writes(_: &Told) -> Outcome {
     Ok(())
 }
 
-fn devices(_: &Told) -> Outcome {
-    let wanted = ["fd", "full", "null", "random", "stderr", "stdin", "stdout", "urandom", "zero"];
+fn devices(told: &Told) -> Outcome {
+    let mut wanted = vec!["fd", "full", "null", "random", "stderr", "stdin", "stdout", "urandom", "zero"];
+    if told.terminals {
+        wanted.extend(["ptmx", "pts", "tty"]);
+        // None of the host's.
+        same("/dev/pts", &names("/dev/pts")?, &["ptmx"])?;
+    }
+    if told.shm {
+        wanted.push("shm");
+        same("/dev/shm", &names("/dev/shm")?, &[])?;
+    }
     same("/dev", &names("/dev")?, &wanted)
 }
 
@@ -221,8 +237,9 @@ fn mounts(_: &Told) -> Outcome {
         let (at, options) = (fields.get(4).copied().unwrap_or(""), fields.get(5).copied().unwrap_or(""));
         let has = |option: &str| options.split(',').any(|o| o == option);
         expect(has("nosuid"), || format!("{at} is not nosuid"))?;
-        expect(has("nodev") || at.starts_with("/dev/"), || format!("{at} is not nodev"))?;
-        let writable = !has("ro") && !at.starts_with("/dev/");
+        let device = at.starts_with("/dev/") && at != "/dev/shm";
+        expect(has("nodev") || device, || format!("{at} is not nodev"))?;
+        let writable = !has("ro") && !device;
         expect(!writable || has("noexec"), || format!("{at} can be written and executed"))?;
         expect(fields.get(6) == Some(&"-"), || format!("{at} propagates: {line}"))?;
     }
@@ -262,8 +279,8 @@ fn memory_files(_: &Told) -> Outcome {
     expect([EPERM, Errno::EACCES as i32].contains(&errno), || format!("memfd_create(MFD_EXEC) gave {errno}"))
 }
 
-fn quotas(_: &Told) -> Outcome {
-    for dir in ["/workspace", "/tmp"] {
+fn quotas(told: &Told) -> Outcome {
+    for dir in ["/workspace", "/tmp"].into_iter().chain(told.shm.then_some("/dev/shm")) {
         let path = format!("{dir}/probe-fill");
         let mut file = fs::File::create(&path).map_err(|error| format!("{path}: {error}"))?;
         let chunk = vec![1_u8; 1 << 20];
@@ -553,7 +570,10 @@ fn clocks(_: &Told) -> Outcome {
     expect(monotonic < MINUTE && boottime < MINUTE, || format!("{monotonic} and {boottime} nanoseconds"))
 }
 
-fn masked_proc(_: &Told) -> Outcome {
+fn masked_proc(told: &Told) -> Outcome {
+    if told.machine {
+        return masked_machine();
+    }
     let machine = [
         "cmdline",
         "config.gz",
@@ -585,6 +605,33 @@ fn masked_proc(_: &Told) -> Outcome {
         "scsi",
     ];
     machine.iter().try_for_each(|name| absent(&format!("/proc/{name}")))
+}
+
+/// Every entry of `/proc` is a process, a link, one of the few that are shown, or hides what it is.
+fn masked_machine() -> Outcome {
+    let shown = ["cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "uptime", "version"];
+    for name in shown {
+        let text = fs::read_to_string(format!("/proc/{name}")).map_err(|error| format!("{name}: {error}"))?;
+        expect(!text.is_empty(), || format!("/proc/{name} is empty"))?;
+        refused_write(&format!("/proc/{name}"))?;
+    }
+    let mut masked = 0;
+    for name in names("/proc")? {
+        let path = format!("/proc/{name}");
+        let kind = fs::symlink_metadata(&path).map_err(|error| format!("{path}: {error}"))?.file_type();
+        if name.bytes().all(|b| b.is_ascii_digit()) || kind.is_symlink() || shown.contains(&name.as_str()) {
+            continue;
+        }
+        if kind.is_dir() {
+            same(&path, &names(&path)?, &[])?;
+        } else {
+            let opened = fs::File::open(&path);
+            let denied = opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+            expect(denied, || format!("{path}: {opened:?}"))?;
+        }
+        masked += 1;
+    }
+    expect(masked > 10, || format!("only {masked} entries are masked"))
 }
 
 fn cgroup(_: &Told) -> Outcome {

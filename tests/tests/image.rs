@@ -33,7 +33,12 @@ const AGENTS: [(&str, &str, &str, &str); 5] = [
     ("pids", "/bin/sh", r#""/srv/test/pids.sh""#, ""),
     ("writer", "/bin/sh", r#""/srv/test/writer.sh""#, ""),
     ("vault", "/bin/sh", r#""/srv/test/vault-agent.sh""#, ""),
-    ("probe", "/opt/octant-probe", r#""also=opt", "also=srv", "pids=32""#, r#""/opt/octant-probe""#),
+    (
+        "probe",
+        "/opt/octant-probe",
+        r#""also=opt", "also=srv", "pids=32", "terminals""#,
+        r#""/opt/octant-probe""#,
+    ),
 ];
 
 /// Writes the manifest of one of the tests' agents.

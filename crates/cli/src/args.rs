@@ -11,6 +11,7 @@ pub(crate) use vault::Vault;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use octant_ids::{Millis, ServiceName};
+use octant_manifest::Profile;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -185,20 +186,34 @@ pub(crate) struct Which {
     pub(crate) agent: String,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct NewManifest {
+    /// The agent's name
+    pub(crate) name: String,
+    /// The agent's role, which bounds what it can get [default: analyst; with a profile above minimal: developer]
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<String>,
+    /// The operator who is going to sign it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator: String,
+    /// Grant what programs of this kind need: minimal, shell, python, node or compiler
+    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    pub(crate) profile: Option<Profile>,
+    /// A directory to work in, which is read and written
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
+    /// The program and its arguments, instead of the profile's own
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Manifest {
-    /// Print a manifest to start from: it grants next to nothing
-    #[command(after_help = "Example:\n  octant manifest new report --operator alice >manifest.toml")]
-    New {
-        /// The agent's name
-        name: String,
-        /// The agent's role, which bounds what it can get
-        #[arg(long, value_name = "ROLE", default_value = "analyst")]
-        role: String,
-        /// The operator who is going to sign it
-        #[arg(long, value_name = "NAME")]
-        operator: String,
-    },
+    /// Print a manifest to start from: it grants next to nothing, or what a profile needs on this machine
+    #[command(
+        after_help = "Example:\n  octant manifest new report --operator alice >manifest.toml\n  octant manifest new tests --operator alice --profile python --workspace . -- python3 -m unittest"
+    )]
+    New(NewManifest),
     /// Check a manifest without a signature and show what it would grant
     #[command(after_help = "Example:\n  octant manifest check manifest.toml")]
     Check {
@@ -296,6 +311,11 @@ pub(crate) enum Attempt {
 pub(crate) enum Output {
     Stdout,
     Stderr,
+}
+
+pub(crate) fn profile(text: &str) -> Result<Profile, String> {
+    let known = || Profile::ALL.map(Profile::name).join(", ");
+    Profile::of_name(text).ok_or_else(|| format!("the profiles are {}", known()))
 }
 
 pub(crate) fn millis(text: &str) -> Result<Millis, String> {

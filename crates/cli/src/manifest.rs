@@ -1,12 +1,12 @@
 //! `octant manifest`: all of it works without a running Octant.
 
+mod new;
+
 use crate::args::Manifest as Command;
 use crate::error::CliError;
 use crate::out::{Out, utc};
 use octant_ids::Layout;
-use octant_manifest::{
-    Audience, Draft, Envelope, Manifest, NameSet, SigningKey, TrustedKeys, limits, sign, template,
-};
+use octant_manifest::{Audience, Draft, Envelope, Manifest, NameSet, SigningKey, TrustedKeys, limits, sign};
 use octant_sys::clock;
 use serde::Serialize;
 use std::fmt::Display;
@@ -21,7 +21,7 @@ const KEY_FILE_MAX: usize = 4096;
 /// The command.
 pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
     match command {
-        Command::New { name, role, operator } => new(name, role, operator, out),
+        Command::New(asked) => new::run(asked, out),
         Command::Check { file } => check(file, out),
         Command::Sign { file, key, output } => sign_file(file, key, output.as_deref(), out),
         Command::Verify { file, trusted, machine } => {
@@ -31,13 +31,6 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         }
         Command::Keygen { name, role, into } => keygen(name, role, into, out),
     }
-}
-
-fn new(name: &str, role: &str, operator: &str, out: &mut Out) -> Result<(), CliError> {
-    let text = template(name, role, operator);
-    // The names are the only thing in it that can be wrong, and the schema knows what a name is.
-    draft(text.as_bytes(), Path::new("(new manifest)"))?;
-    if out.json { out.json(&text) } else { out.raw(text.as_bytes()) }
 }
 
 fn check(file: &Path, out: &mut Out) -> Result<(), CliError> {

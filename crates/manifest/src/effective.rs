@@ -2,7 +2,7 @@
 
 use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, Profile, Resources};
 use crate::role::Roles;
-use crate::schema::{Declared, Identity, Program, startable};
+use crate::schema::{Declared, Identity, OWN, Program, startable};
 use crate::{Allotment, Exhausted, GrantPath, KeyId};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
@@ -184,7 +184,7 @@ impl Effective {
         if !startable(&program.executable, &grants) {
             return Err(RightsError::ProgramNarrowed(program.executable));
         }
-        let own = ["/workspace", "/tmp"].contains(&program.cwd.as_str());
+        let own = OWN.contains(&program.cwd.as_str());
         if !own && !grants.read.covers(&program.cwd) {
             return Err(RightsError::CwdNarrowed(program.cwd));
         }

@@ -73,6 +73,7 @@
 #![forbid(unsafe_code)]
 
 mod allotment;
+mod date;
 mod denied;
 mod effective;
 mod envelope;
@@ -81,11 +82,11 @@ mod fuzz;
 mod grants;
 mod keys;
 pub mod limits;
+mod outline;
 mod path;
 mod reader;
 mod role;
 mod schema;
-mod template;
 
 pub use allotment::{Allotment, Exhausted};
 pub use denied::{DENIED_SYSCALLS, Denied};
@@ -97,10 +98,10 @@ pub use error::{ManifestError, Problem};
 pub use fuzz::{fuzz_envelope, fuzz_manifest};
 pub use grants::{Grants, NameSet, Narrowed, OnParentDeath, Profile, Resources};
 pub use keys::{KeyFileError, KeyId, PrivateKeyError, SigningKey, TrustedKeys};
+pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use role::Roles;
 pub use schema::{Declared, Draft, Identity, Manifest, Program, Validity};
-pub use template::template;
 
 #[cfg(test)]
 mod tests;

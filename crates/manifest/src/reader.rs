@@ -1,7 +1,7 @@
 //! Reads TOML with the place of every value at hand, so that an error can say where.
 
 use crate::error::{ManifestError, Problem};
-use crate::{GrantPath, limits};
+use crate::{GrantPath, date, limits};
 use octant_ids::{ByteSize, Millis};
 use serde::de::value::{Error as ValueError, StrDeserializer, U64Deserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -232,7 +232,7 @@ impl<'a> Field<'a> {
         let DeValue::Datetime(date) = self.value else {
             return self.mistyped("a date with offset, without quotes, such as 2030-01-31T00:00:00Z");
         };
-        milliseconds(date).ok_or_else(|| self.refuse(Problem::Date(date.to_string())))
+        date::milliseconds(date).ok_or_else(|| self.refuse(Problem::Date(date.to_string())))
     }
 
     fn list(self, lines: &[usize]) -> Result<Vec<Field<'a>>> {
@@ -269,22 +269,4 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a section",
     }
-}
-
-/// Days-from-civil, proleptic Gregorian; leap seconds count as the second before.
-fn milliseconds(date: &toml::value::Datetime) -> Option<u64> {
-    let (day, time, offset) = (date.date?, date.time?, date.offset?);
-    let (month, mday) = (i64::from(day.month), i64::from(day.day));
-    let year = i64::from(day.year) - i64::from(month <= 2);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + mday - 1;
-    let of_era = (year % 400) * 365 + (year % 400) / 4 - (year % 400) / 100 + of_year;
-    let days = (year / 400) * 146_097 + of_era - 719_468;
-    let minutes = match offset {
-        toml::value::Offset::Z => 0,
-        toml::value::Offset::Custom { minutes } => i64::from(minutes),
-    };
-    let second = i64::from(time.second.unwrap_or(0).min(59));
-    let seconds = ((days * 24 + i64::from(time.hour)) * 60 + i64::from(time.minute) - minutes) * 60 + second;
-    let ms = seconds * 1000 + i64::from(time.nanosecond.unwrap_or(0) / 1_000_000);
-    u64::try_from(ms).ok()
 }

@@ -49,6 +49,9 @@ const RESERVED: [(&str, bool, &str); 11] = [
     ("/var/log/octant", false, "where the services' output is"),
 ];
 
+/// The places that every agent has of its own.
+pub(crate) const OWN: [&str; 2] = ["/workspace", "/tmp"];
+
 /// Who the agent is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Identity {
@@ -249,7 +252,7 @@ fn program(document: &Document<'_>, grants: &Grants) -> Result<Program> {
     }
     let field = section.need("cwd", "\"/workspace\"")?;
     let cwd = field.path()?;
-    let own = ["/workspace", "/tmp"].iter().any(|p| cwd.as_str() == *p);
+    let own = OWN.contains(&cwd.as_str());
     if !own && !grants.read.covers(&cwd) {
         return Err(field.refuse(Problem::CwdNotGranted(cwd.to_string())));
     }
@@ -278,7 +281,9 @@ fn grants(document: &Document<'_>) -> Result<Grants> {
     let (read, write) = (paths(&files, "read")?, paths(&files, "write")?);
     let execute = paths(&programs, "paths")?;
     if !profile.writable_executable() {
-        let both = write.meet(&execute);
+        // The agent's own places are written without a grant.
+        let own = OWN.iter().filter_map(|p| GrantPath::parse(p).ok()).collect();
+        let both = write.join(&own).meet(&execute);
         if let Some(path) = both.iter().next() {
             let field = programs.need("paths", "[]")?;
             return Err(field.refuse(Problem::WritableExecutable(path.to_string())));
@@ -305,6 +310,10 @@ fn paths<'a>(section: &Section<'a>, key: &'a str) -> Result<PathSet> {
             GrantPath::parse(reserved)
                 .is_ok_and(|reserved| path.covers(&reserved) || (!below && reserved.covers(path)))
         };
+        // Read and written in any case; whether what is made there can be executed is for the manifest to say.
+        if key == "paths" && OWN.contains(&path.as_str()) {
+            continue;
+        }
         if let Some((reserved, _, why)) = RESERVED.into_iter().find(|row| meets(row.0, row.1)) {
             return Err(field.refuse(Problem::ReservedPath { path: path.to_string(), reserved, why }));
         }

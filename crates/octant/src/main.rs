@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         }
         Role::Init(arguments) => octant_init::main(&arguments, boot::BOOT),
         Role::Up(arguments) => octant_init::up(&arguments),
+        Role::Run(arguments) => octant_run::main(&arguments),
         Role::Service(name) => boot::service(&name).unwrap_or_else(|| {
             refuse(&format!("svc {}: no such service", name.display()), first, Exit::NotFound.code())
         }),

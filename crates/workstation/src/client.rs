@@ -2,6 +2,7 @@
 
 use crate::kernel::wait_readable;
 use crate::plan::{Plan, Report};
+use crate::spawner::READY;
 use crate::request::{MAX_PLAN, MAX_REPLY, Op, Reply, Request, seal};
 use crate::step::{SpawnError, Step};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
@@ -30,6 +31,8 @@ pub struct Spawned {
     pub pidfd: OwnedFd,
     /// The listening stream socket that is `/run/octant/agent.sock` inside.
     pub socket: OwnedFd,
+    /// The outer side of the program's terminal, where it has one.
+    pub terminal: Option<OwnedFd>,
     /// What was achieved, as read back from the kernel.
     pub report: Report,
 }
@@ -49,10 +52,18 @@ impl SpawnerClient {
         Ok(Self { socket })
     }
 
-    /// On the one side of a pair of which a spawner has the other.
-    #[must_use]
-    pub fn connected(socket: OwnedFd) -> Self {
-        Self { socket }
+    /// On the one side of a pair of which a spawner has the other, once that says that it is there.
+    ///
+    /// # Errors
+    /// [`SpawnError`]: it ended without a word.
+    pub fn connected(socket: OwnedFd) -> Result<Self, SpawnError> {
+        wait_readable(socket.as_fd(), ANSWER_MS).map_err(failed("wait for the spawner"))?;
+        let mut buffer = [0; 16];
+        let packet = packet::receive(socket.as_fd(), &mut buffer).map_err(failed("hear from the spawner"))?;
+        match buffer.get(..packet.len) {
+            Some(word) if word == READY => Ok(Self { socket }),
+            _ => Err(SpawnError::refused(Step::Request, "the spawner ended before it was ready")),
+        }
     }
 
     /// Builds a workstation and starts its program, whose output goes to the two pipes. The ticket is the ledger's for
@@ -71,7 +82,7 @@ impl SpawnerClient {
     }
 
     /// The same with the descriptors that the plan's [`crate::Stdio`] asks for, in this order: standard input, output and
-    /// error, the pipe for what was stopped, and the terminal if there is one.
+    /// error, and a pipe for the word that the program was stopped.
     ///
     /// # Errors
     /// As [`Self::spawn`].
@@ -91,8 +102,11 @@ impl SpawnerClient {
         let request = Request { op: Op::Spawn, slot: plan.slot, plan_len, aid: plan.aid, ticket };
         let fds: Vec<_> = std::iter::once(sealed.as_fd()).chain(standard.iter().copied()).collect();
         let (pid, report, fds) = self.ask(&request, &fds)?;
-        match (report, <[OwnedFd; 2]>::try_from(fds)) {
-            (Some(report), Ok([pidfd, socket])) => Ok(Spawned { pid, pidfd, socket, report }),
+        let mut fds = fds.into_iter();
+        match (report, fds.next(), fds.next()) {
+            (Some(report), Some(pidfd), Some(socket)) => {
+                Ok(Spawned { pid, pidfd, socket, terminal: fds.next(), report })
+            }
             _ => Err(SpawnError::refused(
                 Step::Request,
                 "the spawner's answer lacks the report or the handles",

@@ -6,7 +6,7 @@
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
 use crate::kernel::{Call, Kernel, accepted};
-use crate::plan::{Bind, Layer, Plan, Report, Scratch, WORKSPACE, below_own, within};
+use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, Stdio, WORKSPACE, below_own, within};
 use crate::readback::{Expected, Role};
 use crate::step::{SpawnError, Step};
 use crate::tickets::Tickets;
@@ -29,8 +29,14 @@ use std::rc::Rc;
 pub(crate) const NAMESPACES: i32 = 0x7e02_0000;
 /// CLONE_NEWTIME, which libc does not name.
 pub(crate) const CLONE_NEWTIME: i32 = 0x80;
-/// The device nodes of every workstation.
-pub(crate) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// The device nodes: the first five of every workstation, `tty` where there are terminals.
+pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// What of the machine `/proc` shows to a [`Proc::Machine`]; every other entry that is no process is masked, also those
+/// that a kernel has added since.
+pub(crate) const SHOWN: [&str; 7] =
+    ["cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "uptime", "version"];
+/// The most pseudo-terminals of one agent.
+const TERMINALS: &CStr = c"64";
 /// The agent's socket, inside.
 pub(crate) const SOCKET: &str = "/run/octant/agent.sock";
 /// The reaper's user inside: not the agent's, so that the agent can neither trace it nor change its limits. Its real
@@ -105,8 +111,37 @@ pub(crate) struct Granted {
     pub(crate) stderr: OwnedFd,
     /// A pipe on which the reaper says that the program was stopped.
     pub(crate) stopped: Option<OwnedFd>,
-    /// The terminal that the program controls.
-    pub(crate) terminal: Option<OwnedFd>,
+}
+
+impl Granted {
+    fn standard(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.stdin.iter().chain([&self.stdout, &self.stderr])
+    }
+
+    /// Puts the agent's own terminal in place of the terminal of whoever started it, which never goes inside.
+    fn take_terminal(&mut self, own: &OwnedFd) -> Made<()> {
+        for fd in self.stdin.iter_mut().chain([&mut self.stdout, &mut self.stderr]) {
+            if is_terminal(fd) {
+                *fd = own
+                    .try_clone()
+                    .map_err(|error| SpawnError::failed(Step::Descriptors, "copy the terminal", &error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_terminal(fd: &OwnedFd) -> bool {
+    nix::unistd::isatty(fd).unwrap_or(false)
+}
+
+/// A terminal of the agent's own, in its own `/dev/pts`.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    /// Where what is typed goes, and what is shown comes from.
+    pub(crate) outside: OwnedFd,
+    /// What the agent has.
+    pub(crate) inside: OwnedFd,
 }
 
 /// A workstation that runs.
@@ -115,6 +150,8 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) socket: OwnedFd,
+    /// The outer side of its terminal, where it has one.
+    pub(crate) terminal: Option<OwnedFd>,
     pub(crate) report: Report,
 }
 
@@ -130,7 +167,10 @@ pub(crate) struct Tree {
 pub(crate) struct Prepared {
     pub(crate) root: OwnedFd,
     pub(crate) trees: Vec<Tree>,
+    /// What is attached over entries of `/proc`, once that is there.
+    pub(crate) masks: Vec<Tree>,
     pub(crate) socket: OwnedFd,
+    pub(crate) terminal: Option<Terminal>,
 }
 
 pub(crate) type Made<T> = Result<T, SpawnError>;
@@ -156,7 +196,7 @@ pub(crate) fn spawn<K: Kernel>(
     plan: &Plan,
     redeemed: Redeemed,
     site: &Site<'_>,
-    granted: Granted,
+    mut granted: Granted,
 ) -> Made<Running> {
     plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
     let mut missing = Vec::new();
@@ -167,14 +207,17 @@ pub(crate) fn spawn<K: Kernel>(
         return Err(SpawnError::refused(Step::Landlock, text));
     }
     let program = program_of(plan)?;
-    let prepared = prepare(kernel, plan, site, &granted.sources, users)?;
+    let prepared = prepare(kernel, plan, site, &granted, users)?;
+    if let Some(terminal) = &prepared.terminal {
+        granted.take_terminal(&terminal.inside)?;
+    }
     let leaf = make_leaf(kernel, plan, site, &mut missing)?;
     let built =
         build(kernel, plan, site, Parts { users, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {
-        Ok((pid, pidfd, socket, mut report)) => {
-            report.missing = missing;
-            Ok(Running { pid, pidfd, socket, report })
+        Ok(mut running) => {
+            running.report.missing = missing;
+            Ok(running)
         }
         Err(error) => {
             remove_leaf(kernel, plan, site, leaf);
@@ -209,7 +252,7 @@ fn build<K: Kernel>(
     site: &Site<'_>,
     parts: Parts,
     leaf: Option<&OwnedFd>,
-) -> Made<(u32, OwnedFd, OwnedFd, Report)> {
+) -> Made<Running> {
     let channel = |error: nix::Error| SpawnError::failed(Step::Channel, "socketpair", &error.into());
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(channel)?;
@@ -231,11 +274,15 @@ fn build<K: Kernel>(
     drop(theirs);
     let stdio = standard(&granted);
     drop((granted, program));
-    let socket = prepared.socket;
+    let masked: Vec<&str> = prepared.masks.iter().map(|mask| mask.target.as_str()).collect();
     let (leaf_fd, own_namespaces) = (leaf.map(AsFd::as_fd), site.own_namespaces);
-    let expected = Expected { plan, users, leaf: leaf_fd, own_namespaces, stdio: &stdio };
+    let expected = Expected { plan, masked: &masked, users, leaf: leaf_fd, own_namespaces, stdio: &stdio };
     match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
-        Ok(report) => Ok((pid, pidfd, socket, report)),
+        Ok(report) => {
+            let Prepared { socket, terminal, .. } = prepared;
+            let terminal = terminal.map(|terminal| terminal.outside);
+            Ok(Running { pid, pidfd, socket, terminal, report })
+        }
         Err(error) => {
             let killed = kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd));
             Err(match killed {
@@ -314,11 +361,15 @@ fn plan_base(expected: &Expected<'_>) -> u32 {
 /// What the agent's standard descriptors are to be, as `/proc` names them.
 fn standard(granted: &Granted) -> Vec<String> {
     let name = |fd: &OwnedFd| {
+        if is_terminal(fd) {
+            // It is the first of its own `/dev/pts`, which has no place in this mount namespace.
+            return "/dev/pts/0".to_owned();
+        }
         let link = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd)));
         link.map_or_else(|error| error.to_string(), |path| path.to_string_lossy().into_owned())
     };
-    let stdin = granted.stdin.as_ref().map_or_else(|| "/dev/null".to_owned(), name);
-    vec![stdin, name(&granted.stdout), name(&granted.stderr)]
+    let null = granted.stdin.is_none().then(|| "/dev/null".to_owned());
+    null.into_iter().chain(granted.standard().map(name)).collect()
 }
 
 /// The spawner's word that the next part may begin.
@@ -370,9 +421,10 @@ fn prepare<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     site: &Site<'_>,
-    sources: &[OwnedFd],
+    granted: &Granted,
     users: Users,
 ) -> Made<Prepared> {
+    let sources = &granted.sources;
     let root = get(
         kernel,
         Step::Tree,
@@ -391,7 +443,7 @@ fn prepare<K: Kernel>(
     )?;
 
     let mut trees = Vec::new();
-    for (fd, name) in site.devices.iter().zip(DEVICES) {
+    for (fd, name) in site.devices.iter().zip(devices_of(plan)) {
         // A device node is what this mount is for, so it alone is not nodev.
         let (target, attributes) = (format!("/dev/{name}"), attr::NOSUID | attr::NOEXEC);
         trees.push(clone_tree(kernel, fd.as_fd(), target, attributes, None)?);
@@ -400,14 +452,32 @@ fn prepare<K: Kernel>(
         let attributes = attr::NOSUID | attr::NODEV | attr::RDONLY;
         trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes, None)?);
     }
-    for (target, scratch) in [(WORKSPACE, &plan.workspace), ("/tmp", &plan.tmp)] {
-        if target == WORKSPACE && plan.workspace_is_bound() {
-            continue;
+    if plan.terminals {
+        let call = Call::NewFilesystem {
+            kind: c"devpts",
+            options: vec![
+                (c"mode", c"0600".into()),
+                (c"ptmxmode", c"0666".into()),
+                (c"max", TERMINALS.into()),
+            ],
+            attributes: TERMINAL_ATTRIBUTES,
+        };
+        trees.push(Tree { fd: get(kernel, Step::Tree, call)?, target: "/dev/pts".into() });
+    }
+    let terminal = match (plan.stdio, trees.last()) {
+        (Stdio::Terminal, Some(devpts)) if devpts.target == "/dev/pts" => {
+            Some(open_terminal(kernel, devpts.fd.as_fd(), granted, users)?)
         }
+        (Stdio::Terminal, _) => {
+            return Err(SpawnError::refused(Step::Check, "a plan with a terminal has a /dev/pts"));
+        }
+        (Stdio::Pipes | Stdio::Caller, _) => None,
+    };
+    for (target, scratch) in scratches(plan) {
         let call = Call::NewFilesystem {
             kind: c"tmpfs",
             options: scratch_options(scratch, users.agent())?,
-            attributes: attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC },
+            attributes: scratch_attributes(scratch),
         };
         let fd = get(kernel, Step::Tree, call)?;
         let mut made = vec!["/".to_owned()];
@@ -421,7 +491,79 @@ fn prepare<K: Kernel>(
     granted_trees(kernel, plan, sources, users, &mut trees)?;
     // From here on nothing can be made in the root any more.
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
-    Ok(Prepared { root, trees, socket })
+    let masks = masks(kernel, plan, site, users)?;
+    Ok(Prepared { root, trees, masks, socket, terminal })
+}
+
+/// The first terminal of a `/dev/pts`, which is like the one that it stands for.
+fn open_terminal<K: Kernel>(
+    kernel: &mut K,
+    devpts: BorrowedFd<'_>,
+    granted: &Granted,
+    users: Users,
+) -> Made<Terminal> {
+    let like = granted.standard().find(|fd| is_terminal(fd));
+    let like = like.ok_or_else(|| SpawnError::refused(Step::Request, "no standard descriptor is a terminal"))?;
+    let outside = get(kernel, Step::Tree, Call::OpenMaster { devpts })?;
+    let call = Call::OpenTerminal { master: outside.as_fd(), owner: users.agent(), like: like.as_fd() };
+    let inside = get(kernel, Step::Tree, call)?;
+    Ok(Terminal { outside, inside })
+}
+
+/// The device nodes of this plan.
+pub(crate) fn devices_of(plan: &Plan) -> &'static [&'static str] {
+    if plan.terminals { &DEVICES } else { &DEVICES[..5] }
+}
+
+/// The writable file systems in memory, with their places.
+pub(crate) fn scratches(plan: &Plan) -> impl Iterator<Item = (&'static str, &Scratch)> {
+    let workspace = (!plan.workspace_is_bound()).then_some((WORKSPACE, &plan.workspace));
+    workspace.into_iter().chain([("/tmp", &plan.tmp)]).chain(plan.shm.iter().map(|shm| ("/dev/shm", shm)))
+}
+
+pub(crate) fn scratch_attributes(scratch: &Scratch) -> u64 {
+    attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC }
+}
+
+/// A terminal is a device node.
+pub(crate) const TERMINAL_ATTRIBUTES: u64 = attr::NOSUID | attr::NOEXEC;
+pub(crate) const MASK_ATTRIBUTES: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::RDONLY;
+
+/// What hides the entries of `/proc` that are not [`SHOWN`]: an empty directory over each directory, and over each file
+/// the null device, which cannot be opened there. Their names are those of a `/proc` that was made for this, so that
+/// what hides entries of the spawner's own does not count.
+fn masks<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, users: Users) -> Made<Vec<Tree>> {
+    if plan.proc == Proc::Processes {
+        return Ok(Vec::new());
+    }
+    let all = match users {
+        Users::Range(_) => {
+            Call::NewFilesystem { kind: c"proc", options: Vec::new(), attributes: MASK_ATTRIBUTES }
+        }
+        // The spawner does not own the PID namespace that it is in; the names are the same in the host's.
+        Users::One => Call::OpenProc,
+    };
+    let all = get(kernel, Step::Proc, all)?;
+    let entries = kernel
+        .entries(all.as_fd())
+        .map_err(|error| SpawnError::failed(Step::Proc, "list the entries of /proc", &error))?;
+    let null = site.devices.first().ok_or_else(|| SpawnError::refused(Step::Proc, "no null device"))?;
+    let mut trees = Vec::new();
+    for entry in entries {
+        let process = entry.name.bytes().all(|b| b.is_ascii_digit());
+        if process || entry.is_link || SHOWN.contains(&entry.name.as_str()) {
+            continue;
+        }
+        let target = format!("/proc/{}", entry.name);
+        trees.push(if entry.is_dir {
+            let options = vec![(c"mode", c"0555".into()), (c"nr_inodes", c"1".into())];
+            let empty = Call::NewFilesystem { kind: c"tmpfs", options, attributes: MASK_ATTRIBUTES };
+            Tree { fd: get(kernel, Step::Proc, empty)?, target }
+        } else {
+            clone_tree(kernel, null.as_fd(), target, MASK_ATTRIBUTES, None)?
+        });
+    }
+    Ok(trees)
 }
 
 /// The granted trees, a path before what lies below it.
@@ -503,24 +645,30 @@ fn scratch_options(scratch: &Scratch, owner: u32) -> Made<Vec<(&'static CStr, CS
 /// Directories, files and links of the new root.
 fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources: &[OwnedFd]) -> Made<()> {
     let mut made = vec!["/".to_owned()];
-    let fixed = ["/bin", "/dev", "/etc/octant", "/proc", "/run/octant", "/tmp", WORKSPACE];
-    for path in fixed.into_iter().filter(|path| plan.links.iter().all(|link| link.at != *path)) {
+    let hosts_bin = plan.links.iter().any(|link| link.at == "/bin");
+    let fixed = ["/dev", "/etc/octant", "/proc", "/run/octant"];
+    let chosen = [("/bin", !hosts_bin), ("/dev/pts", plan.terminals)].into_iter().filter(|row| row.1);
+    let scratch = scratches(plan).map(|row| row.0);
+    for path in fixed.into_iter().chain(chosen.map(|row| row.0)).chain(scratch).chain([WORKSPACE]) {
         make_dirs(kernel, root, path, &mut made)?;
     }
     let applets: String = plan.utilities.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
-    let user = format!("agent:x:{AGENT_INSIDE}:{AGENT_INSIDE}:agent:/workspace:/bin/sh\nroot:x:0:0:::\n");
-    let group = format!("agent:x:{AGENT_INSIDE}:\nroot:x:0:\n");
+    let user = format!(
+        "agent:x:{AGENT_INSIDE}:{AGENT_INSIDE}:agent:/workspace:/bin/sh\nroot:x:0:0:::\nnobody:x:65534:65534:::\n"
+    );
+    let group = format!("agent:x:{AGENT_INSIDE}:\nroot:x:0:\nnogroup:x:65534:\n");
     let hosts = format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", plan.aid);
     let files = [
         ("/etc/passwd", user.as_str()),
         ("/etc/group", &group),
         ("/etc/hosts", &hosts),
+        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
         ("/etc/octant/applets", &applets),
     ];
     for (path, text) in files {
         run(kernel, Step::Tree, Call::PutFile { root, path, bytes: text.as_bytes() })?;
     }
-    for name in DEVICES {
+    for name in devices_of(plan) {
         run(kernel, Step::Tree, Call::PutFile { root, path: &format!("/dev/{name}"), bytes: b"" })?;
     }
     let mut links: Vec<(String, &str)> = vec![
@@ -529,6 +677,9 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
         ("/dev/stdout".into(), "/proc/self/fd/1"),
         ("/dev/stderr".into(), "/proc/self/fd/2"),
     ];
+    if plan.terminals {
+        links.push(("/dev/ptmx".into(), "pts/ptmx"));
+    }
     if plan.octant {
         run(kernel, Step::Tree, Call::PutFile { root, path: "/octant", bytes: b"" })?;
         links.extend(plan.utilities.iter().map(|name| (format!("/bin/{name}"), "/octant")));

@@ -22,7 +22,7 @@ pub(crate) const HIGHEST_KNOWN: u32 = 462;
 pub(crate) const DENIED_IOCTLS: [u32; 3] = [0x5412, 0x541c, 0x5423];
 
 /// The ioctls that profiles allow, by command.
-const IOCTLS: [(u32, &str); 19] = [
+const IOCTLS: [(u32, &str); 34] = [
     (0x5401, "TCGETS: is this a terminal"),
     (0x5402, "TCSETS: modes of an own terminal"),
     (0x5403, "TCSETSW: modes of an own terminal"),
@@ -30,18 +30,33 @@ const IOCTLS: [(u32, &str); 19] = [
     (0x5409, "TCSBRK: tcdrain"),
     (0x540a, "TCXONC: tcflow"),
     (0x540b, "TCFLSH: tcflush"),
+    (0x540c, "TIOCEXCL: programs that want a terminal for themselves"),
+    (0x540d, "TIOCNXCL: and give it back"),
     (0x540e, "TIOCSCTTY: a shell on an own terminal"),
     (0x540f, "TIOCGPGRP: job control"),
     (0x5410, "TIOCSPGRP: job control"),
     (0x5411, "TIOCOUTQ: bytes not yet sent"),
     (0x5413, "TIOCGWINSZ: size of the terminal"),
     (0x5414, "TIOCSWINSZ: size of an own terminal"),
+    (0x5420, "TIOCPKT: script and ssh watch an own pseudo-terminal"),
+    (0x5422, "TIOCNOTTY: a daemon lets go of its terminal"),
+    (0x5429, "TIOCGSID: whose session a terminal is"),
+    (0x5441, "TIOCGPTPEER: the other side of an own pseudo-terminal"),
+    (0x4004_5431, "TIOCSPTLCK: unlock an own pseudo-terminal"),
+    (0x8004_5432, "TIOCGDEV: number of a terminal"),
+    (0x8004_5439, "TIOCGPTLCK: is it locked"),
+    (0x802c_542a, "TCGETS2: modes of a terminal, newer form"),
+    (0x402c_542b, "TCSETS2: modes of an own terminal, newer form"),
+    (0x402c_542c, "TCSETSW2: modes of an own terminal, newer form"),
+    (0x402c_542d, "TCSETSF2: modes of an own terminal, newer form"),
+    (0x5452, "FIOASYNC: signals for a descriptor"),
     (0x541b, "FIONREAD: bytes to read"),
     (0x5421, "FIONBIO: non-blocking"),
     (0x5450, "FIONCLEX: keep over exec"),
     (0x5451, "FIOCLEX: close on exec"),
     (0x8004_5430, "TIOCGPTN: number of an own pseudo-terminal"),
     (0x4004_9409, "FICLONE: cp asks for a reflink first"),
+    (0x4020_940d, "FICLONERANGE: cp asks for a reflink first"),
 ];
 
 /// The prctl operations that profiles allow.

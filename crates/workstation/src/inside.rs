@@ -3,7 +3,7 @@
 use crate::enforce::{GO, Granted, Inside, Made, Prepared, Site, get, run};
 use crate::kernel::{Call, Filter, Kernel};
 use crate::landlock::Rules;
-use crate::plan::Plan;
+use crate::plan::{Plan, Proc};
 use crate::readback::Role;
 use crate::step::{SpawnError, Step};
 use crate::users::Users;
@@ -16,6 +16,7 @@ use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::Cloned;
 use octant_sys::confine::{Instruction, exit_now};
 use octant_sys::mount::attr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -34,7 +35,9 @@ pub(crate) fn reaper<K: Kernel>(
     channel: OwnedFd,
 ) -> ! {
     let Inside { users, prepared, program, granted } = parts;
-    let terminal = granted.terminal.as_ref().map(AsFd::as_fd);
+    let mut prepared = prepared;
+    let own = prepared.terminal.take();
+    let terminal = own.as_ref().map(|terminal| terminal.inside.as_fd());
     let (agent, stopped) = match compose(kernel, plan, users, prepared, terminal, channel.as_fd()) {
         Ok(Cloned::Parent { pid, pidfd }) => {
             drop(pidfd);
@@ -115,12 +118,14 @@ pub(crate) fn compose<K: Kernel>(
         Step::Proc,
         Call::NewFilesystem {
             kind: c"proc",
-            // Only processes, and only one's own user's: no /proc/sys, kcore, keys, timer lists.
-            options: vec![(c"hidepid", c"invisible".into()), (c"subset", c"pid".into())],
+            options: proc_options(plan.proc),
             attributes: attr::NOSUID | attr::NODEV | attr::NOEXEC,
         },
     )?;
     run(kernel, Step::Attach, Call::Attach { tree: proc.as_fd(), root, target: "/proc" })?;
+    for mask in &prepared.masks {
+        run(kernel, Step::Proc, Call::Attach { tree: mask.fd.as_fd(), root, target: &mask.target })?;
+    }
     run(kernel, Step::Pivot, Call::Pivot { root })?;
     run(kernel, Step::Detach, Call::DetachOldRoot)?;
     drop((prepared, proc));
@@ -135,6 +140,15 @@ pub(crate) fn compose<K: Kernel>(
 fn own_job<K: Kernel>(kernel: &mut K, terminal: Option<BorrowedFd<'_>>) -> Made<()> {
     let call = terminal.map_or(Call::NewSession, |terminal| Call::Foreground { terminal });
     run(kernel, Step::Session, call)
+}
+
+/// Only one's own user's processes, and nothing else (no /proc/sys, kcore, keys, timer lists) unless masks follow.
+fn proc_options(proc: Proc) -> Vec<(&'static CStr, CString)> {
+    let mut options = vec![(c"hidepid", c"invisible".into())];
+    if proc == Proc::Processes {
+        options.push((c"subset", c"pid".into()));
+    }
+    options
 }
 
 /// The agent's process gives up everything, in the order that the kernel demands, and waits for the release.

@@ -112,6 +112,18 @@ pub(crate) enum Call<'a> {
     NewSessionKeyring,
     // What a process does to itself.
     OpenNull,
+    /// The host's `/proc`, to list it.
+    OpenProc,
+    /// The outer side of a new terminal.
+    OpenMaster {
+        devpts: BorrowedFd<'a>,
+    },
+    /// Its inner side, with the modes and the size of another terminal.
+    OpenTerminal {
+        master: BorrowedFd<'a>,
+        owner: u32,
+        like: BorrowedFd<'a>,
+    },
     Place {
         fd: BorrowedFd<'a>,
         number: i32,
@@ -164,6 +176,14 @@ impl std::fmt::Debug for Filter<'_> {
     }
 }
 
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) is_dir: bool,
+    pub(crate) is_link: bool,
+}
+
 /// What the steps need of the kernel.
 pub(crate) trait Kernel {
     /// Makes the call; the descriptor of those that have one.
@@ -185,6 +205,8 @@ pub(crate) trait Kernel {
     ) -> io::Result<(usize, i32)>;
     /// Kills every process of the new workstation and waits for the first one's end.
     fn kill(&mut self, pidfd: BorrowedFd<'_>, leaf: Option<BorrowedFd<'_>>) -> io::Result<()>;
+    /// The entries of a directory.
+    fn entries(&mut self, dir: BorrowedFd<'_>) -> io::Result<Vec<Entry>>;
     /// Reads the effective state of a process from `/proc`.
     fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed>;
 }
@@ -314,6 +336,24 @@ impl Kernel for Real {
             _ => {}
         }
         wait_readable(pidfd, 5000)
+    }
+
+    fn entries(&mut self, dir: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
+        self.gate()?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::dir::Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;
+        let mut entries = Vec::new();
+        for entry in dir {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // The kernel says the kind of every entry of a /proc.
+            let kind = entry.file_type().ok_or(Errno::EINVAL)?;
+            if name != "." && name != ".." {
+                let (is_dir, is_link) = (kind == nix::dir::Type::Directory, kind == nix::dir::Type::Symlink);
+                entries.push(Entry { name, is_dir, is_link });
+            }
+        }
+        Ok(entries)
     }
 
     fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed> {
@@ -488,6 +528,17 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         Call::OpenNull => {
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             return Ok(Some(nix::fcntl::open(c"/dev/null", flags, Mode::empty())?));
+        }
+        Call::OpenProc => {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            return Ok(Some(nix::fcntl::open(c"/proc", flags, Mode::empty())?));
+        }
+        Call::OpenMaster { devpts } => return octant_sys::console::open_master(*devpts).map(Some),
+        Call::OpenTerminal { master, owner, like } => {
+            let terminal = octant_sys::console::open_terminal(*master)?;
+            octant_sys::console::copy_modes(*like, terminal.as_fd())?;
+            fchown(&terminal, Some(Uid::from_raw(*owner)), None)?;
+            return Ok(Some(terminal));
         }
         Call::Place { fd, number, close_on_exec } => {
             return descriptor::place(*fd, *number, *close_on_exec).map(Some);

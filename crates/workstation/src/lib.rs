@@ -27,7 +27,7 @@ mod users;
 pub use client::{Spawned, SpawnerClient};
 pub use lower::{Here, LowerError, Site};
 pub use plan::{
-    Bind, Layer, Limits, Link, Plan, PlanError, Program, Report, Scratch, Stdio, Syscalls, VERSION,
+    Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Stdio, Syscalls, VERSION,
 };
 pub use profiles::profiles;
 pub use step::{SpawnError, Step};

@@ -2,7 +2,8 @@
 
 use crate::enforce::SOCKET;
 use crate::plan::{
-    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Program, Scratch, Stdio, Syscalls, VERSION, WORKSPACE, within,
+    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Stdio, Syscalls, VERSION, WORKSPACE,
+    within,
 };
 use octant_ids::Aid;
 use octant_manifest::{Effective, GrantPath};
@@ -74,6 +75,9 @@ impl Plan {
         let here = site.here.as_ref();
         let binds = place(binds(rights, both), here);
         let inside = |path: &GrantPath| at_workspace(path.as_str(), here);
+        let utilities: Vec<String> = rights.utilities().map(str::to_owned).collect();
+        let links = here.map_or_else(|| links(&binds, utilities.is_empty()), |here| here.links.clone());
+        let profile = rights.profile();
         let plan = Self {
             version: VERSION,
             aid: site.aid,
@@ -82,16 +86,23 @@ impl Plan {
                 path: inside(&rights.program().executable),
                 args: rights.program().args.clone(),
                 cwd: inside(&rights.program().cwd),
-                env: environment(site.aid, &binds, here),
+                env: environment(site.aid, &binds, &links, here),
             },
             octant: true,
-            utilities: rights.utilities().map(str::to_owned).collect(),
-            links: here.map_or_else(|| links(&binds), |here| here.links.clone()),
+            utilities,
+            links,
             binds,
             workspace: scratch("/workspace", resources.workspace_bytes.0),
             tmp: scratch("/tmp", resources.tmp_bytes.0),
+            shm: profile.runtime().then_some(Scratch {
+                bytes: resources.tmp_bytes.0,
+                inodes: resources.workspace_inodes,
+                exec: false,
+            }),
+            terminals: profile.terminals() || here.is_some_and(|here| here.stdio == Stdio::Terminal),
+            proc: if profile.runtime() { Proc::Machine } else { Proc::Processes },
             syscalls: Syscalls {
-                profile: rights.profile().name().to_owned(),
+                profile: profile.name().to_owned(),
                 add: rights.syscalls().iter().map(str::to_owned).collect(),
             },
             limits: Limits {
@@ -175,24 +186,33 @@ fn place(mut binds: Vec<Bind>, here: Option<&Here>) -> Vec<Bind> {
     binds
 }
 
-/// The links of a merged `/usr`, which programs that are not static name in their headers.
-fn links(binds: &[Bind]) -> Vec<Link> {
-    ["lib", "lib64"]
+/// The links of a merged `/usr`, which programs that are not static name in their headers and scripts in their first
+/// line. `/bin` is Octant's own where one of its utilities is granted, and the host's where none is.
+fn links(binds: &[Bind], hosts_bin: bool) -> Vec<Link> {
+    let whole = |name: &str| binds.iter().any(|bind| within(&format!("/usr/{name}"), &bind.target));
+    ["bin", "lib", "lib64", "sbin"]
         .iter()
         .filter(|name| {
-            let merged = format!("/usr/{name}");
-            let plain = format!("/{name}");
-            binds.iter().any(|bind| within(&bind.target, &merged) || within(&merged, &bind.target))
-                && !binds.iter().any(|bind| within(&bind.target, &plain))
+            let (merged, plain) = (format!("/usr/{name}"), format!("/{name}"));
+            let there = match **name {
+                "bin" => hosts_bin && whole("bin"),
+                "sbin" => whole("sbin"),
+                _ => whole(name) || binds.iter().any(|bind| within(&bind.target, &merged)),
+            };
+            there && !binds.iter().any(|bind| within(&bind.target, &plain))
         })
         .map(|name| Link { at: format!("/{name}"), to: format!("usr/{name}") })
         .collect()
 }
 
-fn environment(aid: Aid, binds: &[Bind], here: Option<&Here>) -> Vec<String> {
-    let programs = binds.iter().any(|bind| bind.exec && within("/usr/bin", &bind.target));
+fn environment(aid: Aid, binds: &[Bind], links: &[Link], here: Option<&Here>) -> Vec<String> {
+    let own = (!links.iter().any(|link| link.at == "/bin")).then_some("/bin");
+    let hosts = ["/usr/local/bin", "/usr/bin"]
+        .into_iter()
+        .filter(|dir| binds.iter().any(|bind| bind.exec && within(dir, &bind.target)));
+    let path: Vec<&str> = own.into_iter().chain(hosts).collect();
     let mut env = vec![
-        format!("PATH=/bin{}", if programs { ":/usr/bin" } else { "" }),
+        format!("PATH={}", path.join(":")),
         "HOME=/workspace".into(),
         "TMPDIR=/tmp".into(),
         "USER=agent".into(),
@@ -267,6 +287,35 @@ mod tests {
             ]
         );
         assert_eq!(plan.links, [Link { at: "/lib".into(), to: "usr/lib".into() }]);
+    }
+
+    #[test]
+    fn bin_is_the_hosts_where_no_utility_is_granted() {
+        let path = |plan: &Plan| plan.program.env[0].clone();
+        let at = |plan: &Plan| plan.links.iter().map(|link| link.at.clone()).collect::<Vec<_>>();
+        let usr = ("paths =", r#"paths = ["/usr"]"#);
+        let plan = Plan::lower(&rights(&[usr]), &site()).unwrap();
+        assert_eq!(at(&plan), ["/lib", "/lib64", "/sbin"]);
+        assert_eq!(path(&plan), "PATH=/bin:/usr/local/bin:/usr/bin");
+        let none =
+            [usr, ("utilities =", "utilities = []"), ("executable =", r#"executable = "/usr/bin/sh""#)];
+        let plan = Plan::lower(&rights(&none), &site()).unwrap();
+        assert_eq!(at(&plan), ["/bin", "/lib", "/lib64", "/sbin"]);
+        assert_eq!(path(&plan), "PATH=/usr/local/bin:/usr/bin");
+    }
+
+    #[test]
+    fn the_profile_decides_what_dev_and_proc_have() {
+        let of = |profile: &str| {
+            let line = format!("profile = {profile:?}");
+            let plan = Plan::lower(&rights(&[("profile =", &line)]), &site()).unwrap();
+            (plan.terminals, plan.shm.is_some(), plan.proc)
+        };
+        assert_eq!(of("minimal"), (false, false, Proc::Processes));
+        assert_eq!(of("shell"), (true, false, Proc::Processes));
+        for runtime in ["python", "node", "compiler"] {
+            assert_eq!(of(runtime), (true, true, Proc::Machine));
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The effective state of the new processes, read from `/proc` by the spawner, against what the plan says.
 
-use crate::enforce::{DEVICES, bind_attributes};
-use crate::plan::{Plan, Stdio, WORKSPACE, within};
+use crate::enforce::{
+    MASK_ATTRIBUTES, TERMINAL_ATTRIBUTES, bind_attributes, devices_of, scratch_attributes, scratches,
+};
+use crate::plan::{Plan, Stdio, within};
 use crate::users::Users;
 use octant_sys::mount::attr;
 use std::fmt;
@@ -138,6 +140,8 @@ fn mount_of(line: &str) -> Option<Mount> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected<'a> {
     pub(crate) plan: &'a Plan,
+    /// The entries of `/proc` that are masked.
+    pub(crate) masked: &'a [&'a str],
     pub(crate) users: Users,
     pub(crate) leaf: Option<BorrowedFd<'a>>,
     pub(crate) own_namespaces: &'a [(String, u64)],
@@ -265,16 +269,15 @@ impl Expected<'_> {
     fn mounts(&self) -> Vec<(String, u64)> {
         let plan = self.plan;
         let base = attr::NOSUID | attr::NODEV;
-        let exec = |exec: bool| if exec { 0 } else { attr::NOEXEC };
-        let mut mounts = vec![
-            ("/".to_owned(), base | attr::NOEXEC | attr::RDONLY),
-            ("/proc".into(), base | attr::NOEXEC),
-            ("/tmp".into(), base | exec(plan.tmp.exec)),
-        ];
-        if !plan.workspace_is_bound() {
-            mounts.push((WORKSPACE.into(), base | exec(plan.workspace.exec)));
+        let mut mounts =
+            vec![("/".to_owned(), base | attr::NOEXEC | attr::RDONLY), ("/proc".into(), base | attr::NOEXEC)];
+        mounts.extend(scratches(plan).map(|(at, scratch)| (at.to_owned(), scratch_attributes(scratch))));
+        mounts.extend(self.masked.iter().map(|at| ((*at).to_owned(), MASK_ATTRIBUTES)));
+        let devices = devices_of(plan).iter().map(|name| format!("/dev/{name}"));
+        mounts.extend(devices.map(|at| (at, attr::NOSUID | attr::NOEXEC)));
+        if plan.terminals {
+            mounts.push(("/dev/pts".into(), TERMINAL_ATTRIBUTES));
         }
-        mounts.extend(DEVICES.iter().map(|name| (format!("/dev/{name}"), attr::NOSUID | attr::NOEXEC)));
         if plan.octant {
             mounts.push(("/octant".into(), base | attr::RDONLY));
         }

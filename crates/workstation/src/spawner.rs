@@ -36,6 +36,9 @@ use std::rc::Rc;
 /// How many connections are served at once. `agents` needs one; the rest is room for its restart.
 const MAX_CONNECTIONS: usize = 8;
 
+/// What it says first to the process that started it for itself.
+pub(crate) const READY: &[u8] = b"ready";
+
 /// What the spawner is started with.
 #[derive(Debug)]
 pub struct Options {
@@ -164,7 +167,9 @@ pub fn serve(options: Options) -> Result<(), SpawnerError> {
     let (listener, mut connections) = match options.socket {
         Socket::Listening(listener) => (listener, Vec::new()),
         Socket::Connected(connection) => {
-            // Its one spawn is the trial.
+            // A ticket of before this moment would not count, so the other side has to know when it is over. Its one
+            // spawn is the trial.
+            start("say that it is there", packet::send(connection.as_fd(), READY, &[]))?;
             while spawner.request(connection.as_fd()) {}
             return Ok(());
         }
@@ -321,8 +326,8 @@ impl Spawner {
         let bytes = buffer.get(..packet.len).unwrap_or_default();
         let answer = Request::decode(bytes).and_then(|request| match request.op {
             Op::Spawn => self.spawn(&request, packet.fds).map(|running| {
-                let Running { pid, pidfd, socket, report } = running;
-                (pid, Some(report), vec![pidfd, socket])
+                let Running { pid, pidfd, socket, terminal, report } = running;
+                (pid, Some(report), [pidfd, socket].into_iter().chain(terminal).collect())
             }),
             Op::Kill => self.kill(&request).map(|()| (0, None, Vec::new())),
             Op::Retire => self.retire(&request).map(|()| (0, None, Vec::new())),
@@ -402,28 +407,20 @@ impl Spawner {
             for (name, fd) in [("standard output", &stdout), ("standard error", &stderr)] {
                 only_a_pipe(name, fd.as_fd())?;
             }
-            let (stdin, stopped, terminal) = (None, None, None);
-            return Ok(Granted { sources: Vec::new(), stdin, stdout, stderr, stopped, terminal });
+            return Ok(Granted { sources: Vec::new(), stdin: None, stdout, stderr, stopped: None });
         }
         if !self.for_caller {
             return refused("only `octant run` gives an agent standard descriptors of its own");
         }
-        let mut fds = fds.into_iter();
-        let (Some(stdin), Some(stdout), Some(stderr), Some(stopped)) =
-            (fds.next(), fds.next(), fds.next(), fds.next())
-        else {
+        let Ok([stdin, stdout, stderr, stopped]) = <[OwnedFd; 4]>::try_from(fds) else {
             return refused("a spawn comes with the plan, three standard descriptors and a pipe");
         };
-        let terminal = fds.next();
-        if fds.next().is_some() || terminal.is_some() != (stdio == Stdio::Terminal) {
-            return refused("a terminal comes with a plan that has one");
-        }
         for fd in [&stdin, &stdout, &stderr] {
             no_way_out(fd.as_fd())?;
         }
         only_a_pipe("the pipe for what was stopped", stopped.as_fd())?;
         let (stdin, stopped) = (Some(stdin), Some(stopped));
-        Ok(Granted { sources: Vec::new(), stdin, stdout, stderr, stopped, terminal })
+        Ok(Granted { sources: Vec::new(), stdin, stdout, stderr, stopped })
     }
 
     fn filters(&mut self, syscalls: &Syscalls) -> Result<Filters, SpawnError> {

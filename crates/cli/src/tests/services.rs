@@ -110,6 +110,29 @@ fn a_manifest_goes_from_new_to_verified_and_an_altered_one_does_not() {
 }
 
 #[test]
+fn a_profile_is_written_out_for_this_machine_and_its_working_directory() {
+    let dir = Dir::new();
+    let work = dir.0.join("work");
+    std::fs::create_dir(&work).unwrap();
+    let new = ["manifest", "new", "tests", "--operator", "alice", "--profile", "shell", "--workspace"];
+    let args: Vec<&str> =
+        new.into_iter().chain([work.to_str().unwrap(), "--", "/usr/bin/env", "-i"]).collect();
+    let (exit, text, stderr) = octant(&dir.0, &args);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(text.contains("role = \"developer\"") && text.contains("profile = \"shell\""), "{text}");
+    let real = work.canonicalize().unwrap();
+    assert!(text.contains(&format!("write = [{:?}]", real)) && text.contains(&format!("cwd = {real:?}")));
+    assert!(text.contains("executable = \"/usr/bin/env\"\nargs = [\"-i\"]"), "{text}");
+    let last = args.len() - 2;
+    let (exit, _, stderr) = octant(&dir.0, &[&args[..last], &["no-such-program"]].concat());
+    assert_eq!(exit, Exit::Invalid);
+    assert!(stderr.contains("program.executable") && stderr.contains("no-such-program"), "{stderr}");
+    let (exit, _, stderr) = octant(&dir.0, &[&args[..6], &["perl"]].concat());
+    assert_eq!(exit, Exit::Usage);
+    assert!(stderr.contains("minimal, shell, python, node, compiler"), "{stderr}");
+}
+
+#[test]
 fn a_private_key_is_for_its_owner_alone_and_is_never_overwritten() {
     use std::os::unix::fs::PermissionsExt;
     let (dir, _) = signed();

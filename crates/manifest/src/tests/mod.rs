@@ -2,6 +2,7 @@
 
 mod corpus;
 mod laws;
+mod outline;
 mod refusals;
 mod rights;
 mod signing;

@@ -216,6 +216,12 @@ fn writable_and_executable_needs_a_profile_that_says_so() {
     let error = refused(&text);
     assert_eq!(error.problem, Problem::WritableExecutable("/srv/build".into()));
     Draft::parse(text.replace("profile = \"shell\"", "profile = \"compiler\"").as_bytes()).unwrap();
+    for own in ["/tmp", "/workspace", "/workspace/bin"] {
+        let text = with("paths = []", &format!("paths = [{own:?}]"));
+        assert_eq!(refused(&text).problem, Problem::WritableExecutable(own.into()), "written in any case");
+        let text = text.replace("profile = \"shell\"", "profile = \"node\"");
+        assert!(Draft::parse(text.as_bytes()).unwrap().manifest().asked().execute().len() == 1);
+    }
 }
 
 #[test]

@@ -226,6 +226,9 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },
         workspace: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
         tmp: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
+        shm: None,
+        terminals: false,
+        proc: octant_workstation::Proc::Processes,
         syscalls: Syscalls { profile: "shell".into(), add: vec![] },
         limits: Limits {
             memory_max: 256 << 20,

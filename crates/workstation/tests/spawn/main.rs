@@ -13,7 +13,7 @@ use octant_api::boot::BootConfig;
 use octant_ids::{Aid, Layout, uid};
 use octant_ticket::{Issuer, SECOND_NS};
 use octant_workstation::spawner::{Fault, Side};
-use octant_workstation::{Bind, SpawnerClient, Step};
+use octant_workstation::{Bind, Plan, Proc, SpawnerClient, Step};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -205,7 +205,18 @@ fn nothing_that_is_not_granted_gets_through() {
     }
     plan.program.args.push(format!("abstract={name}"));
     plan.program.args.push(format!("hidden={}", bench.dir.display()));
-    let (code, text) = bench.run(&plan);
+    denied(&mut bench, &plan);
+    // With everything that a profile can have more.
+    plan.aid = bench::plan(&[]).aid;
+    plan.terminals = true;
+    plan.shm = Some(plan.tmp.clone());
+    plan.proc = Proc::Machine;
+    plan.program.args.extend(["terminals", "shm", "machine"].map(str::to_owned));
+    denied(&mut bench, &plan);
+}
+
+fn denied(bench: &mut Bench, plan: &Plan) {
+    let (code, text) = bench.run(plan);
     assert_eq!(code, 0, "{}", text.lines().filter(|l| !l.starts_with("ok")).collect::<Vec<_>>().join("\n"));
 }
 

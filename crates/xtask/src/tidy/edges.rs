@@ -42,6 +42,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, TLOG, TPM, WITNESS]),
+    // Supervisor, spawner and ledger of one program, in one go.
+    ("octant-run", &[IDS, API, SYS, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),
     ("octant-sim", &[IDS, API, "octant-init"]),
     ("xtask", &[UKI]),
 ];

@@ -1,0 +1,186 @@
+//! `octant run -- COMMAND`: any program in a workstation, with no service running beforehand.
+//!
+//! Owns: the ephemeral supervisor, which is this process; the developer's key; the ledger of what was run; what of the
+//! current directory is guarded.
+//! Promises: the same pipeline as everywhere (a signed manifest becomes rights, rights become a plan, a plan of which
+//! the ledger has the intent becomes a workstation, built by a spawner of its own); the host's terminal never goes
+//! inside; the exit code is the program's.
+//! Never: starts anything before it is on record; leaves a process behind.
+//!
+//! | file | what |
+//! |---|---|
+//! | `args.rs` | the command line |
+//! | `places.rs` | where key and ledger are, and the key |
+//! | `wish.rs` | from the command line to a signed manifest, and from that to rights |
+//! | `guard.rs` | what in the workspace runs later outside |
+//! | `record.rs` | the ledger |
+//! | `cgroup.rs` | a cgroup for the workstation |
+//! | `start.rs` | the spawner, and what keeps an ordinary user from having one |
+//! | `relay.rs`, `terminal.rs` | what goes between the program and the terminal |
+//! | `attend.rs` | waiting, signals, job control |
+#![forbid(unsafe_code)]
+
+mod args;
+mod attend;
+mod cgroup;
+mod error;
+mod guard;
+mod places;
+mod record;
+mod relay;
+mod start;
+mod terminal;
+mod wish;
+
+use args::{Args, Asked};
+use attend::Ended;
+use cgroup::Leaf;
+use error::RunError;
+use guard::Guarded;
+use octant_ids::{Aid, Exit};
+use octant_manifest::GrantPath;
+use octant_sys::{clock, entropy};
+use octant_workstation::{Here, Layer, Plan, Site, Spawned, spawner};
+use places::Places;
+use record::Record;
+use serde_json::json;
+use start::Spawner;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use terminal::Standard;
+use wish::Wish;
+
+/// The lowest Landlock ABI version that is accepted: that of kernel 6.1, the oldest that Octant runs on.
+const LANDLOCK_FLOOR: u32 = 2;
+
+/// Runs a program in a workstation; its exit code is ours. `args` is what follows `octant run`.
+#[must_use]
+pub fn main(args: &[OsString]) -> ExitCode {
+    let done = match Args::parse(args) {
+        Ok(Asked::Help) => {
+            let shown = io::stdout().write_all(args::HELP.as_bytes());
+            return shown.map_or(Exit::Failed, |()| Exit::Ok).into();
+        }
+        Ok(Asked::Run(args)) => run(&args),
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(code) => code.into(),
+        Err(error) => {
+            say(&error.to_string());
+            error.exit().into()
+        }
+    }
+}
+
+/// A line for the person, which is not the program's.
+fn say(text: &str) {
+    let _nobody_else_to_tell = writeln!(io::stderr(), "octant run: {text}");
+}
+
+fn run(args: &Args) -> Result<u8, RunError> {
+    let places = Places::find()?;
+    let key = places.key()?;
+    let here = places::current_dir()?;
+    let wish = Wish::make(args, &here, &key)?;
+    let guarded = Guarded::find(&here, &places.placeholders())?;
+    let standard = Standard::take()?;
+    let aid = new_aid()?;
+    let mut leaf = Leaf::make(&aid);
+    let missing = missing_layers(args, &leaf)?;
+    let site = site(aid, &here, &wish, &guarded, &standard, &missing)?;
+    let plan = Plan::lower(&wish.rights, &site).map_err(RunError::Lower)?;
+
+    let keys = record::keys()?;
+    let spawner = Spawner::start(&places, &missing, leaf.agents(), &keys)?;
+    // While the ledger is opened the spawner comes up.
+    let mut record = Record::open(&places)?;
+    let spawner = spawner.ready()?;
+    let ticket = record.intend(&plan, &wish, &missing, keys)?;
+    if !missing.is_empty() {
+        say(&format!("without {}", missing.iter().map(described).collect::<Vec<_>>().join("; without ")));
+    }
+    let spawned = match spawner.spawn(&plan, &ticket, &standard) {
+        Ok(spawned) => spawned,
+        Err(error) => {
+            record.refused(&plan, &error.to_string())?;
+            return Err(error);
+        }
+    };
+    record.started(&plan, &spawned)?;
+    record.close()?;
+    let ended = attend(spawned, standard, &wish);
+    leaf.remove(&aid);
+    guarded.release();
+    let mut record = Record::open(&places)?;
+    record.ended(&plan, &ended)?;
+    record.close()?;
+    Ok(ended?.code())
+}
+
+fn attend(spawned: Spawned, standard: Standard, wish: &Wish) -> Result<Ended, RunError> {
+    attend::Attendant::new(spawned, standard, wish.rights.ttl())?.attend()
+}
+
+fn new_aid() -> Result<Aid, RunError> {
+    let mut random = [0; 10];
+    entropy::fill_seeded(&mut random).map_err(error::at("make an identifier"))?;
+    Ok(Aid::new(clock::wall_ms(), random))
+}
+
+/// What the workstation goes without, each as accepted or as it has to be for this user.
+fn missing_layers(args: &Args, leaf: &Leaf) -> Result<Vec<Layer>, RunError> {
+    let mut missing = Vec::new();
+    if let Some(why) = leaf.lacking() {
+        if !args.accept_missing.contains(&Layer::Cgroup) {
+            return Err(RunError::NoCgroup(why.to_owned()));
+        }
+        missing.push(Layer::Cgroup);
+    }
+    if !nix::unistd::geteuid().is_root() {
+        missing.push(Layer::Users);
+    }
+    Ok(missing)
+}
+
+fn described(layer: &Layer) -> String {
+    let text = match layer {
+        Layer::Cgroup => "the memory, processor and process limits are not in force",
+        Layer::Users => "one user id, yours, instead of a range of its own",
+    };
+    format!("layer {layer} ({text})")
+}
+
+fn site(
+    aid: Aid,
+    here: &GrantPath,
+    wish: &Wish,
+    guarded: &Guarded,
+    standard: &Standard,
+    missing: &[Layer],
+) -> Result<Site, RunError> {
+    let slot = match nix::unistd::geteuid().is_root() {
+        true => spawner::free_slot().map_err(error::at("find a free range of users"))?,
+        false => Some(0),
+    };
+    let here = Here {
+        workspace: here.clone(),
+        guarded: guarded.paths(),
+        links: wish::links(&wish.rights),
+        env: wish::environment(),
+        stdio: standard.stdio(),
+    };
+    Ok(Site {
+        aid,
+        slot: slot.ok_or(RunError::NoSlot)?,
+        accept_missing: missing.to_vec(),
+        landlock_floor: LANDLOCK_FLOOR,
+        here: Some(here),
+    })
+}
+
+/// What the records say about a program that was run.
+fn about(plan: &Plan) -> serde_json::Value {
+    json!({ "program": plan.program.path, "args": plan.program.args })
+}
