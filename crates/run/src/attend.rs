@@ -2,6 +2,7 @@
 
 use crate::error::{RunError, at};
 use crate::terminal::{Connected, Standard};
+use crate::watch::Watch;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
@@ -24,6 +25,8 @@ pub(crate) enum Ended {
     Code(u8),
     /// Its time was over.
     Overdue,
+    /// Something that is guarded was replaced from outside.
+    Unguarded,
 }
 
 impl Ended {
@@ -31,7 +34,7 @@ impl Ended {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Code(code) => code,
-            Self::Overdue => 137,
+            Self::Overdue | Self::Unguarded => 137,
         }
     }
 
@@ -40,6 +43,7 @@ impl Ended {
         match self {
             Self::Code(_) => "it ended",
             Self::Overdue => "its time to live was over",
+            Self::Unguarded => "what is guarded in the workspace was replaced from outside",
         }
     }
 }
@@ -59,12 +63,18 @@ pub(crate) struct Attendant {
     _socket: OwnedFd,
     signals: SignalFd,
     deadline: TimerFd,
+    watch: Watch,
     connected: Connected,
 }
 
 impl Attendant {
     /// Takes over a program that has just started.
-    pub(crate) fn new(spawned: Spawned, standard: Standard, ttl: Option<Millis>) -> Result<Self, RunError> {
+    pub(crate) fn new(
+        spawned: Spawned,
+        standard: Standard,
+        ttl: Option<Millis>,
+        guarded: Vec<String>,
+    ) -> Result<Self, RunError> {
         let failed = at("attend to the program");
         let made = (|| {
             let signals = SigSet::from_iter(PASSED_ON.into_iter().chain(OWN));
@@ -76,9 +86,10 @@ impl Attendant {
                 deadline.set(Expiration::OneShot(span), TimerSetTimeFlags::empty())?;
             }
             let Spawned { pid, pidfd, socket, terminal, report: _ } = spawned;
+            let watch = Watch::new(pid, guarded)?;
             let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
             let connected = standard.connect(terminal)?;
-            Ok(Self { pid, pidfd, _socket: socket, signals, deadline, connected })
+            Ok(Self { pid, pidfd, _socket: socket, signals, deadline, watch, connected })
         })();
         made.map_err(failed)
     }
@@ -106,9 +117,10 @@ impl Attendant {
             }
             let ready = self.poll()?;
             if ready.overdue {
-                signal_pidfd(self.pidfd.as_fd(), Signal::SIGKILL as i32)?;
-                waitpid(self.pid, None)?;
-                return Ok(Ended::Overdue);
+                return self.kill(Ended::Overdue);
+            }
+            if ready.mounts && self.watch.lost()?.is_some() {
+                return self.kill(Ended::Unguarded);
             }
             for i in ready.relays {
                 if let Some(relay) = self.connected.relays.get_mut(i) {
@@ -124,11 +136,19 @@ impl Attendant {
         }
     }
 
+    /// Ends everything inside.
+    fn kill(&self, why: Ended) -> io::Result<Ended> {
+        self.pass_on(Signal::SIGKILL)?;
+        waitpid(self.pid, None)?;
+        Ok(why)
+    }
+
     fn poll(&self) -> io::Result<Ready> {
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.deadline.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.connected.stopped.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.watch.changes(), PollFlags::POLLPRI),
         ];
         let fixed = fds.len();
         let wants: Vec<_> =
@@ -141,7 +161,7 @@ impl Attendant {
         let is_ready = |at: usize| fds.get(at).is_some_and(|fd| fd.any() == Some(true));
         let relays = wants.iter().enumerate().filter(|(at, _)| is_ready(fixed + at)).map(|(_, row)| row.0).collect();
         let stopped = fds.get(2).and_then(PollFd::revents).is_some_and(|got| got.contains(PollFlags::POLLIN));
-        Ok(Ready { overdue: is_ready(1), stopped, relays })
+        Ok(Ready { overdue: is_ready(1), mounts: is_ready(3), stopped, relays })
     }
 
     fn signal(&mut self, signal: Option<Signal>) -> io::Result<()> {
@@ -184,6 +204,7 @@ impl Attendant {
 /// What there is to do.
 struct Ready {
     overdue: bool,
+    mounts: bool,
     stopped: bool,
     relays: Vec<usize>,
 }

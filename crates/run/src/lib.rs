@@ -17,7 +17,7 @@
 //! | `cgroup.rs` | a cgroup for the workstation |
 //! | `start.rs` | the spawner, and what keeps an ordinary user from having one |
 //! | `relay.rs`, `terminal.rs` | what goes between the program and the terminal |
-//! | `attend.rs` | waiting, signals, job control |
+//! | `attend.rs`, `watch.rs` | waiting, signals, job control; whether what is guarded still is |
 #![forbid(unsafe_code)]
 
 mod args;
@@ -30,6 +30,7 @@ mod record;
 mod relay;
 mod start;
 mod terminal;
+mod watch;
 mod wish;
 
 use args::{Args, Asked};
@@ -84,7 +85,7 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let key = places.key()?;
     let here = places::current_dir()?;
     let wish = Wish::make(args, &here, &key)?;
-    let guarded = Guarded::find(&here, &places.placeholders())?;
+    let mut guarded = Guarded::find(&here, &places.placeholders())?;
     let standard = Standard::take()?;
     let aid = new_aid()?;
     let mut leaf = Leaf::make(&aid);
@@ -110,7 +111,7 @@ fn run(args: &Args) -> Result<u8, RunError> {
     };
     record.started(&plan, &spawned)?;
     record.close()?;
-    let ended = attend(spawned, standard, &wish);
+    let ended = attend(spawned, standard, &wish, &plan);
     leaf.remove(&aid);
     guarded.release();
     let mut record = Record::open(&places)?;
@@ -119,8 +120,14 @@ fn run(args: &Args) -> Result<u8, RunError> {
     Ok(ended?.code())
 }
 
-fn attend(spawned: Spawned, standard: Standard, wish: &Wish) -> Result<Ended, RunError> {
-    attend::Attendant::new(spawned, standard, wish.rights.ttl())?.attend()
+fn attend(spawned: Spawned, standard: Standard, wish: &Wish, plan: &Plan) -> Result<Ended, RunError> {
+    let guarded = plan.binds.iter().filter(|bind| bind.target.starts_with("/workspace/"));
+    let guarded = guarded.map(|bind| bind.target.clone()).collect();
+    let ended = attend::Attendant::new(spawned, standard, wish.rights.ttl(), guarded)?.attend()?;
+    if !matches!(ended, Ended::Code(_)) {
+        say(&format!("it was ended: {}", ended.reason()));
+    }
+    Ok(ended)
 }
 
 fn new_aid() -> Result<Aid, RunError> {
