@@ -109,7 +109,9 @@ impl Attendant {
     fn wait(&mut self) -> io::Result<Ended> {
         loop {
             match waitpid(self.pid, Some(WaitPidFlag::WNOHANG))? {
-                WaitStatus::Exited(_, code) => return Ok(Ended::Code(u8::try_from(code & 0xff).unwrap_or(1))),
+                WaitStatus::Exited(_, code) => {
+                    return Ok(Ended::Code(u8::try_from(code & 0xff).unwrap_or(1)));
+                }
                 WaitStatus::Signaled(_, signal, _) => {
                     return Ok(Ended::Code(u8::try_from(128 + signal as i32).unwrap_or(255)));
                 }
@@ -128,7 +130,9 @@ impl Attendant {
                 }
             }
             while let Some(info) = self.signals.read_signal()? {
-                self.signal(i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()))?;
+                self.signal(
+                    i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()),
+                )?;
             }
             if ready.stopped {
                 self.stop()?;
@@ -151,15 +155,21 @@ impl Attendant {
             PollFd::new(self.watch.changes(), PollFlags::POLLPRI),
         ];
         let fixed = fds.len();
-        let wants: Vec<_> =
-            self.connected.relays.iter().enumerate().filter_map(|(i, relay)| Some((i, relay.wants()?))).collect();
+        let wants: Vec<_> = self
+            .connected
+            .relays
+            .iter()
+            .enumerate()
+            .filter_map(|(i, relay)| Some((i, relay.wants()?)))
+            .collect();
         fds.extend(wants.iter().map(|(_, (fd, flags))| PollFd::new(*fd, *flags)));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         let is_ready = |at: usize| fds.get(at).is_some_and(|fd| fd.any() == Some(true));
-        let relays = wants.iter().enumerate().filter(|(at, _)| is_ready(fixed + at)).map(|(_, row)| row.0).collect();
+        let relays =
+            wants.iter().enumerate().filter(|(at, _)| is_ready(fixed + at)).map(|(_, row)| row.0).collect();
         let stopped = fds.get(2).and_then(PollFd::revents).is_some_and(|got| got.contains(PollFlags::POLLIN));
         Ok(Ready { overdue: is_ready(1), mounts: is_ready(3), stopped, relays })
     }

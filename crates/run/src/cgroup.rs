@@ -25,7 +25,9 @@ impl Leaf {
     /// Makes what can be made.
     pub(crate) fn make(aid: &Aid) -> Self {
         let none = |why: String| Self { agents: None, aside: None, lacking: Some(why) };
-        let Some(mount) = mounted() else { return none("no cgroup v2 hierarchy is mounted to write to".into()) };
+        let Some(mount) = mounted() else {
+            return none("no cgroup v2 hierarchy is mounted to write to".into());
+        };
         let Some(own) = own_group() else { return none("this process is in no cgroup v2".into()) };
         let is_root = !mount.join("cgroup.type").exists();
         let base = if is_root { mount } else { mount.join(own.trim_start_matches('/')) };

@@ -1,7 +1,9 @@
 //! Why a program was not run.
 
 use octant_ids::Exit;
-use octant_manifest::{EnvelopeError, KeyFileError, ManifestError, PrivateKeyError, RightsError, VerifyError};
+use octant_manifest::{
+    EnvelopeError, KeyFileError, ManifestError, PrivateKeyError, RightsError, VerifyError,
+};
 use octant_workstation::{LowerError, SpawnError, Step};
 use std::io;
 use std::path::PathBuf;
@@ -57,7 +59,9 @@ pub(crate) enum RunError {
     Spawn { error: SpawnError, hint: String },
     #[error("nothing was started, the record did not accept it: {0}")]
     Record(String),
-    #[error("standard {0} is a directory, through which a program would get to the host's files; redirect it elsewhere")]
+    #[error(
+        "standard {0} is a directory, through which a program would get to the host's files; redirect it elsewhere"
+    )]
     Directory(&'static str),
 }
 

@@ -164,7 +164,10 @@ mod tests {
             of(places(&[home], false).unwrap()),
             ("/home/ada/.config/octant".into(), "/home/ada/.local/state/octant/run".into())
         );
-        assert_eq!(of(places(&[home, ("XDG_STATE_HOME", "/s")], false).unwrap()).1, Path::new("/s/octant/run"));
+        assert_eq!(
+            of(places(&[home, ("XDG_STATE_HOME", "/s")], false).unwrap()).1,
+            Path::new("/s/octant/run")
+        );
         assert_eq!(of(places(&[home], true).unwrap()).0, Path::new("/var/lib/octant-run/config"));
         assert!(matches!(places(&[], false), Err(RunError::NoHome("XDG_CONFIG_HOME"))));
     }
@@ -179,7 +182,11 @@ mod tests {
         assert_eq!(places.key().unwrap().id(), first);
         let path = dir.join("octant/developer.key");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.join("octant")).unwrap().count(), 2, "the key and the state, nothing half made");
+        assert_eq!(
+            fs::read_dir(dir.join("octant")).unwrap().count(),
+            2,
+            "the key and the state, nothing half made"
+        );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(places.key(), Err(RunError::KeyOpen(_))));
         fs::remove_dir_all(dir).unwrap();

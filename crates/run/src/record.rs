@@ -78,7 +78,11 @@ impl Record {
         let person = Principal::Operator(nix::unistd::getuid().as_raw());
         let mut command = about(plan);
         command["do"] = "run".into();
-        self.append(Draft { agent: aid, manifest: Some(manifest), ..draft(person, Kind::Command, &command)? })?;
+        self.append(Draft {
+            agent: aid,
+            manifest: Some(manifest),
+            ..draft(person, Kind::Command, &command)?
+        })?;
         let digest = plan.digest().map_err(|error| RunError::Record(error.to_string()))?;
         let workspace = plan.binds.iter().find(|bind| bind.target == "/workspace").map(|bind| &bind.source);
         let what = json!({

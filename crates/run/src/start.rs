@@ -153,7 +153,8 @@ fn become_spawner(
     complaint: BorrowedFd<'_>,
 ) -> (&'static str, io::Error) {
     let place = || {
-        let null = nix::fcntl::open(c"/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+        let null =
+            nix::fcntl::open(c"/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
         let all = [null.as_fd(), null.as_fd(), complaint].into_iter().chain(given);
         // Above every number that is about to be replaced.
         let high = all.map(|fd| descriptor::copy_above(fd, 64)).collect::<io::Result<Vec<_>>>()?;
@@ -192,7 +193,11 @@ fn own_user_namespace() -> Result<(), (&'static str, io::Error)> {
 /// A setting by which a distribution keeps ordinary users from namespaces: the file, the value that does, and what to do.
 const RESTRICTIONS: [(&str, &str, &str); 3] = [
     ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
-    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
     ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
 ];
 

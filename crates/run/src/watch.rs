@@ -36,7 +36,9 @@ impl Watch {
 }
 
 fn lost<'a>(mounts: &str, guarded: &'a [String]) -> Option<&'a str> {
-    let there = |target: &str| mounts.lines().any(|line| line.split(' ').nth(4).map(unescaped).as_deref() == Some(target));
+    let there = |target: &str| {
+        mounts.lines().any(|line| line.split(' ').nth(4).map(unescaped).as_deref() == Some(target))
+    };
     guarded.iter().map(String::as_str).find(|target| !there(target))
 }
 
@@ -52,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_mount_that_went_is_named() {
-        let mounts = "36 35 98:0 / / rw - tmpfs x rw\n37 36 8:1 /p/.git /workspace/a\\040b ro - ext4 /dev/x rw\n";
+        let mounts =
+            "36 35 98:0 / / rw - tmpfs x rw\n37 36 8:1 /p/.git /workspace/a\\040b ro - ext4 /dev/x rw\n";
         let guarded = |path: &str| vec![path.to_owned()];
         assert_eq!(lost(mounts, &guarded("/workspace/a b")), None);
         assert_eq!(lost(mounts, &guarded("/workspace/.git/config")), Some("/workspace/.git/config"));

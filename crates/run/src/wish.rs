@@ -4,8 +4,8 @@ use crate::args::Args;
 use crate::error::{RunError, at, with};
 use octant_ids::Millis;
 use octant_manifest::{
-    Audience, Ceiling, Declared, Draft, Effective, Envelope, GrantPath, Host, Machine, Outline, Profile, Roles,
-    SigningKey, TrustedKeys, limits, sign,
+    Audience, Ceiling, Declared, Draft, Effective, Envelope, GrantPath, Host, Machine, Outline, Profile,
+    Roles, SigningKey, TrustedKeys, limits, sign,
 };
 use octant_sys::{capacity, clock};
 use octant_workstation::Link;
@@ -119,7 +119,9 @@ fn own_manifest(path: &Path, args: &Args, here: &GrantPath, key: &SigningKey) ->
     if bytes.trim_ascii_start().starts_with(b"{") {
         return match args.command.is_empty() {
             true => Ok(bytes),
-            false => Err(RunError::Usage("a signed manifest names its program; leave the command out".into())),
+            false => {
+                Err(RunError::Usage("a signed manifest names its program; leave the command out".into()))
+            }
         };
     }
     let Some((name, rest)) = args.command.split_first() else {
@@ -133,7 +135,8 @@ fn own_manifest(path: &Path, args: &Args, here: &GrantPath, key: &SigningKey) ->
         source: std::io::Error::other(why),
     };
     let text = String::from_utf8(bytes).map_err(|error| unreadable(error.to_string()))?;
-    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| unreadable(error.to_string()))?;
+    let mut table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| unreadable(error.to_string()))?;
     let mut program = toml::Table::new();
     program.insert("executable".into(), Program::find(name, here)?.path.into());
     program.insert("args".into(), rest.to_vec().into());
@@ -203,7 +206,8 @@ impl Program {
         let name = self.file_name();
         let kind = |short: &str| {
             name.strip_prefix(short).is_some_and(|rest| {
-                rest.is_empty() || rest.starts_with(['.', '-']) && rest[1..].starts_with(|c: char| c.is_ascii_digit())
+                rest.is_empty()
+                    || rest.starts_with(['.', '-']) && rest[1..].starts_with(|c: char| c.is_ascii_digit())
             })
         };
         let known = BY_NAME.iter().find(|(short, _)| kind(short)).map(|row| row.1);
@@ -238,7 +242,15 @@ fn operator() -> String {
 /// The symbolic links of the host's root and `/etc` that lead to what is granted.
 pub(crate) fn links(rights: &Effective) -> Vec<Link> {
     const LINKS: [&str; 9] = [
-        "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/localtime", "/etc/os-release", "/etc/mtab",
+        "/bin",
+        "/sbin",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/etc/localtime",
+        "/etc/os-release",
+        "/etc/mtab",
     ];
     let leads_to_granted = |at: &str| {
         let real = fs::canonicalize(at).ok()?;

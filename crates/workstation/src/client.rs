@@ -2,8 +2,8 @@
 
 use crate::kernel::wait_readable;
 use crate::plan::{Plan, Report};
-use crate::spawner::READY;
 use crate::request::{MAX_PLAN, MAX_REPLY, Op, Reply, Request, seal};
+use crate::spawner::READY;
 use crate::step::{SpawnError, Step};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use octant_api::ticket::Ticket;

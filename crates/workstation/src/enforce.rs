@@ -436,11 +436,8 @@ fn prepare<K: Kernel>(
         },
     )?;
     lay_out(kernel, plan, root.as_fd(), sources)?;
-    let socket = get(
-        kernel,
-        Step::Socket,
-        Call::Listen { root: root.as_fd(), path: SOCKET, owner: users.agent() },
-    )?;
+    let socket =
+        get(kernel, Step::Socket, Call::Listen { root: root.as_fd(), path: SOCKET, owner: users.agent() })?;
 
     let mut trees = Vec::new();
     for (fd, name) in site.devices.iter().zip(devices_of(plan)) {
@@ -503,7 +500,8 @@ fn open_terminal<K: Kernel>(
     users: Users,
 ) -> Made<Terminal> {
     let like = granted.standard().find(|fd| is_terminal(fd));
-    let like = like.ok_or_else(|| SpawnError::refused(Step::Request, "no standard descriptor is a terminal"))?;
+    let like =
+        like.ok_or_else(|| SpawnError::refused(Step::Request, "no standard descriptor is a terminal"))?;
     let outside = get(kernel, Step::Tree, Call::OpenMaster { devpts })?;
     let call = Call::OpenTerminal { master: outside.as_fd(), owner: users.agent(), like: like.as_fd() };
     let inside = get(kernel, Step::Tree, call)?;

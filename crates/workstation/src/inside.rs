@@ -174,7 +174,9 @@ pub(crate) fn confine_payload<K: Kernel>(
     for (resource, limit) in rlimits {
         run(kernel, Step::Rlimits, Call::Rlimit { resource, limit })?;
     }
-    run(kernel, Step::Environment, Call::Umask)?;
+    // What is made in a person's own directory is for whom it usually is.
+    let mask = if plan.workspace_is_bound() { 0o022 } else { 0o077 };
+    run(kernel, Step::Environment, Call::Umask { mask })?;
     run(kernel, Step::Signals, Call::DefaultSignals)?;
     // 2. Privileges. The bounding set while CAP_SETPCAP is there, the securebits before the change of user so that
     //    the kernel changes no capability by itself, the rest of the sets last.

@@ -143,7 +143,9 @@ pub(crate) enum Call<'a> {
         resource: Resource,
         limit: u64,
     },
-    Umask,
+    Umask {
+        mask: u32,
+    },
     ChangeDir {
         path: &'a str,
     },
@@ -554,7 +556,7 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
             nix::unistd::tcsetpgrp(terminal, own)?;
         }
         Call::Rlimit { resource, limit } => setrlimit(*resource, *limit, *limit)?,
-        Call::Umask => drop(umask(Mode::from_bits_truncate(0o077))),
+        Call::Umask { mask } => drop(umask(Mode::from_bits_truncate(*mask))),
         Call::ChangeDir { path } => nix::unistd::chdir(c(path)?.as_c_str())?,
         Call::DefaultSignals => confine::default_signals()?,
         Call::DropBounding => {

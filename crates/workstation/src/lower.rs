@@ -2,8 +2,8 @@
 
 use crate::enforce::SOCKET;
 use crate::plan::{
-    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Stdio, Syscalls, VERSION, WORKSPACE,
-    within,
+    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Stdio, Syscalls, VERSION,
+    WORKSPACE, within,
 };
 use octant_ids::Aid;
 use octant_manifest::{Effective, GrantPath};
@@ -257,7 +257,13 @@ mod tests {
     }
 
     fn site() -> Site {
-        Site { aid: Aid::new(1_700_000_000_000, [7; 10]), slot: 3, accept_missing: vec![], landlock_floor: 2, here: None }
+        Site {
+            aid: Aid::new(1_700_000_000_000, [7; 10]),
+            slot: 3,
+            accept_missing: vec![],
+            landlock_floor: 2,
+            here: None,
+        }
     }
 
     #[test]

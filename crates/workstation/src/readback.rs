@@ -239,10 +239,13 @@ impl Expected<'_> {
                 (is_channel(a) && self.is_stop_pipe(b)) || (is_channel(b) && self.is_stop_pipe(a))
             }
             (Role::Payload, [(0, input), (1, out), (2, err), (3, channel)]) => {
-                let pipes = out.starts_with("pipe:[") && err.starts_with("pipe:[");
-                [input, out, err].into_iter().eq(self.stdio)
-                    && (pipes || self.plan.stdio != Stdio::Pipes)
-                    && is_channel(channel)
+                let standard = match self.plan.stdio {
+                    Stdio::Pipes => {
+                        input == "/dev/null" && out.starts_with("pipe:[") && err.starts_with("pipe:[")
+                    }
+                    Stdio::Caller | Stdio::Terminal => [input, out, err].into_iter().eq(self.stdio),
+                };
+                standard && is_channel(channel)
             }
             _ => false,
         };

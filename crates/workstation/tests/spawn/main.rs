@@ -38,7 +38,12 @@ fn spawner(args: &[String]) -> ExitCode {
         let side = SIDES[args[3].parse::<usize>().unwrap()];
         what.parse().map_or_else(|_| Fault::Forget(side, what.clone()), |call| Fault::Fail(side, call))
     });
-    let options = octant_workstation::spawner::Options { socket, config, tickets, fault };
+    let options = octant_workstation::spawner::Options {
+        socket: octant_workstation::spawner::Socket::Listening(socket),
+        config,
+        tickets,
+        fault,
+    };
     match octant_workstation::spawner::serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

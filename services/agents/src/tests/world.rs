@@ -263,7 +263,7 @@ impl Spawner for Arc<Plain> {
             namespaces: vec![("user".into(), 7)],
             mounts: vec![],
         };
-        Ok(Spawned { pid, pidfd, socket: socket.unwrap().into(), report })
+        Ok(Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, report })
     }
 
     fn terminate(&self, _: u32, aid: Aid) -> Result<(), String> {
