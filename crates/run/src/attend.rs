@@ -107,6 +107,8 @@ impl Attendant {
     }
 
     fn wait(&mut self) -> io::Result<Ended> {
+        // What changed before the watch was there is no change for it.
+        let mut mounts_changed = true;
         loop {
             match waitpid(self.pid, Some(WaitPidFlag::WNOHANG))? {
                 WaitStatus::Exited(_, code) => {
@@ -117,12 +119,13 @@ impl Attendant {
                 }
                 _ => {}
             }
+            if mounts_changed && self.watch.lost()?.is_some() {
+                return self.kill(Ended::Unguarded);
+            }
             let ready = self.poll()?;
+            mounts_changed = ready.mounts;
             if ready.overdue {
                 return self.kill(Ended::Overdue);
-            }
-            if ready.mounts && self.watch.lost()?.is_some() {
-                return self.kill(Ended::Unguarded);
             }
             for i in ready.relays {
                 if let Some(relay) = self.connected.relays.get_mut(i) {
@@ -152,8 +155,9 @@ impl Attendant {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.deadline.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.connected.stopped.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.watch.changes(), PollFlags::POLLPRI),
         ];
+        let mounts_at = fds.len();
+        fds.extend(self.watch.changes().map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
         let fixed = fds.len();
         let wants: Vec<_> = self
             .connected
@@ -171,7 +175,7 @@ impl Attendant {
         let relays =
             wants.iter().enumerate().filter(|(at, _)| is_ready(fixed + at)).map(|(_, row)| row.0).collect();
         let stopped = fds.get(2).and_then(PollFd::revents).is_some_and(|got| got.contains(PollFlags::POLLIN));
-        Ok(Ready { overdue: is_ready(1), mounts: is_ready(3), stopped, relays })
+        Ok(Ready { overdue: is_ready(1), mounts: fixed > mounts_at && is_ready(mounts_at), stopped, relays })
     }
 
     fn signal(&mut self, signal: Option<Signal>) -> io::Result<()> {

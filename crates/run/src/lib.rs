@@ -44,6 +44,7 @@ use octant_sys::{clock, entropy};
 use octant_workstation::{Here, Layer, Plan, Site, Spawned, spawner};
 use places::Places;
 use record::Record;
+pub use record::verify;
 use serde_json::json;
 use start::Spawner;
 use std::ffi::OsString;

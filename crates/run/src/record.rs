@@ -6,7 +6,7 @@ use crate::error::{RunError, at, with};
 use crate::places::{Places, private_dir};
 use crate::wish::Wish;
 use nix::fcntl::{Flock, FlockArg};
-use octant_api::ledger::{Appended, Kind};
+use octant_api::ledger::{Appended, Kind, VerifyReport};
 use octant_api::text::Json;
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, ServiceName, Sha256};
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 /// The name under which this supervisor makes entries.
 const NAME: &str = "run";
@@ -31,7 +32,7 @@ const TICKET_NS: u64 = 30 * SECOND_NS;
 #[derive(Debug)]
 pub(crate) struct Record {
     store: Store,
-    manifests: std::path::PathBuf,
+    manifests: PathBuf,
     /// The entry of the intent.
     intent: Option<u64>,
     // After the store, which is written until it is closed.
@@ -207,4 +208,21 @@ fn boot() -> Result<BootId, RunError> {
     let text = fs::read_to_string(PATH).map_err(with("read", PATH))?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     boot_id(&digits).ok_or_else(|| RunError::Record(format!("{PATH} is not an identifier")))
+}
+
+/// Recomputes the record below a directory, while nothing is put on it, and compares it with these checkpoints besides.
+///
+/// # Errors
+/// It is no such directory, or cannot be opened or read. Damage is in the report.
+pub fn verify(dir: &Path, checkpoints: &[String]) -> Result<VerifyReport, String> {
+    let ledger = dir.join("ledger");
+    if !ledger.join("segments").is_dir() {
+        return Err("there is no ledger below it".into());
+    }
+    let lock = OpenOptions::new().write(true).open(dir.join("lock"));
+    let lock = lock.map_err(|error| format!("its lock cannot be opened: {error}"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno.to_string())?;
+    let boot = boot().map_err(|error| error.to_string())?;
+    let (store, _torn) = Store::open(&ledger, boot, Options::default()).map_err(|error| error.to_string())?;
+    store.verify(checkpoints).map_err(|error| error.to_string())
 }

@@ -3,6 +3,7 @@
 //! The kernel keeps the program from removing a mount point, and nobody outside: a file that is replaced there, as `git
 //! config` and editors do, takes its mount away inside. Then the program could write what came in its place, so it ends.
 
+use nix::errno::Errno;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,26 +13,36 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub(crate) struct Watch {
     path: PathBuf,
-    file: File,
+    /// None where the program has ended already, and with it what it had mounted.
+    file: Option<File>,
     guarded: Vec<String>,
+}
+
+/// What the kernel has for a process that has ended, whether it was waited for or not.
+fn unless_ended<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    const ENDED: [Errno; 3] = [Errno::EINVAL, Errno::ENOENT, Errno::ESRCH];
+    match done {
+        Err(error) if ENDED.map(|errno| Some(errno as i32)).contains(&error.raw_os_error()) => Ok(None),
+        done => done.map(Some),
+    }
 }
 
 impl Watch {
     /// Of the workstation with this first process.
     pub(crate) fn new(pid: u32, guarded: Vec<String>) -> io::Result<Self> {
         let path = PathBuf::from(format!("/proc/{pid}/mountinfo"));
-        Ok(Self { file: File::open(&path)?, path, guarded })
+        Ok(Self { file: unless_ended(File::open(&path))?, path, guarded })
     }
 
     /// Has an exceptional condition when a mount came or went.
-    pub(crate) fn changes(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    pub(crate) fn changes(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// What is guarded no more, if anything.
     pub(crate) fn lost(&self) -> io::Result<Option<&str>> {
-        let mounts = fs::read_to_string(&self.path)?;
-        Ok(lost(&mounts, &self.guarded))
+        let mounts = unless_ended(fs::read_to_string(&self.path))?;
+        Ok(mounts.and_then(|mounts| lost(&mounts, &self.guarded)))
     }
 }
 
