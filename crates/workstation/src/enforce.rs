@@ -1,7 +1,7 @@
 //! From a plan to a running workstation: one straight list of steps for each of the three processes that take part.
 //!
-//! - [`spawn`] runs in the spawner: prepares everything detached, clones, reads back, releases. It takes a ticket that
-//!   was redeemed, and so it does not compile without one.
+//! - [`stand`] and [`release`] run in the spawner: prepare everything detached, clone, read back; let go. What builds takes
+//!   a ticket that was redeemed, and so it does not compile without one.
 //! - [`crate::inside::reaper`] runs as PID 1 of the new PID namespace: composes the new root, forks the agent, confines itself, reaps.
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
@@ -144,15 +144,19 @@ pub(crate) struct Terminal {
     pub(crate) inside: OwnedFd,
 }
 
-/// A workstation that runs.
+/// A workstation that stands: everything is in place and was read back, and its program waits to be let go.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct Standing {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) socket: OwnedFd,
     /// The outer side of its terminal, where it has one.
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) report: Report,
+    /// By which its program is let go. When this is closed first, the workstation ends.
+    pub(crate) channel: OwnedFd,
+    /// Its cgroup leaf.
+    leaf: Option<OwnedFd>,
 }
 
 /// A tree that is attached inside.
@@ -189,15 +193,34 @@ pub(crate) fn get<K: Kernel>(kernel: &mut K, step: Step, call: Call<'_>) -> Made
     }
 }
 
-/// Builds the workstation and lets its program run. `redeemed` is for this plan: [`Tickets::redeem`] has made it of the
-/// very bytes that the plan was read from.
+/// Builds the workstation and lets its program run, on one ticket.
 pub(crate) fn spawn<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     redeemed: Redeemed,
     site: &Site<'_>,
+    granted: Granted,
+) -> Made<Standing> {
+    let standing = stand(kernel, plan, redeemed, site, granted)?;
+    match release(kernel, standing.channel.as_fd()) {
+        Ok(()) => Ok(standing),
+        Err(error) => {
+            let killed = kernel.kill(standing.pidfd.as_fd(), standing.leaf.as_ref().map(AsFd::as_fd));
+            remove_leaf(kernel, plan, site, standing.leaf);
+            Err(and_not_killed(error, killed))
+        }
+    }
+}
+
+/// Builds the workstation, up to the program's start. `redeemed` is for this plan: [`Tickets::redeem`] has made it of the
+/// very bytes that the plan was read from.
+pub(crate) fn stand<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    redeemed: Redeemed,
+    site: &Site<'_>,
     mut granted: Granted,
-) -> Made<Running> {
+) -> Made<Standing> {
     plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
     let mut missing = Vec::new();
     let users = site.users(plan, &mut missing)?;
@@ -215,9 +238,9 @@ pub(crate) fn spawn<K: Kernel>(
     let built =
         build(kernel, plan, site, Parts { users, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {
-        Ok(mut running) => {
-            running.report.missing = missing;
-            Ok(running)
+        Ok(mut standing) => {
+            standing.report.missing = missing;
+            Ok(Standing { leaf, ..standing })
         }
         Err(error) => {
             remove_leaf(kernel, plan, site, leaf);
@@ -245,14 +268,14 @@ struct Parts {
     granted: Granted,
 }
 
-/// From the clone to the release. Whatever fails, no process is left.
+/// From the clone to the read-back. Whatever fails, no process is left.
 fn build<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     site: &Site<'_>,
     parts: Parts,
     leaf: Option<&OwnedFd>,
-) -> Made<Running> {
+) -> Made<Standing> {
     let channel = |error: nix::Error| SpawnError::failed(Step::Channel, "socketpair", &error.into());
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(channel)?;
@@ -281,17 +304,17 @@ fn build<K: Kernel>(
         Ok(report) => {
             let Prepared { socket, terminal, .. } = prepared;
             let terminal = terminal.map(|terminal| terminal.outside);
-            Ok(Running { pid, pidfd, socket, terminal, report })
+            Ok(Standing { pid, pidfd, socket, terminal, report, channel: ours, leaf: None })
         }
-        Err(error) => {
-            let killed = kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd));
-            Err(match killed {
-                Ok(()) => error,
-                Err(kill) => {
-                    SpawnError { text: format!("{}; and it cannot be killed: {kill}", error.text), ..error }
-                }
-            })
-        }
+        Err(error) => Err(and_not_killed(error, kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd)))),
+    }
+}
+
+/// Why there is no workstation, with the reason why something of it runs all the same, if that is so.
+fn and_not_killed(error: SpawnError, killed: io::Result<()>) -> SpawnError {
+    match killed {
+        Ok(()) => error,
+        Err(kill) => SpawnError { text: format!("{}; and it cannot be killed: {kill}", error.text), ..error },
     }
 }
 
@@ -307,8 +330,7 @@ fn bring_up<K: Kernel>(
         let text = expected.users.map();
         run(kernel, Step::IdMap, Call::Write { path: format!("/proc/{pid}/{file}"), text })?;
     }
-    let sent = |error: io::Error| SpawnError::failed(Step::Handshake, "send to the new process", &error);
-    kernel.send(channel, GO).map_err(sent)?;
+    go(kernel, channel)?;
     // Both say that they are confined, in either order.
     let (mut reaper, mut payload) = (false, None);
     while !reaper || payload.is_none() {
@@ -331,13 +353,6 @@ fn bring_up<K: Kernel>(
     expected.agrees(Role::Reaper, &inside).map_err(disagree)?;
     expected.agrees(Role::Payload, &agent).map_err(disagree)?;
     expected.only_in_leaf(&[pid, payload]).map_err(disagree)?;
-    kernel.send(channel, GO).map_err(sent)?;
-    // The channel closes at execve; a word before that is the reason why there was none.
-    match next(kernel, channel)? {
-        None => {}
-        Some((Word::Failed(error), _)) => return Err(error),
-        Some((Word::Ready(_), _)) => return Err(SpawnError::refused(Step::Handshake, "a second ready")),
-    }
     Ok(Report {
         missing: Vec::new(),
         landlock_abi: site.landlock_abi,
@@ -370,6 +385,22 @@ fn standard(granted: &Granted) -> Vec<String> {
     };
     let null = granted.stdin.is_none().then(|| "/dev/null".to_owned());
     null.into_iter().chain(granted.standard().map(name)).collect()
+}
+
+/// Lets the program of a workstation that stands run.
+pub(crate) fn release<K: Kernel>(kernel: &mut K, channel: BorrowedFd<'_>) -> Made<()> {
+    go(kernel, channel)?;
+    // The channel closes at execve; a word before that is the reason why there was none.
+    match next(kernel, channel)? {
+        None => Ok(()),
+        Some((Word::Failed(error), _)) => Err(error),
+        Some((Word::Ready(_), _)) => Err(SpawnError::refused(Step::Handshake, "a second ready")),
+    }
+}
+
+fn go<K: Kernel>(kernel: &mut K, channel: BorrowedFd<'_>) -> Made<()> {
+    let sent = |error: io::Error| SpawnError::failed(Step::Handshake, "send to the new process", &error);
+    kernel.send(channel, GO).map_err(sent)
 }
 
 /// The spawner's word that the next part may begin.
@@ -449,27 +480,7 @@ fn prepare<K: Kernel>(
         let attributes = attr::NOSUID | attr::NODEV | attr::RDONLY;
         trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes, None)?);
     }
-    if plan.terminals {
-        let call = Call::NewFilesystem {
-            kind: c"devpts",
-            options: vec![
-                (c"mode", c"0600".into()),
-                (c"ptmxmode", c"0666".into()),
-                (c"max", TERMINALS.into()),
-            ],
-            attributes: TERMINAL_ATTRIBUTES,
-        };
-        trees.push(Tree { fd: get(kernel, Step::Tree, call)?, target: "/dev/pts".into() });
-    }
-    let terminal = match (plan.stdio, trees.last()) {
-        (Stdio::Terminal, Some(devpts)) if devpts.target == "/dev/pts" => {
-            Some(open_terminal(kernel, devpts.fd.as_fd(), granted, users)?)
-        }
-        (Stdio::Terminal, _) => {
-            return Err(SpawnError::refused(Step::Check, "a plan with a terminal has a /dev/pts"));
-        }
-        (Stdio::Pipes | Stdio::Caller, _) => None,
-    };
+    let terminal = terminals(kernel, plan, granted, users, &mut trees)?;
     for (target, scratch) in scratches(plan) {
         let call = Call::NewFilesystem {
             kind: c"tmpfs",
@@ -490,6 +501,34 @@ fn prepare<K: Kernel>(
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
     let masks = masks(kernel, plan, site, users)?;
     Ok(Prepared { root, trees, masks, socket, terminal })
+}
+
+/// A `/dev/pts` where the plan has one, and the first terminal in it where the program gets that.
+fn terminals<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    granted: &Granted,
+    users: Users,
+    trees: &mut Vec<Tree>,
+) -> Made<Option<Terminal>> {
+    if !plan.terminals {
+        return match plan.stdio {
+            Stdio::Terminal => Err(SpawnError::refused(Step::Check, "a plan with a terminal has a /dev/pts")),
+            Stdio::Pipes | Stdio::Caller => Ok(None),
+        };
+    }
+    let call = Call::NewFilesystem {
+        kind: c"devpts",
+        options: vec![(c"mode", c"0600".into()), (c"ptmxmode", c"0666".into()), (c"max", TERMINALS.into())],
+        attributes: TERMINAL_ATTRIBUTES,
+    };
+    let devpts = get(kernel, Step::Tree, call)?;
+    let terminal = match plan.stdio {
+        Stdio::Terminal => Some(open_terminal(kernel, devpts.as_fd(), granted, users)?),
+        Stdio::Pipes | Stdio::Caller => None,
+    };
+    trees.push(Tree { fd: devpts, target: "/dev/pts".into() });
+    Ok(terminal)
 }
 
 /// The first terminal of a `/dev/pts`, which is like the one that it stands for.
