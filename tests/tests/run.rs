@@ -5,6 +5,7 @@
 use octant_tests::environment::{Scratch, binary};
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -356,5 +357,133 @@ fn when_the_supervisor_is_killed_nothing_runs_on() {
         // And what it left in the project goes with the next run.
         ended(&desk.run(&["--", "true"]), 0, "");
         assert_eq!(desk.left(""), [""; 0]);
+    }
+}
+
+/// What is typed into a terminal on which a person's shell runs, and what it shows.
+struct Typed {
+    outside: fs::File,
+    shell: std::process::Child,
+    shown: String,
+}
+
+impl Typed {
+    fn new(desk: &Desk) -> Self {
+        let devpts = fs::File::open("/dev/pts").unwrap_or_else(|e| panic!("/dev/pts: {e}"));
+        let outside = octant_sys::console::open_master(devpts.as_fd()).unwrap_or_else(|e| panic!("{e}"));
+        let inside = octant_sys::console::open_terminal(outside.as_fd()).unwrap_or_else(|e| panic!("{e}"));
+        let copy = || Stdio::from(inside.try_clone().unwrap_or_else(|e| panic!("{e}")));
+        let user = desk.user.to_string();
+        // A session on the terminal, and then the person in it: a login.
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
+        command.args(["bash", "--norc", "--noprofile", "-i"]);
+        let home = desk.scratch.path("home");
+        command.current_dir(desk.project()).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &home);
+        command.env("TERM", "dumb").env("PS1", "outside> ").env("OCTANT", binary()).env("ACCEPT", ACCEPT);
+        command.env("XDG_CONFIG_HOME", home.join(".config")).env("XDG_STATE_HOME", home.join(".local/state"));
+        chown(format!("/proc/self/fd/{}", inside.as_raw_fd()), Some(desk.user), None)
+            .unwrap_or_else(|e| panic!("{e}"));
+        let shell = command.stdin(copy()).stdout(copy()).stderr(copy()).spawn();
+        let shell = shell.unwrap_or_else(|e| panic!("setsid: {e}"));
+        Self { outside: outside.into(), shell, shown: String::new() }
+    }
+
+    fn send(&mut self, keys: &str) {
+        self.outside.write_all(keys.as_bytes()).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// Reads on until this is shown. Two minutes are only what ends a test that hangs.
+    fn until(&mut self, what: &str) -> String {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        loop {
+            if let Some(at) = self.shown.find(what) {
+                return self.shown.drain(..at + what.len()).collect();
+            }
+            let ready = poll(
+                &mut [PollFd::new(self.outside.as_fd(), PollFlags::POLLIN)],
+                PollTimeout::from(60_000_u16),
+            );
+            assert!(matches!(ready, Ok(1..)), "no {what:?} in:\n{}", self.shown);
+            let mut buffer = [0; 4096];
+            let len = self.outside.read(&mut buffer).unwrap_or_else(|e| panic!("{e} after:\n{}", self.shown));
+            self.shown.push_str(&String::from_utf8_lossy(&buffer[..len]));
+        }
+    }
+
+    /// Types a line and reads on until this is shown, in what comes after the line itself.
+    fn line(&mut self, line: &str, what: &str) -> String {
+        self.send(&format!("{line}\n"));
+        self.until("\n");
+        self.until(what)
+    }
+}
+
+impl Drop for Typed {
+    fn drop(&mut self) {
+        let _it_may_have_ended = self.shell.kill();
+        let _it_is_killed = self.shell.wait();
+    }
+}
+
+#[test]
+fn a_terminal_inside_is_one_of_its_own_with_jobs_and_sizes() {
+    for desk in desks("terminal") {
+        let mut typed = Typed::new(&desk);
+        typed.until("outside> ");
+        typed.line("stty rows 31 cols 97; before=$(stty -g)", "outside> ");
+        typed.line("$OCTANT run $ACCEPT -- bash --norc --noprofile", "bash-");
+        typed.line("PS1='in''side> '", "inside> ");
+        assert!(typed.line("tty; stty size", "inside> ").contains("/dev/pts/0\r\n31 97"));
+        // Jobs of the shell inside.
+        typed.line("sh -c 'echo run\"\"ning; exec sleep 1000'", "running");
+        typed.send("\x1a");
+        typed.until("Stopped");
+        typed.until("inside> ");
+        typed.line("fg", "sleep 1000");
+        typed.send("\x03");
+        typed.until("inside> ");
+        assert!(typed.line("echo $?", "inside> ").contains("130"));
+        // Another size of the window.
+        let size = nix::pty::Winsize { ws_row: 20, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
+        let small = nix::pty::openpty(Some(&size), None).unwrap_or_else(|e| panic!("{e}"));
+        octant_sys::console::copy_size(small.slave.as_fd(), typed.outside.as_fd())
+            .unwrap_or_else(|e| panic!("{e}"));
+        typed.until("");
+        assert!(typed.line("sleep 0.2; stty size", "inside> ").contains("20 60"));
+        typed.line("exit 7", "outside> ");
+        assert!(typed.line("echo $?", "outside> ").contains('7'));
+        assert!(typed.line("[ \"$before\" = \"$(stty -g)\" ] && echo sa''me", "outside> ").contains("same"));
+
+        // Without a shell inside, Ctrl-Z stops the whole, and the shell outside continues it.
+        typed.line("$OCTANT run $ACCEPT -- sh -c 'echo run''ning; sleep 1000'", "running");
+        typed.send("\x1a");
+        typed.until("Stopped");
+        typed.until("outside> ");
+        typed.line("fg", "sleep 1000'");
+        typed.send("\x03");
+        typed.until("outside> ");
+        assert!(typed.line("echo $?", "outside> ").contains("130"));
+    }
+}
+
+#[test]
+fn nothing_can_be_put_into_the_terminal_outside() {
+    const ATTACK: &str = "import fcntl, os, sys, termios\n\
+        for path in [0, 1, 2, '/dev/tty', '/proc/self/fd/0']:\n\
+        \x20   try:\n\
+        \x20       fd = path if isinstance(path, int) else os.open(path, os.O_RDWR)\n\
+        \x20       for c in b'echo evil\\n': fcntl.ioctl(fd, termios.TIOCSTI, bytes([c]))\n\
+        \x20       print('put in through', path)\n\
+        \x20   except OSError as e: print('denied', e.errno)\n\
+        print(os.ttyname(0), 'tried')\n";
+    for desk in desks("tiocsti") {
+        fs::write(desk.project().join("attack.py"), ATTACK).unwrap_or_else(|e| panic!("{e}"));
+        let mut typed = Typed::new(&desk);
+        typed.until("outside> ");
+        let said = typed.line("$OCTANT run $ACCEPT -- python3 attack.py", "outside> ");
+        assert_eq!(said.matches("denied").count(), 5, "{said}");
+        assert!(said.contains("/dev/pts/0 tried") && !said.contains("put in"), "{said}");
+        assert!(!typed.line("echo en''d", "end").contains("evil"));
     }
 }

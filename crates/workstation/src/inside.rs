@@ -298,11 +298,15 @@ fn give_up(channel: BorrowedFd<'_>, error: &SpawnError) -> ! {
 /// code (128 and the signal's number when a signal ended it, as shells have it). The end of this process ends everything
 /// inside.
 fn reap(agent: Pid, stopped: Option<&OwnedFd>) -> i32 {
-    let forwarded =
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
-    // For the agent's whole job. Its own group has no parent in its session where there is no terminal, so that SIGTSTP
-    // would have no effect on it.
-    let jobs = [(Signal::SIGTSTP, Signal::SIGSTOP), (Signal::SIGCONT, Signal::SIGCONT)];
+    let forwarded = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+    // For the agent's whole job, as a terminal would have it. Its own group has no parent in its session where there is no
+    // terminal, so that SIGTSTP would have no effect on it.
+    let jobs = [
+        (Signal::SIGINT, Signal::SIGINT),
+        (Signal::SIGQUIT, Signal::SIGQUIT),
+        (Signal::SIGTSTP, Signal::SIGSTOP),
+        (Signal::SIGCONT, Signal::SIGCONT),
+    ];
     let mut set = SigSet::from(Signal::SIGCHLD);
     set.extend(forwarded);
     set.extend(jobs.map(|(asked, _)| asked));
