@@ -151,6 +151,59 @@ fn pipes_and_files_are_passed_through_and_a_directory_is_not() {
 }
 
 #[test]
+fn a_socket_stays_outside_and_what_it_carries_goes_through() {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    for desk in desks("socket") {
+        let pair = || UnixStream::pair().unwrap_or_else(|e| panic!("{e}"));
+        let ((mut input, given), (mut output, written)) = (pair(), pair());
+        let mut command = desk.command(&binary());
+        command.args([
+            "run",
+            ACCEPT,
+            "--",
+            "sh",
+            "-c",
+            "readlink /proc/self/fd/0 /proc/self/fd/1 | tr -d 0-9; cat",
+        ]);
+        command.stdin(OwnedFd::from(given)).stdout(OwnedFd::from(written)).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{e}"));
+        drop(command);
+        input.write_all(b"through\n").unwrap_or_else(|e| panic!("{e}"));
+        drop(input);
+        let mut read = String::new();
+        output.read_to_string(&mut read).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(read, "pipe:[]\npipe:[]\nthrough\n");
+        assert!(child.wait().unwrap_or_else(|e| panic!("{e}")).success());
+    }
+}
+
+#[test]
+fn a_manifest_of_ones_own_decides_and_another_persons_does_not() {
+    for desk in desks("manifest") {
+        let octant = binary().display().to_string();
+        let made = desk.outside(&format!(
+            "{octant} manifest new own --role admin --operator uid-{user} --profile shell --workspace . \
+             -- ls /workspace > m.toml && {octant} manifest keygen other --role admin --into . \
+             && {octant} manifest sign m.toml --key other.key -o other.json",
+            user = desk.user
+        ));
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let output = desk.run(&["--manifest", "m.toml", "--", "sh", "-c", "echo mine"]);
+        ended(&output, 0, "mine\n");
+        let output = desk.run(&["--manifest", "m.toml"]);
+        assert!(text(&output.stdout).contains("m.toml"), "{}", text(&output.stderr));
+        ended(&desk.run(&["--manifest", "other.json"]), 7, "");
+        let script = "printf '#!/bin/sh\\necho built\\n' > built && chmod +x built";
+        ended(&desk.outside(script), 0, "");
+        ended(&desk.run(&["--", "./built"]), 0, "built\n");
+        // A shell's own code for what may not be executed: the profile says so.
+        ended(&desk.run(&["--profile", "shell", "--", "./built"]), 6, "");
+        ended(&desk.shell("./built 2>/dev/null"), 126, "");
+    }
+}
+
+#[test]
 fn what_is_missing_is_refused_or_named_and_on_record() {
     for desk in desks("missing") {
         let controllers = desk.outside("grep -qw memory /sys/fs/cgroup/cgroup.controllers").status.success();

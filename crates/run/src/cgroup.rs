@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// How the names of these cgroups begin.
+const PREFIX: &str = "octant-run-";
 /// What the limits of a workstation are made of.
 const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
 
@@ -31,7 +33,8 @@ impl Leaf {
         let Some(own) = own_group() else { return none("this process is in no cgroup v2".into()) };
         let is_root = !mount.join("cgroup.type").exists();
         let base = if is_root { mount } else { mount.join(own.trim_start_matches('/')) };
-        let agents = base.join(format!("octant-run-{aid}"));
+        remove_abandoned(&base);
+        let agents = base.join(format!("{PREFIX}{aid}"));
         if let Err(error) = fs::create_dir(&agents) {
             return none(format!("{}: {error}", agents.display()));
         }
@@ -52,7 +55,7 @@ impl Leaf {
         let failed = |dir: &Path, error: io::Error| format!("{}: {error}", dir.display());
         match hand(base) {
             Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
-                let aside = base.join(format!("octant-run-{aid}-supervisor"));
+                let aside = base.join(format!("{PREFIX}{aid}-supervisor"));
                 fs::create_dir(&aside).map_err(|error| failed(&aside, error))?;
                 self.aside = Some((base.to_owned(), aside.clone()));
                 fs::write(aside.join("cgroup.procs"), "0").map_err(|error| failed(&aside, error))?;
@@ -104,6 +107,26 @@ impl Drop for Leaf {
         if let Some(agents) = self.agents.take() {
             let _may_be_gone = fs::remove_dir(agents);
         }
+    }
+}
+
+/// Removes what runs that were killed have left: empty, and old enough not to belong to one that just starts.
+fn remove_abandoned(base: &Path) {
+    const OLD_MS: u64 = 60_000;
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let modified = entry.metadata().and_then(|meta| meta.modified()).ok();
+        let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let made_ms = since.and_then(|age| u64::try_from(age.as_millis()).ok());
+        let old = made_ms.is_some_and(|made| octant_sys::clock::wall_ms().saturating_sub(made) > OLD_MS);
+        if !old || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let below = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        for leaf in below.filter(|path| path.is_dir()) {
+            let _in_use = fs::remove_dir(leaf);
+        }
+        let _in_use = fs::remove_dir(dir);
     }
 }
 

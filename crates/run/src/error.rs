@@ -66,19 +66,23 @@ pub(crate) enum RunError {
 }
 
 impl RunError {
-    /// The code of the table.
-    pub(crate) fn exit(&self) -> Exit {
+    /// The code that a shell would give for a program that it cannot execute; the one of the table otherwise.
+    pub(crate) fn code(&self) -> u8 {
+        const CANNOT_EXECUTE: u8 = 126;
+        match self {
+            Self::Spawn { error, .. } if error.step == Step::Execute => CANNOT_EXECUTE,
+            other => other.exit().code(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) | Self::NotText | Self::Directory(_) => Exit::Usage,
             Self::NotFound(_) => Exit::NoSuchCommand,
             Self::Elsewhere { .. } | Self::Rights(_) | Self::KeyOpen(_) | Self::Here { .. } => Exit::Denied,
             Self::Verify(_) => Exit::Unverified,
             Self::Manifest(_) | Self::Envelope(_) | Self::Lower(_) | Self::Key { .. } => Exit::Invalid,
-            Self::NoCgroup(_) | Self::Namespaces { .. } => Exit::LayerMissing,
-            Self::Spawn { error, .. } => match error.step {
-                Step::Execute => Exit::Failed,
-                _ => Exit::LayerMissing,
-            },
+            Self::NoCgroup(_) | Self::Namespaces { .. } | Self::Spawn { .. } => Exit::LayerMissing,
             Self::NoHome(_)
             | Self::System { .. }
             | Self::Path { .. }

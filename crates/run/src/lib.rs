@@ -71,7 +71,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             say(&error.to_string());
-            error.exit().into()
+            error.code().into()
         }
     }
 }
@@ -111,6 +111,7 @@ fn run(args: &Args) -> Result<u8, RunError> {
         }
     };
     record.started(&plan, &spawned)?;
+    say_if_read_only(&spawned);
     record.close()?;
     let ended = attend(spawned, standard, &wish, &plan);
     leaf.remove(&aid);
@@ -129,6 +130,17 @@ fn attend(spawned: Spawned, standard: Standard, wish: &Wish, plan: &Plan) -> Res
         say(&format!("it was ended: {}", ended.reason()));
     }
     Ok(ended)
+}
+
+/// Root's files are the workstation's only where the file system maps owners.
+fn say_if_read_only(spawned: &Spawned) {
+    let mounts = &spawned.report.mounts;
+    let mapped = mounts.iter().any(|mount| mount.starts_with("/workspace ") && mount.contains("idmapped"));
+    if nix::unistd::geteuid().is_root() && !mapped {
+        say(
+            "the file system of this directory cannot map owners: what others may not write here, neither can the program",
+        );
+    }
 }
 
 fn new_aid() -> Result<Aid, RunError> {
