@@ -94,10 +94,8 @@ fn expanded(
     let host = Host { machine, present: &present };
     let mut outline = Outline::of_profile(profile, &program.name(), ROLE, operator, &host);
     outline = outline.in_directory(here.as_str());
-    // The host's own programs, all of them, under the names that they have there.
+    // The host's own programs, under the names that they have there, in every profile.
     outline.utilities.clear();
-    // The workstation has one of its own.
-    outline.read.retain(|path| path != "/etc/nsswitch.conf");
     if !outline.execute.iter().any(|path| path == "/usr") {
         outline.execute.push("/usr".into());
     }

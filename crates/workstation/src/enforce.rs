@@ -234,6 +234,11 @@ pub(crate) fn stand<K: Kernel>(
     if let Some(terminal) = &prepared.terminal {
         granted.take_terminal(&terminal.inside)?;
     }
+    if plan.stdio == Stdio::Pipes {
+        for pipe in [granted.stdout.as_fd(), granted.stderr.as_fd()] {
+            run(kernel, Step::Descriptors, Call::GivePipe { pipe, owner: users.agent() })?;
+        }
+    }
     let leaf = make_leaf(kernel, plan, site, &mut missing)?;
     let built =
         build(kernel, plan, site, Parts { users, redeemed, prepared, program, granted }, leaf.as_ref());
@@ -350,9 +355,9 @@ fn bring_up<K: Kernel>(
     let agent = kernel.observe(payload).map_err(read)?;
     let disagree =
         |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
-    expected.agrees(Role::Reaper, &inside).map_err(disagree)?;
-    expected.agrees(Role::Payload, &agent).map_err(disagree)?;
-    expected.only_in_leaf(&[pid, payload]).map_err(disagree)?;
+    kernel.verdict(expected.agrees(Role::Reaper, &inside)).map_err(disagree)?;
+    kernel.verdict(expected.agrees(Role::Payload, &agent)).map_err(disagree)?;
+    kernel.verdict(expected.only_in_leaf(&[pid, payload])).map_err(disagree)?;
     Ok(Report {
         missing: Vec::new(),
         landlock_abi: site.landlock_abi,

@@ -2,6 +2,7 @@
 //! hand, what no plan can lift). Both are in force; the more restrictive verdict counts, and between two error
 //! numbers the floor's, because it is installed last.
 
+use crate::actions::{self, Action};
 use crate::plan::Syscalls;
 use crate::profiles::{REAPER, profile};
 use libseccomp::error::SeccompError;
@@ -16,6 +17,8 @@ pub(crate) const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
 /// The highest system call number that this build knows (mseal). A higher one gets `ENOSYS`, so that a program falls
 /// back as it would on an older kernel.
 pub(crate) const HIGHEST_KNOWN: u32 = 462;
+/// The first and the last number below it that stand for no call.
+pub(crate) const UNASSIGNED: (u32, u32) = (337, 423);
 
 /// Terminal ioctls that put input into another program's terminal or load a line discipline: TIOCSTI, TIOCLINUX,
 /// TIOCSETD.
@@ -76,82 +79,6 @@ const PRCTLS: [(u32, &str); 13] = [
     (0x5356_4d41, "PR_SET_VMA: names of memory areas"),
 ];
 
-/// What no plan can lift: (number on x86-64, name). Capabilities, namespaces and mounts stop most of these as well.
-pub(crate) const FLOOR: &[(u32, &str)] = &[
-    (101, "ptrace"),
-    (103, "syslog"),
-    (134, "uselib"),
-    (136, "ustat"),
-    (139, "sysfs"),
-    (153, "vhangup"),
-    (154, "modify_ldt"),
-    (155, "pivot_root"),
-    (156, "_sysctl"),
-    (159, "adjtimex"),
-    (161, "chroot"),
-    (163, "acct"),
-    (164, "settimeofday"),
-    (165, "mount"),
-    (166, "umount2"),
-    (167, "swapon"),
-    (168, "swapoff"),
-    (169, "reboot"),
-    (170, "sethostname"),
-    (171, "setdomainname"),
-    (172, "iopl"),
-    (173, "ioperm"),
-    (174, "create_module"),
-    (175, "init_module"),
-    (176, "delete_module"),
-    (177, "get_kernel_syms"),
-    (178, "query_module"),
-    (179, "quotactl"),
-    (180, "nfsservctl"),
-    (212, "lookup_dcookie"),
-    (227, "clock_settime"),
-    (246, "kexec_load"),
-    (248, "add_key"),
-    (249, "request_key"),
-    (250, "keyctl"),
-    (256, "migrate_pages"),
-    (272, "unshare"),
-    (279, "move_pages"),
-    (298, "perf_event_open"),
-    (300, "fanotify_init"),
-    (301, "fanotify_mark"),
-    (303, "name_to_handle_at"),
-    (304, "open_by_handle_at"),
-    (305, "clock_adjtime"),
-    (308, "setns"),
-    (310, "process_vm_readv"),
-    (311, "process_vm_writev"),
-    (312, "kcmp"),
-    (313, "finit_module"),
-    // The profile's filter must let this through, since the floor is installed after it.
-    (317, "seccomp"),
-    (320, "kexec_file_load"),
-    (321, "bpf"),
-    (322, "execveat"),
-    (323, "userfaultfd"),
-    (425, "io_uring_setup"),
-    (426, "io_uring_enter"),
-    (427, "io_uring_register"),
-    (428, "open_tree"),
-    (429, "move_mount"),
-    (430, "fsopen"),
-    (431, "fsconfig"),
-    (432, "fsmount"),
-    (433, "fspick"),
-    (438, "pidfd_getfd"),
-    (440, "process_madvise"),
-    (442, "mount_setattr"),
-    (443, "quotactl_fd"),
-    (447, "memfd_secret"),
-    (448, "process_mrelease"),
-    (457, "statmount"),
-    (458, "listmount"),
-];
-
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const X32_BIT: u32 = 0x4000_0000;
 const SYS_SOCKET: u32 = 41;
@@ -204,8 +131,13 @@ pub(crate) enum FilterError {
     #[error("{0:?} is no system call that this build knows")]
     Unknown(String),
     /// The floor denies it to everybody, or it is filtered by argument and cannot be granted whole.
-    #[error("the system call {0:?} can be granted to no agent")]
-    Floor(String),
+    #[error("the system call {name:?} can be granted to no agent: {why}")]
+    Floor {
+        /// The call.
+        name: String,
+        /// Why.
+        why: &'static str,
+    },
     /// libseccomp refused.
     #[error("libseccomp: {0}")]
     Library(#[from] SeccompError),
@@ -247,8 +179,15 @@ pub(crate) fn floor() -> Vec<Instruction> {
     // fall back to clone and openat.
     program.extend(when(IF_EQUAL, SYS_CLONE3, errno(Errno::ENOSYS)));
     program.extend(when(IF_EQUAL, SYS_OPENAT2, errno(Errno::ENOSYS)));
-    for (number, _) in FLOOR {
-        program.extend(when(IF_EQUAL, *number, denied));
+    // The kernel's own answer for numbers that it has given to nothing, which the profile's filter would not give.
+    program.extend([
+        Instruction { code: IF_AT_LEAST, jt: 0, jf: 2, k: UNASSIGNED.0 },
+        Instruction { code: IF_ABOVE, jt: 1, jf: 0, k: UNASSIGNED.1 },
+        statement(RETURN, errno(Errno::ENOSYS)),
+    ]);
+    for row in actions::floor() {
+        // The profile's filter must let `seccomp` through, since this one is installed after it.
+        program.extend(when(IF_EQUAL, row.number, denied));
     }
     // By argument: the kernel looks at the lower 32 bits of these, so the filter does too.
     let by_argument = |number: u32, argument: u32, tests: Vec<Instruction>| {
@@ -320,8 +259,8 @@ pub(crate) fn of_profile(syscalls: &Syscalls) -> Result<Vec<Instruction>, Filter
         allow(&mut context, row.0)?;
     }
     for name in &syscalls.add {
-        if floored(name) {
-            return Err(FilterError::Floor(name.clone()));
+        if let Some(row) = actions::denial(name).filter(|row| row.action != Action::Unless) {
+            return Err(FilterError::Floor { name: name.clone(), why: row.why });
         }
         allow(&mut context, name)?;
     }
@@ -366,13 +305,6 @@ pub(crate) fn of_reaper() -> Result<Vec<Instruction>, FilterError> {
     }
     allow(&mut context, "seccomp")?;
     export(&context)
-}
-
-/// Whether the call can be granted to nobody, whole or at all.
-fn floored(name: &str) -> bool {
-    const BY_ARGUMENT: [&str; 8] =
-        ["clone", "clone3", "openat2", "socket", "socketpair", "ioctl", "prctl", "personality"];
-    FLOOR.iter().any(|row| row.1 == name) || BY_ARGUMENT.contains(&name)
 }
 
 fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>, FilterError> {

@@ -20,6 +20,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+const EPERM: i32 = Errno::EPERM as i32;
 /// The exit code when the agent's program could not be executed, as shells have it.
 const CANNOT_EXECUTE: i32 = 126;
 /// The descriptor of the channel in the new processes, after standard error.
@@ -113,15 +114,7 @@ pub(crate) fn compose<K: Kernel>(
     for tree in &prepared.trees {
         run(kernel, Step::Attach, Call::Attach { tree: tree.fd.as_fd(), root, target: &tree.target })?;
     }
-    let proc = get(
-        kernel,
-        Step::Proc,
-        Call::NewFilesystem {
-            kind: c"proc",
-            options: proc_options(plan.proc),
-            attributes: attr::NOSUID | attr::NODEV | attr::NOEXEC,
-        },
-    )?;
+    let proc = new_proc(kernel, plan.proc)?;
     run(kernel, Step::Attach, Call::Attach { tree: proc.as_fd(), root, target: "/proc" })?;
     for mask in &prepared.masks {
         run(kernel, Step::Proc, Call::Attach { tree: mask.fd.as_fd(), root, target: &mask.target })?;
@@ -143,12 +136,22 @@ fn own_job<K: Kernel>(kernel: &mut K, terminal: Option<BorrowedFd<'_>>) -> Made<
 }
 
 /// Only one's own user's processes, and nothing else (no /proc/sys, kcore, keys, timer lists) unless masks follow.
-fn proc_options(proc: Proc) -> Vec<(&'static CStr, CString)> {
-    let mut options = vec![(c"hidepid", c"invisible".into())];
+fn new_proc<K: Kernel>(kernel: &mut K, proc: Proc) -> Made<OwnedFd> {
+    let mut options: Vec<(&CStr, CString)> = vec![(c"hidepid", c"invisible".into())];
     if proc == Proc::Processes {
         options.push((c"subset", c"pid".into()));
     }
-    options
+    let attributes = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let made = get(kernel, Step::Proc, Call::NewFilesystem { kind: c"proc", options, attributes });
+    made.map_err(|error| match (proc, error.errno) {
+        (Proc::Machine, EPERM) => SpawnError {
+            text: "mount a /proc with facts of the machine, which the kernel refuses where the machine's own is masked, as \
+                   in most containers; the profiles minimal and shell need none"
+                .into(),
+            ..error
+        },
+        _ => error,
+    })
 }
 
 /// The agent's process gives up everything, in the order that the kernel demands, and waits for the release.

@@ -6,6 +6,7 @@
 //! Never: interprets a manifest's wishes (that is `octant-manifest`), degrades silently, trusts its caller.
 #![forbid(unsafe_code)]
 
+mod actions;
 mod client;
 mod enforce;
 mod filter;
@@ -24,10 +25,11 @@ mod step;
 mod tickets;
 mod users;
 
+pub use actions::{Action, DENIALS, Denial, denial};
 pub use client::{Spawned, SpawnerClient};
 pub use lower::{Here, LowerError, Site};
 pub use plan::{
     Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Stdio, Syscalls, VERSION,
 };
-pub use profiles::profiles;
+pub use profiles::{granted, profiles};
 pub use step::{SpawnError, Step};
