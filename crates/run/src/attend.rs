@@ -54,6 +54,29 @@ const PASSED_ON: [Signal; 6] =
 /// Signals that are for this process.
 const OWN: [Signal; 4] = [Signal::SIGCHLD, Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT];
 
+/// How long the kernel may take to end what was killed, in milliseconds.
+const END_MS: u16 = 5_000;
+
+/// Everything inside ends with this at the latest.
+#[derive(Debug)]
+pub(crate) struct Tied(OwnedFd);
+
+impl Tied {
+    /// To the first process of a workstation, whose end is everybody's.
+    pub(crate) fn to(spawned: &Spawned) -> Result<Self, RunError> {
+        spawned.pidfd.try_clone().map(Self).map_err(at("keep the program's handle"))
+    }
+}
+
+impl Drop for Tied {
+    fn drop(&mut self) {
+        // It has ended in the usual case; and if not, it does so with this process at the latest (PR_SET_PDEATHSIG).
+        if signal_pidfd(self.0.as_fd(), Signal::SIGKILL as i32).is_ok() {
+            let _ended = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], END_MS);
+        }
+    }
+}
+
 /// Who waits.
 #[derive(Debug)]
 pub(crate) struct Attendant {

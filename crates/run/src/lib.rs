@@ -14,7 +14,7 @@
 //! | `wish.rs` | from the command line to a signed manifest, and from that to rights |
 //! | `guard.rs` | what in the workspace runs later outside |
 //! | `record.rs` | the ledger |
-//! | `cgroup.rs` | a cgroup for the workstation |
+//! | `cgroup.rs`, `slot.rs` | a cgroup and a range of users for the workstation |
 //! | `start.rs` | the spawner, and what keeps an ordinary user from having one |
 //! | `relay.rs`, `terminal.rs` | what goes between the program and the terminal |
 //! | `attend.rs`, `watch.rs` | waiting, signals, job control; whether what is guarded still is |
@@ -28,6 +28,7 @@ mod guard;
 mod places;
 mod record;
 mod relay;
+mod slot;
 mod start;
 mod terminal;
 mod watch;
@@ -41,11 +42,12 @@ use guard::Guarded;
 use octant_ids::{Aid, Exit};
 use octant_manifest::GrantPath;
 use octant_sys::{clock, entropy};
-use octant_workstation::{Here, Layer, Plan, Site, Spawned, spawner};
+use octant_workstation::{Here, Layer, Plan, Site, Spawned};
 use places::Places;
 use record::Record;
 pub use record::verify;
 use serde_json::json;
+use slot::Slot;
 use start::Spawner;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -91,7 +93,8 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let aid = new_aid()?;
     let mut leaf = Leaf::make(&aid);
     let missing = missing_layers(args, &leaf)?;
-    let site = site(aid, &here, &wish, &guarded, &standard, &missing)?;
+    let slot = Slot::take()?;
+    let site = site(aid, slot.number, &here, &wish, &guarded, &standard, &missing);
     let plan = Plan::lower(&wish.rights, &site).map_err(RunError::Lower)?;
 
     let keys = record::keys()?;
@@ -110,10 +113,13 @@ fn run(args: &Args) -> Result<u8, RunError> {
             return Err(error);
         }
     };
+    // Whatever fails from here on, it ends before what guards it is taken away.
+    let tied = attend::Tied::to(&spawned)?;
     record.started(&plan, &spawned)?;
     say_if_read_only(&spawned);
     record.close()?;
     let ended = attend(spawned, standard, &wish, &plan);
+    drop(tied);
     leaf.remove(&aid);
     guarded.release();
     let mut record = Record::open(&places)?;
@@ -174,16 +180,13 @@ fn described(layer: &Layer) -> String {
 
 fn site(
     aid: Aid,
+    slot: u32,
     here: &GrantPath,
     wish: &Wish,
     guarded: &Guarded,
     standard: &Standard,
     missing: &[Layer],
-) -> Result<Site, RunError> {
-    let slot = match nix::unistd::geteuid().is_root() {
-        true => spawner::free_slot().map_err(error::at("find a free range of users"))?,
-        false => Some(0),
-    };
+) -> Site {
     let here = Here {
         workspace: here.clone(),
         guarded: guarded.paths(),
@@ -191,13 +194,7 @@ fn site(
         env: wish::environment(),
         stdio: standard.stdio(),
     };
-    Ok(Site {
-        aid,
-        slot: slot.ok_or(RunError::NoSlot)?,
-        accept_missing: missing.to_vec(),
-        landlock_floor: LANDLOCK_FLOOR,
-        here: Some(here),
-    })
+    Site { aid, slot, accept_missing: missing.to_vec(), landlock_floor: LANDLOCK_FLOOR, here: Some(here) }
 }
 
 /// What the records say about a program that was run.

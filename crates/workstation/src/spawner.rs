@@ -27,7 +27,7 @@ use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::{clock, confine, packet};
 use octant_ticket::Keys;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
@@ -615,13 +615,12 @@ fn no_way_out(fd: BorrowedFd<'_>) -> Result<(), SpawnError> {
     Err(SpawnError::refused(Step::Request, text))
 }
 
-/// The lowest slot that no workstation on this machine has.
+/// The slots that workstations on this machine have.
 ///
 /// # Errors
 /// What reading `/proc` reports.
-pub fn free_slot() -> io::Result<Option<u32>> {
-    let taken = recover()?;
-    Ok((0..uid::AGENT_SLOTS).find(|slot| !taken.contains_key(slot)))
+pub fn taken_slots() -> io::Result<BTreeSet<u32>> {
+    Ok(recover()?.into_keys().collect())
 }
 
 /// A mount namespace of the spawner's own, which follows the machine's mounts and gives nothing back, and in which `/`
