@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 const AFTER: &str = "\
 Also in this binary:
+  octant run      Run a program in a workstation, with nothing else running
   octant up       Run Octant below a directory of this machine
   octant sh       The shell
   octant UTILITY  One of the utilities (octant --list)

@@ -44,7 +44,12 @@ fn spawner(args: &[String]) -> ExitCode {
             (Err(_), None) => Fault::Forget(side, what.clone()),
         }
     });
-    let options = octant_workstation::spawner::Options { socket, config, tickets, fault };
+    let options = octant_workstation::spawner::Options {
+        socket: octant_workstation::spawner::Socket::Listening(socket),
+        config,
+        tickets,
+        fault,
+    };
     match octant_workstation::spawner::serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

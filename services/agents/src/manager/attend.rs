@@ -74,7 +74,7 @@ impl Manager {
             Ok(Err(error)) => return self.not_isolated(aid, code_of(error.step), &error.to_string()),
             Ok(Ok(spawned)) => spawned,
         };
-        let Spawned { pid, pidfd, socket, report } = spawned;
+        let Spawned { pid, pidfd, socket, report, terminal: _none } = spawned;
         let deadline_ns = ttl_ms.map(|ms| clock::boottime_ns().saturating_add(ms.saturating_mul(MS)));
         {
             let mut inner = self.inner();

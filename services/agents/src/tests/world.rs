@@ -217,7 +217,7 @@ impl Plain {
 impl Spawner for Arc<Plain> {
     fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
         let accept_missing = Vec::new();
-        let site = octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1 };
+        let site = octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1, here: None };
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 
@@ -263,7 +263,7 @@ impl Spawner for Arc<Plain> {
             namespaces: vec![("user".into(), 7)],
             mounts: vec![],
         };
-        Ok(Spawned { pid, pidfd, socket: socket.unwrap().into(), report })
+        Ok(Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, report })
     }
 
     fn terminate(&self, _: u32, aid: Aid) -> Result<(), String> {
