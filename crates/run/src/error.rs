@@ -2,7 +2,7 @@
 
 use octant_ids::Exit;
 use octant_manifest::{
-    EnvelopeError, KeyFileError, ManifestError, PrivateKeyError, RightsError, VerifyError,
+    EnvelopeError, KeyFileError, ManifestErrors, PrivateKeyError, RightsError, VerifyError,
 };
 use octant_workstation::{LowerError, SpawnError, Step};
 use std::io;
@@ -36,15 +36,15 @@ pub(crate) enum RunError {
     )]
     Elsewhere { name: String, path: String },
     #[error("the manifest cannot be used: {0}")]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ManifestErrors),
     #[error("the manifest is signed by somebody whose key is not yours: {0}")]
     Verify(#[from] VerifyError),
     #[error("the manifest's envelope cannot be used: {0}")]
     Envelope(#[from] EnvelopeError),
     #[error("your key cannot be used: {0}")]
     Trust(#[from] KeyFileError),
-    #[error("the manifest asks for more than can be given: {0}")]
-    Rights(#[from] RightsError),
+    #[error("the manifest asks for more than can be given: {}", all(.0))]
+    Rights(Vec<RightsError>),
     #[error("{0}")]
     Lower(LowerError),
     #[error("every range of user ids is taken by a workstation")]
@@ -92,6 +92,11 @@ impl RunError {
             | Self::Record(_) => Exit::Failed,
         }
     }
+}
+
+/// Every reason, one after the other.
+fn all(reasons: &[RightsError]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 pub(crate) fn at(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
