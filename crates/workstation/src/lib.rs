@@ -26,6 +26,7 @@ mod tickets;
 
 pub use actions::{Action, DENIALS, Denial, denial};
 pub use client::{Spawned, SpawnerClient};
+pub use filter::{grantable, permits};
 pub use lower::{LowerError, Site};
 pub use plan::{
     Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Syscalls, VERSION,
