@@ -21,6 +21,11 @@ pub(crate) fn milliseconds(date: &toml::value::Datetime) -> Option<u64> {
     u64::try_from(ms).ok()
 }
 
+/// Reads a date with an offset.
+pub(crate) fn parse(text: &str) -> Option<u64> {
+    milliseconds(&text.parse().ok()?)
+}
+
 /// The text of a point in time, to the second; what lies behind the year 9999 is its end.
 pub(crate) fn text(ms: u64) -> String {
     let seconds = ms.min(LAST_MS) / 1000;

@@ -1,6 +1,9 @@
 //! Rights that can be shared, and their intersection.
 
-use crate::{GrantPath, PathSet};
+use crate::credential::CredentialGrant;
+use crate::host::HostGrant;
+use crate::pattern::{NamePattern, PatternSet};
+use crate::{GrantPath, PathSet, money};
 use octant_ids::{ByteSize, Millis};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -260,6 +263,39 @@ impl Resources {
     }
 }
 
+/// Which models may be asked, and how fast. How much in total is a budget, which is used up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Models {
+    /// The models.
+    pub allowed: PatternSet<NamePattern>,
+    /// The most tokens in one minute.
+    pub tokens_per_minute: u64,
+    /// The most that is spent in one minute, in millionths of a US dollar.
+    pub microusd_per_minute: u64,
+}
+
+impl Models {
+    /// What both have.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let Self { allowed, tokens_per_minute, microusd_per_minute } = other;
+        Self {
+            allowed: self.allowed.meet(allowed),
+            tokens_per_minute: self.tokens_per_minute.min(*tokens_per_minute),
+            microusd_per_minute: self.microusd_per_minute.min(*microusd_per_minute),
+        }
+    }
+
+    fn rows(&self) -> [(&'static str, String); 3] {
+        let Self { allowed, tokens_per_minute, microusd_per_minute } = self;
+        [
+            ("models.allowed", allowed.to_string()),
+            ("models.tokens_per_minute", tokens_per_minute.to_string()),
+            ("models.spend_usd_per_minute", money::text(*microusd_per_minute)),
+        ]
+    }
+}
+
 /// Every right that can be shared: two holders of it do not take it from each other.
 ///
 /// A meet-semilattice: `meet` is commutative, associative and idempotent, and `a.within(b)` is its order.
@@ -275,6 +311,11 @@ pub struct Grants {
     /// `None` is unlimited.
     pub(crate) ttl: Option<Millis>,
     pub(crate) on_parent_death: OnParentDeath,
+    pub(crate) hosts: PatternSet<HostGrant>,
+    pub(crate) credentials: PatternSet<CredentialGrant>,
+    pub(crate) models: Models,
+    pub(crate) skills: PatternSet<NamePattern>,
+    pub(crate) tools: PatternSet<NamePattern>,
 }
 
 /// A right that was asked for and not given in full.
@@ -348,12 +389,56 @@ impl Grants {
         self.on_parent_death
     }
 
+    /// The hosts that may be reached.
+    #[must_use]
+    pub fn hosts(&self) -> &PatternSet<HostGrant> {
+        &self.hosts
+    }
+
+    /// The secrets that may be used, and how.
+    #[must_use]
+    pub fn credentials(&self) -> &PatternSet<CredentialGrant> {
+        &self.credentials
+    }
+
+    /// The models that may be asked, and how fast.
+    #[must_use]
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// The skills that may be used.
+    #[must_use]
+    pub fn skills(&self) -> &PatternSet<NamePattern> {
+        &self.skills
+    }
+
+    /// The tools that may be called.
+    #[must_use]
+    pub fn tools(&self) -> &PatternSet<NamePattern> {
+        &self.tools
+    }
+
     /// What both grant. Each field stands here by name: a new one does not compile until its intersection is
     /// decided.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
-        let Self { read, write, execute, utilities, profile, syscalls, resources, ttl, on_parent_death } =
-            other;
+        let Self {
+            read,
+            write,
+            execute,
+            utilities,
+            profile,
+            syscalls,
+            resources,
+            ttl,
+            on_parent_death,
+            hosts,
+            credentials,
+            models,
+            skills,
+            tools,
+        } = other;
         let shorter = match (self.ttl, *ttl) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -368,6 +453,11 @@ impl Grants {
             resources: self.resources.meet(resources),
             ttl: shorter,
             on_parent_death: self.on_parent_death.min(*on_parent_death),
+            hosts: self.hosts.meet(hosts),
+            credentials: self.credentials.meet(credentials),
+            models: self.models.meet(models),
+            skills: self.skills.meet(skills),
+            tools: self.tools.meet(tools),
         }
     }
 
@@ -387,9 +477,25 @@ impl Grants {
             .collect()
     }
 
-    fn rows(&self) -> Vec<(&'static str, String)> {
-        let Self { read, write, execute, utilities, profile, syscalls, resources, ttl, on_parent_death } =
-            self;
+    /// Every right with its field in a manifest, as text.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let Self {
+            read,
+            write,
+            execute,
+            utilities,
+            profile,
+            syscalls,
+            resources,
+            ttl,
+            on_parent_death,
+            hosts,
+            credentials,
+            models,
+            skills,
+            tools,
+        } = self;
         let ttl = ttl.map_or("unlimited".to_owned(), |t| format!("{}ms", t.0));
         let mut rows = vec![
             ("filesystem.read", read.to_string()),
@@ -400,7 +506,12 @@ impl Grants {
             ("syscalls.add", syscalls.to_string()),
             ("lifetime.ttl", ttl),
             ("lifetime.on_parent_death", on_parent_death.name().to_owned()),
+            ("network.hosts", hosts.to_string()),
+            ("credentials.grants", credentials.to_string()),
+            ("skills.allowed", skills.to_string()),
+            ("skills.tools", tools.to_string()),
         ];
+        rows.extend(models.rows());
         rows.extend(resources.rows());
         rows
     }

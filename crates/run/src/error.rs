@@ -1,9 +1,7 @@
 //! Why a program was not run.
 
 use octant_ids::Exit;
-use octant_manifest::{
-    EnvelopeError, KeyFileError, ManifestError, PrivateKeyError, RightsError, VerifyError,
-};
+use octant_manifest::{EnvelopeError, KeyFileError, ManifestErrors, PrivateKeyError, VerifyError};
 use octant_workstation::{LowerError, SpawnError, Step};
 use std::io;
 use std::path::PathBuf;
@@ -36,7 +34,7 @@ pub(crate) enum RunError {
     )]
     Elsewhere { name: String, path: String },
     #[error("the manifest cannot be used: {0}")]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ManifestErrors),
     #[error("the manifest is signed by somebody whose key is not yours: {0}")]
     Verify(#[from] VerifyError),
     #[error("the manifest's envelope cannot be used: {0}")]
@@ -44,7 +42,7 @@ pub(crate) enum RunError {
     #[error("your key cannot be used: {0}")]
     Trust(#[from] KeyFileError),
     #[error("the manifest asks for more than can be given: {0}")]
-    Rights(#[from] RightsError),
+    Rights(String),
     #[error("{0}")]
     Lower(LowerError),
     #[error("every range of user ids is taken by a workstation")]

@@ -16,6 +16,7 @@ pub mod fault;
 pub mod inherit;
 pub mod mount;
 pub mod netlink;
+pub mod observe;
 pub mod packet;
 pub mod probe;
 pub mod process;

@@ -248,6 +248,25 @@ fn allow(context: &mut ScmpFilterContext, name: &str) -> Result<(), FilterError>
     Ok(())
 }
 
+/// Whether a profile permits a system call of this name, at least with some arguments.
+#[must_use]
+pub fn permits(name: &str, call: &str) -> bool {
+    let Some(profile) = profile(name) else { return false };
+    let rows = || profile.groups.iter().flat_map(|group| group.rows);
+    match call {
+        "socket" | "socketpair" | "ioctl" | "prctl" | "personality" => true,
+        "clone" => profile.groups.iter().any(|group| group.clone),
+        call => rows().any(|row| row.0 == call),
+    }
+}
+
+/// Whether a manifest can add this system call: it exists, and neither the floor nor a filter of arguments has it.
+#[must_use]
+pub fn grantable(name: &str) -> bool {
+    actions::denial(name).is_none_or(|row| row.action == Action::Unless)
+        && ScmpSyscall::from_name(name).is_ok()
+}
+
 /// The filter of a profile with the plan's additions: whatever is not named fails with `EPERM`.
 ///
 /// # Errors

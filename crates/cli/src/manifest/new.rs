@@ -64,7 +64,7 @@ fn absolute(dir: &Path) -> Result<String, CliError> {
 
 /// Where a program is that was named without a directory. What is not found stays as it is, for the manifest's
 /// own check to refuse by name.
-fn located(program: &str) -> String {
+pub(super) fn located(program: &str) -> String {
     if program.contains('/') {
         return program.to_owned();
     }
