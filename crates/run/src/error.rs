@@ -1,9 +1,7 @@
 //! Why a program was not run.
 
 use octant_ids::Exit;
-use octant_manifest::{
-    EnvelopeError, KeyFileError, ManifestErrors, PrivateKeyError, RightsError, VerifyError,
-};
+use octant_manifest::{EnvelopeError, KeyFileError, ManifestErrors, PrivateKeyError, VerifyError};
 use octant_workstation::{LowerError, SpawnError, Step};
 use std::io;
 use std::path::PathBuf;
@@ -43,8 +41,8 @@ pub(crate) enum RunError {
     Envelope(#[from] EnvelopeError),
     #[error("your key cannot be used: {0}")]
     Trust(#[from] KeyFileError),
-    #[error("the manifest asks for more than can be given: {}", all(.0))]
-    Rights(Vec<RightsError>),
+    #[error("the manifest asks for more than can be given: {0}")]
+    Rights(String),
     #[error("{0}")]
     Lower(LowerError),
     #[error("every range of user ids is taken by a workstation")]
@@ -92,11 +90,6 @@ impl RunError {
             | Self::Record(_) => Exit::Failed,
         }
     }
-}
-
-/// Every reason, one after the other.
-fn all(reasons: &[RightsError]) -> String {
-    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 pub(crate) fn at(what: &'static str) -> impl FnOnce(io::Error) -> RunError {

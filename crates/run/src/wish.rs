@@ -76,7 +76,9 @@ impl Wish {
         let audience = Audience { machine: "", now_ms };
         let declared = Envelope::parse(&envelope)?.verify(&trusted, &audience)?.declare()?;
         let rights = Effective::root(&declared, &Ceiling::new(&Roles::builtin(), machine));
-        let rights = rights.map_err(RunError::Rights)?;
+        let rights = rights.map_err(|all| {
+            RunError::Rights(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
         Ok(Self { envelope, declared, rights })
     }
 }
