@@ -244,6 +244,8 @@ mod tests {
             role: "analyst".into(),
             operator: "alice".into(),
             state,
+            parent: None,
+            depth: 0,
             pid: None,
             exit: None,
             reason: None,

@@ -1,9 +1,9 @@
 //! What an agent may really do.
 
 use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, Profile, Resources};
-use crate::role::Roles;
-use crate::schema::{Declared, Identity, Program, startable};
-use crate::{Allotment, Exhausted, GrantPath, KeyId};
+use crate::role::{Role, Roles};
+use crate::schema::{Declared, Identity, Manifest, Program, startable};
+use crate::{Allotment, Delegated, Exhausted, GrantPath, KeyId};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
 
@@ -29,6 +29,23 @@ impl Ceiling {
     #[must_use]
     pub fn new(roles: &Roles, machine: Machine) -> Self {
         Self { roles: roles.clone(), machine, unlimited_lifetime: false }
+    }
+
+    fn role(&self, field: &'static str, name: &str) -> Result<&Role, RightsError> {
+        self.roles.get(name).ok_or_else(|| RightsError::UnknownRole {
+            field,
+            role: name.to_owned(),
+            known: self.roles.names().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The role that an agent's child asks for, if the agent's role gives it.
+    fn child_role(&self, holds: &str, asked: &str) -> Result<&Role, RightsError> {
+        let (held, given) = (self.role("the parent's role", holds)?, self.role("identity.role", asked)?);
+        if held.assigns.iter().any(|role| role == asked) {
+            return Ok(given);
+        }
+        Err(RightsError::ChildRole { holds: holds.to_owned(), asked: asked.to_owned() })
     }
 
     /// The same ceiling after an operator has approved that this agent lives without a limit.
@@ -86,6 +103,31 @@ pub enum RightsError {
     /// The working directory was narrowed away.
     #[error("program.cwd: {0} is not within what the agent gets; use /workspace, or a path within the role")]
     CwdNarrowed(GrantPath),
+    /// An agent that has no generation below it.
+    #[error(
+        "spawning: this agent may spawn nobody; an operator has to sign a manifest for it with spawning.allowed, depth and descendants"
+    )]
+    MayNotSpawn,
+    /// A child of another operator's.
+    #[error(
+        "identity.operator: the operator who answers for this agent and its children is {root:?} and not {named:?}; write {root:?}"
+    )]
+    ChildOperator {
+        /// Whom the child's manifest names.
+        named: String,
+        /// Who signed for the root.
+        root: String,
+    },
+    /// A role that the parent's role does not give.
+    #[error(
+        "identity.role: an agent of the role {holds:?} cannot give the role {asked:?}; name a role within it"
+    )]
+    ChildRole {
+        /// The parent's role.
+        holds: String,
+        /// The role that the child's manifest names.
+        asked: String,
+    },
     /// The parent has not as much left.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
@@ -131,15 +173,9 @@ impl Effective {
     /// nobody approved, or a program that is not within the rest.
     pub fn root(declared: &Declared, ceiling: &Ceiling) -> Result<Self, RightsError> {
         let (manifest, signer) = (declared.manifest(), declared.signer());
-        let role = |field, name: &str| {
-            ceiling.roles.get(name).ok_or_else(|| RightsError::UnknownRole {
-                field,
-                role: name.to_owned(),
-                known: ceiling.roles.names().collect::<Vec<_>>().join(", "),
-            })
-        };
         let asked_role = &manifest.identity.role;
-        let (held, given) = (role("the signer's key", &signer.role)?, role("identity.role", asked_role)?);
+        let (held, given) =
+            (ceiling.role("the signer's key", &signer.role)?, ceiling.role("identity.role", asked_role)?);
         if !held.assigns.contains(asked_role) {
             return Err(RightsError::RoleCeiling {
                 operator: signer.operator.clone(),
@@ -155,42 +191,79 @@ impl Effective {
             }
             bound.ttl = None;
         }
+        let most = held.descendants.min(given.descendants);
+        let allotment = Allotment::new(manifest.descendants.min(most), 0, 0);
         let origin = Origin::Signed { operator: signer.operator.clone(), key: signer.key };
-        Self::within(declared, &bound, Allotment::default(), origin)
+        let grants = manifest.grants.meet(&bound);
+        if let Some(reason) = unstartable(&manifest.program, &grants).into_iter().next() {
+            return Err(reason);
+        }
+        Ok(Self::of(manifest, declared.digest(), grants, allotment, origin))
     }
 
-    /// A child's rights: what its manifest asks, within this agent's. The child's budgets are taken out of
-    /// this agent's.
+    /// A child's rights: what its manifest asks, within this agent's and within its role, for at most as long as is
+    /// left of this agent's life. The child itself and its descendants are taken out of this agent's allotment.
     ///
     /// # Errors
-    /// The program is not within the rest. Nothing is taken then.
-    pub fn narrow(&mut self, declared: &Declared) -> Result<Self, RightsError> {
-        // No manifest of this build can ask for a budget, so a child's share is empty.
+    /// Every reason for which there can be no such child. Nothing is taken then.
+    pub fn narrow(
+        &mut self,
+        declared: &Delegated,
+        ceiling: &Ceiling,
+        life_left: Option<Millis>,
+    ) -> Result<Self, Vec<RightsError>> {
+        let manifest = declared.manifest();
+        let mut reasons = Vec::new();
+        if self.grants.generations == 0 {
+            reasons.push(RightsError::MayNotSpawn);
+        }
+        if manifest.identity.operator != self.identity.operator {
+            let (named, root) = (manifest.identity.operator.clone(), self.identity.operator.clone());
+            reasons.push(RightsError::ChildOperator { named, root });
+        }
+        let role = ceiling.child_role(&self.identity.role, &manifest.identity.role);
+        let role = role.map_err(|reason| reasons.push(reason)).ok();
+        let mut bound = self.grants.for_child();
+        bound.ttl = [bound.ttl, life_left].into_iter().flatten().min();
+        let within = role.map_or(bound.clone(), |role| bound.meet(&role.ceiling));
+        let grants = manifest.grants.meet(&within);
+        if grants.ttl.is_none() {
+            reasons.push(RightsError::UnlimitedLifetime);
+        }
+        reasons.extend(unstartable(&manifest.program, &grants));
+        let most = if grants.generations == 0 { 0 } else { role.map_or(0, |role| role.descendants) };
+        let descendants = manifest.descendants.min(most);
+        // One is the child itself.
+        let share = [descendants + 1, 0, 0];
+        reasons.extend(self.allotment.lacks(share).map(RightsError::from));
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        let mut allotment = self.allotment.split(share).map_err(|e| vec![e.into()])?;
+        allotment.spend_descendant();
         let origin = Origin::Delegated { parent: self.digest };
-        let mut child = Self::within(declared, &self.grants, Allotment::default(), origin)?;
-        child.allotment = self.allotment.split([0, 0, 0])?;
-        Ok(child)
+        Ok(Self::of(manifest, declared.digest(), grants, allotment, origin))
     }
 
-    fn within(
-        declared: &Declared,
-        bound: &Grants,
-        allotment: Allotment,
-        origin: Origin,
-    ) -> Result<Self, RightsError> {
-        let manifest = declared.manifest();
-        let grants = manifest.grants.meet(bound);
-        let program = manifest.program.clone();
-        if !startable(&program.executable, &grants) {
-            return Err(RightsError::ProgramNarrowed(program.executable));
+    /// Takes back what a descendant that has ended did not use up.
+    pub fn take_back(&mut self, ended: Self) {
+        self.allotment.restore(ended.allotment);
+    }
+
+    /// Keeps no more of its allotment than this: what is known to be left of it.
+    pub fn limit_allotment(&mut self, left: [u64; 3]) {
+        self.allotment.limit(left);
+    }
+
+    fn of(manifest: &Manifest, digest: Sha256, grants: Grants, allotment: Allotment, origin: Origin) -> Self {
+        let mut narrowed = manifest.grants.narrowed_to(&grants);
+        let (asked, got) = (manifest.descendants, allotment.parts()[0]);
+        if asked != got {
+            let field = "spawning.descendants";
+            narrowed.push(Narrowed { field, asked: asked.to_string(), got: got.to_string() });
         }
-        let own = ["/workspace", "/tmp"].contains(&program.cwd.as_str());
-        if !own && !grants.read.covers(&program.cwd) {
-            return Err(RightsError::CwdNarrowed(program.cwd));
-        }
-        let narrowed = manifest.grants.narrowed_to(&grants);
-        let identity = manifest.identity.clone();
-        Ok(Self { identity, program, grants, allotment, origin, digest: declared.digest(), narrowed })
+        let (identity, program) = (manifest.identity.clone(), manifest.program.clone());
+        Self { identity, program, grants, allotment, origin, digest, narrowed }
     }
 
     /// Who the agent is.
@@ -284,6 +357,19 @@ impl Effective {
     pub fn on_parent_death(&self) -> OnParentDeath {
         self.grants.on_parent_death
     }
+}
+
+/// Why the program cannot be started with these rights.
+fn unstartable(program: &Program, grants: &Grants) -> Vec<RightsError> {
+    let mut reasons = Vec::new();
+    if !startable(&program.executable, grants) {
+        reasons.push(RightsError::ProgramNarrowed(program.executable.clone()));
+    }
+    let own = ["/workspace", "/tmp"].contains(&program.cwd.as_str());
+    if !own && !grants.read.covers(&program.cwd) {
+        reasons.push(RightsError::CwdNarrowed(program.cwd.clone()));
+    }
+    reasons
 }
 
 /// A limit above what the machine has would not be one: it is refused, so that nobody counts on it.

@@ -259,6 +259,9 @@ pub struct Grants {
     /// `None` is unlimited.
     pub(crate) ttl: Option<Millis>,
     pub(crate) on_parent_death: OnParentDeath,
+    /// How many generations it may have below it; 0 where it may spawn nobody.
+    pub(crate) generations: u64,
+    pub(crate) rooms: NameSet,
 }
 
 /// A right that was asked for and not given in full.
@@ -332,12 +335,35 @@ impl Grants {
         self.on_parent_death
     }
 
+    /// How many generations it may have below it; 0 where it may spawn nobody.
+    #[must_use]
+    pub fn generations(&self) -> u64 {
+        self.generations
+    }
+
+    /// The rooms in which it may exchange messages.
+    #[must_use]
+    pub fn rooms(&self) -> &NameSet {
+        &self.rooms
+    }
+
     /// What both grant. Each field stands here by name: a new one does not compile until its intersection is
     /// decided.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
-        let Self { read, write, execute, utilities, profile, syscalls, resources, ttl, on_parent_death } =
-            other;
+        let Self {
+            read,
+            write,
+            execute,
+            utilities,
+            profile,
+            syscalls,
+            resources,
+            ttl,
+            on_parent_death,
+            generations,
+            rooms,
+        } = other;
         let shorter = match (self.ttl, *ttl) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -352,7 +378,14 @@ impl Grants {
             resources: self.resources.meet(resources),
             ttl: shorter,
             on_parent_death: self.on_parent_death.min(*on_parent_death),
+            generations: self.generations.min(*generations),
+            rooms: self.rooms.meet(rooms),
         }
+    }
+
+    /// The most that a child can get of this: everything, with one generation less below it.
+    pub(crate) fn for_child(&self) -> Self {
+        Self { generations: self.generations.saturating_sub(1), ..self.clone() }
     }
 
     /// Whether `other` grants everything that this does.
@@ -372,8 +405,19 @@ impl Grants {
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {
-        let Self { read, write, execute, utilities, profile, syscalls, resources, ttl, on_parent_death } =
-            self;
+        let Self {
+            read,
+            write,
+            execute,
+            utilities,
+            profile,
+            syscalls,
+            resources,
+            ttl,
+            on_parent_death,
+            generations,
+            rooms,
+        } = self;
         let ttl = ttl.map_or("unlimited".to_owned(), |t| format!("{}ms", t.0));
         let mut rows = vec![
             ("filesystem.read", read.to_string()),
@@ -384,6 +428,8 @@ impl Grants {
             ("syscalls.add", syscalls.to_string()),
             ("lifetime.ttl", ttl),
             ("lifetime.on_parent_death", on_parent_death.name().to_owned()),
+            ("spawning.depth", generations.to_string()),
+            ("rooms.join", rooms.to_string()),
         ];
         rows.extend(resources.rows());
         rows

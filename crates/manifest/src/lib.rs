@@ -64,6 +64,13 @@
 //! fn load(text: &str) -> Effective { serde_json::from_str(text).unwrap() }
 //! ```
 //!
+//! What an agent writes for a child is not what an operator signed:
+//!
+//! ```compile_fail,E0308
+//! # use octant_manifest::{Ceiling, Delegated, Effective};
+//! fn crown(child: &Delegated, ceiling: &Ceiling) { let _ = Effective::root(child, ceiling); }
+//! ```
+//!
 //! Nor is a share of a budget copied:
 //!
 //! ```compile_fail,E0599
@@ -73,6 +80,7 @@
 #![forbid(unsafe_code)]
 
 mod allotment;
+mod delegated;
 mod denied;
 mod effective;
 mod envelope;
@@ -88,6 +96,7 @@ mod schema;
 mod template;
 
 pub use allotment::{Allotment, Exhausted};
+pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};
 pub use effective::{Ceiling, Effective, Machine, Origin, RightsError};
 pub use envelope::{

@@ -16,6 +16,8 @@ pub struct Roles(BTreeMap<String, Role>);
 pub(crate) struct Role {
     pub(crate) assigns: Vec<String>,
     pub(crate) ceiling: Grants,
+    /// How many descendants an agent of this role can have.
+    pub(crate) descendants: u64,
 }
 
 /// Why a file of roles is refused.
@@ -63,8 +65,17 @@ struct RoleFile {
     syscalls: Names,
     ttl: Millis,
     on_parent_death: OnParentDeath,
+    spawning: Spawning,
+    rooms: Names,
     #[serde(default)]
     resources: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spawning {
+    depth: u64,
+    descendants: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -142,6 +153,8 @@ impl Roles {
                 syscalls,
                 ttl,
                 on_parent_death,
+                spawning: Spawning { depth: generations, descendants },
+                rooms,
                 resources,
             } = file;
             let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
@@ -155,8 +168,10 @@ impl Roles {
                 resources: resources.into(),
                 ttl: Some(ttl),
                 on_parent_death,
+                generations,
+                rooms: rooms.into(),
             };
-            roles.insert(name, Role { assigns, ceiling });
+            roles.insert(name, Role { assigns, ceiling, descendants });
         }
         for (name, role) in &roles {
             if let Some(stray) = role.assigns.iter().find(|r| !roles.contains_key(*r)) {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::Digest;
 use std::ops::RangeInclusive;
 
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "manifest",
     "identity",
     "audience",
@@ -25,12 +25,14 @@ const SECTIONS: [&str; 15] = [
     "models",
     "skills",
     "spawning",
+    "rooms",
     "lifetime",
     "approvals",
 ];
 const NAME: &str = "1 to 63 characters of a-z, 0-9 and -";
 const UTILITY: &str = "the name of a utility, without a directory";
 const SYSCALL: &str = "the name of a system call, as in syscalls(2)";
+const ROOM: &str = "a room's name: 1 to 63 characters of a-z, 0-9 and . _ -";
 const OPERATOR: &str = "an operator's name: 1 to 63 characters of a-z, 0-9 and . _ - @";
 
 /// Places in the workstation that are Octant's, or that it never shows.
@@ -91,6 +93,8 @@ pub struct Manifest {
     pub(crate) program: Program,
     pub(crate) validity: Validity,
     pub(crate) grants: Grants,
+    /// How many descendants it asks for.
+    pub(crate) descendants: u64,
 }
 
 impl Manifest {
@@ -116,6 +120,12 @@ impl Manifest {
     #[must_use]
     pub fn asked(&self) -> &Grants {
         &self.grants
+    }
+
+    /// How many descendants it asks for.
+    #[must_use]
+    pub fn descendants(&self) -> u64 {
+        self.descendants
     }
 }
 
@@ -182,7 +192,7 @@ pub(crate) fn digest(payload: &[u8]) -> Sha256 {
     Sha256(sha2::Sha256::digest(payload).into())
 }
 
-fn read(bytes: &[u8]) -> Result<Manifest> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Manifest> {
     let document = Document::parse(bytes)?;
     let version = document.top(&SECTIONS)?.need("manifest", "1")?;
     if version.number()? != 1 {
@@ -191,9 +201,10 @@ fn read(bytes: &[u8]) -> Result<Manifest> {
     refuse_unenforceable(&document)?;
     let identity = identity(&document)?;
     let validity = validity(&document)?;
-    let grants = grants(&document)?;
+    let (generations, descendants) = spawning(&document)?;
+    let grants = Grants { generations, ..grants(&document)? };
     let program = program(&document, &grants)?;
-    Ok(Manifest { identity, program, validity, grants })
+    Ok(Manifest { identity, program, validity, grants, descendants })
 }
 
 /// The audience alone: what [`crate::Envelope::verify`] needs before the rest is read.
@@ -295,7 +306,41 @@ fn grants(document: &Document<'_>) -> Result<Grants> {
         resources: resources(document)?,
         ttl,
         on_parent_death,
+        generations: 0,
+        rooms: rooms(document)?,
     })
+}
+
+/// How many generations and how many descendants it asks for; none where spawning is not allowed.
+fn spawning(document: &Document<'_>) -> Result<(u64, u64)> {
+    let section = document.section("spawning", &["allowed", "depth", "descendants"])?;
+    if section.get("allowed").map_or(Ok(false), |field| field.flag())? {
+        let (depth, descendants) = (section.need("depth", "1")?, section.need("descendants", "4")?);
+        let depth = ranged(depth, 1..=limits::GENERATIONS, "an agent that spawns has a generation below it")?;
+        let why = "an agent that spawns has descendants";
+        return Ok((depth, ranged(descendants, 1..=limits::DESCENDANTS, why)?));
+    }
+    for field in ["depth", "descendants"].into_iter().filter_map(|key| section.get(key)) {
+        let (number, why) = (field.number()?, "spawning.allowed is not true");
+        let next = "write allowed = true, or take it out".to_owned();
+        if number > 0 {
+            return Err(field.refuse(Problem::Impossible { asked: number.to_string(), why, next }));
+        }
+    }
+    Ok((0, 0))
+}
+
+fn rooms(document: &Document<'_>) -> Result<NameSet> {
+    let section = document.section("rooms", &["join"])?;
+    let names = names(&section, "join", "-._", ROOM)?;
+    match (section.get("join"), names.iter().count()) {
+        (Some(field), count) if count > limits::ROOMS => {
+            let why = "an agent has a mailbox in each of its rooms";
+            let next = format!("name at most {}", limits::ROOMS);
+            Err(field.refuse(Problem::Impossible { asked: format!("{count} rooms"), why, next }))
+        }
+        _ => Ok(names),
+    }
 }
 
 fn paths<'a>(section: &Section<'a>, key: &'a str) -> Result<PathSet> {
@@ -450,7 +495,6 @@ const UNENFORCEABLE_LISTS: [(&str, &str, &str, &str, &str); 6] = [
 /// Refuses by name what this build has nothing to enforce with. Absent and empty fields pass.
 fn refuse_unenforceable(document: &Document<'_>) -> Result<()> {
     let models = document.section("models", &["allowed", "tokens", "spend_usd"])?;
-    let spawning = document.section("spawning", &["allowed", "depth", "descendants"])?;
     for (section, key, field, what, why) in UNENFORCEABLE_LISTS {
         let section = match section {
             "models" => document.section(section, &["allowed", "tokens", "spend_usd"])?,
@@ -468,19 +512,6 @@ fn refuse_unenforceable(document: &Document<'_>) -> Result<()> {
             && field.number()? > 0
         {
             return Err(refuse(field, "a model budget", "the router does not exist yet", name));
-        }
-    }
-    const ALONE: &str = "agents cannot spawn agents yet";
-    if let Some(field) = spawning.get("allowed")
-        && field.flag()?
-    {
-        return Err(refuse(field, "spawning", ALONE, "spawning.allowed"));
-    }
-    for (key, name) in [("depth", "spawning.depth"), ("descendants", "spawning.descendants")] {
-        if let Some(field) = spawning.get(key)
-            && field.number()? > 0
-        {
-            return Err(refuse(field, "spawning", ALONE, name));
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use octant_api::error::{ApiError, Code};
 use octant_ids::Sha256;
 use octant_manifest::{
-    Audience, Ceiling, Declared, Effective, Envelope, EnvelopeError, KeyFileError, ManifestError,
+    Audience, Ceiling, Declared, Delegated, Effective, Envelope, EnvelopeError, KeyFileError, ManifestError,
     RightsError, TrustedKeys, VerifyError, limits,
 };
 use std::fmt::Display;
@@ -86,6 +86,18 @@ pub(crate) fn admit(
     Ok(Admitted { declared, rights })
 }
 
+/// Reads what an agent wrote for a child.
+pub(crate) fn child(text: &str, audience: &Audience<'_>) -> Result<Delegated, ApiError> {
+    Delegated::read(text.as_bytes(), audience).map_err(|e| not_verified(&e))
+}
+
+/// Every reason for which a child cannot be, in one refusal, which has the code of the first.
+pub(crate) fn child_refused(reasons: &[RightsError]) -> ApiError {
+    let code = reasons.first().map_or(Code::Denied, |reason| rights_refused(reason).code);
+    let all: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    refused(code, "manifest", &all.join("; also "), "")
+}
+
 /// A refusal whose text already ends with what to do next.
 fn refused(code: Code, place: &str, why: &dyn Display, next: &str) -> ApiError {
     ApiError::new(code, WHAT, place, why, next)
@@ -126,6 +138,9 @@ fn rights_refused(error: &RightsError) -> ApiError {
     let code = match error {
         RightsError::UnknownRole { .. } | RightsError::BeyondMachine { .. } => Code::InvalidParams,
         RightsError::RoleCeiling { .. }
+        | RightsError::MayNotSpawn
+        | RightsError::ChildOperator { .. }
+        | RightsError::ChildRole { .. }
         | RightsError::UnlimitedLifetime
         | RightsError::ProgramNarrowed(_)
         | RightsError::CwdNarrowed(_)

@@ -8,7 +8,8 @@
 //! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.
 //!
 //! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
-//! `secrets` what an agent asks of the vault.
+//! `family` what an
+//! agent asks about those below it, `secrets` what it asks of the vault.
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -17,6 +18,7 @@ mod core;
 mod describe;
 mod drain;
 mod exits;
+mod family;
 mod guest;
 mod handlers;
 mod log;

@@ -43,17 +43,23 @@ fn grants() -> impl Strategy<Value = Grants> {
     let profile = proptest::sample::select(Profile::ALL.to_vec());
     let ttl = proptest::option::of((0_u64..4).prop_map(Millis));
     let files = (paths(), paths(), paths());
-    (files, names(), names(), profile, resources(), ttl, policy).prop_map(
-        |((read, write, execute), utilities, syscalls, profile, resources, ttl, on_parent_death)| Grants {
-            read: read.join(&write).join(&execute),
-            write,
-            execute,
-            utilities,
-            profile,
-            syscalls,
-            resources,
-            ttl,
-            on_parent_death,
+    let sets = (names(), names(), names());
+    (files, sets, profile, resources(), ttl, policy, 0_u64..4).prop_map(
+        |(files, (utilities, syscalls, rooms), profile, resources, ttl, on_parent_death, generations)| {
+            let (read, write, execute) = files;
+            Grants {
+                read: read.join(&write).join(&execute),
+                write,
+                execute,
+                utilities,
+                profile,
+                syscalls,
+                resources,
+                ttl,
+                on_parent_death,
+                generations,
+                rooms,
+            }
         },
     )
 }

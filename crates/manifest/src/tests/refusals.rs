@@ -50,9 +50,6 @@ fn what_this_build_cannot_enforce_is_refused_by_name() {
         ("allowed = []", "spend_usd = 5", "models.spend_usd", "router"),
         ("[skills]\nallowed = []", "[skills]\nallowed = [\"x\"]", "skills.allowed", "skill runtime"),
         ("[skills]\nallowed = []", "[skills]\ntools = [\"x\"]", "skills.tools", "tool registry"),
-        ("allowed = false", "allowed = true", "spawning.allowed", "cannot spawn"),
-        ("allowed = false", "depth = 1", "spawning.depth", "cannot spawn"),
-        ("allowed = false", "descendants = 1", "spawning.descendants", "cannot spawn"),
         ("required = []", "required = [\"x\"]", "approvals.required", "nobody to ask"),
     ];
     for (from, to, field, why) in cases {
@@ -267,7 +264,7 @@ fn a_message_says_what_where_why_and_what_next() {
     let error = refused(&with("hosts = []", "hosts = [\"example.org\"]"));
     assert_eq!(
         error.to_string(),
-        "manifest line 53, network.hosts[0]: this build cannot grant network hosts: the egress gate does not \
+        "manifest line 62, network.hosts[0]: this build cannot grant network hosts: the egress gate does not \
          exist yet; remove network.hosts or leave it empty"
     );
 }

@@ -1,5 +1,6 @@
 //! Tests of the whole service over real sockets, with a ledger and a spawner of their own.
 
+mod family;
 mod life;
 mod restart;
 mod secrets;
@@ -41,6 +42,8 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         role: "analyst".into(),
         operator: "ada".into(),
         state: AgentState::Provisioned,
+        parent: None,
+        depth: 0,
         pid: None,
         exit: None,
         reason: None,
