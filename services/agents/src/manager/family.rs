@@ -72,15 +72,21 @@ impl Manager {
         let now_ms = clock::wall_ms();
         let aid = new_aid(now_ms)?;
         let audience = Audience { machine: &self.site.machine, now_ms };
-        let taken = admit::child(&text, &audience).and_then(|wish| self.take_share(parent, aid, &wish));
-        let (saved, rights) = taken.inspect_err(|error| {
+        let wish = admit::child(&text, &audience);
+        let taken = wish.and_then(|wish| {
+            let chain = self.chain_of(parent)?;
+            let (saved, rights) = self.take_share(parent, aid, &wish)?;
+            Ok((chain, saved, rights))
+        });
+        let (mut chain, saved, rights) = taken.inspect_err(|error| {
             // Nothing is begun yet, so there is no partition but the parent's.
             self.record_deed(parent, json!({"do": "spawn", "refused": error.message}));
         })?;
         let first = self.provision(saved, Some(rights), &Principal::Agent(parent))?;
         let event = match self.reserve(aid, &Asked::Agent { parent }, now_ms) {
             Ok(()) => {
-                self.hand_down_chain(parent, aid, text);
+                chain.delegated.push(text);
+                self.keep_chain(aid, &chain);
                 Event::Verified
             }
             Err(error) => self.refused(aid, error),
@@ -130,15 +136,17 @@ impl Manager {
         }
     }
 
-    fn hand_down_chain(&self, parent: Aid, aid: Aid, text: String) {
-        match self.store.load_chain(parent) {
-            Ok(Some(mut chain)) => {
-                chain.delegated.push(text);
-                self.keep_chain(aid, &chain);
-            }
-            Ok(None) => tracing::error!("{aid}: where its parent's rights come from is not kept"),
-            Err(error) => tracing::error!("{aid}: where its parent's rights come from: {error}"),
-        }
+    /// Where an agent's rights come from, if those who signed for them are still trusted: a revocation counts for what is
+    /// handed down from the moment that it is written.
+    fn chain_of(&self, aid: Aid) -> Result<Chain, ApiError> {
+        let lost = |why: String| {
+            let next = "let an operator spawn this agent again";
+            ApiError::new(Code::Unavailable, WHAT, "where this agent's rights come from", why, next)
+        };
+        let chain = self.store.load_chain(aid).map_err(|e| lost(e.to_string()))?;
+        let chain = chain.ok_or_else(|| lost("it is not kept".to_owned()))?;
+        self.follow(&chain)?;
+        Ok(chain)
     }
 
     /// The rights of an agent after a restart: made anew from what was signed, and no more of its allotment than was

@@ -1,7 +1,10 @@
 //! Agents that agents spawn, over their own sockets.
 
 use super::life::{api, until};
+use super::restart::life;
 use super::world::{Machinery, World, key, manifest, signed};
+use crate::spawner::Spawner;
+use crate::store::Store;
 use octant_api::agent::{
     Child, ChildrenRequest, KillRequest, LogsRequest, NoteRequest, SpawnRequest, WaitRequest,
 };
@@ -310,4 +313,89 @@ async fn a_ledger_that_refuses_gives_no_child_and_the_share_comes_back() {
     let list = world.operator.call(&agents::ListRequest { all: false }).await.unwrap().agents;
     assert_eq!(list.len(), 1);
     assert_eq!(list[0].state, AgentState::Running);
+}
+
+#[test]
+fn a_parent_that_ends_while_the_service_is_away_leaves_its_family_as_each_says() {
+    let machinery = machinery();
+    let (parent, dies, stays, below) = life(&machinery, "b1", async |world: &World| {
+        let parent = root(world, "lead", 3, 20).await;
+        let dies =
+            spawn(&machinery, parent, text("dies", SLEEP, 1, 4, &policy("terminate"))).await.unwrap().aid;
+        let stays =
+            spawn(&machinery, parent, text("stays", SLEEP, 1, 4, &policy("adopt"))).await.unwrap().aid;
+        let below = spawn(&machinery, dies, manifest("below", SLEEP, &[])).await.unwrap().aid;
+        (parent, dies, stays, below)
+    });
+    machinery.spawner.kill(0, parent).unwrap();
+    machinery.shelf.0.lock().unwrap().retain(|name, _| !name.starts_with(&parent.to_string()));
+    life(&machinery, "b1", async |world: &World| {
+        until("the others ended", || [parent, dies, below].iter().all(|aid| ended(world, *aid))).await;
+        until("it is adopted", || world.manager.info(stays).unwrap().parent.is_none()).await;
+        machinery.guest(stays).call(&NoteRequest { text: "still here".into() }).await.unwrap();
+        until("they are sealed", || machinery.ledger.of(Kind::Seal).len() == 3).await;
+    });
+    // The same once more, with the end of the parent on record and nothing done about it.
+    life(&machinery, "b1", async |world: &World| {
+        assert!(!ended(world, stays));
+        world.kill("stays", 0).await;
+    });
+}
+
+#[test]
+fn an_end_of_which_those_below_were_not_told_is_told_after_a_restart() {
+    let machinery = machinery();
+    let (parent, child) = life(&machinery, "b1", async |world: &World| {
+        let parent = root(world, "lead", 3, 20).await;
+        let child = spawn(&machinery, parent, manifest("child", SLEEP, &[])).await.unwrap().aid;
+        (parent, child)
+    });
+    let store = Store::open(machinery.scratch.path().join("state")).unwrap();
+    let (mut all, _) = store.load().unwrap();
+    let saved = all.iter_mut().find(|saved| saved.info.aid == parent).unwrap();
+    (saved.info.state, saved.slot, saved.sealed) = (AgentState::Archived, None, true);
+    store.save(saved).unwrap();
+    machinery.spawner.kill(0, parent).unwrap();
+    life(&machinery, "b1", async |world: &World| {
+        until("it ended", || ended(world, child)).await;
+        let info = world.manager.info(child).unwrap();
+        assert_eq!(info.reason.as_deref(), Some("the agent that it was under has ended"));
+    });
+}
+
+#[test]
+fn a_restart_gives_nobody_more_and_a_revoked_key_gives_no_more_children() {
+    let machinery = machinery();
+    let (parent, child) = life(&machinery, "b1", async |world: &World| {
+        let parent = root(world, "lead", 3, 10).await;
+        let child = spawn(&machinery, parent, text("child", SLEEP, 1, 3, &[])).await.unwrap().aid;
+        spawn(&machinery, child, manifest("one", SLEEP, &[])).await.unwrap();
+        (parent, child)
+    });
+    life(&machinery, "b1", async |world: &World| {
+        assert_eq!((left(&machinery, parent).await, left(&machinery, child).await), (6, 2));
+        let two =
+            spawn(&machinery, child, manifest("two", SLEEP, &[("pids_max = 16", "pids_max = 99")])).await;
+        let two = two.unwrap();
+        assert_eq!((two.depth, two.parent), (2, Some(child)));
+        assert!(two.narrowed.iter().any(|row| row.got == "16"), "within its line: {:?}", two.narrowed);
+        world.kill("one", 0).await;
+        assert_eq!(left(&machinery, child).await, 1, "what was used up before stays so");
+    });
+    let refused = async || {
+        let error = spawn(&machinery, child, manifest("three", SLEEP, &[])).await.unwrap_err();
+        assert_eq!(error.code, Code::Unverified, "{error}");
+    };
+    life(&machinery, "b1", async |world: &World| {
+        let revoked = format!("{} lost\n", key().id());
+        std::fs::write(machinery.scratch.path().join("trusted/revoked"), revoked).unwrap();
+        refused().await;
+        assert!(!ended(world, child));
+    });
+    life(&machinery, "b1", async |world: &World| {
+        refused().await;
+        assert_eq!(machinery.guest(child).call(&ChildrenRequest::default()).await.unwrap().agents.len(), 1);
+        world.kill("lead", 0).await;
+        until("all have ended", || world.manager.list(false).is_empty()).await;
+    });
 }
