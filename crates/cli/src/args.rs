@@ -137,7 +137,11 @@ pub(crate) enum Agent {
     #[command(after_help = "Example:\n  octant agent spawn --wait manifest.signed.json")]
     Spawn {
         /// The signed manifest (made by `octant manifest sign`)
-        file: PathBuf,
+        #[arg(required_unless_present = "manifest")]
+        file: Option<PathBuf>,
+        /// Inside a workstation: the manifest (TOML) of a child, which gets what this agent has at most; nobody signs it
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        manifest: Option<PathBuf>,
         /// Wait until the agent ends; exit 0 only when it ended with code 0
         #[arg(long)]
         wait: bool,
@@ -145,6 +149,20 @@ pub(crate) enum Agent {
     /// List agents
     #[command(after_help = "Example:\n  octant agent list --all")]
     List {
+        /// Those that have ended too
+        #[arg(long)]
+        all: bool,
+    },
+    /// List agents, each below the one that it is under
+    #[command(after_help = "Example:\n  octant agent tree")]
+    Tree {
+        /// Those that have ended too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Inside a workstation: list the agents below this one, and say how many more it may have
+    #[command(after_help = "Example:\n  octant agent children --all")]
+    Children {
         /// Those that have ended too
         #[arg(long)]
         all: bool,

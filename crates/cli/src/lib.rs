@@ -12,6 +12,7 @@ mod agents;
 mod args;
 mod doctor;
 mod error;
+mod family;
 mod inside;
 mod ledger;
 mod manifest;
