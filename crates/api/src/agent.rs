@@ -2,7 +2,7 @@
 
 use crate::agents::{AgentState, Denial, ExitInfo, LogChunk, LogsEnd, Output};
 use crate::rpc::{Deadline, Need};
-use crate::text::Base64;
+use crate::text::{Base64, Json};
 use crate::vault::{Lease, Mode, Opened, Released, Signed, Token};
 use octant_ids::{Aid, SecretName, Sha256};
 use schemars::JsonSchema;
@@ -210,6 +210,106 @@ pub struct LogsRequest {
     pub follow: bool,
 }
 
+/// What a message says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// Text.
+    Text(String),
+    /// Any JSON, which arrives as the exact text that was sent.
+    Json(Json),
+}
+
+impl Body {
+    /// The exact text, over which the ledger has the digest.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Json(json) => json.text(),
+        }
+    }
+
+    /// Its form, as the wire and the ledger write it.
+    #[must_use]
+    pub fn form(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Json(_) => "json",
+        }
+    }
+}
+
+/// Parameters of `agent.send`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SendRequest {
+    /// A room of this agent's manifest.
+    pub room: String,
+    /// What sort of message it is, for who reads it: 1 to 64 characters of a-z, 0-9 and `. _ -`.
+    pub kind: String,
+    /// What it says, at most 16 KiB.
+    pub body: Body,
+}
+
+/// Answer of `agent.send`: the message is on record, and in the mailbox of everybody else who was in the room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sent {
+    /// The number of the ledger entry.
+    pub seq: u64,
+    /// How many agents got it.
+    pub receivers: u64,
+}
+
+/// Parameters of `agent.receive`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiveRequest {
+    /// The cursor of the answer before: what came up to there has been read and is taken out of the mailbox. 0 takes
+    /// nothing out.
+    #[serde(default)]
+    pub after: u64,
+    /// How long to wait for a message when there is none, in milliseconds; at most 30 s.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// A message as it arrives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Message {
+    /// Its place in this mailbox: greater than that of everything that came before.
+    pub cursor: u64,
+    /// The number of its ledger entry.
+    pub seq: u64,
+    /// The room.
+    pub room: String,
+    /// Who sent it; not a claim, but by whose socket it came.
+    #[schemars(with = "String")]
+    pub from: Aid,
+    /// What the sender is called in its manifest.
+    pub name: String,
+    /// What sort of message it is.
+    pub kind: String,
+    /// When it was sent, in milliseconds since 1970.
+    pub sent_ms: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+/// Answer of `agent.receive`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Received {
+    /// The oldest messages that wait, in order.
+    pub messages: Vec<Message>,
+    /// What to give as `after` next, once these have been read.
+    pub cursor: u64,
+    /// How many messages were pushed out by newer ones since the answer before: each is in the ledger, by its digest.
+    pub lost: u64,
+    /// Whether mailboxes were emptied by a restart since the last message that was read: what came before it and was not
+    /// read is in the ledger only, by its digest.
+    pub restarted: bool,
+}
+
 /// How long a spawn may take when the caller does not say, in milliseconds.
 const SPAWN_MS: u64 = 30_000;
 /// A kill waits for its grace and then for the last process.
@@ -254,6 +354,12 @@ crate::rpc! {
         /// Ends a descendant with all its processes. Answers when the last one is gone.
         "kill" => kill, Kill(KillRequest) -> Child,
             needs [Need::Agent], deadline Deadline::Ms(KILL_MS), idempotent: true;
+        /// Sends a message to everybody else in a room. Answers when it is on record and in their mailboxes.
+        "send" => send, Send(SendRequest) -> Sent,
+            needs [Need::Agent], deadline Deadline::Ms(10_000);
+        /// Gives what is in this agent's mailbox, or waits for it.
+        "receive" => receive, Receive(ReceiveRequest) -> Received,
+            needs [Need::Agent], deadline Deadline::Ms(35_000);
         /// Sends a descendant's output, from the oldest that is kept.
         "logs" => logs, Logs(LogsRequest) -> LogsEnd, stream LogChunk,
             needs [Need::Agent], deadline Deadline::Open, idempotent: true;

@@ -119,6 +119,9 @@ pub(crate) enum Command {
         /// The note: at most 4096 bytes
         text: String,
     },
+    /// Inside a workstation: write to the agents in a room, and read what they write
+    #[command(subcommand, after_help = "Example:\n  octant message send team \"the first half is done\"")]
+    Message(Message),
     /// Inside a workstation: see, sign with and lease the secrets that this agent was granted
     #[command(subcommand, after_help = "Example:\n  octant secret sign prod/key report.txt")]
     Secret(Secret),
@@ -201,6 +204,40 @@ pub(crate) struct Which {
     /// The agent: its identifier, the last 4 or more characters of it, or its name if only one has it
     #[arg(value_name = "AGENT")]
     pub(crate) agent: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Message {
+    /// Send a message to everybody else in a room; it is on record, by its digest, before anybody has it
+    #[command(after_help = "Example:\n  octant message send team --kind step \"the first half is done\"")]
+    Send {
+        /// A room that the manifest names
+        room: String,
+        /// What it says: at most 16 KiB
+        body: String,
+        /// What sort of message it is, for who reads it
+        #[arg(long, value_name = "KIND", default_value = "text")]
+        kind: String,
+        /// What the body is
+        #[arg(long, value_name = "FORM", default_value = "text")]
+        form: Form,
+    },
+    /// Print the messages that wait, one a line: cursor, room, sender, kind, body
+    #[command(after_help = "Example:\n  octant message receive --after 17 --wait 30s")]
+    Receive {
+        /// The cursor of the last message that has been read: it and what came before are taken out
+        #[arg(long, value_name = "CURSOR", default_value_t = 0)]
+        after: u64,
+        /// Wait at most so long (ms, s) for a message where there is none; no longer than 30s
+        #[arg(long, value_name = "TIME", value_parser = millis, default_value = "0s")]
+        wait: Millis,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,8 +4,8 @@ use crate::manager::Manager;
 use crate::{family, secrets};
 use octant_api::agent::{
     Child, Children, ChildrenRequest, Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest,
-    Noted, ReleaseRequest, RenewRequest, RevealRequest, SelfInfo, SelfRequest, SignRequest, SpawnRequest,
-    WaitRequest,
+    Noted, ReceiveRequest, Received, ReleaseRequest, RenewRequest, RevealRequest, SelfInfo, SelfRequest,
+    SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
 };
 use octant_api::agents::{LogChunk, LogsEnd};
 use octant_api::error::{ApiError, Code};
@@ -26,6 +26,9 @@ const NOTES_PER_SECOND: u64 = 8;
 /// The same for spawning and ending descendants.
 const FAMILY_BURST: u64 = 16;
 const FAMILY_PER_SECOND: u64 = 2;
+/// The same for messages, each of which is on record.
+const MESSAGES_BURST: u64 = 64;
+const MESSAGES_PER_SECOND: u64 = 16;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// One agent's side of the service. Who asks is known from the socket; no message says so.
@@ -36,6 +39,7 @@ pub(crate) struct Guest {
     pub(crate) notes: Mutex<Bucket>,
     pub(crate) secrets: Mutex<Bucket>,
     pub(crate) family: Mutex<Bucket>,
+    pub(crate) messages: Mutex<Bucket>,
     /// One place, for the one value that can be on its way to this agent: the connections to the vault on which values
     /// come are few, and one agent must not have them all.
     pub(crate) revealing: Semaphore,
@@ -50,6 +54,7 @@ impl Guest {
             notes: bucket(NOTES_BURST, NOTES_PER_SECOND),
             secrets: bucket(NOTES_BURST, NOTES_PER_SECOND),
             family: bucket(FAMILY_BURST, FAMILY_PER_SECOND),
+            messages: bucket(MESSAGES_BURST, MESSAGES_PER_SECOND),
             revealing: Semaphore::new(1),
         }
     }
@@ -155,6 +160,24 @@ impl Handler<Call> for Guest {
 
     async fn kill(&self, asked: KillRequest, _: Call) -> Result<Child, ApiError> {
         family::kill(self, &asked).await
+    }
+
+    async fn send(&self, asked: SendRequest, _: Call) -> Result<Sent, ApiError> {
+        let taken = self.messages.lock().unwrap_or_else(PoisonError::into_inner).take(clock::monotonic_ns());
+        if !taken {
+            let why =
+                format!("more than {MESSAGES_BURST} messages at once or {MESSAGES_PER_SECOND} a second");
+            return Err(ApiError::new(Code::Busy, "send a message", "agent.send", why, "send less"));
+        }
+        // A task of its own: what is on record is delivered, also when the sender goes away.
+        let (manager, aid) = (Arc::clone(&self.manager), self.aid);
+        let task = tokio::spawn(async move { manager.send(aid, asked).await });
+        let ended = |e| ApiError::new(Code::Internal, "send a message", "agent.send", e, "see the ledger");
+        task.await.map_err(ended)?
+    }
+
+    async fn receive(&self, asked: ReceiveRequest, _: Call) -> Result<Received, ApiError> {
+        Ok(self.manager.receive(self.aid, asked.after, asked.wait_ms).await)
     }
 
     async fn logs(&self, asked: LogsRequest, items: Sink<LogChunk>, _: Call) -> Result<LogsEnd, ApiError> {

@@ -9,7 +9,7 @@
 //!
 //! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
 //! `family` what an
-//! agent asks about those below it, `secrets` what it asks of the vault.
+//! agent asks about those below it, `secrets` what it asks of the vault, `mailbox` what agents say to each other.
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -22,6 +22,7 @@ mod family;
 mod guest;
 mod handlers;
 mod log;
+mod mailbox;
 mod manager;
 mod secrets;
 mod service;
@@ -30,4 +31,5 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use mailbox::fuzz_mailbox;
 pub use service::{AgentsConfig, AgentsService};

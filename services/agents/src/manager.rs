@@ -4,8 +4,10 @@ mod attend;
 mod end;
 mod family;
 mod look;
+mod post;
 mod spawn;
 
+use self::post::Post;
 use crate::admit::WHAT;
 use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
@@ -82,6 +84,7 @@ pub(crate) struct Manager {
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
     kept: Kept,
+    post: Post,
     spawner: Arc<dyn Spawner>,
     /// PID 1, who keeps descriptors over a restart; none in tests.
     keeper: Option<Arc<dyn Keeper>>,
@@ -181,6 +184,7 @@ impl Manager {
             exits,
             store,
             kept,
+            post: Post::default(),
             spawner,
             keeper,
             requests,
@@ -249,6 +253,7 @@ impl Manager {
             slot.map(|slot| inner.slots.remove(&slot));
         }
         if ended {
+            self.post.close(aid);
             self.settle(&mut inner, aid);
         }
         self.keep(&mut inner, aid, moved);
@@ -402,6 +407,7 @@ impl Manager {
             Kind::Lifecycle,
             &json!({"agent": aid, "name": name, "adopted": true}),
         ));
+        self.open_mailbox(aid, true);
         self.open_socket(aid)
     }
 

@@ -209,6 +209,7 @@ impl Manager {
             Ok(listener) => listener,
             Err(error) => return end(format!("its socket cannot be served: {error}")),
         };
+        self.open_mailbox(aid, false);
         let (trigger, stop) = shutdown();
         let guest = Guest::new(Arc::clone(self), aid);
         let identity = Identity::Listener(Principal::Agent(aid));

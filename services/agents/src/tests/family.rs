@@ -14,22 +14,28 @@ use octant_api::ledger::{AppendRequest, Kind};
 use octant_ids::Aid;
 use serde_json::{Value, json};
 
-const SLEEP: &str = "exec sleep 60";
+pub(super) const SLEEP: &str = "exec sleep 60";
 
 /// The change that lets a manifest spawn.
-fn may(depth: u64, descendants: u64) -> (String, String) {
+pub(super) fn may(depth: u64, descendants: u64) -> (String, String) {
     ("allowed = false".into(), format!("allowed = true\ndepth = {depth}\ndescendants = {descendants}"))
 }
 
 /// A manifest of an agent that sleeps, and may spawn.
-fn text(name: &str, command: &str, depth: u64, descendants: u64, change: &[(&str, &str)]) -> String {
+pub(super) fn text(
+    name: &str,
+    command: &str,
+    depth: u64,
+    descendants: u64,
+    change: &[(&str, &str)],
+) -> String {
     let (from, to) = may(depth, descendants);
     let change: Vec<(&str, &str)> = change.iter().copied().chain([(from.as_str(), to.as_str())]).collect();
     manifest(name, command, &change)
 }
 
 /// A machine with room for a family, whose operator may give every role.
-fn machinery() -> Machinery {
+pub(super) fn machinery() -> Machinery {
     let mut machinery = Machinery::new();
     machinery.max_agents = 32;
     let trusted = machinery.scratch.path().join("trusted/ada.pub");
@@ -37,13 +43,13 @@ fn machinery() -> Machinery {
     machinery
 }
 
-async fn root(world: &World, name: &str, depth: u64, descendants: u64) -> Aid {
+pub(super) async fn root(world: &World, name: &str, depth: u64, descendants: u64) -> Aid {
     let text = text(name, SLEEP, depth, descendants, &policy("adopt"));
     let envelope = octant_manifest::sign(text.as_bytes(), &[&key()]);
     world.spawn(String::from_utf8(envelope).unwrap()).await.unwrap().aid
 }
 
-async fn spawn(machinery: &Machinery, parent: Aid, text: String) -> Result<Child, ApiError> {
+pub(super) async fn spawn(machinery: &Machinery, parent: Aid, text: String) -> Result<Child, ApiError> {
     machinery.guest(parent).call(&SpawnRequest { manifest: text }).await.map_err(api)
 }
 
@@ -51,7 +57,7 @@ async fn left(machinery: &Machinery, aid: Aid) -> u64 {
     machinery.guest(aid).call(&ChildrenRequest::default()).await.unwrap().descendants_left
 }
 
-fn payload(entry: &AppendRequest) -> Value {
+pub(super) fn payload(entry: &AppendRequest) -> Value {
     entry.payload.read().unwrap()
 }
 
@@ -59,7 +65,7 @@ fn ended(world: &World, aid: Aid) -> bool {
     world.manager.info(aid).unwrap().state.ended()
 }
 
-fn policy(name: &'static str) -> [(&'static str, &'static str); 2] {
+pub(super) fn policy(name: &'static str) -> [(&'static str, &'static str); 2] {
     let policy = match name {
         "wind-down" => "on_parent_death = \"wind-down\"",
         "adopt" => "on_parent_death = \"adopt\"",

@@ -2,6 +2,7 @@
 
 mod family;
 mod life;
+mod messages;
 mod restart;
 mod secrets;
 mod world;
