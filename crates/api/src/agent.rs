@@ -50,7 +50,13 @@ pub struct SelfInfo {
     pub operator: String,
     /// Where it is in its life.
     pub state: AgentState,
-    /// SHA-256 of the manifest's signed bytes.
+    /// The agent under which it is; none under an operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub parent: Option<Aid>,
+    /// How many generations are above it; 0 for an agent that an operator spawned.
+    pub depth: u64,
+    /// SHA-256 of the manifest's bytes.
     #[schemars(with = "String")]
     pub manifest_digest: Sha256,
     /// The limits and grants in force, for people.

@@ -121,6 +121,8 @@ impl Handler<Call> for Guest {
             role: info.role,
             operator: info.operator,
             state: info.state,
+            parent: info.parent,
+            depth: info.depth,
             manifest_digest: info.manifest_digest,
             grants: info.grants,
         })

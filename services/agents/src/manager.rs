@@ -519,12 +519,10 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
 }
 
 fn no_agent(text: &str) -> ApiError {
+    no_agent_but(text, "see `octant agent list --all`")
+}
+
+fn no_agent_but(text: &str, next: &str) -> ApiError {
     let shown: String = text.chars().take(64).collect();
-    ApiError::new(
-        Code::NotFound,
-        "find an agent",
-        shown,
-        "there is no such agent",
-        "see `octant agent list --all`",
-    )
+    ApiError::new(Code::NotFound, "find an agent", shown, "there is no such agent", next)
 }

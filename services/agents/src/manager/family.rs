@@ -78,11 +78,13 @@ impl Manager {
             let (saved, rights) = self.take_share(parent, aid, &wish)?;
             Ok((chain, saved, rights))
         });
-        let (mut chain, saved, rights) = taken.inspect_err(|error| {
-            // Nothing is begun yet, so there is no partition but the parent's.
+        // Until it is begun there is no partition but the parent's.
+        let refused = |error: &ApiError| {
             self.record_deed(parent, json!({"do": "spawn", "refused": error.message}));
-        })?;
-        let first = self.provision(saved, Some(rights), &Principal::Agent(parent))?;
+        };
+        let (mut chain, saved, rights) = taken.inspect_err(refused)?;
+        // Where its output cannot be kept, its share stays used up: the disk has to be looked at first.
+        let first = self.provision(saved, Some(rights), &Principal::Agent(parent)).inspect_err(refused)?;
         let event = match self.reserve(aid, &Asked::Agent { parent }, now_ms) {
             Ok(()) => {
                 chain.delegated.push(text);

@@ -1,6 +1,6 @@
 //! Looking at agents.
 
-use super::{Agent, Manager, no_agent};
+use super::{Agent, Manager, no_agent, no_agent_but};
 use crate::log::{Cursor, Log};
 use octant_api::agents::{AgentInfo, LogChunk, LogsEnd, Output};
 use octant_api::error::{ApiError, Code};
@@ -26,19 +26,25 @@ impl Manager {
     /// The agent that a text means: an identifier, the last 4 or more characters of one, or a name. An agent
     /// that has not ended comes before those of the same name that have.
     pub(crate) fn find(&self, text: &str) -> Result<Aid, ApiError> {
-        self.find_among(text, |_| true)
+        self.find_among(text, |_| true, no_agent)
     }
 
     /// The same among the descendants of an agent. Who is no descendant of it looks like nobody.
     pub(crate) fn find_below(&self, above: Aid, text: &str) -> Result<Aid, ApiError> {
-        self.find_among(text, |agent| agent.saved.ancestors.contains(&above))
+        let nobody = |text: &str| no_agent_but(text, "see `octant agent children --all`");
+        self.find_among(text, |agent| agent.saved.ancestors.contains(&above), nobody)
     }
 
-    fn find_among(&self, text: &str, known: impl Fn(&Agent) -> bool) -> Result<Aid, ApiError> {
+    fn find_among(
+        &self,
+        text: &str,
+        known: impl Fn(&Agent) -> bool,
+        nobody: impl Fn(&str) -> ApiError,
+    ) -> Result<Aid, ApiError> {
         let inner = self.inner();
         if let Ok(aid) = text.parse::<Aid>() {
             let found = inner.agents.get(&aid).filter(|agent| known(agent));
-            return found.map(|_| aid).ok_or_else(|| no_agent(text));
+            return found.map(|_| aid).ok_or_else(|| nobody(text));
         }
         let named: Vec<&AgentInfo> = inner
             .agents
@@ -50,7 +56,7 @@ impl Manager {
         let live: Vec<&AgentInfo> = named.iter().copied().filter(|info| !info.state.ended()).collect();
         match (live.as_slice(), named.as_slice()) {
             ([one], _) | ([], [one]) => Ok(one.aid),
-            ([], []) => Err(no_agent(text)),
+            ([], []) => Err(nobody(text)),
             ([], several) | (several, _) => {
                 let aids: Vec<String> =
                     several.iter().rev().take(8).map(|info| info.aid.to_string()).collect();
