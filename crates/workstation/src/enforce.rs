@@ -1,7 +1,7 @@
 //! From a plan to a running workstation: one straight list of steps for each of the three processes that take part.
 //!
-//! - [`spawn`] runs in the spawner: prepares everything detached, clones, reads back, releases. It takes a ticket that
-//!   was redeemed, and so it does not compile without one.
+//! - [`stand`] and [`release`] run in the spawner: prepare everything detached, clone, read back; let go. What builds takes
+//!   a ticket that was redeemed, and so it does not compile without one.
 //! - [`crate::inside::reaper`] runs as PID 1 of the new PID namespace: composes the new root, forks the agent, confines itself, reaps.
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
@@ -82,13 +82,17 @@ pub(crate) struct Granted {
     pub(crate) stderr: OwnedFd,
 }
 
-/// A workstation that runs.
+/// A workstation that stands: everything is in place and was read back, and its program waits to be let go.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct Standing {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) socket: OwnedFd,
     pub(crate) report: Report,
+    /// By which its program is let go. When this is closed first, the workstation ends.
+    pub(crate) channel: OwnedFd,
+    /// Its cgroup leaf.
+    leaf: Option<OwnedFd>,
 }
 
 /// A tree that is attached inside.
@@ -122,15 +126,34 @@ pub(crate) fn get<K: Kernel>(kernel: &mut K, step: Step, call: Call<'_>) -> Made
     }
 }
 
-/// Builds the workstation and lets its program run. `redeemed` is for this plan: [`Tickets::redeem`] has made it of the
-/// very bytes that the plan was read from.
+/// Builds the workstation and lets its program run, on one ticket.
 pub(crate) fn spawn<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     redeemed: Redeemed,
     site: &Site<'_>,
     granted: Granted,
-) -> Made<Running> {
+) -> Made<Standing> {
+    let standing = stand(kernel, plan, redeemed, site, granted)?;
+    match release(kernel, standing.channel.as_fd()) {
+        Ok(()) => Ok(standing),
+        Err(error) => {
+            let killed = kernel.kill(standing.pidfd.as_fd(), standing.leaf.as_ref().map(AsFd::as_fd));
+            remove_leaf(kernel, plan, site, standing.leaf);
+            Err(and_not_killed(error, killed))
+        }
+    }
+}
+
+/// Builds the workstation, up to the program's start. `redeemed` is for this plan: [`Tickets::redeem`] has made it of the
+/// very bytes that the plan was read from.
+pub(crate) fn stand<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    redeemed: Redeemed,
+    site: &Site<'_>,
+    granted: Granted,
+) -> Made<Standing> {
     plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
     let base = plan.uid_base().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
     if site.landlock_abi < plan.landlock_floor.max(1) {
@@ -145,9 +168,9 @@ pub(crate) fn spawn<K: Kernel>(
     let built =
         build(kernel, plan, site, Parts { base, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {
-        Ok((pid, pidfd, socket, mut report)) => {
+        Ok((pid, pidfd, socket, channel, mut report)) => {
             report.missing = missing;
-            Ok(Running { pid, pidfd, socket, report })
+            Ok(Standing { pid, pidfd, socket, report, channel, leaf })
         }
         Err(error) => {
             remove_leaf(kernel, plan, site, leaf);
@@ -174,14 +197,14 @@ struct Parts {
     granted: Granted,
 }
 
-/// From the clone to the release. Whatever fails, no process is left.
+/// From the clone to the read-back. Whatever fails, no process is left.
 fn build<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     site: &Site<'_>,
     parts: Parts,
     leaf: Option<&OwnedFd>,
-) -> Made<(u32, OwnedFd, OwnedFd, Report)> {
+) -> Made<(u32, OwnedFd, OwnedFd, OwnedFd, Report)> {
     let channel = |error: nix::Error| SpawnError::failed(Step::Channel, "socketpair", &error.into());
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(channel)?;
@@ -205,16 +228,16 @@ fn build<K: Kernel>(
     let socket = prepared.socket;
     let expected = Expected { plan, base, leaf: leaf.map(AsFd::as_fd), own_namespaces: site.own_namespaces };
     match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
-        Ok(report) => Ok((pid, pidfd, socket, report)),
-        Err(error) => {
-            let killed = kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd));
-            Err(match killed {
-                Ok(()) => error,
-                Err(kill) => {
-                    SpawnError { text: format!("{}; and it cannot be killed: {kill}", error.text), ..error }
-                }
-            })
-        }
+        Ok(report) => Ok((pid, pidfd, socket, ours, report)),
+        Err(error) => Err(and_not_killed(error, kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd)))),
+    }
+}
+
+/// Why there is no workstation, with the reason why something of it runs all the same, if that is so.
+fn and_not_killed(error: SpawnError, killed: io::Result<()>) -> SpawnError {
+    match killed {
+        Ok(()) => error,
+        Err(kill) => SpawnError { text: format!("{}; and it cannot be killed: {kill}", error.text), ..error },
     }
 }
 
@@ -231,8 +254,7 @@ fn bring_up<K: Kernel>(
         let text = format!("0 {} {}", expected.base, octant_ids::uid::AGENT_RANGE);
         run(kernel, Step::IdMap, Call::Write { path: format!("/proc/{pid}/{file}"), text })?;
     }
-    let sent = |error: io::Error| SpawnError::failed(Step::Handshake, "send to the new process", &error);
-    kernel.send(channel, GO).map_err(sent)?;
+    go(kernel, channel)?;
     // Both say that they are confined, in either order.
     let (mut reaper, mut payload) = (false, None);
     while !reaper || payload.is_none() {
@@ -255,13 +277,6 @@ fn bring_up<K: Kernel>(
     expected.agrees(Role::Reaper, &inside).map_err(disagree)?;
     expected.agrees(Role::Payload, &agent).map_err(disagree)?;
     expected.only_in_leaf(&[pid, payload]).map_err(disagree)?;
-    kernel.send(channel, GO).map_err(sent)?;
-    // The channel closes at execve; a word before that is the reason why there was none.
-    match next(kernel, channel)? {
-        None => {}
-        Some((Word::Failed(error), _)) => return Err(error),
-        Some((Word::Ready(_), _)) => return Err(SpawnError::refused(Step::Handshake, "a second ready")),
-    }
     Ok(Report {
         missing: Vec::new(),
         landlock_abi: site.landlock_abi,
@@ -272,6 +287,22 @@ fn bring_up<K: Kernel>(
         namespaces: agent.namespaces,
         mounts: agent.mounts.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// Lets the program of a workstation that stands run.
+pub(crate) fn release<K: Kernel>(kernel: &mut K, channel: BorrowedFd<'_>) -> Made<()> {
+    go(kernel, channel)?;
+    // The channel closes at execve; a word before that is the reason why there was none.
+    match next(kernel, channel)? {
+        None => Ok(()),
+        Some((Word::Failed(error), _)) => Err(error),
+        Some((Word::Ready(_), _)) => Err(SpawnError::refused(Step::Handshake, "a second ready")),
+    }
+}
+
+fn go<K: Kernel>(kernel: &mut K, channel: BorrowedFd<'_>) -> Made<()> {
+    let sent = |error: io::Error| SpawnError::failed(Step::Handshake, "send to the new process", &error);
+    kernel.send(channel, GO).map_err(sent)
 }
 
 /// The spawner's word that the next part may begin.

@@ -134,7 +134,7 @@ fn granted(plan: &Plan) -> Granted {
 
 /// The cgroup's list of processes cannot be faked through a descriptor, so the walks are without one; the leaf has
 /// its own below.
-fn attempt(fake: &mut Fake, cgroup: bool) -> Made<Running> {
+fn attempt(fake: &mut Fake, cgroup: bool) -> Made<Standing> {
     let (mut plan, stage) = (sample(), Stage::new());
     let mut site = stage.site(cgroup);
     if !cgroup {

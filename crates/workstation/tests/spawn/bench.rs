@@ -111,6 +111,13 @@ impl Bench {
         Ok((self.client.spawn(plan, ticket, write, stderr)?, read))
     }
 
+    /// A workstation whose program waits.
+    pub(crate) fn prepare(&mut self, plan: &Plan, ticket: &Ticket) -> Result<(Spawned, OwnedFd), SpawnError> {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let stderr = write.try_clone().unwrap();
+        Ok((self.client.prepare(plan, ticket, write, stderr)?, read))
+    }
+
     /// Spawns, waits, retires: exit code, output.
     pub(crate) fn run(&mut self, plan: &Plan) -> (i32, String) {
         let (spawned, output) = self.spawn(plan).unwrap();

@@ -554,6 +554,47 @@ fn the_copy_of_the_spawner_inside_has_not_its_key() {
     wait(&spawned);
 }
 
+fn a_prepared_program_waits_until_it_is_let_go_and_then_runs_once() {
+    let mut bench = Bench::new(None);
+    let plan = plan(&["say", "hello"]);
+    let (first, second) = (ticket(&plan), ticket(&plan));
+    let (prepared, output) = bench.prepare(&plan, &first).unwrap();
+    let release = |bench: &mut Bench, ticket| bench.client.release(plan.slot, plan.aid, ticket);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", prepared.report.payload_pid)).unwrap();
+    assert!(status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"), "it is confined: {status}");
+    let children = std::fs::read_to_string(format!("/proc/{}/cmdline", prepared.report.payload_pid)).unwrap();
+    assert!(!children.contains("hello"), "nothing of the agent's is executed: {children}");
+    // The ticket that it was prepared with, and one for another plan, let nothing go.
+    assert_eq!(release(&mut bench, &first).unwrap_err().step, Step::Ticket);
+    let other = ticket(&octant_workstation::Plan { landlock_floor: 2, ..plan.clone() });
+    assert_eq!(release(&mut bench, &other).unwrap_err().step, Step::Ticket);
+    assert_eq!(
+        bench.client.release(plan.slot, Aid::new(1, [9; 10]), &second).unwrap_err().step,
+        Step::Remove
+    );
+    release(&mut bench, &second).unwrap();
+    let mut text = String::new();
+    std::fs::File::from(output).read_to_string(&mut text).unwrap();
+    assert_eq!((text.as_str(), wait(&prepared)), ("hello\n", 0));
+    assert_eq!(release(&mut bench, &ticket(&plan)).unwrap_err().step, Step::Execute, "it went already");
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+    // One that is never let go is as gone.
+    let (prepared, _output) = bench.prepare(&plan, &ticket(&plan)).unwrap();
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    assert_eq!(wait(&prepared), 1009);
+    bench.assert_nothing_is_left(&plan);
+    // It does not outlive the spawner, who alone could let it go.
+    let (prepared, output) = bench.prepare(&plan, &ticket(&plan)).unwrap();
+    bench.restart();
+    assert_ne!(wait(&prepared), 0);
+    text.clear();
+    std::fs::File::from(output).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "", "it never ran");
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+}
+
 fn a_spawner_without_keys_refuses_every_spawn_and_says_why() {
     let mut bench = Bench::with_tickets("PID 1 gave none", None);
     let plan = plan(&["exit", "0"]);
@@ -796,6 +837,10 @@ const TESTS: &[Test] = &[
     ("nothing_is_built_without_a_ticket_for_it", nothing_is_built_without_a_ticket_for_it),
     ("a_request_without_a_ticket_is_refused", a_request_without_a_ticket_is_refused),
     ("the_copy_of_the_spawner_inside_has_not_its_key", the_copy_of_the_spawner_inside_has_not_its_key),
+    (
+        "a_prepared_program_waits_until_it_is_let_go_and_then_runs_once",
+        a_prepared_program_waits_until_it_is_let_go_and_then_runs_once,
+    ),
     (
         "a_spawner_without_keys_refuses_every_spawn_and_says_why",
         a_spawner_without_keys_refuses_every_spawn_and_says_why,
