@@ -138,8 +138,13 @@ impl Manager {
     pub(super) fn reserve(&self, aid: Aid, asked: &Asked<'_>, now_ms: u64) -> Result<(), ApiError> {
         let mut inner = self.inner();
         let live = inner.agents.values().filter(|agent| !agent.state.phase.ended()).count();
+        let most = match asked {
+            Asked::Operator { .. } => self.site.max_agents,
+            // Families do not take the last places, so that an operator can always start one more.
+            Asked::Agent { .. } => self.site.max_agents - self.site.max_agents.div_ceil(8),
+        };
         // This one is among them.
-        if live > self.site.max_agents {
+        if live > most {
             let why = format!("{} agents run", live - 1);
             let next = "end one, or raise max_agents in [agents] of octant.toml";
             return Err(ApiError::new(Code::Busy, WHAT, "max_agents", why, next));

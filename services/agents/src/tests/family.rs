@@ -141,7 +141,7 @@ async fn a_child_is_refused_with_every_reason_and_nothing_is_begun() {
 #[tokio::test]
 async fn depth_descendants_uses_and_places_are_bounded() {
     let mut machinery = machinery();
-    machinery.max_agents = 4;
+    machinery.max_agents = 5;
     let world = machinery.start("b1");
     let parent = root(&world, "lead", 2, 5).await;
     let refused = async |parent, text: String| {
@@ -172,8 +172,10 @@ async fn depth_descendants_uses_and_places_are_bounded() {
         0,
         "one that was begun is used up, so that nobody begins for ever"
     );
+    let other = root(&world, "other", 1, 1).await;
+    assert!(!ended(&world, other), "an operator has a place left");
     world.kill("child", 0).await;
-    until("they have ended with it", || world.manager.list(false).len() == 1).await;
+    until("they have ended with it", || world.manager.list(false).len() == 2).await;
     assert_eq!(left(&machinery, parent).await, 0, "it had used up all of its share");
 }
 
