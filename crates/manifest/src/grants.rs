@@ -113,6 +113,22 @@ impl Profile {
         }
     }
 
+    /// Whether there are pseudo-terminals.
+    #[must_use]
+    pub fn terminals(self) -> bool {
+        self != Self::Minimal
+    }
+
+    /// Whether it is for language runtimes, which share memory by name (`/dev/shm`) and size themselves by what `/proc`
+    /// says of the machine.
+    #[must_use]
+    pub fn runtime(self) -> bool {
+        match self {
+            Self::Minimal | Self::Shell => false,
+            Self::Python | Self::Node | Self::Compiler => true,
+        }
+    }
+
     /// Whether a place may be both writable and executable.
     #[must_use]
     pub fn writable_executable(self) -> bool {

@@ -59,8 +59,8 @@ impl fmt::Debug for Host<'_> {
 }
 
 /// Files of `/etc` that programs of a distribution read at their start, and none with a secret in it. `/etc` as a
-/// whole is not granted, and its users, groups and hosts are the workstation's own.
-const ETC: [&str; 17] = [
+/// whole is not granted, and its users, groups, hosts and where to look them up are the workstation's own.
+const ETC: [&str; 16] = [
     "/etc/alternatives",
     "/etc/bash.bashrc",
     "/etc/debian_version",
@@ -71,7 +71,6 @@ const ETC: [&str; 17] = [
     "/etc/locale.alias",
     "/etc/magic",
     "/etc/mime.types",
-    "/etc/nsswitch.conf",
     "/etc/profile",
     "/etc/protocols",
     "/etc/services",
@@ -130,8 +129,8 @@ impl Outline {
     /// Everything that programs of this kind need on a machine of a usual distribution: its `/usr` to read and
     /// execute, the files of `/etc` that are there, and room.
     ///
-    /// [`Profile::Minimal`] has none of the machine's files. `/bin/sh` is Octant's own shell in all of them, since
-    /// scripts and system(3) name it so.
+    /// [`Profile::Minimal`] has none of the machine's files. In the others `/bin` is the machine's, with the shell that
+    /// its scripts and system(3) expect, since none of Octant's own utilities is granted.
     #[must_use]
     pub fn of_profile(profile: Profile, name: &str, role: &str, operator: &str, host: &Host<'_>) -> Self {
         let mut outline = Self::minimal(name, role, operator);
@@ -156,7 +155,7 @@ impl Outline {
             outline.read.extend(present(&ETC_PYTHON));
         }
         (outline.executable, outline.args) = (executable.to_owned(), owned(args));
-        outline.utilities = owned(&["sh"]);
+        outline.utilities = Vec::new();
         outline.execute = owned(&["/usr"]);
         if profile.writable_executable() {
             // Programs are built, installed and run there.

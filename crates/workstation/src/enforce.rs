@@ -6,7 +6,7 @@
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
 use crate::kernel::{Call, Kernel, accepted};
-use crate::plan::{Bind, Layer, Plan, Report, Scratch, below_own, within};
+use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, below_own, within};
 use crate::readback::{Expected, Role};
 use crate::step::{SpawnError, Step};
 use crate::tickets::Tickets;
@@ -28,8 +28,14 @@ use std::rc::Rc;
 pub(crate) const NAMESPACES: i32 = 0x7e02_0000;
 /// CLONE_NEWTIME, which libc does not name.
 pub(crate) const CLONE_NEWTIME: i32 = 0x80;
-/// The device nodes of every workstation.
-pub(crate) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// The device nodes: the first five of every workstation, `tty` where there are terminals.
+pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// What of the machine `/proc` shows to a [`Proc::Machine`]; every other entry that is no process is masked, also those
+/// that a kernel has added since.
+pub(crate) const SHOWN: [&str; 7] =
+    ["cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "uptime", "version"];
+/// The most pseudo-terminals of one agent.
+const TERMINALS: &CStr = c"64";
 /// The agent's socket, inside.
 pub(crate) const SOCKET: &str = "/run/octant/agent.sock";
 /// The reaper's user inside: not the agent's, so that the agent can neither trace it nor change its limits. Its real
@@ -107,6 +113,8 @@ pub(crate) struct Tree {
 pub(crate) struct Prepared {
     pub(crate) root: OwnedFd,
     pub(crate) trees: Vec<Tree>,
+    /// What is attached over entries of `/proc`, once that is there.
+    pub(crate) masks: Vec<Tree>,
     pub(crate) socket: OwnedFd,
 }
 
@@ -163,6 +171,9 @@ pub(crate) fn stand<K: Kernel>(
     }
     let program = program_of(plan)?;
     let prepared = prepare(kernel, plan, site, &granted.sources, base)?;
+    for pipe in [granted.stdout.as_fd(), granted.stderr.as_fd()] {
+        run(kernel, Step::Descriptors, Call::GivePipe { pipe, owner: base + AGENT_INSIDE })?;
+    }
     let mut missing = Vec::new();
     let leaf = make_leaf(kernel, plan, site, &mut missing)?;
     let built =
@@ -225,10 +236,16 @@ fn build<K: Kernel>(
     };
     drop(theirs);
     drop((granted, program));
-    let socket = prepared.socket;
-    let expected = Expected { plan, base, leaf: leaf.map(AsFd::as_fd), own_namespaces: site.own_namespaces };
+    let masked: Vec<&str> = prepared.masks.iter().map(|mask| mask.target.as_str()).collect();
+    let expected = Expected {
+        plan,
+        masked: &masked,
+        base,
+        leaf: leaf.map(AsFd::as_fd),
+        own_namespaces: site.own_namespaces,
+    };
     match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
-        Ok(report) => Ok((pid, pidfd, socket, ours, report)),
+        Ok(report) => Ok((pid, pidfd, prepared.socket, ours, report)),
         Err(error) => Err(and_not_killed(error, kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd)))),
     }
 }
@@ -274,9 +291,9 @@ fn bring_up<K: Kernel>(
     let agent = kernel.observe(payload).map_err(read)?;
     let disagree =
         |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
-    expected.agrees(Role::Reaper, &inside).map_err(disagree)?;
-    expected.agrees(Role::Payload, &agent).map_err(disagree)?;
-    expected.only_in_leaf(&[pid, payload]).map_err(disagree)?;
+    kernel.verdict(expected.agrees(Role::Reaper, &inside)).map_err(disagree)?;
+    kernel.verdict(expected.agrees(Role::Payload, &agent)).map_err(disagree)?;
+    kernel.verdict(expected.only_in_leaf(&[pid, payload])).map_err(disagree)?;
     Ok(Report {
         missing: Vec::new(),
         landlock_abi: site.landlock_abi,
@@ -375,7 +392,7 @@ fn prepare<K: Kernel>(
     )?;
 
     let mut trees = Vec::new();
-    for (fd, name) in site.devices.iter().zip(DEVICES) {
+    for (fd, name) in site.devices.iter().zip(devices_of(plan)) {
         // A device node is what this mount is for, so it alone is not nodev.
         let (target, attributes) = (format!("/dev/{name}"), attr::NOSUID | attr::NOEXEC);
         trees.push(clone_tree(kernel, fd.as_fd(), target, attributes, None)?);
@@ -384,11 +401,23 @@ fn prepare<K: Kernel>(
         let attributes = attr::NOSUID | attr::NODEV | attr::RDONLY;
         trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes, None)?);
     }
-    for (target, scratch) in [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)] {
+    if plan.terminals {
+        let call = Call::NewFilesystem {
+            kind: c"devpts",
+            options: vec![
+                (c"mode", c"0600".into()),
+                (c"ptmxmode", c"0666".into()),
+                (c"max", TERMINALS.into()),
+            ],
+            attributes: TERMINAL_ATTRIBUTES,
+        };
+        trees.push(Tree { fd: get(kernel, Step::Tree, call)?, target: "/dev/pts".into() });
+    }
+    for (target, scratch) in scratches(plan) {
         let call = Call::NewFilesystem {
             kind: c"tmpfs",
             options: scratch_options(scratch, base + AGENT_INSIDE)?,
-            attributes: attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC },
+            attributes: scratch_attributes(scratch),
         };
         let fd = get(kernel, Step::Tree, call)?;
         let mut made = vec!["/".to_owned()];
@@ -402,7 +431,58 @@ fn prepare<K: Kernel>(
     granted_trees(kernel, plan, sources, base, &mut trees)?;
     // From here on nothing can be made in the root any more.
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
-    Ok(Prepared { root, trees, socket })
+    let masks = masks(kernel, plan, site)?;
+    Ok(Prepared { root, trees, masks, socket })
+}
+
+/// The device nodes of this plan.
+pub(crate) fn devices_of(plan: &Plan) -> &'static [&'static str] {
+    if plan.terminals { &DEVICES } else { &DEVICES[..5] }
+}
+
+/// The writable file systems in memory, with their places.
+pub(crate) fn scratches(plan: &Plan) -> impl Iterator<Item = (&'static str, &Scratch)> {
+    let own = [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)];
+    own.into_iter().chain(plan.shm.iter().map(|shm| ("/dev/shm", shm)))
+}
+
+pub(crate) fn scratch_attributes(scratch: &Scratch) -> u64 {
+    attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC }
+}
+
+/// A terminal is a device node.
+pub(crate) const TERMINAL_ATTRIBUTES: u64 = attr::NOSUID | attr::NOEXEC;
+pub(crate) const MASK_ATTRIBUTES: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::RDONLY;
+
+/// What hides the entries of `/proc` that are not [`SHOWN`]: an empty directory over each directory, and over each file
+/// the null device, which cannot be opened there. Their names are those of a `/proc` that was made for this, so that
+/// what hides entries of the spawner's own does not count.
+fn masks<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>) -> Made<Vec<Tree>> {
+    if plan.proc == Proc::Processes {
+        return Ok(Vec::new());
+    }
+    let all = Call::NewFilesystem { kind: c"proc", options: Vec::new(), attributes: MASK_ATTRIBUTES };
+    let all = get(kernel, Step::Proc, all)?;
+    let entries = kernel
+        .entries(all.as_fd())
+        .map_err(|error| SpawnError::failed(Step::Proc, "list the entries of /proc", &error))?;
+    let null = site.devices.first().ok_or_else(|| SpawnError::refused(Step::Proc, "no null device"))?;
+    let mut trees = Vec::new();
+    for entry in entries {
+        let process = entry.name.bytes().all(|b| b.is_ascii_digit());
+        if process || entry.is_link || SHOWN.contains(&entry.name.as_str()) {
+            continue;
+        }
+        let target = format!("/proc/{}", entry.name);
+        trees.push(if entry.is_dir {
+            let options = vec![(c"mode", c"0555".into()), (c"nr_inodes", c"1".into())];
+            let empty = Call::NewFilesystem { kind: c"tmpfs", options, attributes: MASK_ATTRIBUTES };
+            Tree { fd: get(kernel, Step::Proc, empty)?, target }
+        } else {
+            clone_tree(kernel, null.as_fd(), target, MASK_ATTRIBUTES, None)?
+        });
+    }
+    Ok(trees)
 }
 
 /// The granted trees, a path before what lies below it.
@@ -474,24 +554,29 @@ fn scratch_options(scratch: &Scratch, owner: u32) -> Made<Vec<(&'static CStr, CS
 /// Directories, files and links of the new root.
 fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources: &[OwnedFd]) -> Made<()> {
     let mut made = vec!["/".to_owned()];
-    let fixed = ["/bin", "/dev", "/etc/octant", "/proc", "/run/octant", "/tmp", "/workspace"];
-    for path in fixed {
+    let hosts_bin = plan.links.iter().any(|link| link.at == "/bin");
+    let fixed = ["/dev", "/etc/octant", "/proc", "/run/octant"];
+    let chosen = [("/bin", !hosts_bin), ("/dev/pts", plan.terminals)].into_iter().filter(|row| row.1);
+    for path in fixed.into_iter().chain(chosen.map(|row| row.0)).chain(scratches(plan).map(|row| row.0)) {
         make_dirs(kernel, root, path, &mut made)?;
     }
     let applets: String = plan.utilities.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
-    let user = format!("agent:x:{AGENT_INSIDE}:{AGENT_INSIDE}:agent:/workspace:/bin/sh\nroot:x:0:0:::\n");
-    let group = format!("agent:x:{AGENT_INSIDE}:\nroot:x:0:\n");
+    let user = format!(
+        "agent:x:{AGENT_INSIDE}:{AGENT_INSIDE}:agent:/workspace:/bin/sh\nroot:x:0:0:::\nnobody:x:65534:65534:::\n"
+    );
+    let group = format!("agent:x:{AGENT_INSIDE}:\nroot:x:0:\nnogroup:x:65534:\n");
     let hosts = format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", plan.aid);
     let files = [
         ("/etc/passwd", user.as_str()),
         ("/etc/group", &group),
         ("/etc/hosts", &hosts),
+        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
         ("/etc/octant/applets", &applets),
     ];
     for (path, text) in files {
         run(kernel, Step::Tree, Call::PutFile { root, path, bytes: text.as_bytes() })?;
     }
-    for name in DEVICES {
+    for name in devices_of(plan) {
         run(kernel, Step::Tree, Call::PutFile { root, path: &format!("/dev/{name}"), bytes: b"" })?;
     }
     let mut links: Vec<(String, &str)> = vec![
@@ -500,6 +585,9 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
         ("/dev/stdout".into(), "/proc/self/fd/1"),
         ("/dev/stderr".into(), "/proc/self/fd/2"),
     ];
+    if plan.terminals {
+        links.push(("/dev/ptmx".into(), "pts/ptmx"));
+    }
     if plan.octant {
         run(kernel, Step::Tree, Call::PutFile { root, path: "/octant", bytes: b"" })?;
         links.extend(plan.utilities.iter().map(|name| (format!("/bin/{name}"), "/octant")));

@@ -220,6 +220,9 @@ fn plan(tick: &str, round: usize) -> Plan {
         links: vec![],
         workspace: scratch.clone(),
         tmp: scratch,
+        shm: None,
+        terminals: false,
+        proc: octant_workstation::Proc::Processes,
         syscalls: Syscalls { profile: "minimal".into(), add: vec![] },
         limits: Limits {
             memory_max: 64 << 20,
