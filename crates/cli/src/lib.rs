@@ -12,9 +12,11 @@ mod agents;
 mod args;
 mod doctor;
 mod error;
+mod family;
 mod inside;
 mod ledger;
 mod manifest;
+mod message;
 mod operator;
 mod out;
 mod service;
@@ -164,6 +166,7 @@ fn act(
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Vault(command) => vault::run(command, layout, input, out),
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
+        Command::Message(command) => message::run(command, layout, out),
         Command::Secret(command) => vault::of_agent(command, layout, input, out),
         Command::Note { text } => inside::note(text, layout, out),
         Command::Itself { attempt: None } => inside::describe(layout, out),

@@ -3,7 +3,7 @@
 use crate::error::ManifestErrors;
 use crate::keys::{KeyId, SigningKey, TrustedKeys};
 use crate::limits;
-use crate::schema::{Declared, digest, read_validity};
+use crate::schema::{Declared, Validity, digest, read_validity};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
@@ -299,7 +299,7 @@ impl Envelope {
         if signers.is_empty() {
             return Err(expired.unwrap_or_else(|| self.unsigned(keys, revoked)));
         }
-        admit(&self.payload, audience)?;
+        admit(&read_validity(&self.payload)?, audience)?;
         Ok(Authentic { payload: self.payload, signers })
     }
 
@@ -324,11 +324,11 @@ impl Envelope {
     }
 }
 
-fn admit(payload: &[u8], audience: &Audience<'_>) -> Result<(), VerifyError> {
-    let validity = read_validity(payload)?;
+/// Whether a manifest of this validity can be used here and now.
+pub(crate) fn admit(validity: &Validity, audience: &Audience<'_>) -> Result<(), VerifyError> {
     if !validity.machines.iter().any(|m| m == "*" || m == audience.machine) {
         let machine = audience.machine.to_owned();
-        return Err(VerifyError::WrongAudience { machine, machines: validity.machines });
+        return Err(VerifyError::WrongAudience { machine, machines: validity.machines.clone() });
     }
     let now_ms = audience.now_ms;
     if let Some(not_before_ms) = validity.not_before_ms.filter(|start| now_ms < *start) {
