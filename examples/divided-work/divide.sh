@@ -34,7 +34,7 @@ child() {
         below=$((2 * below + 2)) i=$((i + 1))
     done
     sed -e "s/@FROM@/$1/g" -e "s/@TO@/$2/g" -e "s/@LEVEL@/$left/g" -e "s/@SPAWNS@/$spawns/" -e "s/@BELOW@/$below/" \
-        "$EXAMPLE/child.toml" >"$WORK/child.toml" || return 1
+        -e "s/@MINUTES@/$((left + 1))/" "$EXAMPLE/child.toml" >"$WORK/child.toml" || return 1
     "$OCTANT" agent spawn --manifest "$WORK/child.toml"
 }
 

@@ -189,7 +189,11 @@ fn divided_work_is_divided_without_a_rest() {
     assert_eq!(first.narrowed(), []);
     let child = |level: &str, spawns: &str, below: &str| {
         let text = include_str!("../../../examples/divided-work/child.toml");
-        let text = text.replace("@LEVEL@", level).replace("@SPAWNS@", spawns).replace("@BELOW@", below);
+        let text = text
+            .replace("@LEVEL@", level)
+            .replace("@SPAWNS@", spawns)
+            .replace("@BELOW@", below)
+            .replace("@MINUTES@", "4");
         Delegated::read(text.replace("@FROM@", "1").replace("@TO@", "2").as_bytes(), &HERE).unwrap()
     };
     let wishes = [child("2", "true", "6"), child("1", "true", "2"), child("0", "false", "0")];
