@@ -356,6 +356,9 @@ pub struct Grants {
     /// `None` is unlimited.
     pub(crate) ttl: Option<Millis>,
     pub(crate) on_parent_death: OnParentDeath,
+    /// How many generations it may have below it; 0 where it may spawn nobody.
+    pub(crate) generations: u64,
+    pub(crate) rooms: NameSet,
     pub(crate) hosts: PatternSet<HostGrant>,
     pub(crate) credentials: PatternSet<CredentialGrant>,
     pub(crate) models: Models,
@@ -446,6 +449,18 @@ impl Grants {
         self.on_parent_death
     }
 
+    /// How many generations it may have below it; 0 where it may spawn nobody.
+    #[must_use]
+    pub fn generations(&self) -> u64 {
+        self.generations
+    }
+
+    /// The rooms in which it may exchange messages.
+    #[must_use]
+    pub fn rooms(&self) -> &NameSet {
+        &self.rooms
+    }
+
     /// The hosts that may be reached.
     #[must_use]
     pub fn hosts(&self) -> &PatternSet<HostGrant> {
@@ -492,6 +507,8 @@ impl Grants {
             resources,
             ttl,
             on_parent_death,
+            generations,
+            rooms,
             hosts,
             credentials,
             models,
@@ -514,12 +531,19 @@ impl Grants {
             resources: self.resources.meet(resources),
             ttl: shorter,
             on_parent_death: self.on_parent_death.min(*on_parent_death),
+            generations: self.generations.min(*generations),
+            rooms: self.rooms.meet(rooms),
             hosts: self.hosts.meet(hosts),
             credentials: self.credentials.meet(credentials),
             models: self.models.meet(models),
             skills: self.skills.meet(skills),
             tools: self.tools.meet(tools),
         }
+    }
+
+    /// The most that a child can get of this: everything, with one generation less below it.
+    pub(crate) fn for_child(&self) -> Self {
+        Self { generations: self.generations.saturating_sub(1), ..self.clone() }
     }
 
     /// Whether `other` grants everything that this does.
@@ -553,6 +577,8 @@ impl Grants {
             resources,
             ttl,
             on_parent_death,
+            generations,
+            rooms,
             hosts,
             credentials,
             models,
@@ -571,6 +597,8 @@ impl Grants {
             ("syscalls.add", syscalls.to_string()),
             ("lifetime.ttl", ttl),
             ("lifetime.on_parent_death", on_parent_death.name().to_owned()),
+            ("spawning.depth", generations.to_string()),
+            ("rooms.join", rooms.to_string()),
             ("network.hosts", hosts.to_string()),
             ("credentials.grants", credentials.to_string()),
             ("skills.allowed", skills.to_string()),

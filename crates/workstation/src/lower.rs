@@ -2,9 +2,10 @@
 
 use crate::enforce::SOCKET;
 use crate::plan::{
-    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Syscalls, VERSION, within,
+    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Stdio, Syscalls, VERSION,
+    WORKSPACE, within,
 };
-use octant_ids::Aid;
+use octant_ids::{Aid, Sha256};
 use octant_manifest::{Effective, GrantPath};
 
 /// What a plan needs beside the rights.
@@ -18,6 +19,25 @@ pub struct Site {
     pub accept_missing: Vec<Layer>,
     /// The lowest Landlock ABI version that is acceptable on this machine.
     pub landlock_floor: u32,
+    /// Where a person runs the program, if it is one and not a service.
+    pub here: Option<Here>,
+}
+
+/// The place at which a person runs a program (`octant run`). It says where things that the rights grant stand inside, and
+/// takes away from them; it adds none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    /// The directory that is `/workspace`.
+    pub workspace: GrantPath,
+    /// What lies in it and is a mount of its own, so that it can be neither renamed nor replaced; each with whether it can
+    /// be written.
+    pub guarded: Vec<(GrantPath, bool)>,
+    /// Symbolic links of the host's root and `/etc`.
+    pub links: Vec<Link>,
+    /// Variables, as `NAME=value`, in place of those that every agent has.
+    pub env: Vec<String>,
+    /// Whether the program gets a terminal.
+    pub stdio: Stdio,
 }
 
 /// Why rights cannot be put into a plan.
@@ -29,6 +49,11 @@ pub enum LowerError {
     /// A number beyond what the kernel's limit of that kind can hold.
     #[error("{0} is larger than the kernel's limit of that kind can be")]
     Number(&'static str),
+    /// An image or a snapshot for a program that a person runs in a directory of the host.
+    #[error(
+        "{0} is for agents: a program that is run here has this machine's files and this directory; take it out, or `octant agent spawn` it"
+    )]
+    Here(&'static str),
 }
 
 impl Plan {
@@ -52,28 +77,34 @@ impl Plan {
             |place: &str| rights.grants().execute().iter().any(|path| within(place, path.as_str())) && both;
         let scratch =
             |place: &str, bytes| Scratch { bytes, inodes: resources.workspace_inodes, exec: own(place) };
-        let binds = binds(rights, both);
+        let here = site.here.as_ref();
+        let (root, snapshot) = kept(rights, here)?;
+        let binds = place(binds(rights, both), here);
+        let inside = |path: &GrantPath| at_workspace(path.as_str(), here);
         let utilities: Vec<String> = rights.utilities().map(str::to_owned).collect();
-        let root = rights.grants().root().digest();
-        // An image has its own.
-        let links = if root.is_some() { Vec::new() } else { links(&binds, utilities.is_empty()) };
+        let links = match here {
+            Some(here) => here.links.clone(),
+            // An image has its own.
+            None if root.is_some() => Vec::new(),
+            None => links(&binds, utilities.is_empty()),
+        };
         let profile = rights.profile();
         let plan = Self {
             version: VERSION,
             aid: site.aid,
             slot: site.slot,
             program: Program {
-                path: rights.program().executable.as_str().to_owned(),
+                path: inside(&rights.program().executable),
                 args: rights.program().args.clone(),
-                cwd: rights.program().cwd.as_str().to_owned(),
-                env: environment(site.aid, path_of(root.is_some(), &binds, &links)),
+                cwd: inside(&rights.program().cwd),
+                env: environment(site.aid, path_of(root.is_some(), &binds, &links), here),
             },
             octant: true,
             utilities,
             root,
             links,
             binds,
-            snapshot: rights.grants().workspace().digest(),
+            snapshot,
             workspace: scratch("/workspace", resources.workspace_bytes.0),
             tmp: scratch("/tmp", resources.tmp_bytes.0),
             shm: profile.runtime().then_some(Scratch {
@@ -81,7 +112,7 @@ impl Plan {
                 inodes: resources.workspace_inodes,
                 exec: false,
             }),
-            terminals: profile.terminals(),
+            terminals: profile.terminals() || here.is_some_and(|here| here.stdio == Stdio::Terminal),
             proc: if profile.runtime() { Proc::Machine } else { Proc::Processes },
             syscalls: Syscalls {
                 profile: profile.name().to_owned(),
@@ -99,6 +130,7 @@ impl Plan {
             },
             landlock_floor: site.landlock_floor,
             accept_missing: site.accept_missing.clone(),
+            stdio: here.map_or(Stdio::Pipes, |here| here.stdio),
         };
         plan.check()?;
         Ok(plan)
@@ -107,6 +139,16 @@ impl Plan {
 
 fn narrow(what: &'static str, number: u64) -> Result<u32, LowerError> {
     u32::try_from(number).map_err(|_| LowerError::Number(what))
+}
+
+/// The image and the snapshot. Who runs a program here has neither: it has the host's files.
+fn kept(rights: &Effective, here: Option<&Here>) -> Result<(Option<Sha256>, Option<Sha256>), LowerError> {
+    let (root, snapshot) = (rights.grants().root().digest(), rights.grants().workspace().digest());
+    match here {
+        Some(_) if root.is_some() => Err(LowerError::Here("filesystem.root")),
+        Some(_) if snapshot.is_some() => Err(LowerError::Here("filesystem.workspace")),
+        _ => Ok((root, snapshot)),
+    }
 }
 
 /// One mount for each tree whose rights differ from those of the tree around it.
@@ -142,6 +184,31 @@ fn binds(rights: &Effective, both: bool) -> Vec<Bind> {
         .collect()
 }
 
+/// A path of the host as it is inside.
+fn at_workspace(path: &str, here: Option<&Here>) -> String {
+    match here.map(|here| here.workspace.as_str()) {
+        Some(workspace) if within(path, workspace) => {
+            format!("{WORKSPACE}{}", path.get(workspace.len()..).unwrap_or_default())
+        }
+        _ => path.to_owned(),
+    }
+}
+
+/// Puts the granted trees where they stand inside, and what is guarded in the workspace on top of it.
+fn place(mut binds: Vec<Bind>, here: Option<&Here>) -> Vec<Bind> {
+    for bind in &mut binds {
+        bind.target = at_workspace(&bind.source, here);
+    }
+    let Some(here) = here else { return binds };
+    let Some(around) = binds.iter().find(|bind| bind.target == WORKSPACE).cloned() else { return binds };
+    for (path, write) in &here.guarded {
+        let (source, target) = (path.as_str().to_owned(), at_workspace(path.as_str(), Some(here)));
+        binds.retain(|bind| bind.target != target);
+        binds.push(Bind { source, target, write: *write && around.write, exec: around.exec });
+    }
+    binds
+}
+
 /// The links of a merged `/usr`, which programs that are not static name in their headers and scripts in their first
 /// line. `/bin` is Octant's own where one of its utilities is granted, and the host's where none is.
 fn links(binds: &[Bind], hosts_bin: bool) -> Vec<Link> {
@@ -174,8 +241,8 @@ fn path_of(image: bool, binds: &[Bind], links: &[Link]) -> String {
     own.into_iter().chain(hosts).collect::<Vec<_>>().join(":")
 }
 
-fn environment(aid: Aid, path: String) -> Vec<String> {
-    vec![
+fn environment(aid: Aid, path: String, here: Option<&Here>) -> Vec<String> {
+    let mut env = vec![
         format!("PATH={path}"),
         "HOME=/workspace".into(),
         "TMPDIR=/tmp".into(),
@@ -183,7 +250,13 @@ fn environment(aid: Aid, path: String) -> Vec<String> {
         "LANG=C.UTF-8".into(),
         format!("OCTANT_AGENT={aid}"),
         format!("OCTANT_SOCKET={SOCKET}"),
-    ]
+    ];
+    for variable in here.map(|here| here.env.as_slice()).unwrap_or_default() {
+        let name = variable.split_inclusive('=').next().unwrap_or_default();
+        env.retain(|other| !other.starts_with(name));
+        env.push(variable.clone());
+    }
+    env
 }
 
 #[cfg(test)]
@@ -215,7 +288,13 @@ mod tests {
     }
 
     fn site() -> Site {
-        Site { aid: Aid::new(1_700_000_000_000, [7; 10]), slot: 3, accept_missing: vec![], landlock_floor: 2 }
+        Site {
+            aid: Aid::new(1_700_000_000_000, [7; 10]),
+            slot: 3,
+            accept_missing: vec![],
+            landlock_floor: 2,
+            here: None,
+        }
     }
 
     #[test]
@@ -273,6 +352,24 @@ mod tests {
         assert_eq!(of("shell"), (true, false, Proc::Processes));
         for runtime in ["python", "node", "compiler"] {
             assert_eq!(of(runtime), (true, true, Proc::Machine));
+        }
+    }
+
+    #[test]
+    fn who_runs_a_program_here_has_no_image_and_no_snapshot() {
+        let here = Here {
+            workspace: GrantPath::parse("/srv/work").unwrap(),
+            guarded: vec![],
+            links: vec![],
+            env: vec![],
+            stdio: Stdio::Caller,
+        };
+        for (key, kind) in [("root", "image"), ("workspace", "snapshot")] {
+            let line = format!("{key} = \"{kind}:sha256:{}\"\nread = []", "a".repeat(64));
+            let rights = rights(&[("read =", &line)]);
+            assert!(Plan::lower(&rights, &site()).is_ok(), "{key}");
+            let error = Plan::lower(&rights, &Site { here: Some(here.clone()), ..site() }).unwrap_err();
+            assert!(matches!(error, LowerError::Here(field) if field.ends_with(key)), "{error}");
         }
     }
 

@@ -1,14 +1,12 @@
 //! The methods of `agents`.
 
 use crate::core::{Ending, Event};
-use crate::log::Cursor;
 use crate::manager::Manager;
 use octant_api::agents::{
     AgentInfo, AgentList, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, ShowRequest,
     SpawnRequest, WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
-use octant_api::text::Base64;
 use octant_wire::{Call, Sink};
 use serde_json::json;
 use std::sync::Arc;
@@ -41,24 +39,7 @@ impl Handler<Call> for Methods {
 
     async fn logs(&self, request: LogsRequest, items: Sink<LogChunk>, _: Call) -> Result<LogsEnd, ApiError> {
         let aid = self.0.find(&request.agent)?;
-        let log = self.0.log(aid)?;
-        let mut news = log.news();
-        let mut at = Cursor::default();
-        loop {
-            // What is said to be closed here was written before, so it is read below.
-            let closed = news.borrow_and_update().closed;
-            let failed =
-                |e| ApiError::new(Code::Failed, "read an agent's output", aid.to_string(), e, "try again");
-            while let Some((stream, data)) = log.read(&mut at).map_err(failed)? {
-                if request.output.is_none_or(|wanted| wanted == stream) {
-                    items.send(&LogChunk { stream, data: Base64(data) }).await?;
-                }
-            }
-            if !request.follow || closed || news.changed().await.is_err() {
-                break;
-            }
-        }
-        Ok(LogsEnd { state: self.0.info(aid)?.state, lost_bytes: log.lost() })
+        self.0.send_log(aid, request.output, request.follow, &items).await
     }
 
     async fn wait(&self, request: WaitRequest, _: Call) -> Result<AgentInfo, ApiError> {

@@ -101,17 +101,11 @@ fn grants() -> impl Strategy<Value = Grants> {
     let files = (kept(), kept(), paths(), paths(), paths());
     let outside = (patterns(host_grant()), patterns(credential()), models());
     let outside = (outside, patterns(name_pattern()), patterns(name_pattern()));
-    (files, names(), names(), profile, resources(), ttl, policy, outside).prop_map(
-        |(
-            (root, workspace, read, write, execute),
-            utilities,
-            syscalls,
-            profile,
-            resources,
-            ttl,
-            on_parent_death,
-            outside,
-        )| {
+    let sets = (names(), names(), names());
+    (files, sets, profile, resources(), ttl, policy, 0_u64..4, outside).prop_map(
+        |(files, sets, profile, resources, ttl, on_parent_death, generations, outside)| {
+            let (root, workspace, read, write, execute) = files;
+            let (utilities, syscalls, rooms) = sets;
             let ((hosts, credentials, models), skills, tools) = outside;
             Grants {
                 root,
@@ -125,6 +119,8 @@ fn grants() -> impl Strategy<Value = Grants> {
                 resources,
                 ttl,
                 on_parent_death,
+                generations,
+                rooms,
                 hosts,
                 credentials,
                 models,

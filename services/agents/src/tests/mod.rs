@@ -1,6 +1,8 @@
 //! Tests of the whole service over real sockets, with a ledger and a spawner of their own.
 
+mod family;
 mod life;
+mod messages;
 mod restart;
 mod secrets;
 mod world;
@@ -41,6 +43,8 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         role: "analyst".into(),
         operator: "ada".into(),
         state: AgentState::Provisioned,
+        parent: None,
+        depth: 0,
         pid: None,
         exit: None,
         reason: None,

@@ -17,7 +17,7 @@ fn runtime() -> Runtime {
 }
 
 /// Runs the service until the work is done, and then lets it die with everything that it was doing.
-fn life<T>(machinery: &Machinery, boot_id: &str, work: impl AsyncFnOnce(&World) -> T) -> T {
+pub(super) fn life<T>(machinery: &Machinery, boot_id: &str, work: impl AsyncFnOnce(&World) -> T) -> T {
     let runtime = runtime();
     let done = runtime.block_on(async {
         let world = machinery.start(boot_id);
