@@ -129,7 +129,9 @@ mod tests {
     fn no_service_may_use_a_service_and_the_table_has_no_circle() {
         let services = ["octant-ledger", "octant-agents"];
         for (name, allowed) in ALLOWED {
-            assert!(!allowed.iter().any(|need| services.contains(need)), "{name}");
+            // It runs no service: it is a ledger's only user, in one process with it.
+            let alone = *name == "octant-run";
+            assert!(alone || !allowed.iter().any(|need| services.contains(need)), "{name}");
             let rank = |wanted: &str| ALLOWED.iter().position(|row| row.0 == wanted).unwrap();
             assert!(allowed.iter().all(|need| rank(need) < rank(name)), "{name} uses what stands below it");
         }
