@@ -7,7 +7,8 @@ use crate::out::{Out, Table, Ticking, span, utc};
 use crate::service::Service;
 use octant_api::agents::{
     AgentInfo, AgentState, ENVELOPE_MAX, ExitInfo, KillRequest, ListRequest, LogsRequest, Output,
-    ShowRequest, SpawnRequest, WaitRequest,
+    ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest,
+    WaitRequest,
 };
 use octant_ids::{Aid, Layout};
 use octant_manifest::Envelope;
@@ -43,6 +44,23 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::Kill { which, grace } => {
             let agent = resolve(&service, &which.agent)?;
             let info = service.call(&KillRequest { agent, grace_ms: grace.0 })?;
+            print(&info, out)
+        }
+        Command::Suspend(which) => {
+            let agent = resolve(&service, &which.agent)?;
+            print(&service.call(&SuspendRequest { agent })?, out)
+        }
+        Command::Resume { which, time } => {
+            let agent = resolve(&service, &which.agent)?;
+            print(&service.call(&ResumeRequest { agent, for_ms: time.map(|time| time.0) })?, out)
+        }
+        Command::Throttle { which, cpu, .. } => {
+            let agent = resolve(&service, &which.agent)?;
+            let info = match *cpu {
+                Some(cpu_percent) => service.call(&ThrottleRequest { agent, cpu_percent })?,
+                // `--off`: one of the two has to be there.
+                None => service.call(&UnthrottleRequest { agent })?,
+            };
             print(&info, out)
         }
     }
@@ -103,6 +121,9 @@ fn how(info: &AgentInfo) -> String {
         Some(ExitInfo::Signal(signal)) => format!("was ended by signal {signal}{}", signal_name(signal)),
         None => format!("is {}", info.state.as_str()),
     };
+    if let Some(percent) = info.cpu_percent {
+        text += &format!(", with at most {percent}% of one processor");
+    }
     if let (Some(start), Some(end)) = (info.started_ms, info.ended_ms) {
         text += &format!(" after {}", span(end.saturating_sub(start) / 1000));
     }
@@ -160,8 +181,8 @@ fn show(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
         ("manifest", info.manifest_digest.to_string()),
     ];
     rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))?;
-    if info.exit.is_some() || info.reason.is_some() {
-        out.wrapped("end", &how(info))?;
+    if info.exit.is_some() || info.reason.is_some() || info.cpu_percent.is_some() {
+        out.wrapped(if info.state.ended() { "end" } else { "now" }, &how(info))?;
     }
     if !info.missing_layers.is_empty() {
         out.wrapped("WITHOUT", &info.missing_layers.join(", "))?;
@@ -247,6 +268,7 @@ mod tests {
             pid: None,
             exit: None,
             reason: None,
+            cpu_percent: None,
             started_ms: None,
             ended_ms: None,
             manifest_digest: Sha256::ZERO,
@@ -288,5 +310,10 @@ mod tests {
         assert!(verdict(&info).is_err());
         info.exit = Some(ExitInfo::Code(0));
         assert!(verdict(&info).is_ok());
+        let mut held = agent(2, "report", AgentState::Throttled);
+        held.cpu_percent = Some(10);
+        assert_eq!(how(&held), "is throttled, with at most 10% of one processor");
+        (held.state, held.reason) = (AgentState::Suspended, Some("suspended by an operator".into()));
+        assert_eq!(how(&held), "is suspended, with at most 10% of one processor: suspended by an operator");
     }
 }

@@ -176,6 +176,32 @@ pub(crate) enum Agent {
         #[arg(long, value_name = "TIME", value_parser = millis, default_value = "0s")]
         grace: Millis,
     },
+    /// Freeze an agent with all its processes, until it is resumed
+    #[command(after_help = "Example:\n  octant agent suspend incident-report")]
+    Suspend(Which),
+    /// Let a suspended agent run again
+    #[command(after_help = "Example:\n  octant agent resume incident-report --for 10min")]
+    Resume {
+        #[command(flatten)]
+        which: Which,
+        /// Where its time to live is over: how much longer it may live (ms, s, min), at most what its manifest gave it
+        #[arg(long = "for", value_name = "TIME", value_parser = millis)]
+        time: Option<Millis>,
+    },
+    /// Give an agent less of the processors than its manifest does, or all of that back
+    #[command(
+        after_help = "Example:\n  octant agent throttle incident-report --cpu 10\n  octant agent throttle incident-report --off"
+    )]
+    Throttle {
+        #[command(flatten)]
+        which: Which,
+        /// At most so many hundredths of one processor, and those after everybody else
+        #[arg(long, value_name = "PERCENT", required_unless_present = "off", conflicts_with = "off")]
+        cpu: Option<u64>,
+        /// Give it its manifest's share again
+        #[arg(long)]
+        off: bool,
+    },
 }
 
 #[derive(Debug, Args)]

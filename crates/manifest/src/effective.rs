@@ -1,6 +1,6 @@
 //! What an agent may really do.
 
-use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::role::Roles;
 use crate::schema::{Declared, Identity, Program, startable};
 use crate::{Allotment, Exhausted, GrantPath, KeyId};
@@ -277,6 +277,12 @@ impl Effective {
     #[must_use]
     pub fn ttl(&self) -> Option<Millis> {
         self.grants.ttl
+    }
+
+    /// What the end of its time to live means for it.
+    #[must_use]
+    pub fn on_timeout(&self) -> OnTimeout {
+        self.grants.on_timeout
     }
 
     /// What its spawner's end means for it.

@@ -95,7 +95,7 @@ pub use envelope::{
 };
 pub use error::{ManifestError, Problem};
 pub use fuzz::{fuzz_envelope, fuzz_manifest};
-pub use grants::{Grants, NameSet, Narrowed, OnParentDeath, Profile, Resources};
+pub use grants::{Grants, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
 pub use keys::{KeyFileError, KeyId, PrivateKeyError, SigningKey, TrustedKeys};
 pub use path::{GrantPath, PathError, PathSet};
 pub use role::Roles;

@@ -1,6 +1,6 @@
 //! Roles: the ceilings of operators' keys, as data.
 
-use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::{GrantPath, PathError, PathSet};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
@@ -154,6 +154,8 @@ impl Roles {
                 syscalls: syscalls.into(),
                 resources: resources.into(),
                 ttl: Some(ttl),
+                // What is frozen runs nothing, so no role bounds it.
+                on_timeout: OnTimeout::Freeze,
                 on_parent_death,
             };
             roles.insert(name, Role { assigns, ceiling });

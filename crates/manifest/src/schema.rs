@@ -3,7 +3,7 @@
 use crate::denied::denied;
 use crate::envelope::Signer;
 use crate::error::{ManifestError, Problem};
-use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::reader::{Document, Field, Result, Section};
 use crate::{GrantPath, PathSet, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
@@ -284,7 +284,7 @@ fn grants(document: &Document<'_>) -> Result<Grants> {
             return Err(field.refuse(Problem::WritableExecutable(path.to_string())));
         }
     }
-    let (ttl, on_parent_death) = lifetime(document)?;
+    let (ttl, on_timeout, on_parent_death) = lifetime(document)?;
     Ok(Grants {
         read: read.join(&write).join(&execute),
         write,
@@ -294,6 +294,7 @@ fn grants(document: &Document<'_>) -> Result<Grants> {
         syscalls: syscalls(&calls)?,
         resources: resources(document)?,
         ttl,
+        on_timeout,
         on_parent_death,
     })
 }
@@ -410,8 +411,8 @@ pub(crate) const RESOURCES: [&str; 10] = [
     "fsize",
 ];
 
-fn lifetime(document: &Document<'_>) -> Result<(Option<Millis>, OnParentDeath)> {
-    let section = document.section("lifetime", &["ttl", "on_parent_death"])?;
+fn lifetime(document: &Document<'_>) -> Result<(Option<Millis>, OnTimeout, OnParentDeath)> {
+    let section = document.section("lifetime", &["ttl", "on_timeout", "on_parent_death"])?;
     let field = section.need("ttl", "\"5min\"")?;
     // Whether an unlimited life is granted is for the ceiling, which knows the approvals.
     let ttl = if field.text().is_ok_and(|t| t == "unlimited") { None } else { Some(field.millis()?) };
@@ -420,6 +421,14 @@ fn lifetime(document: &Document<'_>) -> Result<(Option<Millis>, OnParentDeath)> 
         let next = "write a time such as \"5min\"".to_owned();
         return Err(field.refuse(Problem::Impossible { asked: format!("{}ms", ttl.0), why, next }));
     }
+    let on_timeout = match section.get("on_timeout") {
+        None => OnTimeout::End,
+        Some(field) => {
+            let name = field.text()?;
+            let found = OnTimeout::ALL.into_iter().find(|p| p.name() == name);
+            found.ok_or_else(|| field.refuse(Problem::OnTimeout(name.chars().take(40).collect())))?
+        }
+    };
     let on_parent_death = match section.get("on_parent_death") {
         None => OnParentDeath::Terminate,
         Some(field) => {
@@ -428,7 +437,7 @@ fn lifetime(document: &Document<'_>) -> Result<(Option<Millis>, OnParentDeath)> 
             found.ok_or_else(|| field.refuse(Problem::OnParentDeath(name.chars().take(40).collect())))?
         }
     };
-    Ok((ttl, on_parent_death))
+    Ok((ttl, on_timeout, on_parent_death))
 }
 
 /// A list field of a domain that does not exist yet: section, field, what, why.

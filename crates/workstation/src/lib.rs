@@ -25,6 +25,8 @@ mod tickets;
 
 pub use client::{Spawned, SpawnerClient};
 pub use lower::{LowerError, Site};
-pub use plan::{Bind, Layer, Limits, Link, Plan, PlanError, Program, Report, Scratch, Syscalls, VERSION};
+pub use plan::{
+    Bind, Layer, Limits, Link, Plan, PlanError, Program, Report, Scratch, Syscalls, VERSION, cpu_files,
+};
 pub use profiles::profiles;
 pub use step::{SpawnError, Step};

@@ -450,7 +450,10 @@ const NEEDED: [(caps::Capability, &str); 7] = [
     (caps::Capability::CAP_SYS_ADMIN, "namespaces, file systems and mounts"),
     (caps::Capability::CAP_SETUID, "map the slot's user ids"),
     (caps::Capability::CAP_SETGID, "map the slot's group ids"),
-    (caps::Capability::CAP_CHOWN, "give the agent its socket, and agents the files to kill and freeze with"),
+    (
+        caps::Capability::CAP_CHOWN,
+        "give the agent its socket, and agents the files to kill, freeze and slow down with",
+    ),
     (
         caps::Capability::CAP_DAC_OVERRIDE,
         "open granted paths wherever they are; kill through the file that agents owns",

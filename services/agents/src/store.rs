@@ -1,7 +1,9 @@
 //! What is kept on disk: one record for each agent, and how often each manifest was used.
 
+use crate::core::held::Held;
 use octant_api::agents::AgentInfo;
 use octant_ids::{Aid, Sha256};
+use octant_manifest::OnTimeout;
 use octant_service::{KeepError, replace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,8 +36,28 @@ pub(crate) struct Saved {
     /// Whether its seal was given to be recorded: the last that is ever recorded about it.
     #[serde(default)]
     pub(crate) sealed: bool,
+    /// What its manifest says that counts while it lives; none before it was read.
+    #[serde(default)]
+    pub(crate) terms: Option<Terms>,
+    /// What it does not have for now.
+    #[serde(default)]
+    pub(crate) held: Held,
     /// What callers see.
     pub(crate) info: AgentInfo,
+}
+
+/// What a manifest says that counts while the agent lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Terms {
+    /// How long it may live; none for without end.
+    pub(crate) ttl_ms: Option<u64>,
+    /// What the end of that means.
+    pub(crate) on_timeout: OnTimeout,
+    /// Hundredths of a processor that it may use.
+    pub(crate) cpu_percent: u64,
+    /// Its share of the processors when others want them.
+    pub(crate) cpu_weight: u64,
 }
 
 impl Saved {
@@ -50,6 +72,8 @@ impl Saved {
             asked_ns: 0,
             intent: None,
             sealed: false,
+            terms: None,
+            held: Held::default(),
             info,
         }
     }

@@ -1,6 +1,6 @@
 //! The laws of grants and budgets.
 
-use crate::grants::{Grants, NameSet, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::{Allotment, GrantPath, PathSet};
 use octant_ids::{ByteSize, Millis};
 use proptest::collection::{btree_set, vec};
@@ -39,12 +39,23 @@ fn resources() -> impl Strategy<Value = Resources> {
 }
 
 fn grants() -> impl Strategy<Value = Grants> {
-    let policy = proptest::sample::select(OnParentDeath::ALL.to_vec());
+    let policy = (
+        proptest::sample::select(OnTimeout::ALL.to_vec()),
+        proptest::sample::select(OnParentDeath::ALL.to_vec()),
+    );
     let profile = proptest::sample::select(Profile::ALL.to_vec());
     let ttl = proptest::option::of((0_u64..4).prop_map(Millis));
     let files = (paths(), paths(), paths());
     (files, names(), names(), profile, resources(), ttl, policy).prop_map(
-        |((read, write, execute), utilities, syscalls, profile, resources, ttl, on_parent_death)| Grants {
+        |(
+            (read, write, execute),
+            utilities,
+            syscalls,
+            profile,
+            resources,
+            ttl,
+            (on_timeout, on_parent_death),
+        )| Grants {
             read: read.join(&write).join(&execute),
             write,
             execute,
@@ -53,6 +64,7 @@ fn grants() -> impl Strategy<Value = Grants> {
             syscalls,
             resources,
             ttl,
+            on_timeout,
             on_parent_death,
         },
     )

@@ -222,6 +222,8 @@ fn writable_and_executable_needs_a_profile_that_says_so() {
 fn words_that_do_not_exist_are_refused() {
     assert!(matches!(refused(&with("\"shell\"", "\"none\"")).problem, Problem::Profile(_)));
     assert!(matches!(refused(&with("\"terminate\"", "\"survive\"")).problem, Problem::OnParentDeath(_)));
+    let timeout = with("\"end\"", "\"sleep\"");
+    assert!(matches!(refused(&timeout).problem, Problem::OnTimeout(_)));
     assert!(matches!(refused(&with("manifest = 1", "manifest = 2")).problem, Problem::Version(2)));
     for date in ["2035-01-01", "2035-01-01T00:00:00", "1969-01-01T00:00:00Z"] {
         let error = refused(&with("not_after = 2035-01-01T00:00:00Z", &format!("not_after = {date}")));
@@ -267,7 +269,7 @@ fn a_message_says_what_where_why_and_what_next() {
     let error = refused(&with("hosts = []", "hosts = [\"example.org\"]"));
     assert_eq!(
         error.to_string(),
-        "manifest line 53, network.hosts[0]: this build cannot grant network hosts: the egress gate does not \
+        "manifest line 55, network.hosts[0]: this build cannot grant network hosts: the egress gate does not \
          exist yet; remove network.hosts or leave it empty"
     );
 }

@@ -617,6 +617,13 @@ fn agents_can_freeze_and_kill_without_the_spawner() {
     assert!(frozen("1"));
     as_agents(|| std::fs::write(leaf.join("cgroup.freeze"), "0")).unwrap();
     assert!(frozen("0"));
+    if leaf.join("cpu.max").exists() {
+        as_agents(|| std::fs::write(leaf.join("cpu.max"), "5000 100000")).unwrap();
+        as_agents(|| std::fs::write(leaf.join("cpu.weight"), "1")).unwrap();
+        assert_eq!(std::fs::read_to_string(leaf.join("cpu.max")).unwrap(), "5000 100000\n");
+    } else {
+        println!("# this machine has no cpu controller: nothing is slowed down");
+    }
     assert!(
         as_agents(|| std::fs::write(leaf.join("cgroup.procs"), "0")).is_err(),
         "agents can enter the leaf"
@@ -625,6 +632,34 @@ fn agents_can_freeze_and_kill_without_the_spawner() {
     assert_eq!(wait(&spawned), 1000 + 9);
     bench.client.retire(plan.slot, plan.aid).unwrap();
     bench.assert_nothing_is_left(&plan);
+}
+
+/// A spawner that comes while an agent is frozen finds it, and a kill does not wait for it to run.
+fn a_frozen_agent_is_found_killed_and_retired() {
+    let mut bench = Bench::new(None);
+    let Some(cgroup) = bench.cgroup.clone() else {
+        println!("# skipped: this machine has no cgroup v2");
+        return;
+    };
+    for restart in [false, true] {
+        for op in ["kill", "retire"] {
+            let plan = plan(&["sleep"]);
+            let (spawned, mut output) = bench.spawn(&plan).unwrap();
+            read_line(&mut output);
+            let leaf = cgroup.join(plan.aid.to_string());
+            as_agents(|| std::fs::write(leaf.join("cgroup.freeze"), "1")).unwrap();
+            if restart {
+                bench.restart();
+                assert!(bench.spawn(&self::plan(&["sleep"])).unwrap_err().text.contains("is taken by"));
+            }
+            if op == "kill" {
+                bench.client.kill(plan.slot, plan.aid).unwrap();
+            }
+            bench.client.retire(plan.slot, plan.aid).unwrap();
+            assert_eq!(wait(&spawned), 1000 + 9, "{op}");
+            bench.assert_nothing_is_left(&plan);
+        }
+    }
 }
 
 fn the_spawner_keeps_only_what_it_needs() {
@@ -802,6 +837,7 @@ const TESTS: &[Test] = &[
     ),
     ("a_new_spawner_knows_the_agents_of_the_old_one", a_new_spawner_knows_the_agents_of_the_old_one),
     ("agents_can_freeze_and_kill_without_the_spawner", agents_can_freeze_and_kill_without_the_spawner),
+    ("a_frozen_agent_is_found_killed_and_retired", a_frozen_agent_is_found_killed_and_retired),
     ("the_spawner_keeps_only_what_it_needs", the_spawner_keeps_only_what_it_needs),
     ("many_spawns_leave_nothing", many_spawns_leave_nothing),
     ("every_step_can_fail_and_then_nothing_runs", every_step_can_fail_and_then_nothing_runs),

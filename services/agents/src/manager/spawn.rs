@@ -5,7 +5,7 @@ use crate::admit::{self, Admitted, WHAT};
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
-use crate::store::{Saved, StoreError};
+use crate::store::{Saved, StoreError, Terms};
 use octant_api::agents::{AgentInfo, AgentState};
 use octant_api::error::{ApiError, Code};
 use octant_ids::{Aid, Principal};
@@ -91,6 +91,7 @@ impl Manager {
             pid: None,
             exit: None,
             reason: None,
+            cpu_percent: None,
             started_ms: None,
             ended_ms: None,
             manifest_digest: admit::digest(envelope),
@@ -129,6 +130,7 @@ impl Manager {
             residue: 0,
             pidfd: None,
             socket: None,
+            turn: Arc::default(),
             guest: None,
             failure: None,
         })
@@ -194,7 +196,13 @@ impl Manager {
             "accept_missing": self.site.accept_missing,
             "narrowed": agent.saved.info.denials,
         });
-        agent.start = Some(Start { plan, digest, ttl_ms: rights.ttl().map(|ttl| ttl.0), ticket: None });
+        agent.saved.terms = Some(Terms {
+            ttl_ms: rights.ttl().map(|ttl| ttl.0),
+            on_timeout: rights.on_timeout(),
+            cpu_percent: plan.limits.cpu_quota_percent.into(),
+            cpu_weight: plan.limits.cpu_weight.into(),
+        });
+        agent.start = Some(Start { plan, digest, ticket: None });
         Ok(())
     }
 }

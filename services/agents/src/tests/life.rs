@@ -47,7 +47,7 @@ impl World {
     }
 }
 
-fn api(error: WireError) -> ApiError {
+pub(super) fn api(error: WireError) -> ApiError {
     match error {
         WireError::Api(error) => error,
         other => panic!("{other}"),

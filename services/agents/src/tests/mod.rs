@@ -1,5 +1,6 @@
 //! Tests of the whole service over real sockets, with a ledger and a spawner of their own.
 
+mod hold;
 mod life;
 mod restart;
 mod secrets;
@@ -44,6 +45,7 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         pid: None,
         exit: None,
         reason: None,
+        cpu_percent: None,
         started_ms: None,
         ended_ms: None,
         manifest_digest: Sha256::ZERO,

@@ -12,12 +12,12 @@ use octant_service::{Kept, Left};
 use octant_wire::Client;
 use tokio::runtime::{Builder, Runtime};
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Runs the service until the work is done, and then lets it die with everything that it was doing.
-fn life<T>(machinery: &Machinery, boot_id: &str, work: impl AsyncFnOnce(&World) -> T) -> T {
+pub(super) fn life<T>(machinery: &Machinery, boot_id: &str, work: impl AsyncFnOnce(&World) -> T) -> T {
     let runtime = runtime();
     let done = runtime.block_on(async {
         let world = machinery.start(boot_id);
@@ -28,11 +28,11 @@ fn life<T>(machinery: &Machinery, boot_id: &str, work: impl AsyncFnOnce(&World) 
     done.0
 }
 
-async fn spawn(world: &World, name: &str, command: &str) -> AgentInfo {
+pub(super) async fn spawn(world: &World, name: &str, command: &str) -> AgentInfo {
     world.operator.call(&SpawnRequest { envelope: signed(name, command, &[]) }).await.unwrap()
 }
 
-async fn wait(world: &World, agent: &str) -> AgentInfo {
+pub(super) async fn wait(world: &World, agent: &str) -> AgentInfo {
     world.operator.call(&WaitRequest { agent: agent.into() }).await.unwrap()
 }
 

@@ -4,7 +4,7 @@ use super::Scratch;
 use crate::adopt;
 use crate::handlers::Methods;
 use crate::manager::{Keeper, Manager, Site};
-use crate::spawner::Spawner;
+use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -196,6 +196,8 @@ pub(crate) struct Plain {
     pub(crate) asked: Mutex<Vec<String>>,
     /// What the next spawn fails with.
     pub(crate) refuse: Mutex<Option<SpawnError>>,
+    /// Why nothing can be frozen or slowed down.
+    pub(crate) not_held: Mutex<Option<NotHeld>>,
     /// How often a retirement fails before it works.
     pub(crate) residue: Mutex<u32>,
     actuator: Mutex<Actuator>,
@@ -206,6 +208,10 @@ pub(crate) struct Plain {
 impl Plain {
     fn note(&self, what: &str) {
         self.asked.lock().unwrap().push(what.to_owned());
+    }
+
+    fn not_held(&self) -> Result<(), NotHeld> {
+        self.not_held.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
     fn signal(&self, aid: Aid, signal: Signal) -> Result<(), String> {
@@ -276,6 +282,18 @@ impl Spawner for Arc<Plain> {
         self.signal(aid, Signal::SIGKILL)
     }
 
+    fn freeze(&self, aid: Aid, frozen: bool) -> Result<(), NotHeld> {
+        self.note(if frozen { "freeze" } else { "thaw" });
+        self.not_held()?;
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        self.signal(aid, signal).map_err(|why| NotHeld { code: Code::Failed, why })
+    }
+
+    fn speed(&self, _: Aid, percent: u64, weight: u64) -> Result<(), NotHeld> {
+        self.note(&format!("speed {percent} {weight}"));
+        self.not_held()
+    }
+
     fn retire(&self, _: u32, _: Aid) -> Result<(), String> {
         self.note("retire");
         let mut residue = self.residue.lock().unwrap();
@@ -342,6 +360,7 @@ impl Machinery {
             running: Mutex::default(),
             asked: Mutex::default(),
             refuse: Mutex::default(),
+            not_held: Mutex::default(),
             residue: Mutex::default(),
             actuator: Mutex::new(Actuator::new(
                 "spawner".parse().unwrap(),
