@@ -18,6 +18,7 @@ mod plan;
 mod profiles;
 mod readback;
 mod request;
+mod residue;
 mod sources;
 pub mod spawner;
 mod step;

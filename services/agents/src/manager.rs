@@ -114,6 +114,8 @@ struct Agent {
     sealed: bool,
     /// Whether the spawner was asked: then there may be something to retire.
     asked: bool,
+    /// What was looked for in its retirement and not found: the last but the seal that is recorded about it.
+    nothing_left: Option<Value>,
     /// How often what is left of it could not be removed.
     residue: u32,
     pidfd: Option<Arc<OwnedFd>>,
@@ -484,10 +486,8 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
     let info = &agent.saved.info;
     let aid = info.aid;
     let mut entry = match record {
-        Record::Transition { from, to } => about(
-            aid,
-            Kind::Lifecycle,
-            &json!({
+        Record::Transition { from, to } => {
+            let mut what = json!({
                 "agent": aid,
                 "name": info.name,
                 "from": from.map(AgentState::as_str),
@@ -495,8 +495,12 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
                 "manifest": info.manifest_digest,
                 "reason": info.reason,
                 "exit": info.exit,
-            }),
-        ),
+            });
+            if let Some(found) = agent.nothing_left.as_ref().filter(|_| *to == AgentState::Archived) {
+                what["nothing_left"] = found.clone();
+            }
+            about(aid, Kind::Lifecycle, &what)
+        }
         Record::Command => {
             let what = json!({"do": "spawn", "agent": aid, "manifest": info.manifest_digest});
             AppendRequest { operator: Some(agent.operator?), ..about(aid, Kind::Command, &what) }

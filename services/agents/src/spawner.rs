@@ -50,8 +50,8 @@ pub(crate) trait Spawner: Send + Sync + 'static {
     fn freeze(&self, aid: Aid, frozen: bool) -> Result<(), NotHeld>;
     /// Gives all its processes together so many hundredths of a processor, and this share when others want it too.
     fn speed(&self, aid: Aid, percent: u64, weight: u64) -> Result<(), NotHeld>;
-    /// Removes what is left of it.
-    fn retire(&self, slot: u32, aid: Aid) -> Result<(), String>;
+    /// Removes what is left of it, and looks whether anything still is; in how many of its namespaces.
+    fn retire(&self, slot: u32, aid: Aid) -> Result<u32, String>;
     /// Whether it takes requests.
     fn ping(&self) -> io::Result<()>;
 }
@@ -190,7 +190,7 @@ impl Spawner for Remote {
         Ok(())
     }
 
-    fn retire(&self, slot: u32, aid: Aid) -> Result<(), String> {
+    fn retire(&self, slot: u32, aid: Aid) -> Result<u32, String> {
         self.connect()?.retire(slot, aid).map_err(|e| e.to_string())
     }
 

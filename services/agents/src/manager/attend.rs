@@ -245,11 +245,19 @@ impl Manager {
             (agent.guest, agent.socket, agent.pidfd) = (None, None, None);
         }
         self.ends.add(aid);
-        let Some(keeper) = &self.keeper else { return };
+        self.let_go(aid);
+    }
+
+    /// Has PID 1 let go of an agent's handles; the names of those that it goes on keeping.
+    pub(super) fn let_go(&self, aid: Aid) -> Vec<String> {
+        let Some(keeper) = &self.keeper else { return Vec::new() };
+        let mut kept = Vec::new();
         for name in kept_names(aid) {
             if let Err(error) = keeper.unstore(&name) {
                 tracing::warn!("{aid}: PID 1 goes on keeping {name}: {error}");
+                kept.push(name);
             }
         }
+        kept
     }
 }

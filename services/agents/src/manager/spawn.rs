@@ -127,6 +127,7 @@ impl Manager {
             start: None,
             sealed: false,
             asked: false,
+            nothing_left: None,
             residue: 0,
             pidfd: None,
             socket: None,

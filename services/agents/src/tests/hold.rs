@@ -62,11 +62,11 @@ async fn a_suspended_agent_does_not_run_and_goes_on_where_it_was() {
         (info.state, info.reason.as_deref()),
         (AgentState::Suspended, Some("suspended by an operator"))
     );
-    assert!(stopped(&machinery));
+    until("it is stopped", || stopped(&machinery)).await;
     assert_eq!(world.suspend().await.unwrap().state, AgentState::Suspended, "twice is no fault");
     let info = world.resume(None).await.unwrap();
     assert_eq!((info.state, info.reason), (AgentState::Running, None));
-    assert!(!stopped(&machinery));
+    until("it runs", || !stopped(&machinery)).await;
     until("all is on record", || machinery.ledger.told().len() == 12).await;
     assert_eq!(machinery.ledger.told()[7..], ["command", "suspended", "command", "command", "running"]);
     let entry = machinery.ledger.entries.lock().unwrap()[8].clone();
@@ -87,7 +87,8 @@ async fn a_suspension_does_not_wait_for_the_ledger_and_a_resume_does() {
     assert_eq!(world.suspend().await.unwrap().state, AgentState::Suspended);
     assert_eq!(world.resume(None).await.unwrap_err().code, Code::Unavailable);
     assert_eq!(world.state(), AgentState::Suspended);
-    assert!(stopped(&machinery) && !asked(&machinery).contains(&"thaw".to_owned()));
+    until("it is stopped", || stopped(&machinery)).await;
+    assert!(!asked(&machinery).contains(&"thaw".to_owned()));
     // The command is taken and the change is not.
     machinery.ledger.refuse(None);
     until("both are on record", || machinery.ledger.told().len() == 9).await;
@@ -168,7 +169,7 @@ async fn a_life_whose_time_is_over_is_frozen_and_needs_a_new_time_within_bounds(
     until("its time is over", || world.state() == AgentState::Suspended).await;
     let info = world.manager.list(true).remove(0);
     assert!(info.reason.unwrap().contains("its time to live is over"));
-    assert!(stopped(&machinery));
+    until("it is stopped", || stopped(&machinery)).await;
     assert_eq!(world.resume(None).await.unwrap_err().code, Code::InvalidParams);
     for ms in [0, 401, u64::MAX] {
         let error = world.resume(Some(ms)).await.unwrap_err();
@@ -208,7 +209,7 @@ fn what_is_held_stays_so_over_a_restart() {
     life(&machinery, "b1", async |world: &World| {
         assert_eq!(world.state(), AgentState::Suspended);
         until("it is frozen again", || asked(&machinery)[4..].contains(&"freeze".to_owned())).await;
-        assert!(stopped(&machinery));
+        until("it is stopped", || stopped(&machinery)).await;
         let info = world.manager.list(true).remove(0);
         assert_eq!(info.reason.as_deref(), Some("suspended by an operator"));
         assert_eq!(world.resume(None).await.unwrap().state, AgentState::Throttled);
@@ -239,7 +240,7 @@ fn a_suspension_that_was_cut_off_is_finished() {
     store.save(&saved).unwrap();
     life(&machinery, "b1", async |world: &World| {
         until("it is suspended", || world.state() == AgentState::Suspended).await;
-        assert!(stopped(&machinery));
+        until("it is stopped", || stopped(&machinery)).await;
         until("on record", || machinery.ledger.told().contains(&"suspended".to_owned())).await;
         world.end().await;
     });
