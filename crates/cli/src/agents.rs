@@ -110,7 +110,7 @@ fn verdict(info: &AgentInfo) -> Result<(), CliError> {
     Err(CliError::AgentFailed { aid: info.aid.to_string(), how: how(info) })
 }
 
-fn print(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
+pub(crate) fn print(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
     if out.json { out.json(info) } else { out.line(format_args!("{} {}", info.aid, how(info))) }
 }
 

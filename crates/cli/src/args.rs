@@ -10,7 +10,7 @@ pub(crate) use secret::Secret;
 pub(crate) use vault::Vault;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use octant_ids::{Millis, ServiceName};
+use octant_ids::{Millis, ServiceName, Sha256};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Start, look at and end agents
     #[command(subcommand, after_help = "Example:\n  octant agent list")]
     Agent(Agent),
+    /// See and answer what waits for an operator
+    #[command(subcommand, after_help = "Example:\n  octant approvals list")]
+    Approvals(Approvals),
     /// Write, check, sign and verify the manifests that say what an agent may do
     #[command(subcommand, after_help = "Example:\n  octant manifest check manifest.toml")]
     Manifest(Manifest),
@@ -202,6 +205,42 @@ pub(crate) enum Agent {
         #[arg(long)]
         off: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Approvals {
+    /// List the requests that wait
+    #[command(after_help = "Example:\n  octant approvals list --all")]
+    List {
+        /// Those that are answered too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one request
+    #[command(after_help = "Example:\n  octant approvals show 3f2a9c0012ab45ef")]
+    Show(Asked),
+    /// Allow a request, once: it is checked again and carried out
+    #[command(after_help = "Example:\n  octant approvals allow 3f2a9c0012ab45ef")]
+    Allow(Answer),
+    /// Deny a request
+    #[command(after_help = "Example:\n  octant approvals deny 3f2a9c0012ab45ef")]
+    Deny(Answer),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    /// The request, as `octant approvals list` shows it
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Answer {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// Only if this is the digest of what will be done [default: what the request has now]
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) digest: Option<Sha256>,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+mod approvals;
 mod args;
 mod doctor;
 mod error;
@@ -152,6 +153,7 @@ fn act(
         Command::Halt => units::machine(&operator, Op::Halt, "halt", out),
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
+        Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, out),
         Command::Vault(command) => vault::run(command, layout, input, out),
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),

@@ -452,7 +452,7 @@ const UNENFORCEABLE_LISTS: [(&str, &str, &str, &str, &str); 6] = [
         "required",
         "approvals.required",
         "approvals",
-        "there is nobody to ask yet, so each would be refused",
+        "only a life without end is asked about yet (lifetime.ttl = \"unlimited\")",
     ),
 ];
 

@@ -5,8 +5,10 @@ use crate::core::{Ending, Event};
 use crate::log::Cursor;
 use crate::manager::{Manager, Refusal};
 use octant_api::agents::{
-    AgentInfo, AgentList, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, ResumeRequest,
-    ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest, WaitRequest,
+    AgentInfo, AgentList, AllowRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState,
+    ApprovalsRequest, DenyRequest, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest,
+    ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest,
+    WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
@@ -50,7 +52,7 @@ impl Handler<Call> for Methods {
     async fn spawn(&self, request: SpawnRequest, call: Call) -> Result<AgentInfo, ApiError> {
         let caller = call.caller().principal.clone();
         // A task of its own: a caller who goes away must not leave an agent half started.
-        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller));
+        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller, None));
         let ended = |e| ApiError::new(Code::Internal, "spawn an agent", "agents.spawn", e, "see the ledger");
         task.await.map_err(ended)?
     }
@@ -132,5 +134,27 @@ impl Handler<Call> for Methods {
         let recorded = self.0.record_command_first(aid, &call.caller().principal, what).await;
         recorded.map_err(|refusal| refused(aid, WHAT, refusal))?;
         self.ask(aid, WHAT, Event::UnthrottleAsked).await
+    }
+
+    async fn approvals(&self, request: ApprovalsRequest, _: Call) -> Result<ApprovalList, ApiError> {
+        let mut approvals = self.0.approvals.list();
+        approvals.retain(|approval| request.all || approval.state == ApprovalState::Waiting);
+        Ok(ApprovalList { approvals })
+    }
+
+    async fn approval(&self, request: ApprovalRequest, _: Call) -> Result<Approval, ApiError> {
+        self.0.approval(&request.id)
+    }
+
+    async fn allow(&self, request: AllowRequest, call: Call) -> Result<AgentInfo, ApiError> {
+        let caller = call.caller().principal.clone();
+        let task = tokio::spawn(Arc::clone(&self.0).allow(request.id, request.digest, caller));
+        let ended =
+            |e| ApiError::new(Code::Internal, "answer a request", "agents.allow", e, "see the ledger");
+        task.await.map_err(ended)?
+    }
+
+    async fn deny(&self, request: DenyRequest, call: Call) -> Result<Approval, ApiError> {
+        self.0.deny(&request.id, request.digest, &call.caller().principal)
     }
 }

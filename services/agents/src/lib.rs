@@ -7,12 +7,13 @@
 //! agent.
 //! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.
 //!
-//! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
+//! `approvals` keeps what waits for an operator, `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
 //! `secrets` what an agent asks of the vault.
 #![forbid(unsafe_code)]
 
 mod admit;
 mod adopt;
+mod approvals;
 mod core;
 mod describe;
 mod drain;

@@ -1,5 +1,6 @@
 //! Performs what the lifecycle decides: every agent of this Octant, and all that happens to one.
 
+mod approve;
 mod attend;
 mod end;
 mod hold;
@@ -7,6 +8,7 @@ mod look;
 mod spawn;
 
 use crate::admit::WHAT;
+use crate::approvals::Queue;
 use crate::core::held::Held;
 use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
@@ -82,6 +84,7 @@ pub(crate) struct Manager {
     pub(crate) site: Site,
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
+    pub(crate) approvals: Queue,
     kept: Kept,
     spawner: Arc<dyn Spawner>,
     /// PID 1, who keeps descriptors over a restart; none in tests.
@@ -169,6 +172,7 @@ impl Manager {
         records: Records,
         vault: Client,
         store: Store,
+        approvals: Queue,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
@@ -183,6 +187,7 @@ impl Manager {
             site,
             exits,
             store,
+            approvals,
             kept,
             spawner,
             keeper,
@@ -430,7 +435,11 @@ impl Manager {
                 tracing::warn!("what the ledger has been given it is given again at the next start: {error}");
             }
         };
-        tokio::join!(self.records.run(stop, had), self.ends.run(&self.vault, stop));
+        tokio::join!(
+            self.records.run(stop, had),
+            self.ends.run(&self.vault, stop),
+            self.deny_unanswered(stop)
+        );
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();
         self.records.hand_over().await;

@@ -53,7 +53,7 @@ fn what_this_build_cannot_enforce_is_refused_by_name() {
         ("allowed = false", "allowed = true", "spawning.allowed", "cannot spawn"),
         ("allowed = false", "depth = 1", "spawning.depth", "cannot spawn"),
         ("allowed = false", "descendants = 1", "spawning.descendants", "cannot spawn"),
-        ("required = []", "required = [\"x\"]", "approvals.required", "nobody to ask"),
+        ("required = []", "required = [\"x\"]", "approvals.required", "a life without end"),
     ];
     for (from, to, field, why) in cases {
         let error = refused(&with(from, to));
@@ -222,7 +222,7 @@ fn writable_and_executable_needs_a_profile_that_says_so() {
 fn words_that_do_not_exist_are_refused() {
     assert!(matches!(refused(&with("\"shell\"", "\"none\"")).problem, Problem::Profile(_)));
     assert!(matches!(refused(&with("\"terminate\"", "\"survive\"")).problem, Problem::OnParentDeath(_)));
-    let timeout = with("\"end\"", "\"sleep\"");
+    let timeout = with("on_timeout = \"end\"", "on_timeout = \"sleep\"");
     assert!(matches!(refused(&timeout).problem, Problem::OnTimeout(_)));
     assert!(matches!(refused(&with("manifest = 1", "manifest = 2")).problem, Problem::Version(2)));
     for date in ["2035-01-01", "2035-01-01T00:00:00", "1969-01-01T00:00:00Z"] {

@@ -1,12 +1,12 @@
 //! From an envelope to an agent that can be isolated.
 
 use super::{Agent, Manager, Start, no_agent};
-use crate::admit::{self, Admitted, WHAT};
+use crate::admit::{self, Admitted, Refused, WHAT};
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
 use crate::store::{Saved, StoreError, Terms};
-use octant_api::agents::{AgentInfo, AgentState};
+use octant_api::agents::{AgentInfo, AgentState, Approval};
 use octant_api::error::{ApiError, Code};
 use octant_ids::{Aid, Principal};
 use octant_manifest::{Audience, Envelope, EnvelopeError};
@@ -21,6 +21,7 @@ impl Manager {
         self: Arc<Self>,
         text: String,
         caller: Principal,
+        approved: Option<Approval>,
     ) -> Result<AgentInfo, ApiError> {
         let now_ms = clock::wall_ms();
         let mut random = [0; 10];
@@ -33,16 +34,24 @@ impl Manager {
             let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
             self.record_command(aid, &caller, what);
         })?;
-        let admitted = admit::admit(
-            envelope,
-            admit::trusted(&self.site.trusted),
-            &Audience { machine: &self.site.machine, now_ms },
-            &self.site.ceiling,
-        );
-        let event = match admitted.and_then(|admitted| self.reserve(aid, &admitted, &caller, now_ms)) {
+        let mut ceiling = self.site.ceiling.clone();
+        if approved.as_ref().is_some_and(|approval| approval.action == admit::UNLIMITED) {
+            ceiling = ceiling.with_unlimited_lifetime_approved();
+        }
+        let audience = Audience { machine: &self.site.machine, now_ms };
+        let admitted = admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &ceiling);
+        let reserved = match admitted {
+            Ok(admitted) => self.reserve(aid, &admitted, &caller, now_ms),
+            Err(Refused { error, asks: None }) => Err(error),
+            Err(Refused { asks: Some(name), .. }) => Err(self.ask(admit::UNLIMITED, name, &caller, text)),
+        };
+        let event = match reserved {
             Ok(()) => Event::Verified,
             Err(error) => self.refused(aid, error),
         };
+        if let (Some(approval), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
+            agent.intent["approval"] = json!({"id": approval.id, "digest": approval.digest});
+        }
         // Verifying adds no authority, so the record of the beginning can go together with what follows.
         self.drive_after(aid, first, event).await;
         self.outcome(aid)

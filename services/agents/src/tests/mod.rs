@@ -1,5 +1,6 @@
 //! Tests of the whole service over real sockets, with a ledger and a spawner of their own.
 
+mod approvals;
 mod hold;
 mod life;
 mod restart;

@@ -2,6 +2,7 @@
 
 use super::Scratch;
 use crate::adopt;
+use crate::approvals::Queue;
 use crate::handlers::Methods;
 use crate::manager::{Keeper, Manager, Site};
 use crate::spawner::{NotHeld, Spawner};
@@ -397,6 +398,7 @@ impl Machinery {
             records,
             Client::new(path("vault.sock")),
             store,
+            Queue::open(&path("state")).unwrap(),
             Arc::new(Arc::clone(&self.spawner)),
             Some(Arc::new(Arc::clone(&self.shelf))),
         ));
