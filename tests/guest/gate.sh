@@ -105,6 +105,42 @@ trial pids
 expect "a fork bomb meets its limit" contains $work/pids.log 'pids limit held'
 expect "and the machine is healthy after both" octant health
 
+# --- the limits of an agent that runs, as the kernel has them ---
+octant agent spawn /srv/test/limits.signed.json --json > $work/limits 2>&1
+aid_of_limits=$(sed -n 's/.*"aid": *"\(agent-[0-9a-z]*\)".*/\1/p' $work/limits | head -n 1)
+[ -n "$aid_of_limits" ] || sed 's/^/# /' $work/limits
+leaf=/sys/fs/cgroup/agents/$aid_of_limits
+holds() { # file value
+  found=$(cat "$leaf/$1")
+  [ "$found" = "$2" ] || echo "# $leaf/$1 has $found"
+  [ "$found" = "$2" ]
+  ok $? "$1 of a running agent is $2"
+}
+holds memory.max 134217728
+holds memory.high 134217728
+holds memory.swap.max 0
+holds memory.oom.group 1
+holds pids.max 33
+holds cpu.max "50000 100000"
+holds cpu.weight 50
+grep -q 'oom_kill 0' $leaf/memory.events
+ok $? "and the memory bomb before it was not counted on it"
+# Half a processor for two seconds is one second, whatever it asks for.
+before=$(sed -n 's/^usage_usec //p' $leaf/cpu.stat)
+sleep 2
+after=$(sed -n 's/^usage_usec //p' $leaf/cpu.stat)
+throttled=$(sed -n 's/^nr_throttled //p' $leaf/cpu.stat)
+[ "$after" -gt "$before" ] && [ "$throttled" -gt 0 ]
+ok $? "a busy agent is held to its share of the processor"
+expect "and is ended" octant agent kill "$aid_of_limits"
+i=0
+while [ -d "$leaf" ] && [ $i -lt 50 ]; do
+  sleep 0.1
+  i=$((i + 1))
+done
+[ ! -d "$leaf" ]
+ok $? "and its cgroup is gone"
+
 # --- the probe ---
 trial probe
 probed=$?
@@ -112,6 +148,9 @@ sed 's/^/# probe: /' $work/probe.log
 ok $probed "everything that is not granted is denied"
 grep -q '^1\.\.' $work/probe.log && ! grep -q '^not ok' $work/probe.log
 ok $? "and the probe made its whole plan of attempts"
+grep -q '^Seccomp:.0' /proc/1/status && grep -q '^NoNewPrivs:.0' /proc/1/status && \
+  ! grep -q '^CapEff:.0000000000000000' /proc/1/status
+ok $? "and PID 1 carries no restriction that was meant for an agent"
 
 # --- crash, hang, storm ---
 before=$(pid_of ledger)

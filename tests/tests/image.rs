@@ -28,13 +28,25 @@ pub(crate) fn sign(manifest: &Path, envelope: &Path) {
 }
 
 /// The tests' agents: name, executable, arguments, and further trees whose files may be executed.
-const AGENTS: [(&str, &str, &str, &str); 5] = [
+const AGENTS: [(&str, &str, &str, &str); 6] = [
     ("memory", "/bin/sh", r#""/srv/test/memory.sh""#, ""),
     ("pids", "/bin/sh", r#""/srv/test/pids.sh""#, ""),
+    ("limits", "/bin/sh", r#""-c", "while :; do :; done""#, ""),
     ("writer", "/bin/sh", r#""/srv/test/writer.sh""#, ""),
     ("vault", "/bin/sh", r#""/srv/test/vault-agent.sh""#, ""),
-    ("probe", "/opt/octant-probe", r#""also=opt", "also=srv", "pids=32""#, r#""/opt/octant-probe""#),
+    (
+        "probe",
+        "/opt/octant-probe",
+        r#""also=opt", "also=srv", "pids=32", "terminals", "octant", "@CALLS@""#,
+        r#""/opt/octant-probe""#,
+    ),
 ];
+
+/// What the probe is told of the system calls that its manifest's profile grants.
+fn calls() -> String {
+    let calls = octant_workstation::granted("shell").unwrap_or_else(|| panic!("no profile shell"));
+    format!("calls={}", calls.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+}
 
 /// Writes the manifest of one of the tests' agents.
 fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &str, &str)) -> PathBuf {
@@ -42,9 +54,10 @@ fn manifest(scratch: &Scratch, (name, executable, args, paths): (&str, &str, &st
         .replace("@NAME@", name)
         .replace("@OPERATOR@", OPERATOR)
         .replace("@EXECUTABLE@", executable)
-        .replace("@ARGS@", args)
+        .replace("@ARGS@", &args.replace("@CALLS@", &calls()))
         .replace("@ROLE@", "developer")
         .replace("@MEMORY@", if name == "memory" { "32MiB" } else { "128MiB" })
+        .replace("@QUOTA@", if name == "limits" { "50" } else { "100" })
         .replace("@READ@", r#""/srv/test""#)
         .replace("@PATHS@", paths);
     let target = scratch.path(&format!("{name}.toml"));

@@ -6,6 +6,7 @@
 
 mod boot;
 mod container;
+mod everyday;
 mod exports;
 mod image;
 mod ledger;

@@ -237,6 +237,41 @@ fn an_operator_who_is_trusted_later_needs_no_restart() {
     ended(&instance.accepting(&job), 0, &["before 7", "after 0"]);
 }
 
+/// The processes on this machine whose command lines have this word.
+fn processes_with(word: &str) -> usize {
+    let entries = fs::read_dir("/proc").unwrap_or_else(|e| panic!("/proc: {e}"));
+    let lines = entries.flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(word)).count()
+}
+
+/// Waits for this many of them, half a minute at the most.
+fn await_processes(word: &str, wanted: usize) -> bool {
+    (0..300).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        processes_with(word) == wanted
+    })
+}
+
+#[test]
+fn agents_end_with_who_supervises_them() {
+    let instance = Instance::new("supervisor");
+    let dir = instance.scratch.path("files");
+    fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    crate::image::agent_below(&instance.scratch, &dir, "sleep 600\n");
+    let job = format!("octant agent spawn {}/vault.signed.json; sleep 600", dir.display());
+    let mut up = Command::new(binary())
+        .args(["up", "--accept-missing", "cgroup", "--dir"])
+        .arg(instance.dir())
+        .args(["--", "sh", "-c", &job])
+        .spawn()
+        .unwrap_or_else(|e| panic!("octant up: {e}"));
+    let script = dir.join("uses.sh").display().to_string();
+    let started = await_processes(&script, 1);
+    up.kill().and_then(|()| up.wait()).unwrap_or_else(|e| panic!("octant up: {e}"));
+    assert!(started, "the agent never ran");
+    assert!(await_processes(&script, 0), "the agent outlived its supervisor");
+}
+
 #[test]
 fn a_service_that_is_killed_comes_back_and_a_queued_request_is_answered() {
     let instance = Instance::new("crash");

@@ -142,6 +142,9 @@ pub struct ErrorData {
     /// What to do next.
     #[serde(default)]
     pub next: String,
+    /// The rules for manifests that are broken, by name and in order; empty for every other error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
 }
 
 impl ApiError {
@@ -156,7 +159,18 @@ impl ApiError {
     ) -> Self {
         let (what, place, why) = (what.into(), place.into(), why.to_string());
         let message = format!("{what} ({place}): {why}");
-        Self { code, message, data: Box::new(ErrorData { what, place, why, next: next.into() }) }
+        Self {
+            code,
+            message,
+            data: Box::new(ErrorData { what, place, why, next: next.into(), rules: Vec::new() }),
+        }
+    }
+
+    /// The same, with the rules for manifests that are broken.
+    #[must_use]
+    pub fn breaks<'a>(mut self, rules: impl IntoIterator<Item = &'a str>) -> Self {
+        self.data.rules = rules.into_iter().map(str::to_owned).collect();
+        self
     }
 
     /// The exit code of a command that fails with it.

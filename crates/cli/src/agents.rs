@@ -1,5 +1,8 @@
 //! `octant agent`: asks the service that keeps agents.
 
+mod authority;
+mod why;
+
 use crate::args::{Agent as Command, Output as Only};
 use crate::error::CliError;
 use crate::manifest;
@@ -27,6 +30,14 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::Show(which) => {
             let agent = resolve(&service, &which.agent)?;
             show(&service.call(&ShowRequest { agent })?, out)
+        }
+        Command::Authority(which) => {
+            let agent = resolve(&service, &which.agent)?;
+            authority::show(&service.call(&ShowRequest { agent })?, out)
+        }
+        Command::Why { which, manifest } => {
+            let agent = resolve(&service, &which.agent)?;
+            why::show(&service.call(&ShowRequest { agent })?, manifest.as_deref(), out)
         }
         Command::Logs { which, follow, only } => {
             let agent = resolve(&service, &which.agent)?;

@@ -11,6 +11,7 @@ pub(crate) use vault::Vault;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use octant_ids::{Millis, ServiceName, Sha256};
+use octant_manifest::Profile;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -83,6 +84,9 @@ pub(crate) enum Command {
     /// Write, check, sign and verify the manifests that say what an agent may do
     #[command(subcommand, after_help = "Example:\n  octant manifest check manifest.toml")]
     Manifest(Manifest),
+    /// Show and change which operators' keys this machine trusts
+    #[command(subcommand, after_help = "Example:\n  octant trust list")]
+    Trust(Trust),
     /// Read and verify the record of everything that happened
     #[command(subcommand, after_help = "Example:\n  octant ledger tail -n 50")]
     Ledger(Ledger),
@@ -155,6 +159,18 @@ pub(crate) enum Agent {
     /// Show one agent: state, limits, layers of isolation, how it ended
     #[command(after_help = "Example:\n  octant agent show incident-report")]
     Show(Which),
+    /// Show what an agent can do, and who granted it
+    #[command(after_help = "Example:\n  octant agent authority incident-report")]
+    Authority(Which),
+    /// Show what an agent was denied: by which rule, in which line, and what would grant it
+    #[command(after_help = "Example:\n  octant agent why incident-report --manifest manifest.toml")]
+    Why {
+        #[command(flatten)]
+        which: Which,
+        /// Its manifest (TOML, or signed), for the lines
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+    },
     /// Print what an agent wrote to its standard output and error
     #[command(after_help = "Example:\n  octant agent logs -f incident-report")]
     Logs {
@@ -250,26 +266,89 @@ pub(crate) struct Which {
     pub(crate) agent: String,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct NewManifest {
+    /// The agent's name
+    pub(crate) name: String,
+    /// The agent's role, which bounds what it can get [default: analyst; with a profile above minimal: developer]
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<String>,
+    /// The operator who is going to sign it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator: String,
+    /// Grant what programs of this kind need: minimal, shell, python, node or compiler
+    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    pub(crate) profile: Option<Profile>,
+    /// A directory to work in, which is read and written
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
+    /// The program and its arguments, instead of the profile's own
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Learn {
+    /// The agent's name
+    #[arg(long, value_name = "NAME", default_value = "learned")]
+    pub(crate) name: String,
+    /// The agent's role, which bounds what it can get
+    #[arg(long, value_name = "ROLE", default_value = "developer")]
+    pub(crate) role: String,
+    /// The operator who is going to sign it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator: String,
+    /// Where to write the manifest; must not be there yet
+    #[arg(short, long, value_name = "FILE", default_value = "learned.toml")]
+    pub(crate) output: PathBuf,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Manifest {
-    /// Print a manifest to start from: it grants next to nothing
-    #[command(after_help = "Example:\n  octant manifest new report --operator alice >manifest.toml")]
-    New {
-        /// The agent's name
-        name: String,
-        /// The agent's role, which bounds what it can get
-        #[arg(long, value_name = "ROLE", default_value = "analyst")]
-        role: String,
-        /// The operator who is going to sign it
-        #[arg(long, value_name = "NAME")]
-        operator: String,
-    },
+    /// Print a manifest to start from: it grants next to nothing, or what a profile needs on this machine
+    #[command(
+        after_help = "Example:\n  octant manifest new report --operator alice >manifest.toml\n  octant manifest new tests --operator alice --profile python --workspace . -- python3 -m unittest"
+    )]
+    New(NewManifest),
     /// Check a manifest without a signature and show what it would grant
     #[command(after_help = "Example:\n  octant manifest check manifest.toml")]
     Check {
         /// The manifest (TOML)
         file: PathBuf,
     },
+    /// Show each field of a manifest: its line, its value, what it means
+    #[command(after_help = "Example:\n  octant manifest explain manifest.toml")]
+    Explain {
+        /// The manifest (TOML, or signed)
+        file: PathBuf,
+    },
+    /// Show what a second manifest grants more and less than a first
+    #[command(after_help = "Example:\n  octant manifest diff old.toml new.toml")]
+    Diff {
+        /// The first manifest (TOML, or signed)
+        first: PathBuf,
+        /// The second
+        second: PathBuf,
+    },
+    /// Show what an agent gets as the child of another: the intersection of their manifests
+    #[command(after_help = "Example:\n  octant manifest intersect parent.toml child.toml")]
+    Intersect {
+        /// The parent's manifest (TOML, or signed)
+        parent: PathBuf,
+        /// The child's
+        child: PathBuf,
+    },
+    /// Run a command, unconfined, and write the manifest that lets it do again what it was seen to do
+    #[command(
+        after_help = "Example:\n  octant manifest learn --operator alice -o tests.toml -- python3 -m unittest\n\nThe command is confined by nothing while it is watched: run only what you would run yourself. Another run may need more; see what was written before it is signed."
+    )]
+    Learn(Learn),
+    /// Print the JSON Schema of manifests, for editors
+    #[command(after_help = "Example:\n  octant manifest schema >manifest.schema.json")]
+    Schema,
     /// Sign a manifest with an operator's key
     #[command(
         after_help = "Example:\n  octant manifest sign manifest.toml --key alice.key -o manifest.signed.json"
@@ -307,6 +386,31 @@ pub(crate) enum Manifest {
         /// The directory for both files
         #[arg(long, value_name = "DIR", default_value = ".")]
         into: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trust {
+    /// Show every key of the trusted set: whose it is, its role, and whether it still counts
+    #[command(after_help = "Example:\n  octant trust list")]
+    List,
+    /// Trust an operator's public key from the next spawn on
+    #[command(after_help = "Example:\n  octant trust add alice.pub --until 2030-01-01T00:00:00Z")]
+    Add {
+        /// The public key (made by `octant manifest keygen`)
+        file: PathBuf,
+        /// When it stops to count
+        #[arg(long, value_name = "DATE")]
+        until: Option<String>,
+    },
+    /// Revoke a key: no agent is spawned under it any more
+    #[command(after_help = "Example:\n  octant trust revoke a76eabbc3a4c4196 --reason \"laptop lost\"")]
+    Revoke {
+        /// The key's identifier, or its beginning
+        key: String,
+        /// Why, for whoever finds a manifest refused
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
 }
 
@@ -361,6 +465,11 @@ pub(crate) enum Attempt {
 pub(crate) enum Output {
     Stdout,
     Stderr,
+}
+
+pub(crate) fn profile(text: &str) -> Result<Profile, String> {
+    let known = || Profile::ALL.map(Profile::name).join(", ");
+    Profile::of_name(text).ok_or_else(|| format!("the profiles are {}", known()))
 }
 
 pub(crate) fn millis(text: &str) -> Result<Millis, String> {

@@ -19,6 +19,7 @@ mod manifest;
 mod operator;
 mod out;
 mod service;
+mod trust;
 mod units;
 mod vault;
 mod witness;
@@ -146,6 +147,7 @@ fn act(
         Command::Health { wait } => units::health(&operator, wait.0, out),
         Command::Service(command) => units::service(&operator, command, out),
         Command::Manifest(command) => manifest::run(command, layout, out),
+        Command::Trust(command) => trust::run(command, layout, out),
         Command::Doctor => doctor::run(out),
         Command::Upgrade => units::machine(&operator, Op::Reexec, "upgrade", out),
         Command::Poweroff => units::machine(&operator, Op::Poweroff, "power off", out),

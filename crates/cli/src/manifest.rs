@@ -1,14 +1,21 @@
 //! `octant manifest`: all of it works without a running Octant.
 
+mod check;
+mod compare;
+mod learn;
+mod new;
+
 use crate::args::Manifest as Command;
 use crate::error::CliError;
 use crate::out::{Out, utc};
-use octant_ids::Layout;
+use octant_ids::{Layout, Sha256};
 use octant_manifest::{
-    Audience, Draft, Envelope, Manifest, NameSet, SigningKey, TrustedKeys, limits, sign, template,
+    Audience, Draft, Envelope, Manifest, NameSet, SigningKey, TrustedKeys, digest, json_schema, limits,
+    lines, sign,
 };
 use octant_sys::clock;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -21,8 +28,13 @@ const KEY_FILE_MAX: usize = 4096;
 /// The command.
 pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
     match command {
-        Command::New { name, role, operator } => new(name, role, operator, out),
-        Command::Check { file } => check(file, out),
+        Command::New(asked) => new::run(asked, out),
+        Command::Check { file } => check::check(file, out),
+        Command::Explain { file } => check::explain(file, out),
+        Command::Diff { first, second } => compare::diff(first, second, out),
+        Command::Intersect { parent, child } => compare::intersect(parent, child, out),
+        Command::Learn(asked) => learn::run(asked, out),
+        Command::Schema => out.json(&json_schema()),
         Command::Sign { file, key, output } => sign_file(file, key, output.as_deref(), out),
         Command::Verify { file, trusted, machine } => {
             let trusted = trusted.clone().unwrap_or_else(|| layout.trusted());
@@ -33,20 +45,27 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
     }
 }
 
-fn new(name: &str, role: &str, operator: &str, out: &mut Out) -> Result<(), CliError> {
-    let text = template(name, role, operator);
-    // The names are the only thing in it that can be wrong, and the schema knows what a name is.
-    draft(text.as_bytes(), Path::new("(new manifest)"))?;
-    if out.json { out.json(&text) } else { out.raw(text.as_bytes()) }
+/// A manifest, signed or not, as it stands in a file. Nobody vouches for it.
+pub(crate) struct Loaded {
+    pub(crate) draft: Draft,
+    pub(crate) lines: BTreeMap<String, usize>,
+    /// The SHA-256 of the manifest's bytes.
+    pub(crate) digest: Sha256,
 }
 
-fn check(file: &Path, out: &mut Out) -> Result<(), CliError> {
-    let draft = draft(&read(file, "manifest", limits::MANIFEST_BYTES)?, file)?;
-    if out.json {
-        return out.json(draft.manifest());
+/// The bytes of a manifest: the file's own, or those within a signed one.
+fn take(file: &Path) -> Result<Vec<u8>, CliError> {
+    let bytes = read(file, "manifest", limits::ENVELOPE_BYTES)?;
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Ok(bytes);
     }
-    out.line(format_args!("{} is valid; it asks for:", file.display()))?;
-    summary(draft.manifest(), out)
+    let envelope = Envelope::parse(&bytes).map_err(|e| invalid(file, "signed manifest", &e))?;
+    Ok(envelope.payload().to_vec())
+}
+
+pub(crate) fn load(file: &Path) -> Result<Loaded, CliError> {
+    let bytes = take(file)?;
+    Ok(Loaded { draft: draft(&bytes, file)?, lines: lines(&bytes), digest: digest(&bytes) })
 }
 
 fn sign_file(file: &Path, key: &Path, output: Option<&Path>, out: &mut Out) -> Result<(), CliError> {
@@ -121,6 +140,11 @@ fn verify(file: &Path, trusted: &Path, machine: &str, out: &mut Out) -> Result<(
 
 /// The trusted set of a directory, as the service that spawns agents reads it.
 fn trusted_keys(dir: &Path) -> Result<TrustedKeys, CliError> {
+    TrustedKeys::from_files(&trusted_files(dir)?).map_err(|e| invalid(dir, "set of trusted keys", &e))
+}
+
+/// Its files, by name.
+pub(crate) fn trusted_files(dir: &Path) -> Result<Vec<(String, String)>, CliError> {
     let fail = |source| CliError::Read { path: dir.to_owned(), source };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(fail)? {
@@ -130,7 +154,7 @@ fn trusted_keys(dir: &Path) -> Result<TrustedKeys, CliError> {
         files.push((name, text(bytes, &path, "public key")?));
     }
     files.sort();
-    TrustedKeys::from_files(&files).map_err(|e| invalid(dir, "set of trusted keys", &e))
+    Ok(files)
 }
 
 #[derive(Serialize)]
@@ -165,7 +189,7 @@ fn keygen(name: &str, role: &str, into: &Path, out: &mut Out) -> Result<(), CliE
     }
     out.line(format_args!("private key: {} (keep it secret; it signs manifests)", private.display()))?;
     out.line(format_args!("public key:  {}", public.display()))?;
-    out.line("next: copy the public key into /etc/octant/trusted/ of the machines that shall trust it")
+    out.line("next: octant trust add, with the public key, on the machines that shall trust it")
 }
 
 /// Writes a file that must not be there yet.
@@ -213,7 +237,11 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("execute", listed(asked.execute().iter())),
         ("utilities", names(asked.utilities())),
         ("syscalls", format!("profile {}, and {}", asked.profile().name(), names(asked.syscalls()))),
-        ("network", "nothing".to_owned()),
+        ("network", listed(asked.hosts().iter())),
+        ("secrets", listed(asked.credentials().iter())),
+        ("models", listed(asked.models().allowed.iter())),
+        ("skills", listed(asked.skills().iter())),
+        ("tools", listed(asked.tools().iter())),
         ("memory", format!("{}, slowed from {}", limits.memory_max, limits.memory_high)),
         ("processes", limits.pids_max.to_string()),
         ("cpu", format!("{} % of one processor, weight {}", limits.cpu_quota_percent, limits.cpu_weight)),

@@ -21,6 +21,9 @@ const URING: &str = "it does work that the system call filter does not see";
 const KEYS: &str = "kernel keyrings are shared beyond the workstation";
 const HANDLES: &str = "it opens files past the workstation's mount view";
 const OLD: &str = "it is obsolete, and kept by few programs other than exploits";
+const EXEC: &str = "it starts a program by descriptor, which no list of paths sees";
+const SECRET: &str = "it makes memory that the supervisor cannot look into";
+const SECCOMP: &str = "it could only narrow, and its notifications could stand in for calls";
 
 /// The permanent deny list, sorted by name.
 pub const DENIED_SYSCALLS: &[Denied] = &[
@@ -34,7 +37,9 @@ pub const DENIED_SYSCALLS: &[Denied] = &[
     Denied { name: "clock_settime", why: CLOCK },
     Denied { name: "create_module", why: MODULES },
     Denied { name: "delete_module", why: MODULES },
+    Denied { name: "execveat", why: EXEC },
     Denied { name: "fanotify_init", why: KERNEL },
+    Denied { name: "fanotify_mark", why: KERNEL },
     Denied { name: "finit_module", why: MODULES },
     Denied { name: "fsconfig", why: MOUNTS },
     Denied { name: "fsmount", why: MOUNTS },
@@ -51,7 +56,9 @@ pub const DENIED_SYSCALLS: &[Denied] = &[
     Denied { name: "kexec_file_load", why: POWER },
     Denied { name: "kexec_load", why: POWER },
     Denied { name: "keyctl", why: KEYS },
+    Denied { name: "listmount", why: MOUNTS },
     Denied { name: "lookup_dcookie", why: OLD },
+    Denied { name: "memfd_secret", why: SECRET },
     Denied { name: "migrate_pages", why: OTHERS },
     Denied { name: "modify_ldt", why: OLD },
     Denied { name: "mount", why: MOUNTS },
@@ -67,6 +74,7 @@ pub const DENIED_SYSCALLS: &[Denied] = &[
     Denied { name: "pidfd_getfd", why: OTHERS },
     Denied { name: "pivot_root", why: MOUNTS },
     Denied { name: "process_madvise", why: OTHERS },
+    Denied { name: "process_mrelease", why: OTHERS },
     Denied { name: "process_vm_readv", why: OTHERS },
     Denied { name: "process_vm_writev", why: OTHERS },
     Denied { name: "ptrace", why: OTHERS },
@@ -75,10 +83,12 @@ pub const DENIED_SYSCALLS: &[Denied] = &[
     Denied { name: "quotactl_fd", why: KERNEL },
     Denied { name: "reboot", why: POWER },
     Denied { name: "request_key", why: KEYS },
+    Denied { name: "seccomp", why: SECCOMP },
     Denied { name: "setdomainname", why: CLOCK },
     Denied { name: "sethostname", why: CLOCK },
     Denied { name: "setns", why: SPACES },
     Denied { name: "settimeofday", why: CLOCK },
+    Denied { name: "statmount", why: MOUNTS },
     Denied { name: "stime", why: CLOCK },
     Denied { name: "swapoff", why: KERNEL },
     Denied { name: "swapon", why: KERNEL },

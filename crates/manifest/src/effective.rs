@@ -1,8 +1,10 @@
 //! What an agent may really do.
 
+use crate::domains::Unenforceable;
+use crate::envelope::Signer;
 use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
-use crate::role::Roles;
-use crate::schema::{Declared, Identity, Program, startable};
+use crate::role::{Role, Roles};
+use crate::schema::{Declared, Identity, OWN, Program, startable};
 use crate::{Allotment, Exhausted, GrantPath, KeyId};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
@@ -29,6 +31,28 @@ impl Ceiling {
     #[must_use]
     pub fn new(roles: &Roles, machine: Machine) -> Self {
         Self { roles: roles.clone(), machine, unlimited_lifetime: false }
+    }
+
+    fn role(&self, field: &'static str, name: &str) -> Result<&Role, RightsError> {
+        self.roles.get(name).ok_or_else(|| RightsError::UnknownRole {
+            field,
+            role: name.to_owned(),
+            known: self.roles.names().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The most that an agent of this role can get from this signer.
+    fn given(&self, signer: &Signer, asked: &str) -> Result<Grants, RightsError> {
+        let (held, given) =
+            (self.role("the signer's key", &signer.role)?, self.role("identity.role", asked)?);
+        if held.assigns.iter().any(|role| role == asked) {
+            return Ok(held.ceiling.meet(&given.ceiling));
+        }
+        Err(RightsError::RoleCeiling {
+            operator: signer.operator.clone(),
+            holds: signer.role.clone(),
+            asked: asked.to_owned(),
+        })
     }
 
     /// The same ceiling after an operator has approved that this agent lives without a limit.
@@ -86,6 +110,9 @@ pub enum RightsError {
     /// The working directory was narrowed away.
     #[error("program.cwd: {0} is not within what the agent gets; use /workspace, or a path within the role")]
     CwdNarrowed(GrantPath),
+    /// Something that is asked and that this build has nothing to enforce with.
+    #[error(transparent)]
+    Unenforceable(#[from] Unenforceable),
     /// The parent has not as much left.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
@@ -127,70 +154,66 @@ impl Effective {
     /// What is asked beyond the roles is narrowed, and [`Effective::narrowed`] says so.
     ///
     /// # Errors
-    /// A role that the signer cannot give, a limit that this machine cannot keep, a life without end that
-    /// nobody approved, or a program that is not within the rest.
-    pub fn root(declared: &Declared, ceiling: &Ceiling) -> Result<Self, RightsError> {
+    /// Every reason: a role that the signer cannot give, a limit that this machine cannot keep, a life without end
+    /// that nobody approved, what this build cannot enforce, or a program that is not within the rest.
+    pub fn root(declared: &Declared, ceiling: &Ceiling) -> Result<Self, Vec<RightsError>> {
         let (manifest, signer) = (declared.manifest(), declared.signer());
-        let role = |field, name: &str| {
-            ceiling.roles.get(name).ok_or_else(|| RightsError::UnknownRole {
-                field,
-                role: name.to_owned(),
-                known: ceiling.roles.names().collect::<Vec<_>>().join(", "),
-            })
-        };
-        let asked_role = &manifest.identity.role;
-        let (held, given) = (role("the signer's key", &signer.role)?, role("identity.role", asked_role)?);
-        if !held.assigns.contains(asked_role) {
-            return Err(RightsError::RoleCeiling {
-                operator: signer.operator.clone(),
-                holds: signer.role.clone(),
-                asked: asked_role.clone(),
-            });
+        let mut reasons = Vec::new();
+        let bound =
+            ceiling.given(signer, &manifest.identity.role).map_err(|reason| reasons.push(reason)).ok();
+        reasons.extend(beyond(&manifest.grants.resources, ceiling.machine));
+        reasons.extend(manifest.unenforceable().into_iter().map(RightsError::from));
+        let unlimited = manifest.grants.ttl.is_none();
+        if unlimited && !ceiling.unlimited_lifetime {
+            reasons.push(RightsError::UnlimitedLifetime);
         }
-        fits(&manifest.grants.resources, ceiling.machine)?;
-        let mut bound = held.ceiling.meet(&given.ceiling);
-        if manifest.grants.ttl.is_none() {
-            if !ceiling.unlimited_lifetime {
-                return Err(RightsError::UnlimitedLifetime);
+        // Without a ceiling there are no grants to start anything with: the reason for that is enough.
+        let grants = bound.map(|mut bound| {
+            bound.ttl = bound.ttl.filter(|_| !unlimited);
+            manifest.grants.meet(&bound)
+        });
+        reasons.extend(grants.iter().flat_map(|grants| unstartable(&manifest.program, grants)));
+        match grants {
+            Some(grants) if reasons.is_empty() => {
+                let origin = Origin::Signed { operator: signer.operator.clone(), key: signer.key };
+                Ok(Self::of(declared, grants, Allotment::default(), origin))
             }
-            bound.ttl = None;
+            _ => Err(reasons),
         }
-        let origin = Origin::Signed { operator: signer.operator.clone(), key: signer.key };
-        Self::within(declared, &bound, Allotment::default(), origin)
     }
 
     /// A child's rights: what its manifest asks, within this agent's. The child's budgets are taken out of
     /// this agent's.
     ///
     /// # Errors
-    /// The program is not within the rest. Nothing is taken then.
-    pub fn narrow(&mut self, declared: &Declared) -> Result<Self, RightsError> {
+    /// Every reason: what this build cannot enforce, or a program that is not within the rest. Nothing is taken then.
+    pub fn narrow(&mut self, declared: &Declared) -> Result<Self, Vec<RightsError>> {
+        let manifest = declared.manifest();
+        let grants = manifest.grants.meet(&self.grants);
+        let mut reasons: Vec<RightsError> =
+            manifest.unenforceable().into_iter().map(RightsError::from).collect();
+        reasons.extend(unstartable(&manifest.program, &grants));
         // No manifest of this build can ask for a budget, so a child's share is empty.
-        let origin = Origin::Delegated { parent: self.digest };
-        let mut child = Self::within(declared, &self.grants, Allotment::default(), origin)?;
-        child.allotment = self.allotment.split([0, 0, 0])?;
-        Ok(child)
+        match self.allotment.split([0, 0, 0]) {
+            Ok(share) if reasons.is_empty() => {
+                Ok(Self::of(declared, grants, share, Origin::Delegated { parent: self.digest }))
+            }
+            Ok(share) => {
+                self.allotment.restore(share);
+                Err(reasons)
+            }
+            Err(exhausted) => {
+                reasons.push(exhausted.into());
+                Err(reasons)
+            }
+        }
     }
 
-    fn within(
-        declared: &Declared,
-        bound: &Grants,
-        allotment: Allotment,
-        origin: Origin,
-    ) -> Result<Self, RightsError> {
+    fn of(declared: &Declared, grants: Grants, allotment: Allotment, origin: Origin) -> Self {
         let manifest = declared.manifest();
-        let grants = manifest.grants.meet(bound);
-        let program = manifest.program.clone();
-        if !startable(&program.executable, &grants) {
-            return Err(RightsError::ProgramNarrowed(program.executable));
-        }
-        let own = ["/workspace", "/tmp"].contains(&program.cwd.as_str());
-        if !own && !grants.read.covers(&program.cwd) {
-            return Err(RightsError::CwdNarrowed(program.cwd));
-        }
         let narrowed = manifest.grants.narrowed_to(&grants);
-        let identity = manifest.identity.clone();
-        Ok(Self { identity, program, grants, allotment, origin, digest: declared.digest(), narrowed })
+        let (identity, program) = (manifest.identity.clone(), manifest.program.clone());
+        Self { identity, program, grants, allotment, origin, digest: declared.digest(), narrowed }
     }
 
     /// Who the agent is.
@@ -292,10 +315,23 @@ impl Effective {
     }
 }
 
+/// Why the program cannot be started with these rights.
+pub(crate) fn unstartable(program: &Program, grants: &Grants) -> Vec<RightsError> {
+    let mut reasons = Vec::new();
+    if !startable(&program.executable, grants) {
+        reasons.push(RightsError::ProgramNarrowed(program.executable.clone()));
+    }
+    if !OWN.contains(&program.cwd.as_str()) && !grants.read.covers(&program.cwd) {
+        reasons.push(RightsError::CwdNarrowed(program.cwd.clone()));
+    }
+    reasons
+}
+
 /// A limit above what the machine has would not be one: it is refused, so that nobody counts on it.
-fn fits(asked: &Resources, machine: Machine) -> Result<(), RightsError> {
+fn beyond(asked: &Resources, machine: Machine) -> Vec<RightsError> {
+    let mut reasons = Vec::new();
     if asked.memory_max.0 > machine.memory_bytes {
-        return Err(RightsError::BeyondMachine {
+        reasons.push(RightsError::BeyondMachine {
             field: "resources.memory_max",
             asked: asked.memory_max.to_string(),
             has: ByteSize(machine.memory_bytes).to_string(),
@@ -303,11 +339,11 @@ fn fits(asked: &Resources, machine: Machine) -> Result<(), RightsError> {
     }
     let percent = u64::from(machine.cpus) * 100;
     if asked.cpu_quota_percent > percent {
-        return Err(RightsError::BeyondMachine {
+        reasons.push(RightsError::BeyondMachine {
             field: "resources.cpu_quota_percent",
             asked: asked.cpu_quota_percent.to_string(),
             has: format!("{percent} ({} processors)", machine.cpus),
         });
     }
-    Ok(())
+    reasons
 }

@@ -1,9 +1,9 @@
 //! The signed envelope: DSSE (github.com/secure-systems-lab/dsse) with Ed25519.
 
-use crate::error::ManifestError;
+use crate::error::ManifestErrors;
 use crate::keys::{KeyId, SigningKey, TrustedKeys};
 use crate::limits;
-use crate::schema::{Declared, digest, read_validity};
+use crate::schema::{Declared, Draft, digest, read_validity};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
@@ -91,9 +91,21 @@ pub enum VerifyError {
         /// Why, as the revocation list says.
         reason: String,
     },
+    /// The key's time is over.
+    #[error(
+        "the key {id} of operator {operator:?} that signed this counted until {until_ms} ms since 1970; sign it with the operator's new key"
+    )]
+    ExpiredKey {
+        /// The key.
+        id: KeyId,
+        /// Whose it is.
+        operator: String,
+        /// Until when it counted.
+        until_ms: u64,
+    },
     /// The bytes are signed and are not a manifest.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ManifestErrors),
     /// Made for other machines.
     #[error("this manifest is for {} and this machine is {machine:?}; sign it for this machine", .machines.join(", "))]
     WrongAudience {
@@ -248,6 +260,20 @@ impl Envelope {
         digest(&self.payload)
     }
 
+    /// The manifest in it, whoever signed it: to be looked at, not to be spawned from.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn draft(&self) -> Result<Draft, ManifestErrors> {
+        Draft::parse(&self.payload)
+    }
+
+    /// The manifest's bytes. Nothing in them is believed.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// Checks the signatures over the exact bytes, then the audience.
     ///
     /// One good signature of a trusted, unrevoked key is enough; others are passed over. The key identifiers
@@ -261,13 +287,17 @@ impl Envelope {
         }
         let message = pae(PAYLOAD_TYPE, &self.payload);
         let mut signers: Vec<Signer> = Vec::new();
-        let mut revoked = None;
+        let (mut revoked, mut expired) = (None, None);
         for (_, signature) in &self.signatures {
             let made = keys.keys.iter().find(|k| k.key.verify_strict(&message, signature).is_ok());
             let Some(key) = made else { continue };
             match keys.revoked.get(&key.id) {
                 Some(reason) => revoked = Some((key.id, reason.clone())),
                 None if signers.iter().any(|s| s.key == key.id) => {}
+                None if key.until_ms.is_some_and(|until_ms| audience.now_ms >= until_ms) => {
+                    let (operator, until_ms) = (key.operator.clone(), key.until_ms.unwrap_or_default());
+                    expired = Some(VerifyError::ExpiredKey { id: key.id, operator, until_ms });
+                }
                 None => {
                     let (operator, role) = (key.operator.clone(), key.role.clone());
                     signers.push(Signer { operator, role, key: key.id });
@@ -275,7 +305,7 @@ impl Envelope {
             }
         }
         if signers.is_empty() {
-            return Err(self.unsigned(keys, revoked));
+            return Err(expired.unwrap_or_else(|| self.unsigned(keys, revoked)));
         }
         admit(&self.payload, audience)?;
         Ok(Authentic { payload: self.payload, signers })
@@ -322,8 +352,8 @@ impl Authentic {
     /// Reads the manifest.
     ///
     /// # Errors
-    /// What is wrong with it, with its field and line; or it names another operator than those who signed.
-    pub fn declare(&self) -> Result<Declared, ManifestError> {
+    /// Everything that is wrong with it, each with its field and line; or it names another operator than those who signed.
+    pub fn declare(&self) -> Result<Declared, ManifestErrors> {
         Declared::read(&self.payload, &self.signers)
     }
 

@@ -1,6 +1,7 @@
 //! What can be wrong with a manifest.
 
 use crate::PathError;
+use crate::pattern::PatternError;
 use std::fmt;
 
 /// A manifest was refused: what, where, why, and what to do next.
@@ -13,6 +14,45 @@ pub struct ManifestError {
     /// What is wrong with it.
     pub problem: Problem,
 }
+
+/// Everything that is wrong with a manifest, in the order in which it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestErrors(pub(crate) Vec<ManifestError>);
+
+impl ManifestErrors {
+    /// The problems; there is at least one.
+    pub fn iter(&self) -> impl Iterator<Item = &ManifestError> {
+        self.0.iter()
+    }
+}
+
+impl From<ManifestError> for ManifestErrors {
+    fn from(error: ManifestError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl fmt::Display for ManifestErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut shown, mut bytes) = (0, 0);
+        for error in &self.0 {
+            let text = error.to_string();
+            bytes += text.len();
+            // The first is shown however long it is; each has a limit of its own.
+            if shown > 0 && bytes > crate::limits::PROBLEMS_BYTES {
+                break;
+            }
+            write!(f, "{}{text}", if shown > 0 { "\n" } else { "" })?;
+            shown += 1;
+        }
+        match self.0.len() - shown {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for ManifestErrors {}
 
 /// What is wrong with a field. The text says why and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +125,14 @@ pub enum Problem {
         /// Why that one is reserved.
         why: &'static str,
     },
+    /// Not a pattern of the field's kind.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// A secret for a host that cannot be reached.
+    #[error(
+        "{0:?} is for a host that network.hosts does not have with tls; add tls://HOST:PORT there, or remove this"
+    )]
+    CredentialHost(String),
     /// A place both written and executed, in a profile that does not allow that.
     #[error(
         "{0} would be writable and executable; only the profiles compiler, python and node allow that: choose one of them, or take it out of one of the lists"

@@ -1,6 +1,9 @@
 //! Rights that can be shared, and their intersection.
 
-use crate::{GrantPath, PathSet};
+use crate::credential::CredentialGrant;
+use crate::host::HostGrant;
+use crate::pattern::{NamePattern, PatternSet};
+use crate::{GrantPath, PathSet, money};
 use octant_ids::{ByteSize, Millis};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -107,6 +110,22 @@ impl Profile {
             (a, b) if a == b => a,
             (Self::Minimal, _) | (_, Self::Minimal) => Self::Minimal,
             (Self::Shell | Self::Python | Self::Node, Self::Shell | Self::Python | Self::Node) => Self::Shell,
+        }
+    }
+
+    /// Whether there are pseudo-terminals.
+    #[must_use]
+    pub fn terminals(self) -> bool {
+        self != Self::Minimal
+    }
+
+    /// Whether it is for language runtimes, which share memory by name (`/dev/shm`) and size themselves by what `/proc`
+    /// says of the machine.
+    #[must_use]
+    pub fn runtime(self) -> bool {
+        match self {
+            Self::Minimal | Self::Shell => false,
+            Self::Python | Self::Node | Self::Compiler => true,
         }
     }
 
@@ -268,6 +287,39 @@ impl Resources {
     }
 }
 
+/// Which models may be asked, and how fast. How much in total is a budget, which is used up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Models {
+    /// The models.
+    pub allowed: PatternSet<NamePattern>,
+    /// The most tokens in one minute.
+    pub tokens_per_minute: u64,
+    /// The most that is spent in one minute, in millionths of a US dollar.
+    pub microusd_per_minute: u64,
+}
+
+impl Models {
+    /// What both have.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let Self { allowed, tokens_per_minute, microusd_per_minute } = other;
+        Self {
+            allowed: self.allowed.meet(allowed),
+            tokens_per_minute: self.tokens_per_minute.min(*tokens_per_minute),
+            microusd_per_minute: self.microusd_per_minute.min(*microusd_per_minute),
+        }
+    }
+
+    fn rows(&self) -> [(&'static str, String); 3] {
+        let Self { allowed, tokens_per_minute, microusd_per_minute } = self;
+        [
+            ("models.allowed", allowed.to_string()),
+            ("models.tokens_per_minute", tokens_per_minute.to_string()),
+            ("models.spend_usd_per_minute", money::text(*microusd_per_minute)),
+        ]
+    }
+}
+
 /// Every right that can be shared: two holders of it do not take it from each other.
 ///
 /// A meet-semilattice: `meet` is commutative, associative and idempotent, and `a.within(b)` is its order.
@@ -284,6 +336,11 @@ pub struct Grants {
     pub(crate) ttl: Option<Millis>,
     pub(crate) on_timeout: OnTimeout,
     pub(crate) on_parent_death: OnParentDeath,
+    pub(crate) hosts: PatternSet<HostGrant>,
+    pub(crate) credentials: PatternSet<CredentialGrant>,
+    pub(crate) models: Models,
+    pub(crate) skills: PatternSet<NamePattern>,
+    pub(crate) tools: PatternSet<NamePattern>,
 }
 
 /// A right that was asked for and not given in full.
@@ -363,6 +420,36 @@ impl Grants {
         self.on_parent_death
     }
 
+    /// The hosts that may be reached.
+    #[must_use]
+    pub fn hosts(&self) -> &PatternSet<HostGrant> {
+        &self.hosts
+    }
+
+    /// The secrets that may be used, and how.
+    #[must_use]
+    pub fn credentials(&self) -> &PatternSet<CredentialGrant> {
+        &self.credentials
+    }
+
+    /// The models that may be asked, and how fast.
+    #[must_use]
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// The skills that may be used.
+    #[must_use]
+    pub fn skills(&self) -> &PatternSet<NamePattern> {
+        &self.skills
+    }
+
+    /// The tools that may be called.
+    #[must_use]
+    pub fn tools(&self) -> &PatternSet<NamePattern> {
+        &self.tools
+    }
+
     /// What both grant. Each field stands here by name: a new one does not compile until its intersection is
     /// decided.
     #[must_use]
@@ -378,6 +465,11 @@ impl Grants {
             ttl,
             on_timeout,
             on_parent_death,
+            hosts,
+            credentials,
+            models,
+            skills,
+            tools,
         } = other;
         let shorter = match (self.ttl, *ttl) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -394,6 +486,11 @@ impl Grants {
             ttl: shorter,
             on_timeout: self.on_timeout.min(*on_timeout),
             on_parent_death: self.on_parent_death.min(*on_parent_death),
+            hosts: self.hosts.meet(hosts),
+            credentials: self.credentials.meet(credentials),
+            models: self.models.meet(models),
+            skills: self.skills.meet(skills),
+            tools: self.tools.meet(tools),
         }
     }
 
@@ -413,7 +510,9 @@ impl Grants {
             .collect()
     }
 
-    fn rows(&self) -> Vec<(&'static str, String)> {
+    /// Every right with its field in a manifest, as text.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
         let Self {
             read,
             write,
@@ -425,6 +524,11 @@ impl Grants {
             ttl,
             on_timeout,
             on_parent_death,
+            hosts,
+            credentials,
+            models,
+            skills,
+            tools,
         } = self;
         let ttl = ttl.map_or("unlimited".to_owned(), |t| format!("{}ms", t.0));
         let mut rows = vec![
@@ -437,7 +541,12 @@ impl Grants {
             ("lifetime.ttl", ttl),
             ("lifetime.on_timeout", on_timeout.name().to_owned()),
             ("lifetime.on_parent_death", on_parent_death.name().to_owned()),
+            ("network.hosts", hosts.to_string()),
+            ("credentials.grants", credentials.to_string()),
+            ("skills.allowed", skills.to_string()),
+            ("skills.tools", tools.to_string()),
         ];
+        rows.extend(models.rows());
         rows.extend(resources.rows());
         rows
     }

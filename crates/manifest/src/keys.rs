@@ -1,7 +1,7 @@
 //! Operators' keys: the trusted set, its revocations, and signing.
 
-use crate::limits;
 use crate::schema::digest;
+use crate::{date, limits};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer as _, VerifyingKey};
@@ -33,6 +33,23 @@ pub(crate) struct Trusted {
     pub(crate) key: VerifyingKey,
     pub(crate) operator: String,
     pub(crate) role: String,
+    /// When it stops to count, in milliseconds since 1970.
+    pub(crate) until_ms: Option<u64>,
+}
+
+/// A trusted key, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// Its identifier.
+    pub key: KeyId,
+    /// For whom it speaks.
+    pub operator: String,
+    /// The most that it can sign for.
+    pub role: String,
+    /// When it stops to count, in milliseconds since 1970.
+    pub until_ms: Option<u64>,
+    /// Why it does not count any more, where it was revoked.
+    pub revoked: Option<String>,
 }
 
 /// The operators whose signatures count, and the keys that no longer do.
@@ -61,7 +78,7 @@ pub enum KeyFileError {
     #[error("{0}: neither NAME.pub nor {REVOKED}; rename it, or move it out of the trusted set")]
     Stray(String),
     /// Not a public key line.
-    #[error("{file} line {line}: {why}; a key is one line: ed25519 BASE64 OPERATOR [role=ROLE]")]
+    #[error("{file} line {line}: {why}; a key is one line: ed25519 BASE64 OPERATOR [role=ROLE] [until=DATE]")]
     Line {
         /// The file.
         file: String,
@@ -71,7 +88,7 @@ pub enum KeyFileError {
         why: &'static str,
     },
     /// A file without its key.
-    #[error("{0}: there is no key in it; write one line: ed25519 BASE64 OPERATOR [role=ROLE]")]
+    #[error("{0}: there is no key in it; write one line: ed25519 BASE64 OPERATOR [role=ROLE] [until=DATE]")]
     Empty(String),
     /// The same key twice.
     #[error(
@@ -140,17 +157,26 @@ impl TrustedKeys {
         if let Some((line, _)) = rows.next() {
             return Err(refuse(line, "a second key; each has a file of its own"));
         }
-        let words: Vec<&str> = row.split_whitespace().collect();
-        let (key, operator, role) = match words[..] {
-            ["ed25519", key, operator] => (key, operator, DEFAULT_ROLE),
-            ["ed25519", key, operator, role] => {
-                let role = role
-                    .strip_prefix("role=")
-                    .ok_or_else(|| refuse(line, "the fourth word is not role=ROLE"))?;
-                (key, operator, role)
-            }
-            _ => return Err(refuse(line, "it has not three or four words of which the first is ed25519")),
+        let mut words = row.split_whitespace();
+        let (Some("ed25519"), Some(key), Some(operator)) = (words.next(), words.next(), words.next()) else {
+            return Err(refuse(line, "it does not begin with ed25519, a key and an operator"));
         };
+        let (mut role, mut until_ms) = (DEFAULT_ROLE, None);
+        for word in words {
+            match word.split_once('=') {
+                Some(("role", name)) => role = name,
+                Some(("until", date)) => {
+                    let why = "until= is not a date with offset such as 2030-01-31T00:00:00Z";
+                    until_ms = Some(date::parse(date).ok_or_else(|| refuse(line, why))?);
+                }
+                _ => {
+                    return Err(refuse(
+                        line,
+                        "what follows the operator is neither role=ROLE nor until=DATE",
+                    ));
+                }
+            }
+        }
         if !is_name(operator) || !is_name(role) {
             return Err(refuse(line, "an operator or role is 1 to 63 characters of a-z, 0-9 and . _ - @"));
         }
@@ -165,7 +191,8 @@ impl TrustedKeys {
         if self.keys.iter().any(|k| k.id == id) {
             return Err(KeyFileError::Twice { file: file.to_owned(), id });
         }
-        self.keys.push(Trusted { id, key, operator: operator.to_owned(), role: role.to_owned() });
+        let (operator, role) = (operator.to_owned(), role.to_owned());
+        self.keys.push(Trusted { id, key, operator, role, until_ms });
         Ok(())
     }
 
@@ -173,6 +200,17 @@ impl TrustedKeys {
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Every key, in the order of the files, revoked and expired ones included.
+    pub fn iter(&self) -> impl Iterator<Item = KeyInfo> {
+        self.keys.iter().map(|Trusted { id, key: _, operator, role, until_ms }| KeyInfo {
+            key: *id,
+            operator: operator.clone(),
+            role: role.clone(),
+            until_ms: *until_ms,
+            revoked: self.revoked.get(id).cloned(),
+        })
     }
 
     /// Whether nobody is trusted.

@@ -23,7 +23,7 @@
 //!     .verify(&keys, &Audience { machine: "any", now_ms: 0 })?
 //!     .declare()?;
 //! let ceiling = Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 30, cpus: 2 });
-//! let rights = Effective::root(&declared, &ceiling)?;
+//! let rights = Effective::root(&declared, &ceiling).map_err(|reasons| format!("{reasons:?}"))?;
 //! assert_eq!(rights.identity().name, "hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -73,34 +73,48 @@
 #![forbid(unsafe_code)]
 
 mod allotment;
+mod credential;
+mod date;
 mod denied;
+mod domains;
 mod effective;
 mod envelope;
 mod error;
+mod fields;
 mod fuzz;
 mod grants;
+mod host;
 mod keys;
 pub mod limits;
+mod money;
+mod outline;
 mod path;
+mod pattern;
 mod reader;
 mod role;
+mod rule;
 mod schema;
-mod template;
 
 pub use allotment::{Allotment, Exhausted};
+pub use credential::{CredentialGrant, Way};
 pub use denied::{DENIED_SYSCALLS, Denied};
+pub use domains::{Budget, Unenforceable};
 pub use effective::{Ceiling, Effective, Machine, Origin, RightsError};
 pub use envelope::{
     Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, Signer, VerifyError, pae, sign,
 };
-pub use error::{ManifestError, Problem};
+pub use error::{ManifestError, ManifestErrors, Problem};
+pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
 pub use fuzz::{fuzz_envelope, fuzz_manifest};
-pub use grants::{Grants, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
-pub use keys::{KeyFileError, KeyId, PrivateKeyError, SigningKey, TrustedKeys};
+pub use grants::{Grants, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
+pub use host::{HostGrant, HostPattern, Protocol};
+pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};
+pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
+pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};
 pub use role::Roles;
-pub use schema::{Declared, Draft, Identity, Manifest, Program, Validity};
-pub use template::template;
+pub use rule::{Rule, broken};
+pub use schema::{Declared, Draft, Identity, Manifest, Program, VERSION, Validity, digest, lines};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 pub const ENVELOPE_BYTES: usize = 256 << 10;
 /// The longest manifest, in bytes: what fits an envelope in base 64, with room for the signatures.
 pub const MANIFEST_BYTES: usize = 160 << 10;
+/// How long the text about all that is wrong with a manifest can get, in bytes, beyond the first problem.
+pub const PROBLEMS_BYTES: usize = 8 << 10;
 /// How many signatures an envelope may carry; each is tried against every trusted key.
 pub const SIGNATURES: usize = 8;
 /// The deepest nesting in a manifest. The schema itself needs 3.

@@ -1,13 +1,46 @@
 //! Reads TOML with the place of every value at hand, so that an error can say where.
 
-use crate::error::{ManifestError, Problem};
-use crate::{GrantPath, limits};
+use crate::error::{ManifestError, ManifestErrors, Problem};
+use crate::pattern::{Pattern, PatternError, PatternSet};
+use crate::{GrantPath, date, limits, money};
 use octant_ids::{ByteSize, Millis};
 use serde::de::value::{Error as ValueError, StrDeserializer, U64Deserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
+use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) type Result<T> = std::result::Result<T, ManifestError>;
+/// The same for what has several parts, each of which can be wrong.
+pub(crate) type Whole<T> = std::result::Result<T, ManifestErrors>;
+
+/// Collects what is wrong, so that one answer can name all of it.
+#[derive(Default)]
+pub(crate) struct Gather(Vec<ManifestError>);
+
+impl Gather {
+    /// The part, or nothing and a problem more. The same problem counts once.
+    pub(crate) fn take<T, E: Into<ManifestErrors>>(&mut self, part: std::result::Result<T, E>) -> Option<T> {
+        match part {
+            Ok(part) => Some(part),
+            Err(problems) => {
+                for problem in problems.into().0 {
+                    if !self.0.contains(&problem) {
+                        self.0.push(problem);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// The whole when every part was there.
+    pub(crate) fn done<T>(self, whole: Option<T>) -> Whole<T> {
+        match whole {
+            Some(whole) if self.0.is_empty() => Ok(whole),
+            _ => Err(ManifestErrors(self.0)),
+        }
+    }
+}
 
 /// A document, and where its lines start.
 pub(crate) struct Document<'a> {
@@ -21,6 +54,7 @@ pub(crate) struct Section<'a> {
     table: Option<&'a DeTable<'a>>,
     lines: &'a [usize],
     line: Option<usize>,
+    strays: Vec<ManifestError>,
 }
 
 /// A value with its place.
@@ -97,41 +131,62 @@ impl<'a> Document<'a> {
         Ok(Self { root, lines })
     }
 
+    /// The line of each section and field.
+    pub(crate) fn places(&self) -> BTreeMap<String, usize> {
+        let mut places = BTreeMap::new();
+        for (name, value) in self.root.iter() {
+            places.insert(clipped(name.get_ref()), line_of(&self.lines, name.span().start));
+            let DeValue::Table(table) = value.get_ref() else { continue };
+            for key in table.keys() {
+                let field = joined(&clipped(name.get_ref()), &clipped(key.get_ref()));
+                places.insert(field, line_of(&self.lines, key.span().start));
+            }
+        }
+        places
+    }
+
     /// The top level, which has these fields and sections and no others.
-    pub(crate) fn top(&'a self, known: &[&str]) -> Result<Section<'a>> {
-        let top = Section { name: "", table: Some(&self.root), lines: &self.lines, line: None };
-        top.only(known)
+    pub(crate) fn top(&'a self, known: &[&str]) -> Section<'a> {
+        let strays = Vec::new();
+        Section { name: "", table: Some(&self.root), lines: &self.lines, line: None, strays }.only(known)
     }
 
     /// A section, which has these fields and no others. A section that is absent reads as an empty one.
     pub(crate) fn section(&'a self, name: &'static str, known: &[&str]) -> Result<Section<'a>> {
         let Some((key, value)) = self.root.get_key_value(name) else {
-            return Ok(Section { name, table: None, lines: &self.lines, line: None });
+            let strays = Vec::new();
+            return Ok(Section { name, table: None, lines: &self.lines, line: None, strays });
         };
         let line = line_of(&self.lines, key.span().start);
         let DeValue::Table(table) = value.get_ref() else {
             let got = type_name(value.get_ref());
             return Err(refused(name, Some(line), Problem::Type { want: "a section", got }));
         };
-        Section { name, table: Some(table), lines: &self.lines, line: Some(line) }.only(known)
+        let strays = Vec::new();
+        Ok(Section { name, table: Some(table), lines: &self.lines, line: Some(line), strays }.only(known))
     }
 }
 
 impl<'a> Section<'a> {
-    fn only(self, known: &[&str]) -> Result<Self> {
-        let stray = self
-            .table
-            .into_iter()
-            .flat_map(|t| t.keys())
-            .filter(|k| !known.contains(&k.get_ref().as_ref()))
-            .min_by_key(|k| k.span().start);
-        let Some(key) = stray else { return Ok(self) };
-        let name = clipped(key.get_ref());
-        let problem = Problem::UnknownField {
-            nearest: nearest(&name, known),
-            known: known.iter().map(|k| (*k).to_owned()).collect(),
-        };
-        Err(refused(joined(self.name, &name), Some(line_of(self.lines, key.span().start)), problem))
+    fn only(mut self, known: &[&str]) -> Self {
+        let keys = self.table.into_iter().flat_map(|t| t.keys());
+        let mut strays: Vec<_> = keys.filter(|k| !known.contains(&k.get_ref().as_ref())).collect();
+        strays.sort_by_key(|k| k.span().start);
+        for key in strays {
+            let name = clipped(key.get_ref());
+            let problem = Problem::UnknownField {
+                nearest: nearest(&name, known),
+                known: known.iter().map(|k| (*k).to_owned()).collect(),
+            };
+            let line = line_of(self.lines, key.span().start);
+            self.strays.push(refused(joined(self.name, &name), Some(line), problem));
+        }
+        self
+    }
+
+    /// Refuses every field that the schema does not have.
+    pub(crate) fn no_strays(&self) -> Whole<()> {
+        if self.strays.is_empty() { Ok(()) } else { Err(ManifestErrors(self.strays.clone())) }
     }
 
     pub(crate) fn get(&self, key: &'a str) -> Option<Field<'a>> {
@@ -142,6 +197,11 @@ impl<'a> Section<'a> {
 
     pub(crate) fn need(&self, key: &'a str, example: &str) -> Result<Field<'a>> {
         self.get(key).ok_or_else(|| {
+            // A field that is misspelt is there: one reason is enough.
+            let misspelt = |stray: &&ManifestError| matches!(&stray.problem, Problem::UnknownField { nearest: Some(n), .. } if n == key);
+            if let Some(stray) = self.strays.iter().find(misspelt) {
+                return stray.clone();
+            }
             refused(joined(self.name, key), self.line, Problem::Missing(format!("{key} = {example}")))
         })
     }
@@ -151,9 +211,20 @@ impl<'a> Section<'a> {
         self.get(key).map_or(Ok(Vec::new()), |field| field.list(self.lines))
     }
 
-    /// A set of paths.
-    pub(crate) fn paths(&self, key: &'a str) -> Result<Vec<(GrantPath, Field<'a>)>> {
-        self.list(key)?.into_iter().map(|f| Ok((f.path()?, f))).collect()
+    /// Every member of a list, each read by `read`.
+    pub(crate) fn each<T, C: FromIterator<T>>(
+        &self,
+        key: &'a str,
+        read: impl Fn(&Field<'a>) -> Result<T>,
+    ) -> Whole<C> {
+        let mut all = Gather::default();
+        let read: Vec<T> = self.list(key)?.iter().filter_map(|field| all.take(read(field))).collect();
+        all.done(Some(read.into_iter().collect()))
+    }
+
+    /// A set of patterns.
+    pub(crate) fn patterns<P: Pattern>(&self, key: &'a str) -> Whole<PatternSet<P>> {
+        self.each(key, Field::pattern)
     }
 }
 
@@ -186,6 +257,11 @@ impl<'a> Field<'a> {
         if fits { Ok(text.to_owned()) } else { Err(self.refuse(Problem::Name { text: clipped(text), want })) }
     }
 
+    /// A pattern of its kind.
+    pub(crate) fn pattern<P: Pattern>(&self) -> Result<P> {
+        self.text()?.parse().map_err(|e: PatternError| self.refuse(e.into()))
+    }
+
     pub(crate) fn path(&self) -> Result<GrantPath> {
         GrantPath::parse(self.text()?).map_err(|e| self.refuse(e.into()))
     }
@@ -194,6 +270,19 @@ impl<'a> Field<'a> {
         let DeValue::Integer(number) = self.value else { return self.mistyped("a whole number") };
         u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| {
             self.refuse(Problem::Quantity(format!("{} is not a whole number from 0", number.as_str())))
+        })
+    }
+
+    /// An amount of US dollars, in millionths.
+    pub(crate) fn microusd(&self) -> Result<u64> {
+        let text = match self.value {
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            _ => return self.mistyped("an amount of US dollars such as 2.50"),
+        };
+        money::micro(text).ok_or_else(|| {
+            let why = "is not an amount from 0 to a billion with at most six digits behind the point";
+            self.refuse(Problem::Quantity(format!("{text} {why}")))
         })
     }
 
@@ -232,7 +321,7 @@ impl<'a> Field<'a> {
         let DeValue::Datetime(date) = self.value else {
             return self.mistyped("a date with offset, without quotes, such as 2030-01-31T00:00:00Z");
         };
-        milliseconds(date).ok_or_else(|| self.refuse(Problem::Date(date.to_string())))
+        date::milliseconds(date).ok_or_else(|| self.refuse(Problem::Date(date.to_string())))
     }
 
     fn list(self, lines: &[usize]) -> Result<Vec<Field<'a>>> {
@@ -269,22 +358,4 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a section",
     }
-}
-
-/// Days-from-civil, proleptic Gregorian; leap seconds count as the second before.
-fn milliseconds(date: &toml::value::Datetime) -> Option<u64> {
-    let (day, time, offset) = (date.date?, date.time?, date.offset?);
-    let (month, mday) = (i64::from(day.month), i64::from(day.day));
-    let year = i64::from(day.year) - i64::from(month <= 2);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + mday - 1;
-    let of_era = (year % 400) * 365 + (year % 400) / 4 - (year % 400) / 100 + of_year;
-    let days = (year / 400) * 146_097 + of_era - 719_468;
-    let minutes = match offset {
-        toml::value::Offset::Z => 0,
-        toml::value::Offset::Custom { minutes } => i64::from(minutes),
-    };
-    let second = i64::from(time.second.unwrap_or(0).min(59));
-    let seconds = ((days * 24 + i64::from(time.hour)) * 60 + i64::from(time.minute) - minutes) * 60 + second;
-    let ms = seconds * 1000 + i64::from(time.nanosecond.unwrap_or(0) / 1_000_000);
-    u64::try_from(ms).ok()
 }

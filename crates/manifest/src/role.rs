@@ -1,6 +1,7 @@
 //! Roles: the ceilings of operators' keys, as data.
 
-use crate::grants::{Grants, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::grants::{Grants, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::pattern::{Pattern, PatternError, PatternSet};
 use crate::{GrantPath, PathError, PathSet};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
@@ -25,6 +26,8 @@ pub(crate) enum RolesError {
     Toml(String),
     #[error("role {0:?}: {1}")]
     Path(String, PathError),
+    #[error("role {0:?}: {1}")]
+    Pattern(String, PatternError),
     #[error("role {0:?} assigns {1:?}, which is not a role")]
     Assigns(String, String),
 }
@@ -51,6 +54,18 @@ impl From<Names> for NameSet {
     }
 }
 
+impl Names {
+    fn patterns<P: Pattern>(self, role: &str) -> Result<PatternSet<P>, RolesError> {
+        match self {
+            Self::Word(Word::All) => Ok(PatternSet::All),
+            Self::List(texts) => texts
+                .iter()
+                .map(|text| text.parse().map_err(|e| RolesError::Pattern(role.to_owned(), e)))
+                .collect(),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RoleFile {
@@ -63,6 +78,13 @@ struct RoleFile {
     syscalls: Names,
     ttl: Millis,
     on_parent_death: OnParentDeath,
+    hosts: Names,
+    credentials: Names,
+    models: Names,
+    tokens_per_minute: Option<u64>,
+    microusd_per_minute: Option<u64>,
+    skills: Names,
+    tools: Names,
     #[serde(default)]
     resources: Limits,
 }
@@ -142,6 +164,13 @@ impl Roles {
                 syscalls,
                 ttl,
                 on_parent_death,
+                hosts,
+                credentials,
+                models,
+                tokens_per_minute,
+                microusd_per_minute,
+                skills,
+                tools,
                 resources,
             } = file;
             let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
@@ -157,6 +186,15 @@ impl Roles {
                 // What is frozen runs nothing, so no role bounds it.
                 on_timeout: OnTimeout::Freeze,
                 on_parent_death,
+                hosts: hosts.patterns(&name)?,
+                credentials: credentials.patterns(&name)?,
+                models: Models {
+                    allowed: models.patterns(&name)?,
+                    tokens_per_minute: tokens_per_minute.unwrap_or(u64::MAX),
+                    microusd_per_minute: microusd_per_minute.unwrap_or(u64::MAX),
+                },
+                skills: skills.patterns(&name)?,
+                tools: tools.patterns(&name)?,
             };
             roles.insert(name, Role { assigns, ceiling });
         }

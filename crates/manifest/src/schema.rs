@@ -1,16 +1,22 @@
 //! The manifest's schema, and its reading.
 
 use crate::denied::denied;
+use crate::domains::{self, Budget, Services, Unenforceable};
+use crate::effective::unstartable;
 use crate::envelope::Signer;
-use crate::error::{ManifestError, Problem};
+use crate::error::{ManifestError, ManifestErrors, Problem};
 use crate::grants::{Grants, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
-use crate::reader::{Document, Field, Result, Section};
-use crate::{GrantPath, PathSet, limits};
+use crate::reader::{Document, Field, Gather, Result, Section, Whole};
+use crate::{GrantPath, PathSet, date, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
 use sha2::Digest;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+/// The version of the schema that is read and written. A field that changes its meaning, or a new one that an older
+/// build must not pass over, makes it the next.
+pub const VERSION: u64 = 1;
 const SECTIONS: [&str; 15] = [
     "manifest",
     "identity",
@@ -48,6 +54,9 @@ const RESERVED: [(&str, bool, &str); 11] = [
     ("/var/lib/octant", false, "where the services' state is"),
     ("/var/log/octant", false, "where the services' output is"),
 ];
+
+/// The places that every agent has of its own.
+pub(crate) const OWN: [&str; 2] = ["/workspace", "/tmp"];
 
 /// Who the agent is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,6 +100,7 @@ pub struct Manifest {
     pub(crate) program: Program,
     pub(crate) validity: Validity,
     pub(crate) grants: Grants,
+    pub(crate) budget: Budget,
 }
 
 impl Manifest {
@@ -117,6 +127,51 @@ impl Manifest {
     pub fn asked(&self) -> &Grants {
         &self.grants
     }
+
+    /// What it asks for and uses up.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Everything in it that is not a right: who, where, when, what is run. Each with its field.
+    #[must_use]
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let Identity { name, role, operator } = &self.identity;
+        let Program { executable, args, cwd } = &self.program;
+        let Validity { machines, not_before_ms, not_after_ms, max_spawns } = &self.validity;
+        vec![
+            ("identity.name", name.clone()),
+            ("identity.role", role.clone()),
+            ("identity.operator", operator.clone()),
+            ("audience.machines", format!("{machines:?}")),
+            ("audience.not_before", not_before_ms.map_or("at once".to_owned(), date::text)),
+            ("audience.not_after", date::text(*not_after_ms)),
+            ("audience.max_spawns", max_spawns.to_string()),
+            ("program.executable", executable.to_string()),
+            ("program.args", format!("{args:?}")),
+            ("program.cwd", cwd.to_string()),
+        ]
+    }
+
+    /// Everything in it, each with its field.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let budget = self.budget.rows().into_iter().map(|(field, _, text)| (field, text));
+        self.facts().into_iter().chain(self.grants.rows()).chain(budget).collect()
+    }
+
+    /// Whether its program could be started with these rights.
+    #[must_use]
+    pub fn startable_with(&self, grants: &Grants) -> bool {
+        unstartable(&self.program, grants).is_empty()
+    }
+
+    /// What it asks for and this build has nothing to enforce with: it is valid, and no agent is spawned from it.
+    #[must_use]
+    pub fn unenforceable(&self) -> Vec<Unenforceable> {
+        domains::unenforceable(&self.grants, &self.budget)
+    }
 }
 
 /// A manifest that was read and checked and that nobody has signed: for `manifest check` before signing.
@@ -127,8 +182,8 @@ impl Draft {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// The first thing wrong with it, with its field and line.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Everything that is wrong with it, each with its field and line.
+    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, ManifestErrors> {
         read(bytes).map(Self)
     }
 
@@ -148,13 +203,14 @@ pub struct Declared {
 }
 
 impl Declared {
-    pub(crate) fn read(payload: &[u8], signers: &[Signer]) -> Result<Self> {
+    pub(crate) fn read(payload: &[u8], signers: &[Signer]) -> Whole<Self> {
         let manifest = read(payload)?;
         let named = &manifest.identity.operator;
         let Some(signer) = signers.iter().find(|s| s.operator == *named) else {
             let signed: Vec<&str> = signers.iter().map(|s| s.operator.as_str()).collect();
             let problem = Problem::Operator { named: named.clone(), signed: signed.join(", ") };
-            return Err(ManifestError { field: "identity.operator".into(), line: None, problem });
+            let line = lines(payload).get("identity.operator").copied();
+            return Err(ManifestError { field: "identity.operator".into(), line, problem }.into());
         };
         Ok(Self { signer: signer.clone(), digest: digest(payload), manifest })
     }
@@ -178,62 +234,106 @@ impl Declared {
     }
 }
 
-pub(crate) fn digest(payload: &[u8]) -> Sha256 {
+/// The digest by which a manifest's bytes are named: in the ledger, and in what an agent's children come from.
+#[must_use]
+pub fn digest(payload: &[u8]) -> Sha256 {
     Sha256(sha2::Sha256::digest(payload).into())
 }
 
-fn read(bytes: &[u8]) -> Result<Manifest> {
+fn read(bytes: &[u8]) -> Whole<Manifest> {
     let document = Document::parse(bytes)?;
-    let version = document.top(&SECTIONS)?.need("manifest", "1")?;
-    if version.number()? != 1 {
-        return Err(version.refuse(Problem::Version(version.number()?)));
+    let top = document.top(&SECTIONS);
+    let version = top.need("manifest", "1")?;
+    // Another version has other fields: nothing more can be said of it.
+    if version.number()? != VERSION {
+        return Err(version.refuse(Problem::Version(version.number()?)).into());
     }
-    refuse_unenforceable(&document)?;
-    let identity = identity(&document)?;
-    let validity = validity(&document)?;
-    let grants = grants(&document)?;
-    let program = program(&document, &grants)?;
-    Ok(Manifest { identity, program, validity, grants })
+    let mut all = Gather::default();
+    all.take(top.no_strays());
+    all.take(refuse_unenforceable(&document));
+    let identity = all.take(identity(&document));
+    let validity = all.take(validity(&document));
+    let grants = all.take(grants(&document));
+    let budget = all.take(domains::budget(&document));
+    let program = all.take(program(&document, grants.as_ref()));
+    let whole = || {
+        let (identity, program, validity) = (identity?, program?, validity?);
+        Some(Manifest { identity, program, validity, grants: grants?, budget: budget? })
+    };
+    all.done(whole())
 }
 
 /// The audience alone: what [`crate::Envelope::verify`] needs before the rest is read.
-pub(crate) fn read_validity(bytes: &[u8]) -> Result<Validity> {
+pub(crate) fn read_validity(bytes: &[u8]) -> Whole<Validity> {
     validity(&Document::parse(bytes)?)
 }
 
-fn identity(document: &Document<'_>) -> Result<Identity> {
+/// The line of every field and section, by its name, such as `resources.pids_max`: for explaining what a manifest
+/// says. Empty when it cannot be read.
+#[must_use]
+pub fn lines(manifest: &[u8]) -> BTreeMap<String, usize> {
+    Document::parse(manifest).map(|document| document.places()).unwrap_or_default()
+}
+
+fn identity(document: &Document<'_>) -> Whole<Identity> {
     let section = document.section("identity", &["name", "role", "operator"])?;
-    Ok(Identity {
-        name: section.need("name", "\"my-agent\"")?.name("-", NAME)?,
-        role: section.need("role", "\"analyst\"")?.name("-", NAME)?,
-        operator: section.need("operator", "\"your-name\"")?.name("._-@", OPERATOR)?,
-    })
+    let mut all = Gather::default();
+    all.take(section.no_strays());
+    let name = all.take(section.need("name", "\"my-agent\"").and_then(|f| f.name("-", NAME)));
+    let role = all.take(section.need("role", "\"analyst\"").and_then(|f| f.name("-", NAME)));
+    let operator = section.need("operator", "\"your-name\"").and_then(|f| f.name("._-@", OPERATOR));
+    let operator = all.take(operator);
+    let whole = || Some(Identity { name: name?, role: role?, operator: operator? });
+    all.done(whole())
 }
 
-fn validity(document: &Document<'_>) -> Result<Validity> {
+fn validity(document: &Document<'_>) -> Whole<Validity> {
     let section = document.section("audience", &["machines", "not_before", "not_after", "max_spawns"])?;
-    section.need("machines", "[\"*\"]")?;
-    let machines = section.list("machines")?;
-    let machines: Vec<String> =
-        machines.iter().map(|f| f.name("*-", "a machine's identifier, or \"*\"")).collect::<Result<_>>()?;
-    let not_before_ms = section.get("not_before").map(|f| f.date()).transpose()?;
-    let end = section.need("not_after", "2030-01-31T00:00:00Z")?;
-    let not_after_ms = end.date()?;
-    if not_before_ms.is_some_and(|start| start >= not_after_ms) {
-        return Err(end.refuse(Problem::NeverValid));
-    }
-    let spawns = section.need("max_spawns", "1")?;
-    let max_spawns = ranged(spawns, 1..=u64::MAX, "no agent could be spawned from it")?;
-    Ok(Validity { machines, not_before_ms, not_after_ms, max_spawns })
+    let mut all = Gather::default();
+    all.take(section.no_strays());
+    all.take(section.need("machines", "[\"*\"]").map(drop));
+    let machines = all.take(section.each("machines", |f| f.name("*-", "a machine's identifier, or \"*\"")));
+    let not_before_ms = all.take(section.get("not_before").map(|f| f.date()).transpose());
+    let end = section.need("not_after", "2030-01-31T00:00:00Z").and_then(|f| {
+        let end = f.date()?;
+        let never = not_before_ms.flatten().is_some_and(|start| start >= end);
+        if never { Err(f.refuse(Problem::NeverValid)) } else { Ok(end) }
+    });
+    let not_after_ms = all.take(end);
+    let spawns = section.need("max_spawns", "1");
+    let max_spawns =
+        all.take(spawns.and_then(|f| ranged(f, 1..=u64::MAX, "no agent could be spawned from it")));
+    let whole = || {
+        let (machines, max_spawns) = (machines?, max_spawns?);
+        Some(Validity { machines, not_before_ms: not_before_ms?, not_after_ms: not_after_ms?, max_spawns })
+    };
+    all.done(whole())
 }
 
-fn program(document: &Document<'_>, grants: &Grants) -> Result<Program> {
+/// What is run. What is granted is `None` when that could not be read: then only the form is checked.
+fn program(document: &Document<'_>, grants: Option<&Grants>) -> Whole<Program> {
     let section = document.section("program", &["executable", "args", "cwd"])?;
-    let field = section.need("executable", "\"/bin/sh\"")?;
-    let executable = field.path()?;
-    if !startable(&executable, grants) {
-        return Err(field.refuse(Problem::ProgramNotGranted(executable.to_string())));
-    }
+    let mut all = Gather::default();
+    all.take(section.no_strays());
+    let executable = section.need("executable", "\"/bin/sh\"").and_then(|field| {
+        let path = field.path()?;
+        let granted = grants.is_none_or(|grants| startable(&path, grants));
+        if granted { Ok(path) } else { Err(field.refuse(Problem::ProgramNotGranted(path.to_string()))) }
+    });
+    let executable = all.take(executable);
+    let args = all.take(args(&section));
+    let cwd = section.need("cwd", "\"/workspace\"").and_then(|field| {
+        let path = field.path()?;
+        let own = OWN.contains(&path.as_str());
+        let granted = own || grants.is_none_or(|grants| grants.read.covers(&path));
+        if granted { Ok(path) } else { Err(field.refuse(Problem::CwdNotGranted(path.to_string()))) }
+    });
+    let cwd = all.take(cwd);
+    let whole = || Some(Program { executable: executable?, args: args?, cwd: cwd? });
+    all.done(whole())
+}
+
+fn args(section: &Section<'_>) -> Result<Vec<String>> {
     let mut args = Vec::new();
     let mut total = 0;
     for field in section.list("args")? {
@@ -247,13 +347,7 @@ fn program(document: &Document<'_>, grants: &Grants) -> Result<Program> {
         }
         args.push(text.to_owned());
     }
-    let field = section.need("cwd", "\"/workspace\"")?;
-    let cwd = field.path()?;
-    let own = ["/workspace", "/tmp"].iter().any(|p| cwd.as_str() == *p);
-    if !own && !grants.read.covers(&cwd) {
-        return Err(field.refuse(Problem::CwdNotGranted(cwd.to_string())));
-    }
-    Ok(Program { executable, args, cwd })
+    Ok(args)
 }
 
 /// Whether the grants let this be executed: `/bin/NAME` of a granted utility, or a file in an executable tree.
@@ -263,67 +357,104 @@ pub(crate) fn startable(executable: &GrantPath, grants: &Grants) -> bool {
     utility || grants.execute.covers(executable)
 }
 
-fn grants(document: &Document<'_>) -> Result<Grants> {
-    let files = document.section("filesystem", &["read", "write"])?;
-    let programs = document.section("executables", &["utilities", "paths"])?;
-    let calls = document.section("syscalls", &["profile", "add"])?;
-    let profile = match calls.get("profile") {
-        None => Profile::Minimal,
-        Some(field) => {
-            let name = field.text()?;
-            Profile::of_name(name)
-                .ok_or_else(|| field.refuse(Problem::Profile(name.chars().take(40).collect())))?
-        }
-    };
-    let (read, write) = (paths(&files, "read")?, paths(&files, "write")?);
-    let execute = paths(&programs, "paths")?;
-    if !profile.writable_executable() {
-        let both = write.meet(&execute);
-        if let Some(path) = both.iter().next() {
-            let field = programs.need("paths", "[]")?;
-            return Err(field.refuse(Problem::WritableExecutable(path.to_string())));
-        }
+fn grants(document: &Document<'_>) -> Whole<Grants> {
+    let mut all = Gather::default();
+    let files = all.take(document.section("filesystem", &["read", "write"]));
+    let programs = all.take(document.section("executables", &["utilities", "paths"]));
+    let calls = all.take(document.section("syscalls", &["profile", "add"]));
+    let (Some(files), Some(programs), Some(calls)) = (files, programs, calls) else { return all.done(None) };
+    for section in [&files, &programs, &calls] {
+        all.take(section.no_strays());
     }
-    let (ttl, on_timeout, on_parent_death) = lifetime(document)?;
-    Ok(Grants {
-        read: read.join(&write).join(&execute),
-        write,
-        execute,
-        utilities: names(&programs, "utilities", "-_.+[", UTILITY)?,
-        profile,
-        syscalls: syscalls(&calls)?,
-        resources: resources(document)?,
-        ttl,
-        on_timeout,
-        on_parent_death,
+    let profile = all.take(profile(&calls));
+    let (read, write) = (all.take(paths(&files, "read")), all.take(paths(&files, "write")));
+    let execute = all.take(paths(&programs, "paths"));
+    if let (Some(profile), Some(write), Some(execute)) = (profile, &write, &execute) {
+        all.take(refuse_writable_executable(&programs, profile, write, execute));
+    }
+    let utilities = all.take(names(&programs, "utilities", "-_.+[", UTILITY));
+    let syscalls = all.take(syscalls(&calls));
+    let resources = all.take(resources(document));
+    let lifetime = all.take(lifetime(document));
+    let services = all.take(domains::services(document));
+    let whole = || {
+        let (read, write, execute) = (read?, write?, execute?);
+        let (ttl, on_timeout, on_parent_death) = lifetime?;
+        let Services { hosts, credentials, models, skills, tools } = services?;
+        Some(Grants {
+            read: read.join(&write).join(&execute),
+            write,
+            execute,
+            utilities: utilities?,
+            profile: profile?,
+            syscalls: syscalls?,
+            resources: resources?,
+            ttl,
+            on_timeout,
+            on_parent_death,
+            hosts,
+            credentials,
+            models,
+            skills,
+            tools,
+        })
+    };
+    all.done(whole())
+}
+
+fn profile(calls: &Section<'_>) -> Result<Profile> {
+    let Some(field) = calls.get("profile") else { return Ok(Profile::Minimal) };
+    let name = field.text()?;
+    Profile::of_name(name).ok_or_else(|| field.refuse(Problem::Profile(name.chars().take(40).collect())))
+}
+
+fn refuse_writable_executable(
+    programs: &Section<'_>,
+    profile: Profile,
+    write: &PathSet,
+    execute: &PathSet,
+) -> Result<()> {
+    // The agent's own places are written without a grant.
+    let own = OWN.iter().filter_map(|p| GrantPath::parse(p).ok()).collect();
+    let both = write.join(&own).meet(execute);
+    match both.iter().next() {
+        Some(path) if !profile.writable_executable() => {
+            Err(programs.need("paths", "[]")?.refuse(Problem::WritableExecutable(path.to_string())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn paths<'a>(section: &Section<'a>, key: &'a str) -> Whole<PathSet> {
+    section.each(key, |field| {
+        let path = field.path()?;
+        // Read and written in any case; whether what is made there can be executed is for the manifest to say.
+        if key == "paths" && OWN.contains(&path.as_str()) {
+            return Ok(path);
+        }
+        let meets = |reserved: &str, below: bool| {
+            GrantPath::parse(reserved)
+                .is_ok_and(|reserved| path.covers(&reserved) || (!below && reserved.covers(&path)))
+        };
+        match RESERVED.into_iter().find(|row| meets(row.0, row.1)) {
+            Some((reserved, _, why)) => {
+                Err(field.refuse(Problem::ReservedPath { path: path.to_string(), reserved, why }))
+            }
+            None => Ok(path),
+        }
     })
 }
 
-fn paths<'a>(section: &Section<'a>, key: &'a str) -> Result<PathSet> {
-    let paths = section.paths(key)?;
-    for (path, field) in &paths {
-        let meets = |reserved: &str, below: bool| {
-            GrantPath::parse(reserved)
-                .is_ok_and(|reserved| path.covers(&reserved) || (!below && reserved.covers(path)))
-        };
-        if let Some((reserved, _, why)) = RESERVED.into_iter().find(|row| meets(row.0, row.1)) {
-            return Err(field.refuse(Problem::ReservedPath { path: path.to_string(), reserved, why }));
-        }
-    }
-    Ok(paths.into_iter().map(|(path, _)| path).collect())
+fn names<'a>(section: &Section<'a>, key: &'a str, more: &str, want: &'static str) -> Whole<NameSet> {
+    section.each(key, |field| field.name(more, want)).map(NameSet::Only)
 }
 
-fn names<'a>(section: &Section<'a>, key: &'a str, more: &str, want: &'static str) -> Result<NameSet> {
-    section.list(key)?.iter().map(|f| f.name(more, want)).collect::<Result<_>>().map(NameSet::Only)
-}
-
-fn syscalls(section: &Section<'_>) -> Result<NameSet> {
-    for field in section.list("add")? {
-        if let Some(row) = denied(field.text()?) {
-            return Err(field.refuse(Problem::DeniedSyscall { name: row.name, why: row.why }));
-        }
-    }
-    names(section, "add", "_", SYSCALL)
+fn syscalls(section: &Section<'_>) -> Whole<NameSet> {
+    let read = |field: &Field<'_>| match denied(field.text()?) {
+        Some(row) => Err(field.refuse(Problem::DeniedSyscall { name: row.name, why: row.why })),
+        None => field.name("_", SYSCALL),
+    };
+    section.each("add", read).map(NameSet::Only)
 }
 
 /// A number within a range. `why` says what is wrong with one outside of it.
@@ -350,8 +481,10 @@ fn within(
     Err(field.refuse(Problem::Impossible { asked, why, next }))
 }
 
-fn resources(document: &Document<'_>) -> Result<Resources> {
+fn resources(document: &Document<'_>) -> Whole<Resources> {
     let section = document.section("resources", &RESOURCES)?;
+    let mut all = Gather::default();
+    all.take(section.no_strays());
     let bytes = |field: Field<'_>, range: RangeInclusive<u64>, why| {
         let size = field.bytes()?;
         within(field, size.0, size.to_string(), range, why).map(ByteSize)
@@ -360,37 +493,46 @@ fn resources(document: &Document<'_>) -> Result<Resources> {
         section.get(key).map_or(Ok(default), |f| bytes(f, least..=MOST_BYTES, why))
     };
     let count = |key, default, range, why| section.get(key).map_or(Ok(default), |f| ranged(f, range, why));
-    let memory_max = bytes(
-        section.need("memory_max", "\"64MiB\"")?,
-        limits::MEMORY_MIN_BYTES..=MOST_BYTES,
-        "no program can be started in it",
-    )?;
-    let memory_high = match section.get("memory_high") {
-        None => memory_max,
-        Some(field) => {
-            let why = "the level from which memory is reclaimed lies between 1MiB and memory_max";
-            bytes(field, 1 << 20..=memory_max.0, why)?
-        }
+    let memory = section.need("memory_max", "\"64MiB\"");
+    let none = "no program can be started in it";
+    let memory_max = all.take(memory.and_then(|f| bytes(f, limits::MEMORY_MIN_BYTES..=MOST_BYTES, none)));
+    let top = memory_max.unwrap_or(ByteSize(MOST_BYTES));
+    let between = "the level from which memory is reclaimed lies between 1MiB and memory_max";
+    let memory_high =
+        section.get("memory_high").map_or(Ok(top), |field| bytes(field, 1 << 20..=top.0, between));
+    let memory_high = all.take(memory_high);
+    let most_pids = "a program needs one, and the kernel has 1048576 for everybody";
+    let pids = section.need("pids_max", "16").and_then(|f| ranged(f, 1..=(1 << 20) - 1, most_pids));
+    let pids_max = all.take(pids);
+    let quota = section.need("cpu_quota_percent", "100");
+    let quota = quota.and_then(|f| ranged(f, 1..=100_000, "the program would never run"));
+    let cpu_quota_percent = all.take(quota);
+    let weights = "the kernel's weights are 1 to 10000";
+    let cpu_weight = all.take(count("cpu_weight", 100, 1..=10_000, weights));
+    let no_page = "not one page fits in it";
+    let workspace_bytes = all.take(size("workspace_bytes", ByteSize(16 << 20), PAGE, no_page));
+    let itself = "the directory itself is one";
+    let workspace_inodes = all.take(count("workspace_inodes", 4096, 2..=1 << 32, itself));
+    let tmp_bytes = all.take(size("tmp_bytes", ByteSize(4 << 20), PAGE, no_page));
+    let most_files = "programs start with some, and the kernel has 1048576";
+    let nofile = all.take(count("nofile", 256, 16..=1 << 20, most_files));
+    let workspace = workspace_bytes.unwrap_or_default();
+    let fsize = all.take(size("fsize", workspace, 1, "nothing could be written"));
+    let whole = || {
+        Some(Resources {
+            memory_max: memory_max?,
+            memory_high: memory_high?,
+            pids_max: pids_max?,
+            cpu_quota_percent: cpu_quota_percent?,
+            cpu_weight: cpu_weight?,
+            workspace_bytes: workspace_bytes?,
+            workspace_inodes: workspace_inodes?,
+            tmp_bytes: tmp_bytes?,
+            nofile: nofile?,
+            fsize: fsize?,
+        })
     };
-    let workspace_bytes = size("workspace_bytes", ByteSize(16 << 20), PAGE, "not one page fits in it")?;
-    let pids_max = section.need("pids_max", "16")?;
-    let cpu_quota_percent = section.need("cpu_quota_percent", "100")?;
-    Ok(Resources {
-        memory_max,
-        memory_high,
-        pids_max: ranged(
-            pids_max,
-            1..=(1 << 20) - 1,
-            "a program needs one, and the kernel has 1048576 for everybody",
-        )?,
-        cpu_quota_percent: ranged(cpu_quota_percent, 1..=100_000, "the program would never run")?,
-        cpu_weight: count("cpu_weight", 100, 1..=10_000, "the kernel's weights are 1 to 10000")?,
-        workspace_bytes,
-        workspace_inodes: count("workspace_inodes", 4096, 2..=1 << 32, "the directory itself is one")?,
-        tmp_bytes: size("tmp_bytes", ByteSize(4 << 20), PAGE, "not one page fits in it")?,
-        nofile: count("nofile", 256, 16..=1 << 20, "programs start with some, and the kernel has 1048576")?,
-        fsize: size("fsize", workspace_bytes, 1, "nothing could be written")?,
-    })
+    all.done(whole())
 }
 
 /// The largest size that the kernel's interfaces take without a change of sign.
@@ -411,15 +553,16 @@ pub(crate) const RESOURCES: [&str; 10] = [
     "fsize",
 ];
 
-fn lifetime(document: &Document<'_>) -> Result<(Option<Millis>, OnTimeout, OnParentDeath)> {
+fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnTimeout, OnParentDeath)> {
     let section = document.section("lifetime", &["ttl", "on_timeout", "on_parent_death"])?;
+    section.no_strays()?;
     let field = section.need("ttl", "\"5min\"")?;
     // Whether an unlimited life is granted is for the ceiling, which knows the approvals.
     let ttl = if field.text().is_ok_and(|t| t == "unlimited") { None } else { Some(field.millis()?) };
     if let Some(ttl) = ttl.filter(|t| t.0 == 0 || t.0 > limits::TTL_MS) {
         let why = "a life lasts longer than nothing and at most ten years";
         let next = "write a time such as \"5min\"".to_owned();
-        return Err(field.refuse(Problem::Impossible { asked: format!("{}ms", ttl.0), why, next }));
+        return Err(field.refuse(Problem::Impossible { asked: format!("{}ms", ttl.0), why, next }).into());
     }
     let on_timeout = match section.get("on_timeout") {
         None => OnTimeout::End,
@@ -440,56 +583,30 @@ fn lifetime(document: &Document<'_>) -> Result<(Option<Millis>, OnTimeout, OnPar
     Ok((ttl, on_timeout, on_parent_death))
 }
 
-/// A list field of a domain that does not exist yet: section, field, what, why.
-const UNENFORCEABLE_LISTS: [(&str, &str, &str, &str, &str); 6] = [
-    ("network", "hosts", "network.hosts", "network hosts", "the egress gate does not exist yet"),
-    ("credentials", "grants", "credentials.grants", "credentials", "the vault does not exist yet"),
-    ("models", "allowed", "models.allowed", "models", "the router does not exist yet"),
-    ("skills", "allowed", "skills.allowed", "skills", "there is no skill runtime yet"),
-    ("skills", "tools", "skills.tools", "tools", "there is no tool registry yet"),
-    (
-        "approvals",
-        "required",
-        "approvals.required",
-        "approvals",
-        "only a life without end is asked about yet (lifetime.ttl = \"unlimited\")",
-    ),
-];
-
 /// Refuses by name what this build has nothing to enforce with. Absent and empty fields pass.
-fn refuse_unenforceable(document: &Document<'_>) -> Result<()> {
-    let models = document.section("models", &["allowed", "tokens", "spend_usd"])?;
+fn refuse_unenforceable(document: &Document<'_>) -> Whole<()> {
     let spawning = document.section("spawning", &["allowed", "depth", "descendants"])?;
-    for (section, key, field, what, why) in UNENFORCEABLE_LISTS {
-        let section = match section {
-            "models" => document.section(section, &["allowed", "tokens", "spend_usd"])?,
-            "skills" => document.section(section, &["allowed", "tools"])?,
-            _ => document.section(section, &[key])?,
-        };
-        if let Some(first) = section.list(key)?.first() {
-            return Err(first.refuse(Problem::Unenforceable { what, why, field }));
-        }
-    }
-    let refuse =
-        |field: Field<'_>, what, why, name| field.refuse(Problem::Unenforceable { what, why, field: name });
-    for (key, name) in [("tokens", "models.tokens"), ("spend_usd", "models.spend_usd")] {
-        if let Some(field) = models.get(key)
-            && field.number()? > 0
-        {
-            return Err(refuse(field, "a model budget", "the router does not exist yet", name));
-        }
+    let approvals = document.section("approvals", &["required"])?;
+    spawning.no_strays()?;
+    approvals.no_strays()?;
+    let refuse = |field: &Field<'_>, what, why, name| {
+        Err(field.refuse(Problem::Unenforceable { what, why, field: name }).into())
+    };
+    if let Some(first) = approvals.list("required")?.first() {
+        let why = "only a life without end is asked about yet (lifetime.ttl = \"unlimited\")";
+        return refuse(first, "approvals", why, "approvals.required");
     }
     const ALONE: &str = "agents cannot spawn agents yet";
     if let Some(field) = spawning.get("allowed")
         && field.flag()?
     {
-        return Err(refuse(field, "spawning", ALONE, "spawning.allowed"));
+        return refuse(&field, "spawning", ALONE, "spawning.allowed");
     }
     for (key, name) in [("depth", "spawning.depth"), ("descendants", "spawning.descendants")] {
         if let Some(field) = spawning.get(key)
             && field.number()? > 0
         {
-            return Err(refuse(field, "spawning", ALONE, name));
+            return refuse(&field, "spawning", ALONE, name);
         }
     }
     Ok(())

@@ -5,6 +5,7 @@
 //! Never: decides policy, logs, keeps state of its own.
 #![expect(unsafe_code, reason = "the one crate that may; each block is short and names its precondition")]
 
+pub mod capacity;
 pub mod clock;
 pub mod clone;
 pub mod confine;
@@ -15,6 +16,7 @@ pub mod fault;
 pub mod inherit;
 pub mod mount;
 pub mod netlink;
+pub mod observe;
 pub mod packet;
 pub mod probe;
 pub mod process;

@@ -76,6 +76,85 @@ pub fn attempt(number: i64) -> i32 {
     errno(unsafe { libc::syscall(number, -1_i64, -1_i64, -1_i64, -1_i64, -1_i64, -1_i64) })
 }
 
+/// The error numbers of the call with this number, first with every argument -1 and then with every argument 0, each
+/// made in a child; `None` for a child that the call ended or held for longer than a fifth of a second.
+///
+/// # Errors
+/// `EDEADLK` in a process with threads; what fork(2) and waitpid(2) report.
+pub fn census(number: i64) -> io::Result<[Option<i32>; 2]> {
+    single()?;
+    Ok([in_child(number, -1)?, in_child(number, 0)?])
+}
+
+fn in_child(number: i64, argument: i64) -> io::Result<Option<i32>> {
+    // SAFETY: one thread (checked by the caller), so the copy holds no lock of another.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let after = libc::timeval { tv_sec: 0, tv_usec: 200_000 };
+            let timer =
+                libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: after };
+            // SAFETY: `timer` lives until the call returns, and the old one is not asked for.
+            unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+            // SAFETY: neither value is an address of anything, so the kernel reads and writes none of this memory;
+            // whatever else the call does to this process, all that it does afterwards is end.
+            let result =
+                unsafe { libc::syscall(number, argument, argument, argument, argument, argument, argument) };
+            crate::confine::exit_now(errno(result))
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: `status` lives until the call returns.
+            if unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)))
+        }
+    }
+}
+
+/// The error number of a mapping of the file that can be executed, 0 when it was made; it is taken away again.
+#[must_use]
+pub fn map_executable(file: std::os::fd::BorrowedFd<'_>) -> i32 {
+    let (length, rights) = (4096, libc::PROT_READ | libc::PROT_EXEC);
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+    // SAFETY: the kernel chooses a place that nothing else uses.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), length, rights, libc::MAP_PRIVATE, fd, 0) };
+    if at == libc::MAP_FAILED {
+        return io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    }
+    // SAFETY: the mapping was just made and nothing points into it.
+    unsafe { libc::munmap(at, length) };
+    0
+}
+
+/// The error number of shmget(2) for an existing segment with this key.
+#[must_use]
+pub fn shared_segment(key: i32) -> i32 {
+    // SAFETY: no pointers, and nothing is made without IPC_CREAT.
+    errno(unsafe { libc::syscall(libc::SYS_shmget, key, 1_i64, 0_i64) })
+}
+
+/// Makes a System V segment with this key, for a probe to look for; its identifier.
+///
+/// # Errors
+/// What shmget(2) reports.
+pub fn make_segment(key: i32) -> io::Result<i32> {
+    // SAFETY: no pointers.
+    let id = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | libc::IPC_EXCL | 0o666) };
+    if id < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
+}
+
+/// Removes a segment of [`make_segment`].
+///
+/// # Errors
+/// What shmctl(2) reports.
+pub fn remove_segment(id: i32) -> io::Result<()> {
+    // SAFETY: IPC_RMID looks at no buffer.
+    let removed = unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+    if removed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The error number of a call whose number no kernel has yet.
 #[must_use]
 pub fn unknown() -> i32 {

@@ -61,6 +61,42 @@ impl SpawnerClient {
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> Result<Spawned, SpawnError> {
+        self.build(Op::Spawn, plan, ticket, stdout, stderr)
+    }
+
+    /// The same, but for the program's start: it waits for [`SpawnerClient::release`]. It ends with the spawner, and when
+    /// it is killed or retired.
+    ///
+    /// # Errors
+    /// As [`SpawnerClient::spawn`].
+    pub fn prepare(
+        &mut self,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError> {
+        self.build(Op::Prepare, plan, ticket, stdout, stderr)
+    }
+
+    /// Starts the program of a workstation that was prepared. The ticket is for the same plan, and another.
+    ///
+    /// # Errors
+    /// [`SpawnError`]: nothing waits there, the ticket is refused (then it waits on), or the program cannot be executed
+    /// (then it was killed, and is to be retired).
+    pub fn release(&mut self, slot: u32, aid: Aid, ticket: &Ticket) -> Result<(), SpawnError> {
+        let ticket = Some(ticket.clone());
+        self.ask(&Request { op: Op::Release, slot, plan_len: 0, aid, ticket }, &[]).map(drop)
+    }
+
+    fn build(
+        &mut self,
+        op: Op,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError> {
         let bytes = plan.to_bytes()?;
         let plan_len = match u32::try_from(bytes.len()) {
             Ok(len) if bytes.len() <= MAX_PLAN => len,
@@ -68,7 +104,7 @@ impl SpawnerClient {
         };
         let sealed = seal(&bytes).map_err(failed("seal the plan"))?;
         let ticket = Some(ticket.clone());
-        let request = Request { op: Op::Spawn, slot: plan.slot, plan_len, aid: plan.aid, ticket };
+        let request = Request { op, slot: plan.slot, plan_len, aid: plan.aid, ticket };
         let (pid, report, fds) = self.ask(&request, &[sealed.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
         match (report, <[OwnedFd; 2]>::try_from(fds)) {
             (Some(report), Ok([pidfd, socket])) => Ok(Spawned { pid, pidfd, socket, report }),

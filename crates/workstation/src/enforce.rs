@@ -1,12 +1,12 @@
 //! From a plan to a running workstation: one straight list of steps for each of the three processes that take part.
 //!
-//! - [`spawn`] runs in the spawner: prepares everything detached, clones, reads back, releases. It takes a ticket that
-//!   was redeemed, and so it does not compile without one.
+//! - [`stand`] and [`release`] run in the spawner: prepare everything detached, clone, read back; let go. What builds takes
+//!   a ticket that was redeemed, and so it does not compile without one.
 //! - [`crate::inside::reaper`] runs as PID 1 of the new PID namespace: composes the new root, forks the agent, confines itself, reaps.
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
 use crate::kernel::{Call, Kernel, accepted};
-use crate::plan::{Bind, Layer, Plan, Report, Scratch, below_own, cpu_files, within};
+use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, below_own, cpu_files, within};
 use crate::readback::{Expected, Role};
 use crate::step::{SpawnError, Step};
 use crate::tickets::Tickets;
@@ -28,8 +28,14 @@ use std::rc::Rc;
 pub(crate) const NAMESPACES: i32 = 0x7e02_0000;
 /// CLONE_NEWTIME, which libc does not name.
 pub(crate) const CLONE_NEWTIME: i32 = 0x80;
-/// The device nodes of every workstation.
-pub(crate) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// The device nodes: the first five of every workstation, `tty` where there are terminals.
+pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// What of the machine `/proc` shows to a [`Proc::Machine`]; every other entry that is no process is masked, also those
+/// that a kernel has added since.
+pub(crate) const SHOWN: [&str; 7] =
+    ["cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "uptime", "version"];
+/// The most pseudo-terminals of one agent.
+const TERMINALS: &CStr = c"64";
 /// The agent's socket, inside.
 pub(crate) const SOCKET: &str = "/run/octant/agent.sock";
 /// The reaper's user inside: not the agent's, so that the agent can neither trace it nor change its limits. Its real
@@ -82,13 +88,17 @@ pub(crate) struct Granted {
     pub(crate) stderr: OwnedFd,
 }
 
-/// A workstation that runs.
+/// A workstation that stands: everything is in place and was read back, and its program waits to be let go.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct Standing {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) socket: OwnedFd,
     pub(crate) report: Report,
+    /// By which its program is let go. When this is closed first, the workstation ends.
+    pub(crate) channel: OwnedFd,
+    /// Its cgroup leaf.
+    leaf: Option<OwnedFd>,
 }
 
 /// A tree that is attached inside.
@@ -103,6 +113,8 @@ pub(crate) struct Tree {
 pub(crate) struct Prepared {
     pub(crate) root: OwnedFd,
     pub(crate) trees: Vec<Tree>,
+    /// What is attached over entries of `/proc`, once that is there.
+    pub(crate) masks: Vec<Tree>,
     pub(crate) socket: OwnedFd,
 }
 
@@ -122,15 +134,34 @@ pub(crate) fn get<K: Kernel>(kernel: &mut K, step: Step, call: Call<'_>) -> Made
     }
 }
 
-/// Builds the workstation and lets its program run. `redeemed` is for this plan: [`Tickets::redeem`] has made it of the
-/// very bytes that the plan was read from.
+/// Builds the workstation and lets its program run, on one ticket.
 pub(crate) fn spawn<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     redeemed: Redeemed,
     site: &Site<'_>,
     granted: Granted,
-) -> Made<Running> {
+) -> Made<Standing> {
+    let standing = stand(kernel, plan, redeemed, site, granted)?;
+    match release(kernel, standing.channel.as_fd()) {
+        Ok(()) => Ok(standing),
+        Err(error) => {
+            let killed = kernel.kill(standing.pidfd.as_fd(), standing.leaf.as_ref().map(AsFd::as_fd));
+            remove_leaf(kernel, plan, site, standing.leaf);
+            Err(and_not_killed(error, killed))
+        }
+    }
+}
+
+/// Builds the workstation, up to the program's start. `redeemed` is for this plan: [`Tickets::redeem`] has made it of the
+/// very bytes that the plan was read from.
+pub(crate) fn stand<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    redeemed: Redeemed,
+    site: &Site<'_>,
+    granted: Granted,
+) -> Made<Standing> {
     plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
     let base = plan.uid_base().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
     if site.landlock_abi < plan.landlock_floor.max(1) {
@@ -140,14 +171,17 @@ pub(crate) fn spawn<K: Kernel>(
     }
     let program = program_of(plan)?;
     let prepared = prepare(kernel, plan, site, &granted.sources, base)?;
+    for pipe in [granted.stdout.as_fd(), granted.stderr.as_fd()] {
+        run(kernel, Step::Descriptors, Call::GivePipe { pipe, owner: base + AGENT_INSIDE })?;
+    }
     let mut missing = Vec::new();
     let leaf = make_leaf(kernel, plan, site, &mut missing)?;
     let built =
         build(kernel, plan, site, Parts { base, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {
-        Ok((pid, pidfd, socket, mut report)) => {
+        Ok((pid, pidfd, socket, channel, mut report)) => {
             report.missing = missing;
-            Ok(Running { pid, pidfd, socket, report })
+            Ok(Standing { pid, pidfd, socket, report, channel, leaf })
         }
         Err(error) => {
             remove_leaf(kernel, plan, site, leaf);
@@ -174,14 +208,14 @@ struct Parts {
     granted: Granted,
 }
 
-/// From the clone to the release. Whatever fails, no process is left.
+/// From the clone to the read-back. Whatever fails, no process is left.
 fn build<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     site: &Site<'_>,
     parts: Parts,
     leaf: Option<&OwnedFd>,
-) -> Made<(u32, OwnedFd, OwnedFd, Report)> {
+) -> Made<(u32, OwnedFd, OwnedFd, OwnedFd, Report)> {
     let channel = |error: nix::Error| SpawnError::failed(Step::Channel, "socketpair", &error.into());
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(channel)?;
@@ -202,19 +236,25 @@ fn build<K: Kernel>(
     };
     drop(theirs);
     drop((granted, program));
-    let socket = prepared.socket;
-    let expected = Expected { plan, base, leaf: leaf.map(AsFd::as_fd), own_namespaces: site.own_namespaces };
+    let masked: Vec<&str> = prepared.masks.iter().map(|mask| mask.target.as_str()).collect();
+    let expected = Expected {
+        plan,
+        masked: &masked,
+        base,
+        leaf: leaf.map(AsFd::as_fd),
+        own_namespaces: site.own_namespaces,
+    };
     match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
-        Ok(report) => Ok((pid, pidfd, socket, report)),
-        Err(error) => {
-            let killed = kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd));
-            Err(match killed {
-                Ok(()) => error,
-                Err(kill) => {
-                    SpawnError { text: format!("{}; and it cannot be killed: {kill}", error.text), ..error }
-                }
-            })
-        }
+        Ok(report) => Ok((pid, pidfd, prepared.socket, ours, report)),
+        Err(error) => Err(and_not_killed(error, kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd)))),
+    }
+}
+
+/// Why there is no workstation, with the reason why something of it runs all the same, if that is so.
+fn and_not_killed(error: SpawnError, killed: io::Result<()>) -> SpawnError {
+    match killed {
+        Ok(()) => error,
+        Err(kill) => SpawnError { text: format!("{}; and it cannot be killed: {kill}", error.text), ..error },
     }
 }
 
@@ -231,8 +271,7 @@ fn bring_up<K: Kernel>(
         let text = format!("0 {} {}", expected.base, octant_ids::uid::AGENT_RANGE);
         run(kernel, Step::IdMap, Call::Write { path: format!("/proc/{pid}/{file}"), text })?;
     }
-    let sent = |error: io::Error| SpawnError::failed(Step::Handshake, "send to the new process", &error);
-    kernel.send(channel, GO).map_err(sent)?;
+    go(kernel, channel)?;
     // Both say that they are confined, in either order.
     let (mut reaper, mut payload) = (false, None);
     while !reaper || payload.is_none() {
@@ -252,16 +291,9 @@ fn bring_up<K: Kernel>(
     let agent = kernel.observe(payload).map_err(read)?;
     let disagree =
         |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
-    expected.agrees(Role::Reaper, &inside).map_err(disagree)?;
-    expected.agrees(Role::Payload, &agent).map_err(disagree)?;
-    expected.only_in_leaf(&[pid, payload]).map_err(disagree)?;
-    kernel.send(channel, GO).map_err(sent)?;
-    // The channel closes at execve; a word before that is the reason why there was none.
-    match next(kernel, channel)? {
-        None => {}
-        Some((Word::Failed(error), _)) => return Err(error),
-        Some((Word::Ready(_), _)) => return Err(SpawnError::refused(Step::Handshake, "a second ready")),
-    }
+    kernel.verdict(expected.agrees(Role::Reaper, &inside)).map_err(disagree)?;
+    kernel.verdict(expected.agrees(Role::Payload, &agent)).map_err(disagree)?;
+    kernel.verdict(expected.only_in_leaf(&[pid, payload])).map_err(disagree)?;
     Ok(Report {
         missing: Vec::new(),
         landlock_abi: site.landlock_abi,
@@ -272,6 +304,22 @@ fn bring_up<K: Kernel>(
         namespaces: agent.namespaces,
         mounts: agent.mounts.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// Lets the program of a workstation that stands run.
+pub(crate) fn release<K: Kernel>(kernel: &mut K, channel: BorrowedFd<'_>) -> Made<()> {
+    go(kernel, channel)?;
+    // The channel closes at execve; a word before that is the reason why there was none.
+    match next(kernel, channel)? {
+        None => Ok(()),
+        Some((Word::Failed(error), _)) => Err(error),
+        Some((Word::Ready(_), _)) => Err(SpawnError::refused(Step::Handshake, "a second ready")),
+    }
+}
+
+fn go<K: Kernel>(kernel: &mut K, channel: BorrowedFd<'_>) -> Made<()> {
+    let sent = |error: io::Error| SpawnError::failed(Step::Handshake, "send to the new process", &error);
+    kernel.send(channel, GO).map_err(sent)
 }
 
 /// The spawner's word that the next part may begin.
@@ -344,7 +392,7 @@ fn prepare<K: Kernel>(
     )?;
 
     let mut trees = Vec::new();
-    for (fd, name) in site.devices.iter().zip(DEVICES) {
+    for (fd, name) in site.devices.iter().zip(devices_of(plan)) {
         // A device node is what this mount is for, so it alone is not nodev.
         let (target, attributes) = (format!("/dev/{name}"), attr::NOSUID | attr::NOEXEC);
         trees.push(clone_tree(kernel, fd.as_fd(), target, attributes, None)?);
@@ -353,11 +401,23 @@ fn prepare<K: Kernel>(
         let attributes = attr::NOSUID | attr::NODEV | attr::RDONLY;
         trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes, None)?);
     }
-    for (target, scratch) in [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)] {
+    if plan.terminals {
+        let call = Call::NewFilesystem {
+            kind: c"devpts",
+            options: vec![
+                (c"mode", c"0600".into()),
+                (c"ptmxmode", c"0666".into()),
+                (c"max", TERMINALS.into()),
+            ],
+            attributes: TERMINAL_ATTRIBUTES,
+        };
+        trees.push(Tree { fd: get(kernel, Step::Tree, call)?, target: "/dev/pts".into() });
+    }
+    for (target, scratch) in scratches(plan) {
         let call = Call::NewFilesystem {
             kind: c"tmpfs",
             options: scratch_options(scratch, base + AGENT_INSIDE)?,
-            attributes: attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC },
+            attributes: scratch_attributes(scratch),
         };
         let fd = get(kernel, Step::Tree, call)?;
         let mut made = vec!["/".to_owned()];
@@ -371,7 +431,58 @@ fn prepare<K: Kernel>(
     granted_trees(kernel, plan, sources, base, &mut trees)?;
     // From here on nothing can be made in the root any more.
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
-    Ok(Prepared { root, trees, socket })
+    let masks = masks(kernel, plan, site)?;
+    Ok(Prepared { root, trees, masks, socket })
+}
+
+/// The device nodes of this plan.
+pub(crate) fn devices_of(plan: &Plan) -> &'static [&'static str] {
+    if plan.terminals { &DEVICES } else { &DEVICES[..5] }
+}
+
+/// The writable file systems in memory, with their places.
+pub(crate) fn scratches(plan: &Plan) -> impl Iterator<Item = (&'static str, &Scratch)> {
+    let own = [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)];
+    own.into_iter().chain(plan.shm.iter().map(|shm| ("/dev/shm", shm)))
+}
+
+pub(crate) fn scratch_attributes(scratch: &Scratch) -> u64 {
+    attr::NOSUID | attr::NODEV | if scratch.exec { 0 } else { attr::NOEXEC }
+}
+
+/// A terminal is a device node.
+pub(crate) const TERMINAL_ATTRIBUTES: u64 = attr::NOSUID | attr::NOEXEC;
+pub(crate) const MASK_ATTRIBUTES: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::RDONLY;
+
+/// What hides the entries of `/proc` that are not [`SHOWN`]: an empty directory over each directory, and over each file
+/// the null device, which cannot be opened there. Their names are those of a `/proc` that was made for this, so that
+/// what hides entries of the spawner's own does not count.
+fn masks<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>) -> Made<Vec<Tree>> {
+    if plan.proc == Proc::Processes {
+        return Ok(Vec::new());
+    }
+    let all = Call::NewFilesystem { kind: c"proc", options: Vec::new(), attributes: MASK_ATTRIBUTES };
+    let all = get(kernel, Step::Proc, all)?;
+    let entries = kernel
+        .entries(all.as_fd())
+        .map_err(|error| SpawnError::failed(Step::Proc, "list the entries of /proc", &error))?;
+    let null = site.devices.first().ok_or_else(|| SpawnError::refused(Step::Proc, "no null device"))?;
+    let mut trees = Vec::new();
+    for entry in entries {
+        let process = entry.name.bytes().all(|b| b.is_ascii_digit());
+        if process || entry.is_link || SHOWN.contains(&entry.name.as_str()) {
+            continue;
+        }
+        let target = format!("/proc/{}", entry.name);
+        trees.push(if entry.is_dir {
+            let options = vec![(c"mode", c"0555".into()), (c"nr_inodes", c"1".into())];
+            let empty = Call::NewFilesystem { kind: c"tmpfs", options, attributes: MASK_ATTRIBUTES };
+            Tree { fd: get(kernel, Step::Proc, empty)?, target }
+        } else {
+            clone_tree(kernel, null.as_fd(), target, MASK_ATTRIBUTES, None)?
+        });
+    }
+    Ok(trees)
 }
 
 /// The granted trees, a path before what lies below it.
@@ -443,24 +554,29 @@ fn scratch_options(scratch: &Scratch, owner: u32) -> Made<Vec<(&'static CStr, CS
 /// Directories, files and links of the new root.
 fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources: &[OwnedFd]) -> Made<()> {
     let mut made = vec!["/".to_owned()];
-    let fixed = ["/bin", "/dev", "/etc/octant", "/proc", "/run/octant", "/tmp", "/workspace"];
-    for path in fixed {
+    let hosts_bin = plan.links.iter().any(|link| link.at == "/bin");
+    let fixed = ["/dev", "/etc/octant", "/proc", "/run/octant"];
+    let chosen = [("/bin", !hosts_bin), ("/dev/pts", plan.terminals)].into_iter().filter(|row| row.1);
+    for path in fixed.into_iter().chain(chosen.map(|row| row.0)).chain(scratches(plan).map(|row| row.0)) {
         make_dirs(kernel, root, path, &mut made)?;
     }
     let applets: String = plan.utilities.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
-    let user = format!("agent:x:{AGENT_INSIDE}:{AGENT_INSIDE}:agent:/workspace:/bin/sh\nroot:x:0:0:::\n");
-    let group = format!("agent:x:{AGENT_INSIDE}:\nroot:x:0:\n");
+    let user = format!(
+        "agent:x:{AGENT_INSIDE}:{AGENT_INSIDE}:agent:/workspace:/bin/sh\nroot:x:0:0:::\nnobody:x:65534:65534:::\n"
+    );
+    let group = format!("agent:x:{AGENT_INSIDE}:\nroot:x:0:\nnogroup:x:65534:\n");
     let hosts = format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", plan.aid);
     let files = [
         ("/etc/passwd", user.as_str()),
         ("/etc/group", &group),
         ("/etc/hosts", &hosts),
+        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
         ("/etc/octant/applets", &applets),
     ];
     for (path, text) in files {
         run(kernel, Step::Tree, Call::PutFile { root, path, bytes: text.as_bytes() })?;
     }
-    for name in DEVICES {
+    for name in devices_of(plan) {
         run(kernel, Step::Tree, Call::PutFile { root, path: &format!("/dev/{name}"), bytes: b"" })?;
     }
     let mut links: Vec<(String, &str)> = vec![
@@ -469,6 +585,9 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
         ("/dev/stdout".into(), "/proc/self/fd/1"),
         ("/dev/stderr".into(), "/proc/self/fd/2"),
     ];
+    if plan.terminals {
+        links.push(("/dev/ptmx".into(), "pts/ptmx"));
+    }
     if plan.octant {
         run(kernel, Step::Tree, Call::PutFile { root, path: "/octant", bytes: b"" })?;
         links.extend(plan.utilities.iter().map(|name| (format!("/bin/{name}"), "/octant")));

@@ -2,6 +2,7 @@
 //! hand, what no plan can lift). Both are in force; the more restrictive verdict counts, and between two error
 //! numbers the floor's, because it is installed last.
 
+use crate::actions::{self, Action};
 use crate::plan::Syscalls;
 use crate::profiles::{REAPER, profile};
 use libseccomp::error::SeccompError;
@@ -16,13 +17,15 @@ pub(crate) const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
 /// The highest system call number that this build knows (mseal). A higher one gets `ENOSYS`, so that a program falls
 /// back as it would on an older kernel.
 pub(crate) const HIGHEST_KNOWN: u32 = 462;
+/// The first and the last number below it that stand for no call.
+pub(crate) const UNASSIGNED: (u32, u32) = (337, 423);
 
 /// Terminal ioctls that put input into another program's terminal or load a line discipline: TIOCSTI, TIOCLINUX,
 /// TIOCSETD.
 pub(crate) const DENIED_IOCTLS: [u32; 3] = [0x5412, 0x541c, 0x5423];
 
 /// The ioctls that profiles allow, by command.
-const IOCTLS: [(u32, &str); 19] = [
+const IOCTLS: [(u32, &str); 34] = [
     (0x5401, "TCGETS: is this a terminal"),
     (0x5402, "TCSETS: modes of an own terminal"),
     (0x5403, "TCSETSW: modes of an own terminal"),
@@ -30,18 +33,33 @@ const IOCTLS: [(u32, &str); 19] = [
     (0x5409, "TCSBRK: tcdrain"),
     (0x540a, "TCXONC: tcflow"),
     (0x540b, "TCFLSH: tcflush"),
+    (0x540c, "TIOCEXCL: programs that want a terminal for themselves"),
+    (0x540d, "TIOCNXCL: and give it back"),
     (0x540e, "TIOCSCTTY: a shell on an own terminal"),
     (0x540f, "TIOCGPGRP: job control"),
     (0x5410, "TIOCSPGRP: job control"),
     (0x5411, "TIOCOUTQ: bytes not yet sent"),
     (0x5413, "TIOCGWINSZ: size of the terminal"),
     (0x5414, "TIOCSWINSZ: size of an own terminal"),
+    (0x5420, "TIOCPKT: script and ssh watch an own pseudo-terminal"),
+    (0x5422, "TIOCNOTTY: a daemon lets go of its terminal"),
+    (0x5429, "TIOCGSID: whose session a terminal is"),
+    (0x5441, "TIOCGPTPEER: the other side of an own pseudo-terminal"),
+    (0x4004_5431, "TIOCSPTLCK: unlock an own pseudo-terminal"),
+    (0x8004_5432, "TIOCGDEV: number of a terminal"),
+    (0x8004_5439, "TIOCGPTLCK: is it locked"),
+    (0x802c_542a, "TCGETS2: modes of a terminal, newer form"),
+    (0x402c_542b, "TCSETS2: modes of an own terminal, newer form"),
+    (0x402c_542c, "TCSETSW2: modes of an own terminal, newer form"),
+    (0x402c_542d, "TCSETSF2: modes of an own terminal, newer form"),
+    (0x5452, "FIOASYNC: signals for a descriptor"),
     (0x541b, "FIONREAD: bytes to read"),
     (0x5421, "FIONBIO: non-blocking"),
     (0x5450, "FIONCLEX: keep over exec"),
     (0x5451, "FIOCLEX: close on exec"),
     (0x8004_5430, "TIOCGPTN: number of an own pseudo-terminal"),
     (0x4004_9409, "FICLONE: cp asks for a reflink first"),
+    (0x4020_940d, "FICLONERANGE: cp asks for a reflink first"),
 ];
 
 /// The prctl operations that profiles allow.
@@ -59,82 +77,6 @@ const PRCTLS: [(u32, &str); 13] = [
     (39, "PR_GET_NO_NEW_PRIVS"),
     (41, "PR_SET_THP_DISABLE: runtimes"),
     (0x5356_4d41, "PR_SET_VMA: names of memory areas"),
-];
-
-/// What no plan can lift: (number on x86-64, name). Capabilities, namespaces and mounts stop most of these as well.
-pub(crate) const FLOOR: &[(u32, &str)] = &[
-    (101, "ptrace"),
-    (103, "syslog"),
-    (134, "uselib"),
-    (136, "ustat"),
-    (139, "sysfs"),
-    (153, "vhangup"),
-    (154, "modify_ldt"),
-    (155, "pivot_root"),
-    (156, "_sysctl"),
-    (159, "adjtimex"),
-    (161, "chroot"),
-    (163, "acct"),
-    (164, "settimeofday"),
-    (165, "mount"),
-    (166, "umount2"),
-    (167, "swapon"),
-    (168, "swapoff"),
-    (169, "reboot"),
-    (170, "sethostname"),
-    (171, "setdomainname"),
-    (172, "iopl"),
-    (173, "ioperm"),
-    (174, "create_module"),
-    (175, "init_module"),
-    (176, "delete_module"),
-    (177, "get_kernel_syms"),
-    (178, "query_module"),
-    (179, "quotactl"),
-    (180, "nfsservctl"),
-    (212, "lookup_dcookie"),
-    (227, "clock_settime"),
-    (246, "kexec_load"),
-    (248, "add_key"),
-    (249, "request_key"),
-    (250, "keyctl"),
-    (256, "migrate_pages"),
-    (272, "unshare"),
-    (279, "move_pages"),
-    (298, "perf_event_open"),
-    (300, "fanotify_init"),
-    (301, "fanotify_mark"),
-    (303, "name_to_handle_at"),
-    (304, "open_by_handle_at"),
-    (305, "clock_adjtime"),
-    (308, "setns"),
-    (310, "process_vm_readv"),
-    (311, "process_vm_writev"),
-    (312, "kcmp"),
-    (313, "finit_module"),
-    // The profile's filter must let this through, since the floor is installed after it.
-    (317, "seccomp"),
-    (320, "kexec_file_load"),
-    (321, "bpf"),
-    (322, "execveat"),
-    (323, "userfaultfd"),
-    (425, "io_uring_setup"),
-    (426, "io_uring_enter"),
-    (427, "io_uring_register"),
-    (428, "open_tree"),
-    (429, "move_mount"),
-    (430, "fsopen"),
-    (431, "fsconfig"),
-    (432, "fsmount"),
-    (433, "fspick"),
-    (438, "pidfd_getfd"),
-    (440, "process_madvise"),
-    (442, "mount_setattr"),
-    (443, "quotactl_fd"),
-    (447, "memfd_secret"),
-    (448, "process_mrelease"),
-    (457, "statmount"),
-    (458, "listmount"),
 ];
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -189,8 +131,13 @@ pub(crate) enum FilterError {
     #[error("{0:?} is no system call that this build knows")]
     Unknown(String),
     /// The floor denies it to everybody, or it is filtered by argument and cannot be granted whole.
-    #[error("the system call {0:?} can be granted to no agent")]
-    Floor(String),
+    #[error("the system call {name:?} can be granted to no agent: {why}")]
+    Floor {
+        /// The call.
+        name: String,
+        /// Why.
+        why: &'static str,
+    },
     /// libseccomp refused.
     #[error("libseccomp: {0}")]
     Library(#[from] SeccompError),
@@ -232,8 +179,15 @@ pub(crate) fn floor() -> Vec<Instruction> {
     // fall back to clone and openat.
     program.extend(when(IF_EQUAL, SYS_CLONE3, errno(Errno::ENOSYS)));
     program.extend(when(IF_EQUAL, SYS_OPENAT2, errno(Errno::ENOSYS)));
-    for (number, _) in FLOOR {
-        program.extend(when(IF_EQUAL, *number, denied));
+    // The kernel's own answer for numbers that it has given to nothing, which the profile's filter would not give.
+    program.extend([
+        Instruction { code: IF_AT_LEAST, jt: 0, jf: 2, k: UNASSIGNED.0 },
+        Instruction { code: IF_ABOVE, jt: 1, jf: 0, k: UNASSIGNED.1 },
+        statement(RETURN, errno(Errno::ENOSYS)),
+    ]);
+    for row in actions::floor() {
+        // The profile's filter must let `seccomp` through, since this one is installed after it.
+        program.extend(when(IF_EQUAL, row.number, denied));
     }
     // By argument: the kernel looks at the lower 32 bits of these, so the filter does too.
     let by_argument = |number: u32, argument: u32, tests: Vec<Instruction>| {
@@ -294,6 +248,25 @@ fn allow(context: &mut ScmpFilterContext, name: &str) -> Result<(), FilterError>
     Ok(())
 }
 
+/// Whether a profile permits a system call of this name, at least with some arguments.
+#[must_use]
+pub fn permits(name: &str, call: &str) -> bool {
+    let Some(profile) = profile(name) else { return false };
+    let rows = || profile.groups.iter().flat_map(|group| group.rows);
+    match call {
+        "socket" | "socketpair" | "ioctl" | "prctl" | "personality" => true,
+        "clone" => profile.groups.iter().any(|group| group.clone),
+        call => rows().any(|row| row.0 == call),
+    }
+}
+
+/// Whether a manifest can add this system call: it exists, and neither the floor nor a filter of arguments has it.
+#[must_use]
+pub fn grantable(name: &str) -> bool {
+    actions::denial(name).is_none_or(|row| row.action == Action::Unless)
+        && ScmpSyscall::from_name(name).is_ok()
+}
+
 /// The filter of a profile with the plan's additions: whatever is not named fails with `EPERM`.
 ///
 /// # Errors
@@ -305,8 +278,8 @@ pub(crate) fn of_profile(syscalls: &Syscalls) -> Result<Vec<Instruction>, Filter
         allow(&mut context, row.0)?;
     }
     for name in &syscalls.add {
-        if floored(name) {
-            return Err(FilterError::Floor(name.clone()));
+        if let Some(row) = actions::denial(name).filter(|row| row.action != Action::Unless) {
+            return Err(FilterError::Floor { name: name.clone(), why: row.why });
         }
         allow(&mut context, name)?;
     }
@@ -351,13 +324,6 @@ pub(crate) fn of_reaper() -> Result<Vec<Instruction>, FilterError> {
     }
     allow(&mut context, "seccomp")?;
     export(&context)
-}
-
-/// Whether the call can be granted to nobody, whole or at all.
-fn floored(name: &str) -> bool {
-    const BY_ARGUMENT: [&str; 8] =
-        ["clone", "clone3", "openat2", "socket", "socketpair", "ioctl", "prctl", "personality"];
-    FLOOR.iter().any(|row| row.1 == name) || BY_ARGUMENT.contains(&name)
 }
 
 fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>, FilterError> {

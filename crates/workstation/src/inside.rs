@@ -3,7 +3,7 @@
 use crate::enforce::{GO, Inside, Made, Prepared, REAPER_INSIDE, Site, get, run};
 use crate::kernel::{Call, Filter, Kernel};
 use crate::landlock::Rules;
-use crate::plan::Plan;
+use crate::plan::{Plan, Proc};
 use crate::readback::Role;
 use crate::step::{SpawnError, Step};
 use nix::errno::Errno;
@@ -15,9 +15,11 @@ use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::Cloned;
 use octant_sys::confine::{Instruction, exit_now};
 use octant_sys::mount::attr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+const EPERM: i32 = Errno::EPERM as i32;
 /// The exit code when the agent's program could not be executed, as shells have it.
 const CANNOT_EXECUTE: i32 = 126;
 /// The descriptor of the channel in the new processes, after standard error.
@@ -95,17 +97,11 @@ pub(crate) fn compose<K: Kernel>(
     for tree in &prepared.trees {
         run(kernel, Step::Attach, Call::Attach { tree: tree.fd.as_fd(), root, target: &tree.target })?;
     }
-    let proc = get(
-        kernel,
-        Step::Proc,
-        Call::NewFilesystem {
-            kind: c"proc",
-            // Only processes, and only one's own user's: no /proc/sys, kcore, keys, timer lists.
-            options: vec![(c"hidepid", c"invisible".into()), (c"subset", c"pid".into())],
-            attributes: attr::NOSUID | attr::NODEV | attr::NOEXEC,
-        },
-    )?;
+    let proc = new_proc(kernel, plan.proc)?;
     run(kernel, Step::Attach, Call::Attach { tree: proc.as_fd(), root, target: "/proc" })?;
+    for mask in &prepared.masks {
+        run(kernel, Step::Proc, Call::Attach { tree: mask.fd.as_fd(), root, target: &mask.target })?;
+    }
     run(kernel, Step::Pivot, Call::Pivot { root })?;
     run(kernel, Step::Detach, Call::DetachOldRoot)?;
     drop((prepared, proc));
@@ -114,6 +110,25 @@ pub(crate) fn compose<K: Kernel>(
     run(kernel, Step::Keyring, Call::NewSessionKeyring)?;
     // 6. The agent's process, which inherits all of it and is born into the new clocks.
     kernel.fork().map_err(|error| SpawnError::failed(Step::Fork, "clone3", &error))
+}
+
+/// Only one's own user's processes, and nothing else (no /proc/sys, kcore, keys, timer lists) unless masks follow.
+fn new_proc<K: Kernel>(kernel: &mut K, proc: Proc) -> Made<OwnedFd> {
+    let mut options: Vec<(&CStr, CString)> = vec![(c"hidepid", c"invisible".into())];
+    if proc == Proc::Processes {
+        options.push((c"subset", c"pid".into()));
+    }
+    let attributes = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let made = get(kernel, Step::Proc, Call::NewFilesystem { kind: c"proc", options, attributes });
+    made.map_err(|error| match (proc, error.errno) {
+        (Proc::Machine, EPERM) => SpawnError {
+            text: "mount a /proc with facts of the machine, which the kernel refuses where the machine's own is masked, as \
+                   in most containers; the profiles minimal and shell need none"
+                .into(),
+            ..error
+        },
+        _ => error,
+    })
 }
 
 /// The agent's process gives up everything, in the order that the kernel demands, and waits for the release.

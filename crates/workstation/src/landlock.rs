@@ -22,6 +22,8 @@ pub(crate) enum Right {
     WriteExecute,
     /// Open a device node for reading and writing.
     Device,
+    /// The same of a terminal, with the requests that the filter leaves.
+    Terminal,
     /// Connect to sockets, which the kernel asks about from ABI 9 on.
     Connect,
 }
@@ -47,7 +49,15 @@ impl Rules {
             ("/workspace".into(), if plan.workspace.exec { Right::WriteExecute } else { Right::Write }),
             ("/tmp".into(), if plan.tmp.exec { Right::WriteExecute } else { Right::Write }),
         ];
-        paths.extend(crate::enforce::DEVICES.iter().map(|name| (format!("/dev/{name}"), Right::Device)));
+        paths.extend(crate::enforce::devices_of(plan).iter().map(|name| {
+            (format!("/dev/{name}"), if *name == "tty" { Right::Terminal } else { Right::Device })
+        }));
+        if plan.terminals {
+            paths.push(("/dev/pts".into(), Right::Terminal));
+        }
+        if plan.shm.is_some() {
+            paths.push(("/dev/shm".into(), Right::Write));
+        }
         if plan.octant {
             paths.push(("/octant".into(), Right::Execute));
         }
@@ -125,6 +135,7 @@ impl Right {
             Self::Connect => AccessFs::from_all(abi) & AccessFs::ResolveUnix,
             // No ioctl: none of the five nodes has one that a program needs.
             Self::Device => AccessFs::ReadFile | AccessFs::WriteFile,
+            Self::Terminal => read | AccessFs::WriteFile | (AccessFs::from_all(abi) & AccessFs::IoctlDev),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Never: interprets a manifest's wishes (that is `octant-manifest`), degrades silently, trusts its caller.
 #![forbid(unsafe_code)]
 
+mod actions;
 mod client;
 mod enforce;
 mod filter;
@@ -24,10 +25,12 @@ pub mod spawner;
 mod step;
 mod tickets;
 
+pub use actions::{Action, DENIALS, Denial, denial};
 pub use client::{Spawned, SpawnerClient};
+pub use filter::{grantable, permits};
 pub use lower::{LowerError, Site};
 pub use plan::{
-    Bind, Layer, Limits, Link, Plan, PlanError, Program, Report, Scratch, Syscalls, VERSION, cpu_files,
+    Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Syscalls, VERSION, cpu_files,
 };
-pub use profiles::profiles;
+pub use profiles::{granted, profiles};
 pub use step::{SpawnError, Step};

@@ -2,7 +2,7 @@
 
 use crate::enforce::SOCKET;
 use crate::plan::{
-    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Program, Scratch, Syscalls, VERSION, within,
+    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Syscalls, VERSION, within,
 };
 use octant_ids::Aid;
 use octant_manifest::{Effective, GrantPath};
@@ -53,6 +53,9 @@ impl Plan {
         let scratch =
             |place: &str, bytes| Scratch { bytes, inodes: resources.workspace_inodes, exec: own(place) };
         let binds = binds(rights, both);
+        let utilities: Vec<String> = rights.utilities().map(str::to_owned).collect();
+        let links = links(&binds, utilities.is_empty());
+        let profile = rights.profile();
         let plan = Self {
             version: VERSION,
             aid: site.aid,
@@ -61,16 +64,23 @@ impl Plan {
                 path: rights.program().executable.as_str().to_owned(),
                 args: rights.program().args.clone(),
                 cwd: rights.program().cwd.as_str().to_owned(),
-                env: environment(site.aid, &binds),
+                env: environment(site.aid, &binds, &links),
             },
             octant: true,
-            utilities: rights.utilities().map(str::to_owned).collect(),
-            links: links(&binds),
+            utilities,
+            links,
             binds,
             workspace: scratch("/workspace", resources.workspace_bytes.0),
             tmp: scratch("/tmp", resources.tmp_bytes.0),
+            shm: profile.runtime().then_some(Scratch {
+                bytes: resources.tmp_bytes.0,
+                inodes: resources.workspace_inodes,
+                exec: false,
+            }),
+            terminals: profile.terminals(),
+            proc: if profile.runtime() { Proc::Machine } else { Proc::Processes },
             syscalls: Syscalls {
-                profile: rights.profile().name().to_owned(),
+                profile: profile.name().to_owned(),
                 add: rights.syscalls().iter().map(str::to_owned).collect(),
             },
             limits: Limits {
@@ -128,24 +138,33 @@ fn binds(rights: &Effective, both: bool) -> Vec<Bind> {
         .collect()
 }
 
-/// The links of a merged `/usr`, which programs that are not static name in their headers.
-fn links(binds: &[Bind]) -> Vec<Link> {
-    ["lib", "lib64"]
+/// The links of a merged `/usr`, which programs that are not static name in their headers and scripts in their first
+/// line. `/bin` is Octant's own where one of its utilities is granted, and the host's where none is.
+fn links(binds: &[Bind], hosts_bin: bool) -> Vec<Link> {
+    let whole = |name: &str| binds.iter().any(|bind| within(&format!("/usr/{name}"), &bind.target));
+    ["bin", "lib", "lib64", "sbin"]
         .iter()
         .filter(|name| {
-            let merged = format!("/usr/{name}");
-            let plain = format!("/{name}");
-            binds.iter().any(|bind| within(&bind.target, &merged) || within(&merged, &bind.target))
-                && !binds.iter().any(|bind| within(&bind.target, &plain))
+            let (merged, plain) = (format!("/usr/{name}"), format!("/{name}"));
+            let there = match **name {
+                "bin" => hosts_bin && whole("bin"),
+                "sbin" => whole("sbin"),
+                _ => whole(name) || binds.iter().any(|bind| within(&bind.target, &merged)),
+            };
+            there && !binds.iter().any(|bind| within(&bind.target, &plain))
         })
         .map(|name| Link { at: format!("/{name}"), to: format!("usr/{name}") })
         .collect()
 }
 
-fn environment(aid: Aid, binds: &[Bind]) -> Vec<String> {
-    let programs = binds.iter().any(|bind| bind.exec && within("/usr/bin", &bind.target));
+fn environment(aid: Aid, binds: &[Bind], links: &[Link]) -> Vec<String> {
+    let own = (!links.iter().any(|link| link.at == "/bin")).then_some("/bin");
+    let hosts = ["/usr/local/bin", "/usr/bin"]
+        .into_iter()
+        .filter(|dir| binds.iter().any(|bind| bind.exec && within(dir, &bind.target)));
+    let path: Vec<&str> = own.into_iter().chain(hosts).collect();
     vec![
-        format!("PATH=/bin{}", if programs { ":/usr/bin" } else { "" }),
+        format!("PATH={}", path.join(":")),
         "HOME=/workspace".into(),
         "TMPDIR=/tmp".into(),
         "USER=agent".into(),
@@ -214,6 +233,35 @@ mod tests {
             ]
         );
         assert_eq!(plan.links, [Link { at: "/lib".into(), to: "usr/lib".into() }]);
+    }
+
+    #[test]
+    fn bin_is_the_hosts_where_no_utility_is_granted() {
+        let path = |plan: &Plan| plan.program.env[0].clone();
+        let at = |plan: &Plan| plan.links.iter().map(|link| link.at.clone()).collect::<Vec<_>>();
+        let usr = ("paths =", r#"paths = ["/usr"]"#);
+        let plan = Plan::lower(&rights(&[usr]), &site()).unwrap();
+        assert_eq!(at(&plan), ["/lib", "/lib64", "/sbin"]);
+        assert_eq!(path(&plan), "PATH=/bin:/usr/local/bin:/usr/bin");
+        let none =
+            [usr, ("utilities =", "utilities = []"), ("executable =", r#"executable = "/usr/bin/sh""#)];
+        let plan = Plan::lower(&rights(&none), &site()).unwrap();
+        assert_eq!(at(&plan), ["/bin", "/lib", "/lib64", "/sbin"]);
+        assert_eq!(path(&plan), "PATH=/usr/local/bin:/usr/bin");
+    }
+
+    #[test]
+    fn the_profile_decides_what_dev_and_proc_have() {
+        let of = |profile: &str| {
+            let line = format!("profile = {profile:?}");
+            let plan = Plan::lower(&rights(&[("profile =", &line)]), &site()).unwrap();
+            (plan.terminals, plan.shm.is_some(), plan.proc)
+        };
+        assert_eq!(of("minimal"), (false, false, Proc::Processes));
+        assert_eq!(of("shell"), (true, false, Proc::Processes));
+        for runtime in ["python", "node", "compiler"] {
+            assert_eq!(of(runtime), (true, true, Proc::Machine));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The version of [`Plan`]'s shape. A spawner refuses every other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Everything that the spawner needs to know to build one workstation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,12 @@ pub struct Plan {
     pub workspace: Scratch,
     /// `/tmp`.
     pub tmp: Scratch,
+    /// `/dev/shm`, where there is one: memory that processes share by name.
+    pub shm: Option<Scratch>,
+    /// Whether there are pseudo-terminals: a `/dev/pts` of its own, `/dev/ptmx`, and `/dev/tty`.
+    pub terminals: bool,
+    /// What `/proc` shows.
+    pub proc: Proc,
     /// System calls.
     pub syscalls: Syscalls,
     /// Resource limits.
@@ -90,6 +96,17 @@ pub struct Scratch {
     pub inodes: u64,
     /// Whether programs in it can be executed.
     pub exec: bool,
+}
+
+/// What `/proc` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proc {
+    /// The agent's own processes.
+    Processes,
+    /// And the facts of the machine that programs size themselves by (processors, memory, load); everything else is
+    /// masked.
+    Machine,
 }
 
 /// The system calls that the agent's processes can make.
@@ -233,7 +250,8 @@ const MAX_PATH: usize = 1024;
 /// Places in the new root that are the spawner's own; nothing can be put on, over or under them.
 const RESERVED: [&str; 8] = ["/octant", "/bin", "/dev", "/proc", "/sys", "/run", "/tmp", "/workspace"];
 /// Files in the new root's `/etc` that are the spawner's own.
-const RESERVED_ETC: [&str; 4] = ["/etc/octant", "/etc/passwd", "/etc/group", "/etc/hosts"];
+const RESERVED_ETC: [&str; 5] =
+    ["/etc/octant", "/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf"];
 
 /// Whether `path` is `root` or lies below it, by component.
 pub(crate) fn within(path: &str, root: &str) -> bool {
@@ -257,6 +275,7 @@ pub(crate) fn below_own(path: &str) -> Option<&'static str> {
     OWN.into_iter().find(|own| within(path, own) && path != *own)
 }
 
+/// Whether nothing of the spawner's own is at, over or under `path`.
 fn free(path: &str) -> Result<(), PlanError> {
     let taken = path == "/"
         || path == "/etc"
@@ -340,7 +359,10 @@ impl Plan {
         }
         for link in &self.links {
             normal("the link", &link.at)?;
-            free(&link.at)?;
+            // The host's `/bin`, where none of Octant's own utilities is to be there.
+            if link.at != "/bin" || !self.utilities.is_empty() {
+                free(&link.at)?;
+            }
             if link.to.is_empty() || link.to.len() > MAX_PATH || link.to.contains('\0') {
                 return Err(PlanError::Text { what: "the link's target", text: link.to.clone() });
             }
@@ -378,6 +400,7 @@ impl Plan {
             ("fsize", fsize > 0),
             ("workspace", self.workspace.bytes >= 4096 && self.workspace.inodes >= 2),
             ("tmp", self.tmp.bytes >= 4096 && self.tmp.inodes >= 2),
+            ("shm", self.shm.as_ref().is_none_or(|shm| shm.bytes >= 4096 && shm.inodes >= 2)),
         ];
         ranges.iter().find(|row| !row.1).map_or(Ok(()), |row| Err(PlanError::Limit(row.0)))
     }
@@ -416,6 +439,9 @@ pub(crate) mod tests {
             links: vec![Link { at: "/lib64".into(), to: "usr/lib64".into() }],
             workspace: Scratch { bytes: 64 << 20, inodes: 4096, exec: false },
             tmp: Scratch { bytes: 16 << 20, inodes: 1024, exec: false },
+            shm: Some(Scratch { bytes: 16 << 20, inodes: 1024, exec: false }),
+            terminals: true,
+            proc: Proc::Machine,
             syscalls: Syscalls { profile: "shell".into(), add: vec![] },
             limits: Limits {
                 memory_max: 256 << 20,
@@ -455,13 +481,17 @@ pub(crate) mod tests {
         let mut below = sample();
         below.binds[0].target = "/tmp/logs".into();
         assert_eq!(below.check(), Ok(()));
+        let mut hosts = sample();
+        hosts.utilities.clear();
+        hosts.links.push(Link { at: "/bin".into(), to: "usr/bin".into() });
+        assert_eq!(hosts.check(), Ok(()));
     }
 
     #[test]
     fn each_wrong_part_is_named() {
         type Change = fn(&mut Plan);
-        let cases: [(Change, &str); 18] = [
-            (|p| p.version = 2, "version"),
+        let cases: [(Change, &str); 20] = [
+            (|p| p.version = 1, "version"),
             (|p| p.slot = uid::AGENT_SLOTS, "slot"),
             (|p| p.program.path = "bin/sh".into(), "the program"),
             (|p| p.program.cwd = "/workspace/..".into(), "working directory"),
@@ -476,6 +506,8 @@ pub(crate) mod tests {
             (|p| p.binds[0].source = "/srv//logs".into(), "source"),
             (|p| p.binds[1].target = "/srv/logs".into(), "twice"),
             (|p| p.links[0].at = "/srv/logs/x".into(), "twice"),
+            (|p| p.links[0].at = "/bin".into(), "lays out"),
+            (|p| p.shm.as_mut().unwrap().inodes = 1, "shm"),
             (|p| p.utilities.push("../x".into()), "utility"),
             (|p| p.limits.memory_high = 1 << 40, "memory_high"),
             (|p| p.limits.pids_max = 1, "pids_max"),

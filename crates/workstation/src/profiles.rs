@@ -3,6 +3,9 @@
 //! Calls that are filtered by argument (`clone`, `ioctl`, `prctl`, `personality`, `socket`, `socketpair`) are in
 //! [`crate::filter`].
 
+use libseccomp::ScmpSyscall;
+use std::collections::BTreeSet;
+
 /// A system call and why a profile allows it.
 pub(crate) type Row = (&'static str, &'static str);
 
@@ -70,6 +73,17 @@ pub(crate) const REAPER: [Row; 8] = [
 /// The profile of this name.
 pub(crate) fn profile(name: &str) -> Option<&'static Profile> {
     PROFILES.iter().find(|profile| profile.name == name)
+}
+
+/// The numbers of the calls that a profile allows whole, whatever their arguments; `None` when there is no such profile.
+#[must_use]
+pub fn granted(name: &str) -> Option<BTreeSet<u32>> {
+    let rows = profile(name)?.groups.iter().flat_map(|group| group.rows);
+    // Each has a number, or there would be no filter of the profile.
+    Some(
+        rows.filter_map(|row| u32::try_from(ScmpSyscall::from_name(row.0).ok()?.as_raw_syscall()).ok())
+            .collect(),
+    )
 }
 
 /// The names of all profiles with what each is for.
@@ -306,6 +320,15 @@ const PROCESS: Group = Group {
         ("wait4", "wait for a child"),
         ("waitid", "wait for a child"),
         ("setpgid", "job control"),
+        (
+            "setuid",
+            "make and others give back ids before they start a program; one's own are all there is to set",
+        ),
+        ("setgid", "give back ids"),
+        ("setreuid", "give back ids"),
+        ("setregid", "give back ids"),
+        ("setresuid", "give back ids"),
+        ("setresgid", "give back ids"),
         ("setsid", "background jobs"),
         ("getpriority", "nice"),
         ("setpriority", "nice, only to less"),

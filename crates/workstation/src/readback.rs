@@ -1,6 +1,9 @@
 //! The effective state of the new processes, read from `/proc` by the spawner, against what the plan says.
 
-use crate::enforce::{DEVICES, REAPER_INSIDE, bind_attributes};
+use crate::enforce::{
+    MASK_ATTRIBUTES, REAPER_INSIDE, TERMINAL_ATTRIBUTES, bind_attributes, devices_of, scratch_attributes,
+    scratches,
+};
 use crate::plan::{Plan, within};
 use octant_ids::uid::{AGENT_INSIDE, AGENT_RANGE};
 use octant_sys::mount::attr;
@@ -138,6 +141,8 @@ fn mount_of(line: &str) -> Option<Mount> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected<'a> {
     pub(crate) plan: &'a Plan,
+    /// The entries of `/proc` that are masked.
+    pub(crate) masked: &'a [&'a str],
     pub(crate) base: u32,
     pub(crate) leaf: Option<BorrowedFd<'a>>,
     pub(crate) own_namespaces: &'a [(String, u64)],
@@ -260,14 +265,15 @@ impl Expected<'_> {
     fn mounts(&self) -> Vec<(String, u64)> {
         let plan = self.plan;
         let base = attr::NOSUID | attr::NODEV;
-        let exec = |exec: bool| if exec { 0 } else { attr::NOEXEC };
-        let mut mounts = vec![
-            ("/".to_owned(), base | attr::NOEXEC | attr::RDONLY),
-            ("/proc".into(), base | attr::NOEXEC),
-            ("/workspace".into(), base | exec(plan.workspace.exec)),
-            ("/tmp".into(), base | exec(plan.tmp.exec)),
-        ];
-        mounts.extend(DEVICES.iter().map(|name| (format!("/dev/{name}"), attr::NOSUID | attr::NOEXEC)));
+        let mut mounts =
+            vec![("/".to_owned(), base | attr::NOEXEC | attr::RDONLY), ("/proc".into(), base | attr::NOEXEC)];
+        mounts.extend(scratches(plan).map(|(at, scratch)| (at.to_owned(), scratch_attributes(scratch))));
+        mounts.extend(self.masked.iter().map(|at| ((*at).to_owned(), MASK_ATTRIBUTES)));
+        let devices = devices_of(plan).iter().map(|name| format!("/dev/{name}"));
+        mounts.extend(devices.map(|at| (at, attr::NOSUID | attr::NOEXEC)));
+        if plan.terminals {
+            mounts.push(("/dev/pts".into(), TERMINAL_ATTRIBUTES));
+        }
         if plan.octant {
             mounts.push(("/octant".into(), base | attr::RDONLY));
         }

@@ -34,10 +34,21 @@ pub(crate) enum Op {
     Retire = 3,
     /// Ask its program to end (SIGTERM).
     Terminate = 4,
+    /// Build a workstation whose program waits; as `Spawn`.
+    Prepare = 16,
+    /// Let that program run.
+    Release = 17,
 }
 
-/// A request: `magic op pad[3] slot plan_len aid[32]`, little endian; for a spawn then the ticket in its fixed form. One
-/// without is still read, so that it is refused for that.
+impl Op {
+    /// Whether it adds authority, and so comes with a ticket.
+    fn takes_ticket(self) -> bool {
+        matches!(self, Self::Spawn | Self::Prepare | Self::Release)
+    }
+}
+
+/// A request: `magic op pad[3] slot plan_len aid[32]`, little endian; then, for what adds authority, the ticket in its fixed
+/// form. One without is still read, so that it is refused for that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) op: Op,
@@ -82,13 +93,15 @@ impl Request {
             2 => Op::Kill,
             3 => Op::Retire,
             4 => Op::Terminate,
+            16 => Op::Prepare,
+            17 => Op::Release,
             _ => return Err(refused("an unknown operation")),
         };
         let aid = std::str::from_utf8(aid).ok().and_then(|text| text.parse().ok());
         let aid = aid.ok_or_else(|| refused("not an agent identifier"))?;
         let ticket = match (ticket, op) {
             ([], _) => None,
-            (bytes, Op::Spawn) => Some(octant_ticket::decode(bytes).ok_or_else(version)?),
+            (bytes, op) if op.takes_ticket() => Some(octant_ticket::decode(bytes).ok_or_else(version)?),
             // Nothing else waits for the ledger, so nothing else has a ticket.
             _ => return Err(version()),
         };
@@ -202,12 +215,12 @@ mod tests {
         #[test]
         fn any_request_round_trips(slot: u32, plan_len: u32, time: u64, random: [u8; 10], bytes: [u8; 32]) {
             let aid = Aid::new(time, random);
-            for op in [Op::Spawn, Op::Kill, Op::Retire, Op::Terminate] {
+            for op in [Op::Spawn, Op::Kill, Op::Retire, Op::Terminate, Op::Prepare, Op::Release] {
                 let request = Request { op, slot, plan_len, aid, ticket: None };
                 prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
                 let request = Request { op, slot, plan_len, aid, ticket: Some(ticket(bytes, time)) };
                 let read = Request::decode(&request.encode());
-                prop_assert_eq!(read.ok(), (op == Op::Spawn).then_some(request), "only a spawn has a ticket");
+                prop_assert_eq!(read.ok(), op.takes_ticket().then_some(request), "only what adds authority has a ticket");
             }
         }
 

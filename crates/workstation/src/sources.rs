@@ -205,6 +205,50 @@ mod tests {
         std::fs::remove_dir_all(dir).unwrap();
     }
 
+    /// A granted path that somebody swaps for a link all the while is opened as itself or not at all.
+    #[test]
+    fn a_path_that_is_swapped_under_the_guard_is_never_another() {
+        use nix::fcntl::{RenameFlags, renameat2};
+        let dir = std::env::temp_dir().join(format!("octant-swap-{}", std::process::id()));
+        let layout = Layout::under(&dir.join("octant"));
+        for path in [&layout.state, &dir.join("granted/inner"), &dir.join("other")] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        std::os::unix::fs::symlink(&layout.state, dir.join("other/inner")).unwrap();
+        let guard = Guard::new(&layout).unwrap();
+        let (granted, other) = (dir.join("granted"), dir.join("other"));
+        let right = |fd: OwnedFd| id_of(fd.as_fd()).unwrap();
+        let inner = right(guard.open(granted.join("inner").to_str().unwrap()).unwrap());
+        let (mut opened, mut refused) = (0, 0);
+        let stop = &std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let swap = scope.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let at = nix::fcntl::AT_FDCWD;
+                    renameat2(at, &granted, at, &other, RenameFlags::RENAME_EXCHANGE).unwrap();
+                }
+            });
+            let path = dir.join("granted/inner");
+            // Until both have been seen often, whichever thread is quicker.
+            for _ in 0..200_000 {
+                match guard.open(path.to_str().unwrap()) {
+                    Ok(fd) => {
+                        assert_eq!(right(fd), inner, "another directory was opened");
+                        opened += 1;
+                    }
+                    Err(_) => refused += 1,
+                }
+                if opened.min(refused) > 1000 {
+                    break;
+                }
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            swap.join().unwrap();
+        });
+        assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
     #[test]
     fn the_kernels_trees_and_special_files_are_refused() {
         let guard = Guard::new(&Layout::under(Path::new("/nonexistent/octant"))).unwrap();

@@ -5,17 +5,17 @@
 //! the floor of denied system calls and mount sources is kept here, whatever the plan says. It builds nothing without a
 //! ticket of the ledger for the plan's very bytes; to end a workstation takes none.
 
-use crate::enforce::{DEVICES, Filters, Granted, NAMESPACES, Running, Site, spawn};
+use crate::enforce::{self, DEVICES, Filters, Granted, NAMESPACES, Site, Standing};
 use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
-use crate::plan::{Layer, Plan, Syscalls};
+use crate::plan::{Layer, Plan, Report, Syscalls};
 use crate::readback::namespaces_of;
 use crate::request::{MAX_PLAN, Op, REQUEST_MAX, Reply, Request, unseal};
 use crate::residue;
 use crate::sources::Guard;
 use crate::step::{SpawnError, Step};
-use crate::tickets::Tickets;
+use crate::tickets::{Tickets, digest};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -79,6 +79,16 @@ struct Entry {
     pidfd: OwnedFd,
     /// What its retirement looks for.
     held: residue::Held,
+    /// Where its program waits to be let go.
+    waits: Option<Waits>,
+}
+
+/// A program that waits. When this is dropped first, its workstation ends.
+#[derive(Debug)]
+struct Waits {
+    channel: OwnedFd,
+    /// The digest of its plan: what the ticket to let it go is for.
+    plan: octant_ids::Sha256,
 }
 
 struct Spawner {
@@ -291,10 +301,8 @@ impl Spawner {
         };
         let bytes = buffer.get(..packet.len).unwrap_or_default();
         let answer = Request::decode(bytes).and_then(|request| match request.op {
-            Op::Spawn => self.spawn(&request, packet.fds).map(|running| {
-                let Running { pid, pidfd, socket, report } = running;
-                (pid, Some(report), vec![pidfd, socket])
-            }),
+            Op::Spawn | Op::Prepare => self.spawn(&request, packet.fds),
+            Op::Release => self.release(&request).map(|()| (0, None, Vec::new())),
             Op::Kill => self.kill(&request).map(|()| (0, None, Vec::new())),
             Op::Retire => self.retire(&request).map(|looked_for| (looked_for, None, Vec::new())),
             Op::Terminate => self.terminate(&request).map(|()| (0, None, Vec::new())),
@@ -308,7 +316,11 @@ impl Spawner {
         packet::send(connection, &reply.encode(), &fds).is_ok()
     }
 
-    fn spawn(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<Running, SpawnError> {
+    fn spawn(
+        &mut self,
+        request: &Request,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(u32, Option<Report>, Vec<OwnedFd>), SpawnError> {
         let refused = |step, text: String| Err(SpawnError::refused(step, text));
         let Ok([plan, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
             return refused(Step::Request, "a spawn comes with three descriptors".into());
@@ -316,7 +328,8 @@ impl Spawner {
         let len = usize::try_from(request.plan_len).unwrap_or(usize::MAX);
         let bytes = unseal(plan, len, MAX_PLAN)?;
         // Before anything is made of them: who has no ticket learns nothing and reaches no parser.
-        let redeemed = self.tickets.redeem(request.ticket.as_ref(), &bytes, clock::boottime_ns())?;
+        let hash = digest(&bytes);
+        let redeemed = self.tickets.redeem(request.ticket.as_ref(), &hash, clock::boottime_ns())?;
         let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| {
             SpawnError::refused(Step::Request, format!("the plan cannot be read: {error}"))
         })?;
@@ -354,14 +367,39 @@ impl Spawner {
             tickets: &self.tickets,
         };
         self.kernel.count = 0;
-        let running = spawn(&mut self.kernel, &plan, redeemed, &site, Granted { sources, stdout, stderr })?;
-        let pidfd = running
-            .pidfd
+        let granted = Granted { sources, stdout, stderr };
+        let standing = if request.op == Op::Prepare {
+            enforce::stand(&mut self.kernel, &plan, redeemed, &site, granted)?
+        } else {
+            enforce::spawn(&mut self.kernel, &plan, redeemed, &site, granted)?
+        };
+        let Standing { pid, pidfd, socket, report, channel, .. } = standing;
+        let kept = pidfd
             .try_clone()
             .map_err(|error| SpawnError::failed(Step::Request, "keep the new process's handle", &error))?;
-        let held = residue::Held::of(running.pid);
-        self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd, held });
-        Ok(running)
+        let waits = (request.op == Op::Prepare).then_some(Waits { channel, plan: hash });
+        let held = residue::Held::of(pid);
+        self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd: kept, held, waits });
+        Ok((pid, Some(report), vec![pidfd, socket]))
+    }
+
+    /// Lets a program go that waits, on a ticket of its own: the one that it was prepared with is used up.
+    fn release(&mut self, request: &Request) -> Result<(), SpawnError> {
+        let waits = self.entry(request)?.waits.as_ref().map(|waits| waits.plan);
+        let none = || {
+            let text = format!("the program of {} does not wait", request.aid);
+            SpawnError::refused(Step::Execute, text)
+        };
+        let plan = waits.ok_or_else(none)?;
+        // With a bad ticket it waits on.
+        let _durable: octant_ticket::Redeemed =
+            self.tickets.redeem(request.ticket.as_ref(), &plan, clock::boottime_ns())?;
+        let waits =
+            self.slots.get_mut(&request.slot).and_then(|entry| entry.waits.take()).ok_or_else(none)?;
+        enforce::release(&mut self.kernel, waits.channel.as_fd()).map_err(|error| match self.kill(request) {
+            Ok(()) => error,
+            Err(kill) => SpawnError { text: format!("{}; and then: {kill}", error.text), ..error },
+        })
     }
 
     fn filters(&mut self, syscalls: &Syscalls) -> Result<Filters, SpawnError> {
@@ -571,7 +609,7 @@ fn recover() -> io::Result<BTreeMap<u32, Entry>> {
             continue;
         };
         let aid = host.lines().filter_map(|line| line.rsplit('/').next()).find_map(|name| name.parse().ok());
-        slots.insert(slot, Entry { aid, pidfd, held: residue::Held::of(pid) });
+        slots.insert(slot, Entry { aid, pidfd, held: residue::Held::of(pid), waits: None });
     }
     Ok(slots)
 }

@@ -34,11 +34,11 @@ impl Tickets {
             .map(|why| format!("every spawn is refused, tickets cannot be checked: {why}"))
     }
 
-    /// Redeems a ticket for a plan of these bytes.
+    /// Redeems a ticket for the plan with this [`digest`].
     pub(crate) fn redeem(
         &self,
         ticket: Option<&Ticket>,
-        plan: &[u8],
+        plan: &Sha256,
         now_ns: u64,
     ) -> Result<Redeemed, SpawnError> {
         let refused = |text: String| SpawnError::refused(Step::Ticket, text);
@@ -52,9 +52,7 @@ impl Tickets {
             )
         })?;
         match &mut *self.0.borrow_mut() {
-            Ok(actuator) => {
-                actuator.redeem(ticket, &digest(plan), now_ns).map_err(|error| refused(error.to_string()))
-            }
+            Ok(actuator) => actuator.redeem(ticket, plan, now_ns).map_err(|error| refused(error.to_string())),
             Err(why) => Err(refused(why.clone())),
         }
     }
@@ -84,11 +82,11 @@ pub(crate) mod tests {
     /// The proof that the intent of this plan is durable, as the ledger's ticket gives it.
     pub(crate) fn redeemed(plan: &[u8]) -> Redeemed {
         let ticket = Issuer::new(keys(&[NAME])).issue(1, digest(plan), NAME, 5, SECOND_NS);
-        Tickets::new(Ok(keys(&[NAME])), 5).redeem(ticket.as_ref(), plan, 5).unwrap()
+        Tickets::new(Ok(keys(&[NAME])), 5).redeem(ticket.as_ref(), &digest(plan), 5).unwrap()
     }
 
     fn refusal(tickets: &Tickets, ticket: Option<&Ticket>, plan: &[u8]) -> String {
-        let error = tickets.redeem(ticket, plan, 5).unwrap_err();
+        let error = tickets.redeem(ticket, &digest(plan), 5).unwrap_err();
         assert_eq!((error.step, error.errno), (Step::Ticket, 0));
         error.text
     }
@@ -111,10 +109,10 @@ pub(crate) mod tests {
         let ticket = Issuer::new(keys(&[NAME])).issue(8, digest(b"plan"), NAME, 5, SECOND_NS).unwrap();
         assert!(refusal(&tickets, None, b"plan").contains("comes with a ticket"));
         assert!(refusal(&tickets, Some(&ticket), b"plan ").contains("entry 8 is for an intent with digest"));
-        assert_eq!(tickets.redeem(Some(&ticket), b"plan", 5).unwrap().seq(), 8);
+        assert_eq!(tickets.redeem(Some(&ticket), &digest(b"plan"), 5).unwrap().seq(), 8);
         assert!(refusal(&tickets, Some(&ticket), b"plan").contains("was used before"));
         let next = Issuer::new(keys(&[NAME])).issue(9, digest(b"plan"), NAME, 5, SECOND_NS).unwrap();
         tickets.forget();
-        assert!(tickets.redeem(Some(&next), b"plan", 5).is_err(), "the key is forgotten");
+        assert!(tickets.redeem(Some(&next), &digest(b"plan"), 5).is_err(), "the key is forgotten");
     }
 }

@@ -124,6 +124,41 @@ pub(crate) const SBSIGN: Package = Package {
     bookworm_suite: None,
     mb: 1,
 };
+pub(crate) const GIT: Package = Package {
+    name: "git",
+    why: "everyday work inside a workstation is tried with it",
+    proof: Proof::Program("git"),
+    bookworm_suite: None,
+    mb: 9,
+};
+pub(crate) const MAKE: Package = Package {
+    name: "make",
+    why: "everyday work inside a workstation is tried with it",
+    proof: Proof::Program("make"),
+    bookworm_suite: None,
+    mb: 1,
+};
+pub(crate) const GXX: Package = Package {
+    name: "g++",
+    why: "everyday work inside a workstation is tried with it",
+    proof: Proof::Program("g++"),
+    bookworm_suite: None,
+    mb: 12,
+};
+pub(crate) const SQLITE: Package = Package {
+    name: "sqlite3",
+    why: "everyday work inside a workstation is tried with it",
+    proof: Proof::Program("sqlite3"),
+    bookworm_suite: None,
+    mb: 1,
+};
+pub(crate) const NODE: Package = Package {
+    name: "nodejs",
+    why: "everyday work inside a workstation is tried with it",
+    proof: Proof::Program("node"),
+    bookworm_suite: None,
+    mb: 25,
+};
 /// What the static binary needs.
 pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];
 /// What the boot image needs besides.
@@ -133,8 +168,10 @@ pub(crate) const BOOT: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU]
 /// What the unified kernel image needs besides.
 pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
-pub(crate) const TEST: &[&Package] =
-    &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN];
+pub(crate) const TEST: &[&Package] = &[
+    &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &MAKE,
+    &GXX, &SQLITE, &NODE,
+];
 /// What mkosi needs.
 pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];
 

@@ -3,8 +3,8 @@
 use octant_api::error::{ApiError, Code};
 use octant_ids::Sha256;
 use octant_manifest::{
-    Audience, Ceiling, Declared, Effective, Envelope, EnvelopeError, KeyFileError, ManifestError,
-    RightsError, TrustedKeys, VerifyError, limits,
+    Audience, Ceiling, Declared, Effective, Envelope, EnvelopeError, KeyFileError, ManifestErrors,
+    RightsError, Rule, TrustedKeys, VerifyError, broken, limits,
 };
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -99,9 +99,11 @@ pub(crate) fn admit(
     })?;
     let authentic = envelope.verify(&trusted, audience).map_err(|e| not_verified(&e))?;
     let declared = authentic.declare().map_err(|e| manifest_refused(&e))?;
-    let rights = Effective::root(&declared, ceiling).map_err(|e| Refused {
-        asks: (e == RightsError::UnlimitedLifetime).then(|| declared.manifest().identity().name.clone()),
-        error: rights_refused(&e),
+    let rights = Effective::root(&declared, ceiling).map_err(|reasons| Refused {
+        // Where anything else is wrong with it nobody is asked.
+        asks: (reasons[..] == [RightsError::UnlimitedLifetime])
+            .then(|| declared.manifest().identity().name.clone()),
+        error: rights_refused(&reasons),
     })?;
     Ok(Admitted { declared, rights })
 }
@@ -109,6 +111,11 @@ pub(crate) fn admit(
 /// A refusal whose text already ends with what to do next.
 fn refused(code: Code, place: &str, why: &dyn Display, next: &str) -> ApiError {
     ApiError::new(code, WHAT, place, why, next)
+}
+
+/// The same for broken rules.
+pub(crate) fn broke(code: Code, place: &str, why: &dyn Display, rules: &[Rule]) -> ApiError {
+    refused(code, place, why, "").breaks(rules.iter().map(|rule| rule.name()))
 }
 
 fn envelope_refused(error: &EnvelopeError) -> ApiError {
@@ -121,35 +128,45 @@ fn envelope_refused(error: &EnvelopeError) -> ApiError {
         | EnvelopeError::TooManySignatures(_)
         | EnvelopeError::SignatureLength { .. } => Code::InvalidParams,
     };
-    refused(code, "envelope", error, "")
+    broke(code, "envelope", error, &[Rule::Signature])
 }
 
 fn not_verified(error: &VerifyError) -> ApiError {
     let code = match error {
-        VerifyError::Manifest(error) => return manifest_refused(error),
+        VerifyError::Manifest(errors) => return manifest_refused(errors),
         VerifyError::NoTrustedKeys
         | VerifyError::UnknownKey(_)
         | VerifyError::Tampered { .. }
-        | VerifyError::RevokedKey { .. } => Code::Unverified,
+        | VerifyError::RevokedKey { .. }
+        | VerifyError::ExpiredKey { .. } => Code::Unverified,
         VerifyError::WrongAudience { .. } | VerifyError::NotYetValid { .. } | VerifyError::Expired { .. } => {
             Code::Denied
         }
     };
-    refused(code, "envelope", error, "")
+    broke(code, "envelope", error, &error.rules())
 }
 
-fn manifest_refused(error: &ManifestError) -> ApiError {
-    refused(Code::InvalidParams, "manifest", error, "")
+fn manifest_refused(errors: &ManifestErrors) -> ApiError {
+    broke(Code::InvalidParams, "manifest", errors, &errors.rules())
 }
 
-fn rights_refused(error: &RightsError) -> ApiError {
-    let code = match error {
-        RightsError::UnknownRole { .. } | RightsError::BeyondMachine { .. } => Code::InvalidParams,
-        RightsError::RoleCeiling { .. }
-        | RightsError::UnlimitedLifetime
-        | RightsError::ProgramNarrowed(_)
-        | RightsError::CwdNarrowed(_)
-        | RightsError::Exhausted(_) => Code::Denied,
+/// Every reason in one refusal, which has the code of the first.
+fn rights_refused(reasons: &[RightsError]) -> ApiError {
+    let code = match reasons.first() {
+        Some(
+            RightsError::UnknownRole { .. }
+            | RightsError::BeyondMachine { .. }
+            | RightsError::Unenforceable(_),
+        ) => Code::InvalidParams,
+        Some(
+            RightsError::RoleCeiling { .. }
+            | RightsError::UnlimitedLifetime
+            | RightsError::ProgramNarrowed(_)
+            | RightsError::CwdNarrowed(_)
+            | RightsError::Exhausted(_),
+        )
+        | None => Code::Denied,
     };
-    refused(code, "manifest", error, "")
+    let all: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    broke(code, "manifest", &all.join("\n"), &broken(reasons))
 }

@@ -1,7 +1,7 @@
 //! An agent's rights and layers, for callers and for the record.
 
 use octant_api::agents::{Denial, Layer};
-use octant_manifest::{Effective, GrantPath, Resources};
+use octant_manifest::{Effective, GrantPath, Grants, Resources};
 use octant_workstation::Report;
 
 /// The longest text of one denial, in characters: a record has room for all of them.
@@ -23,10 +23,21 @@ pub(crate) fn grants(rights: &Effective) -> Vec<String> {
     let added: Vec<&str> = rights.syscalls().iter().collect();
     let added = if added.is_empty() { String::new() } else { format!(" and {}", added.join(" ")) };
     lines.push(format!("system calls of profile {}{added}", rights.profile().name()));
+    lines.extend(outside(rights.grants()));
     lines.extend(limits(rights.resources()));
     lines.push(
         rights.ttl().map_or("time to live unlimited".to_owned(), |t| format!("time to live {}s", t.0 / 1000)),
     );
+    lines
+}
+
+/// What it may reach and use beyond its workstation.
+fn outside(grants: &Grants) -> Vec<String> {
+    let mut lines: Vec<String> = grants.hosts().iter().map(|host| format!("connect to {host}")).collect();
+    lines.extend(grants.credentials().iter().map(|grant| format!("secret: {grant}")));
+    lines.extend(grants.models().allowed.iter().map(|model| format!("model {model}")));
+    lines.extend(grants.skills().iter().map(|skill| format!("skill {skill}")));
+    lines.extend(grants.tools().iter().map(|tool| format!("tool {tool}")));
     lines
 }
 

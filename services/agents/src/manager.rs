@@ -503,6 +503,7 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
                 "to": to.as_str(),
                 "manifest": info.manifest_digest,
                 "reason": info.reason,
+                "rules": agent.failure.as_ref().map_or(&[][..], |error| &error.data.rules),
                 "exit": info.exit,
             });
             if let Some(found) = agent.nothing_left.as_ref().filter(|_| *to == AgentState::Archived) {

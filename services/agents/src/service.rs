@@ -11,6 +11,7 @@ use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::Layout;
 use octant_manifest::{Ceiling, Machine, Roles};
 use octant_service::{Context, Health, Records, ServeError, Service, Shutdown, StartError};
+use octant_sys::capacity;
 use octant_wire::{Identity, Limits, serve};
 use serde::Deserialize;
 use std::fs;
@@ -194,12 +195,11 @@ impl Service for AgentsService {
 
 /// What no manifest can be granted more of.
 fn machine() -> Result<Machine, StartError> {
-    let memory = nix::sys::sysinfo::sysinfo()
-        .map_err(|e| StartError::new("ask how large this machine is", "sysinfo", e))?
-        .ram_total();
-    let cpus = std::thread::available_parallelism()
-        .map_err(|e| StartError::new("ask how large this machine is", "processors", e))?;
-    Ok(Machine { memory_bytes: memory, cpus: u32::try_from(cpus.get()).unwrap_or(u32::MAX) })
+    let failed = |place| move |e| StartError::new("ask how large this machine is", place, e);
+    Ok(Machine {
+        memory_bytes: capacity::memory_bytes().map_err(failed("sysinfo"))?,
+        cpus: capacity::cpus().map_err(failed("processors"))?,
+    })
 }
 
 fn machine_id(configured: Option<String>, layout: &Layout) -> Result<String, StartError> {

@@ -110,6 +110,150 @@ fn a_manifest_goes_from_new_to_verified_and_an_altered_one_does_not() {
 }
 
 #[test]
+fn a_profile_is_written_out_for_this_machine_and_its_working_directory() {
+    let dir = Dir::new();
+    let work = dir.0.join("work");
+    std::fs::create_dir(&work).unwrap();
+    let new = ["manifest", "new", "tests", "--operator", "alice", "--profile", "shell", "--workspace"];
+    let args: Vec<&str> =
+        new.into_iter().chain([work.to_str().unwrap(), "--", "/usr/bin/env", "-i"]).collect();
+    let (exit, text, stderr) = octant(&dir.0, &args);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(text.contains("role = \"developer\"") && text.contains("profile = \"shell\""), "{text}");
+    let real = work.canonicalize().unwrap();
+    assert!(text.contains(&format!("write = [{:?}]", real)) && text.contains(&format!("cwd = {real:?}")));
+    assert!(text.contains("executable = \"/usr/bin/env\"\nargs = [\"-i\"]"), "{text}");
+    let last = args.len() - 2;
+    let (exit, _, stderr) = octant(&dir.0, &[&args[..last], &["no-such-program"]].concat());
+    assert_eq!(exit, Exit::Invalid);
+    assert!(stderr.contains("program.executable") && stderr.contains("no-such-program"), "{stderr}");
+    let (exit, _, stderr) = octant(&dir.0, &[&args[..6], &["perl"]].concat());
+    assert_eq!(exit, Exit::Usage);
+    assert!(stderr.contains("minimal, shell, python, node, compiler"), "{stderr}");
+}
+
+#[test]
+fn two_manifests_are_compared_and_intersected() {
+    let (dir, signed) = signed();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let text = std::fs::read_to_string(at("manifest.toml")).unwrap();
+    let wider = text
+        .replace("pids_max = 16", "pids_max = 99")
+        .replace("utilities = [\"sh\", \"ls\", \"cat\"]", "utilities = [\"sh\", \"awk\"]")
+        .replace("ttl = \"5min\"", "ttl = \"1min\"");
+    std::fs::write(at("wider.toml"), wider).unwrap();
+    let (exit, stdout, stderr) = octant(&dir.0, &["manifest", "diff", &signed, &at("wider.toml")]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    for line in ["resources.pids_max: MORE", "executables.utilities: LESS AND MORE", "lifetime.ttl: less"] {
+        assert!(stdout.contains(line), "{line} in {stdout}");
+    }
+    assert!(stdout.contains("grants more in: executables.utilities, resources.pids_max"), "{stdout}");
+    let (_, stdout, _) = octant(&dir.0, &["manifest", "diff", &signed, &at("manifest.toml")]);
+    assert_eq!(stdout, "they say the same\n");
+
+    let args = ["--json", "manifest", "intersect", &signed, &at("wider.toml")];
+    let (exit, stdout, stderr) = octant(&dir.0, &args);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    let answer: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(answer["startable"], true);
+    assert!(answer["narrowed"].as_array().unwrap().iter().any(|n| n["field"] == "resources.pids_max"));
+    let pids =
+        answer["grants"].as_array().unwrap().iter().find(|row| row[0] == "resources.pids_max").unwrap();
+    assert_eq!(pids[1], "16");
+}
+
+#[test]
+fn check_names_all_that_is_wrong_and_explain_each_line() {
+    let (dir, signed) = signed();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let text = std::fs::read_to_string(at("manifest.toml")).unwrap();
+    let bad = text.replace("pids_max = 16", "pids_max = 0").replace("add = []", "add = [\"bpf\"]");
+    std::fs::write(at("bad.toml"), &bad).unwrap();
+    let (exit, stdout, stderr) = octant(&dir.0, &["--json", "manifest", "check", &at("bad.toml")]);
+    assert_eq!(exit, Exit::Invalid);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["rules"], json!(["schema", "deny-list"]));
+    let line = bad.lines().position(|l| l == "pids_max = 0").unwrap() + 1;
+    let problems = report["problems"].as_array().unwrap();
+    assert!(problems.iter().any(|p| p["field"] == "resources.pids_max" && p["line"] == line), "{stdout}");
+    assert!(stderr.contains("bpf") && stderr.contains("pids_max"), "{stderr}");
+
+    std::fs::write(at("net.toml"), text.replace("hosts = []", "hosts = [\"tls://a.org:443\"]")).unwrap();
+    let (exit, stdout, _) = octant(&dir.0, &["manifest", "check", &at("net.toml")]);
+    assert_eq!(exit, Exit::Ok);
+    assert!(stdout.contains("is valid") && stdout.contains("cannot enforce network.hosts"), "{stdout}");
+
+    let (exit, stdout, stderr) = octant(&dir.0, &["--json", "manifest", "explain", &signed]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    let rows: Value = serde_json::from_str(&stdout).unwrap();
+    let rows = rows.as_array().unwrap();
+    assert!(
+        rows.iter().all(|row| !row["about"].as_str().unwrap().is_empty()),
+        "each has a meaning: {stdout}"
+    );
+    let row = rows.iter().find(|row| row["field"] == "lifetime.ttl").unwrap();
+    assert_eq!(row["line"], text.lines().position(|l| l.starts_with("ttl")).unwrap() + 1);
+    let (_, stdout, _) = octant(&dir.0, &["manifest", "schema"]);
+    assert!(serde_json::from_str::<Value>(&stdout).unwrap()["properties"]["resources"].is_object());
+}
+
+#[test]
+fn a_key_is_trusted_expires_and_is_revoked() {
+    let (dir, signed) = signed();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let verify = || octant(&dir.0, &["manifest", "verify", &signed]);
+    let (exit, stdout, stderr) = octant(&dir.0, &["trust", "add", &at("alice.pub")]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.contains("alice.pub is trusted"), "{stdout}");
+    assert_eq!(verify().0, Exit::Ok);
+    assert_eq!(octant(&dir.0, &["trust", "add", &at("alice.pub")]).0, Exit::Failed, "it is there");
+
+    let (_, stdout, _) = octant(&dir.0, &["--json", "trust", "list"]);
+    let keys: Value = serde_json::from_str(&stdout).unwrap();
+    let id = keys[0]["key"].as_str().unwrap().to_owned();
+    assert_eq!((&keys[0]["operator"], &keys[0]["revoked"]), (&json!("alice"), &Value::Null));
+    let missing = octant(&dir.0, &["trust", "revoke", "0000", "--reason", "x"]);
+    assert_eq!(missing.0, Exit::NotFound);
+    let (exit, _, stderr) = octant(&dir.0, &["trust", "revoke", &id[..16], "--reason", "laptop\nlost"]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    let (exit, _, stderr) = verify();
+    assert_eq!(exit, Exit::Unverified);
+    assert!(stderr.contains("revoked: laptop lost"), "{stderr}");
+    assert!(octant(&dir.0, &["trust", "list"]).1.contains("no, revoked: laptop lost"));
+
+    // The same operator goes on with another key, which has an end.
+    std::fs::create_dir(at("next")).unwrap();
+    octant(&dir.0, &["manifest", "keygen", "alice", "--into", &at("next")]);
+    std::fs::rename(at("next/alice.pub"), at("next/alice-2.pub")).unwrap();
+    let (exit, _, stderr) = octant(&dir.0, &["trust", "add", &at("next/alice-2.pub"), "--until", "2020"]);
+    assert_eq!(exit, Exit::Invalid, "{stderr}");
+    let args = ["trust", "add", &at("next/alice-2.pub"), "--until", "2020-01-01T00:00:00Z"];
+    assert_eq!(octant(&dir.0, &args).0, Exit::Ok);
+    octant(
+        &dir.0,
+        &["manifest", "sign", &at("manifest.toml"), "--key", &at("next/alice.key"), "-o", &signed],
+    );
+    let (exit, _, stderr) = verify();
+    assert_eq!(exit, Exit::Unverified);
+    assert!(stderr.contains("counted until"), "{stderr}");
+}
+
+#[test]
+fn what_a_command_does_becomes_a_manifest() {
+    let dir = Dir::new();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let learn = ["manifest", "learn", "--operator", "alice", "-o", &at("learned.toml"), "--"];
+    let (exit, stdout, stderr) = octant(&dir.0, &[&learn[..], &["/bin/sh", "-c", "exit 3"]].concat());
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.contains("profile ") && stdout.contains("exit status: 3"), "{stdout}");
+    let (exit, stdout, stderr) = octant(&dir.0, &["manifest", "check", &at("learned.toml")]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.contains("execute     /usr") && stdout.contains("-c exit 3"), "{stdout}");
+    let (exit, _, _) = octant(&dir.0, &[&learn[..], &["/bin/true"]].concat());
+    assert_eq!(exit, Exit::Failed, "it is not overwritten");
+}
+
+#[test]
 fn a_private_key_is_for_its_owner_alone_and_is_never_overwritten() {
     use std::os::unix::fs::PermissionsExt;
     let (dir, _) = signed();

@@ -1,7 +1,9 @@
 //! The laws of grants and budgets.
 
-use crate::grants::{Grants, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
-use crate::{Allotment, GrantPath, PathSet};
+use crate::grants::{Grants, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::{
+    Allotment, CredentialGrant, GrantPath, HostGrant, HostPattern, NamePattern, PathSet, Pattern, PatternSet,
+};
 use octant_ids::{ByteSize, Millis};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
@@ -38,6 +40,53 @@ fn resources() -> impl Strategy<Value = Resources> {
     })
 }
 
+fn patterns<P: Pattern + std::fmt::Debug + 'static>(
+    one: impl Strategy<Value = P> + 'static,
+) -> impl Strategy<Value = PatternSet<P>> {
+    prop_oneof![1 => Just(PatternSet::All), 6 => vec(one, 0..5).prop_map(|p| p.into_iter().collect())]
+}
+
+fn parsed<P: Pattern>(text: &str) -> P {
+    text.parse().unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn host() -> impl Strategy<Value = HostPattern> {
+    // Some a suffix of another as a string and not as a name.
+    let labels = vec(proptest::sample::select(vec!["a", "ba", "b"]), 1..4);
+    (proptest::bool::ANY, labels).prop_map(|(below, labels)| {
+        parsed(&format!("{}{}.org", if below { "*." } else { "" }, labels.join(".")))
+    })
+}
+
+fn host_grant() -> impl Strategy<Value = HostGrant> {
+    let (port, protocol) = (1_u16..3, proptest::sample::select(crate::Protocol::ALL.to_vec()));
+    (host(), port, protocol).prop_map(|(host, port, protocol)| HostGrant { host, port, protocol })
+}
+
+fn credential() -> impl Strategy<Value = CredentialGrant> {
+    let secret = proptest::sample::select(vec!["x", "prod/y"]);
+    let way = proptest::sample::select(vec!["use", "sign", "reveal"]);
+    (way, secret, host()).prop_map(|(way, secret, host)| match way {
+        "use" => parsed(&format!("use {secret} at {host}")),
+        _ => parsed(&format!("{way} {secret}")),
+    })
+}
+
+fn name_pattern() -> impl Strategy<Value = NamePattern> {
+    proptest::sample::select(vec!["*", "a", "a*", "ab", "ab*", "a/b", "a/*", "b"]).prop_map(parsed)
+}
+
+fn models() -> impl Strategy<Value = Models> {
+    let rate = || prop_oneof![0_u64..4, Just(u64::MAX)];
+    (patterns(name_pattern()), rate(), rate()).prop_map(
+        |(allowed, tokens_per_minute, microusd_per_minute)| Models {
+            allowed,
+            tokens_per_minute,
+            microusd_per_minute,
+        },
+    )
+}
+
 fn grants() -> impl Strategy<Value = Grants> {
     let policy = (
         proptest::sample::select(OnTimeout::ALL.to_vec()),
@@ -46,28 +95,46 @@ fn grants() -> impl Strategy<Value = Grants> {
     let profile = proptest::sample::select(Profile::ALL.to_vec());
     let ttl = proptest::option::of((0_u64..4).prop_map(Millis));
     let files = (paths(), paths(), paths());
-    (files, names(), names(), profile, resources(), ttl, policy).prop_map(
-        |(
-            (read, write, execute),
-            utilities,
-            syscalls,
-            profile,
-            resources,
-            ttl,
-            (on_timeout, on_parent_death),
-        )| Grants {
-            read: read.join(&write).join(&execute),
-            write,
-            execute,
-            utilities,
-            profile,
-            syscalls,
-            resources,
-            ttl,
-            on_timeout,
-            on_parent_death,
+    let outside = (patterns(host_grant()), patterns(credential()), models());
+    let outside = (outside, patterns(name_pattern()), patterns(name_pattern()));
+    (files, names(), names(), profile, resources(), ttl, policy, outside).prop_map(
+        |((read, write, execute), utilities, syscalls, profile, resources, ttl, policy, outside)| {
+            let ((hosts, credentials, models), skills, tools) = outside;
+            let (on_timeout, on_parent_death) = policy;
+            Grants {
+                read: read.join(&write).join(&execute),
+                write,
+                execute,
+                utilities,
+                profile,
+                syscalls,
+                resources,
+                ttl,
+                on_timeout,
+                on_parent_death,
+                hosts,
+                credentials,
+                models,
+                skills,
+                tools,
+            }
         },
     )
+}
+
+proptest! {
+    #[test]
+    fn what_two_patterns_meet_in_is_what_both_name(
+        a in host(), b in host(), c in name_pattern(), d in name_pattern(),
+        labels in vec(proptest::sample::select(vec!["a", "ba", "b"]), 1..5),
+        name in proptest::sample::select(vec!["a", "ab", "abc", "a/b", "a/", "b"]),
+    ) {
+        let host = format!("{}.org", labels.join("."));
+        let both = a.meet(&b);
+        prop_assert_eq!(both.clone(), b.meet(&a));
+        prop_assert_eq!(both.is_some_and(|p| p.matches(&host)), a.matches(&host) && b.matches(&host));
+        prop_assert_eq!(c.meet(&d).is_some_and(|p| p.matches(name)), c.matches(name) && d.matches(name));
+    }
 }
 
 proptest! {

@@ -1,13 +1,17 @@
 //! Tests of the whole pipeline. The laws of grants and budgets are in `laws`, refusals in `refusals`.
 
 mod corpus;
+mod domains;
+mod fields;
 mod laws;
+mod outline;
 mod refusals;
 mod rights;
+mod rules;
 mod signing;
 
 use crate::{
-    Audience, Authentic, Ceiling, Declared, Effective, Envelope, Machine, ManifestError, RightsError, Roles,
+    Audience, Authentic, Ceiling, Declared, Effective, Envelope, Machine, ManifestErrors, RightsError, Roles,
     SigningKey, TrustedKeys, VerifyError, sign, template,
 };
 
@@ -30,7 +34,7 @@ fn authentic(text: &str, role: &str) -> Result<Authentic, VerifyError> {
     Envelope::parse(&sign(text.as_bytes(), &[&key])).unwrap().verify(&trusts(&key, role), &here())
 }
 
-fn declared(text: &str, role: &str) -> Result<Declared, ManifestError> {
+fn declared(text: &str, role: &str) -> Result<Declared, ManifestErrors> {
     authentic(text, role).unwrap().declare()
 }
 
@@ -39,7 +43,13 @@ fn ceiling() -> Ceiling {
 }
 
 fn root(text: &str, role: &str) -> Result<Effective, RightsError> {
-    Effective::root(&declared(text, role).unwrap(), &ceiling())
+    Effective::root(&declared(text, role).unwrap(), &ceiling()).map_err(one)
+}
+
+/// The one reason.
+fn one(mut reasons: Vec<RightsError>) -> RightsError {
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    reasons.remove(0)
 }
 
 /// The template with one line replaced; the line must be there.

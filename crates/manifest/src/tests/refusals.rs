@@ -3,11 +3,18 @@
 use super::with;
 use crate::{Draft, ManifestError, PathError, Problem, limits, template};
 
-fn refused(text: &str) -> ManifestError {
+fn problems(text: &str) -> Vec<ManifestError> {
     match Draft::parse(text.as_bytes()) {
         Ok(_) => panic!("it was read:\n{text}"),
-        Err(error) => error,
+        Err(errors) => errors.iter().cloned().collect(),
     }
+}
+
+/// The one problem.
+fn refused(text: &str) -> ManifestError {
+    let mut found = problems(text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
 }
 
 fn line(text: &str, of: &str) -> Option<usize> {
@@ -41,15 +48,8 @@ fn an_unknown_field_is_refused_with_its_name_and_line() {
 }
 
 #[test]
-fn what_this_build_cannot_enforce_is_refused_by_name() {
+fn what_nobody_can_be_asked_or_spawned_for_is_refused_by_name() {
     let cases = [
-        ("hosts = []", "hosts = [\"example.org\"]", "network.hosts", "egress gate"),
-        ("grants = []", "grants = [\"github\"]", "credentials.grants", "vault"),
-        ("allowed = []", "allowed = [\"any\"]", "models.allowed", "router"),
-        ("allowed = []", "tokens = 5", "models.tokens", "router"),
-        ("allowed = []", "spend_usd = 5", "models.spend_usd", "router"),
-        ("[skills]\nallowed = []", "[skills]\nallowed = [\"x\"]", "skills.allowed", "skill runtime"),
-        ("[skills]\nallowed = []", "[skills]\ntools = [\"x\"]", "skills.tools", "tool registry"),
         ("allowed = false", "allowed = true", "spawning.allowed", "cannot spawn"),
         ("allowed = false", "depth = 1", "spawning.depth", "cannot spawn"),
         ("allowed = false", "descendants = 1", "spawning.descendants", "cannot spawn"),
@@ -62,6 +62,41 @@ fn what_this_build_cannot_enforce_is_refused_by_name() {
         assert!(error.to_string().contains(why) && error.to_string().contains("remove"), "{error}");
         assert!(error.line.is_some());
     }
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let text = with("name = \"hello\"", "name = \"Hello\"")
+        .replace("machines = [\"*\"]", "machines = [\"*\", \"A\", \"B\"]")
+        .replace("read = []", "read = [\"logs\", \"/etc/ssl\", \"/proc\"]")
+        .replace("pids_max = 16", "pids_max = 0\npid_max = 1")
+        .replace("ttl = \"5min\"", "ttl = 0")
+        .replace("hosts = []", "hosts = [\"example.org\"]\nport = 1");
+    let found = problems(&text);
+    let fields: Vec<&str> = found.iter().map(|e| e.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        [
+            "identity.name",
+            "audience.machines[1]",
+            "audience.machines[2]",
+            "filesystem.read[0]",
+            "filesystem.read[2]",
+            "resources.pid_max",
+            "resources.pids_max",
+            "lifetime.ttl",
+            "network.port",
+            "network.hosts[0]",
+        ]
+    );
+    assert!(found.iter().all(|e| e.line.is_some()), "each has its line: {found:?}");
+    let shown = Draft::parse(text.as_bytes()).unwrap_err().to_string();
+    assert_eq!(shown.lines().count(), found.len(), "{shown}");
+
+    let long = format!("\"/{}\"", vec!["a".repeat(200); 19].join("/").replacen('a', "\\u0001", 1));
+    let text = with("read = []", &format!("read = [{}]", vec![long.as_str(); 30].join(", ")));
+    let shown = Draft::parse(text.as_bytes()).unwrap_err().to_string();
+    assert!(shown.len() < 2 * limits::PROBLEMS_BYTES && shown.ends_with(" more"), "{}", shown.len());
 }
 
 #[test]
@@ -216,6 +251,12 @@ fn writable_and_executable_needs_a_profile_that_says_so() {
     let error = refused(&text);
     assert_eq!(error.problem, Problem::WritableExecutable("/srv/build".into()));
     Draft::parse(text.replace("profile = \"shell\"", "profile = \"compiler\"").as_bytes()).unwrap();
+    for own in ["/tmp", "/workspace", "/workspace/bin"] {
+        let text = with("paths = []", &format!("paths = [{own:?}]"));
+        assert_eq!(refused(&text).problem, Problem::WritableExecutable(own.into()), "written in any case");
+        let text = text.replace("profile = \"shell\"", "profile = \"node\"");
+        assert!(Draft::parse(text.as_bytes()).unwrap().manifest().asked().execute().len() == 1);
+    }
 }
 
 #[test]
@@ -238,7 +279,8 @@ fn words_that_do_not_exist_are_refused() {
 fn the_bounds_of_the_text_hold() {
     assert!(matches!(refused(&"#".repeat(limits::MANIFEST_BYTES + 1)).problem, Problem::TooLarge(_)));
     let binary = Draft::parse(b"manifest = 1\n\xff").unwrap_err();
-    assert_eq!((binary.line, binary.problem), (Some(2), Problem::NotText(13)));
+    let binary = binary.iter().next().unwrap();
+    assert_eq!((binary.line, &binary.problem), (Some(2), &Problem::NotText(13)));
     let syntax = refused(&with("max_spawns = 100", "max_spawns = = 100"));
     assert!(matches!(syntax.problem, Problem::Syntax(_)));
     assert_eq!(syntax.line, line(&with("max_spawns = 100", "max_spawns = = 100"), "= ="));
@@ -269,7 +311,7 @@ fn a_message_says_what_where_why_and_what_next() {
     let error = refused(&with("hosts = []", "hosts = [\"example.org\"]"));
     assert_eq!(
         error.to_string(),
-        "manifest line 55, network.hosts[0]: this build cannot grant network hosts: the egress gate does not \
-         exist yet; remove network.hosts or leave it empty"
+        "manifest line 55, network.hosts[0]: \"example.org\" cannot stand here: the protocol is missing; write \
+         PROTOCOL://HOST:PORT such as \"tls://api.example.org:443\""
     );
 }

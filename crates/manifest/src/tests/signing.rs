@@ -150,7 +150,7 @@ fn an_unknown_key_a_revoked_key_and_no_key_are_told_apart() {
     let both = Envelope::parse(&sign(text.as_bytes(), &[&key(1), &key(3)])).unwrap();
     let authentic = both.verify(&keys, &here()).unwrap();
     assert_eq!(authentic.signers().iter().map(|s| s.operator.as_str()).collect::<Vec<_>>(), ["bob"]);
-    let problem = authentic.declare().unwrap_err().problem;
+    let problem = authentic.declare().unwrap_err().0.remove(0).problem;
     assert_eq!(problem, Problem::Operator { named: "ada".into(), signed: "bob".into() });
 }
 
@@ -227,5 +227,32 @@ fn a_trusted_set_that_is_not_understood_trusts_nobody() {
 fn a_signature_of_another_operator_than_the_named_one_does_not_count() {
     let text = with("operator = \"ada\"", "operator = \"eve\"");
     let error = authentic(&text, "analyst").unwrap().declare().unwrap_err();
-    assert_eq!(error.problem, Problem::Operator { named: "eve".into(), signed: "ada".into() });
+    assert_eq!(error.0[0].problem, Problem::Operator { named: "eve".into(), signed: "ada".into() });
+}
+
+#[test]
+fn a_key_counts_until_its_time_and_its_operator_goes_on_with_the_next() {
+    let text = template("hello", "analyst", "ada");
+    let until = |date: &str| {
+        let line = key(1).public_file("ada", "analyst");
+        let files = [
+            ("ada.pub".to_owned(), format!("{} until={date}\n", line.trim_end())),
+            ("ada-2.pub".to_owned(), key(2).public_file("ada", "analyst")),
+        ];
+        TrustedKeys::from_files(&files)
+    };
+    let by = |who: &[&SigningKey], keys: &TrustedKeys| {
+        Envelope::parse(&sign(text.as_bytes(), who)).unwrap().verify(keys, &here())
+    };
+    // It is 2027-01-15T08:00:00Z here.
+    let keys = until("2027-01-15T08:00:00Z").unwrap();
+    let error = by(&[&key(1)], &keys).unwrap_err();
+    assert!(matches!(error, VerifyError::ExpiredKey { until_ms: 1_800_000_000_000, .. }), "{error}");
+    assert_eq!(by(&[&key(1), &key(2)], &keys).unwrap().signers()[0].key, key(2).id());
+    assert!(by(&[&key(1)], &until("2027-01-15T09:00:00.001+01:00").unwrap()).is_ok(), "a moment before");
+    for bad in ["2027-01-15", "soon", "", "2027-01-15T08:00:00"] {
+        assert!(until(bad).is_err(), "{bad}");
+    }
+    let shown: Vec<_> = keys.iter().map(|k| (k.operator, k.until_ms, k.revoked)).collect();
+    assert_eq!(shown, [("ada".into(), Some(1_800_000_000_000), None), ("ada".into(), None, None)]);
 }

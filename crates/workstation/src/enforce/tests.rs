@@ -84,6 +84,17 @@ impl Kernel for Fake {
         Ok(())
     }
 
+    fn entries(&mut self, _: BorrowedFd<'_>) -> io::Result<Vec<crate::kernel::Entry>> {
+        self.note("entries".into())?;
+        let entry = |name: &str, is_dir, is_link| crate::kernel::Entry { name: name.into(), is_dir, is_link };
+        let shown = [("1", true, false), ("self", false, true), ("meminfo", false, false)];
+        Ok([("kcore", false, false), ("sys", true, false)]
+            .into_iter()
+            .chain(shown)
+            .map(|(name, is_dir, is_link)| entry(name, is_dir, is_link))
+            .collect())
+    }
+
     fn observe(&mut self, pid: u32) -> io::Result<Observed> {
         self.note("observe".into())?;
         let role = if pid == 42 { Role::Reaper } else { Role::Payload };
@@ -134,7 +145,7 @@ fn granted(plan: &Plan) -> Granted {
 
 /// The cgroup's list of processes cannot be faked through a descriptor, so the walks are without one; the leaf has
 /// its own below.
-fn attempt(fake: &mut Fake, cgroup: bool) -> Made<Running> {
+fn attempt(fake: &mut Fake, cgroup: bool) -> Made<Standing> {
     let (mut plan, stage) = (sample(), Stage::new());
     let mut site = stage.site(cgroup);
     if !cgroup {
@@ -181,7 +192,8 @@ fn every_call_inside_that_fails_names_its_step() {
         let done = match side {
             Side::Spawner | Side::Reaper => {
                 let trees = vec![Tree { fd: null(), target: "/srv".into() }];
-                let prepared = Prepared { root: null(), trees, socket: null() };
+                let masks = vec![Tree { fd: null(), target: "/proc/sys".into() }];
+                let prepared = Prepared { root: null(), trees, masks, socket: null() };
                 crate::inside::compose(&mut fake, &plan, prepared, channel.as_fd()).map(drop)
             }
             Side::Payload => crate::inside::confine_payload(&mut fake, &plan, &site, channel.as_fd()),

@@ -4,6 +4,8 @@ use super::*;
 use crate::plan::tests::sample;
 
 const OWN: u64 = 1;
+/// What the fake kernel's `/proc` has to mask.
+pub(crate) const MASKED: [&str; 2] = ["/proc/kcore", "/proc/sys"];
 
 fn own() -> Vec<(String, u64)> {
     NAMESPACE_NAMES.iter().map(|name| ((*name).to_owned(), OWN)).collect()
@@ -14,7 +16,7 @@ pub(crate) fn as_planned(plan: &Plan, role: Role) -> Observed {
     let base = plan.uid_base().unwrap();
     let (agent, keeper) = (base + AGENT_INSIDE, base + REAPER_INSIDE);
     let own = own();
-    let expected = Expected { plan, base, leaf: None, own_namespaces: &own };
+    let expected = Expected { plan, masked: &MASKED, base, leaf: None, own_namespaces: &own };
     let option = |bits: u64, bit: u64, name: &str| (bits & bit != 0).then(|| name.to_owned());
     let mounts = expected.mounts().into_iter().map(|(at, bits)| Mount {
         at,
@@ -60,8 +62,14 @@ pub(crate) fn as_planned(plan: &Plan, role: Role) -> Observed {
 
 fn judge(role: Role, seen: &Observed) -> Result<(), Disagreement> {
     let (plan, own) = (sample(), own());
-    Expected { plan: &plan, base: plan.uid_base().unwrap(), leaf: None, own_namespaces: &own }
-        .agrees(role, seen)
+    Expected {
+        plan: &plan,
+        masked: &MASKED,
+        base: plan.uid_base().unwrap(),
+        leaf: None,
+        own_namespaces: &own,
+    }
+    .agrees(role, seen)
 }
 
 #[test]

@@ -45,6 +45,9 @@ pub(crate) fn keys(names: &[&str], key: u8) -> Keys {
     Keys::parse(names.iter().map(line).collect::<String>().as_bytes()).unwrap()
 }
 
+/// What a fault's text begins with when the read-back is to say nothing.
+pub(crate) const OVERLOOK: &str = "overlook ";
+
 /// The spawner's key in these tests.
 pub(crate) const KEY: u8 = 7;
 
@@ -61,15 +64,24 @@ impl Bench {
         Self::with_tickets("", fault)
     }
 
+    /// With this command before the spawner's own.
+    pub(crate) fn started_by(before: &[&str]) -> Self {
+        Self::with(before, "", None)
+    }
+
     /// With a reason for having no keys, unless it is empty.
     pub(crate) fn with_tickets(none: &str, fault: Option<Fault>) -> Self {
+        Self::with(&[], none, fault)
+    }
+
+    fn with(before: &[&str], none: &str, fault: Option<Fault>) -> Self {
         let dir = std::env::temp_dir().join(format!("octant-spawn-{}", std::process::id()));
         let layout = Layout::under(&dir.join("octant"));
         for path in [&layout.etc, &layout.state, &layout.run, &layout.log] {
             std::fs::create_dir_all(path).unwrap();
         }
         let cgroup = agents_cgroup();
-        let (spawner, client) = start(&layout, cgroup.clone(), none, fault);
+        let (spawner, client) = start(before, &layout, cgroup.clone(), none, fault);
         Self { dir, cgroup, spawner, client }
     }
 
@@ -77,7 +89,7 @@ impl Bench {
         self.spawner.kill().unwrap();
         self.spawner.wait().unwrap();
         let layout = Layout::under(&self.dir.join("octant"));
-        (self.spawner, self.client) = start(&layout, self.cgroup.clone(), "", None);
+        (self.spawner, self.client) = start(&[], &layout, self.cgroup.clone(), "", None);
     }
 
     /// No process of the slot, no cgroup leaf, and the slot can be used again.
@@ -111,6 +123,13 @@ impl Bench {
         Ok((self.client.spawn(plan, ticket, write, stderr)?, read))
     }
 
+    /// A workstation whose program waits.
+    pub(crate) fn prepare(&mut self, plan: &Plan, ticket: &Ticket) -> Result<(Spawned, OwnedFd), SpawnError> {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let stderr = write.try_clone().unwrap();
+        Ok((self.client.prepare(plan, ticket, write, stderr)?, read))
+    }
+
     /// Spawns, waits, retires: exit code, output.
     pub(crate) fn run(&mut self, plan: &Plan) -> (i32, String) {
         let (spawned, output) = self.spawn(plan).unwrap();
@@ -124,6 +143,7 @@ impl Bench {
 
 /// Starts a spawner and connects to it as `agents`, once it serves: a ticket from before its start is refused.
 pub(crate) fn start(
+    before: &[&str],
     layout: &Layout,
     cgroup: Option<PathBuf>,
     no_tickets: &str,
@@ -147,13 +167,16 @@ pub(crate) fn start(
     bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
     std::os::unix::fs::chown(&path, uid::of_service("agents"), None).unwrap();
     listen(&listener, Backlog::new(8).unwrap()).unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("spawner").arg(listener.as_raw_fd().to_string());
+    let own = std::env::current_exe().unwrap();
+    let mut words = before.iter().map(std::ffi::OsStr::new).chain([own.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).arg("spawner").arg(listener.as_raw_fd().to_string());
     command.arg(String::from_utf8(config.to_json().unwrap()).unwrap()).arg(no_tickets);
     if let Some(fault) = fault {
         let (side, what) = match fault {
             Fault::Fail(side, call) => (side, call.to_string()),
             Fault::Forget(side, text) => (side, text),
+            Fault::Overlook(side, text) => (side, format!("{OVERLOOK}{text}")),
         };
         command.arg(SIDES.iter().position(|s| *s == side).unwrap().to_string()).arg(what);
     }
@@ -226,6 +249,9 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },
         workspace: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
         tmp: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
+        shm: None,
+        terminals: false,
+        proc: octant_workstation::Proc::Processes,
         syscalls: Syscalls { profile: "shell".into(), add: vec![] },
         limits: Limits {
             memory_max: 256 << 20,

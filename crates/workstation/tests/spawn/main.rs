@@ -4,16 +4,18 @@
 //! must have one thread), and the program that runs inside, as `/octant`.
 #![expect(clippy::print_stdout, reason = "a test harness reports on standard output")]
 
+mod apart;
 mod bench;
+mod escape;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
 
-use bench::{Bench, KEY, SIDES, STATIC, agents_cgroup, as_agents, keys, plan, ticket, wait};
+use bench::{Bench, KEY, OVERLOOK, SIDES, STATIC, agents_cgroup, as_agents, keys, plan, ticket, wait};
 use octant_api::boot::BootConfig;
 use octant_ids::{Aid, Layout, uid};
 use octant_ticket::{Issuer, SECOND_NS};
 use octant_workstation::spawner::{Fault, Side};
-use octant_workstation::{Bind, Plan, SpawnerClient, Step};
+use octant_workstation::{Bind, Plan, Proc, SpawnerClient, Step};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -36,7 +38,11 @@ fn spawner(args: &[String]) -> ExitCode {
     let tickets = if args[2].is_empty() { Ok(keys(&["spawner"], KEY)) } else { Err(args[2].clone()) };
     let fault = args.get(4).map(|what| {
         let side = SIDES[args[3].parse::<usize>().unwrap()];
-        what.parse().map_or_else(|_| Fault::Forget(side, what.clone()), |call| Fault::Fail(side, call))
+        match (what.parse(), what.strip_prefix(OVERLOOK)) {
+            (Ok(call), _) => Fault::Fail(side, call),
+            (Err(_), Some(text)) => Fault::Overlook(side, text.into()),
+            (Err(_), None) => Fault::Forget(side, what.clone()),
+        }
     });
     let options = octant_workstation::spawner::Options { socket, config, tickets, fault };
     match octant_workstation::spawner::serve(options) {
@@ -56,6 +62,8 @@ fn inside(args: &[String]) -> ExitCode {
             println!("{}", args[1..].join(" "));
             ExitCode::SUCCESS
         }
+        Some("escape") => escape::run(&args[1..]),
+        Some("look") => apart::look(),
         Some("probe" | "probe-few") => probe::run(args[1..].iter().cloned()),
         Some("grants") => {
             let old =
@@ -199,13 +207,39 @@ fn nothing_that_is_not_granted_gets_through() {
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
     let _outside = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
     let outside = format!("pid={}", std::process::id());
-    let mut plan = plan(&["probe", &outside, "pids=64"]);
+    // Where a probe that shared the IPC namespace would find it.
+    let key = i32::try_from(std::process::id()).unwrap();
+    let segment = octant_sys::probe::make_segment(key).unwrap();
+    let mut plan = plan(&["probe", &outside, "pids=64", &format!("key={key}"), &calls("shell")]);
+    // Room for a copy of this program, which is not small.
+    (plan.workspace.bytes, plan.tmp.bytes, plan.limits.fsize) = (128 << 20, 128 << 20, 1 << 30);
     if !STATIC {
         plan.program.args.extend(["usr", "lib", "lib64"].map(|name| format!("also={name}")));
     }
     plan.program.args.push(format!("abstract={name}"));
     plan.program.args.push(format!("hidden={}", bench.dir.display()));
-    let (code, text) = bench.run(&plan);
+    denied(&mut bench, &plan);
+    // With everything that a profile can have more.
+    plan.aid = bench::plan(&[]).aid;
+    plan.terminals = true;
+    plan.shm = Some(plan.tmp.clone());
+    plan.proc = Proc::Machine;
+    plan.syscalls.profile = "compiler".into();
+    plan.program.args.retain(|arg| !arg.starts_with("calls="));
+    plan.program.args.extend(["terminals", "shm", "machine"].map(str::to_owned));
+    plan.program.args.push(calls("compiler"));
+    denied(&mut bench, &plan);
+    octant_sys::probe::remove_segment(segment).unwrap();
+}
+
+/// The probe's argument with the calls of a profile.
+fn calls(profile: &str) -> String {
+    let calls = octant_workstation::granted(profile).unwrap();
+    format!("calls={}", calls.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+}
+
+fn denied(bench: &mut Bench, plan: &Plan) {
+    let (code, text) = bench.run(plan);
     assert_eq!(code, 0, "{}", text.lines().filter(|l| !l.starts_with("ok")).collect::<Vec<_>>().join("\n"));
 }
 
@@ -258,52 +292,6 @@ fn a_granted_directory_is_the_agents_as_far_as_its_owner_goes() {
     assert_eq!((code, text.as_str()), (0, expected));
     let made = std::fs::metadata(dirs[0].join("new")).unwrap();
     assert_eq!((made.uid(), made.gid()), (owner, owner), "the host sees the directory's owner");
-}
-
-/// Programs as they are on the machine, each under the profile that is named for it.
-fn everyday_programs_run_where_there_are_any() {
-    let mut bench = Bench::new(None);
-    let sh = "/usr/bin/dash";
-    let rows: [(&str, &str, &[&str], &str); 5] = [
-        (
-            "shell",
-            sh,
-            &["-c", "echo a b | (read x y; echo $y $x) & wait; exec 2>/dev/null; ls /nothing || echo none"],
-            "b a\nnone\n",
-        ),
-        (
-            "python",
-            "/usr/bin/python3",
-            &[
-                "-c",
-                "import subprocess, json; print(json.dumps(subprocess.run(['/usr/bin/dash', '-c', 'echo x'], capture_output=True).stdout.decode()))",
-            ],
-            "\"x\\n\"\n",
-        ),
-        ("node", "/usr/bin/node", &["-e", "setTimeout(() => console.log(6 * 7), 1)"], "42\n"),
-        ("compiler", "/usr/bin/git", &["-c", "init.defaultBranch=main", "init", "-q", "x"], ""),
-        (
-            "compiler",
-            sh,
-            &["-c", "echo 'int main(void){return 0;}' > a.c && gcc a.c -o a && ./a && echo built"],
-            "built\n",
-        ),
-    ];
-    for (profile, program, args, wanted) in rows {
-        if STATIC || !std::fs::exists(program).unwrap() {
-            println!("# skipped: there is no {program}");
-            continue;
-        }
-        let mut plan = plan(&[]);
-        plan.binds = vec![Bind { source: "/usr".into(), target: "/usr".into(), write: false, exec: true }];
-        plan.syscalls.profile = profile.into();
-        plan.program.path = program.into();
-        plan.program.args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        plan.program.env = vec!["PATH=/usr/bin".into(), "HOME=/workspace".into(), "TMPDIR=/tmp".into()];
-        // Programs that are made here are run here.
-        plan.workspace.exec = profile == "compiler";
-        assert_eq!(bench.run(&plan), (0, wanted.to_owned()), "{profile} {program}");
-    }
 }
 
 fn a_signal_reaches_the_agent_and_its_exit_code_says_so() {
@@ -554,6 +542,47 @@ fn the_copy_of_the_spawner_inside_has_not_its_key() {
     wait(&spawned);
 }
 
+fn a_prepared_program_waits_until_it_is_let_go_and_then_runs_once() {
+    let mut bench = Bench::new(None);
+    let plan = plan(&["say", "hello"]);
+    let (first, second) = (ticket(&plan), ticket(&plan));
+    let (prepared, output) = bench.prepare(&plan, &first).unwrap();
+    let release = |bench: &mut Bench, ticket| bench.client.release(plan.slot, plan.aid, ticket);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", prepared.report.payload_pid)).unwrap();
+    assert!(status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"), "it is confined: {status}");
+    let children = std::fs::read_to_string(format!("/proc/{}/cmdline", prepared.report.payload_pid)).unwrap();
+    assert!(!children.contains("hello"), "nothing of the agent's is executed: {children}");
+    // The ticket that it was prepared with, and one for another plan, let nothing go.
+    assert_eq!(release(&mut bench, &first).unwrap_err().step, Step::Ticket);
+    let other = ticket(&Plan { landlock_floor: 2, ..plan.clone() });
+    assert_eq!(release(&mut bench, &other).unwrap_err().step, Step::Ticket);
+    assert_eq!(
+        bench.client.release(plan.slot, Aid::new(1, [9; 10]), &second).unwrap_err().step,
+        Step::Remove
+    );
+    release(&mut bench, &second).unwrap();
+    let mut text = String::new();
+    std::fs::File::from(output).read_to_string(&mut text).unwrap();
+    assert_eq!((text.as_str(), wait(&prepared)), ("hello\n", 0));
+    assert_eq!(release(&mut bench, &ticket(&plan)).unwrap_err().step, Step::Execute, "it went already");
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+    // One that is never let go is as gone.
+    let (prepared, _output) = bench.prepare(&plan, &ticket(&plan)).unwrap();
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    assert_eq!(wait(&prepared), 1009);
+    bench.assert_nothing_is_left(&plan);
+    // It does not outlive the spawner, who alone could let it go.
+    let (prepared, output) = bench.prepare(&plan, &ticket(&plan)).unwrap();
+    bench.restart();
+    assert_ne!(wait(&prepared), 0);
+    text.clear();
+    std::fs::File::from(output).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "", "it never ran");
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+}
+
 fn a_spawner_without_keys_refuses_every_spawn_and_says_why() {
     let mut bench = Bench::with_tickets("PID 1 gave none", None);
     let plan = plan(&["exit", "0"]);
@@ -781,10 +810,14 @@ fn many_spawns_leave_nothing() {
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
     bench.run(&plan(&["exit", "0"]));
     let before = (open(&bench), mounts());
-    for i in 0..50 {
+    for i in 0..1000 {
         let plan = plan(&["exit", "3"]);
         assert_eq!(bench.run(&plan).0, 3, "round {i}");
-        bench.assert_nothing_is_left(&plan);
+        // A look at every process takes longer than a round.
+        if i % 50 == 49 {
+            bench.assert_nothing_is_left(&plan);
+            assert_eq!((open(&bench), mounts()), before, "round {i}");
+        }
     }
     assert_eq!((open(&bench), mounts()), before);
 }
@@ -915,7 +948,6 @@ const TESTS: &[Test] = &[
         "a_granted_directory_is_the_agents_as_far_as_its_owner_goes",
         a_granted_directory_is_the_agents_as_far_as_its_owner_goes,
     ),
-    ("everyday_programs_run_where_there_are_any", everyday_programs_run_where_there_are_any),
     (
         "a_signal_reaches_the_agent_and_its_exit_code_says_so",
         a_signal_reaches_the_agent_and_its_exit_code_says_so,
@@ -929,6 +961,10 @@ const TESTS: &[Test] = &[
     ("a_request_without_a_ticket_is_refused", a_request_without_a_ticket_is_refused),
     ("the_copy_of_the_spawner_inside_has_not_its_key", the_copy_of_the_spawner_inside_has_not_its_key),
     (
+        "a_prepared_program_waits_until_it_is_let_go_and_then_runs_once",
+        a_prepared_program_waits_until_it_is_let_go_and_then_runs_once,
+    ),
+    (
         "a_spawner_without_keys_refuses_every_spawn_and_says_why",
         a_spawner_without_keys_refuses_every_spawn_and_says_why,
     ),
@@ -937,6 +973,16 @@ const TESTS: &[Test] = &[
     ("a_frozen_agent_is_found_killed_and_retired", a_frozen_agent_is_found_killed_and_retired),
     ("what_is_left_of_an_agent_is_found", what_is_left_of_an_agent_is_found),
     ("the_spawner_keeps_only_what_it_needs", the_spawner_keeps_only_what_it_needs),
+    ("a_tree_that_is_read_stays_as_it_was_granted", apart::a_tree_that_is_read_stays_as_it_was_granted),
+    (
+        "a_spawner_that_was_started_untidily_makes_tidy_workstations",
+        apart::a_spawner_that_was_started_untidily_makes_tidy_workstations,
+    ),
+    ("two_hundred_agents_are_apart", apart::two_hundred_agents_are_apart),
+    (
+        "without_any_one_layer_the_others_stop_every_escape",
+        apart::without_any_one_layer_the_others_stop_every_escape,
+    ),
     ("many_spawns_leave_nothing", many_spawns_leave_nothing),
     ("every_step_can_fail_and_then_nothing_runs", every_step_can_fail_and_then_nothing_runs),
     ("what_is_left_out_is_noticed", what_is_left_out_is_noticed),

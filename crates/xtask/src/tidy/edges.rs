@@ -19,6 +19,7 @@ const WITNESS: &str = "octant-witness";
 const SERVICE: &str = "octant-service";
 const CRYPTO: &str = "octant-crypto";
 const UKI: &str = "octant-uki";
+const LEARN: &str = "octant-learn";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -41,7 +42,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
-    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, TLOG, TPM, WITNESS]),
+    (LEARN, &[MANIFEST, SYS, WORKSTATION]),
+    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, TLOG, TPM, WITNESS]),
     ("octant-sim", &[IDS, API, "octant-init"]),
     ("xtask", &[UKI]),
 ];

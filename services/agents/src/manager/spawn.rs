@@ -9,7 +9,7 @@ use crate::store::{Saved, StoreError, Terms};
 use octant_api::agents::{AgentInfo, AgentState, Approval};
 use octant_api::error::{ApiError, Code};
 use octant_ids::{Aid, Principal};
-use octant_manifest::{Audience, Envelope, EnvelopeError};
+use octant_manifest::{Audience, Envelope, EnvelopeError, Rule};
 use octant_sys::{clock, entropy};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -43,7 +43,11 @@ impl Manager {
         let reserved = match admitted {
             Ok(admitted) => self.reserve(aid, &admitted, &caller, now_ms),
             Err(Refused { error, asks: None }) => Err(error),
-            Err(Refused { asks: Some(name), .. }) => Err(self.ask(admit::UNLIMITED, name, &caller, text)),
+            Err(Refused { asks: Some(name), error }) => {
+                let mut waits = self.ask(admit::UNLIMITED, name, &caller, text);
+                waits.data.rules = error.data.rules;
+                Err(waits)
+            }
         };
         let event = match reserved {
             Ok(()) => Event::Verified,
@@ -84,12 +88,17 @@ impl Manager {
         }
     }
 
-    pub(super) fn provision(
+    pub(crate) fn provision(
         &self,
         aid: Aid,
         envelope: &Result<Envelope, EnvelopeError>,
         caller: &Principal,
     ) -> Result<Vec<Effect>, ApiError> {
+        // Eighty random bits are nobody else's; that is checked all the same, since everything is kept by them.
+        if self.inner().agents.contains_key(&aid) {
+            let why = "another agent has or had this identifier; spawn it again";
+            return Err(admit::broke(Code::Conflict, "its identifier", &why, &[Rule::UniqueIdentity]));
+        }
         let (state, effects) = core::provision();
         let info = AgentInfo {
             aid,
@@ -172,11 +181,12 @@ impl Manager {
         let validity = declared.manifest().validity();
         let counted = self.store.count(declared.digest(), validity.max_spawns, validity.not_after_ms, now_ms);
         counted.map_err(|e| {
-            let code = match e {
-                StoreError::Used { .. } => Code::Denied,
-                _ => Code::Unavailable,
-            };
-            ApiError::new(code, WHAT, "the count of spawns", e, "")
+            let place = "the count of spawns";
+            match e {
+                // The signature was for so many.
+                StoreError::Used { .. } => admit::broke(Code::Denied, place, &e, &[Rule::Signature]),
+                _ => ApiError::new(Code::Unavailable, WHAT, place, e, ""),
+            }
         })?;
         // What the spawner gets is on record without being in it.
         let digest = plan.digest().map_err(|e| {

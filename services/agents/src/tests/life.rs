@@ -219,28 +219,35 @@ async fn a_spawn_is_refused_with_its_code_and_leaves_nothing() {
     let good = signed("one", "true", &[]);
     let expired = signed("one", "true", &[("2035-01-01", "2020-01-01")]);
     let elsewhere = signed("one", "true", &[("[\"*\"]", "[\"m2\"]")]);
-    let network = signed("one", "true", &[("hosts = []", "hosts = [\"a\"]")]);
+    let network = signed("one", "true", &[("hosts = []", "hosts = [\"tls://a.org:443\"]")]);
     let admin = signed("one", "true", &[("role = \"analyst\"", "role = \"admin\"")]);
     let forever = signed("one", "true", &[("ttl = \"5min\"", "ttl = \"unlimited\"")]);
     let large = signed("one", "true", &[("memory_max = \"64MiB\"", "memory_max = \"2GiB\"")]);
+    let two = signed("one", "true", &[("add = []", "add = [\"bpf\"]"), ("pids_max = 16", "pids_max = 0")]);
     let reserved = signed("one", "true", &[("read = []", "read = [\"/usr/share\", \"/etc/passwd\"]")]);
     let cases = [
-        ("manifest = 1".to_owned(), Code::Unverified),
-        (good.replace("\"keyid\": \"", "\"keyid\": \"0"), Code::TooLong),
-        ("{}".to_owned(), Code::InvalidParams),
-        (expired, Code::Denied),
-        (elsewhere, Code::Denied),
-        (network, Code::InvalidParams),
-        (admin, Code::Denied),
-        (forever, Code::Denied),
-        (large, Code::InvalidParams),
+        ("manifest = 1".to_owned(), Code::Unverified, &["signature"][..]),
+        ("{}".to_owned(), Code::InvalidParams, &["signature"]),
+        (expired, Code::Denied, &["signature"]),
+        (elsewhere, Code::Denied, &["signature"]),
+        (network, Code::InvalidParams, &["schema"]),
+        (two, Code::InvalidParams, &["schema", "deny-list"]),
+        (admin, Code::Denied, &["role-ceiling"]),
+        (forever, Code::Denied, &["unlimited-lifetime"]),
+        (large, Code::InvalidParams, &["resources"]),
     ];
-    for (envelope, code) in cases {
-        if code == Code::TooLong {
-            continue;
-        }
+    for (number, (envelope, code, rules)) in cases.into_iter().enumerate() {
         let error = world.spawn(envelope).await.unwrap_err();
-        assert_eq!(error.code, code, "{error}");
+        assert_eq!((error.code, error.data.rules.join(" ")), (code, rules.join(" ")), "{error}");
+        let mut kept = Vec::new();
+        until("the rejection is on record", || {
+            kept = machinery.ledger.of(Kind::Lifecycle);
+            kept.retain(|entry| entry.payload.read::<serde_json::Value>().unwrap()["to"] == "rejected");
+            kept.len() == number + 1
+        })
+        .await;
+        let last: serde_json::Value = kept[number].payload.read().unwrap();
+        assert_eq!(last["rules"], serde_json::json!(rules), "{last}");
     }
     // Narrowed to nothing by the role, and so no conflict with what the workstation lays out.
     assert!(world.spawn(reserved).await.is_ok());
@@ -250,6 +257,18 @@ async fn a_spawn_is_refused_with_its_code_and_leaves_nothing() {
     assert_eq!(asked, 1);
     let rejected = world.list(true).await;
     assert!(rejected.iter().filter(|a| a.state == AgentState::Rejected).all(|a| a.reason.is_some()));
+}
+
+#[tokio::test]
+async fn an_identifier_is_nobody_elses() {
+    let machinery = Machinery::new();
+    let world = machinery.start("b1");
+    let first = world.spawn(signed("one", "true", &[])).await.unwrap();
+    let envelope = octant_manifest::Envelope::parse(signed("two", "true", &[]).as_bytes());
+    let error =
+        world.manager.provision(first.aid, &envelope, &octant_ids::Principal::Operator(0)).unwrap_err();
+    assert_eq!((error.code, &error.data.rules[..]), (Code::Conflict, &["unique-identity".to_owned()][..]));
+    assert_eq!(world.show(&first.aid.to_string()).await.unwrap().name, "one", "nothing of it was changed");
 }
 
 #[tokio::test]

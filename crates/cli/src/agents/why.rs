@@ -1,0 +1,151 @@
+//! `octant agent why`: what an agent was denied, by what, and what would grant it.
+//!
+//! What no layer reports is not made up: a path that is not there inside is an ordinary "no such file" to the kernel,
+//! and a system call that the filter answers with an error reaches nobody but the program. Both are said.
+
+use crate::error::CliError;
+use crate::manifest::{self, Loaded};
+use crate::out::{Out, printable};
+use octant_api::agents::{AgentInfo, AgentState, ExitInfo};
+use octant_ids::Exit;
+use serde::Serialize;
+use std::path::Path;
+
+/// SIGSYS, with which the filter ends a program of a foreign architecture.
+const SIGSYS: i32 = 31;
+
+/// One denial.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Denied {
+    /// What was denied.
+    what: String,
+    /// By which rule or layer.
+    rule: &'static str,
+    /// The manifest's field, and its line where the manifest is at hand.
+    field: Option<String>,
+    line: Option<usize>,
+    /// What would grant it.
+    grant: String,
+}
+
+const UNREPORTED: [&str; 2] = [
+    "paths that were not granted: they do not exist inside, which the kernel reports to nobody",
+    "system calls that the filter answered with an error: only the program sees them",
+];
+
+#[derive(Serialize)]
+struct Report {
+    denied: Vec<Denied>,
+    not_reported: [&'static str; 2],
+}
+
+pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Result<(), CliError> {
+    let loaded = file.map(|file| same(info, file)).transpose()?;
+    let denied = denials(info, loaded.as_ref());
+    if out.json {
+        return out.json(&Report { denied, not_reported: UNREPORTED });
+    }
+    if denied.is_empty() {
+        out.line("nothing that is known of was denied to it")?;
+    }
+    for Denied { what, rule, field, line, grant } in &denied {
+        out.line(format_args!("{}: {rule}", printable(what)))?;
+        let line = line.map_or_else(String::new, |line| format!(", line {line}"));
+        if let Some(field) = field {
+            out.line(format_args!("    manifest: {}{line}", printable(field)))?;
+        }
+        out.line(format_args!("    to grant it: {grant}"))?;
+    }
+    out.line("not reported by any layer, and so not here:")?;
+    UNREPORTED.iter().try_for_each(|text| out.line(format_args!("    {text}")))?;
+    out.line("octant manifest learn, with the same command, finds both")
+}
+
+/// The manifest in the file, if it is the agent's.
+fn same(info: &AgentInfo, file: &Path) -> Result<Loaded, CliError> {
+    let loaded = manifest::load(file)?;
+    if loaded.digest == info.manifest_digest {
+        return Ok(loaded);
+    }
+    Err(CliError::Refused {
+        what: file.display().to_string(),
+        why: format!("this is not the manifest of {}: its digest is {}", info.aid, info.manifest_digest),
+        exit: Exit::Invalid,
+        next: Some("give the file that was signed for it".to_owned()),
+    })
+}
+
+fn denials(info: &AgentInfo, loaded: Option<&Loaded>) -> Vec<Denied> {
+    let line = |field: &str| loaded.and_then(|loaded| loaded.lines.get(field).copied());
+    let mut found = Vec::new();
+    if info.state == AgentState::Rejected {
+        found.push(Denied {
+            what: info.reason.clone().unwrap_or_default(),
+            rule: "the spawn was refused",
+            field: None,
+            line: None,
+            grant: "correct what is named there, then octant manifest sign and octant agent spawn".to_owned(),
+        });
+    }
+    for denial in &info.denials {
+        let got = if denial.got.is_empty() { "nothing" } else { &denial.got };
+        found.push(Denied {
+            what: format!("{} asked, {got} given", denial.asked),
+            rule: "the ceiling of its role, or its parent's rights",
+            line: line(&denial.field),
+            field: Some(denial.field.clone()),
+            grant: format!(
+                "octant manifest sign by an operator whose role has it, with a role within that; this agent's is {}",
+                info.role
+            ),
+        });
+    }
+    if info.exit == Some(ExitInfo::Signal(SIGSYS)) {
+        found.push(Denied {
+            what: "a system call of a foreign architecture".to_owned(),
+            rule: "the system call filter, which ends the program",
+            field: None,
+            line: None,
+            grant: "nothing: build the program for this machine's architecture".to_owned(),
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use octant_api::agents::Denial;
+
+    fn info(state: &str) -> AgentInfo {
+        serde_json::from_value(serde_json::json!({
+            "aid": octant_ids::Aid::new(1_700_000_000_000, [7; 10]), "name": "a", "role": "analyst",
+            "operator": "ada", "state": state, "manifest_digest": octant_ids::Sha256::ZERO.to_string(),
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn each_denial_has_its_rule_and_what_would_grant_it() {
+        assert_eq!(denials(&info("running"), None), []);
+        let mut rejected = info("rejected");
+        rejected.reason = Some("no trusted key".into());
+        assert!(denials(&rejected, None)[0].what.contains("no trusted key"));
+        let mut narrowed = info("running");
+        let field = "resources.pids_max".to_owned();
+        narrowed.denials = vec![Denial { field: field.clone(), asked: "900".into(), got: String::new() }];
+        narrowed.exit = Some(ExitInfo::Signal(SIGSYS));
+        let text = octant_manifest::template("a", "analyst", "ada");
+        let loaded = Loaded {
+            draft: octant_manifest::Draft::parse(text.as_bytes()).unwrap(),
+            lines: octant_manifest::lines(text.as_bytes()),
+            digest: octant_ids::Sha256::ZERO,
+        };
+        let found = denials(&narrowed, Some(&loaded));
+        assert_eq!(found.len(), 2);
+        let at = text.lines().position(|l| l.starts_with("pids_max")).unwrap() + 1;
+        assert_eq!((found[0].field.as_deref(), found[0].line), (Some(&field[..]), Some(at)));
+        assert!(found[0].what.contains("nothing given") && found[0].grant.contains("analyst"));
+        assert!(found[1].rule.contains("filter"));
+    }
+}

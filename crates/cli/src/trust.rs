@@ -1,0 +1,113 @@
+//! `octant trust`: the operators' keys that this machine trusts. Files alone; nothing has to run.
+
+use crate::args::Trust as Command;
+use crate::error::CliError;
+use crate::manifest::{invalid, read, text, trusted_files};
+use crate::out::{Out, Table, utc};
+use octant_ids::{Exit, Layout};
+use octant_manifest::{KeyInfo, TrustedKeys, limits};
+use octant_sys::clock;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const REVOKED: &str = "revoked";
+
+/// The command.
+pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    let dir = layout.trusted();
+    match command {
+        Command::List => list(&dir, out),
+        Command::Add { file, until } => add(&dir, file, until.as_deref(), out),
+        Command::Revoke { key, reason } => revoke(&dir, key, reason, out),
+    }
+}
+
+fn keys(dir: &Path, files: &[(String, String)]) -> Result<TrustedKeys, CliError> {
+    TrustedKeys::from_files(files).map_err(|e| invalid(dir, "set of trusted keys", &e))
+}
+
+/// The files of the set; none when there is no directory yet.
+fn files(dir: &Path) -> Result<Vec<(String, String)>, CliError> {
+    if dir.exists() { trusted_files(dir) } else { Ok(Vec::new()) }
+}
+
+fn list(dir: &Path, out: &mut Out) -> Result<(), CliError> {
+    let found: Vec<KeyInfo> = keys(dir, &files(dir)?)?.iter().collect();
+    if out.json {
+        return out.json(&found);
+    }
+    let now = clock::wall_ms();
+    let mut table = Table::new(&["KEY", "OPERATOR", "ROLE", "COUNTS"]);
+    for key in &found {
+        let counts = match (&key.revoked, key.until_ms) {
+            (Some(reason), _) => format!("no, revoked: {}", crate::out::printable(reason)),
+            (None, Some(until)) if now >= until => format!("no, since {}", utc(until)),
+            (None, Some(until)) => format!("until {}", utc(until)),
+            (None, None) => "yes".to_owned(),
+        };
+        table.row([key.key.to_string()[..16].to_owned(), key.operator.clone(), key.role.clone(), counts]);
+    }
+    out.table(&table)
+}
+
+/// Takes a public key into the set, as a file of its own name. The set with it must be one that is read.
+fn add(dir: &Path, file: &Path, until: Option<&str>, out: &mut Out) -> Result<(), CliError> {
+    let kind = "public key";
+    let line = text(read(file, kind, limits::KEY_FILE_BYTES)?, file, kind)?;
+    let line = match until {
+        Some(date) => format!("{} until={date}\n", line.trim_end()),
+        None => line,
+    };
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut set = files(dir)?;
+    if set.iter().any(|(known, _)| *known == name) {
+        return Err(CliError::Exists { path: dir.join(name) });
+    }
+    set.push((name.clone(), line.clone()));
+    keys(dir, &set)?;
+    fs::create_dir_all(dir).map_err(|source| CliError::Write { path: dir.to_owned(), source })?;
+    replace(&dir.join(&name), &line)?;
+    out.line(format_args!("{} is trusted from the next spawn on", dir.join(name).display()))
+}
+
+/// Puts a key on the list of revoked ones. It is named whole or by the beginning of its identifier.
+fn revoke(dir: &Path, key: &str, reason: &str, out: &mut Out) -> Result<(), CliError> {
+    let set = files(dir)?;
+    let known = keys(dir, &set)?;
+    let found: Vec<KeyInfo> = known.iter().filter(|k| k.key.to_string().starts_with(key)).collect();
+    let id = match &found[..] {
+        [one] => one.key.to_string(),
+        // A key that is not in the set can be revoked too, so that it is never trusted.
+        [] if key.len() == 64 => key.to_owned(),
+        [] => return Err(CliError::NotFound(format!("trusted key {key}"))),
+        many => {
+            let next =
+                Some("give more of the identifier; octant --json trust list shows it whole".to_owned());
+            let why = format!("{} keys begin so", many.len());
+            return Err(CliError::Refused { what: key.to_owned(), why, exit: Exit::Usage, next });
+        }
+    };
+    let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let list = set.iter().find(|(name, _)| name == REVOKED).map_or("", |(_, text)| text.as_str());
+    let gap = if list.is_empty() || list.ends_with('\n') { "" } else { "\n" };
+    let list = format!("{list}{gap}{id} {reason}\n");
+    let mut with: Vec<(String, String)> = set.iter().filter(|(name, _)| name != REVOKED).cloned().collect();
+    with.push((REVOKED.to_owned(), list.clone()));
+    keys(dir, &with)?;
+    fs::create_dir_all(dir).map_err(|source| CliError::Write { path: dir.to_owned(), source })?;
+    replace(&dir.join(REVOKED), &list)?;
+    out.line(format_args!("key {} is revoked; no agent is spawned under it from now on", &id[..16]))
+}
+
+/// A reader sees the old file or the new one, never a half. The new one is made outside the set, where a stray file
+/// would make all of it unreadable.
+fn replace(path: &Path, text: &str) -> Result<(), CliError> {
+    let write = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CliError::Write { path, source }
+    };
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let new: PathBuf = dir.with_extension("new");
+    fs::write(&new, text).map_err(write(&new))?;
+    fs::rename(&new, path).map_err(write(path))
+}

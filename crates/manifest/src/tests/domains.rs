@@ -1,0 +1,187 @@
+//! The domains that other services enforce: what is read, what it means, and that nothing is spawned from it.
+
+use super::{ceiling, declared, one, with};
+use crate::{
+    CredentialGrant, Draft, Effective, HostGrant, HostPattern, NamePattern, Pattern, PatternSet, Problem,
+    RightsError,
+};
+
+fn host(text: &str) -> HostPattern {
+    text.parse().unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn what_this_build_cannot_enforce_is_valid_and_is_not_spawned() {
+    let hosts = "hosts = [\"tls://*.example.org:443\"]";
+    let cases = [
+        ("hosts = []", hosts, "network.hosts", "egress gate"),
+        ("grants = []", "grants = [\"sign prod/key\"]", "credentials.grants", "octant vault grant"),
+        ("allowed = []", "allowed = [\"any\"]", "models.allowed", "router"),
+        ("allowed = []", "tokens = 5", "models.tokens", "router"),
+        ("allowed = []", "spend_usd = 5", "models.spend_usd", "router"),
+        ("[skills]\nallowed = []", "[skills]\nallowed = [\"x\"]", "skills.allowed", "skill runtime"),
+        ("[skills]\nallowed = []", "[skills]\ntools = [\"x\"]", "skills.tools", "tool registry"),
+    ];
+    for (from, to, field, why) in cases {
+        let text = with(from, to);
+        let draft = Draft::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{to}: {e}"));
+        let named: Vec<&str> = draft.manifest().unenforceable().iter().map(|u| u.field).collect();
+        assert_eq!(named, [field]);
+        let error = Effective::root(&declared(&text, "admin").unwrap(), &ceiling()).map_err(one).unwrap_err();
+        assert!(matches!(error, RightsError::Unenforceable(_)), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(field) && text.contains(why) && text.contains("remove"), "{text}");
+    }
+}
+
+#[test]
+fn a_host_has_one_normal_form() {
+    for (written, normal) in [
+        ("Example.ORG", "example.org"),
+        ("example.org.", "example.org"),
+        ("*.Example.org.", "*.example.org"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("1.2.3.4.example", "1.2.3.4.example"),
+    ] {
+        assert_eq!(host(written).to_string(), normal);
+    }
+    let long = format!("{}.org", "a".repeat(64));
+    let longer = format!("{}org", "abc.".repeat(64));
+    for bad in [
+        "",
+        ".",
+        "*",
+        "*.",
+        "org",
+        "*.org",
+        "localhost",
+        "*.*.org",
+        "a.*.org",
+        "a*.example.org",
+        "exa mple.org",
+        "example..org",
+        ".example.org",
+        "-a.org",
+        "a-.org",
+        "bücher.example",
+        "1.2.3.4",
+        "127.1",
+        "0x7f.0x1",
+        "[::1]",
+        "::1",
+        "example.org/x",
+        "user@example.org",
+        "example.org\0.com",
+        "example.org..",
+        "a_b.org",
+        &long,
+        &longer,
+    ] {
+        assert!(bad.parse::<HostPattern>().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn what_is_below_a_name_is_neither_the_name_nor_beside_it() {
+    let below = host("*.example.org");
+    for inside in ["a.example.org", "a.b.example.org", "*.a.example.org"] {
+        assert!(host(inside).within(&below), "{inside}");
+    }
+    for outside in ["example.org", "notexample.org", "a.notexample.org", "example.org.evil.com", "*.org.uk"] {
+        assert!(!host(outside).within(&below), "{outside}");
+        assert_eq!(host(outside).meet(&below), None, "{outside}");
+    }
+    assert!(
+        below.matches("a.example.org") && !below.matches("example.org") && !below.matches(".example.org")
+    );
+    assert!(host("example.org").matches("example.org") && !host("example.org").matches("a.example.org"));
+    assert_eq!(host("*.b.example.org").meet(&below), Some(host("*.b.example.org")));
+}
+
+#[test]
+fn a_host_grant_has_a_protocol_and_a_port() {
+    let grant = |text: &str| text.parse::<HostGrant>();
+    let tcp = grant("tcp://*.example.org:443").unwrap();
+    let tls = grant("tls://Api.example.org:443").unwrap();
+    assert_eq!(tcp.meet(&tls), Some(tls.clone()), "tcp is everything, so the narrower protocol stays");
+    assert_eq!(tls.meet(&grant("http://api.example.org:443").unwrap()), None);
+    assert_eq!(tls.meet(&grant("tls://api.example.org:8443").unwrap()), None);
+    for bad in [
+        "example.org",
+        "example.org:443",
+        "tls://example.org",
+        "tls://example.org:",
+        "tls://example.org:0",
+        "tls://example.org:65536",
+        "tls://example.org:+1",
+        "tls://example.org:0443",
+        "udp://example.org:53",
+        "TLS://example.org:443",
+        "tls://example.org:443/",
+        "tls://:443",
+        "tls://1.1.1.1:443",
+        "tls://[::1]:443",
+        "tls://a@example.org:443",
+    ] {
+        assert!(grant(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_secret_is_used_only_for_a_host_that_is_granted_with_tls() {
+    let with_hosts = |hosts: &str, grant: &str| {
+        let text = with("hosts = []", &format!("hosts = [{hosts}]"));
+        Draft::parse(text.replace("grants = []", &format!("grants = [{grant:?}]")).as_bytes())
+    };
+    let tls = "\"tls://*.example.org:443\"";
+    assert!(with_hosts(tls, "use prod/git at api.example.org").is_ok());
+    for (hosts, grant) in [
+        (tls, "use prod/git at example.org"),
+        ("\"http://api.example.org:443\"", "use prod/git at api.example.org"),
+        ("\"tcp://api.example.org:443\"", "use prod/git at api.example.org"),
+        ("\"tls://api.example.org:443\"", "use prod/git at *.example.org"),
+    ] {
+        let errors = with_hosts(hosts, grant).unwrap_err();
+        let error = errors.iter().next().unwrap();
+        assert!(matches!(error.problem, Problem::CredentialHost(_)), "{error}");
+        assert_eq!(error.field, "credentials.grants[0]");
+    }
+    for bad in
+        ["prod/git", "use prod/git", "use prod/git at", "show x", "sign ../x", "sign x at a.org", "sign  x"]
+    {
+        assert!(bad.parse::<CredentialGrant>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn names_are_whole_or_beginnings() {
+    let name = |text: &str| text.parse::<NamePattern>().unwrap();
+    assert!(name("anthropic/*").matches("anthropic/x") && !name("anthropic/*").matches("anthropic"));
+    assert!(name("gpt").matches("gpt") && !name("gpt").matches("gpt-5"));
+    assert_eq!(name("a").meet(&name("a*")), Some(name("a")));
+    assert_eq!(name("ab*").meet(&name("a*")), Some(name("ab*")));
+    assert_eq!(name("ab").meet(&name("ac*")), None);
+    for bad in ["", "a*b", "**", "a b", "a\"", &"a".repeat(127)] {
+        assert!(bad.parse::<NamePattern>().is_err(), "{bad}");
+    }
+    let set: PatternSet<NamePattern> = ["a*", "ab", "c"].iter().map(|t| name(t)).collect();
+    assert_eq!(set.to_string(), "[\"a*\", \"c\"]", "what lies within another is not kept");
+}
+
+#[test]
+fn a_budget_is_exact_and_a_rate_is_at_most_all_of_it() {
+    let text = with("allowed = []", "allowed = [\"*\"]\ntokens = 10\nspend_usd = 1.000001");
+    let draft = Draft::parse(text.as_bytes()).unwrap();
+    let models = draft.manifest().asked().models().clone();
+    assert_eq!((models.tokens_per_minute, models.microusd_per_minute), (10, 1_000_001));
+    assert_eq!(draft.manifest().budget().spend_microusd, 1_000_001);
+    let text =
+        with("allowed = []", "tokens = 10\ntokens_per_minute = 3\nspend_usd = 2\nspend_usd_per_minute = 0.5");
+    let models = Draft::parse(text.as_bytes()).unwrap().manifest().asked().models().clone();
+    assert_eq!((models.tokens_per_minute, models.microusd_per_minute), (3, 500_000));
+    for bad in ["0.0000001", "-1", "1e3", "inf", "nan", "\"1\"", "1000000001"] {
+        let text = with("allowed = []", &format!("spend_usd = {bad}"));
+        let errors = Draft::parse(text.as_bytes()).unwrap_err();
+        assert_eq!(errors.iter().next().unwrap().field, "models.spend_usd", "{bad}");
+    }
+}
