@@ -109,7 +109,7 @@ expect "and the machine is healthy after both" octant health
 octant agent spawn /srv/test/limits.signed.json --json > $work/limits 2>&1
 aid_of_limits=$(sed -n 's/.*"aid": *"\(agent-[0-9a-z]*\)".*/\1/p' $work/limits | head -n 1)
 [ -n "$aid_of_limits" ] || sed 's/^/# /' $work/limits
-leaf=/sys/fs/cgroup/agents/$aid_of_limits
+leaf=$(ls -d /sys/fs/cgroup/agents/$aid_of_limits /sys/fs/cgroup/*/agents/$aid_of_limits 2> /dev/null | head -n 1)
 holds() { # file value
   found=$(cat "$leaf/$1")
   [ "$found" = "$2" ] || echo "# $leaf/$1 has $found"

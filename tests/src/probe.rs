@@ -474,14 +474,21 @@ fn census(told: &Told) -> Outcome {
     let enosys = Errno::ENOSYS as i32;
     let mut wrong = Vec::new();
     for number in (0..600).filter(|number| !by_argument.contains(number) && !untold.contains(number)) {
-        let found = probe::census(number.into()).map_err(|error| format!("call {number}: {error}"))?;
         let known = !(337..=423).contains(&number) && number <= 462 && ![435, 437].contains(&number);
-        let good = match (granted.contains(&number), known) {
+        let good = |found: [Option<i32>; 2]| match (granted.contains(&number), known) {
             (true, _) => found.iter().any(|errno| *errno != Some(EPERM)),
             (false, true) => found == [Some(EPERM); 2],
             (false, false) => found == [Some(enosys); 2],
         };
-        if !good {
+        let tried = || probe::census(number.into()).map_err(|error| format!("call {number}: {error}"));
+        let mut found = tried()?;
+        // A child that a busy machine held up until its timer ended it tells nothing about the call.
+        for _ in 0..4 {
+            if !good(found) && found.contains(&None) {
+                found = tried()?;
+            }
+        }
+        if !good(found) {
             wrong.push(format!("{number}={found:?}"));
         }
     }

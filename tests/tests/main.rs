@@ -12,6 +12,7 @@ mod image;
 mod ledger;
 mod namespace;
 mod power;
+mod run;
 mod tpm;
 mod vault;
 mod vault_file;

@@ -89,14 +89,19 @@ pub(crate) fn ended((code, text): &Said, expected: i32, words: &[&str]) {
 
 /// The checkout's copy of the example, with the paths that it has in an image moved below `dir`.
 pub(crate) fn example(dir: &Path) -> PathBuf {
-    let source = guest_files().join("../../examples/incident-report");
-    let target = dir.join("incident-report");
+    placed("incident-report", &["manifest.toml", "report.sh", "run.sh"], dir)
+}
+
+/// The same of any example.
+fn placed(example: &str, files: &[&str], dir: &Path) -> PathBuf {
+    let source = guest_files().join("../../examples").join(example);
+    let target = dir.join(example);
     let moved = |text: &str| {
         text.replace("/srv/logs", &dir.join("logs").display().to_string())
-            .replace("/usr/share/octant/examples/incident-report", &target.display().to_string())
+            .replace(&format!("/usr/share/octant/examples/{example}"), &target.display().to_string())
     };
     fs::create_dir_all(&target).unwrap_or_else(|e| panic!("{e}"));
-    for name in ["manifest.toml", "report.sh", "run.sh"] {
+    for name in files {
         let text = fs::read_to_string(source.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         fs::write(target.join(name), moved(&text)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
@@ -122,6 +127,15 @@ fn the_example_runs_and_every_forbidden_thing_is_denied() {
     let job = format!("EXAMPLE={0} SECRET={0}/secret sh {0}/run.sh", example.display());
     let outcome = instance.accepting(&job);
     ended(&outcome, 0, &["# Incident report", "incident-report: done"]);
+}
+
+#[test]
+fn a_tree_of_agents_divides_a_job_and_every_seal_verifies() {
+    let instance = Instance::new("tree");
+    let files = ["manifest.toml", "child.toml", "divide.sh", "run.sh"];
+    let example = placed("divided-work", &files, &instance.scratch.path("files"));
+    let outcome = instance.accepting(&format!("sh {}/run.sh", example.display()));
+    ended(&outcome, 0, &["15 seals verify", "divided-work: done"]);
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! What an agent can ask of Octant through the socket in its workstation.
 
-use crate::agents::AgentState;
+use crate::agents::{AgentState, Denial, ExitInfo, LogChunk, LogsEnd, Output};
 use crate::rpc::{Deadline, Need};
-use crate::text::Base64;
+use crate::text::{Base64, Json};
 use crate::vault::{Lease, Mode, Opened, Released, Signed, Token};
 use octant_ids::{Aid, SecretName, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The longest manifest of a child, in bytes.
+pub const CHILD_MANIFEST_MAX: usize = 160 << 10;
 /// The longest text of a note, in bytes.
 pub const NOTE_MAX: usize = 4096;
 
@@ -48,7 +50,13 @@ pub struct SelfInfo {
     pub operator: String,
     /// Where it is in its life.
     pub state: AgentState,
-    /// SHA-256 of the manifest's signed bytes.
+    /// The agent under which it is; none under an operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub parent: Option<Aid>,
+    /// How many generations are above it; 0 for an agent that an operator spawned.
+    pub depth: u64,
+    /// SHA-256 of the manifest's bytes.
     #[schemars(with = "String")]
     pub manifest_digest: Sha256,
     /// The limits and grants in force, for people.
@@ -107,6 +115,211 @@ pub struct SignRequest {
     pub message: Base64,
 }
 
+/// Parameters of `agent.spawn`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SpawnRequest {
+    /// The child's manifest, as TOML text, at most 160 KiB. Nobody signs it: the child gets what it asks within what
+    /// this agent has, and the operator whom it names is this agent's.
+    pub manifest: String,
+}
+
+/// An agent below the one who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Child {
+    /// Its identifier.
+    #[schemars(with = "String")]
+    pub aid: Aid,
+    /// Its name in its manifest.
+    pub name: String,
+    /// Its role in its manifest.
+    pub role: String,
+    /// Where it is in its life.
+    pub state: AgentState,
+    /// The agent under which it is now; none where everything above it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub parent: Option<Aid>,
+    /// How many generations are above it, up to the agent that an operator spawned.
+    pub depth: u64,
+    /// How its first process ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ExitInfo>,
+    /// Why it was rejected or ended, when there is more to say than `exit` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When its program was let go, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
+    /// When its last process ended, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+    /// SHA-256 of its manifest's bytes.
+    #[schemars(with = "String")]
+    pub manifest_digest: Sha256,
+    /// What its manifest asked for and did not get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrowed: Vec<Denial>,
+    /// The limits and grants in force, for people. In the answer of `agent.spawn` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<String>,
+}
+
+/// Parameters of `agent.children`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChildrenRequest {
+    /// Whether to list those that have ended too, as far as they are still known.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// Answer of `agent.children`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Children {
+    /// Every agent below this one, of every generation, oldest first.
+    pub agents: Vec<Child>,
+    /// How many more descendants this agent may have.
+    pub descendants_left: u64,
+}
+
+/// Parameters of `agent.wait`: answers when the descendant has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaitRequest {
+    /// The descendant's identifier, the last 4 or more characters of it, or its name if only one descendant has it.
+    pub agent: String,
+}
+
+/// Parameters of `agent.kill`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KillRequest {
+    /// The descendant, as for `agent.wait`.
+    pub agent: String,
+    /// How long it has to end after SIGTERM before all its processes are killed, in milliseconds; 0 kills at once.
+    #[serde(default)]
+    pub grace_ms: u64,
+}
+
+/// Parameters of `agent.logs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogsRequest {
+    /// The descendant, as for `agent.wait`.
+    pub agent: String,
+    /// Only this output; both when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+    /// Whether to go on until the descendant ends.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// What a message says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// Text.
+    Text(String),
+    /// Any JSON, which arrives as the exact text that was sent.
+    Json(Json),
+}
+
+impl Body {
+    /// The exact text, over which the ledger has the digest.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Json(json) => json.text(),
+        }
+    }
+
+    /// Its form, as the wire and the ledger write it.
+    #[must_use]
+    pub fn form(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Json(_) => "json",
+        }
+    }
+}
+
+/// Parameters of `agent.send`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SendRequest {
+    /// A room of this agent's manifest.
+    pub room: String,
+    /// What sort of message it is, for who reads it: 1 to 64 characters of a-z, 0-9 and `. _ -`.
+    pub kind: String,
+    /// What it says, at most 16 KiB.
+    pub body: Body,
+}
+
+/// Answer of `agent.send`: the message is on record, and in the mailbox of everybody else who was in the room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sent {
+    /// The number of the ledger entry.
+    pub seq: u64,
+    /// How many agents got it.
+    pub receivers: u64,
+}
+
+/// Parameters of `agent.receive`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiveRequest {
+    /// The cursor of the answer before: what came up to there has been read and is taken out of the mailbox. 0 takes
+    /// nothing out.
+    #[serde(default)]
+    pub after: u64,
+    /// How long to wait for a message when there is none, in milliseconds; at most 30 s.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// A message as it arrives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Message {
+    /// Its place in this mailbox: greater than that of everything that came before.
+    pub cursor: u64,
+    /// The number of its ledger entry.
+    pub seq: u64,
+    /// The room.
+    pub room: String,
+    /// Who sent it; not a claim, but by whose socket it came.
+    #[schemars(with = "String")]
+    pub from: Aid,
+    /// What the sender is called in its manifest.
+    pub name: String,
+    /// What sort of message it is.
+    pub kind: String,
+    /// When it was sent, in milliseconds since 1970.
+    pub sent_ms: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+/// Answer of `agent.receive`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Received {
+    /// The oldest messages that wait, in order.
+    pub messages: Vec<Message>,
+    /// What to give as `after` next, once these have been read.
+    pub cursor: u64,
+    /// How many messages were pushed out by newer ones since the answer before: each is in the ledger, by its digest.
+    pub lost: u64,
+    /// Whether mailboxes were emptied by a restart since the last message that was read: what came before it and was not
+    /// read is in the ledger only, by its digest.
+    pub restarted: bool,
+}
+
+/// How long a spawn may take when the caller does not say, in milliseconds.
+const SPAWN_MS: u64 = 30_000;
+/// A kill waits for its grace and then for the last process.
+const KILL_MS: u64 = 60_000;
 /// How long a request about a secret may take: as long as the vault's own, and a little for the way.
 const SECRET_MS: u64 = 11_000;
 
@@ -134,5 +347,27 @@ crate::rpc! {
         /// Signs with a key pair that stays in the vault.
         "sign" => sign, Sign(SignRequest) -> Signed,
             needs [Need::Agent], deadline Deadline::Ms(SECRET_MS);
+        /// Starts a child within this agent's own rights. Answers when its program runs, or says every reason why it
+        /// does not.
+        "spawn" => spawn, Spawn(SpawnRequest) -> Child,
+            needs [Need::Agent], deadline Deadline::Ms(SPAWN_MS);
+        /// Lists this agent's descendants.
+        "children" => children, Children(ChildrenRequest) -> Children,
+            needs [Need::Agent], deadline Deadline::Ms(5_000), idempotent: true;
+        /// Waits until a descendant has ended. Who is unknown and who is not below this agent are refused alike.
+        "wait" => wait, Wait(WaitRequest) -> Child,
+            needs [Need::Agent], deadline Deadline::Open, idempotent: true;
+        /// Ends a descendant with all its processes. Answers when the last one is gone.
+        "kill" => kill, Kill(KillRequest) -> Child,
+            needs [Need::Agent], deadline Deadline::Ms(KILL_MS), idempotent: true;
+        /// Sends a message to everybody else in a room. Answers when it is on record and in their mailboxes.
+        "send" => send, Send(SendRequest) -> Sent,
+            needs [Need::Agent], deadline Deadline::Ms(10_000);
+        /// Gives what is in this agent's mailbox, or waits for it.
+        "receive" => receive, Receive(ReceiveRequest) -> Received,
+            needs [Need::Agent], deadline Deadline::Ms(35_000);
+        /// Sends a descendant's output, from the oldest that is kept.
+        "logs" => logs, Logs(LogsRequest) -> LogsEnd, stream LogChunk,
+            needs [Need::Agent], deadline Deadline::Open, idempotent: true;
     }
 }

@@ -118,6 +118,13 @@ pub struct AgentInfo {
     pub operator: String,
     /// Where it is in its life.
     pub state: AgentState,
+    /// The agent under which it is now; none under an operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub parent: Option<Aid>,
+    /// How many generations are above it; 0 for an agent that an operator spawned.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub depth: u64,
     /// Its first process, as the host sees it; none before the start and after the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -151,6 +158,11 @@ pub struct AgentInfo {
     /// The limits and grants in force, for people. In `agents.show` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Parameters of `agents.list`.

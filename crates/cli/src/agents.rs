@@ -5,35 +5,49 @@ mod why;
 
 use crate::args::{Agent as Command, Output as Only};
 use crate::error::CliError;
+use crate::family;
 use crate::manifest;
 use crate::out::{Out, Table, Ticking, span, utc};
 use crate::service::Service;
+use octant_api::agent::Child;
 use octant_api::agents::{
-    AgentInfo, AgentState, ENVELOPE_MAX, ExitInfo, KillRequest, ListRequest, LogsRequest, Output,
-    ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest,
-    WaitRequest,
+    AgentInfo, AgentList, AgentState, ENVELOPE_MAX, ExitInfo, KillRequest, ListRequest, LogChunk, LogsEnd,
+    LogsRequest, Output, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest,
+    UnthrottleRequest, WaitRequest,
 };
+use octant_api::rpc::StreamRequest;
 use octant_ids::{Aid, Layout};
 use octant_manifest::Envelope;
 use octant_sys::clock;
+use serde::Serialize;
 use std::path::Path;
 
 /// The fewest characters of an identifier's end that stand for it: 20 random bits.
 const ENDING_MIN: usize = 4;
+/// More generations than a manifest can ask for.
+const FAMILY_MAX: usize = 64;
 
 /// The command.
+///
+/// Inside a workstation there is one socket, on which an agent reaches those below it.
 pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    if let Some(own) = family::inside(layout) {
+        return family::run(&own, command, out);
+    }
     let service = Service::of(layout, "agents");
     match command {
-        Command::Spawn { file, wait } => spawn(&service, file, *wait, out),
+        Command::Spawn { file: Some(file), wait, .. } => spawn(&service, file, *wait, out),
+        Command::Spawn { .. } | Command::Children { .. } => Err(family::outside()),
         Command::List { all } => list(&service, *all, out),
+        Command::Tree { all } => tree(&service, *all, out),
         Command::Show(which) => {
             let agent = resolve(&service, &which.agent)?;
             show(&service.call(&ShowRequest { agent })?, out)
         }
         Command::Authority(which) => {
             let agent = resolve(&service, &which.agent)?;
-            authority::show(&service.call(&ShowRequest { agent })?, out)
+            let info = service.call(&ShowRequest { agent })?;
+            authority::show(&info, &lineage(&service, &info)?, out)
         }
         Command::Why { which, manifest } => {
             let agent = resolve(&service, &which.agent)?;
@@ -41,7 +55,8 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         }
         Command::Logs { which, follow, only } => {
             let agent = resolve(&service, &which.agent)?;
-            logs(&service, agent, *follow, *only, out)
+            let request = LogsRequest { agent, output: only.map(Output::from), follow: *follow };
+            logs(&service, &request, out)
         }
         Command::Wait(which) => {
             let agent = resolve(&service, &which.agent)?;
@@ -75,6 +90,60 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             print(&info, out)
         }
     }
+}
+
+/// What is known of an agent's end, whoever asked.
+pub(crate) struct End<'a> {
+    aid: Aid,
+    state: AgentState,
+    exit: Option<ExitInfo>,
+    reason: Option<&'a str>,
+    cpu_percent: Option<u64>,
+    started_ms: Option<u64>,
+    ended_ms: Option<u64>,
+}
+
+impl<'a> From<&'a AgentInfo> for End<'a> {
+    fn from(info: &'a AgentInfo) -> Self {
+        let AgentInfo { aid, state, exit, reason, cpu_percent, started_ms, ended_ms, .. } = info;
+        let (reason, cpu_percent) = (reason.as_deref(), *cpu_percent);
+        let (started_ms, ended_ms) = (*started_ms, *ended_ms);
+        Self { aid: *aid, state: *state, exit: *exit, reason, cpu_percent, started_ms, ended_ms }
+    }
+}
+
+impl<'a> From<&'a Child> for End<'a> {
+    fn from(child: &'a Child) -> Self {
+        let Child { aid, state, exit, reason, started_ms, ended_ms, .. } = child;
+        let (reason, started_ms, ended_ms) = (reason.as_deref(), *started_ms, *ended_ms);
+        // How fast it goes is between it and its operator.
+        Self { aid: *aid, state: *state, exit: *exit, reason, cpu_percent: None, started_ms, ended_ms }
+    }
+}
+
+impl From<Only> for Output {
+    fn from(only: Only) -> Self {
+        match only {
+            Only::Stdout => Self::Stdout,
+            Only::Stderr => Self::Stderr,
+        }
+    }
+}
+
+/// The agents above one, the nearest first.
+fn lineage(service: &Service, info: &AgentInfo) -> Result<Vec<AgentInfo>, CliError> {
+    let mut above: Vec<AgentInfo> = Vec::new();
+    let mut parent = info.parent;
+    while let Some(aid) = parent {
+        // A family has so many generations; a service that says otherwise is not followed for ever.
+        if above.len() > FAMILY_MAX {
+            break;
+        }
+        let info = service.call(&ShowRequest { agent: aid.to_string() })?;
+        parent = info.parent;
+        above.push(info);
+    }
+    Ok(above)
 }
 
 fn spawn(service: &Service, file: &Path, wait_too: bool, out: &mut Out) -> Result<(), CliError> {
@@ -114,31 +183,37 @@ fn wait(service: &Service, agent: String, out: &Out) -> Result<AgentInfo, CliErr
 }
 
 /// Exit 0 is for agents that ended with code 0.
-fn verdict(info: &AgentInfo) -> Result<(), CliError> {
-    if info.exit == Some(ExitInfo::Code(0)) {
+pub(crate) fn verdict<'a>(end: impl Into<End<'a>>) -> Result<(), CliError> {
+    let end = end.into();
+    if end.exit == Some(ExitInfo::Code(0)) {
         return Ok(());
     }
-    Err(CliError::AgentFailed { aid: info.aid.to_string(), how: how(info) })
+    Err(CliError::AgentFailed { aid: end.aid.to_string(), how: how(end) })
 }
 
-pub(crate) fn print(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
-    if out.json { out.json(info) } else { out.line(format_args!("{} {}", info.aid, how(info))) }
+pub(crate) fn print<'a, T: Serialize>(info: &'a T, out: &mut Out) -> Result<(), CliError>
+where
+    &'a T: Into<End<'a>>,
+{
+    let aid = info.into().aid;
+    if out.json { out.json(info) } else { out.line(format_args!("{aid} {}", how(info))) }
 }
 
 /// What became of it, as the end of a sentence that starts with its identifier.
-fn how(info: &AgentInfo) -> String {
-    let mut text = match info.exit {
+pub(crate) fn how<'a>(end: impl Into<End<'a>>) -> String {
+    let end = end.into();
+    let mut text = match end.exit {
         Some(ExitInfo::Code(code)) => format!("ended with code {code}"),
         Some(ExitInfo::Signal(signal)) => format!("was ended by signal {signal}{}", signal_name(signal)),
-        None => format!("is {}", info.state.as_str()),
+        None => format!("is {}", end.state.as_str()),
     };
-    if let Some(percent) = info.cpu_percent {
+    if let Some(percent) = end.cpu_percent {
         text += &format!(", with at most {percent}% of one processor");
     }
-    if let (Some(start), Some(end)) = (info.started_ms, info.ended_ms) {
+    if let (Some(start), Some(end)) = (end.started_ms, end.ended_ms) {
         text += &format!(" after {}", span(end.saturating_sub(start) / 1000));
     }
-    if let Some(reason) = &info.reason {
+    if let Some(reason) = end.reason {
         text += &format!(": {}", crate::out::printable(reason));
     }
     text
@@ -149,6 +224,17 @@ fn signal_name(number: i32) -> String {
     signal.map_or_else(|_| String::new(), |signal| format!(" ({signal})"))
 }
 
+/// Its state in a table: how it ended where it has.
+pub(crate) fn state(state: AgentState, exit: Option<ExitInfo>) -> String {
+    match (state, exit) {
+        (AgentState::Terminated | AgentState::Archived, Some(ExitInfo::Code(code))) => {
+            format!("exited {code}")
+        }
+        (AgentState::Terminated | AgentState::Archived, Some(ExitInfo::Signal(n))) => format!("signal {n}"),
+        (state, _) => state.as_str().to_owned(),
+    }
+}
+
 fn list(service: &Service, all: bool, out: &mut Out) -> Result<(), CliError> {
     let list = service.call(&ListRequest { all })?;
     if out.json {
@@ -157,20 +243,27 @@ fn list(service: &Service, all: bool, out: &mut Out) -> Result<(), CliError> {
     let now = clock::wall_ms();
     let mut table = Table::new(&["AGENT", "STATE", "AGE", "WITHOUT", "NAME"]);
     for info in &list.agents {
-        let state = match (info.state, info.exit) {
-            (AgentState::Terminated | AgentState::Archived, Some(ExitInfo::Code(code))) => {
-                format!("exited {code}")
-            }
-            (AgentState::Terminated | AgentState::Archived, Some(ExitInfo::Signal(n))) => {
-                format!("signal {n}")
-            }
-            (state, _) => state.as_str().to_owned(),
-        };
         let age = info.started_ms.map(|start| span(now.saturating_sub(start) / 1000));
         let without =
             if info.missing_layers.is_empty() { "-".to_owned() } else { info.missing_layers.join(",") };
         let age = age.unwrap_or_else(|| "-".to_owned());
-        table.row([info.aid.to_string(), state, age, without, info.name.clone()]);
+        table.row([info.aid.to_string(), state(info.state, info.exit), age, without, info.name.clone()]);
+    }
+    out.table(&table)
+}
+
+fn tree(service: &Service, all: bool, out: &mut Out) -> Result<(), CliError> {
+    let list = service.call(&ListRequest { all })?;
+    let members = list.agents.iter().map(|info| (info.aid, info.parent)).collect::<Vec<_>>();
+    let order = family::order(&members);
+    if out.json {
+        let agents = order.iter().map(|row| list.agents[row.member].clone()).collect();
+        return out.json(&AgentList { agents });
+    }
+    let mut table = Table::new(&["AGENT", "STATE", "NAME"]);
+    for row in order {
+        let info = &list.agents[row.member];
+        table.row([info.aid.to_string(), state(info.state, info.exit), row.below(&info.name)]);
     }
     out.table(&table)
 }
@@ -186,6 +279,7 @@ fn show(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
         ("role", info.role.clone()),
         ("operator", info.operator.clone()),
         ("state", info.state.as_str().to_owned()),
+        ("under", info.parent.map_or_else(|| "its operator".to_owned(), |parent| parent.to_string())),
         ("pid", info.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())),
         ("started", time(info.started_ms)),
         ("ended", time(info.ended_ms)),
@@ -210,18 +304,12 @@ fn show(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
         .try_for_each(|layer| out.wrapped("layer", &format!("{}: {}", layer.name, layer.detail)))
 }
 
-fn logs(
-    service: &Service,
-    agent: String,
-    follow: bool,
-    only: Option<Only>,
-    out: &mut Out,
-) -> Result<(), CliError> {
-    let output = only.map(|only| match only {
-        Only::Stdout => Output::Stdout,
-        Only::Stderr => Output::Stderr,
-    });
-    let end = service.stream(&LogsRequest { agent, output, follow }, |chunk| {
+/// Prints what an agent wrote.
+pub(crate) fn logs<R>(service: &Service, request: &R, out: &mut Out) -> Result<(), CliError>
+where
+    R: StreamRequest<Item = LogChunk, Reply = LogsEnd>,
+{
+    let end = service.stream(request, |chunk| {
         if out.json {
             return out.json(&chunk);
         }
@@ -276,6 +364,8 @@ mod tests {
             role: "analyst".into(),
             operator: "alice".into(),
             state,
+            parent: None,
+            depth: 0,
             pid: None,
             exit: None,
             reason: None,

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 const AFTER: &str = "\
 Also in this binary:
+  octant run      Run a program in a workstation, with nothing else running
   octant up       Run Octant below a directory of this machine
   octant sh       The shell
   octant UTILITY  One of the utilities (octant --list)
@@ -126,6 +127,9 @@ pub(crate) enum Command {
         /// The note: at most 4096 bytes
         text: String,
     },
+    /// Inside a workstation: write to the agents in a room, and read what they write
+    #[command(subcommand, after_help = "Example:\n  octant message send team \"the first half is done\"")]
+    Message(Message),
     /// Inside a workstation: see, sign with and lease the secrets that this agent was granted
     #[command(subcommand, after_help = "Example:\n  octant secret sign prod/key report.txt")]
     Secret(Secret),
@@ -144,7 +148,11 @@ pub(crate) enum Agent {
     #[command(after_help = "Example:\n  octant agent spawn --wait manifest.signed.json")]
     Spawn {
         /// The signed manifest (made by `octant manifest sign`)
-        file: PathBuf,
+        #[arg(required_unless_present = "manifest")]
+        file: Option<PathBuf>,
+        /// Inside a workstation: the manifest (TOML) of a child, which gets what this agent has at most; nobody signs it
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        manifest: Option<PathBuf>,
         /// Wait until the agent ends; exit 0 only when it ended with code 0
         #[arg(long)]
         wait: bool,
@@ -152,6 +160,20 @@ pub(crate) enum Agent {
     /// List agents
     #[command(after_help = "Example:\n  octant agent list --all")]
     List {
+        /// Those that have ended too
+        #[arg(long)]
+        all: bool,
+    },
+    /// List agents, each below the one that it is under
+    #[command(after_help = "Example:\n  octant agent tree")]
+    Tree {
+        /// Those that have ended too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Inside a workstation: list the agents below this one, and say how many more it may have
+    #[command(after_help = "Example:\n  octant agent children --all")]
+    Children {
         /// Those that have ended too
         #[arg(long)]
         all: bool,
@@ -304,6 +326,40 @@ pub(crate) struct Learn {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Message {
+    /// Send a message to everybody else in a room; it is on record, by its digest, before anybody has it
+    #[command(after_help = "Example:\n  octant message send team --kind step \"the first half is done\"")]
+    Send {
+        /// A room that the manifest names
+        room: String,
+        /// What it says: at most 16 KiB
+        body: String,
+        /// What sort of message it is, for who reads it
+        #[arg(long, value_name = "KIND", default_value = "text")]
+        kind: String,
+        /// What the body is
+        #[arg(long, value_name = "FORM", default_value = "text")]
+        form: Form,
+    },
+    /// Print the messages that wait, one a line: cursor, room, sender, kind, body
+    #[command(after_help = "Example:\n  octant message receive --after 17 --wait 30s")]
+    Receive {
+        /// The cursor of the last message that has been read: it and what came before are taken out
+        #[arg(long, value_name = "CURSOR", default_value_t = 0)]
+        after: u64,
+        /// Wait at most so long (ms, s) for a message where there is none; no longer than 30s
+        #[arg(long, value_name = "TIME", value_parser = millis, default_value = "0s")]
+        wait: Millis,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -38,6 +38,7 @@ pub(crate) fn describe(layout: &Layout, out: &mut Out) -> Result<(), CliError> {
         ("role", info.role.clone()),
         ("operator", info.operator.clone()),
         ("state", info.state.as_str().to_owned()),
+        ("under", info.parent.map_or_else(|| "its operator".to_owned(), |parent| parent.to_string())),
         ("manifest", info.manifest_digest.to_string()),
     ];
     rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))?;

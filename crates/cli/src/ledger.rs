@@ -7,6 +7,7 @@ mod print;
 mod prove;
 mod verify;
 
+use crate::VerifyRecord;
 use crate::args::{Ledger as Command, Query};
 use crate::error::CliError;
 use crate::out::Out;
@@ -17,7 +18,12 @@ use octant_ids::{Aid, Layout, Principal};
 use print::print;
 
 /// The command.
-pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+pub(crate) fn run(
+    command: &Command,
+    layout: &Layout,
+    verify_record: Option<VerifyRecord>,
+    out: &mut Out,
+) -> Result<(), CliError> {
     let service = Service::of(layout, "ledger");
     match command {
         Command::Tail { lines, from, follow, agent } => {
@@ -32,6 +38,9 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         }
         Command::Query(asked) => query(&service, request(asked), asked.limit, out),
         Command::Verify { file: None, against } => verify::run(&service, against, out),
+        Command::Verify { file: Some(dir), against } if dir.is_dir() => {
+            verify::record(dir, against, verify_record, out)
+        }
         Command::Verify { file: Some(file), against } => export::verify(file, against, out),
         Command::Prove { seq, output, key } => {
             prove::prove(&service, *seq, output.as_deref(), key.as_deref(), out)

@@ -13,9 +13,11 @@ mod approvals;
 mod args;
 mod doctor;
 mod error;
+mod family;
 mod inside;
 mod ledger;
 mod manifest;
+mod message;
 mod operator;
 mod out;
 mod service;
@@ -30,6 +32,7 @@ mod tests;
 use args::{Cli, Command};
 use clap::{CommandFactory, FromArgMatches};
 use error::CliError;
+use octant_api::ledger::VerifyReport;
 use octant_api::operator::Op;
 use octant_ids::{Exit, Layout};
 use operator::Operator;
@@ -47,10 +50,16 @@ pub struct Links {
     /// Reads the configuration below an `etc` directory as PID 1 would: what there is, or what is wrong, a line a
     /// thing. Without it `octant config check` says that this build cannot.
     pub check_config: Option<CheckConfig>,
+    /// Verifies the record that `octant run` keeps in a directory, against these checkpoints besides. Without it
+    /// `octant ledger verify DIR` says that this build cannot.
+    pub verify_record: Option<VerifyRecord>,
 }
 
 /// See [`Links::check_config`].
 pub type CheckConfig = fn(&Path) -> Result<Vec<String>, Vec<String>>;
+
+/// See [`Links::verify_record`].
+pub type VerifyRecord = fn(&Path, &[String]) -> Result<VerifyReport, String>;
 
 /// Runs one command; `args` starts with the program's name.
 #[must_use]
@@ -156,9 +165,10 @@ fn act(
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Approvals(command) => approvals::run(command, layout, out),
-        Command::Ledger(command) => ledger::run(command, layout, out),
+        Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Vault(command) => vault::run(command, layout, input, out),
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
+        Command::Message(command) => message::run(command, layout, out),
         Command::Secret(command) => vault::of_agent(command, layout, input, out),
         Command::Note { text } => inside::note(text, layout, out),
         Command::Itself { attempt: None } => inside::describe(layout, out),

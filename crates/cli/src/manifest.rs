@@ -228,6 +228,10 @@ pub(crate) fn text(bytes: Vec<u8>, path: &Path, kind: &'static str) -> Result<St
 fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
     let (identity, program, asked) = (manifest.identity(), manifest.program(), manifest.asked());
     let (validity, limits) = (manifest.validity(), asked.resources());
+    let family = match asked.generations() {
+        0 => "nobody".to_owned(),
+        deep => format!("{} descendants in {deep} generations", manifest.descendants()),
+    };
     let rows = [
         ("agent", format!("{}, role {}, operator {}", identity.name, identity.role, identity.operator)),
         ("program", format!("{} {}", program.executable, program.args.join(" "))),
@@ -248,6 +252,9 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("workspace", format!("{}, {} files", limits.workspace_bytes, limits.workspace_inodes)),
         ("tmp", limits.tmp_bytes.to_string()),
         ("lifetime", asked.ttl().map_or("without limit".to_owned(), |t| format!("{} s", t.0 / 1000))),
+        ("orphaned", asked.on_parent_death().name().to_owned()),
+        ("spawns", family),
+        ("rooms", names(asked.rooms())),
         ("valid", format!("until {}, {} times", utc(validity.not_after_ms), validity.max_spawns)),
         ("machines", validity.machines.join(" ")),
     ];

@@ -371,10 +371,14 @@ fn the_configuration_is_checked_by_what_the_binary_puts_in() {
     let check = |links| octant_with(links, &dir.0, &["config", "check"]);
     let (exit, _, stderr) = check(Links::default());
     assert_eq!((exit, stderr.contains("no PID 1 in it")), (Exit::Unavailable, true), "{stderr}");
-    let good = Links { check_config: Some(|etc| Ok(vec![format!("{} is fine", etc.display())])) };
+    let good = Links {
+        check_config: Some(|etc| Ok(vec![format!("{} is fine", etc.display())])),
+        ..Links::default()
+    };
     let expected = format!("{} is fine\n", dir.0.join("etc").display());
     assert_eq!(check(good), (Exit::Ok, expected, String::new()));
-    let bad = Links { check_config: Some(|_| Err(vec!["octant.toml:3: no such key".into()])) };
+    let bad =
+        Links { check_config: Some(|_| Err(vec!["octant.toml:3: no such key".into()])), ..Links::default() };
     let (exit, stdout, stderr) = check(bad);
     assert_eq!((exit, stdout.as_str()), (Exit::Invalid, "octant.toml:3: no such key\n"), "{stderr}");
 }

@@ -6,6 +6,9 @@
 #[path = "../../xtask/src/logs.rs"]
 mod logs;
 
+use octant_manifest::{
+    Audience, Ceiling, Delegated, Effective, Envelope, Machine, Roles, SigningKey, TrustedKeys, sign,
+};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -157,20 +160,53 @@ fn the_job_fails_when_any_of_its_steps_does() {
     }
 }
 
-#[test]
-fn the_manifest_is_valid_and_within_what_its_operator_may_give() {
-    use octant_manifest::{
-        Audience, Ceiling, Effective, Envelope, Machine, Roles, SigningKey, TrustedKeys, sign,
-    };
-    let manifest = include_bytes!("../../../examples/incident-report/manifest.toml");
-    // The key that `cargo x image` makes: operator, role developer.
+/// The rights under the key that `cargo x image` makes: operator, role developer.
+fn rights(manifest: &[u8], ceiling: &Ceiling) -> Effective {
     let key = SigningKey::from_seed([1; 32]);
     let file = ("operator.pub".to_owned(), key.public_file("operator", "developer"));
     let keys = TrustedKeys::from_files(&[file]).unwrap();
     let envelope = Envelope::parse(&sign(manifest, &[&key])).unwrap();
-    let authentic = envelope.verify(&keys, &Audience { machine: "any", now_ms: 1_800_000_000_000 }).unwrap();
-    let declared = authentic.declare().unwrap();
-    let ceiling = Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 30, cpus: 1 });
-    let rights = Effective::root(&declared, &ceiling).unwrap();
-    assert_eq!(declared.manifest().asked().narrowed_to(rights.grants()), [], "it gets all that it asks for");
+    let authentic = envelope.verify(&keys, &HERE).unwrap();
+    Effective::root(&authentic.declare().unwrap(), ceiling).unwrap()
+}
+
+const HERE: Audience<'static> = Audience { machine: "any", now_ms: 1_800_000_000_000 };
+
+fn ceiling() -> Ceiling {
+    Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 30, cpus: 1 })
+}
+
+#[test]
+fn the_manifest_is_valid_and_within_what_its_operator_may_give() {
+    let manifest = include_bytes!("../../../examples/incident-report/manifest.toml");
+    assert_eq!(rights(manifest, &ceiling()).narrowed(), [], "it gets all that it asks for");
+}
+
+/// What divide.sh fills in is tried here as it would come; that it does so is for the test that runs it.
+#[test]
+fn divided_work_is_divided_without_a_rest() {
+    let mut first = rights(include_bytes!("../../../examples/divided-work/manifest.toml"), &ceiling());
+    assert_eq!(first.narrowed(), []);
+    let child = |level: &str, spawns: &str, below: &str| {
+        let text = include_str!("../../../examples/divided-work/child.toml");
+        let text = text
+            .replace("@LEVEL@", level)
+            .replace("@SPAWNS@", spawns)
+            .replace("@BELOW@", below)
+            .replace("@MINUTES@", "4");
+        Delegated::read(text.replace("@FROM@", "1").replace("@TO@", "2").as_bytes(), &HERE).unwrap()
+    };
+    let wishes = [child("2", "true", "6"), child("1", "true", "2"), child("0", "false", "0")];
+    fn spawn(above: &mut Effective, wishes: &[Delegated]) -> usize {
+        let [wish, rest @ ..] = wishes else { return 0 };
+        let two = [0, 1].map(|_| above.narrow(wish, &ceiling(), None).unwrap());
+        let below = two.into_iter().map(|mut child| {
+            assert_eq!(child.narrowed(), [], "each gets all that it asks for");
+            1 + spawn(&mut child, rest)
+        });
+        let count = below.sum();
+        assert_eq!(above.allotment().parts(), [0, 0, 0]);
+        count
+    }
+    assert_eq!(spawn(&mut first, &wishes), 14);
 }

@@ -13,12 +13,14 @@ pub(crate) enum Access {
     Execute,
     /// What the flags in this argument say (open(2)).
     Flags(usize),
+    /// What the flags in the structure behind this argument say (openat2(2)).
+    How(usize),
 }
 
 /// Where a call has the path: the argument with the directory, if it has one, and the one with the text.
 pub(crate) type Named = (Option<usize>, usize, Access);
 
-use Access::{Entry, Execute, Flags, Read, Write};
+use Access::{Entry, Execute, Flags, How, Read, Write};
 
 /// The calls that name files, sorted.
 const CALLS: &[(&str, &[Named])] = &[
@@ -48,8 +50,7 @@ const CALLS: &[(&str, &[Named])] = &[
     ("newfstatat", &[(Some(0), 1, Read)]),
     ("open", &[(None, 0, Flags(1))]),
     ("openat", &[(Some(0), 1, Flags(2))]),
-    // Its flags are behind a pointer; programs that use it fall back to openat inside.
-    ("openat2", &[(Some(0), 1, Read)]),
+    ("openat2", &[(Some(0), 1, How(2))]),
     ("readlink", &[(None, 0, Read)]),
     ("readlinkat", &[(Some(0), 1, Read)]),
     ("rename", &[(None, 0, Entry), (None, 1, Entry)]),
@@ -71,6 +72,15 @@ const CALLS: &[(&str, &[Named])] = &[
 /// The files that a call names.
 pub(crate) fn named(call: &str) -> &'static [Named] {
     CALLS.binary_search_by(|row| row.0.cmp(call)).map_or(&[], |at| CALLS[at].1)
+}
+
+/// Calls that no workstation has, and what programs fall back to.
+pub(crate) fn fallback(call: &str) -> Option<&'static str> {
+    match call {
+        "clone3" => Some("clone"),
+        "openat2" => Some("openat"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

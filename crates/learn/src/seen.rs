@@ -1,6 +1,6 @@
 //! What a program was seen to do. All of it is as the program said, and so what it wants and no proof of anything.
 
-use crate::calls::{Access, named};
+use crate::calls::{Access, fallback, named};
 use libseccomp::{ScmpArch, ScmpSyscall};
 use octant_sys::observe::Call;
 use std::collections::BTreeSet;
@@ -53,7 +53,7 @@ impl Seen {
             "connect" => self.connected.extend(address(call)),
             _ => {}
         }
-        self.calls.insert(name);
+        self.calls.insert(fallback(&name).map_or(name, str::to_owned));
     }
 
     fn file(&mut self, path: &Path, access: Access) {
@@ -70,11 +70,11 @@ impl Seen {
                 self.interpreter(&real);
                 self.execute.insert(real);
             }
-            (Access::Read | Access::Flags(_), Ok(real)) => {
+            (Access::Read | Access::Flags(_) | Access::How(_), Ok(real)) => {
                 self.read.insert(real);
             }
             // What is not there outside is not there inside either.
-            (Access::Execute | Access::Read | Access::Flags(_), Err(_)) => {}
+            (Access::Execute | Access::Read | Access::Flags(_) | Access::How(_), Err(_)) => {}
         }
     }
 
@@ -99,11 +99,16 @@ impl Seen {
 }
 
 fn effective(call: &Call, access: Access) -> Access {
-    match access {
-        Access::Flags(at) if call.args[at] & WRITES != 0 => Access::Write,
-        Access::Flags(_) => Access::Read,
-        other => other,
-    }
+    let flags = match access {
+        Access::Flags(at) => Some(call.args[at]),
+        // The first member of struct open_how.
+        Access::How(at) => memory(call.thread, call.args[at], 8)
+            .and_then(|bytes| bytes.first_chunk::<8>().copied())
+            .map(u64::from_ne_bytes),
+        _ => return access,
+    };
+    // Flags that cannot be read any more are those of somebody who has ended.
+    if flags.is_some_and(|flags| flags & WRITES != 0) { Access::Write } else { Access::Read }
 }
 
 /// The symbolic links on the way to a path.

@@ -31,6 +31,21 @@ fn a_shell_and_what_it_starts_are_seen_in_full() {
 }
 
 #[test]
+fn threads_and_removals_are_seen() {
+    let dir = scratch("threads");
+    std::fs::write(dir.join("old"), "x").unwrap();
+    let mut command = Command::new("/usr/bin/python3");
+    let script =
+        "import threading,os; t=threading.Thread(target=lambda: os.unlink('old')); t.start(); t.join()";
+    command.arg("-c").arg(script).current_dir(&dir);
+    let (status, seen) = observe(command).unwrap();
+    assert!(status.success() && !dir.join("old").exists());
+    assert!(seen.write.contains(&dir), "its directory changed: {:?}", seen.write);
+    assert!(seen.calls.contains("clone") && !seen.calls.contains("clone3"), "inside it falls back");
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn a_connection_is_seen_with_its_address() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -44,19 +44,35 @@ impl Allotment {
     /// # Errors
     /// Names the first budget that does not have as much; nothing is taken then.
     pub fn split(&mut self, ask: [u64; 3]) -> Result<Self, Exhausted> {
-        let Self { descendants, tokens, spend_microusd } = self;
-        let rows = [
-            ("spawning.descendants", descendants, ask[0]),
-            ("models.tokens", tokens, ask[1]),
-            ("models.spend_usd", spend_microusd, ask[2]),
-        ];
-        if let Some((field, left, asked)) = rows.iter().find(|(_, left, asked)| asked > *left) {
-            return Err(Exhausted { field, asked: *asked, left: **left });
+        if let Some(exhausted) = self.lacks(ask) {
+            return Err(exhausted);
         }
-        for (_, left, asked) in rows {
+        let Self { descendants, tokens, spend_microusd } = self;
+        for (left, asked) in [descendants, tokens, spend_microusd].into_iter().zip(ask) {
             *left -= asked;
         }
         Ok(Self::new(ask[0], ask[1], ask[2]))
+    }
+
+    /// The first budget that does not have as much.
+    pub(crate) fn lacks(&self, ask: [u64; 3]) -> Option<Exhausted> {
+        let fields = ["spawning.descendants", "models.tokens", "models.spend_usd"];
+        let mut rows = fields.into_iter().zip(self.parts()).zip(ask);
+        let ((field, left), asked) = rows.find(|((_, left), asked)| asked > left)?;
+        Some(Exhausted { field, asked, left })
+    }
+
+    /// Uses up one descendant, if there is one.
+    pub(crate) fn spend_descendant(&mut self) {
+        self.descendants = self.descendants.saturating_sub(1);
+    }
+
+    /// Keeps no more than this.
+    pub(crate) fn limit(&mut self, most: [u64; 3]) {
+        let Self { descendants, tokens, spend_microusd } = self;
+        for (left, most) in [descendants, tokens, spend_microusd].into_iter().zip(most) {
+            *left = (*left).min(most);
+        }
     }
 
     /// Gives back a share, such as a child's at its end. Saturates rather than wraps: budgets near the end of

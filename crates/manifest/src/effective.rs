@@ -4,8 +4,8 @@ use crate::domains::Unenforceable;
 use crate::envelope::Signer;
 use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::role::{Role, Roles};
-use crate::schema::{Declared, Identity, OWN, Program, startable};
-use crate::{Allotment, Exhausted, GrantPath, KeyId};
+use crate::schema::{Declared, Identity, Manifest, OWN, Program, startable};
+use crate::{Allotment, Delegated, Exhausted, GrantPath, KeyId};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
 
@@ -41,18 +41,27 @@ impl Ceiling {
         })
     }
 
-    /// The most that an agent of this role can get from this signer.
-    fn given(&self, signer: &Signer, asked: &str) -> Result<Grants, RightsError> {
+    /// The most that an agent of this role can get from this signer, and how many descendants.
+    fn given(&self, signer: &Signer, asked: &str) -> Result<(Grants, u64), RightsError> {
         let (held, given) =
             (self.role("the signer's key", &signer.role)?, self.role("identity.role", asked)?);
         if held.assigns.iter().any(|role| role == asked) {
-            return Ok(held.ceiling.meet(&given.ceiling));
+            return Ok((held.ceiling.meet(&given.ceiling), held.descendants.min(given.descendants)));
         }
         Err(RightsError::RoleCeiling {
             operator: signer.operator.clone(),
             holds: signer.role.clone(),
             asked: asked.to_owned(),
         })
+    }
+
+    /// The role that an agent's child asks for, if the agent's role gives it.
+    fn child_role(&self, holds: &str, asked: &str) -> Result<&Role, RightsError> {
+        let (held, given) = (self.role("the parent's role", holds)?, self.role("identity.role", asked)?);
+        if held.assigns.iter().any(|role| role == asked) {
+            return Ok(given);
+        }
+        Err(RightsError::ChildRole { holds: holds.to_owned(), asked: asked.to_owned() })
     }
 
     /// The same ceiling after an operator has approved that this agent lives without a limit.
@@ -113,6 +122,31 @@ pub enum RightsError {
     /// Something that is asked and that this build has nothing to enforce with.
     #[error(transparent)]
     Unenforceable(#[from] Unenforceable),
+    /// An agent that has no generation below it.
+    #[error(
+        "spawning: this agent may spawn nobody; an operator has to sign a manifest for it with spawning.allowed, depth and descendants"
+    )]
+    MayNotSpawn,
+    /// A child of another operator's.
+    #[error(
+        "identity.operator: the operator who answers for this agent and its children is {root:?} and not {named:?}; write {root:?}"
+    )]
+    ChildOperator {
+        /// Whom the child's manifest names.
+        named: String,
+        /// Who signed for the root.
+        root: String,
+    },
+    /// A role that the parent's role does not give.
+    #[error(
+        "identity.role: an agent of the role {holds:?} cannot give the role {asked:?}; name a role within it"
+    )]
+    ChildRole {
+        /// The parent's role.
+        holds: String,
+        /// The role that the child's manifest names.
+        asked: String,
+    },
     /// The parent has not as much left.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
@@ -159,7 +193,7 @@ impl Effective {
     pub fn root(declared: &Declared, ceiling: &Ceiling) -> Result<Self, Vec<RightsError>> {
         let (manifest, signer) = (declared.manifest(), declared.signer());
         let mut reasons = Vec::new();
-        let bound =
+        let given =
             ceiling.given(signer, &manifest.identity.role).map_err(|reason| reasons.push(reason)).ok();
         reasons.extend(beyond(&manifest.grants.resources, ceiling.machine));
         reasons.extend(manifest.unenforceable().into_iter().map(RightsError::from));
@@ -168,52 +202,87 @@ impl Effective {
             reasons.push(RightsError::UnlimitedLifetime);
         }
         // Without a ceiling there are no grants to start anything with: the reason for that is enough.
-        let grants = bound.map(|mut bound| {
+        let given = given.map(|(mut bound, descendants)| {
             bound.ttl = bound.ttl.filter(|_| !unlimited);
-            manifest.grants.meet(&bound)
+            (manifest.grants.meet(&bound), descendants.min(manifest.descendants))
         });
-        reasons.extend(grants.iter().flat_map(|grants| unstartable(&manifest.program, grants)));
-        match grants {
-            Some(grants) if reasons.is_empty() => {
+        reasons.extend(given.iter().flat_map(|(grants, _)| unstartable(&manifest.program, grants)));
+        match given {
+            Some((grants, descendants)) if reasons.is_empty() => {
                 let origin = Origin::Signed { operator: signer.operator.clone(), key: signer.key };
-                Ok(Self::of(declared, grants, Allotment::default(), origin))
+                let budget = manifest.budget();
+                let allotment = Allotment::new(descendants, budget.tokens, budget.spend_microusd);
+                Ok(Self::of(manifest, declared.digest(), grants, allotment, origin))
             }
             _ => Err(reasons),
         }
     }
 
-    /// A child's rights: what its manifest asks, within this agent's. The child's budgets are taken out of
-    /// this agent's.
+    /// A child's rights: what its manifest asks, within this agent's and within its role, for at most as long as is
+    /// left of this agent's life. The child itself and its descendants are taken out of this agent's allotment.
     ///
     /// # Errors
-    /// Every reason: what this build cannot enforce, or a program that is not within the rest. Nothing is taken then.
-    pub fn narrow(&mut self, declared: &Declared) -> Result<Self, Vec<RightsError>> {
+    /// Every reason for which there can be no such child. Nothing is taken then.
+    pub fn narrow(
+        &mut self,
+        declared: &Delegated,
+        ceiling: &Ceiling,
+        life_left: Option<Millis>,
+    ) -> Result<Self, Vec<RightsError>> {
         let manifest = declared.manifest();
-        let grants = manifest.grants.meet(&self.grants);
         let mut reasons: Vec<RightsError> =
             manifest.unenforceable().into_iter().map(RightsError::from).collect();
-        reasons.extend(unstartable(&manifest.program, &grants));
-        // No manifest of this build can ask for a budget, so a child's share is empty.
-        match self.allotment.split([0, 0, 0]) {
-            Ok(share) if reasons.is_empty() => {
-                Ok(Self::of(declared, grants, share, Origin::Delegated { parent: self.digest }))
-            }
-            Ok(share) => {
-                self.allotment.restore(share);
-                Err(reasons)
-            }
-            Err(exhausted) => {
-                reasons.push(exhausted.into());
-                Err(reasons)
-            }
+        if self.grants.generations == 0 {
+            reasons.push(RightsError::MayNotSpawn);
         }
+        if manifest.identity.operator != self.identity.operator {
+            let (named, root) = (manifest.identity.operator.clone(), self.identity.operator.clone());
+            reasons.push(RightsError::ChildOperator { named, root });
+        }
+        let role = ceiling.child_role(&self.identity.role, &manifest.identity.role);
+        let role = role.map_err(|reason| reasons.push(reason)).ok();
+        let mut bound = self.grants.for_child();
+        bound.ttl = [bound.ttl, life_left].into_iter().flatten().min();
+        let within = role.map_or(bound.clone(), |role| bound.meet(&role.ceiling));
+        let grants = manifest.grants.meet(&within);
+        if grants.ttl.is_none() {
+            reasons.push(RightsError::UnlimitedLifetime);
+        }
+        reasons.extend(unstartable(&manifest.program, &grants));
+        let most = if grants.generations == 0 { 0 } else { role.map_or(0, |role| role.descendants) };
+        let descendants = manifest.descendants.min(most);
+        let budget = manifest.budget();
+        // One is the child itself.
+        let share = [descendants + 1, budget.tokens, budget.spend_microusd];
+        reasons.extend(self.allotment.lacks(share).map(RightsError::from));
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        let mut allotment = self.allotment.split(share).map_err(|e| vec![e.into()])?;
+        allotment.spend_descendant();
+        let origin = Origin::Delegated { parent: self.digest };
+        Ok(Self::of(manifest, declared.digest(), grants, allotment, origin))
     }
 
-    fn of(declared: &Declared, grants: Grants, allotment: Allotment, origin: Origin) -> Self {
-        let manifest = declared.manifest();
-        let narrowed = manifest.grants.narrowed_to(&grants);
+    /// Takes back what a descendant that has ended did not use up.
+    pub fn take_back(&mut self, ended: Self) {
+        self.allotment.restore(ended.allotment);
+    }
+
+    /// Keeps no more of its allotment than this: what is known to be left of it.
+    pub fn limit_allotment(&mut self, left: [u64; 3]) {
+        self.allotment.limit(left);
+    }
+
+    fn of(manifest: &Manifest, digest: Sha256, grants: Grants, allotment: Allotment, origin: Origin) -> Self {
+        let mut narrowed = manifest.grants.narrowed_to(&grants);
+        let (asked, got) = (manifest.descendants, allotment.parts()[0]);
+        if asked != got {
+            let field = "spawning.descendants";
+            narrowed.push(Narrowed { field, asked: asked.to_string(), got: got.to_string() });
+        }
         let (identity, program) = (manifest.identity.clone(), manifest.program.clone());
-        Self { identity, program, grants, allotment, origin, digest: declared.digest(), narrowed }
+        Self { identity, program, grants, allotment, origin, digest, narrowed }
     }
 
     /// Who the agent is.

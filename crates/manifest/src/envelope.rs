@@ -3,7 +3,7 @@
 use crate::error::ManifestErrors;
 use crate::keys::{KeyId, SigningKey, TrustedKeys};
 use crate::limits;
-use crate::schema::{Declared, Draft, digest, read_validity};
+use crate::schema::{Declared, Validity, digest, read_validity};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
@@ -260,14 +260,6 @@ impl Envelope {
         digest(&self.payload)
     }
 
-    /// The manifest in it, whoever signed it: to be looked at, not to be spawned from.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn draft(&self) -> Result<Draft, ManifestErrors> {
-        Draft::parse(&self.payload)
-    }
-
     /// The manifest's bytes. Nothing in them is believed.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
@@ -307,7 +299,7 @@ impl Envelope {
         if signers.is_empty() {
             return Err(expired.unwrap_or_else(|| self.unsigned(keys, revoked)));
         }
-        admit(&self.payload, audience)?;
+        admit(&read_validity(&self.payload)?, audience)?;
         Ok(Authentic { payload: self.payload, signers })
     }
 
@@ -332,11 +324,11 @@ impl Envelope {
     }
 }
 
-fn admit(payload: &[u8], audience: &Audience<'_>) -> Result<(), VerifyError> {
-    let validity = read_validity(payload)?;
+/// Whether a manifest of this validity can be used here and now.
+pub(crate) fn admit(validity: &Validity, audience: &Audience<'_>) -> Result<(), VerifyError> {
     if !validity.machines.iter().any(|m| m == "*" || m == audience.machine) {
         let machine = audience.machine.to_owned();
-        return Err(VerifyError::WrongAudience { machine, machines: validity.machines });
+        return Err(VerifyError::WrongAudience { machine, machines: validity.machines.clone() });
     }
     let now_ms = audience.now_ms;
     if let Some(not_before_ms) = validity.not_before_ms.filter(|start| now_ms < *start) {

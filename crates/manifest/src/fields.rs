@@ -193,8 +193,24 @@ pub const FIELDS: &[FieldInfo] = &[
         Some("false"),
         "Whether it may spawn agents within its own rights.",
     ),
-    field("spawning.depth", Kind::Number(0, MOST), Some("0"), "How many generations below it."),
-    field("spawning.descendants", Kind::Number(0, MOST), Some("0"), "How many agents below it in all."),
+    field(
+        "spawning.depth",
+        Kind::Number(0, crate::limits::GENERATIONS),
+        Some("0"),
+        "How many generations below it.",
+    ),
+    field(
+        "spawning.descendants",
+        Kind::Number(0, crate::limits::DESCENDANTS),
+        Some("0"),
+        "How many agents below it in all.",
+    ),
+    field(
+        "rooms.join",
+        Kind::Texts("^[a-z0-9._-]{1,63}$"),
+        NONE,
+        "Rooms in which it may exchange messages with other agents.",
+    ),
     field("approvals.required", Kind::Texts(ANY), NONE, "What an operator has to approve each time."),
 ];
 
@@ -213,6 +229,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("models", "Language models, and what may be spent on them."),
     ("skills", "Skills and tools."),
     ("spawning", "Agents of its own."),
+    ("rooms", "Messages between agents."),
     ("approvals", "What needs an operator's word each time."),
 ];
 

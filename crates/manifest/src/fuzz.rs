@@ -1,7 +1,8 @@
 //! Entries for fuzzers and for the replay of their corpus: any bytes, no panic, and a few things that must hold.
 
 use crate::{
-    Audience, Ceiling, Draft, Effective, Envelope, Machine, Roles, SigningKey, TrustedKeys, limits, sign,
+    Audience, Ceiling, Delegated, Draft, Effective, Envelope, Machine, Roles, SigningKey, TrustedKeys,
+    limits, sign,
 };
 
 /// Reads bytes as an envelope and verifies it against a key that did not sign it.
@@ -46,7 +47,14 @@ pub fn fuzz_manifest(bytes: &[u8]) {
     );
     let Ok(declared) = declared else { return };
     let ceiling = Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 40, cpus: 64 });
-    if let Ok(rights) = Effective::root(&declared, &ceiling) {
-        assert!(rights.grants().within(declared.manifest().asked()), "a right is larger than what was asked");
+    let Ok(mut rights) = Effective::root(&declared, &ceiling) else { return };
+    assert!(rights.grants().within(declared.manifest().asked()), "a right is larger than what was asked");
+    // The same wish from an agent that has been granted it.
+    let Ok(wish) = Delegated::read(bytes, &Audience { machine: &machine, now_ms }) else { return };
+    let before = rights.allotment().parts()[0];
+    if let Ok(child) = rights.narrow(&wish, &ceiling, None) {
+        assert!(child.grants().within(rights.grants()), "a child has more than its parent");
+        let after = rights.allotment().parts()[0] + child.allotment().parts()[0] + 1;
+        assert_eq!(before, after, "an allotment is not conserved");
     }
 }

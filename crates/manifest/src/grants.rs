@@ -336,6 +336,9 @@ pub struct Grants {
     pub(crate) ttl: Option<Millis>,
     pub(crate) on_timeout: OnTimeout,
     pub(crate) on_parent_death: OnParentDeath,
+    /// How many generations it may have below it; 0 where it may spawn nobody.
+    pub(crate) generations: u64,
+    pub(crate) rooms: NameSet,
     pub(crate) hosts: PatternSet<HostGrant>,
     pub(crate) credentials: PatternSet<CredentialGrant>,
     pub(crate) models: Models,
@@ -420,6 +423,18 @@ impl Grants {
         self.on_parent_death
     }
 
+    /// How many generations it may have below it; 0 where it may spawn nobody.
+    #[must_use]
+    pub fn generations(&self) -> u64 {
+        self.generations
+    }
+
+    /// The rooms in which it may exchange messages.
+    #[must_use]
+    pub fn rooms(&self) -> &NameSet {
+        &self.rooms
+    }
+
     /// The hosts that may be reached.
     #[must_use]
     pub fn hosts(&self) -> &PatternSet<HostGrant> {
@@ -465,6 +480,8 @@ impl Grants {
             ttl,
             on_timeout,
             on_parent_death,
+            generations,
+            rooms,
             hosts,
             credentials,
             models,
@@ -486,12 +503,19 @@ impl Grants {
             ttl: shorter,
             on_timeout: self.on_timeout.min(*on_timeout),
             on_parent_death: self.on_parent_death.min(*on_parent_death),
+            generations: self.generations.min(*generations),
+            rooms: self.rooms.meet(rooms),
             hosts: self.hosts.meet(hosts),
             credentials: self.credentials.meet(credentials),
             models: self.models.meet(models),
             skills: self.skills.meet(skills),
             tools: self.tools.meet(tools),
         }
+    }
+
+    /// The most that a child can get of this: everything, with one generation less below it.
+    pub(crate) fn for_child(&self) -> Self {
+        Self { generations: self.generations.saturating_sub(1), ..self.clone() }
     }
 
     /// Whether `other` grants everything that this does.
@@ -524,6 +548,8 @@ impl Grants {
             ttl,
             on_timeout,
             on_parent_death,
+            generations,
+            rooms,
             hosts,
             credentials,
             models,
@@ -541,6 +567,8 @@ impl Grants {
             ("lifetime.ttl", ttl),
             ("lifetime.on_timeout", on_timeout.name().to_owned()),
             ("lifetime.on_parent_death", on_parent_death.name().to_owned()),
+            ("spawning.depth", generations.to_string()),
+            ("rooms.join", rooms.to_string()),
             ("network.hosts", hosts.to_string()),
             ("credentials.grants", credentials.to_string()),
             ("skills.allowed", skills.to_string()),

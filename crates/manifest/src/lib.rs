@@ -64,6 +64,13 @@
 //! fn load(text: &str) -> Effective { serde_json::from_str(text).unwrap() }
 //! ```
 //!
+//! What an agent writes for a child is not what an operator signed:
+//!
+//! ```compile_fail,E0308
+//! # use octant_manifest::{Ceiling, Delegated, Effective};
+//! fn crown(child: &Delegated, ceiling: &Ceiling) { let _ = Effective::root(child, ceiling); }
+//! ```
+//!
 //! Nor is a share of a budget copied:
 //!
 //! ```compile_fail,E0599
@@ -75,6 +82,7 @@
 mod allotment;
 mod credential;
 mod date;
+mod delegated;
 mod denied;
 mod domains;
 mod effective;
@@ -97,6 +105,7 @@ mod schema;
 
 pub use allotment::{Allotment, Exhausted};
 pub use credential::{CredentialGrant, Way};
+pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};
 pub use domains::{Budget, Unenforceable};
 pub use effective::{Ceiling, Effective, Machine, Origin, RightsError};
@@ -113,7 +122,7 @@ pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};
 pub use role::Roles;
-pub use rule::{Rule, broken};
+pub use rule::{Rule, broken, broken_by_child};
 pub use schema::{Declared, Draft, Identity, Manifest, Program, VERSION, Validity, digest, lines};
 
 #[cfg(test)]

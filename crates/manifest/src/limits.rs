@@ -30,5 +30,11 @@ pub const KEY_FILE_BYTES: usize = 64 << 10;
 pub const NAME_BYTES: usize = 63;
 /// The longest time to live, in milliseconds: ten years, so that adding it to a clock cannot overflow.
 pub const TTL_MS: u64 = 10 * 366 * 86_400_000;
+/// The most generations that an agent can have below it.
+pub const GENERATIONS: u64 = 16;
+/// The most descendants that an agent can have over its life.
+pub const DESCENDANTS: u64 = 1 << 20;
+/// The most rooms that an agent can be in.
+pub const ROOMS: usize = 32;
 /// The least memory that a program can be started in, in bytes.
 pub const MEMORY_MIN_BYTES: u64 = 4 << 20;

@@ -17,6 +17,8 @@ pub struct Roles(BTreeMap<String, Role>);
 pub(crate) struct Role {
     pub(crate) assigns: Vec<String>,
     pub(crate) ceiling: Grants,
+    /// How many descendants an agent of this role can have.
+    pub(crate) descendants: u64,
 }
 
 /// Why a file of roles is refused.
@@ -78,6 +80,8 @@ struct RoleFile {
     syscalls: Names,
     ttl: Millis,
     on_parent_death: OnParentDeath,
+    spawning: Spawning,
+    rooms: Names,
     hosts: Names,
     credentials: Names,
     models: Names,
@@ -87,6 +91,13 @@ struct RoleFile {
     tools: Names,
     #[serde(default)]
     resources: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spawning {
+    depth: u64,
+    descendants: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -164,6 +175,8 @@ impl Roles {
                 syscalls,
                 ttl,
                 on_parent_death,
+                spawning: Spawning { depth: generations, descendants },
+                rooms,
                 hosts,
                 credentials,
                 models,
@@ -186,6 +199,8 @@ impl Roles {
                 // What is frozen runs nothing, so no role bounds it.
                 on_timeout: OnTimeout::Freeze,
                 on_parent_death,
+                generations,
+                rooms: rooms.into(),
                 hosts: hosts.patterns(&name)?,
                 credentials: credentials.patterns(&name)?,
                 models: Models {
@@ -196,7 +211,7 @@ impl Roles {
                 skills: skills.patterns(&name)?,
                 tools: tools.patterns(&name)?,
             };
-            roles.insert(name, Role { assigns, ceiling });
+            roles.insert(name, Role { assigns, ceiling, descendants });
         }
         for (name, role) in &roles {
             if let Some(stray) = role.assigns.iter().find(|r| !roles.contains_key(*r)) {

@@ -109,7 +109,8 @@ impl RightsError {
             Self::BeyondMachine { .. } => Rule::Resources,
             Self::UnlimitedLifetime => Rule::UnlimitedLifetime,
             Self::Unenforceable(_) => Rule::Schema,
-            Self::Exhausted(_) => Rule::SpawnBudget,
+            Self::ChildOperator { .. } | Self::ChildRole { .. } => Rule::ParentIntersection,
+            Self::MayNotSpawn | Self::Exhausted(_) => Rule::SpawnBudget,
         }
     }
 
@@ -127,4 +128,10 @@ impl RightsError {
 #[must_use]
 pub fn broken(reasons: &[RightsError]) -> Vec<Rule> {
     ordered(reasons.iter().map(RightsError::rule))
+}
+
+/// The rules that the reasons for which a child cannot be break.
+#[must_use]
+pub fn broken_by_child(reasons: &[RightsError]) -> Vec<Rule> {
+    ordered(reasons.iter().map(RightsError::child_rule))
 }

@@ -17,7 +17,7 @@ use std::ops::RangeInclusive;
 /// The version of the schema that is read and written. A field that changes its meaning, or a new one that an older
 /// build must not pass over, makes it the next.
 pub const VERSION: u64 = 1;
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "manifest",
     "identity",
     "audience",
@@ -31,12 +31,14 @@ const SECTIONS: [&str; 15] = [
     "models",
     "skills",
     "spawning",
+    "rooms",
     "lifetime",
     "approvals",
 ];
 const NAME: &str = "1 to 63 characters of a-z, 0-9 and -";
 const UTILITY: &str = "the name of a utility, without a directory";
 const SYSCALL: &str = "the name of a system call, as in syscalls(2)";
+const ROOM: &str = "a room's name: 1 to 63 characters of a-z, 0-9 and . _ -";
 const OPERATOR: &str = "an operator's name: 1 to 63 characters of a-z, 0-9 and . _ - @";
 
 /// Places in the workstation that are Octant's, or that it never shows.
@@ -101,6 +103,8 @@ pub struct Manifest {
     pub(crate) validity: Validity,
     pub(crate) grants: Grants,
     pub(crate) budget: Budget,
+    /// How many descendants it asks for.
+    pub(crate) descendants: u64,
 }
 
 impl Manifest {
@@ -126,6 +130,12 @@ impl Manifest {
     #[must_use]
     pub fn asked(&self) -> &Grants {
         &self.grants
+    }
+
+    /// How many descendants it asks for.
+    #[must_use]
+    pub fn descendants(&self) -> u64 {
+        self.descendants
     }
 
     /// What it asks for and uses up.
@@ -158,7 +168,8 @@ impl Manifest {
     #[must_use]
     pub fn rows(&self) -> Vec<(&'static str, String)> {
         let budget = self.budget.rows().into_iter().map(|(field, _, text)| (field, text));
-        self.facts().into_iter().chain(self.grants.rows()).chain(budget).collect()
+        let descendants = ("spawning.descendants", self.descendants.to_string());
+        self.facts().into_iter().chain(self.grants.rows()).chain(budget).chain([descendants]).collect()
     }
 
     /// Whether its program could be started with these rights.
@@ -240,7 +251,7 @@ pub fn digest(payload: &[u8]) -> Sha256 {
     Sha256(sha2::Sha256::digest(payload).into())
 }
 
-fn read(bytes: &[u8]) -> Whole<Manifest> {
+pub(crate) fn read(bytes: &[u8]) -> Whole<Manifest> {
     let document = Document::parse(bytes)?;
     let top = document.top(&SECTIONS);
     let version = top.need("manifest", "1")?;
@@ -253,12 +264,15 @@ fn read(bytes: &[u8]) -> Whole<Manifest> {
     all.take(refuse_unenforceable(&document));
     let identity = all.take(identity(&document));
     let validity = all.take(validity(&document));
+    let spawning = all.take(spawning(&document));
     let grants = all.take(grants(&document));
     let budget = all.take(domains::budget(&document));
     let program = all.take(program(&document, grants.as_ref()));
     let whole = || {
-        let (identity, program, validity) = (identity?, program?, validity?);
-        Some(Manifest { identity, program, validity, grants: grants?, budget: budget? })
+        let (identity, program, validity, budget) = (identity?, program?, validity?, budget?);
+        let (generations, descendants) = spawning?;
+        let grants = Grants { generations, ..grants? };
+        Some(Manifest { identity, program, validity, grants, budget, descendants })
     };
     all.done(whole())
 }
@@ -377,6 +391,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     let resources = all.take(resources(document));
     let lifetime = all.take(lifetime(document));
     let services = all.take(domains::services(document));
+    let rooms = all.take(rooms(document));
     let whole = || {
         let (read, write, execute) = (read?, write?, execute?);
         let (ttl, on_timeout, on_parent_death) = lifetime?;
@@ -392,6 +407,8 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             ttl,
             on_timeout,
             on_parent_death,
+            generations: 0,
+            rooms: rooms?,
             hosts,
             credentials,
             models,
@@ -400,6 +417,40 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
         })
     };
     all.done(whole())
+}
+
+/// How many generations and how many descendants it asks for; none where spawning is not allowed.
+fn spawning(document: &Document<'_>) -> Whole<(u64, u64)> {
+    let section = document.section("spawning", &["allowed", "depth", "descendants"])?;
+    section.no_strays()?;
+    if section.get("allowed").map_or(Ok(false), |field| field.flag())? {
+        let (depth, descendants) = (section.need("depth", "1")?, section.need("descendants", "4")?);
+        let depth = ranged(depth, 1..=limits::GENERATIONS, "an agent that spawns has a generation below it")?;
+        let why = "an agent that spawns has descendants";
+        return Ok((depth, ranged(descendants, 1..=limits::DESCENDANTS, why)?));
+    }
+    for field in ["depth", "descendants"].into_iter().filter_map(|key| section.get(key)) {
+        let (number, why) = (field.number()?, "spawning.allowed is not true");
+        let next = "write allowed = true, or take it out".to_owned();
+        if number > 0 {
+            return Err(field.refuse(Problem::Impossible { asked: number.to_string(), why, next }).into());
+        }
+    }
+    Ok((0, 0))
+}
+
+fn rooms(document: &Document<'_>) -> Whole<NameSet> {
+    let section = document.section("rooms", &["join"])?;
+    section.no_strays()?;
+    let names = names(&section, "join", "-._", ROOM)?;
+    match (section.get("join"), names.iter().count()) {
+        (Some(field), count) if count > limits::ROOMS => {
+            let why = "an agent has a mailbox in each of its rooms";
+            let next = format!("name at most {}", limits::ROOMS);
+            Err(field.refuse(Problem::Impossible { asked: format!("{count} rooms"), why, next }).into())
+        }
+        _ => Ok(names),
+    }
 }
 
 fn profile(calls: &Section<'_>) -> Result<Profile> {
@@ -585,29 +636,12 @@ fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnTimeout, OnPare
 
 /// Refuses by name what this build has nothing to enforce with. Absent and empty fields pass.
 fn refuse_unenforceable(document: &Document<'_>) -> Whole<()> {
-    let spawning = document.section("spawning", &["allowed", "depth", "descendants"])?;
     let approvals = document.section("approvals", &["required"])?;
-    spawning.no_strays()?;
     approvals.no_strays()?;
-    let refuse = |field: &Field<'_>, what, why, name| {
-        Err(field.refuse(Problem::Unenforceable { what, why, field: name }).into())
-    };
     if let Some(first) = approvals.list("required")?.first() {
+        let (what, field) = ("approvals", "approvals.required");
         let why = "only a life without end is asked about yet (lifetime.ttl = \"unlimited\")";
-        return refuse(first, "approvals", why, "approvals.required");
-    }
-    const ALONE: &str = "agents cannot spawn agents yet";
-    if let Some(field) = spawning.get("allowed")
-        && field.flag()?
-    {
-        return refuse(&field, "spawning", ALONE, "spawning.allowed");
-    }
-    for (key, name) in [("depth", "spawning.depth"), ("descendants", "spawning.descendants")] {
-        if let Some(field) = spawning.get(key)
-            && field.number()? > 0
-        {
-            return refuse(&field, "spawning", ALONE, name);
-        }
+        return Err(first.refuse(Problem::Unenforceable { what, why, field }).into());
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ pub(crate) enum Role {
     Init(Vec<OsString>),
     /// PID 1 in namespaces of its own, with the arguments.
     Up(Vec<OsString>),
+    /// A program in a workstation, without anything else, with the arguments.
+    Run(Vec<OsString>),
     /// The service of this name.
     Service(OsString),
     /// The process that makes workstations.
@@ -84,6 +86,7 @@ fn by_argument(arguments: Vec<OsString>, granted: &Granted) -> Role {
         Some("shell") if granted.utility(SHELL) => Role::Shell(arguments[1..].to_vec()),
         Some(INIT) if *granted == Granted::All => Role::Init(arguments[2..].to_vec()),
         Some("up") if *granted == Granted::All => Role::Up(arguments[2..].to_vec()),
+        Some("run") if *granted == Granted::All => Role::Run(arguments[2..].to_vec()),
         Some("svc") if *granted == Granted::All && arguments.len() == 3 => {
             Role::Service(arguments[2].clone())
         }
@@ -140,6 +143,7 @@ mod tests {
             Role::Shell(arguments) => format!("shell: {}", texts(&arguments)),
             Role::Init(arguments) => format!("init: {}", texts(&arguments)),
             Role::Up(arguments) => format!("up: {}", texts(&arguments)),
+            Role::Run(arguments) => format!("run: {}", texts(&arguments)),
             Role::Service(name) => format!("service: {}", name.display()),
             Role::Spawner => "spawner".into(),
             Role::List(about) => format!("list {about}"),
@@ -199,6 +203,7 @@ mod tests {
     fn roles_are_reached_by_their_names() {
         let all = &Granted::All;
         assert_eq!(role(&["octant", "up", "--dir", "x"], all), "up: --dir x");
+        assert_eq!(role(&["octant", "run", "--", "ls", "-l"], all), "run: -- ls -l");
         assert_eq!(role(&["exe", "svc", "ledger"], all), "service: ledger");
         assert_eq!(role(&["exe", "svc"], all), "unknown");
         assert_eq!(role(&["exe", "spawner"], all), "spawner");
@@ -227,6 +232,7 @@ mod tests {
             &["octant", "spawner"],
             &["octant", "svc", "ledger"],
             &["octant", "up"],
+            &["octant", "run", "ls"],
             &["poweroff"],
             &["init"],
         ];

@@ -14,8 +14,8 @@ use std::path::Path;
 /// Where the supervisor leaves the list: one name a line.
 const LIST: &str = "/etc/octant/applets";
 
-/// The commands of Octant's own that speak to the workstation's own socket and to nothing else.
-const OF_AN_AGENT: [&str; 3] = ["note", "secret", "self"];
+/// The commands of Octant's own that speak to the workstation's own socket and, where there is one, to nothing else.
+const OF_AN_AGENT: [&str; 5] = ["agent", "message", "note", "secret", "self"];
 
 /// Far more than all names together.
 const LIST_MAX_BYTES: u64 = 64 * 1024;
@@ -123,10 +123,12 @@ mod tests {
     fn a_grant_is_for_exactly_one_name() {
         let granted = Granted::Only(vec!["ls".into(), "sh".into()]);
         assert!(granted.utility("ls") && !granted.utility("l") && !granted.utility("lss"));
-        for own in ["note", "self", "secret"] {
+        for own in ["agent", "message", "note", "self", "secret"] {
             assert!(granted.command(OsStr::new(own)), "{own}");
         }
-        for other in ["secrets", "vault", "status", "init", "svc", "--list", "poweroff", "ls"] {
+        for other in
+            ["agents", "messages", "secrets", "vault", "status", "init", "svc", "--list", "poweroff", "ls"]
+        {
             assert!(!granted.command(OsStr::new(other)), "{other}");
         }
     }

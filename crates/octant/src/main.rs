@@ -33,11 +33,16 @@ fn main() -> ExitCode {
         }
         Role::Shell(arguments) => octant_shell::main(arguments, list::names()).into(),
         Role::List(with_text) => list::print(with_text),
-        Role::Operator(arguments) => {
-            octant_cli::main_with(arguments, octant_cli::Links { check_config: Some(boot::check_config) })
-        }
+        Role::Operator(arguments) => octant_cli::main_with(
+            arguments,
+            octant_cli::Links {
+                check_config: Some(boot::check_config),
+                verify_record: Some(octant_run::verify),
+            },
+        ),
         Role::Init(arguments) => octant_init::main(&arguments, boot::BOOT),
         Role::Up(arguments) => octant_init::up(&arguments),
+        Role::Run(arguments) => octant_run::main(&arguments),
         Role::Service(name) => boot::service(&name).unwrap_or_else(|| {
             refuse(&format!("svc {}: no such service", name.display()), first, Exit::NotFound.code())
         }),

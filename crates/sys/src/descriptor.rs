@@ -51,17 +51,22 @@ pub fn of_process(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Closes every descriptor except one.
+/// Closes every descriptor except these.
 ///
 /// # Errors
 /// What close_range(2) reports.
-pub fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
-    let kept = kept.as_raw_fd().unsigned_abs();
-    if let Some(below) = kept.checked_sub(1) {
-        // SAFETY: no pointers; the caller owns nothing but `kept` that it will use again.
-        if unsafe { libc::syscall(libc::SYS_close_range, 0, below, 0) } != 0 {
-            return Err(io::Error::last_os_error());
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut first = 0;
+    for number in kept {
+        if number > first {
+            // SAFETY: no pointers; the caller owns nothing but what is kept that it will use again.
+            if unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
         }
+        first = number + 1;
     }
-    close_from(kept + 1)
+    close_from(first)
 }

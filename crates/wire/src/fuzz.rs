@@ -20,5 +20,7 @@ pub fn fuzz_line(bytes: &[u8]) {
         let _ = octant_api::rpc::params::<agents::SpawnRequest>(method, incoming.params);
         let _ = octant_api::rpc::params::<agents::LogsRequest>(method, incoming.params);
         let _ = octant_api::rpc::params::<agent::NoteRequest>(method, incoming.params);
+        let _ = octant_api::rpc::params::<agent::SpawnRequest>(method, incoming.params);
+        let _ = octant_api::rpc::params::<agent::SendRequest>(method, incoming.params);
     }
 }

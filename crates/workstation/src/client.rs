@@ -3,6 +3,7 @@
 use crate::kernel::wait_readable;
 use crate::plan::{Plan, Report};
 use crate::request::{MAX_PLAN, MAX_REPLY, Op, Reply, Request, seal};
+use crate::spawner::READY;
 use crate::step::{SpawnError, Step};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use octant_api::ticket::Ticket;
@@ -30,6 +31,8 @@ pub struct Spawned {
     pub pidfd: OwnedFd,
     /// The listening stream socket that is `/run/octant/agent.sock` inside.
     pub socket: OwnedFd,
+    /// The outer side of the program's terminal, where it has one.
+    pub terminal: Option<OwnedFd>,
     /// What was achieved, as read back from the kernel.
     pub report: Report,
 }
@@ -49,6 +52,20 @@ impl SpawnerClient {
         Ok(Self { socket })
     }
 
+    /// On the one side of a pair of which a spawner has the other, once that says that it is there.
+    ///
+    /// # Errors
+    /// [`SpawnError`]: it ended without a word.
+    pub fn connected(socket: OwnedFd) -> Result<Self, SpawnError> {
+        wait_readable(socket.as_fd(), ANSWER_MS).map_err(failed("wait for the spawner"))?;
+        let mut buffer = [0; 16];
+        let packet = packet::receive(socket.as_fd(), &mut buffer).map_err(failed("hear from the spawner"))?;
+        match buffer.get(..packet.len) {
+            Some(word) if word == READY => Ok(Self { socket }),
+            _ => Err(SpawnError::refused(Step::Request, "the spawner ended before it was ready")),
+        }
+    }
+
     /// Builds a workstation and starts its program, whose output goes to the two pipes. The ticket is the ledger's for
     /// an intent with [`Plan::digest`] as its subject.
     ///
@@ -61,11 +78,25 @@ impl SpawnerClient {
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> Result<Spawned, SpawnError> {
-        self.build(Op::Spawn, plan, ticket, stdout, stderr)
+        self.build(Op::Spawn, plan, ticket, &[stdout.as_fd(), stderr.as_fd()])
     }
 
-    /// The same, but for the program's start: it waits for [`SpawnerClient::release`]. It ends with the spawner, and when
-    /// it is killed or retired.
+    /// The same with the descriptors that the plan's [`crate::Stdio`] asks for, in this order: standard input, output and
+    /// error, and a pipe for the word that the program was stopped.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_with(
+        &mut self,
+        plan: &Plan,
+        ticket: &Ticket,
+        standard: &[BorrowedFd<'_>],
+    ) -> Result<Spawned, SpawnError> {
+        self.build(Op::Spawn, plan, ticket, standard)
+    }
+
+    /// As [`Self::spawn`], but for the program's start: it waits for [`SpawnerClient::release`]. It ends with the spawner,
+    /// and when it is killed or retired.
     ///
     /// # Errors
     /// As [`SpawnerClient::spawn`].
@@ -76,7 +107,7 @@ impl SpawnerClient {
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> Result<Spawned, SpawnError> {
-        self.build(Op::Prepare, plan, ticket, stdout, stderr)
+        self.build(Op::Prepare, plan, ticket, &[stdout.as_fd(), stderr.as_fd()])
     }
 
     /// Starts the program of a workstation that was prepared. The ticket is for the same plan, and another.
@@ -94,8 +125,7 @@ impl SpawnerClient {
         op: Op,
         plan: &Plan,
         ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        standard: &[BorrowedFd<'_>],
     ) -> Result<Spawned, SpawnError> {
         let bytes = plan.to_bytes()?;
         let plan_len = match u32::try_from(bytes.len()) {
@@ -105,9 +135,13 @@ impl SpawnerClient {
         let sealed = seal(&bytes).map_err(failed("seal the plan"))?;
         let ticket = Some(ticket.clone());
         let request = Request { op, slot: plan.slot, plan_len, aid: plan.aid, ticket };
-        let (pid, report, fds) = self.ask(&request, &[sealed.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
-        match (report, <[OwnedFd; 2]>::try_from(fds)) {
-            (Some(report), Ok([pidfd, socket])) => Ok(Spawned { pid, pidfd, socket, report }),
+        let fds: Vec<_> = std::iter::once(sealed.as_fd()).chain(standard.iter().copied()).collect();
+        let (pid, report, fds) = self.ask(&request, &fds)?;
+        let mut fds = fds.into_iter();
+        match (report, fds.next(), fds.next()) {
+            (Some(report), Some(pidfd), Some(socket)) => {
+                Ok(Spawned { pid, pidfd, socket, terminal: fds.next(), report })
+            }
             _ => Err(SpawnError::refused(
                 Step::Request,
                 "the spawner's answer lacks the report or the handles",

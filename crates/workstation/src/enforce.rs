@@ -6,10 +6,11 @@
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
 use crate::kernel::{Call, Kernel, accepted};
-use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, below_own, cpu_files, within};
+use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, Stdio, WORKSPACE, below_own, cpu_files, within};
 use crate::readback::{Expected, Role};
 use crate::step::{SpawnError, Step};
 use crate::tickets::Tickets;
+use crate::users::Users;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::{CloneArgs, Cloned};
@@ -69,6 +70,25 @@ pub(crate) struct Site<'a> {
     pub(crate) own_namespaces: &'a [(String, u64)],
     /// The spawner's key, for the new process to forget.
     pub(crate) tickets: &'a Tickets,
+    /// Whether the spawner has no user but its own.
+    pub(crate) one_user: bool,
+}
+
+impl Site<'_> {
+    /// Who the plan's processes are; `missing` gets the layer that is not there.
+    fn users(&self, plan: &Plan, missing: &mut Vec<Layer>) -> Made<Users> {
+        if !self.one_user {
+            let base = plan.uid_base();
+            let base = base.map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
+            return Ok(Users::Range(base));
+        }
+        if !accepted(Layer::Users, &plan.accept_missing, self.accept_missing) {
+            let text = "layer users: the spawner has one user id, and a workstation needs a range of its own";
+            return Err(SpawnError::refused(Step::IdMap, text));
+        }
+        missing.push(Layer::Users);
+        Ok(Users::One)
+    }
 }
 
 /// The compiled filters of one spawn; cached by the caller.
@@ -80,12 +100,48 @@ pub(crate) struct Filters {
     pub(crate) digest: String,
 }
 
-/// What comes with the plan: the opened and proven sources, in the order of the plan's binds, and the agent's output.
+/// What comes with the plan: the opened and proven sources, in the order of the plan's binds, and the agent's standard
+/// descriptors.
 #[derive(Debug)]
 pub(crate) struct Granted {
     pub(crate) sources: Vec<OwnedFd>,
+    /// `None` for nothing to read.
+    pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    /// A pipe on which the reaper says that the program was stopped.
+    pub(crate) stopped: Option<OwnedFd>,
+}
+
+impl Granted {
+    fn standard(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.stdin.iter().chain([&self.stdout, &self.stderr])
+    }
+
+    /// Puts the agent's own terminal in place of the terminal of whoever started it, which never goes inside.
+    fn take_terminal(&mut self, own: &OwnedFd) -> Made<()> {
+        for fd in self.stdin.iter_mut().chain([&mut self.stdout, &mut self.stderr]) {
+            if is_terminal(fd) {
+                *fd = own
+                    .try_clone()
+                    .map_err(|error| SpawnError::failed(Step::Descriptors, "copy the terminal", &error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_terminal(fd: &OwnedFd) -> bool {
+    nix::unistd::isatty(fd).unwrap_or(false)
+}
+
+/// A terminal of the agent's own, in its own `/dev/pts`.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    /// Where what is typed goes, and what is shown comes from.
+    pub(crate) outside: OwnedFd,
+    /// What the agent has.
+    pub(crate) inside: OwnedFd,
 }
 
 /// A workstation that stands: everything is in place and was read back, and its program waits to be let go.
@@ -94,6 +150,8 @@ pub(crate) struct Standing {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) socket: OwnedFd,
+    /// The outer side of its terminal, where it has one.
+    pub(crate) terminal: Option<OwnedFd>,
     pub(crate) report: Report,
     /// By which its program is let go. When this is closed first, the workstation ends.
     pub(crate) channel: OwnedFd,
@@ -116,6 +174,7 @@ pub(crate) struct Prepared {
     /// What is attached over entries of `/proc`, once that is there.
     pub(crate) masks: Vec<Tree>,
     pub(crate) socket: OwnedFd,
+    pub(crate) terminal: Option<Terminal>,
 }
 
 pub(crate) type Made<T> = Result<T, SpawnError>;
@@ -160,28 +219,33 @@ pub(crate) fn stand<K: Kernel>(
     plan: &Plan,
     redeemed: Redeemed,
     site: &Site<'_>,
-    granted: Granted,
+    mut granted: Granted,
 ) -> Made<Standing> {
     plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
-    let base = plan.uid_base().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
+    let mut missing = Vec::new();
+    let users = site.users(plan, &mut missing)?;
     if site.landlock_abi < plan.landlock_floor.max(1) {
         let found = site.landlock_abi;
         let text = format!("the plan asks for Landlock ABI {}, this kernel has {found}", plan.landlock_floor);
         return Err(SpawnError::refused(Step::Landlock, text));
     }
     let program = program_of(plan)?;
-    let prepared = prepare(kernel, plan, site, &granted.sources, base)?;
-    for pipe in [granted.stdout.as_fd(), granted.stderr.as_fd()] {
-        run(kernel, Step::Descriptors, Call::GivePipe { pipe, owner: base + AGENT_INSIDE })?;
+    let prepared = prepare(kernel, plan, site, &granted, users)?;
+    if let Some(terminal) = &prepared.terminal {
+        granted.take_terminal(&terminal.inside)?;
     }
-    let mut missing = Vec::new();
+    if plan.stdio == Stdio::Pipes {
+        for pipe in [granted.stdout.as_fd(), granted.stderr.as_fd()] {
+            run(kernel, Step::Descriptors, Call::GivePipe { pipe, owner: users.agent() })?;
+        }
+    }
     let leaf = make_leaf(kernel, plan, site, &mut missing)?;
     let built =
-        build(kernel, plan, site, Parts { base, redeemed, prepared, program, granted }, leaf.as_ref());
+        build(kernel, plan, site, Parts { users, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {
-        Ok((pid, pidfd, socket, channel, mut report)) => {
-            report.missing = missing;
-            Ok(Standing { pid, pidfd, socket, report, channel, leaf })
+        Ok(mut standing) => {
+            standing.report.missing = missing;
+            Ok(Standing { leaf, ..standing })
         }
         Err(error) => {
             remove_leaf(kernel, plan, site, leaf);
@@ -193,6 +257,7 @@ pub(crate) fn stand<K: Kernel>(
 /// What the new processes use up.
 #[derive(Debug)]
 pub(crate) struct Inside {
+    pub(crate) users: Users,
     pub(crate) prepared: Prepared,
     pub(crate) program: Program,
     pub(crate) granted: Granted,
@@ -201,7 +266,7 @@ pub(crate) struct Inside {
 /// What [`build`] uses up.
 #[derive(Debug)]
 struct Parts {
-    base: u32,
+    users: Users,
     redeemed: Redeemed,
     prepared: Prepared,
     program: Program,
@@ -215,7 +280,7 @@ fn build<K: Kernel>(
     site: &Site<'_>,
     parts: Parts,
     leaf: Option<&OwnedFd>,
-) -> Made<(u32, OwnedFd, OwnedFd, OwnedFd, Report)> {
+) -> Made<Standing> {
     let channel = |error: nix::Error| SpawnError::failed(Step::Channel, "socketpair", &error.into());
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(channel)?;
@@ -223,29 +288,29 @@ fn build<K: Kernel>(
     setsockopt(&ours, sockopt::PassCred, &true).map_err(channel)?;
 
     let args = CloneArgs { namespaces: NAMESPACES, cgroup: leaf.map(AsFd::as_fd), parent: true };
-    let Parts { base, redeemed, prepared, program, granted } = parts;
+    let Parts { users, redeemed, prepared, program, granted } = parts;
     let cloned = kernel.clone_workstation(&args, redeemed);
     let (pid, pidfd) = match cloned.map_err(|error| SpawnError::failed(Step::Clone, "clone3", &error))? {
         Cloned::Child => {
             drop(ours);
             // The reaper goes on with a copy of the spawner's memory, for as long as the agent lives.
             site.tickets.forget();
-            crate::inside::reaper(kernel, plan, site, Inside { prepared, program, granted }, theirs)
+            crate::inside::reaper(kernel, plan, site, Inside { users, prepared, program, granted }, theirs)
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
+    let stdio = standard(&granted);
     drop((granted, program));
     let masked: Vec<&str> = prepared.masks.iter().map(|mask| mask.target.as_str()).collect();
-    let expected = Expected {
-        plan,
-        masked: &masked,
-        base,
-        leaf: leaf.map(AsFd::as_fd),
-        own_namespaces: site.own_namespaces,
-    };
+    let (leaf_fd, own_namespaces) = (leaf.map(AsFd::as_fd), site.own_namespaces);
+    let expected = Expected { plan, masked: &masked, users, leaf: leaf_fd, own_namespaces, stdio: &stdio };
     match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
-        Ok(report) => Ok((pid, pidfd, prepared.socket, ours, report)),
+        Ok(report) => {
+            let Prepared { socket, terminal, .. } = prepared;
+            let terminal = terminal.map(|terminal| terminal.outside);
+            Ok(Standing { pid, pidfd, socket, terminal, report, channel: ours, leaf: None })
+        }
         Err(error) => Err(and_not_killed(error, kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd)))),
     }
 }
@@ -266,9 +331,8 @@ fn bring_up<K: Kernel>(
     pid: u32,
     channel: BorrowedFd<'_>,
 ) -> Made<Report> {
-    // The whole range is mapped, so that the agent's user and root inside are both users of this slot alone.
     for file in ["uid_map", "gid_map"] {
-        let text = format!("0 {} {}", expected.base, octant_ids::uid::AGENT_RANGE);
+        let text = expected.users.map();
         run(kernel, Step::IdMap, Call::Write { path: format!("/proc/{pid}/{file}"), text })?;
     }
     go(kernel, channel)?;
@@ -297,13 +361,35 @@ fn bring_up<K: Kernel>(
     Ok(Report {
         missing: Vec::new(),
         landlock_abi: site.landlock_abi,
-        uid_base: expected.base,
+        uid_base: plan_base(expected),
         payload_pid: payload,
         filters: site.filters.digest.clone(),
         filter_count: agent.filters,
         namespaces: agent.namespaces,
         mounts: agent.mounts.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// The first user id of the range that the workstation has; 0 where it has none.
+fn plan_base(expected: &Expected<'_>) -> u32 {
+    match expected.users {
+        Users::Range(base) => base,
+        Users::One => 0,
+    }
+}
+
+/// What the agent's standard descriptors are to be, as `/proc` names them.
+fn standard(granted: &Granted) -> Vec<String> {
+    let name = |fd: &OwnedFd| {
+        if is_terminal(fd) {
+            // It is the first of its own `/dev/pts`, which has no place in this mount namespace.
+            return "/dev/pts/0".to_owned();
+        }
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd)));
+        link.map_or_else(|error| error.to_string(), |path| path.to_string_lossy().into_owned())
+    };
+    let null = granted.stdin.is_none().then(|| "/dev/null".to_owned());
+    null.into_iter().chain(granted.standard().map(name)).collect()
 }
 
 /// Lets the program of a workstation that stands run.
@@ -371,9 +457,10 @@ fn prepare<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     site: &Site<'_>,
-    sources: &[OwnedFd],
-    base: u32,
+    granted: &Granted,
+    users: Users,
 ) -> Made<Prepared> {
+    let sources = &granted.sources;
     let root = get(
         kernel,
         Step::Tree,
@@ -385,11 +472,8 @@ fn prepare<K: Kernel>(
         },
     )?;
     lay_out(kernel, plan, root.as_fd(), sources)?;
-    let socket = get(
-        kernel,
-        Step::Socket,
-        Call::Listen { root: root.as_fd(), path: SOCKET, owner: base + AGENT_INSIDE },
-    )?;
+    let socket =
+        get(kernel, Step::Socket, Call::Listen { root: root.as_fd(), path: SOCKET, owner: users.agent() })?;
 
     let mut trees = Vec::new();
     for (fd, name) in site.devices.iter().zip(devices_of(plan)) {
@@ -401,22 +485,11 @@ fn prepare<K: Kernel>(
         let attributes = attr::NOSUID | attr::NODEV | attr::RDONLY;
         trees.push(clone_tree(kernel, site.octant, "/octant".into(), attributes, None)?);
     }
-    if plan.terminals {
-        let call = Call::NewFilesystem {
-            kind: c"devpts",
-            options: vec![
-                (c"mode", c"0600".into()),
-                (c"ptmxmode", c"0666".into()),
-                (c"max", TERMINALS.into()),
-            ],
-            attributes: TERMINAL_ATTRIBUTES,
-        };
-        trees.push(Tree { fd: get(kernel, Step::Tree, call)?, target: "/dev/pts".into() });
-    }
+    let terminal = terminals(kernel, plan, granted, users, &mut trees)?;
     for (target, scratch) in scratches(plan) {
         let call = Call::NewFilesystem {
             kind: c"tmpfs",
-            options: scratch_options(scratch, base + AGENT_INSIDE)?,
+            options: scratch_options(scratch, users.agent())?,
             attributes: scratch_attributes(scratch),
         };
         let fd = get(kernel, Step::Tree, call)?;
@@ -428,11 +501,55 @@ fn prepare<K: Kernel>(
         }
         trees.push(Tree { fd, target: target.into() });
     }
-    granted_trees(kernel, plan, sources, base, &mut trees)?;
+    granted_trees(kernel, plan, sources, users, &mut trees)?;
     // From here on nothing can be made in the root any more.
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
-    let masks = masks(kernel, plan, site)?;
-    Ok(Prepared { root, trees, masks, socket })
+    let masks = masks(kernel, plan, site, users)?;
+    Ok(Prepared { root, trees, masks, socket, terminal })
+}
+
+/// A `/dev/pts` where the plan has one, and the first terminal in it where the program gets that.
+fn terminals<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    granted: &Granted,
+    users: Users,
+    trees: &mut Vec<Tree>,
+) -> Made<Option<Terminal>> {
+    if !plan.terminals {
+        return match plan.stdio {
+            Stdio::Terminal => Err(SpawnError::refused(Step::Check, "a plan with a terminal has a /dev/pts")),
+            Stdio::Pipes | Stdio::Caller => Ok(None),
+        };
+    }
+    let call = Call::NewFilesystem {
+        kind: c"devpts",
+        options: vec![(c"mode", c"0600".into()), (c"ptmxmode", c"0666".into()), (c"max", TERMINALS.into())],
+        attributes: TERMINAL_ATTRIBUTES,
+    };
+    let devpts = get(kernel, Step::Tree, call)?;
+    let terminal = match plan.stdio {
+        Stdio::Terminal => Some(open_terminal(kernel, devpts.as_fd(), granted, users)?),
+        Stdio::Pipes | Stdio::Caller => None,
+    };
+    trees.push(Tree { fd: devpts, target: "/dev/pts".into() });
+    Ok(terminal)
+}
+
+/// The first terminal of a `/dev/pts`, which is like the one that it stands for.
+fn open_terminal<K: Kernel>(
+    kernel: &mut K,
+    devpts: BorrowedFd<'_>,
+    granted: &Granted,
+    users: Users,
+) -> Made<Terminal> {
+    let like = granted.standard().find(|fd| is_terminal(fd));
+    let like =
+        like.ok_or_else(|| SpawnError::refused(Step::Request, "no standard descriptor is a terminal"))?;
+    let outside = get(kernel, Step::Tree, Call::OpenMaster { devpts })?;
+    let call = Call::OpenTerminal { master: outside.as_fd(), owner: users.agent(), like: like.as_fd() };
+    let inside = get(kernel, Step::Tree, call)?;
+    Ok(Terminal { outside, inside })
 }
 
 /// The device nodes of this plan.
@@ -442,8 +559,8 @@ pub(crate) fn devices_of(plan: &Plan) -> &'static [&'static str] {
 
 /// The writable file systems in memory, with their places.
 pub(crate) fn scratches(plan: &Plan) -> impl Iterator<Item = (&'static str, &Scratch)> {
-    let own = [("/workspace", &plan.workspace), ("/tmp", &plan.tmp)];
-    own.into_iter().chain(plan.shm.iter().map(|shm| ("/dev/shm", shm)))
+    let workspace = (!plan.workspace_is_bound()).then_some((WORKSPACE, &plan.workspace));
+    workspace.into_iter().chain([("/tmp", &plan.tmp)]).chain(plan.shm.iter().map(|shm| ("/dev/shm", shm)))
 }
 
 pub(crate) fn scratch_attributes(scratch: &Scratch) -> u64 {
@@ -457,11 +574,17 @@ pub(crate) const MASK_ATTRIBUTES: u64 = attr::NOSUID | attr::NODEV | attr::NOEXE
 /// What hides the entries of `/proc` that are not [`SHOWN`]: an empty directory over each directory, and over each file
 /// the null device, which cannot be opened there. Their names are those of a `/proc` that was made for this, so that
 /// what hides entries of the spawner's own does not count.
-fn masks<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>) -> Made<Vec<Tree>> {
+fn masks<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, users: Users) -> Made<Vec<Tree>> {
     if plan.proc == Proc::Processes {
         return Ok(Vec::new());
     }
-    let all = Call::NewFilesystem { kind: c"proc", options: Vec::new(), attributes: MASK_ATTRIBUTES };
+    let all = match users {
+        Users::Range(_) => {
+            Call::NewFilesystem { kind: c"proc", options: Vec::new(), attributes: MASK_ATTRIBUTES }
+        }
+        // The spawner does not own the PID namespace that it is in; the names are the same in the host's.
+        Users::One => Call::OpenProc,
+    };
     let all = get(kernel, Step::Proc, all)?;
     let entries = kernel
         .entries(all.as_fd())
@@ -490,20 +613,25 @@ fn granted_trees<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     sources: &[OwnedFd],
-    base: u32,
+    users: Users,
     trees: &mut Vec<Tree>,
 ) -> Made<()> {
-    let to = base + AGENT_INSIDE;
+    let to = users.agent();
     let mut binds: Vec<_> = plan.binds.iter().zip(sources).collect();
     binds.sort_by(|a, b| a.0.target.cmp(&b.0.target));
     let mut maps: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
     for (bind, source) in binds {
-        let (uid, gid) = owner_of(bind, source.as_fd())?;
+        let (target, attributes) = (bind.target.clone(), bind_attributes(bind));
+        if users == Users::One {
+            // Everything that this user owns is the agent's, and the kernel maps no owners for who is not root.
+            trees.push(clone_tree(kernel, source.as_fd(), target, attributes, None)?);
+            continue;
+        }
+        let (uid, gid) = owner_of(plan, bind, source.as_fd())?;
         let owners = match maps.entry((uid, gid)) {
             Entry::Occupied(made) => made.into_mut(),
             Entry::Vacant(place) => place.insert(get(kernel, Step::Tree, Call::OwnerMap { uid, gid, to })?),
         };
-        let (target, attributes) = (bind.target.clone(), bind_attributes(bind));
         trees.push(clone_tree(kernel, source.as_fd(), target, attributes, Some(owners.as_fd()))?);
     }
     Ok(())
@@ -522,12 +650,17 @@ fn clone_tree<K: Kernel>(
 
 /// The user and group whose files in a granted tree are to be the agent's: those of its owner on the host. A grant to
 /// write would be none otherwise, since nothing on the host belongs to the slot's users. [`NOBODY`] where others can
-/// read anyway and no more than that is granted.
-fn owner_of(bind: &Bind, source: BorrowedFd<'_>) -> Made<(u32, u32)> {
+/// read anyway and no more than that is granted, except for what lies in a tree that can be written: it shows the same
+/// owner as that.
+fn owner_of(plan: &Plan, bind: &Bind, source: BorrowedFd<'_>) -> Made<(u32, u32)> {
     const OTHERS_READ: u32 = 0o004;
     let stat = nix::sys::stat::fstat(source)
         .map_err(|error| SpawnError::failed(Step::Sources, bind.source.clone(), &error.into()))?;
-    let enough = !bind.write && stat.st_mode & OTHERS_READ != 0;
+    let in_written = plan
+        .binds
+        .iter()
+        .any(|other| other.write && other.target != bind.target && within(&bind.target, &other.target));
+    let enough = !bind.write && !in_written && stat.st_mode & OTHERS_READ != 0;
     Ok(if enough { (NOBODY, NOBODY) } else { (stat.st_uid, stat.st_gid) })
 }
 
@@ -557,7 +690,8 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
     let hosts_bin = plan.links.iter().any(|link| link.at == "/bin");
     let fixed = ["/dev", "/etc/octant", "/proc", "/run/octant"];
     let chosen = [("/bin", !hosts_bin), ("/dev/pts", plan.terminals)].into_iter().filter(|row| row.1);
-    for path in fixed.into_iter().chain(chosen.map(|row| row.0)).chain(scratches(plan).map(|row| row.0)) {
+    let scratch = scratches(plan).map(|row| row.0);
+    for path in fixed.into_iter().chain(chosen.map(|row| row.0)).chain(scratch).chain([WORKSPACE]) {
         make_dirs(kernel, root, path, &mut made)?;
     }
     let applets: String = plan.utilities.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
@@ -593,8 +727,8 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
         links.extend(plan.utilities.iter().map(|name| (format!("/bin/{name}"), "/octant")));
     }
     links.extend(plan.links.iter().map(|link| (link.at.clone(), link.to.as_str())));
-    for (bind, source) in plan.binds.iter().zip(sources).filter(|(bind, _)| below_own(&bind.target).is_none())
-    {
+    let outside = |bind: &Bind| below_own(&bind.target).is_none() && bind.target != WORKSPACE;
+    for (bind, source) in plan.binds.iter().zip(sources).filter(|(bind, _)| outside(bind)) {
         place(kernel, plan, root, "", bind, source, &mut made)?;
     }
     for (at, to) in &links {

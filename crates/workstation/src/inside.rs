@@ -1,11 +1,12 @@
 //! The steps inside: what the reaper and the agent's process do between the clone and the agent's first instruction.
 
-use crate::enforce::{GO, Inside, Made, Prepared, REAPER_INSIDE, Site, get, run};
+use crate::enforce::{GO, Granted, Inside, Made, Prepared, Site, get, run};
 use crate::kernel::{Call, Filter, Kernel};
 use crate::landlock::Rules;
 use crate::plan::{Plan, Proc};
 use crate::readback::Role;
 use crate::step::{SpawnError, Step};
+use crate::users::Users;
 use nix::errno::Errno;
 use nix::sys::resource::Resource;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -34,21 +35,24 @@ pub(crate) fn reaper<K: Kernel>(
     parts: Inside,
     channel: OwnedFd,
 ) -> ! {
-    let Inside { prepared, program, granted } = parts;
-    let agent = match compose(kernel, plan, prepared, channel.as_fd()) {
+    let Inside { users, prepared, program, granted } = parts;
+    let mut prepared = prepared;
+    let own = prepared.terminal.take();
+    let terminal = own.as_ref().map(|terminal| terminal.inside.as_fd());
+    let (agent, stopped) = match compose(kernel, plan, users, prepared, terminal, channel.as_fd()) {
         Ok(Cloned::Parent { pid, pidfd }) => {
-            drop((pidfd, granted));
-            pid
+            drop(pidfd);
+            (pid, granted.stopped)
         }
         Ok(Cloned::Child) => {
             // From here on this is the agent's process.
-            let output = [granted.stdout, granted.stderr];
-            let channel = match descriptors(kernel, output, channel.as_fd()) {
+            let job = own_job(kernel, terminal);
+            let channel = match job.and_then(|()| descriptors(kernel, granted, channel.as_fd())) {
                 Ok(channel) => channel,
                 Err(error) => give_up(channel.as_fd(), &error),
             };
             // The channel stays open until execve closes it: that is how the spawner learns of the success.
-            let error = match confine_payload(kernel, plan, site, channel.as_fd()) {
+            let error = match confine_payload(kernel, plan, site, users, channel.as_fd()) {
                 Ok(()) => SpawnError::failed(Step::Execute, plan.program.path.clone(), &program.execute()),
                 Err(error) => error,
             };
@@ -56,18 +60,21 @@ pub(crate) fn reaper<K: Kernel>(
         }
         Err(error) => give_up(channel.as_fd(), &error),
     };
-    if let Err(error) = confine_reaper(kernel, site, channel.as_fd()) {
+    let kept = stopped.as_ref().map(AsFd::as_fd);
+    if let Err(error) = confine_reaper(kernel, site, users, kept, channel.as_fd()) {
         give_up(channel.as_fd(), &error)
     }
     drop(channel);
-    exit_now(reap(Pid::from_raw(i32::try_from(agent).unwrap_or(i32::MAX))))
+    exit_now(reap(Pid::from_raw(i32::try_from(agent).unwrap_or(i32::MAX)), stopped.as_ref()))
 }
 
 /// The steps that need the capabilities of root inside.
 pub(crate) fn compose<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
+    users: Users,
     prepared: Prepared,
+    terminal: Option<BorrowedFd<'_>>,
     channel: BorrowedFd<'_>,
 ) -> Made<Cloned> {
     // Until the id maps are written this process is nobody.
@@ -76,7 +83,10 @@ pub(crate) fn compose<K: Kernel>(
     //    inside, although with no capability outside any more: memory files that can be executed are forbidden in the
     //    new PID namespace, and the clocks of a new time namespace, for the children, start at zero.
     let sysctl = |path: &str, text: &str| Call::Write { path: path.into(), text: text.into() };
-    run(kernel, Step::Sysctl, sysctl("/proc/sys/vm/memfd_noexec", "2"))?;
+    //    Where this process was never root outside, that file is closed to it, which the layer `users` says.
+    if users != Users::One {
+        run(kernel, Step::Sysctl, sysctl("/proc/sys/vm/memfd_noexec", "2"))?;
+    }
     run(kernel, Step::Time, Call::NewTimeNamespace)?;
     run(
         kernel,
@@ -84,10 +94,17 @@ pub(crate) fn compose<K: Kernel>(
         Call::Write { path: "/proc/self/timens_offsets".into(), text: clocks_at_zero() },
     )?;
     //    Then root inside, with a full set of capabilities over what the new user namespace owns, and over nothing else.
-    run(kernel, Step::Ids, Call::Become { uids: [0; 3], gid: 0 })?;
+    //    One user has those from the clone on, under its own number.
+    if users != Users::One {
+        run(kernel, Step::Ids, Call::Become { uids: [0; 3], gid: 0 })?;
+    }
     // 2. The parent is PID 1 of the machine (CLONE_PARENT), which never ends; elsewhere it may.
     run(kernel, Step::Parent, Call::DieWithParent)?;
     run(kernel, Step::Session, Call::NewSession)?;
+    //    A program that has a terminal shares this session, so that a stop by Ctrl-Z has somebody who sees it.
+    if let Some(terminal) = terminal {
+        run(kernel, Step::Session, Call::TakeTerminal { terminal })?;
+    }
     // 3. What is written through the old root's /proc, while it is there: it means this process's own namespaces.
     run(kernel, Step::Sysctl, sysctl("/proc/sys/user/max_user_namespaces", "0"))?;
     // 4. The new root. Nothing propagates in or out from here on.
@@ -110,6 +127,12 @@ pub(crate) fn compose<K: Kernel>(
     run(kernel, Step::Keyring, Call::NewSessionKeyring)?;
     // 6. The agent's process, which inherits all of it and is born into the new clocks.
     kernel.fork().map_err(|error| SpawnError::failed(Step::Fork, "clone3", &error))
+}
+
+/// A session of the agent's own without a terminal, or the first job of the reaper's session, which has one.
+fn own_job<K: Kernel>(kernel: &mut K, terminal: Option<BorrowedFd<'_>>) -> Made<()> {
+    let call = terminal.map_or(Call::NewSession, |terminal| Call::Foreground { terminal });
+    run(kernel, Step::Session, call)
 }
 
 /// Only one's own user's processes, and nothing else (no /proc/sys, kcore, keys, timer lists) unless masks follow.
@@ -136,11 +159,10 @@ pub(crate) fn confine_payload<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     site: &Site<'_>,
+    users: Users,
     channel: BorrowedFd<'_>,
 ) -> Made<()> {
-    // 1. Its own session, no terminal.
-    run(kernel, Step::Session, Call::NewSession)?;
-    // 2. Limits of each process; pids_max a second time, since every process of the agent has one user.
+    // 1. Limits of each process; pids_max a second time, since every process of the agent has one user.
     let limits = &plan.limits;
     let rlimits = [
         (Resource::RLIMIT_CORE, 0),
@@ -155,36 +177,41 @@ pub(crate) fn confine_payload<K: Kernel>(
     for (resource, limit) in rlimits {
         run(kernel, Step::Rlimits, Call::Rlimit { resource, limit })?;
     }
-    run(kernel, Step::Environment, Call::Umask)?;
+    // What is made in a person's own directory is for whom it usually is.
+    let mask = if plan.workspace_is_bound() { 0o022 } else { 0o077 };
+    run(kernel, Step::Environment, Call::Umask { mask })?;
     run(kernel, Step::Signals, Call::DefaultSignals)?;
-    // 3. Privileges. The bounding set while CAP_SETPCAP is there, the securebits before the change of user so that
+    // 2. Privileges. The bounding set while CAP_SETPCAP is there, the securebits before the change of user so that
     //    the kernel changes no capability by itself, the rest of the sets last.
-    drop_privileges(kernel, [AGENT_INSIDE; 3])?;
+    drop_privileges(kernel, users, [AGENT_INSIDE; 3])?;
     // The working directory as the agent's user, so that what it cannot enter is an error here.
     run(kernel, Step::Environment, Call::ChangeDir { path: &plan.program.cwd })?;
-    // 4. Landlock before the filters (its calls are in none), descriptors before the filters, filters last.
+    // 3. Landlock before the filters (its calls are in none), descriptors before the filters, filters last.
     run(kernel, Step::Landlock, Call::Landlock(&Rules::of_agent(plan, site.landlock_abi)))?;
     run(kernel, Step::CloseRange, Call::CloseFrom { first: CHANNEL.unsigned_abs() + 1 })?;
     run(kernel, Step::Seccomp, filter("profile", &site.filters.profile))?;
     run(kernel, Step::Seccomp, filter("floor", &site.filters.floor))?;
-    // 5. The spawner reads back what all this came to, and only then says go.
+    // 4. The spawner reads back what all this came to, and only then says go.
     say_ready(kernel, channel, Role::Payload)?;
     wait_go(kernel, channel)
 }
 
-/// Standard input from nowhere, the agent's output, and the channel, at their numbers: 0 to 2, and 3 until execve.
-fn descriptors<K: Kernel>(kernel: &mut K, output: [OwnedFd; 2], channel: BorrowedFd<'_>) -> Made<OwnedFd> {
+/// Standard input, by default from nowhere, the agent's output, and the channel, at their numbers: 0 to 2, and 3 until
+/// execve.
+fn descriptors<K: Kernel>(kernel: &mut K, granted: Granted, channel: BorrowedFd<'_>) -> Made<OwnedFd> {
     let copy = |fd: BorrowedFd<'_>| {
         // Above every number that is about to be replaced.
         octant_sys::descriptor::copy_above(fd, 64)
             .map_err(|error| SpawnError::failed(Step::Descriptors, "fcntl(F_DUPFD_CLOEXEC)", &error))
     };
-    let null = get(kernel, Step::Descriptors, Call::OpenNull)?;
-    let [stdout, stderr] = output;
-    let high = [copy(null.as_fd())?, copy(stdout.as_fd())?, copy(stderr.as_fd())?];
+    let stdin = match &granted.stdin {
+        Some(given) => copy(given.as_fd())?,
+        None => copy(get(kernel, Step::Descriptors, Call::OpenNull)?.as_fd())?,
+    };
+    let high = [stdin, copy(granted.stdout.as_fd())?, copy(granted.stderr.as_fd())?];
     let channel = copy(channel)?;
-    // What these owned is closed with everything else by close_range.
-    std::mem::forget((null, stdout, stderr));
+    // What these owned is closed with everything else by close_range: a number may be taken by then.
+    std::mem::forget(granted);
     for (number, fd) in (0..).zip(&high) {
         std::mem::forget(get(
             kernel,
@@ -199,6 +226,8 @@ fn descriptors<K: Kernel>(kernel: &mut K, output: [OwnedFd; 2], channel: Borrowe
 pub(crate) fn confine_reaper<K: Kernel>(
     kernel: &mut K,
     site: &Site<'_>,
+    users: Users,
+    stopped: Option<BorrowedFd<'_>>,
     channel: BorrowedFd<'_>,
 ) -> Made<()> {
     // Every signal waits until `reap` asks for it; none can end PID 1 of the namespace from inside.
@@ -206,25 +235,26 @@ pub(crate) fn confine_reaper<K: Kernel>(
         .thread_block()
         .map_err(|error| SpawnError::failed(Step::Signals, "sigprocmask", &error.into()))?;
     run(kernel, Step::Rlimits, Call::Rlimit { resource: Resource::RLIMIT_CORE, limit: 0 })?;
-    drop_privileges(kernel, [AGENT_INSIDE, REAPER_INSIDE, REAPER_INSIDE])?;
+    let effective = users.reaper_inside();
+    drop_privileges(kernel, users, [AGENT_INSIDE, effective, effective])?;
     // A change of user clears it (prctl(2)).
     run(kernel, Step::Parent, Call::DieWithParent)?;
     run(kernel, Step::Landlock, Call::Landlock(&Rules::of_reaper(site.landlock_abi)))?;
-    close_all_but(channel)?;
+    let kept: Vec<_> = stopped.into_iter().chain([channel]).collect();
+    octant_sys::descriptor::close_all_but(&kept)
+        .map_err(|error| SpawnError::failed(Step::CloseRange, "close_range", &error))?;
     run(kernel, Step::Seccomp, filter("reaper", &site.filters.reaper))?;
     run(kernel, Step::Seccomp, filter("floor", &site.filters.floor))?;
     say_ready(kernel, channel, Role::Reaper)
 }
 
-fn close_all_but(channel: BorrowedFd<'_>) -> Made<()> {
-    octant_sys::descriptor::close_all_but(channel)
-        .map_err(|error| SpawnError::failed(Step::CloseRange, "close_range", &error))
-}
-
-fn drop_privileges<K: Kernel>(kernel: &mut K, uids: [u32; 3]) -> Made<()> {
+fn drop_privileges<K: Kernel>(kernel: &mut K, users: Users, uids: [u32; 3]) -> Made<()> {
     run(kernel, Step::Bounding, Call::DropBounding)?;
     run(kernel, Step::Securebits, Call::LockSecurebits)?;
-    run(kernel, Step::Ids, Call::Become { uids, gid: AGENT_INSIDE })?;
+    // One user is that user already, and may not change its groups.
+    if users != Users::One {
+        run(kernel, Step::Ids, Call::Become { uids, gid: AGENT_INSIDE })?;
+    }
     run(kernel, Step::Capabilities, Call::DropCapabilities)?;
     run(kernel, Step::Dumpable, Call::NotDumpable)?;
     run(kernel, Step::NoNewPrivs, Call::NoNewPrivs)
@@ -267,19 +297,32 @@ fn give_up(channel: BorrowedFd<'_>, error: &SpawnError) -> ! {
     exit_now(CANNOT_EXECUTE)
 }
 
-/// Reaps whatever ends, passes termination signals on to the agent, and returns the agent's exit code (128 and the
-/// signal's number when a signal ended it, as shells have it). The end of this process ends everything inside.
-fn reap(agent: Pid) -> i32 {
-    let forwarded =
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Reaps whatever ends, passes signals on to the agent, says on `stopped` when the agent was, and returns the agent's exit
+/// code (128 and the signal's number when a signal ended it, as shells have it). The end of this process ends everything
+/// inside.
+fn reap(agent: Pid, stopped: Option<&OwnedFd>) -> i32 {
+    let forwarded = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+    // For the agent's whole job, as a terminal would have it. Its own group has no parent in its session where there is no
+    // terminal, so that SIGTSTP would have no effect on it.
+    let jobs = [
+        (Signal::SIGINT, Signal::SIGINT),
+        (Signal::SIGQUIT, Signal::SIGQUIT),
+        (Signal::SIGTSTP, Signal::SIGSTOP),
+        (Signal::SIGCONT, Signal::SIGCONT),
+    ];
     let mut set = SigSet::from(Signal::SIGCHLD);
     set.extend(forwarded);
+    set.extend(jobs.map(|(asked, _)| asked));
     loop {
         // Before the first wait too: the agent may have ended before SIGCHLD could be asked for.
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
                 Ok(WaitStatus::Exited(pid, code)) if pid == agent => return code,
                 Ok(WaitStatus::Signaled(pid, signal, _)) if pid == agent => return 128 + signal as i32,
+                Ok(WaitStatus::Stopped(pid, _)) if pid == agent => {
+                    // Who waits for it may be gone, and the workstation ends with it.
+                    let _ = stopped.map(|pipe| nix::unistd::write(pipe, b"s"));
+                }
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
                 _ => {}
             }
@@ -289,7 +332,12 @@ fn reap(agent: Pid) -> i32 {
                 // An agent that has just ended cannot be signalled; the next round reaps it.
                 let _ = kill(agent, signal);
             }
-            _ => {}
+            Ok(signal) => {
+                if let Some((_, job)) = jobs.iter().find(|(asked, _)| *asked == signal) {
+                    let _ = kill(Pid::from_raw(-agent.as_raw()), *job);
+                }
+            }
+            Err(_) => {}
         }
     }
 }

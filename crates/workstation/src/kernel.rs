@@ -119,6 +119,18 @@ pub(crate) enum Call<'a> {
     },
     // What a process does to itself.
     OpenNull,
+    /// The host's `/proc`, to list it.
+    OpenProc,
+    /// The outer side of a new terminal.
+    OpenMaster {
+        devpts: BorrowedFd<'a>,
+    },
+    /// Its inner side, with the modes and the size of another terminal.
+    OpenTerminal {
+        master: BorrowedFd<'a>,
+        owner: u32,
+        like: BorrowedFd<'a>,
+    },
     Place {
         fd: BorrowedFd<'a>,
         number: i32,
@@ -126,11 +138,21 @@ pub(crate) enum Call<'a> {
     },
     DieWithParent,
     NewSession,
+    /// The terminal is the one of the session that the process leads.
+    TakeTerminal {
+        terminal: BorrowedFd<'a>,
+    },
+    /// A job of its own, in the foreground of the session's terminal.
+    Foreground {
+        terminal: BorrowedFd<'a>,
+    },
     Rlimit {
         resource: Resource,
         limit: u64,
     },
-    Umask,
+    Umask {
+        mask: u32,
+    },
     ChangeDir {
         path: &'a str,
     },
@@ -284,6 +306,10 @@ impl Kernel for Real {
             | Call::Attach { .. }
             | Call::Pivot { .. }
             | Call::DetachOldRoot => on_mounts(call),
+            Call::OpenMaster { .. }
+            | Call::OpenTerminal { .. }
+            | Call::TakeTerminal { .. }
+            | Call::Foreground { .. } => on_terminals(call),
             Call::MakeLeaf { .. } | Call::Limit { .. } | Call::Give { .. } | Call::RemoveLeaf { .. } => {
                 on_cgroups(call)
             }
@@ -516,6 +542,28 @@ fn on_cgroups(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
 /// The file system of anonymous pipes (linux/magic.h).
 const PIPEFS: i64 = 0x5049_5045;
 
+fn on_terminals(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
+    match call {
+        Call::OpenMaster { devpts } => return octant_sys::console::open_master(*devpts).map(Some),
+        Call::OpenTerminal { master, owner, like } => {
+            let terminal = octant_sys::console::open_terminal(*master)?;
+            octant_sys::console::copy_modes(*like, terminal.as_fd())?;
+            fchown(&terminal, Some(Uid::from_raw(*owner)), None)?;
+            return Ok(Some(terminal));
+        }
+        Call::TakeTerminal { terminal } => octant_sys::console::take_control(terminal)?,
+        Call::Foreground { terminal } => {
+            let own = nix::unistd::getpid();
+            nix::unistd::setpgid(own, own)?;
+            // From the background it would be stopped for asking; the step `signals` takes the block away.
+            nix::sys::signal::SigSet::from(Signal::SIGTTOU).thread_block()?;
+            nix::unistd::tcsetpgrp(terminal, own)?;
+        }
+        other => return Err(io::Error::other(format!("{other:?} is no call on terminals"))),
+    }
+    Ok(None)
+}
+
 fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
     match call {
         Call::Write { path, text } => {
@@ -536,13 +584,17 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             return Ok(Some(nix::fcntl::open(c"/dev/null", flags, Mode::empty())?));
         }
+        Call::OpenProc => {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            return Ok(Some(nix::fcntl::open(c"/proc", flags, Mode::empty())?));
+        }
         Call::Place { fd, number, close_on_exec } => {
             return descriptor::place(*fd, *number, *close_on_exec).map(Some);
         }
         Call::DieWithParent => prctl::set_pdeathsig(Signal::SIGKILL)?,
         Call::NewSession => setsid().map(drop)?,
         Call::Rlimit { resource, limit } => setrlimit(*resource, *limit, *limit)?,
-        Call::Umask => drop(umask(Mode::from_bits_truncate(0o077))),
+        Call::Umask { mask } => drop(umask(Mode::from_bits_truncate(*mask))),
         Call::ChangeDir { path } => nix::unistd::chdir(c(path)?.as_c_str())?,
         Call::DefaultSignals => confine::default_signals()?,
         Call::DropBounding => {

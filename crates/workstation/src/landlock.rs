@@ -46,9 +46,12 @@ impl Rules {
             ("/".into(), Right::List),
             ("/etc".into(), Right::Read),
             ("/proc".into(), Right::Read),
-            ("/workspace".into(), if plan.workspace.exec { Right::WriteExecute } else { Right::Write }),
             ("/tmp".into(), if plan.tmp.exec { Right::WriteExecute } else { Right::Write }),
         ];
+        if !plan.workspace_is_bound() {
+            let right = if plan.workspace.exec { Right::WriteExecute } else { Right::Write };
+            paths.push((crate::plan::WORKSPACE.into(), right));
+        }
         paths.extend(crate::enforce::devices_of(plan).iter().map(|name| {
             (format!("/dev/{name}"), if *name == "tty" { Right::Terminal } else { Right::Device })
         }));

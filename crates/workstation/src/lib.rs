@@ -24,13 +24,15 @@ mod sources;
 pub mod spawner;
 mod step;
 mod tickets;
+mod users;
 
 pub use actions::{Action, DENIALS, Denial, denial};
 pub use client::{Spawned, SpawnerClient};
 pub use filter::{grantable, permits};
-pub use lower::{LowerError, Site};
+pub use lower::{Here, LowerError, Site};
 pub use plan::{
-    Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Syscalls, VERSION, cpu_files,
+    Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Stdio, Syscalls, VERSION,
+    cpu_files,
 };
 pub use profiles::{granted, profiles};
 pub use step::{SpawnError, Step};

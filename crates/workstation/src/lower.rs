@@ -2,7 +2,8 @@
 
 use crate::enforce::SOCKET;
 use crate::plan::{
-    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Syscalls, VERSION, within,
+    Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Stdio, Syscalls, VERSION,
+    WORKSPACE, within,
 };
 use octant_ids::Aid;
 use octant_manifest::{Effective, GrantPath};
@@ -18,6 +19,25 @@ pub struct Site {
     pub accept_missing: Vec<Layer>,
     /// The lowest Landlock ABI version that is acceptable on this machine.
     pub landlock_floor: u32,
+    /// Where a person runs the program, if it is one and not a service.
+    pub here: Option<Here>,
+}
+
+/// The place at which a person runs a program (`octant run`). It says where things that the rights grant stand inside, and
+/// takes away from them; it adds none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    /// The directory that is `/workspace`.
+    pub workspace: GrantPath,
+    /// What lies in it and is a mount of its own, so that it can be neither renamed nor replaced; each with whether it can
+    /// be written.
+    pub guarded: Vec<(GrantPath, bool)>,
+    /// Symbolic links of the host's root and `/etc`.
+    pub links: Vec<Link>,
+    /// Variables, as `NAME=value`, in place of those that every agent has.
+    pub env: Vec<String>,
+    /// Whether the program gets a terminal.
+    pub stdio: Stdio,
 }
 
 /// Why rights cannot be put into a plan.
@@ -52,19 +72,21 @@ impl Plan {
             |place: &str| rights.grants().execute().iter().any(|path| within(place, path.as_str())) && both;
         let scratch =
             |place: &str, bytes| Scratch { bytes, inodes: resources.workspace_inodes, exec: own(place) };
-        let binds = binds(rights, both);
+        let here = site.here.as_ref();
+        let binds = place(binds(rights, both), here);
+        let inside = |path: &GrantPath| at_workspace(path.as_str(), here);
         let utilities: Vec<String> = rights.utilities().map(str::to_owned).collect();
-        let links = links(&binds, utilities.is_empty());
+        let links = here.map_or_else(|| links(&binds, utilities.is_empty()), |here| here.links.clone());
         let profile = rights.profile();
         let plan = Self {
             version: VERSION,
             aid: site.aid,
             slot: site.slot,
             program: Program {
-                path: rights.program().executable.as_str().to_owned(),
+                path: inside(&rights.program().executable),
                 args: rights.program().args.clone(),
-                cwd: rights.program().cwd.as_str().to_owned(),
-                env: environment(site.aid, &binds, &links),
+                cwd: inside(&rights.program().cwd),
+                env: environment(site.aid, &binds, &links, here),
             },
             octant: true,
             utilities,
@@ -77,7 +99,7 @@ impl Plan {
                 inodes: resources.workspace_inodes,
                 exec: false,
             }),
-            terminals: profile.terminals(),
+            terminals: profile.terminals() || here.is_some_and(|here| here.stdio == Stdio::Terminal),
             proc: if profile.runtime() { Proc::Machine } else { Proc::Processes },
             syscalls: Syscalls {
                 profile: profile.name().to_owned(),
@@ -95,6 +117,7 @@ impl Plan {
             },
             landlock_floor: site.landlock_floor,
             accept_missing: site.accept_missing.clone(),
+            stdio: here.map_or(Stdio::Pipes, |here| here.stdio),
         };
         plan.check()?;
         Ok(plan)
@@ -138,6 +161,31 @@ fn binds(rights: &Effective, both: bool) -> Vec<Bind> {
         .collect()
 }
 
+/// A path of the host as it is inside.
+fn at_workspace(path: &str, here: Option<&Here>) -> String {
+    match here.map(|here| here.workspace.as_str()) {
+        Some(workspace) if within(path, workspace) => {
+            format!("{WORKSPACE}{}", path.get(workspace.len()..).unwrap_or_default())
+        }
+        _ => path.to_owned(),
+    }
+}
+
+/// Puts the granted trees where they stand inside, and what is guarded in the workspace on top of it.
+fn place(mut binds: Vec<Bind>, here: Option<&Here>) -> Vec<Bind> {
+    for bind in &mut binds {
+        bind.target = at_workspace(&bind.source, here);
+    }
+    let Some(here) = here else { return binds };
+    let Some(around) = binds.iter().find(|bind| bind.target == WORKSPACE).cloned() else { return binds };
+    for (path, write) in &here.guarded {
+        let (source, target) = (path.as_str().to_owned(), at_workspace(path.as_str(), Some(here)));
+        binds.retain(|bind| bind.target != target);
+        binds.push(Bind { source, target, write: *write && around.write, exec: around.exec });
+    }
+    binds
+}
+
 /// The links of a merged `/usr`, which programs that are not static name in their headers and scripts in their first
 /// line. `/bin` is Octant's own where one of its utilities is granted, and the host's where none is.
 fn links(binds: &[Bind], hosts_bin: bool) -> Vec<Link> {
@@ -157,13 +205,13 @@ fn links(binds: &[Bind], hosts_bin: bool) -> Vec<Link> {
         .collect()
 }
 
-fn environment(aid: Aid, binds: &[Bind], links: &[Link]) -> Vec<String> {
+fn environment(aid: Aid, binds: &[Bind], links: &[Link], here: Option<&Here>) -> Vec<String> {
     let own = (!links.iter().any(|link| link.at == "/bin")).then_some("/bin");
     let hosts = ["/usr/local/bin", "/usr/bin"]
         .into_iter()
         .filter(|dir| binds.iter().any(|bind| bind.exec && within(dir, &bind.target)));
     let path: Vec<&str> = own.into_iter().chain(hosts).collect();
-    vec![
+    let mut env = vec![
         format!("PATH={}", path.join(":")),
         "HOME=/workspace".into(),
         "TMPDIR=/tmp".into(),
@@ -171,7 +219,13 @@ fn environment(aid: Aid, binds: &[Bind], links: &[Link]) -> Vec<String> {
         "LANG=C.UTF-8".into(),
         format!("OCTANT_AGENT={aid}"),
         format!("OCTANT_SOCKET={SOCKET}"),
-    ]
+    ];
+    for variable in here.map(|here| here.env.as_slice()).unwrap_or_default() {
+        let name = variable.split_inclusive('=').next().unwrap_or_default();
+        env.retain(|other| !other.starts_with(name));
+        env.push(variable.clone());
+    }
+    env
 }
 
 #[cfg(test)]
@@ -203,7 +257,13 @@ mod tests {
     }
 
     fn site() -> Site {
-        Site { aid: Aid::new(1_700_000_000_000, [7; 10]), slot: 3, accept_missing: vec![], landlock_floor: 2 }
+        Site {
+            aid: Aid::new(1_700_000_000_000, [7; 10]),
+            slot: 3,
+            accept_missing: vec![],
+            landlock_floor: 2,
+            here: None,
+        }
     }
 
     #[test]

@@ -46,6 +46,21 @@ pub struct Plan {
     pub landlock_floor: u32,
     /// Layers whose absence does not refuse the spawn; effective only where the machine's operator accepts the same.
     pub accept_missing: Vec<Layer>,
+    /// Where standard input, output and error come from.
+    pub stdio: Stdio,
+}
+
+/// Where the program's standard input, output and error come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stdio {
+    /// There is nothing to read, and output goes into pipes of the service that asked.
+    #[default]
+    Pipes,
+    /// What the person who runs it gives: `octant run`.
+    Caller,
+    /// The same, on a terminal of its own that the program's jobs share.
+    Terminal,
 }
 
 /// What is executed, as the agent's user.
@@ -154,6 +169,9 @@ pub fn cpu_files(percent: u64, weight: u64) -> [(&'static str, String); 2] {
 pub enum Layer {
     /// Limits by cgroup v2 controllers (memory, pids, cpu).
     Cgroup,
+    /// A range of user ids of its own. Without it the workstation has one user, who is the one that started it outside
+    /// and keeps that user's groups, and the kernel does not let it forbid executable memory files.
+    Users,
 }
 
 impl Layer {
@@ -162,7 +180,14 @@ impl Layer {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cgroup => "cgroup",
+            Self::Users => "users",
         }
+    }
+
+    /// The layer of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Cgroup, Self::Users].into_iter().find(|layer| layer.name() == name)
     }
 }
 
@@ -240,7 +265,7 @@ pub enum PlanError {
     Limit(&'static str),
 }
 
-const MAX_BINDS: usize = 64;
+const MAX_BINDS: usize = 128;
 const MAX_LINKS: usize = 32;
 const MAX_UTILITIES: usize = 512;
 const MAX_TEXTS: usize = 512;
@@ -267,8 +292,11 @@ fn normal(what: &'static str, path: &str) -> Result<(), PlanError> {
     if good { Ok(()) } else { Err(PlanError::Path { what, path: path.to_owned() }) }
 }
 
+/// The agent's own place that outlives it where a directory of the host is bound there.
+pub(crate) const WORKSPACE: &str = "/workspace";
+
 /// The agent's own places. Something granted can be bound below them, not on them.
-pub(crate) const OWN: [&str; 2] = ["/tmp", "/workspace"];
+pub(crate) const OWN: [&str; 2] = ["/tmp", WORKSPACE];
 
 /// The own place that `path` lies below, if any.
 pub(crate) fn below_own(path: &str) -> Option<&'static str> {
@@ -353,7 +381,7 @@ impl Plan {
         for bind in &self.binds {
             normal("the source", &bind.source)?;
             normal("the target", &bind.target)?;
-            if below_own(&bind.target).is_none() {
+            if below_own(&bind.target).is_none() && bind.target != WORKSPACE {
                 free(&bind.target)?;
             }
         }
@@ -405,6 +433,11 @@ impl Plan {
         ranges.iter().find(|row| !row.1).map_or(Ok(()), |row| Err(PlanError::Limit(row.0)))
     }
 
+    /// Whether a directory of the host is the workspace.
+    pub(crate) fn workspace_is_bound(&self) -> bool {
+        self.binds.iter().any(|bind| bind.target == WORKSPACE)
+    }
+
     /// The first host user id of the agent's range.
     ///
     /// # Errors
@@ -454,6 +487,7 @@ pub(crate) mod tests {
             },
             landlock_floor: 2,
             accept_missing: vec![],
+            stdio: Stdio::Pipes,
         }
     }
 

@@ -1,11 +1,10 @@
 //! The effective state of the new processes, read from `/proc` by the spawner, against what the plan says.
 
 use crate::enforce::{
-    MASK_ATTRIBUTES, REAPER_INSIDE, TERMINAL_ATTRIBUTES, bind_attributes, devices_of, scratch_attributes,
-    scratches,
+    MASK_ATTRIBUTES, TERMINAL_ATTRIBUTES, bind_attributes, devices_of, scratch_attributes, scratches,
 };
-use crate::plan::{Plan, within};
-use octant_ids::uid::{AGENT_INSIDE, AGENT_RANGE};
+use crate::plan::{Plan, Stdio, within};
+use crate::users::Users;
 use octant_sys::mount::attr;
 use std::fmt;
 use std::fs;
@@ -143,9 +142,11 @@ pub(crate) struct Expected<'a> {
     pub(crate) plan: &'a Plan,
     /// The entries of `/proc` that are masked.
     pub(crate) masked: &'a [&'a str],
-    pub(crate) base: u32,
+    pub(crate) users: Users,
     pub(crate) leaf: Option<BorrowedFd<'a>>,
     pub(crate) own_namespaces: &'a [(String, u64)],
+    /// What the agent's standard descriptors are.
+    pub(crate) stdio: &'a [String],
 }
 
 /// The state that is not what the plan says.
@@ -163,7 +164,7 @@ impl Expected<'_> {
     pub(crate) fn agrees(&self, role: Role, seen: &Observed) -> Result<(), Disagreement> {
         let differ =
             |what, expected: String, found: String| Err(Disagreement { role, what, expected, found });
-        let (agent, keeper) = (self.base + AGENT_INSIDE, self.base + REAPER_INSIDE);
+        let (agent, keeper) = (self.users.agent(), self.users.reaper());
         let uids = match role {
             Role::Payload => [agent; 4],
             Role::Reaper => [agent, keeper, keeper, keeper],
@@ -171,7 +172,7 @@ impl Expected<'_> {
         if seen.uids != uids {
             return differ("the user", format!("{uids:?}"), format!("{:?}", seen.uids));
         }
-        if seen.gids != [agent; 4] || !seen.groups.is_empty() {
+        if seen.gids != [agent; 4] || !self.users.may_have(&seen.groups) {
             return differ(
                 "the group",
                 format!("[{agent}; 4] []"),
@@ -192,10 +193,9 @@ impl Expected<'_> {
             );
         }
         for (what, map) in [("the uid map", &seen.uid_map), ("the gid map", &seen.gid_map)] {
-            let fields: Vec<&str> = map.split_whitespace().collect();
-            let expected = ["0".to_owned(), self.base.to_string(), AGENT_RANGE.to_string()];
+            let (fields, expected) = (map.split_whitespace().collect::<Vec<_>>().join(" "), self.users.map());
             if fields != expected {
-                return differ(what, expected.join(" "), map.clone());
+                return differ(what, expected, map.clone());
             }
         }
         self.namespaces_agree(role, seen)?;
@@ -230,28 +230,31 @@ impl Expected<'_> {
     }
 
     fn descriptors_agree(&self, role: Role, seen: &Observed) -> Result<(), Disagreement> {
-        let good = match role {
-            // The channel alone, and soon not even that.
-            Role::Reaper => match &seen.descriptors[..] {
-                [] => true,
-                [(_, channel)] => channel.starts_with("socket:["),
-                _ => false,
-            },
-            Role::Payload => matches!(
-                &seen.descriptors[..],
-                [(0, null), (1, out), (2, err), (3, channel)]
-                    if null == "/dev/null"
-                        && out.starts_with("pipe:[")
-                        && err.starts_with("pipe:[")
-                        && channel.starts_with("socket:[")
-            ),
+        let is_channel = |fd: &str| fd.starts_with("socket:[");
+        let good = match (role, &seen.descriptors[..]) {
+            // The channel alone, and soon not even that; and where somebody waits for it, the pipe for what was stopped.
+            (Role::Reaper, []) => true,
+            (Role::Reaper, [(_, fd)]) => is_channel(fd) || self.is_stop_pipe(fd),
+            (Role::Reaper, [(_, a), (_, b)]) => {
+                (is_channel(a) && self.is_stop_pipe(b)) || (is_channel(b) && self.is_stop_pipe(a))
+            }
+            (Role::Payload, [(0, input), (1, out), (2, err), (3, channel)]) => {
+                let standard = match self.plan.stdio {
+                    Stdio::Pipes => {
+                        input == "/dev/null" && out.starts_with("pipe:[") && err.starts_with("pipe:[")
+                    }
+                    Stdio::Caller | Stdio::Terminal => [input, out, err].into_iter().eq(self.stdio),
+                };
+                standard && is_channel(channel)
+            }
+            _ => false,
         };
         if good {
             return Ok(());
         }
         let expected = match role {
-            Role::Reaper => "at most the channel".into(),
-            Role::Payload => "0 /dev/null, 1 and 2 pipes, 3 the channel".into(),
+            Role::Reaper => "at most the channel and the pipe for what was stopped".into(),
+            Role::Payload => format!("{:?} and the channel", self.stdio),
         };
         Err(Disagreement {
             role,
@@ -259,6 +262,10 @@ impl Expected<'_> {
             expected,
             found: format!("{:?}", seen.descriptors),
         })
+    }
+
+    fn is_stop_pipe(&self, fd: &str) -> bool {
+        self.plan.stdio != Stdio::Pipes && fd.starts_with("pipe:[")
     }
 
     /// The mounts that there must be, with the options that each must have and must not have.

@@ -9,7 +9,7 @@ use crate::enforce::{self, DEVICES, Filters, Granted, NAMESPACES, Site, Standing
 use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
-use crate::plan::{Layer, Plan, Report, Syscalls};
+use crate::plan::{Layer, Plan, Report, Stdio, Syscalls};
 use crate::readback::namespaces_of;
 use crate::request::{MAX_PLAN, Op, REQUEST_MAX, Reply, Request, unseal};
 use crate::residue;
@@ -29,7 +29,7 @@ use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::{clock, confine, packet};
 use octant_ticket::Keys;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
@@ -38,11 +38,14 @@ use std::rc::Rc;
 /// How many connections are served at once. `agents` needs one; the rest is room for its restart.
 const MAX_CONNECTIONS: usize = 8;
 
+/// What it says first to the process that started it for itself.
+pub(crate) const READY: &[u8] = b"ready";
+
 /// What the spawner is started with.
 #[derive(Debug)]
 pub struct Options {
-    /// The listening SOCK_SEQPACKET socket.
-    pub socket: OwnedFd,
+    /// Who asks.
+    pub socket: Socket,
     /// What PID 1 says about this Octant.
     pub config: BootConfig,
     /// Its key for tickets, or why it has none: then every spawn is refused for that.
@@ -50,6 +53,16 @@ pub struct Options {
     /// What goes wrong in each spawn; for tests that have a main function of their own. Nothing that the spawner reads
     /// can set it.
     pub fault: Option<Fault>,
+}
+
+/// Where requests come from, by SOCK_SEQPACKET.
+#[derive(Debug)]
+pub enum Socket {
+    /// From the service `agents`, through this listener.
+    Listening(OwnedFd),
+    /// From the process that started the spawner for itself (`octant run`), and the spawner ends with it. Standard
+    /// descriptors of that process may go to an agent.
+    Connected(OwnedFd),
 }
 
 /// Why the spawner cannot serve.
@@ -106,9 +119,13 @@ struct Spawner {
     floor: Rc<[confine::Instruction]>,
     profiles: HashMap<Syscalls, Filters>,
     slots: BTreeMap<u32, Entry>,
+    /// Whether it works for the process that started it.
+    for_caller: bool,
+    one_user: bool,
 }
 
-/// `octant spawner`, as PID 1 starts it: with the descriptors `socket`, `config` and `tickets`.
+/// `octant spawner`, as PID 1 starts it: with the descriptors `socket`, `config` and `tickets`; or as `octant run` does,
+/// with `connection` in place of `socket`.
 #[must_use]
 pub fn main() -> ExitCode {
     let served = inherited().and_then(serve);
@@ -131,7 +148,11 @@ fn inherited() -> Result<Options, SpawnerError> {
         let number = i32::try_from(place + 3).map_err(|_| missing(what))?;
         start(what, octant_sys::inherit::take(number))
     };
-    let socket = take("socket", "take the inherited socket")?;
+    let socket = if names.split(':').any(|name| name == "connection") {
+        Socket::Connected(take("connection", "take the inherited connection")?)
+    } else {
+        Socket::Listening(take("socket", "take the inherited socket")?)
+    };
     let mut json = Vec::new();
     let config = std::fs::File::from(take("config", "take the inherited configuration")?);
     // PID 1 wrote it and left the position at the end.
@@ -155,14 +176,24 @@ fn inherited() -> Result<Options, SpawnerError> {
 pub fn serve(options: Options) -> Result<(), SpawnerError> {
     let notify = crate::notify::Notify::from_environment();
     let tickets = Tickets::new(options.tickets, clock::boottime_ns());
-    let mut spawner = Spawner::new(options.config, tickets, options.fault)?;
+    let for_caller = matches!(options.socket, Socket::Connected(_));
+    let mut spawner = Spawner::new(options.config, tickets, options.fault, for_caller)?;
+    let (listener, mut connections) = match options.socket {
+        Socket::Listening(listener) => (listener, Vec::new()),
+        Socket::Connected(connection) => {
+            // A ticket of before this moment would not count, so the other side has to know when it is over. Its one
+            // spawn is the trial.
+            start("say that it is there", packet::send(connection.as_fd(), READY, &[]))?;
+            while spawner.request(connection.as_fd()) {}
+            return Ok(());
+        }
+    };
     trial().map_err(SpawnerError::Trial)?;
     notify.send(&format!("READY=1\n{}\nSTATUS=builds workstations", spawner.health(Ok(()))));
-    let mut connections: Vec<OwnedFd> = Vec::new();
     let beat_ms = notify.beat_ms();
     let mut last_trial = clock::monotonic_ns();
     loop {
-        let ready = wait(&options.socket, &connections, beat_ms).map_err(SpawnerError::Poll)?;
+        let ready = wait(&listener, &connections, beat_ms).map_err(SpawnerError::Poll)?;
         // The watchdog's beat, and once a minute the same trial as at the start.
         notify.send("WATCHDOG=1");
         if clock::monotonic_ns().saturating_sub(last_trial) > 60_000_000_000 {
@@ -177,7 +208,7 @@ pub fn serve(options: Options) -> Result<(), SpawnerError> {
         }
         connections = kept;
         if ready.contains(&0)
-            && let Some(connection) = accept(&options.socket, spawner.agents_uid)
+            && let Some(connection) = accept(&listener, spawner.agents_uid)
         {
             if connections.len() == MAX_CONNECTIONS {
                 // The oldest is of an `agents` that is gone, or of one that has lost count.
@@ -229,7 +260,12 @@ fn start<T, E: Into<io::Error>>(what: &'static str, result: Result<T, E>) -> Res
 }
 
 impl Spawner {
-    fn new(config: BootConfig, tickets: Tickets, fault: Option<Fault>) -> Result<Self, SpawnerError> {
+    fn new(
+        config: BootConfig,
+        tickets: Tickets,
+        fault: Option<Fault>,
+        for_caller: bool,
+    ) -> Result<Self, SpawnerError> {
         // What it makes in a new root has the modes that it says, whatever it was started with.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -252,15 +288,15 @@ impl Spawner {
             )?),
             None => None,
         };
-        let agents_uid = uid::of_service("agents")
-            .ok_or(Errno::EINVAL)
-            .and_then(|uid| if uid == 0 { Err(Errno::EINVAL) } else { Ok(uid) });
-        let other = |error: filter::FilterError| io::Error::other(error.to_string());
-        let accept_missing = if config.accept_missing.iter().any(|name| name == Layer::Cgroup.name()) {
-            vec![Layer::Cgroup]
-        } else {
-            Vec::new()
+        let agents_uid = match uid::of_service("agents") {
+            _ if for_caller => Ok(nix::unistd::getuid().as_raw()),
+            Some(uid @ 1..) => Ok(uid),
+            _ => Err(Errno::EINVAL),
         };
+        let other = |error: filter::FilterError| io::Error::other(error.to_string());
+        let accept_missing = config.accept_missing.iter().filter_map(|name| Layer::of_name(name)).collect();
+        // On a machine of Octant's own there is a whole pool of users.
+        let one_user = for_caller && start("read the own users", crate::users::one_user_only())?;
         let mut spawner = Self {
             kernel: Real { fault, ..Real::default() },
             tickets,
@@ -275,10 +311,12 @@ impl Spawner {
             floor: filter::floor().into(),
             profiles: HashMap::new(),
             slots: BTreeMap::new(),
+            for_caller,
+            one_user,
             config,
         };
         spawner.slots = start("find the agents that run", recover())?;
-        start("drop the capabilities that it does not need", keep_only_needed())?;
+        start("drop the capabilities that it does not need", keep_only_needed(one_user))?;
         Ok(spawner)
     }
 
@@ -322,8 +360,9 @@ impl Spawner {
         fds: Vec<OwnedFd>,
     ) -> Result<(u32, Option<Report>, Vec<OwnedFd>), SpawnError> {
         let refused = |step, text: String| Err(SpawnError::refused(step, text));
-        let Ok([plan, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
-            return refused(Step::Request, "a spawn comes with three descriptors".into());
+        let mut fds = fds.into_iter();
+        let Some(plan) = fds.next() else {
+            return refused(Step::Request, "a spawn comes with a plan".into());
         };
         let len = usize::try_from(request.plan_len).unwrap_or(usize::MAX);
         let bytes = unseal(plan, len, MAX_PLAN)?;
@@ -345,9 +384,7 @@ impl Spawner {
         if self.slots.values().any(|entry| entry.aid == Some(plan.aid)) {
             return refused(Step::Check, format!("{} exists", plan.aid));
         }
-        for (name, fd) in [("standard output", &stdout), ("standard error", &stderr)] {
-            only_a_pipe(name, fd.as_fd())?;
-        }
+        let given = self.standard(plan.stdio, fds.collect())?;
         let source = |error: &dyn std::error::Error| SpawnError::refused(Step::Sources, error.to_string());
         let guard = Guard::new(&self.config.layout).map_err(|error| source(&error))?;
         let mut sources = Vec::new();
@@ -365,22 +402,23 @@ impl Spawner {
             landlock_abi: self.landlock_abi,
             own_namespaces: &self.own_namespaces,
             tickets: &self.tickets,
+            one_user: self.one_user,
         };
         self.kernel.count = 0;
-        let granted = Granted { sources, stdout, stderr };
+        let granted = Granted { sources, ..given };
         let standing = if request.op == Op::Prepare {
             enforce::stand(&mut self.kernel, &plan, redeemed, &site, granted)?
         } else {
             enforce::spawn(&mut self.kernel, &plan, redeemed, &site, granted)?
         };
-        let Standing { pid, pidfd, socket, report, channel, .. } = standing;
+        let Standing { pid, pidfd, socket, terminal, report, channel, .. } = standing;
         let kept = pidfd
             .try_clone()
             .map_err(|error| SpawnError::failed(Step::Request, "keep the new process's handle", &error))?;
         let waits = (request.op == Op::Prepare).then_some(Waits { channel, plan: hash });
         let held = residue::Held::of(pid);
         self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd: kept, held, waits });
-        Ok((pid, Some(report), vec![pidfd, socket]))
+        Ok((pid, Some(report), [pidfd, socket].into_iter().chain(terminal).collect()))
     }
 
     /// Lets a program go that waits, on a ticket of its own: the one that it was prepared with is used up.
@@ -400,6 +438,32 @@ impl Spawner {
             Ok(()) => error,
             Err(kill) => SpawnError { text: format!("{}; and then: {kill}", error.text), ..error },
         })
+    }
+
+    /// The descriptors of the program, which came behind the plan.
+    fn standard(&self, stdio: Stdio, fds: Vec<OwnedFd>) -> Result<Granted, SpawnError> {
+        let refused = |text: &str| Err(SpawnError::refused(Step::Request, text));
+        if stdio == Stdio::Pipes {
+            let Ok([stdout, stderr]) = <[OwnedFd; 2]>::try_from(fds) else {
+                return refused("a spawn comes with the plan, standard output and standard error");
+            };
+            for (name, fd) in [("standard output", &stdout), ("standard error", &stderr)] {
+                only_a_pipe(name, fd.as_fd())?;
+            }
+            return Ok(Granted { sources: Vec::new(), stdin: None, stdout, stderr, stopped: None });
+        }
+        if !self.for_caller {
+            return refused("only `octant run` gives an agent standard descriptors of its own");
+        }
+        let Ok([stdin, stdout, stderr, stopped]) = <[OwnedFd; 4]>::try_from(fds) else {
+            return refused("a spawn comes with the plan, three standard descriptors and a pipe");
+        };
+        for fd in [&stdin, &stdout, &stderr] {
+            no_way_out(fd.as_fd())?;
+        }
+        only_a_pipe("the pipe for what was stopped", stopped.as_fd())?;
+        let (stdin, stopped) = (Some(stdin), Some(stopped));
+        Ok(Granted { sources: Vec::new(), stdin, stdout, stderr, stopped })
     }
 
     fn filters(&mut self, syscalls: &Syscalls) -> Result<Filters, SpawnError> {
@@ -498,7 +562,7 @@ impl Spawner {
 
 /// What the spawner keeps of the capabilities that it was started with, and why. A new user namespace has its own full
 /// set, so what the new processes need is not here.
-const NEEDED: [(caps::Capability, &str); 7] = [
+const NEEDED: [(caps::Capability, &str); 8] = [
     (caps::Capability::CAP_SYS_ADMIN, "namespaces, file systems and mounts"),
     (caps::Capability::CAP_SETUID, "map the slot's user ids"),
     (caps::Capability::CAP_SETGID, "map the slot's group ids"),
@@ -512,9 +576,10 @@ const NEEDED: [(caps::Capability, &str); 7] = [
     ),
     (caps::Capability::CAP_KILL, "kill what has another user"),
     (caps::Capability::CAP_SYS_PTRACE, "read back the state of the new processes"),
+    (caps::Capability::CAP_SETFCAP, "map root of the own user namespace, where there is nobody else"),
 ];
 
-fn keep_only_needed() -> io::Result<()> {
+fn keep_only_needed(one_user: bool) -> io::Result<()> {
     use caps::CapSet;
     nix::sys::prctl::set_no_new_privs()?;
     let other = |error: caps::errors::CapsError| io::Error::other(error);
@@ -522,7 +587,8 @@ fn keep_only_needed() -> io::Result<()> {
         caps::clear(None, set).map_err(other)?;
     }
     let held = caps::read(None, CapSet::Permitted).map_err(other)?;
-    let kept = NEEDED.iter().map(|row| row.0).filter(|cap| held.contains(cap)).collect();
+    let needed = |cap: &caps::Capability| one_user || *cap != caps::Capability::CAP_SETFCAP;
+    let kept = NEEDED.iter().map(|row| row.0).filter(|cap| held.contains(cap)).filter(needed).collect();
     caps::set(None, CapSet::Effective, &kept).map_err(other)?;
     caps::set(None, CapSet::Permitted, &kept).map_err(other)
 }
@@ -552,6 +618,26 @@ fn only_a_pipe(name: &str, fd: BorrowedFd<'_>) -> Result<(), SpawnError> {
         return Ok(());
     }
     Err(SpawnError::refused(Step::Request, format!("{name} is not the writing end of a pipe")))
+}
+
+/// What a person gives can be anything that is read and written, and nothing through which more comes in: a directory
+/// leads to the host's files, and a socket carries descriptors.
+fn no_way_out(fd: BorrowedFd<'_>) -> Result<(), SpawnError> {
+    let stat = fstat(fd).map_err(|error| SpawnError::failed(Step::Request, "fstat", &error.into()))?;
+    let kind = stat.st_mode & SFlag::S_IFMT.bits();
+    if [SFlag::S_IFIFO, SFlag::S_IFREG, SFlag::S_IFCHR].iter().any(|good| kind == good.bits()) {
+        return Ok(());
+    }
+    let text = "a standard descriptor is neither a pipe, a file nor a terminal";
+    Err(SpawnError::refused(Step::Request, text))
+}
+
+/// The slots that workstations on this machine have.
+///
+/// # Errors
+/// What reading `/proc` reports.
+pub fn taken_slots() -> io::Result<BTreeSet<u32>> {
+    Ok(recover()?.into_keys().collect())
 }
 
 /// A mount namespace of the spawner's own, which follows the machine's mounts and gives nothing back, and in which `/`

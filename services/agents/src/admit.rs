@@ -3,8 +3,8 @@
 use octant_api::error::{ApiError, Code};
 use octant_ids::Sha256;
 use octant_manifest::{
-    Audience, Ceiling, Declared, Effective, Envelope, EnvelopeError, KeyFileError, ManifestErrors,
-    RightsError, Rule, TrustedKeys, VerifyError, broken, limits,
+    Audience, Ceiling, Declared, Delegated, Effective, Envelope, EnvelopeError, KeyFileError, ManifestErrors,
+    RightsError, Rule, TrustedKeys, VerifyError, broken, broken_by_child, limits,
 };
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -103,9 +103,19 @@ pub(crate) fn admit(
         // Where anything else is wrong with it nobody is asked.
         asks: (reasons[..] == [RightsError::UnlimitedLifetime])
             .then(|| declared.manifest().identity().name.clone()),
-        error: rights_refused(&reasons),
+        error: rights_refused(&reasons, &broken(&reasons)),
     })?;
     Ok(Admitted { declared, rights })
+}
+
+/// Reads what an agent wrote for a child.
+pub(crate) fn child(text: &str, audience: &Audience<'_>) -> Result<Delegated, ApiError> {
+    Delegated::read(text.as_bytes(), audience).map_err(|e| not_verified(&e))
+}
+
+/// Every reason for which a child cannot be, in one refusal.
+pub(crate) fn child_refused(reasons: &[RightsError]) -> ApiError {
+    rights_refused(reasons, &broken_by_child(reasons))
 }
 
 /// A refusal whose text already ends with what to do next.
@@ -151,7 +161,7 @@ fn manifest_refused(errors: &ManifestErrors) -> ApiError {
 }
 
 /// Every reason in one refusal, which has the code of the first.
-fn rights_refused(reasons: &[RightsError]) -> ApiError {
+fn rights_refused(reasons: &[RightsError], rules: &[Rule]) -> ApiError {
     let code = match reasons.first() {
         Some(
             RightsError::UnknownRole { .. }
@@ -160,6 +170,9 @@ fn rights_refused(reasons: &[RightsError]) -> ApiError {
         ) => Code::InvalidParams,
         Some(
             RightsError::RoleCeiling { .. }
+            | RightsError::MayNotSpawn
+            | RightsError::ChildOperator { .. }
+            | RightsError::ChildRole { .. }
             | RightsError::UnlimitedLifetime
             | RightsError::ProgramNarrowed(_)
             | RightsError::CwdNarrowed(_)
@@ -168,5 +181,5 @@ fn rights_refused(reasons: &[RightsError]) -> ApiError {
         | None => Code::Denied,
     };
     let all: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-    broke(code, "manifest", &all.join("\n"), &broken(reasons))
+    broke(code, "manifest", &all.join("\n"), rules)
 }

@@ -29,6 +29,7 @@ pub(crate) fn adopt(manager: &Arc<Manager>, stored: Vec<(String, OwnedFd)>) -> R
             Err(why) => tracing::error!("{aid}: it cannot be taken over: {why}"),
         }
     }
+    pending.extend(manager.orphans());
     for (aid, error) in damaged {
         // Nothing is known of it but its name. It is killed by that, where it has a cgroup; the spawner keeps
         // its slot, and refuses to give that to another.

@@ -61,6 +61,10 @@ impl State {
 pub(crate) enum Ending {
     /// An operator asked for it.
     Operator,
+    /// An agent above it asked for it.
+    Parent,
+    /// The agent that it was under has ended.
+    ParentEnded,
     /// It has lived as long as it may.
     Lifetime,
     /// The ledger did not accept a record that had to come first.
@@ -76,6 +80,8 @@ impl Ending {
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Operator => "ended by an operator",
+            Self::Parent => "ended by an agent above it",
+            Self::ParentEnded => "the agent that it was under has ended",
             Self::Lifetime => "its time to live is over",
             Self::Unrecorded => "the ledger did not accept its record",
             Self::Lost => "its handles were lost in a restart",

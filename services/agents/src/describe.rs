@@ -24,6 +24,14 @@ pub(crate) fn grants(rights: &Effective) -> Vec<String> {
     let added = if added.is_empty() { String::new() } else { format!(" and {}", added.join(" ")) };
     lines.push(format!("system calls of profile {}{added}", rights.profile().name()));
     lines.extend(outside(rights.grants()));
+    let rooms: Vec<&str> = rights.grants().rooms().iter().collect();
+    if !rooms.is_empty() {
+        lines.push(format!("messages in the rooms {}", rooms.join(" ")));
+    }
+    if rights.grants().generations() > 0 {
+        let (descendants, generations) = (rights.allotment().parts()[0], rights.grants().generations());
+        lines.push(format!("spawn {descendants} descendants in {generations} generations"));
+    }
     lines.extend(limits(rights.resources()));
     lines.push(
         rights.ttl().map_or("time to live unlimited".to_owned(), |t| format!("time to live {}s", t.0 / 1000)),

@@ -1,18 +1,20 @@
 //! What an agent can ask, through the socket in its workstation.
 
 use crate::manager::Manager;
-use crate::secrets;
+use crate::{family, secrets};
 use octant_api::agent::{
-    Handler, LeaseRequest, NOTE_MAX, NoteRequest, Noted, ReleaseRequest, RenewRequest, RevealRequest,
-    SelfInfo, SelfRequest, SignRequest,
+    Child, Children, ChildrenRequest, Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest,
+    Noted, ReceiveRequest, Received, ReleaseRequest, RenewRequest, RevealRequest, SelfInfo, SelfRequest,
+    SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
 };
+use octant_api::agents::{LogChunk, LogsEnd};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
 use octant_api::vault::{Lease, Opened, Released, Signed};
 use octant_ids::Aid;
 use octant_service::record;
 use octant_sys::clock;
-use octant_wire::Call;
+use octant_wire::{Call, Sink};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
@@ -21,6 +23,12 @@ use tokio::sync::Semaphore;
 /// which is on record.
 const NOTES_BURST: u64 = 32;
 const NOTES_PER_SECOND: u64 = 8;
+/// The same for spawning and ending descendants.
+const FAMILY_BURST: u64 = 16;
+const FAMILY_PER_SECOND: u64 = 2;
+/// The same for messages, each of which is on record.
+const MESSAGES_BURST: u64 = 64;
+const MESSAGES_PER_SECOND: u64 = 16;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// One agent's side of the service. Who asks is known from the socket; no message says so.
@@ -30,6 +38,8 @@ pub(crate) struct Guest {
     pub(crate) aid: Aid,
     pub(crate) notes: Mutex<Bucket>,
     pub(crate) secrets: Mutex<Bucket>,
+    pub(crate) family: Mutex<Bucket>,
+    pub(crate) messages: Mutex<Bucket>,
     /// One place, for the one value that can be on its way to this agent: the connections to the vault on which values
     /// come are few, and one agent must not have them all.
     pub(crate) revealing: Semaphore,
@@ -37,8 +47,16 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn new(manager: Arc<Manager>, aid: Aid) -> Self {
-        let (notes, secrets) = (Mutex::new(Bucket::full()), Mutex::new(Bucket::full()));
-        Self { manager, aid, notes, secrets, revealing: Semaphore::new(1) }
+        let bucket = |burst, per_second| Mutex::new(Bucket::full(burst, per_second));
+        Self {
+            manager,
+            aid,
+            notes: bucket(NOTES_BURST, NOTES_PER_SECOND),
+            secrets: bucket(NOTES_BURST, NOTES_PER_SECOND),
+            family: bucket(FAMILY_BURST, FAMILY_PER_SECOND),
+            messages: bucket(MESSAGES_BURST, MESSAGES_PER_SECOND),
+            revealing: Semaphore::new(1),
+        }
     }
 }
 
@@ -47,17 +65,20 @@ impl Guest {
 pub(crate) struct Bucket {
     /// When it would be full again.
     full_ns: u64,
+    burst: u64,
+    /// How long one token takes to come back.
+    token_ns: u64,
 }
 
 impl Bucket {
-    pub(crate) fn full() -> Self {
-        Self { full_ns: 0 }
+    pub(crate) fn full(burst: u64, per_second: u64) -> Self {
+        Self { full_ns: 0, burst, token_ns: SECOND_NS / per_second }
     }
 
     /// Takes a token if there is one.
     pub(crate) fn take(&mut self, now_ns: u64) -> bool {
-        let next = self.full_ns.max(now_ns) + SECOND_NS / NOTES_PER_SECOND;
-        let fits = next - now_ns <= NOTES_BURST * (SECOND_NS / NOTES_PER_SECOND);
+        let next = self.full_ns.max(now_ns) + self.token_ns;
+        let fits = next - now_ns <= self.burst * self.token_ns;
         if fits {
             self.full_ns = next;
         }
@@ -100,6 +121,8 @@ impl Handler<Call> for Guest {
             role: info.role,
             operator: info.operator,
             state: info.state,
+            parent: info.parent,
+            depth: info.depth,
             manifest_digest: info.manifest_digest,
             grants: info.grants,
         })
@@ -124,6 +147,45 @@ impl Handler<Call> for Guest {
     async fn sign(&self, asked: SignRequest, call: Call) -> Result<Signed, ApiError> {
         secrets::sign(self, asked, &call).await
     }
+
+    async fn spawn(&self, asked: SpawnRequest, _: Call) -> Result<Child, ApiError> {
+        family::spawn(self, asked).await
+    }
+
+    async fn children(&self, asked: ChildrenRequest, _: Call) -> Result<Children, ApiError> {
+        Ok(family::children(self, &asked))
+    }
+
+    async fn wait(&self, asked: WaitRequest, _: Call) -> Result<Child, ApiError> {
+        family::wait(self, &asked).await
+    }
+
+    async fn kill(&self, asked: KillRequest, _: Call) -> Result<Child, ApiError> {
+        family::kill(self, &asked).await
+    }
+
+    async fn send(&self, asked: SendRequest, _: Call) -> Result<Sent, ApiError> {
+        let taken = self.messages.lock().unwrap_or_else(PoisonError::into_inner).take(clock::monotonic_ns());
+        if !taken {
+            let why =
+                format!("more than {MESSAGES_BURST} messages at once or {MESSAGES_PER_SECOND} a second");
+            return Err(ApiError::new(Code::Busy, "send a message", "agent.send", why, "send less"));
+        }
+        // A task of its own: what is on record is delivered, also when the sender goes away.
+        let (manager, aid) = (Arc::clone(&self.manager), self.aid);
+        let task = tokio::spawn(async move { manager.send(aid, asked).await });
+        let ended = |e| ApiError::new(Code::Internal, "send a message", "agent.send", e, "see the ledger");
+        task.await.map_err(ended)?
+    }
+
+    async fn receive(&self, asked: ReceiveRequest, _: Call) -> Result<Received, ApiError> {
+        Ok(self.manager.receive(self.aid, asked.after, asked.wait_ms).await)
+    }
+
+    async fn logs(&self, asked: LogsRequest, items: Sink<LogChunk>, _: Call) -> Result<LogsEnd, ApiError> {
+        let aid = self.manager.find_below(self.aid, &asked.agent)?;
+        self.manager.send_log(aid, asked.output, asked.follow, &items).await
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +194,7 @@ mod tests {
 
     #[test]
     fn notes_come_in_bursts_and_then_at_their_rate() {
-        let mut bucket = Bucket::full();
+        let mut bucket = Bucket::full(NOTES_BURST, NOTES_PER_SECOND);
         let start = 5 * SECOND_NS;
         let burst = (0..100).filter(|_| bucket.take(start)).count();
         assert_eq!(burst as u64, NOTES_BURST);

@@ -2,7 +2,6 @@
 
 use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
-use crate::log::Cursor;
 use crate::manager::{Manager, Refusal};
 use octant_api::agents::{
     AgentInfo, AgentList, AllowRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState,
@@ -11,7 +10,6 @@ use octant_api::agents::{
     WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
-use octant_api::text::Base64;
 use octant_ids::Aid;
 use octant_wire::{Call, Sink};
 use serde_json::json;
@@ -67,24 +65,7 @@ impl Handler<Call> for Methods {
 
     async fn logs(&self, request: LogsRequest, items: Sink<LogChunk>, _: Call) -> Result<LogsEnd, ApiError> {
         let aid = self.0.find(&request.agent)?;
-        let log = self.0.log(aid)?;
-        let mut news = log.news();
-        let mut at = Cursor::default();
-        loop {
-            // What is said to be closed here was written before, so it is read below.
-            let closed = news.borrow_and_update().closed;
-            let failed =
-                |e| ApiError::new(Code::Failed, "read an agent's output", aid.to_string(), e, "try again");
-            while let Some((stream, data)) = log.read(&mut at).map_err(failed)? {
-                if request.output.is_none_or(|wanted| wanted == stream) {
-                    items.send(&LogChunk { stream, data: Base64(data) }).await?;
-                }
-            }
-            if !request.follow || closed || news.changed().await.is_err() {
-                break;
-            }
-        }
-        Ok(LogsEnd { state: self.0.info(aid)?.state, lost_bytes: log.lost() })
+        self.0.send_log(aid, request.output, request.follow, &items).await
     }
 
     async fn wait(&self, request: WaitRequest, _: Call) -> Result<AgentInfo, ApiError> {

@@ -7,8 +7,9 @@
 //! agent.
 //! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.
 //!
-//! `approvals` keeps what waits for an operator, `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
-//! `secrets` what an agent asks of the vault.
+//! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
+//! `approvals` keeps what waits for an operator, `family` is what an agent asks about those below it, `secrets` what it
+//! asks of the vault, `mailbox` what agents say to each other.
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -18,9 +19,11 @@ mod core;
 mod describe;
 mod drain;
 mod exits;
+mod family;
 mod guest;
 mod handlers;
 mod log;
+mod mailbox;
 mod manager;
 mod secrets;
 mod service;
@@ -29,4 +32,5 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use mailbox::fuzz_mailbox;
 pub use service::{AgentsConfig, AgentsService};

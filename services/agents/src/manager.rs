@@ -3,10 +3,13 @@
 mod approve;
 mod attend;
 mod end;
+mod family;
 mod hold;
 mod look;
+mod post;
 mod spawn;
 
+use self::post::Post;
 use crate::admit::WHAT;
 use crate::approvals::Queue;
 use crate::core::held::Held;
@@ -21,7 +24,7 @@ use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Appended, Kind};
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, ServiceName, Sha256, uid};
-use octant_manifest::Ceiling;
+use octant_manifest::{Ceiling, Effective};
 use octant_service::{Kept, Left, Notifier, Records, record};
 use octant_sys::clock;
 use octant_wire::{Client, Shutdown, Trigger};
@@ -86,6 +89,7 @@ pub(crate) struct Manager {
     pub(crate) store: Store,
     pub(crate) approvals: Queue,
     kept: Kept,
+    post: Post,
     spawner: Arc<dyn Spawner>,
     /// PID 1, who keeps descriptors over a restart; none in tests.
     keeper: Option<Arc<dyn Keeper>>,
@@ -129,6 +133,8 @@ struct Agent {
     guest: Option<Trigger>,
     /// What a caller of `spawn` is told, when there is more to say than the state does.
     failure: Option<ApiError>,
+    /// What it may do, until its end; after a restart as far as that can still be established.
+    rights: Option<Effective>,
 }
 
 /// What the spawner is asked for.
@@ -137,6 +143,8 @@ struct Start {
     plan: Plan,
     /// The digest of the plan's bytes: the subject of the intent.
     digest: Sha256,
+    /// When the life above it is over, in nanoseconds of CLOCK_BOOTTIME.
+    until_ns: Option<u64>,
     /// What the ledger answered the intent with.
     ticket: Option<Ticket>,
 }
@@ -189,6 +197,7 @@ impl Manager {
             store,
             approvals,
             kept,
+            post: Post::default(),
             spawner,
             keeper,
             requests,
@@ -216,7 +225,11 @@ impl Manager {
             while let Some(event) = events.pop_front() {
                 let isolated = event == Event::Isolated;
                 let mut effects = before.take().unwrap_or_default();
-                effects.extend(manager.step(aid, event));
+                let (follows, ended) = manager.step(aid, event);
+                effects.extend(follows);
+                if ended {
+                    manager.bereave(aid);
+                }
                 match manager.perform_all(aid, effects, &mut refusal).await {
                     Ok(follow) => {
                         events.extend(follow);
@@ -229,14 +242,16 @@ impl Manager {
         })
     }
 
-    fn step(&self, aid: Aid, event: Event) -> Vec<Effect> {
+    /// What has to be done now, and whether this was its end.
+    fn step(&self, aid: Aid, event: Event) -> (Vec<Effect>, bool) {
         let mut inner = self.inner();
-        let Some(agent) = inner.agents.get_mut(&aid) else { return Vec::new() };
+        let Some(agent) = inner.agents.get_mut(&aid) else { return (Vec::new(), false) };
         let (state, effects) = core::step(agent.state.clone(), event);
         if state == agent.state {
-            return effects;
+            return (effects, false);
         }
         let moved = state.phase != agent.state.phase;
+        let ended = state.phase.ended() && !agent.state.phase.ended();
         agent.state = state;
         agent.saved.held = agent.state.held.clone();
         let info = &mut agent.saved.info;
@@ -255,8 +270,12 @@ impl Manager {
             let slot = agent.saved.slot.take();
             slot.map(|slot| inner.slots.remove(&slot));
         }
+        if ended {
+            self.post.close(aid);
+            self.settle(&mut inner, aid);
+        }
         self.keep(&mut inner, aid, moved);
-        effects
+        (effects, ended)
     }
 
     /// Writes an agent's record, tells those who wait, and forgets agents that ended long ago.
@@ -413,17 +432,21 @@ impl Manager {
         let state = State { exit, reason, sealed, held, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
         (agent.asked, agent.sealed) = (true, sealed);
+        if !phase.ended() {
+            agent.rights = self.rights_again(&agent.saved);
+        }
         let mut inner = self.inner();
         inner.slots.extend(agent.saved.slot);
         inner.agents.insert(agent.saved.info.aid, agent);
         Ok(())
     }
 
-    /// Opens the socket of an agent that was taken over alive, and puts that on record.
+    /// Opens the mailbox and the socket of an agent that was taken over alive, and puts that on record.
     pub(crate) fn adopted(self: &Arc<Self>, aid: Aid) -> Vec<Event> {
         let Ok(info) = self.info(aid) else { return Vec::new() };
         let what = json!({"agent": aid, "name": info.name, "adopted": true, "as": info.state.as_str()});
         self.records.later(about(aid, Kind::Lifecycle, &what));
+        self.open_mailbox(aid, true);
         self.open_socket(aid).into_iter().chain([Event::Adopted]).collect()
     }
 
@@ -502,6 +525,7 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
                 "from": from.map(AgentState::as_str),
                 "to": to.as_str(),
                 "manifest": info.manifest_digest,
+                "lineage": family::lineage(&agent.saved),
                 "reason": info.reason,
                 "rules": agent.failure.as_ref().map_or(&[][..], |error| &error.data.rules),
                 "exit": info.exit,
@@ -511,10 +535,12 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
             }
             about(aid, Kind::Lifecycle, &what)
         }
-        Record::Command => {
+        Record::Command if agent.saved.ancestors.is_empty() => {
             let what = json!({"do": "spawn", "agent": aid, "manifest": info.manifest_digest});
             AppendRequest { operator: Some(agent.operator?), ..about(aid, Kind::Command, &what) }
         }
+        // The parent's own deed, in its partition.
+        Record::Command => return family::given(&agent.saved),
         Record::Intent => AppendRequest {
             subject: Some(agent.start.as_ref()?.digest),
             ticket_for: SPAWNER.parse::<ServiceName>().ok(),
@@ -524,6 +550,7 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
             let what = match became {
                 Became::Done => json!({
                     "agent": aid,
+                    "lineage": family::lineage(&agent.saved),
                     "pid": info.pid,
                     "missing_layers": info.missing_layers,
                     "layers": info.layers,
@@ -548,12 +575,10 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
 }
 
 fn no_agent(text: &str) -> ApiError {
+    no_agent_but(text, "see `octant agent list --all`")
+}
+
+fn no_agent_but(text: &str, next: &str) -> ApiError {
     let shown: String = text.chars().take(64).collect();
-    ApiError::new(
-        Code::NotFound,
-        "find an agent",
-        shown,
-        "there is no such agent",
-        "see `octant agent list --all`",
-    )
+    ApiError::new(Code::NotFound, "find an agent", shown, "there is no such agent", next)
 }

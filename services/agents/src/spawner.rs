@@ -126,7 +126,7 @@ fn until_frozen(leaf: &Path) -> Result<(), NotHeld> {
 impl Spawner for Remote {
     fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
         let accept_missing = self.accept_missing.clone();
-        let site = Site { aid, slot, accept_missing, landlock_floor: LANDLOCK_FLOOR };
+        let site = Site { aid, slot, accept_missing, landlock_floor: LANDLOCK_FLOOR, here: None };
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 

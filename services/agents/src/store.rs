@@ -3,7 +3,7 @@
 use crate::core::held::Held;
 use octant_api::agents::AgentInfo;
 use octant_ids::{Aid, Sha256};
-use octant_manifest::OnTimeout;
+use octant_manifest::{OnParentDeath, OnTimeout};
 use octant_service::{KeepError, replace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,6 +42,18 @@ pub(crate) struct Saved {
     /// What it does not have for now.
     #[serde(default)]
     pub(crate) held: Held,
+    /// The agents above it when it was spawned, the one that an operator spawned first. Never changed.
+    #[serde(default)]
+    pub(crate) ancestors: Vec<Aid>,
+    /// What the end of the one that it is under means for it.
+    #[serde(default)]
+    pub(crate) on_parent_death: Option<OnParentDeath>,
+    /// What is left of its allotment.
+    #[serde(default)]
+    pub(crate) allotment: [u64; 3],
+    /// How many children it had from each manifest.
+    #[serde(default)]
+    pub(crate) children_of: BTreeMap<Sha256, u64>,
     /// What callers see.
     pub(crate) info: AgentInfo,
 }
@@ -74,9 +86,29 @@ impl Saved {
             sealed: false,
             terms: None,
             held: Held::default(),
+            ancestors: Vec::new(),
+            on_parent_death: None,
+            allotment: [0; 3],
+            children_of: BTreeMap::new(),
             info,
         }
     }
+}
+
+/// Where an agent's rights come from: what an operator signed and what each agent below wrote for the next. From it the
+/// rights of an agent that spawns are made anew after a restart; they are never read from anywhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Chain {
+    /// The signed manifest of the first.
+    pub(crate) envelope: String,
+    /// When it was admitted, in milliseconds since 1970.
+    pub(crate) admitted_ms: u64,
+    /// Whether an operator approved that its life has no end.
+    #[serde(default)]
+    pub(crate) unlimited: bool,
+    /// The manifests of its descendants down to this agent.
+    pub(crate) delegated: Vec<String>,
 }
 
 /// The records of agents, oldest first, and those that could not be read.
@@ -155,11 +187,33 @@ impl Store {
 
     /// Forgets an agent's record.
     pub(crate) fn remove(&self, aid: Aid) -> Result<(), StoreError> {
-        let path = self.record(aid);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(e)),
-            _ => Ok(()),
+        for path in [self.record(aid), self.chain(aid)] {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &path)(e)),
+                _ => {}
+            }
         }
+        Ok(())
+    }
+
+    fn chain(&self, aid: Aid) -> PathBuf {
+        self.dir.join(format!("{aid}.chain"))
+    }
+
+    /// Keeps where an agent's rights come from.
+    pub(crate) fn save_chain(&self, aid: Aid, chain: &Chain) -> Result<(), StoreError> {
+        let path = self.chain(aid);
+        let bytes = serde_json::to_vec(chain)
+            .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() })?;
+        Ok(replace(&path, &bytes, false)?)
+    }
+
+    /// Where an agent's rights come from; `None` where nothing below it or beside it needs to know.
+    pub(crate) fn load_chain(&self, aid: Aid) -> Result<Option<Chain>, StoreError> {
+        let path = self.chain(aid);
+        let Some(bytes) = read(&path)? else { return Ok(None) };
+        let chain = serde_json::from_slice(&bytes);
+        chain.map(Some).map_err(|e| StoreError::Damaged { path, why: e.to_string() })
     }
 
     /// Every record, oldest first, and what could not be read with the agent that it belongs to.

@@ -21,7 +21,7 @@ use crate::refusal::{Refusal, damaged};
 use crate::segment::{HEADER, Header, RECORD_MAX, file_name, push_frame};
 use nix::sys::statvfs::statvfs;
 use octant_api::error::{ApiError, Code};
-use octant_api::ledger::{Appended, Kind, Witnessed};
+use octant_api::ledger::{Appended, Kind, VerifyReport, Witnessed};
 use octant_api::text::Json;
 use octant_ids::{Aid, ByteSize, Principal};
 use octant_sys::clock;
@@ -33,6 +33,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Zeros are written ahead of the entries in steps of at least this, at most [`AHEAD_MAX`] bytes.
 const AHEAD_MIN: u64 = 256 << 10;
@@ -400,6 +401,14 @@ impl Store {
             self.sync_head().map_err(|error| format!("sync the head file: {error}"))?;
         }
         Ok(())
+    }
+
+    /// Recomputes everything and compares with these checkpoints besides, for an owner that runs no service.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError). Damage is in the report.
+    pub fn verify(&self, checkpoints: &[String]) -> Result<VerifyReport, read::ReadError> {
+        self.reader.verify(&AtomicBool::new(false), checkpoints, &self.options.witnesses)
     }
 
     /// Intents without outcome that earlier boots left.

@@ -235,6 +235,7 @@ fn plan(tick: &str, round: usize) -> Plan {
         },
         landlock_floor: 1,
         accept_missing: vec![Layer::Cgroup],
+        stdio: octant_workstation::Stdio::Pipes,
     }
 }
 

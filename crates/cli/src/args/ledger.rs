@@ -61,7 +61,8 @@ pub(crate) enum Ledger {
     /// Check that no entry was changed or removed; exits 7 when one was
     #[command(after_help = VERIFY)]
     Verify {
-        /// An export to check, which needs no running Octant [default: the ledger itself, by asking it]
+        /// An export to check, or the directory in which `octant run` keeps its record; neither needs a running Octant
+        /// [default: the ledger itself, by asking it]
         file: Option<PathBuf>,
         #[command(flatten)]
         against: Against,

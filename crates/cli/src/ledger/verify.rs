@@ -1,6 +1,7 @@
 //! `octant ledger verify`: the ledger's own report about itself, with what was given to compare it with.
 
 use super::keys::{checkpoint, verifier};
+use crate::VerifyRecord;
 use crate::args::Against;
 use crate::error::CliError;
 use crate::out::{Out, Ticking, printable};
@@ -8,6 +9,7 @@ use crate::service::Service;
 use octant_api::ledger::{CheckpointRequest, Damage, VerifyReport, VerifyRequest};
 use octant_tlog::checkpoint::Signed;
 use octant_tlog::note::Verifier;
+use std::path::Path;
 
 /// How cosignatures get to the ledger.
 const FEED: &str = "`octant ledger feed` takes the checkpoint to the witnesses and their cosignatures back; then verify again";
@@ -61,6 +63,38 @@ pub(super) fn run(service: &Service, against: &Against, out: &mut Out) -> Result
             quorum_of(&report, count(quorum), &report.witnessed.witnesses, &report.witnessed.have)
         }
     }
+}
+
+/// The command with the directory of a record that no service keeps.
+pub(super) fn record(
+    dir: &Path,
+    against: &Against,
+    verify: Option<VerifyRecord>,
+    out: &mut Out,
+) -> Result<(), CliError> {
+    let failed = |why: String| CliError::Unverified {
+        what: format!("the record in {}", dir.display()),
+        why,
+        next: "give the directory that `octant run --help` names, and checkpoints that were kept of it"
+            .to_owned(),
+    };
+    if against.key.is_some() || !against.witness.is_empty() || against.quorum.is_some() {
+        return Err(failed(
+            "keys and witnesses are compared with what a running ledger or an export says".into(),
+        ));
+    }
+    let verify = verify.ok_or_else(|| failed("this build cannot read it".into()))?;
+    let checkpoints =
+        against.checkpoint.iter().map(|path| checkpoint(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut report = verify(dir, &checkpoints).map_err(failed)?;
+    let given = report.outside.iter_mut().filter(|compared| compared.from == "given");
+    given.zip(&against.checkpoint).for_each(|(compared, path)| compared.from = path.display().to_string());
+    if out.json {
+        out.json(&report)?;
+    } else {
+        print(&report, out)?;
+    }
+    wrong(&report)
 }
 
 fn count(number: u32) -> usize {

@@ -97,8 +97,11 @@ fn grants() -> impl Strategy<Value = Grants> {
     let files = (paths(), paths(), paths());
     let outside = (patterns(host_grant()), patterns(credential()), models());
     let outside = (outside, patterns(name_pattern()), patterns(name_pattern()));
-    (files, names(), names(), profile, resources(), ttl, policy, outside).prop_map(
-        |((read, write, execute), utilities, syscalls, profile, resources, ttl, policy, outside)| {
+    let sets = (names(), names(), names());
+    (files, sets, profile, resources(), ttl, policy, 0_u64..4, outside).prop_map(
+        |(files, sets, profile, resources, ttl, policy, generations, outside)| {
+            let (read, write, execute) = files;
+            let (utilities, syscalls, rooms) = sets;
             let ((hosts, credentials, models), skills, tools) = outside;
             let (on_timeout, on_parent_death) = policy;
             Grants {
@@ -112,6 +115,8 @@ fn grants() -> impl Strategy<Value = Grants> {
                 ttl,
                 on_timeout,
                 on_parent_death,
+                generations,
+                rooms,
                 hosts,
                 credentials,
                 models,

@@ -1,6 +1,7 @@
 //! Tests of the whole pipeline. The laws of grants and budgets are in `laws`, refusals in `refusals`.
 
 mod corpus;
+mod delegation;
 mod domains;
 mod fields;
 mod laws;
@@ -14,6 +15,7 @@ use crate::{
     Audience, Authentic, Ceiling, Declared, Effective, Envelope, Machine, ManifestErrors, RightsError, Roles,
     SigningKey, TrustedKeys, VerifyError, sign, template,
 };
+use std::sync::LazyLock;
 
 /// A key for tests; the byte tells keys apart.
 fn key(seed: u8) -> SigningKey {
@@ -39,7 +41,10 @@ fn declared(text: &str, role: &str) -> Result<Declared, ManifestErrors> {
 }
 
 fn ceiling() -> Ceiling {
-    Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 8 << 30, cpus: 2 })
+    // Made once: the roles are a text to be read.
+    static CEILING: LazyLock<Ceiling> =
+        LazyLock::new(|| Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 8 << 30, cpus: 2 }));
+    CEILING.clone()
 }
 
 fn root(text: &str, role: &str) -> Result<Effective, RightsError> {

@@ -1,7 +1,9 @@
 //! The nine rules: each is broken by something, has a name of its own, and all that are broken are told.
 
 use super::{authentic, ceiling, declared, key, root, trusts, with};
-use crate::{Draft, Effective, Envelope, RightsError, Rule, broken, sign, template};
+use crate::{
+    Delegated, Draft, Effective, Envelope, RightsError, Rule, broken, broken_by_child, sign, template,
+};
 
 #[test]
 fn the_rules_have_their_order_and_names() {
@@ -49,15 +51,18 @@ fn role_resources_and_lifetime_are_told_at_once() {
 }
 
 #[test]
-fn a_child_breaks_the_intersection_and_takes_nothing() {
+fn a_child_breaks_the_intersection_and_the_budget_and_takes_nothing() {
     let mut parent = root(&template("parent", "analyst", "ada"), "admin").unwrap();
     let text = with("utilities = [\"sh\", \"ls\", \"cat\"]", "utilities = [\"awk\"]")
         .replace("executable = \"/bin/sh\"", "executable = \"/bin/awk\"");
     let before = parent.allotment().parts();
-    let reasons = parent.narrow(&declared(&text, "admin").unwrap()).unwrap_err();
-    assert!(matches!(reasons[..], [RightsError::ProgramNarrowed(_)]), "{reasons:?}");
-    assert_eq!(reasons[0].child_rule(), Rule::ParentIntersection);
+    let wish = Delegated::read(text.as_bytes(), &super::here()).unwrap();
+    let reasons = parent.narrow(&wish, &ceiling(), None).unwrap_err();
+    assert!(reasons.iter().any(|r| matches!(r, RightsError::ProgramNarrowed(_))), "{reasons:?}");
+    assert_eq!(broken_by_child(&reasons), [Rule::ParentIntersection, Rule::SpawnBudget]);
     assert_eq!(parent.allotment().parts(), before);
-    let exhausted = RightsError::Exhausted(crate::Exhausted { field: "x", asked: 1, left: 0 });
-    assert_eq!(exhausted.child_rule(), Rule::SpawnBudget);
+    let network = with("hosts = []", "hosts = [\"tls://a.org:443\"]");
+    let wish = Delegated::read(network.as_bytes(), &super::here()).unwrap();
+    let reasons = parent.narrow(&wish, &ceiling(), None).unwrap_err();
+    assert!(reasons.iter().any(|r| matches!(r, RightsError::Unenforceable(_))), "{reasons:?}");
 }

@@ -53,6 +53,9 @@ impl Kernel for Fake {
                 | Call::Listen { .. }
                 | Call::MakeLeaf { .. }
                 | Call::OpenNull
+                | Call::OpenProc
+                | Call::OpenMaster { .. }
+                | Call::OpenTerminal { .. }
                 | Call::Place { .. }
         );
         Ok(gives.then(null))
@@ -135,12 +138,14 @@ impl Stage {
             landlock_abi: 6,
             own_namespaces: &self.own,
             tickets: &self.tickets,
+            one_user: false,
         }
     }
 }
 
 fn granted(plan: &Plan) -> Granted {
-    Granted { sources: plan.binds.iter().map(|_| null()).collect(), stdout: null(), stderr: null() }
+    let sources = plan.binds.iter().map(|_| null()).collect();
+    Granted { sources, stdin: None, stdout: null(), stderr: null(), stopped: None }
 }
 
 /// The cgroup's list of processes cannot be faked through a descriptor, so the walks are without one; the leaf has
@@ -186,6 +191,7 @@ fn every_call_that_fails_names_its_step_and_leaves_nothing() {
 fn every_call_inside_that_fails_names_its_step() {
     let (plan, stage) = (sample(), Stage::new());
     let site = stage.site(false);
+    let users = Users::Range(plan.uid_base().unwrap());
     let walk = |fail: Option<usize>, side: Side| {
         let mut fake = Fake::new(fail);
         let channel = null();
@@ -193,10 +199,12 @@ fn every_call_inside_that_fails_names_its_step() {
             Side::Spawner | Side::Reaper => {
                 let trees = vec![Tree { fd: null(), target: "/srv".into() }];
                 let masks = vec![Tree { fd: null(), target: "/proc/sys".into() }];
-                let prepared = Prepared { root: null(), trees, masks, socket: null() };
-                crate::inside::compose(&mut fake, &plan, prepared, channel.as_fd()).map(drop)
+                let prepared = Prepared { root: null(), trees, masks, socket: null(), terminal: None };
+                let terminal = channel.as_fd();
+                let channel = channel.as_fd();
+                crate::inside::compose(&mut fake, &plan, users, prepared, Some(terminal), channel).map(drop)
             }
-            Side::Payload => crate::inside::confine_payload(&mut fake, &plan, &site, channel.as_fd()),
+            Side::Payload => crate::inside::confine_payload(&mut fake, &plan, &site, users, channel.as_fd()),
         };
         (done, fake.calls)
     };
@@ -215,7 +223,8 @@ fn every_call_inside_that_fails_names_its_step() {
 fn the_agent_gives_up_in_the_only_order_that_works() {
     let (plan, stage) = (sample(), Stage::new());
     let mut fake = Fake::new(None);
-    crate::inside::confine_payload(&mut fake, &plan, &stage.site(false), null().as_fd()).unwrap();
+    let users = Users::Range(plan.uid_base().unwrap());
+    crate::inside::confine_payload(&mut fake, &plan, &stage.site(false), users, null().as_fd()).unwrap();
     let steps = [
         "DropBounding",
         "LockSecurebits",
@@ -269,4 +278,37 @@ fn a_state_that_disagrees_kills_before_the_release() {
     .into();
     let error = attempt(&mut fake, false).unwrap_err();
     assert_eq!((error.step, error.errno, error.text.as_str()), (Step::Pivot, 22, "x"));
+}
+
+#[test]
+fn one_user_is_a_missing_layer_that_has_to_be_accepted() {
+    let (mut plan, stage) = (sample(), Stage::new());
+    plan.accept_missing = vec![Layer::Cgroup];
+    let mut site = stage.site(false);
+    (site.one_user, site.accept_missing) = (true, &[Layer::Cgroup, Layer::Users]);
+    let refused = |plan: &Plan, site: &Site<'_>| {
+        let mut fake = Fake::new(None);
+        let redeemed = crate::tickets::tests::redeemed(&plan.to_bytes().unwrap());
+        let error = spawn(&mut fake, plan, redeemed, site, granted(plan)).unwrap_err();
+        assert_eq!(fake.calls, [""; 0], "nothing is made");
+        error
+    };
+    let error = refused(&plan, &site);
+    assert!(error.step == Step::IdMap && error.text.contains("layer users"), "{error}");
+    plan.accept_missing.push(Layer::Users);
+    site.accept_missing = &[Layer::Cgroup];
+    assert_eq!(refused(&plan, &site).step, Step::IdMap, "both sides have to");
+}
+
+#[test]
+fn a_terminal_needs_one_that_it_stands_for() {
+    let (mut plan, stage) = (sample(), Stage::new());
+    plan.stdio = Stdio::Terminal;
+    plan.accept_missing = vec![Layer::Cgroup];
+    let mut site = stage.site(false);
+    site.accept_missing = &[Layer::Cgroup];
+    let mut fake = Fake::new(None);
+    let redeemed = crate::tickets::tests::redeemed(&plan.to_bytes().unwrap());
+    let error = spawn(&mut fake, &plan, redeemed, &site, granted(&plan)).unwrap_err();
+    assert_eq!((error.step, fake.processes), (Step::Request, 0), "{error}");
 }

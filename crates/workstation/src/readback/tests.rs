@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::plan::tests::sample;
+use octant_ids::uid::AGENT_RANGE;
 
 const OWN: u64 = 1;
 /// What the fake kernel's `/proc` has to mask.
@@ -14,9 +15,10 @@ fn own() -> Vec<(String, u64)> {
 /// What the kernel would show of a process that is as the sample plan says.
 pub(crate) fn as_planned(plan: &Plan, role: Role) -> Observed {
     let base = plan.uid_base().unwrap();
-    let (agent, keeper) = (base + AGENT_INSIDE, base + REAPER_INSIDE);
+    let users = Users::Range(base);
+    let (agent, keeper) = (users.agent(), users.reaper());
     let own = own();
-    let expected = Expected { plan, masked: &MASKED, base, leaf: None, own_namespaces: &own };
+    let expected = Expected { plan, masked: &MASKED, users, leaf: None, own_namespaces: &own, stdio: &[] };
     let option = |bits: u64, bit: u64, name: &str| (bits & bit != 0).then(|| name.to_owned());
     let mounts = expected.mounts().into_iter().map(|(at, bits)| Mount {
         at,
@@ -61,15 +63,51 @@ pub(crate) fn as_planned(plan: &Plan, role: Role) -> Observed {
 }
 
 fn judge(role: Role, seen: &Observed) -> Result<(), Disagreement> {
-    let (plan, own) = (sample(), own());
-    Expected {
-        plan: &plan,
-        masked: &MASKED,
-        base: plan.uid_base().unwrap(),
-        leaf: None,
-        own_namespaces: &own,
+    let plan = sample();
+    judge_by(&plan, Users::Range(plan.uid_base().unwrap()), &[], role, seen)
+}
+
+fn judge_by(
+    plan: &Plan,
+    users: Users,
+    stdio: &[String],
+    role: Role,
+    seen: &Observed,
+) -> Result<(), Disagreement> {
+    let own = own();
+    Expected { plan, masked: &MASKED, users, leaf: None, own_namespaces: &own, stdio }.agrees(role, seen)
+}
+
+#[test]
+fn standard_descriptors_of_a_person_are_the_given_ones_and_no_others() {
+    let plan = Plan { stdio: Stdio::Caller, ..sample() };
+    let users = Users::Range(plan.uid_base().unwrap());
+    let given = ["/home/ada/in", "pipe:[5]", "/dev/pts/0"].map(str::to_owned);
+    let mut seen = as_planned(&plan, Role::Payload);
+    for (number, name) in (0..).zip(&given) {
+        seen.descriptors[number as usize] = (number, name.clone());
     }
-    .agrees(role, seen)
+    assert_eq!(judge_by(&plan, users, &given, Role::Payload, &seen), Ok(()));
+    assert!(judge(Role::Payload, &seen).is_err(), "a service gives pipes");
+    seen.descriptors[2].1 = "/dev/pts/1".into();
+    assert!(judge_by(&plan, users, &given, Role::Payload, &seen).is_err());
+    // The reaper has the pipe for what was stopped besides, where there is one.
+    let mut seen = as_planned(&plan, Role::Reaper);
+    seen.descriptors.push((10, "pipe:[8]".into()));
+    assert_eq!(judge_by(&plan, users, &given, Role::Reaper, &seen), Ok(()));
+    assert!(judge(Role::Reaper, &seen).is_err());
+}
+
+#[test]
+fn one_user_is_that_of_the_spawner_alone() {
+    let plan = sample();
+    let mut seen = as_planned(&plan, Role::Payload);
+    (seen.uids, seen.gids, seen.groups) = (vec![0; 4], vec![0; 4], vec![65_534]);
+    assert!(judge_by(&plan, Users::One, &[], Role::Payload, &seen).is_err(), "a range is mapped");
+    let map = "      1000          0          1\n";
+    (seen.uid_map, seen.gid_map) = (map.into(), map.into());
+    assert_eq!(judge_by(&plan, Users::One, &[], Role::Payload, &seen), Ok(()));
+    assert!(judge(Role::Payload, &seen).is_err());
 }
 
 #[test]

@@ -264,5 +264,6 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         },
         landlock_floor: 1,
         accept_missing: vec![Layer::Cgroup],
+        stdio: octant_workstation::Stdio::Pipes,
     }
 }

@@ -44,7 +44,12 @@ fn spawner(args: &[String]) -> ExitCode {
             (Err(_), None) => Fault::Forget(side, what.clone()),
         }
     });
-    let options = octant_workstation::spawner::Options { socket, config, tickets, fault };
+    let options = octant_workstation::spawner::Options {
+        socket: octant_workstation::spawner::Socket::Listening(socket),
+        config,
+        tickets,
+        fault,
+    };
     match octant_workstation::spawner::serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -583,6 +588,17 @@ fn a_prepared_program_waits_until_it_is_let_go_and_then_runs_once() {
     bench.assert_nothing_is_left(&plan);
 }
 
+/// Whoever has taken over `agents` gets nothing of its own into a workstation through the standard descriptors.
+fn a_service_gives_pipes_and_nothing_else() {
+    let mut bench = Bench::new(None);
+    for stdio in [octant_workstation::Stdio::Caller, octant_workstation::Stdio::Terminal] {
+        let plan = Plan { stdio, ..plan(&["exit", "0"]) };
+        let error = bench.spawn(&plan).unwrap_err();
+        assert!(error.step == Step::Request && error.text.contains("only `octant run`"), "{error}");
+        bench.assert_nothing_is_left(&plan);
+    }
+}
+
 fn a_spawner_without_keys_refuses_every_spawn_and_says_why() {
     let mut bench = Bench::with_tickets("PID 1 gave none", None);
     let plan = plan(&["exit", "0"]);
@@ -964,6 +980,7 @@ const TESTS: &[Test] = &[
         "a_prepared_program_waits_until_it_is_let_go_and_then_runs_once",
         a_prepared_program_waits_until_it_is_let_go_and_then_runs_once,
     ),
+    ("a_service_gives_pipes_and_nothing_else", a_service_gives_pipes_and_nothing_else),
     (
         "a_spawner_without_keys_refuses_every_spawn_and_says_why",
         a_spawner_without_keys_refuses_every_spawn_and_says_why,

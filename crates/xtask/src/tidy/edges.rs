@@ -44,6 +44,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-shell", &[]),
     (LEARN, &[MANIFEST, SYS, WORKSTATION]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, TLOG, TPM, WITNESS]),
+    // Supervisor, spawner and ledger of one program, in one go.
+    ("octant-run", &[IDS, API, SYS, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),
     ("octant-sim", &[IDS, API, "octant-init"]),
     ("xtask", &[UKI]),
 ];

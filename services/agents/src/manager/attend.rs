@@ -24,10 +24,11 @@ use tokio::task::JoinHandle;
 const EXIT_WORD: Duration = Duration::from_secs(2);
 /// How long what an agent wrote last may take to be read after its end.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
-/// The connections and requests of one agent: enough for a program with some threads, and little to hold.
+/// The connections and requests of one agent: enough for a program with some threads, or for a
+/// shell that waits for some children, and little to hold.
 const GUEST: Limits = Limits {
-    connections: 4,
-    in_flight: 4,
+    connections: 8,
+    in_flight: 8,
     stall: Duration::from_secs(10),
     idle: Duration::from_secs(600),
     // An agent's authority ends with it: what it asked before is not finished.
@@ -61,7 +62,7 @@ impl Manager {
             self.keep(&mut inner, aid, false);
             start
         };
-        let Some(Start { plan, ticket, .. }) = start else {
+        let Some(Start { plan, until_ns, ticket, .. }) = start else {
             return Event::NotIsolated("it has no plan".to_owned());
         };
         let Some(ticket) = ticket else {
@@ -81,12 +82,12 @@ impl Manager {
             Ok(Err(error)) => return self.not_isolated(aid, code_of(error.step), &error.to_string()),
             Ok(Ok(spawned)) => spawned,
         };
-        let Spawned { pid, pidfd, socket, report } = spawned;
+        let Spawned { pid, pidfd, socket, report, terminal: _none } = spawned;
         {
             let mut inner = self.inner();
             if let Some(agent) = inner.agents.get_mut(&aid) {
                 let ttl_ms = agent.saved.terms.as_ref().and_then(|terms| terms.ttl_ms);
-                agent.saved.deadline_ns = ttl_ms.map(deadline);
+                agent.saved.deadline_ns = ttl_ms.map(deadline).into_iter().chain(until_ns).min();
                 agent.saved.info.pid = Some(pid);
                 agent.saved.info.started_ms = Some(clock::wall_ms());
                 agent.saved.info.layers = describe::layers(&report);
@@ -224,6 +225,7 @@ impl Manager {
             Ok(listener) => listener,
             Err(error) => return end(format!("its socket cannot be served: {error}")),
         };
+        self.open_mailbox(aid, false);
         let (trigger, stop) = shutdown();
         let guest = Guest::new(Arc::clone(self), aid);
         let identity = Identity::Listener(Principal::Agent(aid));

@@ -7,6 +7,7 @@ use crate::spawner::{NotHeld, Spawner};
 use crate::store::Terms;
 use octant_api::error::Code;
 use octant_ids::Aid;
+use octant_sys::clock;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -81,7 +82,7 @@ impl Manager {
     }
 
     /// When the life of an agent that is resumed for so long is over. No more can be had than it was spawned with: what
-    /// its operator signed for.
+    /// its operator signed for, and no more than is left to the one that it is under.
     pub(crate) fn until(&self, aid: Aid, for_ms: u64) -> Result<u64, String> {
         let most = self.terms(aid).and_then(|terms| terms.ttl_ms).unwrap_or(0);
         if for_ms == 0 || for_ms > most {
@@ -89,7 +90,20 @@ impl Manager {
                 "{for_ms}ms is not between 1ms and {most}ms, the time to live in its manifest"
             ));
         }
-        Ok(deadline(for_ms))
+        let until_ns = deadline(for_ms);
+        match self.life_above(aid) {
+            Some(above_ns) if above_ns <= clock::boottime_ns() => {
+                Err("the time to live of the agent that it is under is over; resume that first".to_owned())
+            }
+            above_ns => Ok(above_ns.map_or(until_ns, |above_ns| until_ns.min(above_ns))),
+        }
+    }
+
+    /// When the life of the one that an agent is under is over; none where that has no end or there is nobody.
+    fn life_above(&self, aid: Aid) -> Option<u64> {
+        let inner = self.inner();
+        let parent = inner.agents.get(&aid)?.saved.info.parent?;
+        inner.agents.get(&parent)?.saved.deadline_ns
     }
 
     /// Refuses a throttle that would not be one.

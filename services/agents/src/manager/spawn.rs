@@ -1,15 +1,16 @@
 //! From an envelope to an agent that can be isolated.
 
+use super::family::lineage;
 use super::{Agent, Manager, Start, no_agent};
 use crate::admit::{self, Admitted, Refused, WHAT};
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
-use crate::store::{Saved, StoreError, Terms};
+use crate::store::{Chain, Saved, StoreError, Terms};
 use octant_api::agents::{AgentInfo, AgentState, Approval};
 use octant_api::error::{ApiError, Code};
-use octant_ids::{Aid, Principal};
-use octant_manifest::{Audience, Envelope, EnvelopeError, Rule};
+use octant_ids::{Aid, Principal, Sha256};
+use octant_manifest::{Audience, Ceiling, Declared, Effective, Envelope, KeyId, Rule};
 use octant_sys::{clock, entropy};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -24,33 +25,36 @@ impl Manager {
         approved: Option<Approval>,
     ) -> Result<AgentInfo, ApiError> {
         let now_ms = clock::wall_ms();
-        let mut random = [0; 10];
-        entropy::fill_unseeded(&mut random)
-            .map_err(|e| ApiError::new(Code::Internal, WHAT, "its identifier", e, "try again"))?;
-        let aid = Aid::new(now_ms, random);
+        let aid = new_aid(now_ms)?;
         let envelope = Envelope::parse(text.as_bytes());
         let digest = admit::digest(&envelope);
-        let first = self.provision(aid, &envelope, &caller).inspect_err(|error| {
+        let saved = Saved::new(&self.site.boot_id, blank(aid, digest));
+        let first = self.provision(saved, None, &caller).inspect_err(|error| {
             let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
             self.record_command(aid, &caller, what);
         })?;
-        let mut ceiling = self.site.ceiling.clone();
-        if approved.as_ref().is_some_and(|approval| approval.action == admit::UNLIMITED) {
-            ceiling = ceiling.with_unlimited_lifetime_approved();
-        }
+        let unlimited = approved.as_ref().is_some_and(|approval| approval.action == admit::UNLIMITED);
         let audience = Audience { machine: &self.site.machine, now_ms };
-        let admitted = admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &ceiling);
+        let admitted =
+            admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &self.ceiling(unlimited));
         let reserved = match admitted {
-            Ok(admitted) => self.reserve(aid, &admitted, &caller, now_ms),
+            Ok(Admitted { declared, rights }) => {
+                self.entitle(aid, rights);
+                self.reserve(aid, &Asked::Operator { declared: &declared, caller: &caller }, now_ms)
+            }
             Err(Refused { error, asks: None }) => Err(error),
             Err(Refused { asks: Some(name), error }) => {
-                let mut waits = self.ask(admit::UNLIMITED, name, &caller, text);
+                let mut waits = self.ask(admit::UNLIMITED, name, &caller, text.clone());
                 waits.data.rules = error.data.rules;
                 Err(waits)
             }
         };
         let event = match reserved {
-            Ok(()) => Event::Verified,
+            Ok(()) => {
+                let delegated = Vec::new();
+                self.keep_chain(aid, &Chain { envelope: text, admitted_ms: now_ms, unlimited, delegated });
+                Event::Verified
+            }
             Err(error) => self.refused(aid, error),
         };
         if let (Some(approval), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
@@ -88,37 +92,22 @@ impl Manager {
         }
     }
 
+    /// Takes a new agent in: its record, with the rights that it has already where an agent gave them.
     pub(crate) fn provision(
         &self,
-        aid: Aid,
-        envelope: &Result<Envelope, EnvelopeError>,
+        saved: Saved,
+        rights: Option<Effective>,
         caller: &Principal,
     ) -> Result<Vec<Effect>, ApiError> {
+        let aid = saved.info.aid;
         // Eighty random bits are nobody else's; that is checked all the same, since everything is kept by them.
         if self.inner().agents.contains_key(&aid) {
             let why = "another agent has or had this identifier; spawn it again";
             return Err(admit::broke(Code::Conflict, "its identifier", &why, &[Rule::UniqueIdentity]));
         }
         let (state, effects) = core::provision();
-        let info = AgentInfo {
-            aid,
-            name: String::new(),
-            role: String::new(),
-            operator: String::new(),
-            state: state.phase,
-            pid: None,
-            exit: None,
-            reason: None,
-            cpu_percent: None,
-            started_ms: None,
-            ended_ms: None,
-            manifest_digest: admit::digest(envelope),
-            missing_layers: Vec::new(),
-            layers: Vec::new(),
-            denials: Vec::new(),
-            grants: Vec::new(),
-        };
-        let mut agent = self.agent(state, Saved::new(&self.site.boot_id, info))?;
+        let mut agent = self.agent(state, saved)?;
+        agent.rights = rights;
         agent.operator = match caller {
             Principal::Operator(uid) => Some(*uid),
             _ => None,
@@ -152,50 +141,62 @@ impl Manager {
             turn: Arc::default(),
             guest: None,
             failure: None,
+            rights: None,
         })
     }
 
+    /// The ceiling of an agent that an operator spawns, where one approved a life without end or did not.
+    pub(super) fn ceiling(&self, unlimited: bool) -> Ceiling {
+        let ceiling = self.site.ceiling.clone();
+        if unlimited { ceiling.with_unlimited_lifetime_approved() } else { ceiling }
+    }
+
+    /// Gives an agent its rights.
+    fn entitle(&self, aid: Aid, rights: Effective) {
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.rights = Some(rights);
+        }
+    }
+
     /// Everything that a start needs and that can be refused without asking anybody else.
-    pub(super) fn reserve(
-        &self,
-        aid: Aid,
-        admitted: &Admitted,
-        caller: &Principal,
-        now_ms: u64,
-    ) -> Result<(), ApiError> {
-        let Admitted { declared, rights } = admitted;
+    pub(super) fn reserve(&self, aid: Aid, asked: &Asked<'_>, now_ms: u64) -> Result<(), ApiError> {
         let mut inner = self.inner();
         let live = inner.agents.values().filter(|agent| !agent.state.phase.ended()).count();
+        let most = match asked {
+            Asked::Operator { .. } => self.site.max_agents,
+            // Families do not take the last places, so that an operator can always start one more.
+            Asked::Agent { .. } => self.site.max_agents - self.site.max_agents.div_ceil(8),
+        };
         // This one is among them.
-        if live > self.site.max_agents {
+        if live > most {
             let why = format!("{} agents run", live - 1);
             let next = "end one, or raise max_agents in [agents] of octant.toml";
             return Err(ApiError::new(Code::Busy, WHAT, "max_agents", why, next));
         }
+        let until_ns = match asked {
+            Asked::Operator { .. } => None,
+            // Its end is handed on to those who are there when it comes: from here on this one is.
+            Asked::Agent { parent } => inner.alive(*parent)?.saved.deadline_ns,
+        };
         let slot = inner
             .free_slot()
             .ok_or_else(|| ApiError::new(Code::Busy, WHAT, "slots", "every slot is taken", "end an agent"))?;
+        let agent = inner.agents.get_mut(&aid).ok_or_else(|| no_agent(&aid.to_string()))?;
+        let rights = agent.rights.as_ref().ok_or_else(|| no_agent(&aid.to_string()))?;
         let plan = self.spawner.plan(rights, aid, slot).map_err(|why| {
             ApiError::new(Code::InvalidParams, WHAT, "manifest", why, "change the manifest")
         })?;
-        let validity = declared.manifest().validity();
-        let counted = self.store.count(declared.digest(), validity.max_spawns, validity.not_after_ms, now_ms);
-        counted.map_err(|e| {
-            let place = "the count of spawns";
-            match e {
-                // The signature was for so many.
-                StoreError::Used { .. } => admit::broke(Code::Denied, place, &e, &[Rule::Signature]),
-                _ => ApiError::new(Code::Unavailable, WHAT, place, e, ""),
-            }
-        })?;
+        if let Asked::Operator { declared, .. } = asked {
+            self.count_use(declared, now_ms)?;
+        }
         // What the spawner gets is on record without being in it.
         let digest = plan.digest().map_err(|e| {
             ApiError::new(Code::Internal, WHAT, "the plan", e, "report it as a fault of Octant")
         })?;
-        inner.slots.insert(slot);
-        let Some(agent) = inner.agents.get_mut(&aid) else { return Err(no_agent(&aid.to_string())) };
         let identity = rights.identity();
         agent.saved.slot = Some(slot);
+        agent.saved.allotment = rights.allotment().parts();
+        agent.saved.on_parent_death = Some(rights.on_parent_death());
         agent.saved.info.name.clone_from(&identity.name);
         agent.saved.info.role.clone_from(&identity.role);
         agent.saved.info.operator.clone_from(&identity.operator);
@@ -207,9 +208,10 @@ impl Manager {
             "name": identity.name,
             "role": identity.role,
             "operator": identity.operator,
-            "key": declared.signer().key,
-            "asked_by": caller.to_string(),
-            "manifest": declared.digest(),
+            "key": asked.key(),
+            "asked_by": asked.by(),
+            "lineage": lineage(&agent.saved),
+            "manifest": rights.digest(),
             "program": rights.program().executable,
             "slot": slot,
             "plan": digest,
@@ -222,7 +224,86 @@ impl Manager {
             cpu_percent: plan.limits.cpu_quota_percent.into(),
             cpu_weight: plan.limits.cpu_weight.into(),
         });
-        agent.start = Some(Start { plan, digest, ticket: None });
+        agent.start = Some(Start { plan, digest, until_ns, ticket: None });
+        inner.slots.insert(slot);
         Ok(())
+    }
+
+    /// Counts a use of a signed manifest.
+    fn count_use(&self, declared: &Declared, now_ms: u64) -> Result<(), ApiError> {
+        let validity = declared.manifest().validity();
+        let counted = self.store.count(declared.digest(), validity.max_spawns, validity.not_after_ms, now_ms);
+        counted.map_err(|e| {
+            let place = "the count of spawns";
+            match e {
+                // The signature was for so many.
+                StoreError::Used { .. } => admit::broke(Code::Denied, place, &e, &[Rule::Signature]),
+                _ => ApiError::new(Code::Unavailable, WHAT, place, e, ""),
+            }
+        })
+    }
+}
+
+/// Who asks for an agent.
+pub(super) enum Asked<'a> {
+    /// An operator, with what is signed.
+    Operator {
+        /// What was signed.
+        declared: &'a Declared,
+        /// Who brought it.
+        caller: &'a Principal,
+    },
+    /// An agent, which has taken it out of its own rights.
+    Agent {
+        /// That agent.
+        parent: Aid,
+    },
+}
+
+impl Asked<'_> {
+    fn key(&self) -> Option<KeyId> {
+        match self {
+            Self::Operator { declared, .. } => Some(declared.signer().key),
+            Self::Agent { .. } => None,
+        }
+    }
+
+    fn by(&self) -> String {
+        match self {
+            Self::Operator { caller, .. } => caller.to_string(),
+            Self::Agent { parent } => Principal::Agent(*parent).to_string(),
+        }
+    }
+}
+
+/// A new identifier.
+pub(super) fn new_aid(now_ms: u64) -> Result<Aid, ApiError> {
+    let mut random = [0; 10];
+    entropy::fill_unseeded(&mut random)
+        .map_err(|e| ApiError::new(Code::Internal, WHAT, "its identifier", e, "try again"))?;
+    Ok(Aid::new(now_ms, random))
+}
+
+/// What is known of an agent whose manifest nobody has read yet.
+pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
+    AgentInfo {
+        aid,
+        name: String::new(),
+        role: String::new(),
+        operator: String::new(),
+        state: AgentState::Provisioned,
+        parent: None,
+        depth: 0,
+        pid: None,
+        exit: None,
+        reason: None,
+        cpu_percent: None,
+        started_ms: None,
+        ended_ms: None,
+        manifest_digest,
+        missing_layers: Vec::new(),
+        layers: Vec::new(),
+        denials: Vec::new(),
+        grants: Vec::new(),
     }
 }

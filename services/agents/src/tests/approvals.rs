@@ -1,8 +1,9 @@
 //! What waits for an operator's answer, and who cannot give it.
 
+use super::family;
 use super::life::{api, until};
 use super::restart::life;
-use super::world::{Machinery, World, key, listen, signed};
+use super::world::{Machinery, World, key, listen, manifest, signed};
 use crate::approvals::ANSWER_MS;
 use crate::handlers::Methods;
 use octant_api::agents::{
@@ -83,6 +84,35 @@ fn what_an_operator_allows_is_done_once_also_after_a_restart() {
         assert_eq!(world.allow(&asked.id, asked.digest).await.unwrap_err().code, Code::Conflict);
     });
     assert_eq!(spawned(&machinery), 1);
+}
+
+#[test]
+fn a_life_that_was_allowed_to_have_no_end_can_be_divided_also_after_a_restart() {
+    let machinery = family::machinery();
+    let without_end = ("ttl = \"5min\"", "ttl = \"unlimited\"");
+    let aid = life(&machinery, "b1", async |world: &World| {
+        let lead = family::text("lead", family::SLEEP, 1, 4, &[without_end, ("\"analyst\"", "\"admin\"")]);
+        let envelope = String::from_utf8(octant_manifest::sign(lead.as_bytes(), &[&key()])).unwrap();
+        world.operator.call(&SpawnRequest { envelope }).await.unwrap_err();
+        let asked = world.operator.call(&ApprovalsRequest::default()).await.unwrap().approvals.remove(0);
+        world.allow(&asked.id, asked.digest).await.unwrap().aid
+    });
+    for name in ["one", "two"] {
+        life(&machinery, "b1", async |world: &World| {
+            family::spawn(&machinery, aid, manifest(name, family::SLEEP, &[])).await.unwrap();
+            // What was approved is the life of the one that asked.
+            let endless = manifest("endless", family::SLEEP, &[without_end]);
+            let child = family::spawn(&machinery, aid, endless).await.unwrap();
+            let ttl = child.narrowed.iter().find(|row| row.field == "lifetime.ttl").unwrap();
+            assert!(ttl.asked == "unlimited" && ttl.got.ends_with("ms"), "{ttl:?}");
+            assert!(world.operator.call(&ApprovalsRequest::default()).await.unwrap().approvals.is_empty());
+        });
+    }
+    life(&machinery, "b1", async |world: &World| {
+        let kill = KillRequest { agent: "lead".into(), grace_ms: 0 };
+        world.operator.call(&kill).await.unwrap();
+        until("all have ended", || world.manager.list(false).is_empty()).await;
+    });
 }
 
 #[tokio::test]

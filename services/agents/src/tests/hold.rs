@@ -1,8 +1,9 @@
 //! Suspending agents, slowing them down, and giving that back.
 
+use super::family;
 use super::life::{api, until};
 use super::restart::{life, runtime, spawn, wait};
-use super::world::{Machinery, World, signed};
+use super::world::{Machinery, World, key, manifest, signed};
 use crate::spawner::NotHeld;
 use octant_api::agents::{
     AgentInfo, AgentState, ExitInfo, KillRequest, ResumeRequest, SuspendRequest, ThrottleRequest,
@@ -10,6 +11,7 @@ use octant_api::agents::{
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
+use octant_ids::Aid;
 use serde_json::Value;
 
 const ONE: &str = "one";
@@ -180,6 +182,64 @@ async fn a_life_whose_time_is_over_is_frozen_and_needs_a_new_time_within_bounds(
     assert_eq!(command.payload.read::<Value>().unwrap()["for_ms"], 400);
     until("that is over too", || world.state() == AgentState::Suspended).await;
     assert_eq!(world.end().await.exit, Some(ExitInfo::Signal(9)));
+}
+
+/// When the lives of both are over.
+fn deadlines(world: &World, one: Aid, other: Aid) -> [Option<u64>; 2] {
+    let saved = world.manager.store.load().unwrap().0;
+    [one, other].map(|aid| saved.iter().find(|saved| saved.info.aid == aid).unwrap().deadline_ns)
+}
+
+#[tokio::test]
+async fn no_new_time_of_a_child_goes_beyond_its_parents() {
+    let machinery = family::machinery();
+    let world = machinery.start("b1");
+    let time = [("ttl = \"5min\"", "ttl = 1500"), FREEZE[1], ("\"analyst\"", "\"admin\"")];
+    let lead = family::text(ONE, SLEEP, 1, 2, &time);
+    let envelope = String::from_utf8(octant_manifest::sign(lead.as_bytes(), &[&key()])).unwrap();
+    let parent = world.operator.call(&octant_api::agents::SpawnRequest { envelope }).await.unwrap().aid;
+    let child = family::spawn(&machinery, parent, manifest("child", SLEEP, &FREEZE[1..])).await.unwrap().aid;
+    let [lasts, above] = deadlines(&world, child, parent);
+    assert!(lasts.is_some() && lasts <= above, "{lasts:?} {above:?}");
+    let state = |aid| world.manager.info(aid).unwrap().state;
+    until("both have had their time", || [parent, child].map(state) == [AgentState::Suspended; 2]).await;
+    let asked = ResumeRequest { agent: child.to_string(), for_ms: Some(1) };
+    let error = world.operator.call(&asked).await.map_err(api).unwrap_err();
+    assert!(error.code == Code::InvalidParams && error.message.contains("under is over"), "{error}");
+    world.resume(Some(1500)).await.unwrap();
+    let most = world.manager.store.load().unwrap().0.into_iter().find(|saved| saved.info.aid == child);
+    let most = most.unwrap().terms.unwrap().ttl_ms;
+    // Less than its parent's at once, and more than what is left of that a while later.
+    tokio::time::sleep(std::time::Duration::from_millis(1501 - most.unwrap())).await;
+    let asked = ResumeRequest { agent: child.to_string(), for_ms: most };
+    assert_eq!(world.operator.call(&asked).await.unwrap().state, AgentState::Running);
+    let [lasts, above] = deadlines(&world, child, parent);
+    assert_eq!(lasts, above);
+    world.end().await;
+    until("it ends with its parent", || state(child).ended()).await;
+}
+
+#[tokio::test]
+async fn the_family_of_a_suspended_agent_goes_on_until_that_ends() {
+    let machinery = family::machinery();
+    let world = machinery.start("b1");
+    let parent = family::root(&world, ONE, 1, 4).await;
+    let below = async |name, how| {
+        let text = manifest(name, SLEEP, &family::policy(how));
+        family::spawn(&machinery, parent, text).await.unwrap().aid
+    };
+    let (dies, stays) = (below("dies", "terminate").await, below("stays", "adopt").await);
+    world.suspend().await.unwrap();
+    let info = |aid| world.manager.info(aid).unwrap();
+    assert_eq!([dies, stays].map(|aid| info(aid).state), [AgentState::Running; 2]);
+    let suspend = SuspendRequest { agent: dies.to_string() };
+    world.operator.call(&suspend).await.unwrap();
+    assert_eq!(world.end().await.exit, Some(ExitInfo::Signal(9)));
+    until("one ends too", || info(dies).state.ended()).await;
+    assert_eq!(info(dies).reason.as_deref(), Some("the agent that it was under has ended"));
+    until("the other is the operator's", || info(stays).parent.is_none()).await;
+    assert_eq!(info(stays).state, AgentState::Running);
+    world.operator.call(&KillRequest { agent: "stays".into(), grace_ms: 0 }).await.unwrap();
 }
 
 #[tokio::test]

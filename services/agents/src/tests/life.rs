@@ -13,11 +13,11 @@ use octant_wire::{Client, WireError};
 use std::time::Duration;
 
 impl World {
-    async fn spawn(&self, envelope: String) -> Result<AgentInfo, ApiError> {
+    pub(super) async fn spawn(&self, envelope: String) -> Result<AgentInfo, ApiError> {
         self.operator.call(&SpawnRequest { envelope }).await.map_err(api)
     }
 
-    async fn wait(&self, agent: &str) -> AgentInfo {
+    pub(super) async fn wait(&self, agent: &str) -> AgentInfo {
         self.operator.call(&WaitRequest { agent: agent.into() }).await.unwrap()
     }
 
@@ -25,7 +25,7 @@ impl World {
         self.operator.call(&ShowRequest { agent: agent.into() }).await.map_err(api)
     }
 
-    async fn kill(&self, agent: &str, grace_ms: u64) -> AgentInfo {
+    pub(super) async fn kill(&self, agent: &str, grace_ms: u64) -> AgentInfo {
         self.operator.call(&KillRequest { agent: agent.into(), grace_ms }).await.unwrap()
     }
 
@@ -264,9 +264,9 @@ async fn an_identifier_is_nobody_elses() {
     let machinery = Machinery::new();
     let world = machinery.start("b1");
     let first = world.spawn(signed("one", "true", &[])).await.unwrap();
-    let envelope = octant_manifest::Envelope::parse(signed("two", "true", &[]).as_bytes());
-    let error =
-        world.manager.provision(first.aid, &envelope, &octant_ids::Principal::Operator(0)).unwrap_err();
+    let saved = crate::store::Saved::new("b1", first.clone());
+    let caller = octant_ids::Principal::Operator(0);
+    let error = world.manager.provision(saved, None, &caller).unwrap_err();
     assert_eq!((error.code, &error.data.rules[..]), (Code::Conflict, &["unique-identity".to_owned()][..]));
     assert_eq!(world.show(&first.aid.to_string()).await.unwrap().name, "one", "nothing of it was changed");
 }

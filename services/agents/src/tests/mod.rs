@@ -1,8 +1,10 @@
 //! Tests of the whole service over real sockets, with a ledger and a spawner of their own.
 
 mod approvals;
+mod family;
 mod hold;
 mod life;
+mod messages;
 mod restart;
 mod secrets;
 mod world;
@@ -43,6 +45,8 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         role: "analyst".into(),
         operator: "ada".into(),
         state: AgentState::Provisioned,
+        parent: None,
+        depth: 0,
         pid: None,
         exit: None,
         reason: None,

@@ -224,7 +224,7 @@ impl Plain {
 impl Spawner for Arc<Plain> {
     fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
         let accept_missing = Vec::new();
-        let site = octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1 };
+        let site = octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1, here: None };
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 
@@ -270,7 +270,7 @@ impl Spawner for Arc<Plain> {
             namespaces: vec![("user".into(), 7)],
             mounts: vec![],
         };
-        Ok(Spawned { pid, pidfd, socket: socket.unwrap().into(), report })
+        Ok(Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, report })
     }
 
     fn terminate(&self, _: u32, aid: Aid) -> Result<(), String> {
@@ -334,6 +334,10 @@ pub(crate) struct Machinery {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) spawner: Arc<Plain>,
     pub(crate) shelf: Arc<Shelf>,
+    /// How many agents can run at once.
+    pub(crate) max_agents: usize,
+    /// One client for each agent's own socket, on which few connections are served.
+    guests: Mutex<HashMap<Aid, Arc<Client>>>,
     exits: OwnedFd,
 }
 
@@ -371,11 +375,27 @@ impl Machinery {
             redeemed: Mutex::default(),
         };
         let (ledger, shelf) = (Arc::new(Ledger::default()), Arc::new(Shelf::default()));
-        Self { scratch, ledger, spawner: Arc::new(spawner), shelf, exits }
+        Self {
+            scratch,
+            ledger,
+            spawner: Arc::new(spawner),
+            shelf,
+            max_agents: 3,
+            guests: Mutex::default(),
+            exits,
+        }
+    }
+
+    /// An agent's own side.
+    pub(crate) fn guest(&self, aid: Aid) -> Arc<Client> {
+        let mut guests = self.guests.lock().unwrap();
+        let socket = self.scratch.path().join(format!("{aid}.sock"));
+        Arc::clone(guests.entry(aid).or_insert_with(|| Arc::new(Client::new(socket))))
     }
 
     /// Starts the service, as after a boot or a restart. Needs a runtime.
     pub(crate) fn start(&self, boot_id: &str) -> World {
+        self.guests.lock().unwrap().clear();
         let path = |name: &str| self.scratch.path().join(name);
         let (trigger, stop) = shutdown();
         let agents = Principal::Service("agents".parse().unwrap());
@@ -386,7 +406,7 @@ impl Machinery {
             trusted: path("trusted"),
             accept_missing: vec!["cgroup".into()],
             ceiling: Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 30, cpus: 2 }),
-            max_agents: 3,
+            max_agents: self.max_agents,
             keep_ended: 4,
             log_bytes: 64 << 10,
             agents_cgroup: None,
@@ -459,6 +479,12 @@ impl World {
 
 /// A signed manifest that runs a shell command.
 pub(crate) fn signed(name: &str, command: &str, change: &[(&str, &str)]) -> String {
+    let text = manifest(name, command, change);
+    String::from_utf8(octant_manifest::sign(text.as_bytes(), &[&key()])).unwrap()
+}
+
+/// The same, which nobody has signed.
+pub(crate) fn manifest(name: &str, command: &str, change: &[(&str, &str)]) -> String {
     let mut text = octant_manifest::template(name, "analyst", "ada");
     let args = text.lines().find(|l| l.starts_with("args =")).unwrap().to_owned();
     text = text.replace(&args, &format!("args = [\"-c\", {}]", serde_json::to_string(command).unwrap()));
@@ -466,7 +492,7 @@ pub(crate) fn signed(name: &str, command: &str, change: &[(&str, &str)]) -> Stri
         assert!(text.contains(from), "{from}");
         text = text.replace(from, to);
     }
-    String::from_utf8(octant_manifest::sign(text.as_bytes(), &[&key()])).unwrap()
+    text
 }
 
 /// A refusal of the spawner's.
