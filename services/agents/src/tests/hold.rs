@@ -194,7 +194,7 @@ fn deadlines(world: &World, one: Aid, other: Aid) -> [Option<u64>; 2] {
 async fn no_new_time_of_a_child_goes_beyond_its_parents() {
     let machinery = family::machinery();
     let world = machinery.start("b1");
-    let time = [("ttl = \"5min\"", "ttl = 1500"), FREEZE[1], ("\"analyst\"", "\"admin\"")];
+    let time = [("ttl = \"5min\"", "ttl = 3000"), FREEZE[1], ("\"analyst\"", "\"admin\"")];
     let lead = family::text(ONE, SLEEP, 1, 2, &time);
     let envelope = String::from_utf8(octant_manifest::sign(lead.as_bytes(), &[&key()])).unwrap();
     let parent = world.operator.call(&octant_api::agents::SpawnRequest { envelope }).await.unwrap().aid;
@@ -206,11 +206,11 @@ async fn no_new_time_of_a_child_goes_beyond_its_parents() {
     let asked = ResumeRequest { agent: child.to_string(), for_ms: Some(1) };
     let error = world.operator.call(&asked).await.map_err(api).unwrap_err();
     assert!(error.code == Code::InvalidParams && error.message.contains("under is over"), "{error}");
-    world.resume(Some(1500)).await.unwrap();
+    world.resume(Some(3000)).await.unwrap();
     let most = world.manager.store.load().unwrap().0.into_iter().find(|saved| saved.info.aid == child);
     let most = most.unwrap().terms.unwrap().ttl_ms;
     // Less than its parent's at once, and more than what is left of that a while later.
-    tokio::time::sleep(std::time::Duration::from_millis(1501 - most.unwrap())).await;
+    tokio::time::sleep(std::time::Duration::from_millis(3001 - most.unwrap())).await;
     let asked = ResumeRequest { agent: child.to_string(), for_ms: most };
     assert_eq!(world.operator.call(&asked).await.unwrap().state, AgentState::Running);
     let [lasts, above] = deadlines(&world, child, parent);
