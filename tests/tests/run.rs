@@ -34,7 +34,15 @@ impl Desk {
             fs::create_dir(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             chown(&path, Some(user), Some(user)).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         }
+        // The build's own directory is not for everybody.
+        fs::hard_link(binary(), desk.program())
+            .or_else(|_| fs::copy(binary(), desk.program()).map(drop))
+            .unwrap_or_else(|e| panic!("{}: {e}", desk.program().display()));
         desk
+    }
+
+    fn program(&self) -> PathBuf {
+        self.scratch.path("octant")
     }
 
     fn project(&self) -> PathBuf {
@@ -67,7 +75,7 @@ impl Desk {
     }
 
     fn octant(&self, args: &[&str]) -> Output {
-        let output = self.command(&binary()).args(args).stdin(Stdio::null()).output();
+        let output = self.command(&self.program()).args(args).stdin(Stdio::null()).output();
         output.unwrap_or_else(|e| panic!("setpriv: {e}"))
     }
 
@@ -130,7 +138,7 @@ fn a_program_runs_in_the_directory_and_its_exit_code_is_passed_on() {
 #[test]
 fn pipes_and_files_are_passed_through_and_a_directory_is_not() {
     for desk in desks("pipes") {
-        let mut command = desk.command(&binary());
+        let mut command = desk.command(&desk.program());
         command.args(["run", ACCEPT, "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{e}"));
         let mut stdin = child.stdin.take().unwrap_or_else(|| unreachable!("it is piped"));
@@ -138,7 +146,7 @@ fn pipes_and_files_are_passed_through_and_a_directory_is_not() {
         drop(stdin);
         ended(&child.wait_with_output().unwrap_or_else(|e| panic!("{e}")), 0, "hi\n");
 
-        let octant = binary().display().to_string();
+        let octant = desk.program().display().to_string();
         let script = format!("{octant} run {ACCEPT} -- sh -c 'cat; echo e >&2' < in > out 2>> err; cat out");
         fs::write(desk.project().join("in"), "from a file\n").unwrap_or_else(|e| panic!("{e}"));
         ended(&desk.outside(&script), 0, "from a file\n");
@@ -157,7 +165,7 @@ fn a_socket_stays_outside_and_what_it_carries_goes_through() {
     for desk in desks("socket") {
         let pair = || UnixStream::pair().unwrap_or_else(|e| panic!("{e}"));
         let ((mut input, given), (mut output, written)) = (pair(), pair());
-        let mut command = desk.command(&binary());
+        let mut command = desk.command(&desk.program());
         command.args([
             "run",
             ACCEPT,
@@ -181,7 +189,7 @@ fn a_socket_stays_outside_and_what_it_carries_goes_through() {
 #[test]
 fn a_manifest_of_ones_own_decides_and_another_persons_does_not() {
     for desk in desks("manifest") {
-        let octant = binary().display().to_string();
+        let octant = desk.program().display().to_string();
         let made = desk.outside(&format!(
             "{octant} manifest new own --role admin --operator uid-{user} --profile shell --workspace . \
              -- ls /workspace > m.toml && {octant} manifest keygen other --role admin --into . \
@@ -342,7 +350,7 @@ fn where_there_is_no_repository_none_can_be_made_for_the_directory() {
 fn a_file_that_is_replaced_outside_is_not_left_unguarded() {
     for desk in desks("replaced") {
         ended(&desk.outside("git init -q ."), 0, "");
-        let mut command = desk.command(&binary());
+        let mut command = desk.command(&desk.program());
         command.args(["run", ACCEPT, "--", "sh", "-c", "echo ready; sleep 50"]).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{e}"));
         let mut ready = [0; 6];
@@ -380,7 +388,7 @@ fn a_home_a_root_and_a_place_that_holds_the_key_are_no_workspaces() {
             &desk.scratch.path("home").display().to_string(),
             &desk.scratch.path("").display().to_string(),
         ] {
-            let octant = binary().display().to_string();
+            let octant = desk.program().display().to_string();
             let output = desk.outside(&format!("cd {dir} && {octant} run {ACCEPT} -- ls"));
             ended(&output, 5, "");
             assert!(text(&output.stderr).contains("cannot be a workspace"), "{}", text(&output.stderr));
@@ -391,7 +399,7 @@ fn a_home_a_root_and_a_place_that_holds_the_key_are_no_workspaces() {
 #[test]
 fn when_the_supervisor_is_killed_nothing_runs_on() {
     for desk in desks("killed") {
-        let mut command = desk.command(&binary());
+        let mut command = desk.command(&desk.program());
         command.args(["run", ACCEPT, "--", "sh", "-c", "echo ready; exec sleep 50"]).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{e}"));
         let mut stdout = child.stdout.take().unwrap_or_else(|| unreachable!("it is piped"));
@@ -433,7 +441,11 @@ impl Typed {
         command.args(["bash", "--norc", "--noprofile", "-i"]);
         let home = desk.scratch.path("home");
         command.current_dir(desk.project()).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &home);
-        command.env("TERM", "dumb").env("PS1", "outside> ").env("OCTANT", binary()).env("ACCEPT", ACCEPT);
+        command
+            .env("TERM", "dumb")
+            .env("PS1", "outside> ")
+            .env("OCTANT", desk.program())
+            .env("ACCEPT", ACCEPT);
         command.env("XDG_CONFIG_HOME", home.join(".config")).env("XDG_STATE_HOME", home.join(".local/state"));
         chown(format!("/proc/self/fd/{}", inside.as_raw_fd()), Some(desk.user), None)
             .unwrap_or_else(|e| panic!("{e}"));

@@ -31,9 +31,9 @@ pub enum AgentState {
     Isolated,
     /// Its program runs.
     Running,
-    /// Frozen.
+    /// Frozen: none of its processes runs, and nothing of them is lost.
     Suspended,
-    /// Runs under reduced limits.
+    /// Runs with less of the processors than its manifest gives it.
     Throttled,
     /// Its last process has ended.
     Terminated,
@@ -46,6 +46,12 @@ impl AgentState {
     #[must_use]
     pub fn ended(self) -> bool {
         matches!(self, Self::Rejected | Self::Terminated | Self::Archived)
+    }
+
+    /// Whether it has a workstation, whatever it may do in it for now.
+    #[must_use]
+    pub fn live(self) -> bool {
+        matches!(self, Self::Isolated | Self::Running | Self::Suspended | Self::Throttled)
     }
 
     /// The state's name as the wire and the ledger write it.
@@ -125,9 +131,12 @@ pub struct AgentInfo {
     /// How its first process ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitInfo>,
-    /// Why it was rejected or ended, when there is more to say than `exit` does.
+    /// Why it was rejected, suspended or ended, when there is more to say than `state` and `exit` do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How much of one processor it has at most while it is throttled, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u64>,
     /// When its program was let go, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
@@ -243,11 +252,149 @@ pub struct KillRequest {
     pub grace_ms: u64,
 }
 
+/// Parameters of `agents.suspend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+}
+
+/// Parameters of `agents.resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+    /// How much longer it may live, in milliseconds: needed where its time to live is over, and only there; at most the
+    /// time to live that it was spawned with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+}
+
+/// Parameters of `agents.throttle`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThrottleRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+    /// How much of one processor it has at most, in percent: less than its manifest gives it, and no more than it has
+    /// already where it is throttled.
+    pub cpu_percent: u64,
+}
+
+/// Parameters of `agents.unthrottle`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnthrottleRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+}
+
+/// Where a request for an approval is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// It waits for an operator.
+    Waiting,
+    /// An operator allowed it. It was used then, and cannot be used again.
+    Allowed,
+    /// An operator denied it.
+    Denied,
+    /// Nobody answered in its time, so it was denied.
+    Expired,
+}
+
+impl ApprovalState {
+    /// The state's name as the wire and the ledger write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// A request that an operator has to answer before it is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Approval {
+    /// Its identifier: 16 hexadecimal digits.
+    pub id: String,
+    /// What has to be approved: `lifetime.unlimited`.
+    pub action: String,
+    /// For whom, in people's words: the name in the manifest.
+    pub subject: String,
+    /// Who asked.
+    pub asked_by: String,
+    /// SHA-256 of exactly what will be done. An answer names it.
+    #[schemars(with = "String")]
+    pub digest: Sha256,
+    /// When it was asked, in milliseconds since 1970.
+    pub asked_ms: u64,
+    /// From when on it is denied, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// Where it is.
+    pub state: ApprovalState,
+    /// Who answered, or why nobody did; empty while it waits.
+    pub why: String,
+}
+
+/// Parameters of `agents.approvals`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalsRequest {
+    /// Whether to list those that are answered too.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// Answer of `agents.approvals`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalList {
+    /// The requests, oldest first.
+    pub approvals: Vec<Approval>,
+}
+
+/// Parameters of `agents.approval`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalRequest {
+    /// Its identifier.
+    pub id: String,
+}
+
+/// Parameters of `agents.allow`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllowRequest {
+    /// Its identifier.
+    pub id: String,
+    /// The digest that the operator has seen.
+    #[schemars(with = "String")]
+    pub digest: Sha256,
+}
+
+/// Parameters of `agents.deny`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DenyRequest {
+    /// Its identifier.
+    pub id: String,
+    /// The digest that the operator has seen.
+    #[schemars(with = "String")]
+    pub digest: Sha256,
+}
+
 /// How long a spawn may take when the caller does not say, in milliseconds: many times what it takes on a
 /// loaded machine.
 const SPAWN_MS: u64 = 30_000;
 /// The same for methods that only look, or send a signal.
 const SHORT_MS: u64 = 5_000;
+/// A freeze waits for processes that are in the kernel, and what gives back waits for the ledger.
+const HOLD_MS: u64 = 15_000;
 /// A kill waits for its grace and then for the last process.
 const KILL_MS: u64 = 60_000;
 
@@ -272,5 +419,30 @@ crate::rpc! {
         /// Ends an agent with all its processes. Answers when the last one is gone.
         "kill" => kill, Kill(KillRequest) -> AgentInfo,
             needs [Need::Operator], deadline Deadline::Ms(KILL_MS), idempotent: true;
+        /// Freezes an agent with all its processes. Answers when none of them runs; it is recorded after.
+        "suspend" => suspend, Suspend(SuspendRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;
+        /// Lets a suspended agent run again. It is recorded before.
+        "resume" => resume, Resume(ResumeRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Lets an agent have less of the processors than its manifest gives it, and puts it behind all others. It is
+        /// recorded after.
+        "throttle" => throttle, Throttle(ThrottleRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;
+        /// Gives a throttled agent its share of the processors back. It is recorded before.
+        "unthrottle" => unthrottle, Unthrottle(UnthrottleRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Lists the requests that wait for an operator's answer.
+        "approvals" => approvals, Approvals(ApprovalsRequest) -> ApprovalList,
+            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
+        /// Shows one request.
+        "approval" => approval, ShowApproval(ApprovalRequest) -> Approval,
+            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
+        /// Allows a request, once, and carries it out after everything about it was checked again: starts the agent.
+        "allow" => allow, Allow(AllowRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
+        /// Denies a request.
+        "deny" => deny, Deny(DenyRequest) -> Approval,
+            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS);
     }
 }

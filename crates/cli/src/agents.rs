@@ -12,7 +12,8 @@ use crate::service::Service;
 use octant_api::agent::Child;
 use octant_api::agents::{
     AgentInfo, AgentList, AgentState, ENVELOPE_MAX, ExitInfo, KillRequest, ListRequest, LogChunk, LogsEnd,
-    LogsRequest, Output, ShowRequest, SpawnRequest, WaitRequest,
+    LogsRequest, Output, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest,
+    UnthrottleRequest, WaitRequest,
 };
 use octant_api::rpc::StreamRequest;
 use octant_ids::{Aid, Layout};
@@ -71,6 +72,23 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             let info = service.call(&KillRequest { agent, grace_ms: grace.0 })?;
             print(&info, out)
         }
+        Command::Suspend(which) => {
+            let agent = resolve(&service, &which.agent)?;
+            print(&service.call(&SuspendRequest { agent })?, out)
+        }
+        Command::Resume { which, time } => {
+            let agent = resolve(&service, &which.agent)?;
+            print(&service.call(&ResumeRequest { agent, for_ms: time.map(|time| time.0) })?, out)
+        }
+        Command::Throttle { which, cpu, .. } => {
+            let agent = resolve(&service, &which.agent)?;
+            let info = match *cpu {
+                Some(cpu_percent) => service.call(&ThrottleRequest { agent, cpu_percent })?,
+                // `--off`: one of the two has to be there.
+                None => service.call(&UnthrottleRequest { agent })?,
+            };
+            print(&info, out)
+        }
     }
 }
 
@@ -80,15 +98,17 @@ pub(crate) struct End<'a> {
     state: AgentState,
     exit: Option<ExitInfo>,
     reason: Option<&'a str>,
+    cpu_percent: Option<u64>,
     started_ms: Option<u64>,
     ended_ms: Option<u64>,
 }
 
 impl<'a> From<&'a AgentInfo> for End<'a> {
     fn from(info: &'a AgentInfo) -> Self {
-        let AgentInfo { aid, state, exit, reason, started_ms, ended_ms, .. } = info;
-        let (reason, started_ms, ended_ms) = (reason.as_deref(), *started_ms, *ended_ms);
-        Self { aid: *aid, state: *state, exit: *exit, reason, started_ms, ended_ms }
+        let AgentInfo { aid, state, exit, reason, cpu_percent, started_ms, ended_ms, .. } = info;
+        let (reason, cpu_percent) = (reason.as_deref(), *cpu_percent);
+        let (started_ms, ended_ms) = (*started_ms, *ended_ms);
+        Self { aid: *aid, state: *state, exit: *exit, reason, cpu_percent, started_ms, ended_ms }
     }
 }
 
@@ -96,7 +116,8 @@ impl<'a> From<&'a Child> for End<'a> {
     fn from(child: &'a Child) -> Self {
         let Child { aid, state, exit, reason, started_ms, ended_ms, .. } = child;
         let (reason, started_ms, ended_ms) = (reason.as_deref(), *started_ms, *ended_ms);
-        Self { aid: *aid, state: *state, exit: *exit, reason, started_ms, ended_ms }
+        // How fast it goes is between it and its operator.
+        Self { aid: *aid, state: *state, exit: *exit, reason, cpu_percent: None, started_ms, ended_ms }
     }
 }
 
@@ -186,6 +207,9 @@ pub(crate) fn how<'a>(end: impl Into<End<'a>>) -> String {
         Some(ExitInfo::Signal(signal)) => format!("was ended by signal {signal}{}", signal_name(signal)),
         None => format!("is {}", end.state.as_str()),
     };
+    if let Some(percent) = end.cpu_percent {
+        text += &format!(", with at most {percent}% of one processor");
+    }
     if let (Some(start), Some(end)) = (end.started_ms, end.ended_ms) {
         text += &format!(" after {}", span(end.saturating_sub(start) / 1000));
     }
@@ -262,8 +286,8 @@ fn show(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
         ("manifest", info.manifest_digest.to_string()),
     ];
     rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))?;
-    if info.exit.is_some() || info.reason.is_some() {
-        out.wrapped("end", &how(info))?;
+    if info.exit.is_some() || info.reason.is_some() || info.cpu_percent.is_some() {
+        out.wrapped(if info.state.ended() { "end" } else { "now" }, &how(info))?;
     }
     if !info.missing_layers.is_empty() {
         out.wrapped("WITHOUT", &info.missing_layers.join(", "))?;
@@ -350,6 +374,7 @@ mod tests {
             pid: None,
             exit: None,
             reason: None,
+            cpu_percent: None,
             started_ms: None,
             ended_ms: None,
             manifest_digest: Sha256::ZERO,
@@ -391,5 +416,10 @@ mod tests {
         assert!(verdict(&info).is_err());
         info.exit = Some(ExitInfo::Code(0));
         assert!(verdict(&info).is_ok());
+        let mut held = agent(2, "report", AgentState::Throttled);
+        held.cpu_percent = Some(10);
+        assert_eq!(how(&held), "is throttled, with at most 10% of one processor");
+        (held.state, held.reason) = (AgentState::Suspended, Some("suspended by an operator".into()));
+        assert_eq!(how(&held), "is suspended, with at most 10% of one processor: suspended by an operator");
     }
 }

@@ -14,7 +14,7 @@ pub(crate) use vault::Vault;
 pub(crate) use workspace::Workspace;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use octant_ids::{Millis, ServiceName};
+use octant_ids::{Millis, ServiceName, Sha256};
 use octant_manifest::Profile;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// Start, look at and end agents
     #[command(subcommand, after_help = "Example:\n  octant agent list")]
     Agent(Agent),
+    /// See and answer what waits for an operator
+    #[command(subcommand, after_help = "Example:\n  octant approvals list")]
+    Approvals(Approvals),
     /// Write, check, sign and verify the manifests that say what an agent may do
     #[command(subcommand, after_help = "Example:\n  octant manifest check manifest.toml")]
     Manifest(Manifest),
@@ -224,6 +227,68 @@ pub(crate) enum Agent {
         #[arg(long, value_name = "TIME", value_parser = millis, default_value = "0s")]
         grace: Millis,
     },
+    /// Freeze an agent with all its processes, until it is resumed
+    #[command(after_help = "Example:\n  octant agent suspend incident-report")]
+    Suspend(Which),
+    /// Let a suspended agent run again
+    #[command(after_help = "Example:\n  octant agent resume incident-report --for 10min")]
+    Resume {
+        #[command(flatten)]
+        which: Which,
+        /// Where its time to live is over: how much longer it may live (ms, s, min), at most what its manifest gave it
+        #[arg(long = "for", value_name = "TIME", value_parser = millis)]
+        time: Option<Millis>,
+    },
+    /// Give an agent less of the processors than its manifest does, or all of that back
+    #[command(
+        after_help = "Example:\n  octant agent throttle incident-report --cpu 10\n  octant agent throttle incident-report --off"
+    )]
+    Throttle {
+        #[command(flatten)]
+        which: Which,
+        /// At most so many hundredths of one processor, and those after everybody else
+        #[arg(long, value_name = "PERCENT", required_unless_present = "off", conflicts_with = "off")]
+        cpu: Option<u64>,
+        /// Give it its manifest's share again
+        #[arg(long)]
+        off: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Approvals {
+    /// List the requests that wait
+    #[command(after_help = "Example:\n  octant approvals list --all")]
+    List {
+        /// Those that are answered too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one request
+    #[command(after_help = "Example:\n  octant approvals show 3f2a9c0012ab45ef")]
+    Show(Asked),
+    /// Allow a request, once: it is checked again and carried out
+    #[command(after_help = "Example:\n  octant approvals allow 3f2a9c0012ab45ef")]
+    Allow(Answer),
+    /// Deny a request
+    #[command(after_help = "Example:\n  octant approvals deny 3f2a9c0012ab45ef")]
+    Deny(Answer),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    /// The request, as `octant approvals list` shows it
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Answer {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// Only if this is the digest of what will be done [default: what the request has now]
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) digest: Option<Sha256>,
 }
 
 #[derive(Debug, Args)]

@@ -58,7 +58,10 @@ pub(crate) fn run(own: &Service, command: &Command, out: &mut Out) -> Result<(),
         | Command::Tree { .. }
         | Command::Show(_)
         | Command::Authority(_)
-        | Command::Why { .. } => Err(CliError::Refused {
+        | Command::Why { .. }
+        | Command::Suspend(_)
+        | Command::Resume { .. }
+        | Command::Throttle { .. } => Err(CliError::Refused {
             what: "cannot do that inside a workstation".to_owned(),
             why: "it is for operators".to_owned(),
             exit: Exit::Denied,

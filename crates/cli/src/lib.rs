@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+mod approvals;
 mod args;
 mod doctor;
 mod error;
@@ -165,6 +166,7 @@ fn act(
         Command::Halt => units::machine(&operator, Op::Halt, "halt", out),
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
+        Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Workspace(command) => workspace::run(command, layout, out),

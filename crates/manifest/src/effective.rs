@@ -2,7 +2,7 @@
 
 use crate::domains::Unenforceable;
 use crate::envelope::Signer;
-use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::role::{Role, Roles};
 use crate::schema::{Declared, Identity, Manifest, OWN, Program, readable, startable};
 use crate::{Allotment, Delegated, Exhausted, GrantPath, KeyId};
@@ -369,6 +369,12 @@ impl Effective {
     #[must_use]
     pub fn ttl(&self) -> Option<Millis> {
         self.grants.ttl
+    }
+
+    /// What the end of its time to live means for it.
+    #[must_use]
+    pub fn on_timeout(&self) -> OnTimeout {
+        self.grants.on_timeout
     }
 
     /// What its spawner's end means for it.

@@ -157,6 +157,9 @@ pub enum Problem {
     /// A policy for a parent's death that does not exist.
     #[error("there is no policy {0:?}; write \"terminate\", \"wind-down\" or \"adopt\"")]
     OnParentDeath(String),
+    /// A policy for the end of the time to live that does not exist.
+    #[error("there is no policy {0:?}; write \"end\" or \"freeze\"")]
+    OnTimeout(String),
     /// A system call of the permanent deny list.
     #[error("{name} can never be granted: {why}; remove it")]
     DeniedSyscall {

@@ -164,6 +164,12 @@ pub const FIELDS: &[FieldInfo] = &[
         "How long it lives, up to ten years; \"unlimited\" needs an approval.",
     ),
     field(
+        "lifetime.on_timeout",
+        Kind::Word(&["end", "freeze"]),
+        Some("end"),
+        "What the end of its time to live means for it: it ends, or it is frozen until an operator resumes it for a time.",
+    ),
+    field(
         "lifetime.on_parent_death",
         Kind::Word(&["terminate", "wind-down", "adopt"]),
         Some("terminate"),

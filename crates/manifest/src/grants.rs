@@ -209,6 +209,30 @@ impl OnParentDeath {
     }
 }
 
+/// What happens to an agent whose time to live is over. In order of how much it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTimeout {
+    /// It ends at once.
+    End,
+    /// It is frozen, and an operator resumes it for a time or ends it.
+    Freeze,
+}
+
+impl OnTimeout {
+    /// Every policy.
+    pub const ALL: [Self; 2] = [Self::End, Self::Freeze];
+
+    /// Its name in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::End => "end",
+            Self::Freeze => "freeze",
+        }
+    }
+}
+
 /// Limits on what an agent uses, each an upper bound (cgroups(7), getrlimit(2), tmpfs(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Resources {
@@ -355,6 +379,7 @@ pub struct Grants {
     pub(crate) resources: Resources,
     /// `None` is unlimited.
     pub(crate) ttl: Option<Millis>,
+    pub(crate) on_timeout: OnTimeout,
     pub(crate) on_parent_death: OnParentDeath,
     /// How many generations it may have below it; 0 where it may spawn nobody.
     pub(crate) generations: u64,
@@ -443,6 +468,12 @@ impl Grants {
         self.ttl
     }
 
+    /// What the end of its time to live means for it.
+    #[must_use]
+    pub fn on_timeout(&self) -> OnTimeout {
+        self.on_timeout
+    }
+
     /// What its spawner's end means for it.
     #[must_use]
     pub fn on_parent_death(&self) -> OnParentDeath {
@@ -506,6 +537,7 @@ impl Grants {
             syscalls,
             resources,
             ttl,
+            on_timeout,
             on_parent_death,
             generations,
             rooms,
@@ -530,6 +562,7 @@ impl Grants {
             syscalls: self.syscalls.meet(syscalls),
             resources: self.resources.meet(resources),
             ttl: shorter,
+            on_timeout: self.on_timeout.min(*on_timeout),
             on_parent_death: self.on_parent_death.min(*on_parent_death),
             generations: self.generations.min(*generations),
             rooms: self.rooms.meet(rooms),
@@ -576,6 +609,7 @@ impl Grants {
             syscalls,
             resources,
             ttl,
+            on_timeout,
             on_parent_death,
             generations,
             rooms,
@@ -596,6 +630,7 @@ impl Grants {
             ("syscalls.profile", profile.name().to_owned()),
             ("syscalls.add", syscalls.to_string()),
             ("lifetime.ttl", ttl),
+            ("lifetime.on_timeout", on_timeout.name().to_owned()),
             ("lifetime.on_parent_death", on_parent_death.name().to_owned()),
             ("spawning.depth", generations.to_string()),
             ("rooms.join", rooms.to_string()),

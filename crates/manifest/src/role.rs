@@ -1,6 +1,6 @@
 //! Roles: the ceilings of operators' keys, as data.
 
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::pattern::{Pattern, PatternError, PatternSet};
 use crate::{GrantPath, PathError, PathSet};
 use octant_ids::{ByteSize, Millis};
@@ -203,6 +203,8 @@ impl Roles {
                 syscalls: syscalls.into(),
                 resources: resources.into(),
                 ttl: Some(ttl),
+                // What is frozen runs nothing, so no role bounds it.
+                on_timeout: OnTimeout::Freeze,
                 on_parent_death,
                 generations,
                 rooms: rooms.into(),

@@ -5,7 +5,7 @@ use crate::domains::{self, Budget, Services, Unenforceable};
 use crate::effective::unstartable;
 use crate::envelope::Signer;
 use crate::error::{ManifestError, ManifestErrors, Problem};
-use crate::grants::{Grants, Kept, NameSet, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, Kept, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::reader::{Document, Field, Gather, Result, Section, Whole};
 use crate::{GrantPath, PathSet, date, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
@@ -402,7 +402,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     let rooms = all.take(rooms(document));
     let whole = || {
         let (read, write, execute) = (read?, write?, execute?);
-        let (ttl, on_parent_death) = lifetime?;
+        let (ttl, on_timeout, on_parent_death) = lifetime?;
         let Services { hosts, credentials, models, skills, tools } = services?;
         Some(Grants {
             root: root?,
@@ -415,6 +415,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             syscalls: syscalls?,
             resources: resources?,
             ttl,
+            on_timeout,
             on_parent_death,
             generations: 0,
             rooms: rooms?,
@@ -617,8 +618,8 @@ pub(crate) const RESOURCES: [&str; 10] = [
     "fsize",
 ];
 
-fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnParentDeath)> {
-    let section = document.section("lifetime", &["ttl", "on_parent_death"])?;
+fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnTimeout, OnParentDeath)> {
+    let section = document.section("lifetime", &["ttl", "on_timeout", "on_parent_death"])?;
     section.no_strays()?;
     let field = section.need("ttl", "\"5min\"")?;
     // Whether an unlimited life is granted is for the ceiling, which knows the approvals.
@@ -628,6 +629,14 @@ fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnParentDeath)> {
         let next = "write a time such as \"5min\"".to_owned();
         return Err(field.refuse(Problem::Impossible { asked: format!("{}ms", ttl.0), why, next }).into());
     }
+    let on_timeout = match section.get("on_timeout") {
+        None => OnTimeout::End,
+        Some(field) => {
+            let name = field.text()?;
+            let found = OnTimeout::ALL.into_iter().find(|p| p.name() == name);
+            found.ok_or_else(|| field.refuse(Problem::OnTimeout(name.chars().take(40).collect())))?
+        }
+    };
     let on_parent_death = match section.get("on_parent_death") {
         None => OnParentDeath::Terminate,
         Some(field) => {
@@ -636,7 +645,7 @@ fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnParentDeath)> {
             found.ok_or_else(|| field.refuse(Problem::OnParentDeath(name.chars().take(40).collect())))?
         }
     };
-    Ok((ttl, on_parent_death))
+    Ok((ttl, on_timeout, on_parent_death))
 }
 
 /// Refuses by name what this build has nothing to enforce with. Absent and empty fields pass.
@@ -645,7 +654,7 @@ fn refuse_unenforceable(document: &Document<'_>) -> Whole<()> {
     approvals.no_strays()?;
     if let Some(first) = approvals.list("required")?.first() {
         let (what, field) = ("approvals", "approvals.required");
-        let why = "there is nobody to ask yet, so each would be refused";
+        let why = "only a life without end is asked about yet (lifetime.ttl = \"unlimited\")";
         return Err(first.refuse(Problem::Unenforceable { what, why, field }).into());
     }
     Ok(())

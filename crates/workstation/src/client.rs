@@ -165,12 +165,14 @@ impl SpawnerClient {
         self.ask(&Request { op: Op::Kill, slot, plan_len: 0, aid, ticket: None }, &[]).map(drop)
     }
 
-    /// Kills what still runs, removes the cgroup leaf and frees the slot.
+    /// Kills what still runs, removes the cgroup leaf, looks whether anything of it is left, and frees the slot. The
+    /// number of its namespaces that were looked for: 0 for one that ended before this spawner started.
     ///
     /// # Errors
     /// [`SpawnError`]: no such workstation, or something of it is left; the slot then stays taken.
-    pub fn retire(&mut self, slot: u32, aid: Aid) -> Result<(), SpawnError> {
-        self.ask(&Request { op: Op::Retire, slot, plan_len: 0, aid, ticket: None }, &[]).map(drop)
+    pub fn retire(&mut self, slot: u32, aid: Aid) -> Result<u32, SpawnError> {
+        let request = Request { op: Op::Retire, slot, plan_len: 0, aid, ticket: None };
+        self.ask(&request, &[]).map(|(looked_for, ..)| looked_for)
     }
 
     fn ask(

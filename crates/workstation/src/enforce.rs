@@ -6,7 +6,7 @@
 //! - the payload runs as the agent: gives everything up in an order that cannot be changed, waits, executes.
 
 use crate::kernel::{Call, Kernel, accepted};
-use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, Stdio, WORKSPACE, below_own, within};
+use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, Stdio, WORKSPACE, below_own, cpu_files, within};
 use crate::readback::{Expected, Role};
 use crate::snapshot::Snapshot;
 use crate::step::{SpawnError, Step};
@@ -858,20 +858,17 @@ fn make_leaf<K: Kernel>(
 /// Written here rather than by cgroups-rs: these are nine one-line files reached through the directory's descriptor,
 /// where that crate composes paths from a fixed mount point and knows neither memory.oom.group nor cgroup.kill.
 fn limit_leaf<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, leaf: BorrowedFd<'_>) -> Made<bool> {
-    const PERIOD_US: u64 = 100_000;
     let limits = &plan.limits;
-    let quota = PERIOD_US * u64::from(limits.cpu_quota_percent) / 100;
-    let files: [(&'static str, String); 7] = [
+    let cpu = cpu_files(limits.cpu_quota_percent.into(), limits.cpu_weight.into());
+    let files: [(&'static str, String); 5] = [
         ("memory.max", limits.memory_max.to_string()),
         ("memory.high", limits.memory_high.to_string()),
         ("memory.swap.max", "0".into()),
         ("memory.oom.group", "1".into()),
         ("pids.max", limits.pids_max.to_string()),
-        ("cpu.max", format!("{quota} {PERIOD_US}")),
-        ("cpu.weight", limits.cpu_weight.to_string()),
     ];
     let mut lacking = false;
-    for (file, value) in files {
+    for (file, value) in files.into_iter().chain(cpu) {
         match kernel.call(&Call::Limit { leaf, file, value }) {
             Ok(_) => {}
             // A kernel without swap accounting has no swap to limit either.
@@ -881,9 +878,13 @@ fn limit_leaf<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, leaf: Bor
             Err(error) => return Err(SpawnError::failed(Step::Cgroup, file, &error)),
         }
     }
-    // `agents` freezes and kills without asking us: effects that reduce authority never wait.
-    for file in ["cgroup.kill", "cgroup.freeze"] {
-        run(kernel, Step::Cgroup, Call::Give { leaf, file, owner: site.agents_uid })?;
+    // `agents` freezes, slows down and kills without asking us: effects that reduce authority never wait.
+    for file in ["cgroup.kill", "cgroup.freeze", "cpu.max", "cpu.weight"] {
+        match kernel.call(&Call::Give { leaf, file, owner: site.agents_uid }) {
+            // The controller is lacking, and that was accepted or is refused by our caller.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file.starts_with("cpu.") => {}
+            other => drop(other.map_err(|error| SpawnError::failed(Step::Cgroup, file, &error))?),
+        }
     }
     Ok(lacking)
 }

@@ -20,6 +20,7 @@ mod plan;
 mod profiles;
 mod readback;
 mod request;
+mod residue;
 mod snapshot;
 mod sources;
 pub mod spawner;
@@ -33,6 +34,7 @@ pub use filter::{grantable, permits};
 pub use lower::{Here, LowerError, Site};
 pub use plan::{
     Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Stdio, Syscalls, VERSION,
+    cpu_files,
 };
 pub use profiles::{granted, profiles};
 pub use step::{SpawnError, Step};

@@ -159,6 +159,15 @@ pub struct Limits {
     pub fsize: u64,
 }
 
+/// A cgroup's files for the processor and what is written to them: at most so many hundredths of one processor, and this
+/// share of it when others want it too.
+#[must_use]
+pub fn cpu_files(percent: u64, weight: u64) -> [(&'static str, String); 2] {
+    const PERIOD_US: u64 = 100_000;
+    let quota = PERIOD_US.saturating_mul(percent) / 100;
+    [("cpu.max", format!("{quota} {PERIOD_US}")), ("cpu.weight", weight.to_string())]
+}
+
 /// A layer of isolation that a kernel may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -109,7 +109,8 @@ impl Request {
     }
 }
 
-/// An answer: `magic ok pad step errno pid text_len text`, little endian; the text is the report of a spawn or the
+/// An answer: `magic ok pad step errno pid text_len text`, little endian; in that of a retirement, the number of
+/// namespaces that were looked for stands for the process. The text is the report of a spawn or the
 /// text of an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reply(pub(crate) Result<(u32, Option<Report>), SpawnError>);

@@ -10,7 +10,9 @@ use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
 use crate::plan::{Layer, Plan, Report, Stdio, Syscalls};
+use crate::readback::namespaces_of;
 use crate::request::{MAX_PLAN, Op, REQUEST_MAX, Reply, Request, unseal};
+use crate::residue;
 use crate::snapshot::Snapshot;
 use crate::sources::Guard;
 use crate::step::{SpawnError, Step};
@@ -89,6 +91,8 @@ struct Entry {
     /// `None` for one that an earlier spawner made and no cgroup leaf names.
     aid: Option<Aid>,
     pidfd: OwnedFd,
+    /// What its retirement looks for.
+    held: residue::Held,
     /// Where its program waits to be let go.
     waits: Option<Waits>,
 }
@@ -303,7 +307,7 @@ impl Spawner {
             devices,
             octant,
             landlock_abi: confine::landlock_abi(),
-            own_namespaces: start("read the own namespaces", crate::readback::namespaces_of("self"))?,
+            own_namespaces: start("read the own namespaces", namespaces_of("self"))?,
             reaper: start("compile the reaper's filter", filter::of_reaper().map_err(other))?.into(),
             floor: filter::floor().into(),
             profiles: HashMap::new(),
@@ -339,7 +343,7 @@ impl Spawner {
             Op::Spawn | Op::Prepare => self.spawn(&request, packet.fds),
             Op::Release => self.release(&request).map(|()| (0, None, Vec::new())),
             Op::Kill => self.kill(&request).map(|()| (0, None, Vec::new())),
-            Op::Retire => self.retire(&request).map(|()| (0, None, Vec::new())),
+            Op::Retire => self.retire(&request).map(|looked_for| (looked_for, None, Vec::new())),
             Op::Terminate => self.terminate(&request).map(|()| (0, None, Vec::new())),
         });
         let (reply, fds) = match answer {
@@ -417,7 +421,8 @@ impl Spawner {
             .try_clone()
             .map_err(|error| SpawnError::failed(Step::Request, "keep the new process's handle", &error))?;
         let waits = (request.op == Op::Prepare).then_some(Waits { channel, plan: hash });
-        self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd: kept, waits });
+        let held = residue::Held::of(pid);
+        self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd: kept, held, waits });
         Ok((pid, Some(report), [pidfd, socket].into_iter().chain(terminal).collect()))
     }
 
@@ -536,7 +541,8 @@ impl Spawner {
             .map_err(|error| SpawnError::failed(Step::Remove, "pidfd_send_signal(SIGTERM)", &error))
     }
 
-    fn retire(&mut self, request: &Request) -> Result<(), SpawnError> {
+    /// Removes what is left, and looks whether anything still is: in how many of its namespaces.
+    fn retire(&mut self, request: &Request) -> Result<u32, SpawnError> {
         let running = self.entry(request).is_ok();
         if running {
             self.kill(request)?;
@@ -551,10 +557,18 @@ impl Spawner {
                 SpawnError::failed(Step::Remove, format!("remove the cgroup leaf {name}"), &error)
             })?;
         }
+        let none = residue::Held::default();
+        let held = self.entry(request).map_or(&none, |entry| &entry.held);
+        let looked_for = held.count();
+        let found = residue::find(request.slot, held, &self.own_namespaces)
+            .map_err(|error| SpawnError::failed(Step::Remove, "look for what is left of it", &error))?;
+        if let Some(residue) = found {
+            return Err(SpawnError::refused(Step::Remove, residue.to_string()));
+        }
         if running {
             self.slots.remove(&request.slot);
         }
-        Ok(())
+        Ok(looked_for)
     }
 }
 
@@ -564,7 +578,10 @@ const NEEDED: [(caps::Capability, &str); 8] = [
     (caps::Capability::CAP_SYS_ADMIN, "namespaces, file systems and mounts"),
     (caps::Capability::CAP_SETUID, "map the slot's user ids"),
     (caps::Capability::CAP_SETGID, "map the slot's group ids"),
-    (caps::Capability::CAP_CHOWN, "give the agent its socket, and agents the files to kill and freeze with"),
+    (
+        caps::Capability::CAP_CHOWN,
+        "give the agent its socket, and agents the files to kill, freeze and slow down with",
+    ),
     (
         caps::Capability::CAP_DAC_OVERRIDE,
         "open granted paths wherever they are; kill through the file that agents owns",
@@ -690,7 +707,7 @@ fn recover() -> io::Result<BTreeMap<u32, Entry>> {
             continue;
         };
         let aid = host.lines().filter_map(|line| line.rsplit('/').next()).find_map(|name| name.parse().ok());
-        slots.insert(slot, Entry { aid, pidfd, waits: None });
+        slots.insert(slot, Entry { aid, pidfd, held: residue::Held::of(pid), waits: None });
     }
     Ok(slots)
 }

@@ -59,6 +59,23 @@ pub(crate) struct Admitted {
     pub(crate) rights: Effective,
 }
 
+/// Why a manifest was not admitted.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) error: ApiError,
+    /// The agent's name, where an operator's approval of [`UNLIMITED`] is all that is missing so far.
+    pub(crate) asks: Option<String>,
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self { error, asks: None }
+    }
+}
+
+/// What an agent needs approval for whose life has no end.
+pub(crate) const UNLIMITED: &str = "lifetime.unlimited";
+
 /// The digest of the manifest in an envelope, as far as there is one: what the record of a refusal names.
 pub(crate) fn digest(envelope: &Result<Envelope, EnvelopeError>) -> Sha256 {
     envelope.as_ref().map_or(Sha256::ZERO, Envelope::digest)
@@ -70,7 +87,7 @@ pub(crate) fn admit(
     trusted: Result<TrustedKeys, TrustError>,
     audience: &Audience<'_>,
     ceiling: &Ceiling,
-) -> Result<Admitted, ApiError> {
+) -> Result<Admitted, Refused> {
     let envelope = envelope.map_err(|e| envelope_refused(&e))?;
     let trusted = trusted.map_err(|e| {
         refused(
@@ -82,8 +99,12 @@ pub(crate) fn admit(
     })?;
     let authentic = envelope.verify(&trusted, audience).map_err(|e| not_verified(&e))?;
     let declared = authentic.declare().map_err(|e| manifest_refused(&e))?;
-    let rights =
-        Effective::root(&declared, ceiling).map_err(|reasons| rights_refused(&reasons, &broken(&reasons)))?;
+    let rights = Effective::root(&declared, ceiling).map_err(|reasons| Refused {
+        // Where anything else is wrong with it nobody is asked.
+        asks: (reasons[..] == [RightsError::UnlimitedLifetime])
+            .then(|| declared.manifest().identity().name.clone()),
+        error: rights_refused(&reasons, &broken(&reasons)),
+    })?;
     Ok(Admitted { declared, rights })
 }
 

@@ -80,12 +80,14 @@ fn take_over(manager: &Arc<Manager>, mut saved: Saved, handles: Handles) -> Resu
         });
     }
     match phase {
-        Phase::Running if handles.pidfd.is_some() && handles.socket.is_some() => {
-            add(saved, Phase::Running)?;
+        Phase::Running | Phase::Suspended | Phase::Throttled
+            if handles.pidfd.is_some() && handles.socket.is_some() =>
+        {
+            add(saved, phase)?;
             manager.attend(aid, handles)?;
-            Ok(manager.resume(aid).into_iter().collect())
+            Ok(manager.adopted(aid))
         }
-        Phase::Isolated | Phase::Running => {
+        Phase::Isolated | Phase::Running | Phase::Suspended | Phase::Throttled => {
             let lost = Event::EndAsked { why: Ending::Lost, grace_ms: 0 };
             let attended = handles.pidfd.is_some();
             add(saved, phase)?;

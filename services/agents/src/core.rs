@@ -7,19 +7,27 @@
 //! | validated   | `Isolated`                | isolated    | record the outcome                               |
 //! | validated   | `NotIsolated`, `CutOff`   | rejected    | record later, retire                             |
 //! | isolated    | `Released`                | running     | record, serve its socket                         |
-//! | both        | `EndAsked`, `NotRecorded` | same        | record later, signal or kill at once             |
+//! | running     | see [`held`]              | suspended, throttled, and back | freeze, slow down, and back   |
+//! | it lives    | `EndAsked`, `NotRecorded` | same        | record later, signal or kill at once             |
 //! | isolated    | `Exited`                  | same        | wait for `Released`, which then does both rows   |
-//! | both        | `Exited`                  | terminated  | close its socket, kill the rest, record, retire  |
+//! | it lives    | `Exited`                  | terminated  | close its socket, kill the rest, record, retire  |
 //! | terminated  | `Retired`                 | archived    | record later, seal                               |
 //! | both ends   | `Retired`                 | same        | seal, if that was not done                       |
 //!
 //! The seal is the last that is ever recorded about an agent, when nothing of it is left.
 //!
+//! It lives while it is isolated, running, suspended or throttled. One that is suspended has no grace: its program could
+//! not use it.
+//!
 //! What adds authority (`Isolate`, `Serve`) comes after a `Record` in the same list: whoever performs the list
-//! stops at a record that was not accepted and says `NotRecorded`. What takes authority away never stands
-//! behind one. `suspended` and `throttled` are names that nothing leads to yet.
+//! stops at a record that was not accepted and says `NotRecorded`. What gives authority back comes after `Given`, which
+//! only an accepted `Give` leads to. What takes authority away never stands behind a record.
 
+pub(crate) mod held;
+
+use held::{Held, Suspension};
 use octant_api::agents::{AgentState, ExitInfo};
+use octant_api::error::Code;
 
 /// Where an agent is in its life, and what is known of its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +44,15 @@ pub(crate) struct State {
     pub(crate) reason: Option<String>,
     /// Whether its seal was decided on.
     pub(crate) sealed: bool,
+    /// What it does not have for now.
+    pub(crate) held: Held,
 }
 
 impl State {
     /// An agent in this phase, of which nothing else is known yet.
     pub(crate) fn new(phase: AgentState) -> Self {
-        Self { phase, ending: None, exit: None, early: None, reason: None, sealed: false }
+        let held = Held::default();
+        Self { phase, ending: None, exit: None, early: None, reason: None, sealed: false, held }
     }
 }
 
@@ -60,6 +71,8 @@ pub(crate) enum Ending {
     Unrecorded,
     /// What was needed to go on with it after a restart of the service is gone.
     Lost,
+    /// It was suspended or throttled and could not be kept so.
+    NotHeld,
 }
 
 impl Ending {
@@ -72,6 +85,7 @@ impl Ending {
             Self::Lifetime => "its time to live is over",
             Self::Unrecorded => "the ledger did not accept its record",
             Self::Lost => "its handles were lost in a restart",
+            Self::NotHeld => "it could not be kept suspended or throttled",
         }
     }
 }
@@ -108,6 +122,49 @@ pub(crate) enum Event {
     Retired,
     /// Something of it is left.
     Residue,
+    /// It is to be frozen.
+    SuspendAsked(Suspension),
+    /// It is to run again.
+    ResumeAsked {
+        /// When its life is over from then on, in nanoseconds of CLOCK_BOOTTIME; none where that does not change.
+        until_ns: Option<u64>,
+    },
+    /// It is to have no more than so many hundredths of a processor.
+    ThrottleAsked(u64),
+    /// It is to have its manifest's share of the processors again.
+    UnthrottleAsked,
+    /// The record of what it gets back was accepted; which time.
+    Given(u32),
+    /// That record was not accepted, and why.
+    NotGiven(u32, String),
+    /// None of its processes runs.
+    Frozen,
+    /// Its processes run again.
+    Thawed,
+    /// The kernel did not freeze it, or not let it go.
+    FreezerFailed {
+        /// Whether it was to be frozen.
+        frozen: bool,
+        /// What kind of failure.
+        code: Code,
+        /// Why.
+        why: String,
+    },
+    /// It has no more than its throttle lets it have.
+    Slowed,
+    /// It has its manifest's share again.
+    Restored,
+    /// The kernel did not change its share.
+    SpeedFailed {
+        /// Whether it was to be slowed down.
+        slowed: bool,
+        /// What kind of failure.
+        code: Code,
+        /// Why.
+        why: String,
+    },
+    /// A new run of this service goes on with it.
+    Adopted,
 }
 
 /// What is put on record.
@@ -152,7 +209,17 @@ pub(crate) enum Effect {
     RecordLater(Record),
     /// Have the spawner build its workstation and start its program.
     Isolate,
-    /// Serve its socket and watch its time to live.
+    /// Put on record what it gets back, and say `Given` or `NotGiven`.
+    Give(u32, Record),
+    /// Freeze it or let it run, as the state says by then.
+    SetFreezer,
+    /// Slow it down or give its share back, as the state says by then.
+    SetSpeed,
+    /// Its life is over at this time from now on, in nanoseconds of CLOCK_BOOTTIME.
+    Extend(u64),
+    /// Tell who asked that it is not done, and why.
+    Refuse(Code, String),
+    /// Serve its socket.
     Serve,
     /// Ask its program to end.
     Signal,
@@ -179,8 +246,9 @@ pub(crate) fn provision() -> (State, Vec<Effect>) {
 /// kill, an exit that was seen twice) changes nothing.
 pub(crate) fn step(mut state: State, event: Event) -> (State, Vec<Effect>) {
     let effects = match state.phase {
+        _ if held::is_ours(&event) => held::hold(&mut state, event),
         AgentState::Provisioned | AgentState::Validated => begin(&mut state, event),
-        AgentState::Isolated | AgentState::Running => live(&mut state, event),
+        phase if phase.live() => live(&mut state, event),
         _ => leave(&mut state, event),
     };
     (state, effects)
@@ -290,7 +358,7 @@ fn leave(state: &mut State, event: Event) -> Vec<Effect> {
 
 fn terminate(state: &mut State, exit: Option<ExitInfo>) -> Vec<Effect> {
     let record = enter(state, AgentState::Terminated);
-    state.exit = exit;
+    (state.exit, state.held) = (exit, Held::default());
     if state.reason.is_none() {
         let unseen = exit.is_none().then_some("nobody saw how it ended");
         state.reason = state.ending.map(Ending::reason).or(unseen).map(str::to_owned);
@@ -305,7 +373,7 @@ fn end(state: &mut State, why: Ending, grace_ms: u64) -> Vec<Effect> {
     let act = match (state.phase, grace_ms) {
         // Nothing runs yet; `Isolated` will find the wish.
         (AgentState::Validated, _) => vec![],
-        (_, 0) => vec![Effect::Kill],
+        (_, 0) | (AgentState::Suspended, _) => vec![Effect::Kill],
         (_, grace_ms) if first => vec![Effect::Signal, Effect::ArmGrace(grace_ms)],
         _ => vec![],
     };
@@ -336,6 +404,7 @@ mod tests {
             1 => Just(Event::GraceOver),
             2 => Just(Event::Retired),
             1 => Just(Event::Residue),
+            2 => held::tests::event(),
         ]
     }
 
@@ -351,6 +420,11 @@ mod tests {
                 if matches!(effect, Effect::Record(_)) && accepts.next() == Some(false) {
                     events.push_front(Event::NotRecorded("ledger".into()));
                     break;
+                }
+                if let Effect::Give(time, _) = effect {
+                    let given = accepts.next() != Some(false);
+                    let refused = || Event::NotGiven(time, "ledger".into());
+                    events.push_front(if given { Event::Given(time) } else { refused() });
                 }
                 done.push(effect);
             }
@@ -492,9 +566,12 @@ mod tests {
             let (mut state, _) = provision();
             for event in events {
                 let (next, effects) = step(state, event);
-                let record = effects.iter().position(|e| matches!(e, Effect::Record(_)));
-                let reduces = |e: &Effect| {
-                    matches!(e, Effect::Kill | Effect::Signal | Effect::CloseSocket | Effect::Retire)
+                let record = effects.iter().position(|e| matches!(e, Effect::Record(_) | Effect::Give(..)));
+                let reduces = |e: &Effect| match e {
+                    Effect::Kill | Effect::Signal | Effect::CloseSocket | Effect::Retire => true,
+                    Effect::SetFreezer => next.held.frozen(),
+                    Effect::SetSpeed => next.held.slowed().is_some(),
+                    _ => false,
                 };
                 let end = effects.iter().rposition(reduces);
                 prop_assert!(record.is_none() || end.is_none(), "{effects:?}");
@@ -512,6 +589,10 @@ mod tests {
             prop_assert!(last.is_none_or(|at| at == phases.len() - 1), "{phases:?}");
             for pair in phases.windows(2) {
                 let change = Record::Transition { from: Some(pair[0]), to: pair[1] };
+                // These come again: each way there has a record of its own.
+                if pair.iter().any(|p| matches!(p, AgentState::Suspended | AgentState::Throttled)) {
+                    continue;
+                }
                 let count = done.iter().filter(|e| match e {
                     Effect::Record(r) | Effect::RecordLater(r) => *r == change,
                     _ => false,

@@ -1,12 +1,16 @@
 //! The methods of `agents`.
 
+use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
-use crate::manager::Manager;
+use crate::manager::{Manager, Refusal};
 use octant_api::agents::{
-    AgentInfo, AgentList, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, ShowRequest,
-    SpawnRequest, WaitRequest,
+    AgentInfo, AgentList, AllowRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState,
+    ApprovalsRequest, DenyRequest, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest,
+    ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest,
+    WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
+use octant_ids::Aid;
 use octant_wire::{Call, Sink};
 use serde_json::json;
 use std::sync::Arc;
@@ -14,6 +18,28 @@ use std::sync::Arc;
 /// The service's side of its socket.
 #[derive(Debug)]
 pub(crate) struct Methods(pub(crate) Arc<Manager>);
+
+impl Methods {
+    /// Lets something happen to an agent, in a task of its own for the same reason as a spawn, and says what it is then.
+    async fn ask(&self, aid: Aid, what: &str, event: Event) -> Result<AgentInfo, ApiError> {
+        let asked = tokio::spawn(self.0.drive(aid, event));
+        let ended = |e| ApiError::new(Code::Internal, what, aid.to_string(), e, "try again");
+        match asked.await.map_err(ended)? {
+            None => self.0.info(aid),
+            Some(refusal) => Err(refused(aid, what, refusal)),
+        }
+    }
+}
+
+fn refused(aid: Aid, what: &str, (code, why): Refusal) -> ApiError {
+    let next = match code {
+        Code::LayerMissing => "see `octant doctor` for how to get the layer",
+        Code::Unavailable => "see `octant status`; nothing is given back without a record",
+        Code::InvalidParams => "see `octant agent resume --help` and `octant agent throttle --help`",
+        _ => "see `octant agent show`",
+    };
+    ApiError::new(code, what, aid.to_string(), why, next)
+}
 
 /// What `list` shows of an agent: who and how, and loudly which layers it lacks.
 fn short(info: AgentInfo) -> AgentInfo {
@@ -24,7 +50,7 @@ impl Handler<Call> for Methods {
     async fn spawn(&self, request: SpawnRequest, call: Call) -> Result<AgentInfo, ApiError> {
         let caller = call.caller().principal.clone();
         // A task of its own: a caller who goes away must not leave an agent half started.
-        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller));
+        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller, None));
         let ended = |e| ApiError::new(Code::Internal, "spawn an agent", "agents.spawn", e, "see the ledger");
         task.await.map_err(ended)?
     }
@@ -52,10 +78,64 @@ impl Handler<Call> for Methods {
         let what = json!({"do": "kill", "grace_ms": request.grace_ms});
         self.0.record_command(aid, &call.caller().principal, what);
         let event = Event::EndAsked { why: Ending::Operator, grace_ms: request.grace_ms };
-        // A task of its own, for the same reason as a spawn.
-        let asked = tokio::spawn(self.0.drive(aid, event));
-        let ended = |e| ApiError::new(Code::Internal, "end an agent", aid.to_string(), e, "try again");
-        asked.await.map_err(ended)?;
+        self.ask(aid, "end an agent", event).await?;
         self.0.ended(aid).await
+    }
+
+    async fn suspend(&self, request: SuspendRequest, call: Call) -> Result<AgentInfo, ApiError> {
+        let aid = self.0.find(&request.agent)?;
+        self.0.record_command(aid, &call.caller().principal, json!({"do": "suspend"}));
+        self.ask(aid, "suspend an agent", Event::SuspendAsked(Suspension::Operator)).await
+    }
+
+    async fn resume(&self, request: ResumeRequest, call: Call) -> Result<AgentInfo, ApiError> {
+        const WHAT: &str = "resume an agent";
+        let aid = self.0.find(&request.agent)?;
+        let until_ns = request.for_ms.map(|ms| self.0.until(aid, ms)).transpose();
+        let until_ns = until_ns.map_err(|why| refused(aid, WHAT, (Code::InvalidParams, why)))?;
+        let what = json!({"do": "resume", "for_ms": request.for_ms});
+        let recorded = self.0.record_command_first(aid, &call.caller().principal, what).await;
+        recorded.map_err(|refusal| refused(aid, WHAT, refusal))?;
+        self.ask(aid, WHAT, Event::ResumeAsked { until_ns }).await
+    }
+
+    async fn throttle(&self, request: ThrottleRequest, call: Call) -> Result<AgentInfo, ApiError> {
+        const WHAT: &str = "throttle an agent";
+        let (aid, percent) = (self.0.find(&request.agent)?, request.cpu_percent);
+        self.0.below_share(aid, percent).map_err(|why| refused(aid, WHAT, (Code::InvalidParams, why)))?;
+        let what = json!({"do": "throttle", "cpu_percent": percent});
+        self.0.record_command(aid, &call.caller().principal, what);
+        self.ask(aid, WHAT, Event::ThrottleAsked(percent)).await
+    }
+
+    async fn unthrottle(&self, request: UnthrottleRequest, call: Call) -> Result<AgentInfo, ApiError> {
+        const WHAT: &str = "give an agent its speed back";
+        let aid = self.0.find(&request.agent)?;
+        let what = json!({"do": "unthrottle"});
+        let recorded = self.0.record_command_first(aid, &call.caller().principal, what).await;
+        recorded.map_err(|refusal| refused(aid, WHAT, refusal))?;
+        self.ask(aid, WHAT, Event::UnthrottleAsked).await
+    }
+
+    async fn approvals(&self, request: ApprovalsRequest, _: Call) -> Result<ApprovalList, ApiError> {
+        let mut approvals = self.0.approvals.list();
+        approvals.retain(|approval| request.all || approval.state == ApprovalState::Waiting);
+        Ok(ApprovalList { approvals })
+    }
+
+    async fn approval(&self, request: ApprovalRequest, _: Call) -> Result<Approval, ApiError> {
+        self.0.approval(&request.id)
+    }
+
+    async fn allow(&self, request: AllowRequest, call: Call) -> Result<AgentInfo, ApiError> {
+        let caller = call.caller().principal.clone();
+        let task = tokio::spawn(Arc::clone(&self.0).allow(request.id, request.digest, caller));
+        let ended =
+            |e| ApiError::new(Code::Internal, "answer a request", "agents.allow", e, "see the ledger");
+        task.await.map_err(ended)?
+    }
+
+    async fn deny(&self, request: DenyRequest, call: Call) -> Result<Approval, ApiError> {
+        self.0.deny(&request.id, request.digest, &call.caller().principal)
     }
 }

@@ -8,12 +8,13 @@
 //! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.
 //!
 //! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
-//! `family` what an
-//! agent asks about those below it, `secrets` what it asks of the vault, `mailbox` what agents say to each other.
+//! `approvals` keeps what waits for an operator, `family` is what an agent asks about those below it, `secrets` what it
+//! asks of the vault, `mailbox` what agents say to each other.
 #![forbid(unsafe_code)]
 
 mod admit;
 mod adopt;
+mod approvals;
 mod core;
 mod describe;
 mod drain;

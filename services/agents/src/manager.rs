@@ -1,14 +1,18 @@
 //! Performs what the lifecycle decides: every agent of this Octant, and all that happens to one.
 
+mod approve;
 mod attend;
 mod end;
 mod family;
+mod hold;
 mod look;
 mod post;
 mod spawn;
 
 use self::post::Post;
 use crate::admit::WHAT;
+use crate::approvals::Queue;
+use crate::core::held::Held;
 use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
 use crate::log::Log;
@@ -83,6 +87,7 @@ pub(crate) struct Manager {
     pub(crate) site: Site,
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
+    pub(crate) approvals: Queue,
     kept: Kept,
     post: Post,
     spawner: Arc<dyn Spawner>,
@@ -116,10 +121,14 @@ struct Agent {
     sealed: bool,
     /// Whether the spawner was asked: then there may be something to retire.
     asked: bool,
+    /// What was looked for in its retirement and not found: the last but the seal that is recorded about it.
+    nothing_left: Option<Value>,
     /// How often what is left of it could not be removed.
     residue: u32,
     pidfd: Option<Arc<OwnedFd>>,
     socket: Option<OwnedFd>,
+    /// Held while the kernel is brought to what the state says: one such change at a time.
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// Stops the serving of its socket; gone once that has been stopped for good.
     guest: Option<Trigger>,
     /// What a caller of `spawn` is told, when there is more to say than the state does.
@@ -134,7 +143,6 @@ struct Start {
     plan: Plan,
     /// The digest of the plan's bytes: the subject of the intent.
     digest: Sha256,
-    ttl_ms: Option<u64>,
     /// When the life above it is over, in nanoseconds of CLOCK_BOOTTIME.
     until_ns: Option<u64>,
     /// What the ledger answered the intent with.
@@ -161,7 +169,10 @@ pub(crate) fn kept_names(aid: Aid) -> [String; 4] {
     ["pid", "out", "err", "sock"].map(|what| format!("{aid}.{what}"))
 }
 
-type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Why something that was asked for is not done.
+pub(crate) type Refusal = (Code, String);
+
+type Boxed = Pin<Box<dyn Future<Output = Option<Refusal>> + Send>>;
 
 impl Manager {
     pub(crate) fn new(
@@ -169,6 +180,7 @@ impl Manager {
         records: Records,
         vault: Client,
         store: Store,
+        approvals: Queue,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
@@ -183,6 +195,7 @@ impl Manager {
             site,
             exits,
             store,
+            approvals,
             kept,
             post: Post::default(),
             spawner,
@@ -196,7 +209,8 @@ impl Manager {
         // Nothing here panics while it holds the lock, so what it guards is whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    /// Lets an event happen to an agent, and does what follows from it.
+
+    /// Lets an event happen to an agent, and does what follows from it; says why that was refused, if it was.
     pub(crate) fn drive(self: &Arc<Self>, aid: Aid, event: Event) -> Boxed {
         self.drive_after(aid, Vec::new(), event)
     }
@@ -206,7 +220,7 @@ impl Manager {
     fn drive_after(self: &Arc<Self>, aid: Aid, before: Vec<Effect>, event: Event) -> Boxed {
         let manager = Arc::clone(self);
         Box::pin(async move {
-            let mut before = Some(before);
+            let (mut before, mut refusal) = (Some(before), None);
             let mut events = VecDeque::from([event]);
             while let Some(event) = events.pop_front() {
                 let isolated = event == Event::Isolated;
@@ -216,7 +230,7 @@ impl Manager {
                 if ended {
                     manager.bereave(aid);
                 }
-                match manager.perform_all(aid, effects).await {
+                match manager.perform_all(aid, effects, &mut refusal).await {
                     Ok(follow) => {
                         events.extend(follow);
                         events.extend(isolated.then_some(Event::Released));
@@ -224,6 +238,7 @@ impl Manager {
                     Err(not_recorded) => events.push_front(not_recorded),
                 }
             }
+            refusal
         })
     }
 
@@ -238,9 +253,12 @@ impl Manager {
         let moved = state.phase != agent.state.phase;
         let ended = state.phase.ended() && !agent.state.phase.ended();
         agent.state = state;
+        agent.saved.held = agent.state.held.clone();
         let info = &mut agent.saved.info;
         info.state = agent.state.phase;
-        info.reason.clone_from(&agent.state.reason);
+        let held = agent.state.held.suspension.filter(|_| info.state == AgentState::Suspended);
+        info.reason = held.map(|why| why.reason().to_owned()).or_else(|| agent.state.reason.clone());
+        info.cpu_percent = agent.state.held.throttle.filter(|_| info.state.live());
         info.exit = agent.state.exit;
         if moved && info.state.ended() {
             info.pid = None;
@@ -288,7 +306,12 @@ impl Manager {
 
     /// Does what has to be done, in order; stops at a record that was not accepted. Records that follow each
     /// other go to the ledger together, and so to its disk: what comes after them waits for all.
-    async fn perform_all(self: &Arc<Self>, aid: Aid, effects: Vec<Effect>) -> Result<Vec<Event>, Event> {
+    async fn perform_all(
+        self: &Arc<Self>,
+        aid: Aid,
+        effects: Vec<Effect>,
+        refusal: &mut Option<Refusal>,
+    ) -> Result<Vec<Event>, Event> {
         let (mut follow, mut records) = (Vec::new(), Vec::new());
         for effect in effects {
             if let Effect::Record(record) = effect {
@@ -296,6 +319,10 @@ impl Manager {
                 continue;
             }
             self.record(aid, std::mem::take(&mut records)).await?;
+            if let Effect::Refuse(code, why) = effect {
+                *refusal = Some((code, why));
+                continue;
+            }
             follow.extend(self.perform(aid, effect).await);
         }
         self.record(aid, records).await?;
@@ -305,7 +332,11 @@ impl Manager {
     async fn perform(self: &Arc<Self>, aid: Aid, effect: Effect) -> Option<Event> {
         match effect {
             // `perform_all` has taken these out.
-            Effect::Record(_) => {}
+            Effect::Record(_) | Effect::Refuse(..) => {}
+            Effect::Give(time, record) => return Some(self.give(aid, time, &record).await),
+            Effect::SetFreezer => return self.set_freezer(aid).await,
+            Effect::SetSpeed => return self.set_speed(aid).await,
+            Effect::Extend(until_ns) => self.extend(aid, until_ns),
             Effect::RecordLater(record) => self.record_later(aid, &record),
             Effect::Isolate => return Some(self.isolate(aid).await),
             Effect::Serve => return self.open_socket(aid),
@@ -368,15 +399,23 @@ impl Manager {
     }
 
     /// Puts an operator's command about an agent on record, without waiting.
-    pub(crate) fn record_command(&self, aid: Aid, caller: &Principal, mut what: Value) {
-        let Principal::Operator(uid) = caller else { return };
-        what["agent"] = json!(aid);
-        let mut entry = record(Kind::Command, &what);
-        entry.operator = Some(*uid);
+    pub(crate) fn record_command(&self, aid: Aid, caller: &Principal, what: Value) {
         let inner = self.inner();
-        let open = inner.agents.get(&aid).filter(|agent| !agent.sealed);
-        entry.agent = open.map(|_| aid);
-        self.records.later(entry);
+        if let Some(entry) = command(&inner, aid, caller, what) {
+            self.records.later(entry);
+        }
+    }
+
+    /// Puts an operator's command that gives something to an agent on record, before it is followed.
+    pub(crate) async fn record_command_first(
+        &self,
+        aid: Aid,
+        caller: &Principal,
+        what: Value,
+    ) -> Result<(), Refusal> {
+        let Some(entry) = command(&self.inner(), aid, caller, what) else { return Ok(()) };
+        let (_, all) = self.records.append(&[entry]).await;
+        all.map_err(|error| (Code::Unavailable, format!("the ledger did not accept the command: {error}")))
     }
 
     /// Takes an agent over that an earlier run of this service left in this state.
@@ -387,7 +426,10 @@ impl Manager {
             self.ends.add(info.aid);
         }
         let (exit, reason, sealed) = (info.exit, info.reason.clone(), saved.sealed);
-        let state = State { exit, reason, sealed, ..State::new(phase) };
+        // The reason of a suspension is of the suspension.
+        let reason = reason.filter(|_| info.state != AgentState::Suspended);
+        let held = if phase.live() { saved.held.clone() } else { Held::default() };
+        let state = State { exit, reason, sealed, held, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
         (agent.asked, agent.sealed) = (true, sealed);
         if !phase.ended() {
@@ -399,16 +441,13 @@ impl Manager {
         Ok(())
     }
 
-    /// Opens the socket of an agent that was taken over as running, and puts that on record.
-    pub(crate) fn resume(self: &Arc<Self>, aid: Aid) -> Option<Event> {
-        let name = self.info(aid).map(|info| info.name).unwrap_or_default();
-        self.records.later(about(
-            aid,
-            Kind::Lifecycle,
-            &json!({"agent": aid, "name": name, "adopted": true}),
-        ));
+    /// Opens the mailbox and the socket of an agent that was taken over alive, and puts that on record.
+    pub(crate) fn adopted(self: &Arc<Self>, aid: Aid) -> Vec<Event> {
+        let Ok(info) = self.info(aid) else { return Vec::new() };
+        let what = json!({"agent": aid, "name": info.name, "adopted": true, "as": info.state.as_str()});
+        self.records.later(about(aid, Kind::Lifecycle, &what));
         self.open_mailbox(aid, true);
-        self.open_socket(aid)
+        self.open_socket(aid).into_iter().chain([Event::Adopted]).collect()
     }
 
     /// Runs what goes on beside requests, until `stop`.
@@ -419,7 +458,11 @@ impl Manager {
                 tracing::warn!("what the ledger has been given it is given again at the next start: {error}");
             }
         };
-        tokio::join!(self.records.run(stop, had), self.ends.run(&self.vault, stop));
+        tokio::join!(
+            self.records.run(stop, had),
+            self.ends.run(&self.vault, stop),
+            self.deny_unanswered(stop)
+        );
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();
         self.records.hand_over().await;
@@ -452,6 +495,16 @@ impl Inner {
 /// The name of the actuator that makes workstations.
 const SPAWNER: &str = "spawner";
 
+/// An operator's command about an agent, in its partition while that is open.
+fn command(inner: &Inner, aid: Aid, caller: &Principal, mut what: Value) -> Option<AppendRequest> {
+    let Principal::Operator(uid) = caller else { return None };
+    what["agent"] = json!(aid);
+    let mut entry = record(Kind::Command, &what);
+    entry.operator = Some(*uid);
+    entry.agent = inner.agents.get(&aid).filter(|agent| !agent.sealed).map(|_| aid);
+    Some(entry)
+}
+
 /// A record about an agent, in its partition.
 pub(crate) fn about(aid: Aid, kind: Kind, payload: &Value) -> AppendRequest {
     let mut entry = record(kind, payload);
@@ -465,10 +518,8 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
     let info = &agent.saved.info;
     let aid = info.aid;
     let mut entry = match record {
-        Record::Transition { from, to } => about(
-            aid,
-            Kind::Lifecycle,
-            &json!({
+        Record::Transition { from, to } => {
+            let mut what = json!({
                 "agent": aid,
                 "name": info.name,
                 "from": from.map(AgentState::as_str),
@@ -478,8 +529,12 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
                 "reason": info.reason,
                 "rules": agent.failure.as_ref().map_or(&[][..], |error| &error.data.rules),
                 "exit": info.exit,
-            }),
-        ),
+            });
+            if let Some(found) = agent.nothing_left.as_ref().filter(|_| *to == AgentState::Archived) {
+                what["nothing_left"] = found.clone();
+            }
+            about(aid, Kind::Lifecycle, &what)
+        }
         Record::Command if agent.saved.ancestors.is_empty() => {
             let what = json!({"do": "spawn", "agent": aid, "manifest": info.manifest_digest});
             AppendRequest { operator: Some(agent.operator?), ..about(aid, Kind::Command, &what) }

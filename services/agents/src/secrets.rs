@@ -129,6 +129,11 @@ impl Ends {
     }
 
     /// Has the vault told of an agent's end. Never waits.
+    /// Whether the vault has not been told of an agent's end yet.
+    pub(crate) fn waits(&self, agent: Aid) -> bool {
+        self.waiting().contains(&agent)
+    }
+
     pub(crate) fn add(&self, agent: Aid) {
         let mut waiting = self.waiting();
         if waiting.len() >= ENDS_MAX && !waiting.contains(&agent) {

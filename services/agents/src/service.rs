@@ -1,6 +1,7 @@
 //! The service: its row for PID 1, its start, its health.
 
 use crate::adopt::{self, Pending};
+use crate::approvals::Queue;
 use crate::handlers::Methods;
 use crate::manager::{Manager, Site};
 use crate::spawner::Remote;
@@ -118,6 +119,8 @@ impl Service for AgentsService {
         let dir = context.state_dir();
         let store =
             Store::open(dir.clone()).map_err(|e| StartError::new("read what was kept", dir.display(), e))?;
+        let approvals = Queue::open(&dir)
+            .map_err(|e| StartError::new("read what waits for approval", dir.display(), e))?;
         let identity = context.identity();
         let exits = context.inherited.remove("exits");
         let notifier = context.notifier.clone();
@@ -126,6 +129,7 @@ impl Service for AgentsService {
             records,
             vault,
             store,
+            approvals,
             Arc::new(spawner),
             Some(Arc::new(context.notifier)),
         ));

@@ -1,14 +1,34 @@
 //! The spawner, as this service uses it. A seam: tests put another one in its place.
 
 use octant_api::boot::BootConfig;
+use octant_api::error::Code;
 use octant_api::ticket::Ticket;
 use octant_ids::Aid;
 use octant_manifest::Effective;
-use octant_workstation::{Layer, Plan, Site, SpawnError, Spawned, SpawnerClient, Step};
-use std::fs::OpenOptions;
+use octant_sys::clock;
+use octant_workstation::{Layer, Plan, Site, SpawnError, Spawned, SpawnerClient, Step, cpu_files};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Why the kernel did not freeze an agent or change its share of the processors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotHeld {
+    pub(crate) code: Code,
+    pub(crate) why: String,
+}
+
+impl NotHeld {
+    fn missing(why: &str) -> Self {
+        Self { code: Code::LayerMissing, why: format!("layer cgroup: {why}") }
+    }
+
+    fn failed(why: String) -> Self {
+        Self { code: Code::Failed, why }
+    }
+}
 
 /// What is asked of the spawner. Every call blocks.
 pub(crate) trait Spawner: Send + Sync + 'static {
@@ -26,8 +46,12 @@ pub(crate) trait Spawner: Send + Sync + 'static {
     fn terminate(&self, slot: u32, aid: Aid) -> Result<(), String>;
     /// Kills all its processes.
     fn kill(&self, slot: u32, aid: Aid) -> Result<(), String>;
-    /// Removes what is left of it.
-    fn retire(&self, slot: u32, aid: Aid) -> Result<(), String>;
+    /// Stops all its processes where they are, or lets them go on. Answers when none runs any more.
+    fn freeze(&self, aid: Aid, frozen: bool) -> Result<(), NotHeld>;
+    /// Gives all its processes together so many hundredths of a processor, and this share when others want it too.
+    fn speed(&self, aid: Aid, percent: u64, weight: u64) -> Result<(), NotHeld>;
+    /// Removes what is left of it, and looks whether anything still is; in how many of its namespaces.
+    fn retire(&self, slot: u32, aid: Aid) -> Result<u32, String>;
     /// Whether it takes requests.
     fn ping(&self) -> io::Result<()>;
 }
@@ -73,6 +97,32 @@ fn unknown(error: &SpawnError) -> bool {
     error.step == Step::Remove && error.errno == 0
 }
 
+/// How long a process may take to stop that is in the kernel; others take microseconds.
+const FREEZE_NS: u64 = 5_000_000_000;
+
+fn write_to(leaf: &Path, file: &str, value: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).open(leaf.join(file))?.write_all(value.as_bytes())
+}
+
+/// Waits until the kernel says that none of the processes runs.
+fn until_frozen(leaf: &Path) -> Result<(), NotHeld> {
+    let (started, mut pause) = (clock::monotonic_ns(), Duration::from_micros(200));
+    loop {
+        let path = leaf.join("cgroup.events");
+        let events =
+            fs::read_to_string(&path).map_err(|e| NotHeld::failed(format!("{}: {e}", path.display())))?;
+        if events.lines().any(|line| line == "frozen 1") {
+            return Ok(());
+        }
+        if clock::monotonic_ns().saturating_sub(started) > FREEZE_NS {
+            let why = "a process of it is in the kernel and does not stop there".to_owned();
+            return Err(NotHeld::failed(why));
+        }
+        std::thread::sleep(pause);
+        pause = Duration::from_millis(20).min(pause * 2);
+    }
+}
+
 impl Spawner for Remote {
     fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
         let accept_missing = self.accept_missing.clone();
@@ -104,11 +154,11 @@ impl Spawner for Remote {
         // The kernel kills a whole cgroup at once, and this service owns the file: no other process has to be
         // alive for it. The spawner is asked where there is no cgroup.
         if let Some(cgroup) = &self.cgroup {
-            let path = cgroup.join(aid.to_string()).join("cgroup.kill");
-            match OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(b"1")) {
+            let leaf = cgroup.join(aid.to_string());
+            match write_to(&leaf, "cgroup.kill", "1") {
                 Ok(()) => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => tracing::warn!("{}: {e}; asking the spawner", path.display()),
+                Err(e) => tracing::warn!("{}/cgroup.kill: {e}; asking the spawner", leaf.display()),
             }
         }
         match self.connect()?.kill(slot, aid) {
@@ -118,7 +168,29 @@ impl Spawner for Remote {
         }
     }
 
-    fn retire(&self, slot: u32, aid: Aid) -> Result<(), String> {
+    // As a kill, these two are written by this service itself, to files that the spawner has given it: they work while the
+    // spawner builds a workstation, and while there is none.
+    fn freeze(&self, aid: Aid, frozen: bool) -> Result<(), NotHeld> {
+        let missing = || NotHeld::missing("this instance has no cgroup v2, so nothing can be frozen");
+        let leaf = self.cgroup.as_ref().ok_or_else(missing)?.join(aid.to_string());
+        write_to(&leaf, "cgroup.freeze", if frozen { "1" } else { "0" })
+            .map_err(|e| NotHeld::failed(format!("{}: {e}", leaf.join("cgroup.freeze").display())))?;
+        if frozen { until_frozen(&leaf) } else { Ok(()) }
+    }
+
+    fn speed(&self, aid: Aid, percent: u64, weight: u64) -> Result<(), NotHeld> {
+        let missing = || NotHeld::missing("there is no cpu controller, so nothing can be slowed down");
+        let leaf = self.cgroup.as_ref().ok_or_else(missing)?.join(aid.to_string());
+        for (file, value) in cpu_files(percent, weight) {
+            match write_to(&leaf, file, &value) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && leaf.exists() => return Err(missing()),
+                done => done.map_err(|e| NotHeld::failed(format!("{}: {e}", leaf.join(file).display())))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn retire(&self, slot: u32, aid: Aid) -> Result<u32, String> {
         self.connect()?.retire(slot, aid).map_err(|e| e.to_string())
     }
 

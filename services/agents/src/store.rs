@@ -1,8 +1,9 @@
 //! What is kept on disk: one record for each agent, and how often each manifest was used.
 
+use crate::core::held::Held;
 use octant_api::agents::AgentInfo;
 use octant_ids::{Aid, Sha256};
-use octant_manifest::OnParentDeath;
+use octant_manifest::{OnParentDeath, OnTimeout};
 use octant_service::{KeepError, replace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +36,12 @@ pub(crate) struct Saved {
     /// Whether its seal was given to be recorded: the last that is ever recorded about it.
     #[serde(default)]
     pub(crate) sealed: bool,
+    /// What its manifest says that counts while it lives; none before it was read.
+    #[serde(default)]
+    pub(crate) terms: Option<Terms>,
+    /// What it does not have for now.
+    #[serde(default)]
+    pub(crate) held: Held,
     /// The agents above it when it was spawned, the one that an operator spawned first. Never changed.
     #[serde(default)]
     pub(crate) ancestors: Vec<Aid>,
@@ -51,6 +58,20 @@ pub(crate) struct Saved {
     pub(crate) info: AgentInfo,
 }
 
+/// What a manifest says that counts while the agent lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Terms {
+    /// How long it may live; none for without end.
+    pub(crate) ttl_ms: Option<u64>,
+    /// What the end of that means.
+    pub(crate) on_timeout: OnTimeout,
+    /// Hundredths of a processor that it may use.
+    pub(crate) cpu_percent: u64,
+    /// Its share of the processors when others want them.
+    pub(crate) cpu_weight: u64,
+}
+
 impl Saved {
     /// A record of a new agent.
     pub(crate) fn new(boot_id: &str, info: AgentInfo) -> Self {
@@ -63,6 +84,8 @@ impl Saved {
             asked_ns: 0,
             intent: None,
             sealed: false,
+            terms: None,
+            held: Held::default(),
             ancestors: Vec::new(),
             on_parent_death: None,
             allotment: [0; 3],
@@ -81,6 +104,9 @@ pub(crate) struct Chain {
     pub(crate) envelope: String,
     /// When it was admitted, in milliseconds since 1970.
     pub(crate) admitted_ms: u64,
+    /// Whether an operator approved that its life has no end.
+    #[serde(default)]
+    pub(crate) unlimited: bool,
     /// The manifests of its descendants down to this agent.
     pub(crate) delegated: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! The laws of grants and budgets.
 
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, Profile, Resources};
+use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::{
     Allotment, CredentialGrant, GrantPath, HostGrant, HostPattern, NamePattern, PathSet, Pattern, PatternSet,
 };
@@ -88,7 +88,10 @@ fn models() -> impl Strategy<Value = Models> {
 }
 
 fn grants() -> impl Strategy<Value = Grants> {
-    let policy = proptest::sample::select(OnParentDeath::ALL.to_vec());
+    let policy = (
+        proptest::sample::select(OnTimeout::ALL.to_vec()),
+        proptest::sample::select(OnParentDeath::ALL.to_vec()),
+    );
     let profile = proptest::sample::select(Profile::ALL.to_vec());
     let ttl = proptest::option::of((0_u64..4).prop_map(Millis));
     let kept = || {
@@ -103,10 +106,11 @@ fn grants() -> impl Strategy<Value = Grants> {
     let outside = (outside, patterns(name_pattern()), patterns(name_pattern()));
     let sets = (names(), names(), names());
     (files, sets, profile, resources(), ttl, policy, 0_u64..4, outside).prop_map(
-        |(files, sets, profile, resources, ttl, on_parent_death, generations, outside)| {
+        |(files, sets, profile, resources, ttl, policy, generations, outside)| {
             let (root, workspace, read, write, execute) = files;
             let (utilities, syscalls, rooms) = sets;
             let ((hosts, credentials, models), skills, tools) = outside;
+            let (on_timeout, on_parent_death) = policy;
             Grants {
                 root,
                 workspace,
@@ -118,6 +122,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 syscalls,
                 resources,
                 ttl,
+                on_timeout,
                 on_parent_death,
                 generations,
                 rooms,

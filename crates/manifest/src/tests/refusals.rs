@@ -49,7 +49,7 @@ fn an_unknown_field_is_refused_with_its_name_and_line() {
 
 #[test]
 fn what_nobody_can_be_asked_or_spawned_for_is_refused_by_name() {
-    let cases = [("required = []", "required = [\"x\"]", "approvals.required", "nobody to ask")];
+    let cases = [("required = []", "required = [\"x\"]", "approvals.required", "a life without end")];
     for (from, to, field, why) in cases {
         let error = refused(&with(from, to));
         let Problem::Unenforceable { field: named, .. } = &error.problem else { panic!("{to}: {error}") };
@@ -258,6 +258,8 @@ fn writable_and_executable_needs_a_profile_that_says_so() {
 fn words_that_do_not_exist_are_refused() {
     assert!(matches!(refused(&with("\"shell\"", "\"none\"")).problem, Problem::Profile(_)));
     assert!(matches!(refused(&with("\"terminate\"", "\"survive\"")).problem, Problem::OnParentDeath(_)));
+    let timeout = with("on_timeout = \"end\"", "on_timeout = \"sleep\"");
+    assert!(matches!(refused(&timeout).problem, Problem::OnTimeout(_)));
     assert!(matches!(refused(&with("manifest = 1", "manifest = 2")).problem, Problem::Version(2)));
     for date in ["2035-01-01", "2035-01-01T00:00:00", "1969-01-01T00:00:00Z"] {
         let error = refused(&with("not_after = 2035-01-01T00:00:00Z", &format!("not_after = {date}")));
@@ -304,7 +306,7 @@ fn a_message_says_what_where_why_and_what_next() {
     let error = refused(&with("hosts = []", "hosts = [\"example.org\"]"));
     assert_eq!(
         error.to_string(),
-        "manifest line 62, network.hosts[0]: \"example.org\" cannot stand here: the protocol is missing; write \
+        "manifest line 64, network.hosts[0]: \"example.org\" cannot stand here: the protocol is missing; write \
          PROTOCOL://HOST:PORT such as \"tls://api.example.org:443\""
     );
 }

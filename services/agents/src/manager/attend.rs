@@ -2,13 +2,15 @@
 
 use super::{Handles, Manager, Start, kept_names};
 use crate::admit::WHAT;
+use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
 use crate::guest::Guest;
 use crate::{describe, drain};
 use octant_api::agent;
-use octant_api::agents::{AgentState, ExitInfo, Output};
+use octant_api::agents::{ExitInfo, Output};
 use octant_api::error::{ApiError, Code};
 use octant_ids::{Aid, Principal};
+use octant_manifest::OnTimeout;
 use octant_sys::clock;
 use octant_wire::{Identity, Limits, serve, shutdown};
 use octant_workstation::{Spawned, Step};
@@ -34,6 +36,11 @@ const GUEST: Limits = Limits {
 };
 const MS: u64 = 1_000_000;
 
+/// When a life of so many milliseconds from now on is over, in nanoseconds of CLOCK_BOOTTIME.
+pub(crate) fn deadline(ms: u64) -> u64 {
+    clock::boottime_ns().saturating_add(ms.saturating_mul(MS))
+}
+
 /// What a step that failed means for who asked.
 fn code_of(step: Step) -> Code {
     match step {
@@ -55,7 +62,7 @@ impl Manager {
             self.keep(&mut inner, aid, false);
             start
         };
-        let Some(Start { plan, ttl_ms, until_ns, ticket, .. }) = start else {
+        let Some(Start { plan, until_ns, ticket, .. }) = start else {
             return Event::NotIsolated("it has no plan".to_owned());
         };
         let Some(ticket) = ticket else {
@@ -76,12 +83,11 @@ impl Manager {
             Ok(Ok(spawned)) => spawned,
         };
         let Spawned { pid, pidfd, socket, report, terminal: _none } = spawned;
-        let own_ns = ttl_ms.map(|ms| clock::boottime_ns().saturating_add(ms.saturating_mul(MS)));
-        let deadline_ns = [own_ns, until_ns].into_iter().flatten().min();
         {
             let mut inner = self.inner();
             if let Some(agent) = inner.agents.get_mut(&aid) {
-                agent.saved.deadline_ns = deadline_ns;
+                let ttl_ms = agent.saved.terms.as_ref().and_then(|terms| terms.ttl_ms);
+                agent.saved.deadline_ns = ttl_ms.map(deadline).into_iter().chain(until_ns).min();
                 agent.saved.info.pid = Some(pid);
                 agent.saved.info.started_ms = Some(clock::wall_ms());
                 agent.saved.info.layers = describe::layers(&report);
@@ -184,7 +190,17 @@ impl Manager {
                 return;
             }
         }
-        self.drive(aid, Event::EndAsked { why: Ending::Lifetime, grace_ms: 0 }).await;
+        let freeze = {
+            let inner = self.inner();
+            let terms = inner.agents.get(&aid).and_then(|agent| agent.saved.terms.as_ref());
+            terms.is_some_and(|terms| terms.on_timeout == OnTimeout::Freeze)
+        };
+        let event = if freeze {
+            Event::SuspendAsked(Suspension::Lifetime)
+        } else {
+            Event::EndAsked { why: Ending::Lifetime, grace_ms: 0 }
+        };
+        self.drive(aid, event).await;
     }
 
     pub(super) fn open_socket(self: &Arc<Self>, aid: Aid) -> Option<Event> {
@@ -192,7 +208,7 @@ impl Manager {
             let mut inner = self.inner();
             let agent = inner.agents.get_mut(&aid)?;
             // Its end may have come while `running` was put on record.
-            if agent.state.phase != AgentState::Running || agent.state.ending.is_some() {
+            if !agent.state.phase.live() || agent.state.ending.is_some() {
                 return None;
             }
             agent.socket.take()
@@ -231,11 +247,19 @@ impl Manager {
             (agent.guest, agent.socket, agent.pidfd) = (None, None, None);
         }
         self.ends.add(aid);
-        let Some(keeper) = &self.keeper else { return };
+        self.let_go(aid);
+    }
+
+    /// Has PID 1 let go of an agent's handles; the names of those that it goes on keeping.
+    pub(super) fn let_go(&self, aid: Aid) -> Vec<String> {
+        let Some(keeper) = &self.keeper else { return Vec::new() };
+        let mut kept = Vec::new();
         for name in kept_names(aid) {
             if let Err(error) = keeper.unstore(&name) {
                 tracing::warn!("{aid}: PID 1 goes on keeping {name}: {error}");
+                kept.push(name);
             }
         }
+        kept
     }
 }

@@ -4,6 +4,7 @@ use super::Manager;
 use crate::core::Event;
 use crate::spawner::Spawner;
 use octant_ids::Aid;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,16 +79,33 @@ impl Manager {
 
     pub(super) async fn retire(&self, aid: Aid) -> Option<Event> {
         let slot = self.slot(aid)?;
+        // Again, should PID 1 not have taken it the first time.
+        let kept = self.let_go(aid);
         let done = self.blocking(move |spawner| spawner.retire(slot, aid)).await.and_then(|done| done);
         let mut inner = self.inner();
-        if let Err(error) = done {
-            let agent = inner.agents.get_mut(&aid)?;
-            agent.residue += 1;
-            // Said again only now and then: it can stay so until an operator does something about it.
-            if agent.residue.is_power_of_two() {
-                tracing::error!("{aid}: something of it is left: {error}; trying again");
+        let still_open = || kept.first().map(|name| format!("PID 1 still keeps {name}"));
+        let namespaces = match done.and_then(|looked_for| still_open().map_or(Ok(looked_for), Err)) {
+            Ok(namespaces) => namespaces,
+            Err(error) => {
+                let agent = inner.agents.get_mut(&aid)?;
+                agent.residue += 1;
+                // Said again only now and then: it can stay so until an operator does something about it.
+                if agent.residue.is_power_of_two() {
+                    tracing::error!("{aid}: something of it is left: {error}; trying again");
+                }
+                return Some(Event::Residue);
             }
-            return Some(Event::Residue);
+        };
+        let told = !self.ends.waits(aid);
+        if let Some(agent) = inner.agents.get_mut(&aid) {
+            agent.nothing_left = Some(json!({
+                "processes": 0,
+                "cgroup": "removed",
+                "namespaces_looked_for": namespaces,
+                "mounts": 0,
+                "socket": "closed",
+                "leases": if told { "the vault was told" } else { "the vault is being told" },
+            }));
         }
         inner.slots.remove(&slot);
         if let Some(agent) = inner.agents.get_mut(&aid) {

@@ -175,7 +175,8 @@ impl Manager {
         let audience = Audience { machine: &self.site.machine, now_ms: chain.admitted_ms };
         let trusted = admit::trusted(&self.site.trusted);
         let envelope = Envelope::parse(chain.envelope.as_bytes());
-        let mut rights = admit::admit(envelope, trusted, &audience, &self.site.ceiling)?.rights;
+        let rights = admit::admit(envelope, trusted, &audience, &self.ceiling(chain.unlimited));
+        let mut rights = rights.map_err(|refused| refused.error)?.rights;
         for text in &chain.delegated {
             let wish = admit::child(text, &audience)?;
             let narrowed = rights.narrow(&wish, &self.site.ceiling, None);

@@ -2,15 +2,15 @@
 
 use super::family::lineage;
 use super::{Agent, Manager, Start, no_agent};
-use crate::admit::{self, Admitted, WHAT};
+use crate::admit::{self, Admitted, Refused, WHAT};
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
-use crate::store::{Chain, Saved, StoreError};
-use octant_api::agents::{AgentInfo, AgentState};
+use crate::store::{Chain, Saved, StoreError, Terms};
+use octant_api::agents::{AgentInfo, AgentState, Approval};
 use octant_api::error::{ApiError, Code};
 use octant_ids::{Aid, Principal, Sha256};
-use octant_manifest::{Audience, Declared, Effective, Envelope, KeyId, Rule};
+use octant_manifest::{Audience, Ceiling, Declared, Effective, Envelope, KeyId, Rule};
 use octant_sys::{clock, entropy};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ impl Manager {
         self: Arc<Self>,
         text: String,
         caller: Principal,
+        approved: Option<Approval>,
     ) -> Result<AgentInfo, ApiError> {
         let now_ms = clock::wall_ms();
         let aid = new_aid(now_ms)?;
@@ -32,23 +33,33 @@ impl Manager {
             let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
             self.record_command(aid, &caller, what);
         })?;
-        let admitted = admit::admit(
-            envelope,
-            admit::trusted(&self.site.trusted),
-            &Audience { machine: &self.site.machine, now_ms },
-            &self.site.ceiling,
-        );
-        let reserved = admitted.and_then(|Admitted { declared, rights }| {
-            self.entitle(aid, rights);
-            self.reserve(aid, &Asked::Operator { declared: &declared, caller: &caller }, now_ms)
-        });
+        let unlimited = approved.as_ref().is_some_and(|approval| approval.action == admit::UNLIMITED);
+        let audience = Audience { machine: &self.site.machine, now_ms };
+        let admitted =
+            admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &self.ceiling(unlimited));
+        let reserved = match admitted {
+            Ok(Admitted { declared, rights }) => {
+                self.entitle(aid, rights);
+                self.reserve(aid, &Asked::Operator { declared: &declared, caller: &caller }, now_ms)
+            }
+            Err(Refused { error, asks: None }) => Err(error),
+            Err(Refused { asks: Some(name), error }) => {
+                let mut waits = self.ask(admit::UNLIMITED, name, &caller, text.clone());
+                waits.data.rules = error.data.rules;
+                Err(waits)
+            }
+        };
         let event = match reserved {
             Ok(()) => {
-                self.keep_chain(aid, &Chain { envelope: text, admitted_ms: now_ms, delegated: Vec::new() });
+                let delegated = Vec::new();
+                self.keep_chain(aid, &Chain { envelope: text, admitted_ms: now_ms, unlimited, delegated });
                 Event::Verified
             }
             Err(error) => self.refused(aid, error),
         };
+        if let (Some(approval), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
+            agent.intent["approval"] = json!({"id": approval.id, "digest": approval.digest});
+        }
         // Verifying adds no authority, so the record of the beginning can go together with what follows.
         self.drive_after(aid, first, event).await;
         self.outcome(aid)
@@ -123,13 +134,21 @@ impl Manager {
             start: None,
             sealed: false,
             asked: false,
+            nothing_left: None,
             residue: 0,
             pidfd: None,
             socket: None,
+            turn: Arc::default(),
             guest: None,
             failure: None,
             rights: None,
         })
+    }
+
+    /// The ceiling of an agent that an operator spawns, where one approved a life without end or did not.
+    pub(super) fn ceiling(&self, unlimited: bool) -> Ceiling {
+        let ceiling = self.site.ceiling.clone();
+        if unlimited { ceiling.with_unlimited_lifetime_approved() } else { ceiling }
     }
 
     /// Gives an agent its rights.
@@ -199,8 +218,13 @@ impl Manager {
             "accept_missing": self.site.accept_missing,
             "narrowed": agent.saved.info.denials,
         });
-        let ttl_ms = rights.ttl().map(|ttl| ttl.0);
-        agent.start = Some(Start { plan, digest, ttl_ms, until_ns, ticket: None });
+        agent.saved.terms = Some(Terms {
+            ttl_ms: rights.ttl().map(|ttl| ttl.0),
+            on_timeout: rights.on_timeout(),
+            cpu_percent: plan.limits.cpu_quota_percent.into(),
+            cpu_weight: plan.limits.cpu_weight.into(),
+        });
+        agent.start = Some(Start { plan, digest, until_ns, ticket: None });
         inner.slots.insert(slot);
         Ok(())
     }
@@ -273,6 +297,7 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         pid: None,
         exit: None,
         reason: None,
+        cpu_percent: None,
         started_ms: None,
         ended_ms: None,
         manifest_digest,

@@ -103,6 +103,10 @@ async fn a_whole_life_is_on_record_in_order() {
     assert_eq!(intent["asked_by"], "operator:0");
     assert_eq!(*machinery.spawner.asked.lock().unwrap(), ["spawn", "kill", "retire"]);
     assert!(machinery.shelf.0.lock().unwrap().is_empty(), "PID 1 keeps nothing of it");
+    let archived: serde_json::Value = entries[8].payload.read().unwrap();
+    let found = &archived["nothing_left"];
+    assert_eq!((&found["processes"], &found["namespaces_looked_for"]), (&0.into(), &2.into()), "{archived}");
+    assert!(found["leases"].is_string() && found["socket"] == "closed", "{archived}");
 }
 
 #[tokio::test]
@@ -324,6 +328,7 @@ async fn what_is_left_of_an_agent_is_removed_in_the_end() {
     let world = machinery.start("b1");
     world.spawn(signed("one", "true", &[])).await.unwrap();
     assert_eq!(world.wait("one").await.state, AgentState::Terminated);
+    assert!(!machinery.ledger.told().contains(&"archived".to_owned()), "something is left");
     until("archived", || machinery.ledger.told().last().is_some_and(|l| l == "seal")).await;
 }
 

@@ -1,6 +1,8 @@
 //! Tests of the whole service over real sockets, with a ledger and a spawner of their own.
 
+mod approvals;
 mod family;
+mod hold;
 mod life;
 mod messages;
 mod restart;
@@ -48,6 +50,7 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         pid: None,
         exit: None,
         reason: None,
+        cpu_percent: None,
         started_ms: None,
         ended_ms: None,
         manifest_digest: Sha256::ZERO,

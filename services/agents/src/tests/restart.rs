@@ -12,7 +12,7 @@ use octant_service::{Kept, Left};
 use octant_wire::Client;
 use tokio::runtime::{Builder, Runtime};
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
@@ -28,11 +28,11 @@ pub(super) fn life<T>(machinery: &Machinery, boot_id: &str, work: impl AsyncFnOn
     done.0
 }
 
-async fn spawn(world: &World, name: &str, command: &str) -> AgentInfo {
+pub(super) async fn spawn(world: &World, name: &str, command: &str) -> AgentInfo {
     world.operator.call(&SpawnRequest { envelope: signed(name, command, &[]) }).await.unwrap()
 }
 
-async fn wait(world: &World, agent: &str) -> AgentInfo {
+pub(super) async fn wait(world: &World, agent: &str) -> AgentInfo {
     world.operator.call(&WaitRequest { agent: agent.into() }).await.unwrap()
 }
 

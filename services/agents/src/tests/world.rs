@@ -2,9 +2,10 @@
 
 use super::Scratch;
 use crate::adopt;
+use crate::approvals::Queue;
 use crate::handlers::Methods;
 use crate::manager::{Keeper, Manager, Site};
-use crate::spawner::Spawner;
+use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -196,6 +197,8 @@ pub(crate) struct Plain {
     pub(crate) asked: Mutex<Vec<String>>,
     /// What the next spawn fails with.
     pub(crate) refuse: Mutex<Option<SpawnError>>,
+    /// Why nothing can be frozen or slowed down.
+    pub(crate) not_held: Mutex<Option<NotHeld>>,
     /// How often a retirement fails before it works.
     pub(crate) residue: Mutex<u32>,
     actuator: Mutex<Actuator>,
@@ -206,6 +209,10 @@ pub(crate) struct Plain {
 impl Plain {
     fn note(&self, what: &str) {
         self.asked.lock().unwrap().push(what.to_owned());
+    }
+
+    fn not_held(&self) -> Result<(), NotHeld> {
+        self.not_held.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
     fn signal(&self, aid: Aid, signal: Signal) -> Result<(), String> {
@@ -276,11 +283,23 @@ impl Spawner for Arc<Plain> {
         self.signal(aid, Signal::SIGKILL)
     }
 
-    fn retire(&self, _: u32, _: Aid) -> Result<(), String> {
+    fn freeze(&self, aid: Aid, frozen: bool) -> Result<(), NotHeld> {
+        self.note(if frozen { "freeze" } else { "thaw" });
+        self.not_held()?;
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        self.signal(aid, signal).map_err(|why| NotHeld { code: Code::Failed, why })
+    }
+
+    fn speed(&self, _: Aid, percent: u64, weight: u64) -> Result<(), NotHeld> {
+        self.note(&format!("speed {percent} {weight}"));
+        self.not_held()
+    }
+
+    fn retire(&self, _: u32, _: Aid) -> Result<u32, String> {
         self.note("retire");
         let mut residue = self.residue.lock().unwrap();
         match *residue {
-            0 => Ok(()),
+            0 => Ok(2),
             left => {
                 *residue = left - 1;
                 Err("a process is left".into())
@@ -346,6 +365,7 @@ impl Machinery {
             running: Mutex::default(),
             asked: Mutex::default(),
             refuse: Mutex::default(),
+            not_held: Mutex::default(),
             residue: Mutex::default(),
             actuator: Mutex::new(Actuator::new(
                 "spawner".parse().unwrap(),
@@ -398,6 +418,7 @@ impl Machinery {
             records,
             Client::new(path("vault.sock")),
             store,
+            Queue::open(&path("state")).unwrap(),
             Arc::new(Arc::clone(&self.spawner)),
             Some(Arc::new(Arc::clone(&self.shelf))),
         ));

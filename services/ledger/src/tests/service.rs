@@ -158,7 +158,7 @@ fn only_those_who_may_append_and_only_as_themselves() {
         set.agents.call(&open).await.unwrap();
         set.agents.call(&named).await.unwrap();
         assert_eq!(all(&set.operator).await[1].actor, Principal::Agent(aid()));
-        for kind in [Kind::Boot, Kind::Unit, Kind::Config, Kind::Erasure, Kind::Key, Kind::Decision] {
+        for kind in [Kind::Boot, Kind::Unit, Kind::Config, Kind::Erasure, Kind::Key] {
             assert_eq!(code(set.agents.call(&AppendRequest { kind, ..note("x") }).await), Code::Denied);
         }
         let long = "x".repeat(PAYLOAD_MAX);
