@@ -220,6 +220,11 @@ impl Roles {
             };
             roles.insert(name, Role { assigns, ceiling, descendants });
         }
+        Self::closed(roles)
+    }
+
+    /// Every role that is assigned is one of them.
+    fn closed(roles: BTreeMap<String, Role>) -> Result<Self, RolesError> {
         for (name, role) in &roles {
             if let Some(stray) = role.assigns.iter().find(|r| !roles.contains_key(*r)) {
                 return Err(RolesError::Assigns(name.clone(), stray.clone()));

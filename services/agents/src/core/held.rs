@@ -262,6 +262,13 @@ fn awake(state: &mut State, event: Event) -> Vec<Effect> {
             vec![Effect::SetFreezer, Effect::Refuse(code, why)]
         }
         Event::ResumeAsked { .. } => refuse(Code::Conflict, "it is not suspended"),
+        event => speed(state, event),
+    }
+}
+
+/// The same about how fast it runs.
+fn speed(state: &mut State, event: Event) -> Vec<Effect> {
+    match event {
         Event::ThrottleAsked(percent) => match state.held.throttle {
             Some(now) if percent > now => {
                 let why = format!("it is throttled to {now}% already; give its speed back first");

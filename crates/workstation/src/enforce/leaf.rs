@@ -1,0 +1,88 @@
+//! The cgroup leaf of a workstation, with its limits.
+
+use super::{Made, Site, get};
+use crate::kernel::{Call, Kernel, accepted};
+use crate::plan::{Layer, Plan, cpu_files};
+use crate::step::{SpawnError, Step};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The agent's cgroup, with its limits in place before anything runs in it.
+pub(super) fn make_leaf<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    site: &Site<'_>,
+    missing: &mut Vec<Layer>,
+) -> Made<Option<OwnedFd>> {
+    let tolerated = accepted(Layer::Cgroup, &plan.accept_missing, site.accept_missing);
+    let Some(parent) = site.agents_cgroup else {
+        if !tolerated {
+            return Err(SpawnError::refused(
+                Step::Cgroup,
+                "layer cgroup: there is no cgroup v2 directory for agents",
+            ));
+        }
+        missing.push(Layer::Cgroup);
+        return Ok(None);
+    };
+    let name = plan.aid.to_string();
+    let leaf = get(kernel, Step::Cgroup, Call::MakeLeaf { parent, name: &name })?;
+    match limit_leaf(kernel, plan, site, leaf.as_fd()) {
+        Ok(lacking) if lacking && tolerated => missing.push(Layer::Cgroup),
+        Ok(false) => {}
+        Ok(true) => {
+            remove_leaf(kernel, plan, site, Some(leaf));
+            let text = "layer cgroup: the memory, pids and cpu controllers are not available";
+            return Err(SpawnError::refused(Step::Cgroup, text));
+        }
+        Err(error) => {
+            remove_leaf(kernel, plan, site, Some(leaf));
+            return Err(error);
+        }
+    }
+    Ok(Some(leaf))
+}
+
+/// Writes the limits; whether a controller is lacking.
+///
+/// Written here rather than by cgroups-rs: these are nine one-line files reached through the directory's descriptor,
+/// where that crate composes paths from a fixed mount point and knows neither memory.oom.group nor cgroup.kill.
+fn limit_leaf<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, leaf: BorrowedFd<'_>) -> Made<bool> {
+    let limits = &plan.limits;
+    let cpu = cpu_files(limits.cpu_quota_percent.into(), limits.cpu_weight.into());
+    let files: [(&'static str, String); 5] = [
+        ("memory.max", limits.memory_max.to_string()),
+        ("memory.high", limits.memory_high.to_string()),
+        ("memory.swap.max", "0".into()),
+        ("memory.oom.group", "1".into()),
+        ("pids.max", limits.pids_max.to_string()),
+    ];
+    let mut lacking = false;
+    for (file, value) in files.into_iter().chain(cpu) {
+        match kernel.call(&Call::Limit { leaf, file, value }) {
+            Ok(_) => {}
+            // A kernel without swap accounting has no swap to limit either.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && file == "memory.swap.max" && !lacking => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => lacking = true,
+            Err(error) => return Err(SpawnError::failed(Step::Cgroup, file, &error)),
+        }
+    }
+    // `agents` freezes, slows down and kills without asking us: effects that reduce authority never wait.
+    for file in ["cgroup.kill", "cgroup.freeze", "cpu.max", "cpu.weight"] {
+        match kernel.call(&Call::Give { leaf, file, owner: site.agents_uid }) {
+            // The controller is lacking, and that was accepted or is refused by our caller.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file.starts_with("cpu.") => {}
+            other => drop(other.map_err(|error| SpawnError::failed(Step::Cgroup, file, &error))?),
+        }
+    }
+    Ok(lacking)
+}
+
+/// Removes the leaf of a spawn that failed; what keeps it from going is left for `retire` to report.
+pub(super) fn remove_leaf<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, leaf: Option<OwnedFd>) {
+    if let (Some(parent), Some(leaf)) = (site.agents_cgroup, leaf) {
+        drop(leaf);
+        let _ = crate::spawner::remove_leaf(kernel, parent, &plan.aid.to_string());
+    }
+}
