@@ -166,7 +166,6 @@ pub(crate) fn confine_payload<K: Kernel>(
     let limits = &plan.limits;
     let rlimits = [
         (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_NOFILE, limits.nofile),
         (Resource::RLIMIT_FSIZE, limits.fsize),
         (Resource::RLIMIT_MEMLOCK, 0),
         (Resource::RLIMIT_MSGQUEUE, 0),
@@ -189,6 +188,9 @@ pub(crate) fn confine_payload<K: Kernel>(
     // 3. Landlock before the filters (its calls are in none), descriptors before the filters, filters last.
     run(kernel, Step::Landlock, Call::Landlock(&Rules::of_agent(plan, site.landlock_abi)))?;
     run(kernel, Step::CloseRange, Call::CloseFrom { first: CHANNEL.unsigned_abs() + 1 })?;
+    // Until now the numbers below it can all be taken by what came from the spawner, which holds some of each agent.
+    let (resource, limit) = (Resource::RLIMIT_NOFILE, limits.nofile);
+    run(kernel, Step::Rlimits, Call::Rlimit { resource, limit })?;
     run(kernel, Step::Seccomp, filter("profile", &site.filters.profile))?;
     run(kernel, Step::Seccomp, filter("floor", &site.filters.floor))?;
     // 4. The spawner reads back what all this came to, and only then says go.
