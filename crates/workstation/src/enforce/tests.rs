@@ -234,6 +234,7 @@ fn the_agent_gives_up_in_the_only_order_that_works() {
         "NoNewPrivs",
         "Landlock",
         "CloseFrom",
+        "Rlimit",
         "InstallFilter",
         "InstallFilter",
         "send",
