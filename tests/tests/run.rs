@@ -476,6 +476,25 @@ impl Typed {
         }
     }
 
+    /// Types Ctrl-C until this is shown. One that is typed in the moment between a shell's `fg` and the program's
+    /// having the terminal again can be lost; a person types it once more.
+    fn interrupt(&mut self, what: &str) {
+        use nix::poll::{PollFd, PollFlags, poll};
+        for _ in 0..30 {
+            self.send("\x03");
+            while poll(&mut [PollFd::new(self.outside.as_fd(), PollFlags::POLLIN)], 2000_u16) == Ok(1) {
+                let mut buffer = [0; 4096];
+                let len = self.outside.read(&mut buffer).unwrap_or_else(|e| panic!("{e}"));
+                self.shown.push_str(&String::from_utf8_lossy(&buffer[..len]));
+                if self.shown.contains(what) {
+                    self.until(what);
+                    return;
+                }
+            }
+        }
+        panic!("no {what:?} in:\n{}", self.shown);
+    }
+
     /// Types a line and reads on until this is shown, in what comes after the line itself.
     fn line(&mut self, line: &str, what: &str) -> String {
         self.send(&format!("{line}\n"));
@@ -526,8 +545,7 @@ fn a_terminal_inside_is_one_of_its_own_with_jobs_and_sizes() {
         typed.until("Stopped");
         typed.until("outside> ");
         typed.line("fg", "sleep 1000'");
-        typed.send("\x03");
-        typed.until("outside> ");
+        typed.interrupt("outside> ");
         assert!(typed.line("echo $?", "outside> ").contains("130"));
     }
 }
