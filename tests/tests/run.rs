@@ -525,8 +525,7 @@ fn a_terminal_inside_is_one_of_its_own_with_jobs_and_sizes() {
         typed.until("Stopped");
         typed.until("inside> ");
         typed.line("fg", "sleep 1000");
-        typed.send("\x03");
-        typed.until("inside> ");
+        typed.interrupt("inside> ");
         assert!(typed.line("echo $?", "inside> ").contains("130"));
         // Another size of the window.
         let size = nix::pty::Winsize { ws_row: 20, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
