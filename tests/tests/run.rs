@@ -458,41 +458,36 @@ impl Typed {
         self.outside.write_all(keys.as_bytes()).unwrap_or_else(|e| panic!("{e}"));
     }
 
-    /// Reads on until this is shown. Two minutes are only what ends a test that hangs.
-    fn until(&mut self, what: &str) -> String {
+    /// Reads on until this is shown, and gives what came up to its end; nothing if there is no more within this time.
+    fn shows(&mut self, what: &str, within_ms: u16) -> Option<String> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         loop {
             if let Some(at) = self.shown.find(what) {
-                return self.shown.drain(..at + what.len()).collect();
+                return Some(self.shown.drain(..at + what.len()).collect());
             }
-            let ready = poll(
-                &mut [PollFd::new(self.outside.as_fd(), PollFlags::POLLIN)],
-                PollTimeout::from(60_000_u16),
-            );
-            assert!(matches!(ready, Ok(1..)), "no {what:?} in:\n{}", self.shown);
+            let mut outside = [PollFd::new(self.outside.as_fd(), PollFlags::POLLIN)];
+            if !matches!(poll(&mut outside, PollTimeout::from(within_ms)), Ok(1..)) {
+                return None;
+            }
             let mut buffer = [0; 4096];
             let len = self.outside.read(&mut buffer).unwrap_or_else(|e| panic!("{e} after:\n{}", self.shown));
             self.shown.push_str(&String::from_utf8_lossy(&buffer[..len]));
         }
     }
 
+    /// Reads on until this is shown. A minute is only what ends a test that hangs.
+    fn until(&mut self, what: &str) -> String {
+        self.shows(what, 60_000).unwrap_or_else(|| panic!("no {what:?} in:\n{}", self.shown))
+    }
+
     /// Types Ctrl-C until this is shown. One that is typed in the moment between a shell's `fg` and the program's
     /// having the terminal again can be lost; a person types it once more.
     fn interrupt(&mut self, what: &str) {
-        use nix::poll::{PollFd, PollFlags, poll};
-        for _ in 0..30 {
+        let shown = (0..30).any(|_| {
             self.send("\x03");
-            while poll(&mut [PollFd::new(self.outside.as_fd(), PollFlags::POLLIN)], 2000_u16) == Ok(1) {
-                let mut buffer = [0; 4096];
-                let len = self.outside.read(&mut buffer).unwrap_or_else(|e| panic!("{e}"));
-                self.shown.push_str(&String::from_utf8_lossy(&buffer[..len]));
-                if self.shown.contains(what) {
-                    self.until(what);
-                    return;
-                }
-            }
-        }
-        panic!("no {what:?} in:\n{}", self.shown);
+            self.shows(what, 2_000).is_some()
+        });
+        assert!(shown, "no {what:?} in:\n{}", self.shown);
     }
 
     /// Types a line and reads on until this is shown, in what comes after the line itself.
