@@ -148,6 +148,11 @@ sed 's/^/# probe: /' $work/probe.log
 ok $probed "everything that is not granted is denied"
 grep -q '^1\.\.' $work/probe.log && ! grep -q '^not ok' $work/probe.log
 ok $? "and the probe made its whole plan of attempts"
+octant agent why "$agent" > $work/why 2>&1
+expect "what the filters denied to it is reported" contains $work/why 'the system call mount (.*the floor'
+grep -q 'system calls that a filter denied: .*do not come' $work/why
+[ $? != 0 ]
+ok $? "and the kernel's reports do come"
 grep -q '^Seccomp:.0' /proc/1/status && grep -q '^NoNewPrivs:.0' /proc/1/status && \
   ! grep -q '^CapEff:.0000000000000000' /proc/1/status
 ok $? "and PID 1 carries no restriction that was meant for an agent"

@@ -162,6 +162,28 @@ fn an_accepted_missing_layer_is_loud() {
 }
 
 #[test]
+fn a_denied_system_call_is_reported_with_what_would_grant_it() {
+    let instance = Instance::new("why");
+    let manifest = instance.scratch.path("why.toml");
+    let made = said(Command::new(binary()).args(["manifest", "new", "why", "--operator", "operator"]));
+    let (args, utilities) = ("args = [\"-c\", ", "utilities = [\"sh\", ");
+    let text = made.1.replace(args, "args = [\"-c\", \"echo >f; chmod 4755 f; chmod 4711 f; exit 0\", ");
+    let text = text.replace(utilities, "utilities = [\"sh\", \"chmod\", ");
+    fs::write(&manifest, text).unwrap_or_else(|e| panic!("{e}"));
+    let envelope = instance.scratch.path("why.signed.json");
+    sign(&manifest, &envelope);
+    let job = format!(
+        "octant agent spawn --wait {} && octant agent why why && octant ledger query --kind decision --json && \
+         octant ledger query --kind lifecycle --json | grep archived",
+        envelope.display()
+    );
+    let outcome = instance.accepting(&job);
+    let words = ["(2 times, by chmod)", "set-id", "\"denied_calls\":[\"", "\":2}"];
+    ended(&outcome, 0, &words);
+    assert!(!outcome.1.contains("clone3"), "a fallback is no denial:\n{}", outcome.1);
+}
+
+#[test]
 fn the_job_exit_code_is_passed_on() {
     ended(&Instance::new("code").accepting("exit 42"), 42, &[]);
 }
