@@ -128,6 +128,12 @@ pub const FIELDS: &[FieldInfo] = &[
         "Trees whose files may be executed, and read. /workspace and /tmp stand here too, in a profile that allows it.",
     ),
     field(
+        "executables.sha256",
+        Kind::Texts("^[0-9a-f]{64}[ \\t]+/"),
+        NONE,
+        "Files of paths that must have these bytes, each as sha256sum prints it. A copy of them is what is executed.",
+    ),
+    field(
         "resources.memory_max",
         Kind::Size,
         None,

@@ -3,7 +3,7 @@
 use crate::credential::CredentialGrant;
 use crate::host::HostGrant;
 use crate::pattern::{NamePattern, PatternSet};
-use crate::{GrantPath, PathSet, money};
+use crate::{GrantPath, PathSet, Pins, money};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -373,6 +373,7 @@ pub struct Grants {
     pub(crate) read: PathSet,
     pub(crate) write: PathSet,
     pub(crate) execute: PathSet,
+    pub(crate) pins: Pins,
     pub(crate) utilities: NameSet,
     pub(crate) profile: Profile,
     pub(crate) syscalls: NameSet,
@@ -436,6 +437,12 @@ impl Grants {
     #[must_use]
     pub fn execute(&self) -> &PathSet {
         &self.execute
+    }
+
+    /// Which of those files must have which bytes.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// The utilities of Octant's own that may be run.
@@ -532,6 +539,7 @@ impl Grants {
             read,
             write,
             execute,
+            pins,
             utilities,
             profile,
             syscalls,
@@ -551,12 +559,14 @@ impl Grants {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+        let execute = self.execute.meet(execute);
         Self {
             root: self.root.meet(*root),
             workspace: self.workspace.meet(*workspace),
             read: self.read.meet(read),
             write: self.write.meet(write),
-            execute: self.execute.meet(execute),
+            pins: self.pins.meet(pins, &execute),
+            execute,
             utilities: self.utilities.meet(utilities),
             profile: self.profile.meet(*profile),
             syscalls: self.syscalls.meet(syscalls),
@@ -604,6 +614,7 @@ impl Grants {
             read,
             write,
             execute,
+            pins,
             utilities,
             profile,
             syscalls,
@@ -626,6 +637,7 @@ impl Grants {
             ("filesystem.read", read.to_string()),
             ("filesystem.write", write.to_string()),
             ("executables.paths", execute.to_string()),
+            ("executables.sha256", pins.to_string()),
             ("executables.utilities", utilities.to_string()),
             ("syscalls.profile", profile.name().to_owned()),
             ("syscalls.add", syscalls.to_string()),

@@ -98,6 +98,7 @@ mod money;
 mod outline;
 mod path;
 mod pattern;
+mod pins;
 mod reader;
 mod role;
 mod rule;
@@ -121,6 +122,7 @@ pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, Truste
 pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};
+pub use pins::Pins;
 pub use role::Roles;
 pub use rule::{Rule, broken, broken_by_child};
 pub use schema::{Declared, Draft, Identity, Manifest, Program, VERSION, Validity, digest, lines};

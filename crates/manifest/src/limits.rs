@@ -34,6 +34,8 @@ pub const TTL_MS: u64 = 10 * 366 * 86_400_000;
 pub const GENERATIONS: u64 = 16;
 /// The most descendants that an agent can have over its life.
 pub const DESCENDANTS: u64 = 1 << 20;
+/// The most executables with a digest.
+pub const PINS: usize = 32;
 /// The most rooms that an agent can be in.
 pub const ROOMS: usize = 32;
 /// The least memory that a program can be started in, in bytes.

@@ -279,6 +279,18 @@ impl<'a> Field<'a> {
         })
     }
 
+    /// A digest and a file.
+    pub(crate) fn pin(&self) -> Result<(GrantPath, Sha256)> {
+        let text = self.text()?;
+        let parts =
+            text.split_once(char::is_whitespace).map(|(digits, path)| (path.trim_start(), digits.parse()));
+        let Some((path, Ok(digest))) = parts else {
+            let want = "the 64 digits of a SHA-256, a space and a path, as sha256sum prints them";
+            return Err(self.refuse(Problem::Name { text: clipped(text), want }));
+        };
+        Ok((GrantPath::parse(path).map_err(|e| self.refuse(e.into()))?, digest))
+    }
+
     pub(crate) fn number(&self) -> Result<u64> {
         let DeValue::Integer(number) = self.value else { return self.mistyped("a whole number") };
         u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| {

@@ -2,7 +2,7 @@
 
 use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::pattern::{Pattern, PatternError, PatternSet};
-use crate::{GrantPath, PathError, PathSet};
+use crate::{GrantPath, PathError, PathSet, Pins};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -198,6 +198,7 @@ impl Roles {
                 read: read.join(&write).join(&execute),
                 write,
                 execute,
+                pins: Pins::default(),
                 utilities: utilities.into(),
                 profile,
                 syscalls: syscalls.into(),

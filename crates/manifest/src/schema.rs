@@ -7,7 +7,7 @@ use crate::envelope::Signer;
 use crate::error::{ManifestError, ManifestErrors, Problem};
 use crate::grants::{Grants, Kept, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::reader::{Document, Field, Gather, Result, Section, Whole};
-use crate::{GrantPath, PathSet, date, limits};
+use crate::{GrantPath, PathSet, Pins, date, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
 use sha2::Digest;
@@ -380,7 +380,7 @@ pub(crate) fn readable(path: &GrantPath, grants: &Grants) -> bool {
 fn grants(document: &Document<'_>) -> Whole<Grants> {
     let mut all = Gather::default();
     let files = all.take(document.section("filesystem", &["root", "workspace", "read", "write"]));
-    let programs = all.take(document.section("executables", &["utilities", "paths"]));
+    let programs = all.take(document.section("executables", &["utilities", "paths", "sha256"]));
     let calls = all.take(document.section("syscalls", &["profile", "add"]));
     let (Some(files), Some(programs), Some(calls)) = (files, programs, calls) else { return all.done(None) };
     for section in [&files, &programs, &calls] {
@@ -392,6 +392,10 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     if let (Some(profile), Some(write), Some(execute)) = (profile, &write, &execute) {
         all.take(refuse_writable_executable(&programs, profile, write, execute));
     }
+    let pins = match (&write, &execute) {
+        (Some(write), Some(execute)) => all.take(pins(&programs, write, execute)),
+        _ => None,
+    };
     let (root, workspace) =
         (all.take(kept(&files, "root", "image")), all.take(kept(&files, "workspace", "snapshot")));
     let utilities = all.take(names(&programs, "utilities", "-_.+[", UTILITY));
@@ -409,6 +413,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             workspace: workspace?,
             read: read.join(&write).join(&execute),
             write,
+            pins: Pins::of(pins?, &execute),
             execute,
             utilities: utilities?,
             profile: profile?,
@@ -427,6 +432,39 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
         })
     };
     all.done(whole())
+}
+
+/// Files with their digests, as sha256sum(1) prints them.
+fn pins(programs: &Section<'_>, write: &PathSet, execute: &PathSet) -> Whole<Vec<(GrantPath, Sha256)>> {
+    let pins: Vec<(GrantPath, Sha256)> = programs.each("sha256", |field| {
+        let (path, digest) = field.pin()?;
+        let impossible = |why, next: &str| {
+            Err(field.refuse(Problem::Impossible {
+                asked: format!("a digest of {path}"),
+                why,
+                next: next.to_owned(),
+            }))
+        };
+        if !execute.iter().any(|granted| *granted == path) {
+            return impossible(
+                "it is no entry of executables.paths",
+                "name the file itself there, and no tree around it",
+            );
+        }
+        if write.covers(&path) {
+            return impossible("it can be written", "take it out of filesystem.write");
+        }
+        Ok((path, digest))
+    })?;
+    match programs.get("sha256") {
+        Some(field) if pins.len() > limits::PINS => {
+            let (asked, why) = (format!("{} digests", pins.len()), "each file is read at each spawn");
+            Err(field
+                .refuse(Problem::Impossible { asked, why, next: format!("{} at the most", limits::PINS) })
+                .into())
+        }
+        _ => Ok(pins),
+    }
 }
 
 fn kept(files: &Section<'_>, key: &str, kind: &'static str) -> Result<Kept> {

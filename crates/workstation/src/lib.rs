@@ -16,6 +16,7 @@ mod kernel;
 mod landlock;
 mod lower;
 mod notify;
+mod pinned;
 mod plan;
 mod profiles;
 mod readback;

@@ -7,6 +7,7 @@ use crate::plan::{
 };
 use octant_ids::{Aid, Sha256};
 use octant_manifest::{Effective, GrantPath};
+use std::collections::BTreeMap;
 
 /// What a plan needs beside the rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,11 @@ pub enum LowerError {
     /// A number beyond what the kernel's limit of that kind can hold.
     #[error("{0} is larger than the kernel's limit of that kind can be")]
     Number(&'static str),
+    /// Two digests for one file.
+    #[error(
+        "the manifests of this agent and those above it ask for two digests of {0}: no file has both; sign one of them again"
+    )]
+    Digests(String),
     /// An image or a snapshot for a program that a person runs in a directory of the host.
     #[error(
         "{0} is for agents: a program that is run here has this machine's files and this directory; take it out, or `octant agent spawn` it"
@@ -104,6 +110,7 @@ impl Plan {
             root,
             links,
             binds,
+            pins: pins(rights)?,
             snapshot,
             workspace: scratch("/workspace", resources.workspace_bytes.0),
             tmp: scratch("/tmp", resources.tmp_bytes.0),
@@ -139,6 +146,17 @@ impl Plan {
 
 fn narrow(what: &'static str, number: u64) -> Result<u32, LowerError> {
     u32::try_from(number).map_err(|_| LowerError::Number(what))
+}
+
+/// The files whose digests are known. That a plan binds each is for its check to say.
+fn pins(rights: &Effective) -> Result<BTreeMap<String, Sha256>, LowerError> {
+    let mut pins = BTreeMap::new();
+    for (path, digest) in rights.grants().pins().iter() {
+        if pins.insert(path.as_str().to_owned(), digest).is_some() {
+            return Err(LowerError::Digests(path.to_string()));
+        }
+    }
+    Ok(pins)
 }
 
 /// The image and the snapshot. Who runs a program here has neither: it has the host's files.
@@ -303,6 +321,26 @@ mod tests {
         assert_eq!(plan.check(), Ok(()));
         assert_eq!(plan.slot, 3);
         assert!(crate::filter::of_profile(&plan.syscalls).is_ok());
+    }
+
+    #[test]
+    fn a_file_with_a_digest_is_a_mount_of_its_own_in_a_tree_that_is_read() {
+        let digest = "ab".repeat(32);
+        let paths = format!("paths = [\"/opt/tool\"]\nsha256 = [\"{digest}  /opt/tool\"]");
+        let rights = rights(&[("read =", "read = [\"/opt\"]"), ("paths =", &paths)]);
+        let plan = Plan::lower(&rights, &site()).unwrap();
+        let binds: Vec<(&str, bool)> =
+            plan.binds.iter().map(|bind| (bind.source.as_str(), bind.exec)).collect();
+        assert_eq!(binds, [("/opt", false), ("/opt/tool", true)]);
+        assert_eq!(plan.pins["/opt/tool"].to_string(), digest);
+    }
+
+    #[test]
+    fn two_digests_of_one_file_are_refused() {
+        let [a, b] = ["a", "b"].map(|digit| format!("\"{}  /opt/tool\"", digit.repeat(64)));
+        let paths = format!("paths = [\"/opt/tool\"]\nsha256 = [{a}, {b}]");
+        let error = Plan::lower(&rights(&[("paths =", &paths)]), &site()).unwrap_err();
+        assert_eq!(error, LowerError::Digests("/opt/tool".into()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::enforce::{self, DEVICES, Filters, Granted, NAMESPACES, Site, Standing
 use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
+use crate::pinned::Pinned;
 use crate::plan::{Layer, Plan, Report, Stdio, Syscalls};
 use crate::readback::namespaces_of;
 use crate::request::{MAX_PLAN, Op, REQUEST_MAX, Reply, Request, unseal};
@@ -120,6 +121,7 @@ struct Spawner {
     fallbacks: Rc<[confine::Instruction]>,
     floor: Rc<[confine::Instruction]>,
     profiles: HashMap<Syscalls, Filters>,
+    pinned: Pinned,
     slots: BTreeMap<u32, Entry>,
     /// Whether it works for the process that started it.
     for_caller: bool,
@@ -313,6 +315,7 @@ impl Spawner {
             fallbacks: filter::fallbacks().into(),
             floor: filter::floor().into(),
             profiles: HashMap::new(),
+            pinned: Pinned::new(config.layout.state.join("pinned")),
             slots: BTreeMap::new(),
             for_caller,
             one_user,
@@ -394,6 +397,7 @@ impl Spawner {
         for bind in &plan.binds {
             sources.push(guard.open(&bind.source).map_err(|error| source(&error))?);
         }
+        self.pinned.replace(&plan, &mut sources)?;
         crate::image::lay_below(&mut plan, &mut sources, &self.config.layout.images())?;
         let workspaces = self.config.layout.workspaces();
         let snapshot =

@@ -21,6 +21,8 @@ pub(crate) fn grants(rights: &Effective) -> Vec<String> {
     lines.extend(paths("read", rights.read_only().collect()));
     lines.extend(paths("write", rights.writable().collect()));
     lines.extend(paths("execute in", rights.executable_paths().collect()));
+    let pins = rights.grants().pins().iter();
+    lines.extend(pins.map(|(path, digest)| format!("{path} with sha256:{digest}, as a copy")));
     let utilities: Vec<&str> = rights.utilities().collect();
     if !utilities.is_empty() {
         lines.push(format!("utilities {}", utilities.join(" ")));

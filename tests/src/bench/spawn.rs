@@ -218,6 +218,7 @@ fn plan(tick: &str, round: usize) -> Plan {
         utilities: vec!["sh".into()],
         root: None,
         binds: vec![Bind { source: tick.to_owned(), target: "/tick".into(), write: false, exec: true }],
+        pins: std::collections::BTreeMap::new(),
         links: vec![],
         snapshot: None,
         workspace: scratch.clone(),

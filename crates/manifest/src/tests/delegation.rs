@@ -31,6 +31,24 @@ fn parent(depth: u64, descendants: u64) -> Effective {
 }
 
 #[test]
+fn a_child_executes_what_its_parent_may_only_by_the_same_digest() {
+    let line = |more: &str| format!("paths = [\"/opt/tool\"]{more}");
+    let pin = |byte: &str| format!("\nsha256 = [\"{}  /opt/tool\"]", byte.repeat(64));
+    let pins = |rights: &Effective| rights.grants().pins().iter().count();
+    let text = spawning(2, 8).replace("\"analyst\"", "\"admin\"").replace("paths = []", &line(&pin("a")));
+    let mut parent = root(&text, "admin").unwrap();
+    let mut child = |own: &str| {
+        let text = with("paths = []", &line(own)).replace("\"analyst\"", "\"admin\"");
+        parent.narrow(&delegated(&text), &ceiling(), None).unwrap()
+    };
+    let silent = child("");
+    assert_eq!(pins(&silent), 1);
+    assert!(silent.narrowed().iter().any(|narrowed| narrowed.field == "executables.sha256"));
+    assert_eq!(pins(&child(&pin("a"))), 1);
+    assert_eq!(pins(&child(&pin("b"))), 2, "which no file has");
+}
+
+#[test]
 fn a_child_gets_what_it_asks_within_its_parent() {
     let text = spawning(2, 8).replace("read = []", "read = [\"/srv/logs\"]");
     let mut parent = root(&text.replace("join = []", "join = [\"a\", \"b\"]"), "analyst").unwrap();

@@ -3,6 +3,7 @@
 use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::{
     Allotment, CredentialGrant, GrantPath, HostGrant, HostPattern, NamePattern, PathSet, Pattern, PatternSet,
+    Pins,
 };
 use octant_ids::{ByteSize, Millis, Sha256};
 use proptest::collection::{btree_set, vec};
@@ -101,13 +102,14 @@ fn grants() -> impl Strategy<Value = Grants> {
             Just(Kept::None),
         ]
     };
-    let files = (kept(), kept(), paths(), paths(), paths());
+    let pin = (path(), (0_u8..2).prop_map(|byte| Sha256([byte; 32])));
+    let files = ((kept(), kept(), paths(), paths(), paths()), vec(pin, 0..4));
     let outside = (patterns(host_grant()), patterns(credential()), models());
     let outside = (outside, patterns(name_pattern()), patterns(name_pattern()));
     let sets = (names(), names(), names());
     (files, sets, profile, resources(), ttl, policy, 0_u64..4, outside).prop_map(
         |(files, sets, profile, resources, ttl, policy, generations, outside)| {
-            let (root, workspace, read, write, execute) = files;
+            let ((root, workspace, read, write, execute), pins) = files;
             let (utilities, syscalls, rooms) = sets;
             let ((hosts, credentials, models), skills, tools) = outside;
             let (on_timeout, on_parent_death) = policy;
@@ -116,6 +118,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 workspace,
                 read: read.join(&write).join(&execute),
                 write,
+                pins: Pins::of(pins, &execute),
                 execute,
                 utilities,
                 profile,

@@ -255,6 +255,28 @@ fn writable_and_executable_needs_a_profile_that_says_so() {
 }
 
 #[test]
+fn a_digest_is_of_one_file_that_may_be_executed_and_not_written() {
+    let digest = "a".repeat(64);
+    let pinned =
+        |paths: &str, pin: &str| with("paths = []", &format!("paths = [{paths}]\nsha256 = [{pin:?}]"));
+    let good = pinned("\"/opt/tool\"", &format!("{digest}  /opt/tool"));
+    assert_eq!(Draft::parse(good.as_bytes()).unwrap().manifest().asked().pins().iter().count(), 1);
+    for bad in ["/opt/tool", "abc /opt/tool", &format!("{digest} "), &format!("{digest}/opt/tool")] {
+        assert_eq!(refused(&pinned("\"/opt/tool\"", bad)).field, "executables.sha256[0]", "{bad}");
+    }
+    // A tree has no digest, and what can be written has not for long.
+    for paths in ["", "\"/opt\"", "\"/opt/tool\", \"/opt\""] {
+        let error = refused(&pinned(paths, &format!("{digest}  /opt/tool")));
+        assert!(error.to_string().contains("no entry of executables.paths"), "{error}");
+    }
+    let written = good.replace("write = []", "write = [\"/opt/tool\"]").replace("\"shell\"", "\"compiler\"");
+    assert!(refused(&written).to_string().contains("it can be written"));
+    let many: Vec<String> = (0..33).map(|i| format!("\"{i:064x}  /opt/tool\"")).collect();
+    let many = with("paths = []", &format!("paths = [\"/opt/tool\"]\nsha256 = [{}]", many.join(", ")));
+    assert!(refused(&many).to_string().contains("33 digests"));
+}
+
+#[test]
 fn words_that_do_not_exist_are_refused() {
     assert!(matches!(refused(&with("\"shell\"", "\"none\"")).problem, Problem::Profile(_)));
     assert!(matches!(refused(&with("\"terminate\"", "\"survive\"")).problem, Problem::OnParentDeath(_)));

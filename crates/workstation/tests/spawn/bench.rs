@@ -247,6 +247,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         utilities: vec!["ls".into(), "sh".into()],
         root: None,
         binds: if STATIC { vec![] } else { vec![lib, lib64] },
+        pins: std::collections::BTreeMap::new(),
         links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },
         snapshot: None,
         workspace: Scratch { bytes: 8 << 20, inodes: 256, exec: false },

@@ -9,6 +9,7 @@ mod bench;
 mod crowd;
 mod escape;
 mod image;
+mod pinned;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
 mod residue;
@@ -86,6 +87,7 @@ fn inside(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("image") => image::inside(),
+        Some("pinned") => pinned::inside(),
         Some("snapshot") => snapshot::inside(),
         Some("sleep") => {
             std::fs::write("/workspace/file", "made inside").unwrap();
@@ -820,6 +822,7 @@ const TESTS: &[Test] = &[
         "a_running_agents_workspace_is_read_from_outside",
         snapshot::a_running_agents_workspace_is_read_from_outside,
     ),
+    ("a_file_with_a_digest_stays_what_was_signed", pinned::a_file_with_a_digest_stays_what_was_signed),
     ("a_workspace_begins_with_a_snapshot", snapshot::a_workspace_begins_with_a_snapshot),
     (
         "a_snapshot_that_does_not_fit_refuses_the_spawn",
