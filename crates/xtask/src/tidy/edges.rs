@@ -46,7 +46,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
-    (LEARN, &[MANIFEST, SYS, WORKSTATION]),
+    (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, TLOG, TPM, TREE, WITNESS]),
     // Supervisor, spawner and ledger of one program, in one go.
     ("octant-run", &[IDS, API, SYS, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),
