@@ -88,7 +88,8 @@ fn take_over(manager: &Arc<Manager>, mut saved: Saved, handles: Handles) -> Resu
             Ok(manager.adopted(aid))
         }
         Phase::Isolated | Phase::Running | Phase::Suspended | Phase::Throttled => {
-            let lost = Event::EndAsked { why: Ending::Lost, grace_ms: 0 };
+            let why = if saved.info.prepared { Ending::NotKept } else { Ending::Lost };
+            let lost = Event::EndAsked { why, grace_ms: 0 };
             let attended = handles.pidfd.is_some();
             add(saved, phase)?;
             if attended {

@@ -3,7 +3,7 @@
 use crate::adopt::{self, Pending};
 use crate::approvals::Queue;
 use crate::handlers::Methods;
-use crate::manager::{Manager, Site};
+use crate::manager::{Manager, Site, Wishes};
 use crate::spawner::Remote;
 use crate::store::Store;
 use octant_api::agents;
@@ -121,6 +121,8 @@ impl Service for AgentsService {
             Store::open(dir.clone()).map_err(|e| StartError::new("read what was kept", dir.display(), e))?;
         let approvals = Queue::open(&dir)
             .map_err(|e| StartError::new("read what waits for approval", dir.display(), e))?;
+        let wishes = Wishes::open(&dir)
+            .map_err(|e| StartError::new("read what is wished to be prepared", dir.display(), e))?;
         let identity = context.identity();
         let exits = context.inherited.remove("exits");
         let notifier = context.notifier.clone();
@@ -130,6 +132,7 @@ impl Service for AgentsService {
             vault,
             store,
             approvals,
+            wishes,
             Arc::new(spawner),
             Some(Arc::new(context.notifier)),
         ));
@@ -173,10 +176,11 @@ impl Service for AgentsService {
     }
 
     async fn health(&self) -> Health {
-        let (live, bare) = self.manager.count();
+        let (live, bare, prepared) = self.manager.count();
         let (waiting, lost) = self.manager.records.backlog();
         let mut status = format!("{live} agents");
-        for (count, what) in [(bare, "WITHOUT ALL LAYERS"), (waiting, "records waiting")] {
+        let also = [(prepared, "prepared"), (bare, "WITHOUT ALL LAYERS"), (waiting, "records waiting")];
+        for (count, what) in also {
             if count > 0 {
                 status.push_str(&format!(", {count} {what}"));
             }
