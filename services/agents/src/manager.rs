@@ -208,6 +208,7 @@ impl Manager {
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
         records.take_up(kept.read());
+        let post = Post::new(store.dir());
         Self {
             records,
             vault,
@@ -217,7 +218,7 @@ impl Manager {
             store,
             approvals,
             kept,
-            post: Post::default(),
+            post,
             wishes,
             spawner,
             keeper,
@@ -457,6 +458,7 @@ impl Manager {
         if phase.ended() {
             // Whether the vault was told before the restart is not known; told twice it does nothing.
             self.ends.add(info.aid);
+            self.post.close(info.aid);
         }
         let (exit, reason, sealed) = (info.exit, info.reason.clone(), saved.sealed);
         // The reason of a suspension is of the suspension.
@@ -474,12 +476,12 @@ impl Manager {
         Ok(())
     }
 
-    /// Opens the mailbox and the socket of an agent that was taken over alive, and puts that on record.
+    /// Opens the socket of an agent that was taken over alive, and puts that on record. By then every such agent has its
+    /// mailbox: what one says reaches all.
     pub(crate) fn adopted(self: &Arc<Self>, aid: Aid) -> Vec<Event> {
         let Ok(info) = self.info(aid) else { return Vec::new() };
         let what = json!({"agent": aid, "name": info.name, "adopted": true, "as": info.state.as_str()});
         self.records.later(about(aid, Kind::Lifecycle, &what));
-        self.open_mailbox(aid, true);
         self.open_socket(aid).into_iter().chain([Event::Adopted]).collect()
     }
 
