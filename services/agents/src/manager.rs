@@ -194,6 +194,13 @@ pub(crate) fn kept_names(aid: Aid) -> [String; 4] {
 /// Why something that was asked for is not done.
 pub(crate) type Refusal = (Code, String);
 
+/// What the service's own directory has of an earlier run.
+pub(crate) struct Files {
+    pub(crate) store: Store,
+    pub(crate) approvals: Queue,
+    pub(crate) wishes: Wishes,
+}
+
 type Boxed = Pin<Box<dyn Future<Output = Option<Refusal>> + Send>>;
 
 impl Manager {
@@ -201,12 +208,11 @@ impl Manager {
         site: Site,
         records: Records,
         vault: Client,
-        store: Store,
-        approvals: Queue,
-        wishes: Wishes,
+        files: Files,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
+        let Files { store, approvals, wishes } = files;
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));

@@ -4,7 +4,7 @@ use crate::adopt::{self, Pending};
 use crate::approvals::Queue;
 use crate::calls::Reports;
 use crate::handlers::Methods;
-use crate::manager::{Keeper, Manager, Site, Wishes};
+use crate::manager::{Files, Keeper, Manager, Site, Wishes};
 use crate::spawner::Remote;
 use crate::store::Store;
 use octant_api::agents;
@@ -129,7 +129,8 @@ impl Service for AgentsService {
         let notifier = context.notifier.clone();
         let reports = Reports::new(context.inherited.remove("audit"));
         let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
-        let manager = Manager::new(site, records, vault, store, approvals, wishes, Arc::new(spawner), keeper);
+        let files = Files { store, approvals, wishes };
+        let manager = Manager::new(site, records, vault, files, Arc::new(spawner), keeper);
         let manager = Arc::new(manager.reporting(reports));
         let pending = adopt::adopt(&manager, context.inherited.stored())
             .map_err(|e| StartError::new("take over agents", dir.display(), e))?;
