@@ -10,7 +10,7 @@ use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
 use crate::pinned::Pinned;
-use crate::plan::{Layer, Plan, Report, Stdio, Syscalls};
+use crate::plan::{Bind, Layer, Plan, Report, Stdio, Syscalls};
 use crate::readback::namespaces_of;
 use crate::request::{MAX_PLAN, Op, REQUEST_MAX, Reply, Request, unseal};
 use crate::residue;
@@ -391,13 +391,7 @@ impl Spawner {
             return refused(Step::Check, format!("{} exists", plan.aid));
         }
         let given = self.standard(plan.stdio, fds.collect())?;
-        let source = |error: &dyn std::error::Error| SpawnError::refused(Step::Sources, error.to_string());
-        let guard = Guard::new(&self.config.layout).map_err(|error| source(&error))?;
-        let mut sources = Vec::new();
-        for bind in &plan.binds {
-            sources.push(guard.open(&bind.source).map_err(|error| source(&error))?);
-        }
-        self.pinned.replace(&plan, &mut sources)?;
+        let mut sources = self.sources(&plan)?;
         crate::image::lay_below(&mut plan, &mut sources, &self.config.layout.images())?;
         let workspaces = self.config.layout.workspaces();
         let snapshot =
@@ -430,6 +424,16 @@ impl Spawner {
         let held = residue::Held::of(pid);
         self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd: kept, held, waits });
         Ok((pid, Some(report), [pidfd, socket].into_iter().chain(terminal).collect()))
+    }
+
+    /// Opens what the plan binds, and puts copies in place of what it names by digest.
+    fn sources(&mut self, plan: &Plan) -> Result<Vec<OwnedFd>, SpawnError> {
+        let refused = |error: &dyn std::error::Error| SpawnError::refused(Step::Sources, error.to_string());
+        let guard = Guard::new(&self.config.layout).map_err(|error| refused(&error))?;
+        let open = |bind: &Bind| guard.open(&bind.source).map_err(|error| refused(&error));
+        let mut sources = plan.binds.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        self.pinned.replace(plan, &mut sources)?;
+        Ok(sources)
     }
 
     /// Lets a program go that waits, on a ticket of its own: the one that it was prepared with is used up.
