@@ -38,6 +38,11 @@ impl Relay {
         }
     }
 
+    /// Passes on what did not come from where it reads, behind what is on its way.
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.waiting.extend(bytes);
+    }
+
     /// Does what it waited for.
     pub(crate) fn step(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {

@@ -81,6 +81,14 @@ pub(crate) struct Site {
     pub(crate) agents_cgroup: Option<PathBuf>,
 }
 
+/// What outlives this service.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) store: Store,
+    pub(crate) approvals: Queue,
+    pub(crate) wishes: Wishes,
+}
+
 /// Every agent of this Octant.
 pub(crate) struct Manager {
     pub(crate) records: Records,
@@ -123,6 +131,8 @@ struct Agent {
     start: Option<Start>,
     /// What is kept of one whose program waits, until a spawn takes it.
     spare: Option<Spare>,
+    /// Whether PID 1 was given handles of it to keep, or may have been by an earlier run of this service.
+    deposited: bool,
     /// Whether its seal is on its way: what is recorded from then on cannot be in its partition any more.
     sealed: bool,
     /// Whether the spawner was asked: then there may be something to retire.
@@ -198,12 +208,11 @@ impl Manager {
         site: Site,
         records: Records,
         vault: Client,
-        store: Store,
-        approvals: Queue,
-        wishes: Wishes,
+        disk: Disk,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
+        let Disk { store, approvals, wishes } = disk;
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
@@ -466,7 +475,7 @@ impl Manager {
         let held = if phase.live() { saved.held.clone() } else { Held::default() };
         let state = State { exit, reason, sealed, held, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
-        (agent.asked, agent.sealed) = (true, sealed);
+        (agent.asked, agent.deposited, agent.sealed) = (true, true, sealed);
         if !phase.ended() && !agent.saved.info.prepared {
             agent.rights = self.rights_again(&agent.saved);
         }

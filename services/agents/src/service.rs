@@ -3,7 +3,7 @@
 use crate::adopt::{self, Pending};
 use crate::approvals::Queue;
 use crate::handlers::Methods;
-use crate::manager::{Manager, Site, Wishes};
+use crate::manager::{Disk, Manager, Site, Wishes};
 use crate::spawner::Remote;
 use crate::store::Store;
 use octant_api::agents;
@@ -130,9 +130,7 @@ impl Service for AgentsService {
             site,
             records,
             vault,
-            store,
-            approvals,
-            wishes,
+            Disk { store, approvals, wishes },
             Arc::new(spawner),
             Some(Arc::new(context.notifier)),
         ));

@@ -4,7 +4,7 @@ use super::Scratch;
 use crate::adopt;
 use crate::approvals::Queue;
 use crate::handlers::Methods;
-use crate::manager::{Keeper, Manager, Site, Wishes};
+use crate::manager::{Disk, Keeper, Manager, Site, Wishes};
 use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
 use nix::sys::signal::{Signal, kill};
@@ -471,9 +471,11 @@ impl Machinery {
             site,
             records,
             Client::new(path("vault.sock")),
-            store,
-            Queue::open(&path("state")).unwrap(),
-            Wishes::open(&path("state")).unwrap(),
+            Disk {
+                store,
+                approvals: Queue::open(&path("state")).unwrap(),
+                wishes: Wishes::open(&path("state")).unwrap(),
+            },
             Arc::new(Arc::clone(&self.spawner)),
             Some(Arc::new(Arc::clone(&self.shelf))),
         ));
