@@ -88,6 +88,7 @@ impl Relay {
         }
         if self.done >= self.waiting.len() {
             self.waiting.clear();
+            self.done = 0;
         }
         Ok(())
     }
@@ -113,4 +114,27 @@ pub(crate) fn unblock(fd: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::{pipe2, read, write};
+
+    #[test]
+    fn what_is_added_comes_behind_what_was_read_and_again_after_that() {
+        let (from, typed) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (shown, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let mut relay = Relay::new(from, to);
+        let mut buffer = [0; 16];
+        for _ in 0..2 {
+            write(&typed, b"ab").unwrap();
+            relay.step().unwrap();
+            relay.add(b"c");
+            assert!(relay.wants().unwrap().1 == PollFlags::POLLOUT);
+            relay.step().unwrap();
+            let len = read(&shown, &mut buffer).unwrap();
+            assert_eq!(&buffer[..len], b"abc");
+        }
+    }
 }
