@@ -399,6 +399,8 @@ mod tests {
             missing_layers: vec![],
             layers: vec![],
             denials: vec![],
+            denied_calls: vec![],
+            calls_unreported: None,
             grants: vec![],
         }
     }

@@ -8,6 +8,7 @@ mod hold;
 mod look;
 mod post;
 mod prepare;
+mod report;
 mod spawn;
 
 use self::post::Post;
@@ -15,6 +16,7 @@ use self::prepare::Spare;
 pub(crate) use self::prepare::Wishes;
 use crate::admit::WHAT;
 use crate::approvals::Queue;
+use crate::calls::Reports;
 use crate::core::held::Held;
 use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
@@ -81,14 +83,6 @@ pub(crate) struct Site {
     pub(crate) agents_cgroup: Option<PathBuf>,
 }
 
-/// What outlives this service.
-#[derive(Debug)]
-pub(crate) struct Disk {
-    pub(crate) store: Store,
-    pub(crate) approvals: Queue,
-    pub(crate) wishes: Wishes,
-}
-
 /// Every agent of this Octant.
 pub(crate) struct Manager {
     pub(crate) records: Records,
@@ -101,6 +95,7 @@ pub(crate) struct Manager {
     pub(crate) approvals: Queue,
     kept: Kept,
     post: Post,
+    reports: Reports,
     wishes: Wishes,
     spawner: Arc<dyn Spawner>,
     /// PID 1, who keeps descriptors over a restart; none in tests.
@@ -201,6 +196,13 @@ pub(crate) fn kept_names(aid: Aid) -> [String; 4] {
 /// Why something that was asked for is not done.
 pub(crate) type Refusal = (Code, String);
 
+/// What the service's own directory has of an earlier run.
+pub(crate) struct Files {
+    pub(crate) store: Store,
+    pub(crate) approvals: Queue,
+    pub(crate) wishes: Wishes,
+}
+
 type Boxed = Pin<Box<dyn Future<Output = Option<Refusal>> + Send>>;
 
 impl Manager {
@@ -208,11 +210,11 @@ impl Manager {
         site: Site,
         records: Records,
         vault: Client,
-        disk: Disk,
+        files: Files,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
-        let Disk { store, approvals, wishes } = disk;
+        let Files { store, approvals, wishes } = files;
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
@@ -229,11 +231,17 @@ impl Manager {
             kept,
             post,
             wishes,
+            reports: Reports::new(None),
             spawner,
             keeper,
             requests,
             inner: Mutex::default(),
         }
+    }
+
+    /// With the kernel's reports of denied system calls.
+    pub(crate) fn reporting(self, reports: Reports) -> Self {
+        Self { reports, ..self }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -295,6 +303,7 @@ impl Manager {
         if moved && info.state.ended() {
             info.pid = None;
             info.ended_ms.get_or_insert_with(clock::wall_ms);
+            info.calls_unreported = info.calls_unreported.take().or_else(|| self.reports.missing());
             agent.log.close();
         }
         if agent.state.phase == AgentState::Rejected && !agent.asked {
@@ -505,6 +514,7 @@ impl Manager {
         tokio::join!(
             self.records.run(stop, had),
             self.ends.run(&self.vault, stop),
+            self.read_reports(stop),
             self.deny_unanswered(stop),
             self.keep_prepared(stop)
         );
@@ -589,6 +599,8 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
             });
             if let Some(found) = agent.nothing_left.as_ref().filter(|_| *to == AgentState::Archived) {
                 what["nothing_left"] = found.clone();
+                let counts = info.denied_calls.iter().map(|row| (row.call.as_str(), row.count));
+                what["denied_calls"] = json!(counts.collect::<BTreeMap<_, _>>());
             }
             about(aid, Kind::Lifecycle, &what)
         }

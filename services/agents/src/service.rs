@@ -2,8 +2,9 @@
 
 use crate::adopt::{self, Pending};
 use crate::approvals::Queue;
+use crate::calls::Reports;
 use crate::handlers::Methods;
-use crate::manager::{Disk, Manager, Site, Wishes};
+use crate::manager::{Files, Keeper, Manager, Site, Wishes};
 use crate::spawner::Remote;
 use crate::store::Store;
 use octant_api::agents;
@@ -126,14 +127,11 @@ impl Service for AgentsService {
         let identity = context.identity();
         let exits = context.inherited.remove("exits");
         let notifier = context.notifier.clone();
-        let manager = Arc::new(Manager::new(
-            site,
-            records,
-            vault,
-            Disk { store, approvals, wishes },
-            Arc::new(spawner),
-            Some(Arc::new(context.notifier)),
-        ));
+        let reports = Reports::new(context.inherited.remove("audit"));
+        let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
+        let files = Files { store, approvals, wishes };
+        let manager = Manager::new(site, records, vault, files, Arc::new(spawner), keeper);
+        let manager = Arc::new(manager.reporting(reports));
         let pending = adopt::adopt(&manager, context.inherited.stored())
             .map_err(|e| StartError::new("take over agents", dir.display(), e))?;
         Ok(Self { manager, identity, first: Mutex::new(Some((exits, pending))), notifier })

@@ -4,7 +4,7 @@ use super::Scratch;
 use crate::adopt;
 use crate::approvals::Queue;
 use crate::handlers::Methods;
-use crate::manager::{Disk, Keeper, Manager, Site, Wishes};
+use crate::manager::{Files, Keeper, Manager, Site, Wishes};
 use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
 use nix::sys::signal::{Signal, kill};
@@ -473,16 +473,16 @@ impl Machinery {
             agents_cgroup: None,
         };
         let records = Records::new(Client::new(path("ledger.sock")));
-        let store = Store::open(path("state")).unwrap();
+        let files = Files {
+            store: Store::open(path("state")).unwrap(),
+            approvals: Queue::open(&path("state")).unwrap(),
+            wishes: Wishes::open(&path("state")).unwrap(),
+        };
         let manager = Arc::new(Manager::new(
             site,
             records,
             Client::new(path("vault.sock")),
-            Disk {
-                store,
-                approvals: Queue::open(&path("state")).unwrap(),
-                wishes: Wishes::open(&path("state")).unwrap(),
-            },
+            files,
             Arc::new(Arc::clone(&self.spawner)),
             Some(Arc::new(Arc::clone(&self.shelf))),
         ));
