@@ -201,7 +201,7 @@ mod tests {
     fn one_that_was_taken_is_not_ended_as_one_that_waits() {
         let drop = Event::EndAsked { why: Ending::NotWanted, grace_ms: 0 };
         for events in [&[Event::Taken][..], &[Event::Taken, Event::LetGo]] {
-            let (state, done) = after(&[events, &[drop.clone()]].concat());
+            let (state, done) = after(&[events, std::slice::from_ref(&drop)].concat());
             assert!(state.ending.is_none() && !done.contains(&Effect::Kill), "{events:?}");
         }
         assert_eq!(after(&[drop]).0.ending, Some(Ending::NotWanted));
