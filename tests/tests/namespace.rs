@@ -289,6 +289,31 @@ fn await_processes(word: &str, wanted: usize) -> bool {
 }
 
 #[test]
+fn what_is_prepared_is_spawned_from_and_does_not_outlive_who_made_it() {
+    let instance = Instance::new("prepared");
+    let example = example(&instance.scratch.path("files"));
+    // Two wait; a spawn takes the older one, and runs as any; another is made. When the spawner is killed they end, when
+    // `agents` is, they are ended; each time there are new ones.
+    let job = format!(
+        "cd {}; ids() {{ octant agent prepared --json | tr -c 'a-z0-9-' '\\n' | grep ^agent-; }}; \
+         two() {{ for _ in $(seq 300); do ids >now; test $(wc -l <now) = 2 && \
+                  ! grep -qxF -f \"$1\" now && return; sleep 0.1; done; echo not replaced; }}; \
+         killed() {{ kill -9 $(octant status --json | tr '{{' '\\n' | \
+                     sed -n 's/.*\"name\":\"'$1'\".*\"pid\":\\([0-9]*\\).*/\\1/p'); }}; \
+         octant agent prepare --count 2 manifest.signed.json >first && wc -l <first; \
+         octant agent list | grep -c prepared; octant agent spawn --wait manifest.signed.json >spawned; echo ran $?; \
+         grep -qxF \"$(cat spawned)\" first && echo was prepared; \
+         cat spawned >gone; two gone; cat now >gone; killed spawner; two gone; cat now >>gone; killed agents; \
+         two gone; octant agent prepared --drop | wc -l; ids | wc -l; \
+         octant ledger verify >verified && echo verifies",
+        example.display()
+    );
+    let said = instance.accepting(&job);
+    ended(&said, 0, &["ran 0", "was prepared", "verifies"]);
+    assert!(!said.1.contains("not replaced"), "{}", said.1);
+}
+
+#[test]
 fn agents_end_with_who_supervises_them() {
     let instance = Instance::new("supervisor");
     let dir = instance.scratch.path("files");

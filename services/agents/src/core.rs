@@ -79,7 +79,7 @@ pub(crate) enum Ending {
     Lost,
     /// It was suspended or throttled and could not be kept so.
     NotHeld,
-    /// It was prepared, and nobody shall have it any more.
+    /// It was prepared, and nobody shall have it any more. Means nothing to one that was taken.
     NotWanted,
     /// It was prepared, and what is prepared does not outlive this service.
     NotKept,
@@ -365,6 +365,8 @@ fn live(state: &mut State, event: Event) -> Vec<Effect> {
             state.reason = Some(why);
             end(state, Ending::Unrecorded, 0)
         }
+        // It was meant for one that waits, and a spawn was quicker.
+        (_, Event::EndAsked { why: Ending::NotWanted, .. }) => Vec::new(),
         (_, Event::EndAsked { why, grace_ms }) => end(state, why, grace_ms),
         (_, Event::GraceOver) => vec![Effect::Kill],
         (_, Event::Exited(exit)) => terminate(state, exit),
@@ -418,7 +420,12 @@ mod tests {
     use proptest::{prop_assert, prop_assert_eq};
 
     fn event() -> impl Strategy<Value = Event> {
-        let ending = prop_oneof![Just(Ending::Operator), Just(Ending::Lifetime), Just(Ending::Lost)];
+        let ending = prop_oneof![
+            Just(Ending::Operator),
+            Just(Ending::Lifetime),
+            Just(Ending::Lost),
+            Just(Ending::NotWanted),
+        ];
         prop_oneof![
             4 => Just(Event::Verified),
             1 => Just(Event::Refused("r".into())),

@@ -4,7 +4,7 @@
 //! Promises: nothing is started before the ledger has accepted the intent, and only with its ticket for that; an end
 //! never waits for the ledger; everything about an agent is in its partition, which is sealed when nothing of it is left;
 //! what an agent's workstation really has is what the spawner read back; a restart of this service ends no
-//! agent.
+//! agent that runs, and loses no message that was acknowledged.
 //! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.
 //!
 //! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,

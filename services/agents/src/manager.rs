@@ -126,6 +126,8 @@ struct Agent {
     start: Option<Start>,
     /// What is kept of one whose program waits, until a spawn takes it.
     spare: Option<Spare>,
+    /// Whether PID 1 was given handles of it to keep, or may have been by an earlier run of this service.
+    deposited: bool,
     /// Whether its seal is on its way: what is recorded from then on cannot be in its partition any more.
     sealed: bool,
     /// Whether the spawner was asked: then there may be something to retire.
@@ -482,7 +484,7 @@ impl Manager {
         let held = if phase.live() { saved.held.clone() } else { Held::default() };
         let state = State { exit, reason, sealed, held, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
-        (agent.asked, agent.sealed) = (true, sealed);
+        (agent.asked, agent.deposited, agent.sealed) = (true, true, sealed);
         if !phase.ended() && !agent.saved.info.prepared {
             agent.rights = self.rights_again(&agent.saved);
         }

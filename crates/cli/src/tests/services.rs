@@ -301,12 +301,53 @@ fn spawn_prints_the_identifier_alone_and_warns_of_what_is_missing() {
 }
 
 #[test]
+fn what_is_prepared_is_asked_for_listed_and_freed() {
+    let (dir, signed) = signed();
+    let row = |agents: Value| {
+        json!({
+            "manifest_digest": Sha256::ZERO.to_string(), "name": "report", "operator": "ada",
+            "asked_by": "operator:0", "count": 3, "agents": agents,
+        })
+    };
+    let agents = play(&dir, "agents", 4, move |method, params| match method {
+        "agents.prepare" => {
+            assert!(params["envelope"].as_str().unwrap().contains("payloadType") && params["count"] == 3);
+            result(row(json!([aid()])))
+        }
+        "agents.prepared" => result(json!({"prepared": [row(json!([aid()]))]})),
+        "agents.discard" => {
+            assert!(params.get("manifest").is_none_or(|digest| *digest == Sha256::ZERO.to_string()));
+            result(json!({"prepared": [row(json!([aid(), aid()]))]}))
+        }
+        other => panic!("{other}"),
+    });
+    let (exit, stdout, stderr) = octant(&dir.0, &["agent", "prepare", "--count", "3", &signed]);
+    assert_eq!((exit, stdout), (Exit::Ok, format!("{}\n", aid())));
+    assert!(stderr.contains("can be used 1 more times"), "{stderr}");
+    let (_, stdout, _) = octant(&dir.0, &["agent", "prepared"]);
+    assert!(
+        stdout.contains("WAITING") && stdout.contains("report") && stdout.contains("00000000"),
+        "{stdout}"
+    );
+    assert!(stdout.lines().all(|line| line.chars().count() <= 80), "{stdout}");
+    for more in [&[][..], &["--manifest", &Sha256::ZERO.to_string()]] {
+        let (_, stdout, _) = octant(&dir.0, &[&["agent", "prepared", "--drop"], more].concat());
+        assert_eq!(stdout, format!("{0}\n{0}\n", aid()));
+    }
+    let (exit, ..) = octant(&dir.0, &["agent", "prepared", "--manifest", &Sha256::ZERO.to_string()]);
+    assert_eq!(exit, Exit::Usage, "what is not dropped is listed whole");
+    agents.join().unwrap();
+}
+
+#[test]
 fn a_plain_manifest_is_not_spawned() {
     let (dir, _) = signed();
     let file = dir.0.join("manifest.toml");
-    let (exit, _, stderr) = octant(&dir.0, &["agent", "spawn", file.to_str().unwrap()]);
-    assert_eq!(exit, Exit::Invalid);
-    assert!(stderr.contains("not signed") && stderr.contains("octant manifest sign"), "{stderr}");
+    for verb in ["spawn", "prepare"] {
+        let (exit, _, stderr) = octant(&dir.0, &["agent", verb, file.to_str().unwrap()]);
+        assert_eq!(exit, Exit::Invalid);
+        assert!(stderr.contains("not signed") && stderr.contains("octant manifest sign"), "{stderr}");
+    }
 }
 
 #[test]

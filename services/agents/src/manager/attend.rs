@@ -185,6 +185,9 @@ impl Manager {
     /// service; it still runs.
     pub(super) fn deposit(&self, aid: Aid, handles: &Handles) {
         let Some(keeper) = &self.keeper else { return };
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.deposited = true;
+        }
         let Handles { pidfd, stdout, stderr, socket } = handles;
         for (name, fd) in kept_names(aid).iter().zip([pidfd, stdout, stderr, socket]) {
             if let Some(fd) = fd
@@ -321,7 +324,8 @@ impl Manager {
 
     /// Has PID 1 let go of an agent's handles; the names of those that it goes on keeping.
     pub(super) fn let_go(&self, aid: Aid) -> Vec<String> {
-        let Some(keeper) = &self.keeper else { return Vec::new() };
+        let deposited = self.inner().agents.get(&aid).is_none_or(|agent| agent.deposited);
+        let Some(keeper) = self.keeper.as_ref().filter(|_| deposited) else { return Vec::new() };
         let mut kept = Vec::new();
         for name in kept_names(aid) {
             if let Err(error) = keeper.unstore(&name) {

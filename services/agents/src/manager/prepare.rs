@@ -7,7 +7,7 @@
 //! is not worth a way of its own through a restart.
 
 use super::spawn::{Asked, blank, new_aid};
-use super::{Handles, Manager, Start};
+use super::{Agent, Handles, Manager, Start};
 use crate::admit::{self, Admitted, WHAT};
 use crate::core::prepared::Program;
 use crate::core::{Ending, Event};
@@ -247,8 +247,12 @@ impl Manager {
             let what = json!({"do": "drop prepared", "manifest": row.manifest_digest, "agents": row.agents});
             self.records.later(command(caller, &what));
         }
-        for aid in gone.iter().flat_map(|row| row.agents.iter().copied()) {
-            self.end_prepared(aid, Ending::Operator).await;
+        for row in &mut gone {
+            for aid in &row.agents {
+                self.end_prepared(*aid).await;
+            }
+            // A spawn may have been quicker.
+            row.agents.retain(|aid| self.ends(*aid));
         }
         for aid in gone.iter().flat_map(|row| row.agents.iter().copied()) {
             self.ended(aid).await?;
@@ -314,7 +318,7 @@ impl Manager {
             let wanted = usize::try_from(wish.count.min(uses)).unwrap_or(usize::MAX);
             match waiting.last() {
                 _ if uses == 0 => self.give_up(digest, "its manifest is used up"),
-                Some(last) if waiting.len() > wanted => self.end_prepared(*last, Ending::NotWanted).await,
+                Some(last) if waiting.len() > wanted => self.end_prepared(*last).await,
                 _ if waiting.len() == wanted => return Ok(()),
                 _ => {
                     self.prepare_one(admitted, &wish).await?;
@@ -375,13 +379,20 @@ impl Manager {
     fn end_waiting(self: &Arc<Self>, digest: Sha256) {
         for aid in self.waiting(digest) {
             let manager = Arc::clone(self);
-            tokio::spawn(async move { manager.end_prepared(aid, Ending::NotWanted).await });
+            tokio::spawn(async move { manager.end_prepared(aid).await });
         }
     }
 
-    async fn end_prepared(self: &Arc<Self>, aid: Aid, why: Ending) {
+    /// Ends one that waits; one that a spawn has taken meanwhile goes on.
+    async fn end_prepared(self: &Arc<Self>, aid: Aid) {
         // Nobody else asked for it, so there is nobody to tell that it was ended already.
-        let _refusal = self.drive(aid, Event::EndAsked { why, grace_ms: 0 }).await;
+        let _refusal = self.drive(aid, Event::EndAsked { why: Ending::NotWanted, grace_ms: 0 }).await;
+    }
+
+    fn ends(&self, aid: Aid) -> bool {
+        let inner = self.inner();
+        let ends = |agent: &Agent| agent.state.ending.is_some() || agent.state.phase.ended();
+        inner.agents.get(&aid).is_none_or(ends)
     }
 
     /// Takes an agent that waits for this manifest, if there is one and nothing speaks against it: then it is this

@@ -152,6 +152,7 @@ impl Manager {
             intent: Value::Null,
             start: None,
             spare: None,
+            deposited: false,
             sealed: false,
             asked: false,
             nothing_left: None,

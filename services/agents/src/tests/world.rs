@@ -34,8 +34,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
@@ -54,6 +55,8 @@ pub(crate) struct Ledger {
     pub(crate) no_tickets: AtomicBool,
     /// Refuses from this entry on.
     pub(crate) refuse_from: Mutex<Option<usize>>,
+    /// How long each entry takes, in milliseconds.
+    pub(crate) slow_ms: AtomicU64,
     /// How many partitions can be open; any number when nothing is said.
     pub(crate) room: Mutex<Option<usize>>,
 }
@@ -113,6 +116,10 @@ fn not_here<T>() -> Result<T, ApiError> {
 
 impl Handler<Call> for Ledger {
     async fn append(&self, request: AppendRequest, _: Call) -> Result<Appended, ApiError> {
+        match self.slow_ms.load(Ordering::Relaxed) {
+            0 => {}
+            slow_ms => tokio::time::sleep(Duration::from_millis(slow_ms)).await,
+        }
         let mut entries = self.entries.lock().unwrap();
         if self.refuse_from.lock().unwrap().is_some_and(|from| entries.len() >= from) {
             return Err(ApiError::new(Code::Full, "append", "ledger", "it is full", "make room"));
