@@ -1,5 +1,6 @@
 //! The command line, as data: every command, option and help text.
 
+mod approvals;
 mod image;
 mod ledger;
 pub(crate) mod secret;
@@ -7,6 +8,7 @@ pub(crate) mod vault;
 mod when;
 mod workspace;
 
+pub(crate) use approvals::{Answer, Approvals, Decide};
 pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
 pub(crate) use secret::Secret;
@@ -14,7 +16,7 @@ pub(crate) use vault::Vault;
 pub(crate) use workspace::Workspace;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use octant_ids::{Millis, ServiceName, Sha256};
+use octant_ids::{Millis, ServiceName};
 use octant_manifest::Profile;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -255,42 +257,6 @@ pub(crate) enum Agent {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Approvals {
-    /// List the requests that wait
-    #[command(after_help = "Example:\n  octant approvals list --all")]
-    List {
-        /// Those that are answered too
-        #[arg(long)]
-        all: bool,
-    },
-    /// Show one request
-    #[command(after_help = "Example:\n  octant approvals show 3f2a9c0012ab45ef")]
-    Show(Asked),
-    /// Allow a request, once: it is checked again and carried out
-    #[command(after_help = "Example:\n  octant approvals allow 3f2a9c0012ab45ef")]
-    Allow(Answer),
-    /// Deny a request
-    #[command(after_help = "Example:\n  octant approvals deny 3f2a9c0012ab45ef")]
-    Deny(Answer),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Asked {
-    /// The request, as `octant approvals list` shows it
-    #[arg(value_name = "ID")]
-    pub(crate) id: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Answer {
-    #[command(flatten)]
-    pub(crate) asked: Asked,
-    /// Only if this is the digest of what will be done [default: what the request has now]
-    #[arg(long, value_name = "SHA256")]
-    pub(crate) digest: Option<Sha256>,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Which {
     /// The agent: its identifier, the last 4 or more characters of it, or its name if only one has it
@@ -442,13 +408,18 @@ pub(crate) enum Manifest {
         machine: Option<String>,
     },
     /// Make an operator's key pair: NAME.key (keep it secret) and NAME.pub
-    #[command(after_help = "Example:\n  octant manifest keygen alice --role developer --into /root")]
+    #[command(
+        after_help = "Example:\n  octant manifest keygen alice --role developer --until 2028-01-01T00:00:00Z --into /root"
+    )]
     Keygen {
         /// The operator's name
         name: String,
         /// The operator's role: what agents can get at most under this key
         #[arg(long, value_name = "ROLE", default_value = "analyst")]
         role: String,
+        /// When the key stops to count, on every machine that trusts it
+        #[arg(long, value_name = "DATE")]
+        until: Option<String>,
         /// The directory for both files
         #[arg(long, value_name = "DIR", default_value = ".")]
         into: PathBuf,

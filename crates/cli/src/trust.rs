@@ -2,7 +2,7 @@
 
 use crate::args::Trust as Command;
 use crate::error::CliError;
-use crate::manifest::{invalid, read, text, trusted_files};
+use crate::manifest::{ending, invalid, read, text, trusted_files};
 use crate::out::{Out, Table, utc};
 use octant_ids::{Exit, Layout};
 use octant_manifest::{KeyInfo, TrustedKeys, limits};
@@ -54,10 +54,7 @@ fn list(dir: &Path, out: &mut Out) -> Result<(), CliError> {
 fn add(dir: &Path, file: &Path, until: Option<&str>, out: &mut Out) -> Result<(), CliError> {
     let kind = "public key";
     let line = text(read(file, kind, limits::KEY_FILE_BYTES)?, file, kind)?;
-    let line = match until {
-        Some(date) => format!("{} until={date}\n", line.trim_end()),
-        None => line,
-    };
+    let line = ending(line, until);
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut set = files(dir)?;
     if set.iter().any(|(known, _)| *known == name) {

@@ -1,5 +1,6 @@
 //! Agents that agents spawn: out of whose rights they come, under whom they are, and what an end means for those below.
 
+use super::approve::Used;
 use super::spawn::{Asked, blank, new_aid};
 use super::{Agent, Inner, Manager, about};
 use crate::admit::{self, WHAT};
@@ -9,7 +10,7 @@ use octant_api::agents::AgentInfo;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_ids::{Aid, Millis, Principal};
-use octant_manifest::{Audience, Delegated, Effective, Envelope, OnParentDeath};
+use octant_manifest::{Action, Audience, Delegated, Effective, Envelope, OnParentDeath};
 use octant_service::record;
 use octant_sys::clock;
 use serde_json::{Value, json};
@@ -46,6 +47,12 @@ pub(super) fn given(saved: &Saved) -> Option<AppendRequest> {
     Some(entry)
 }
 
+/// How much is left of an agent's life; nothing where it has no end.
+fn life_left(saved: &Saved) -> Option<Millis> {
+    let now_ns = clock::boottime_ns();
+    saved.deadline_ns.map(|end| Millis(end.saturating_sub(now_ns) / MS))
+}
+
 impl Inner {
     /// An agent that has not ended, nor is about to.
     pub(super) fn alive(&mut self, aid: Aid) -> Result<&mut Agent, ApiError> {
@@ -72,17 +79,17 @@ impl Manager {
         let now_ms = clock::wall_ms();
         let aid = new_aid(now_ms)?;
         let audience = Audience { machine: &self.site.machine, now_ms };
-        let wish = admit::child(&text, &audience);
-        let taken = wish.and_then(|wish| {
-            let chain = self.chain_of(parent)?;
-            let (saved, rights) = self.take_share(parent, aid, &wish)?;
-            Ok((chain, saved, rights))
-        });
+        let taken = match admit::child(&text, &audience) {
+            Ok(wish) => self.take_approved(parent, aid, &wish, &text).await,
+            Err(error) => Err(error),
+        };
         // Until it is begun there is no partition but the parent's.
         let refused = |error: &ApiError| {
-            self.record_deed(parent, json!({"do": "spawn", "refused": error.message}));
+            let manifest = octant_manifest::digest(text.as_bytes());
+            let what = json!({"do": "spawn", "manifest": manifest, "refused": error.message});
+            self.record_deed(parent, what);
         };
-        let (mut chain, saved, rights) = taken.inspect_err(refused)?;
+        let (mut chain, approved, saved, rights) = taken.inspect_err(refused)?;
         // Where its output cannot be kept, its share stays used up: the disk has to be looked at first.
         let first = self.provision(saved, Some(rights), &Principal::Agent(parent)).inspect_err(refused)?;
         let event = match self.reserve(aid, &Asked::Agent { parent }, now_ms) {
@@ -93,8 +100,35 @@ impl Manager {
             }
             Err(error) => self.refused(aid, error),
         };
+        self.note_approval(aid, approved);
         self.drive_after(aid, first, event).await;
         self.outcome(aid)
+    }
+
+    /// Takes a child's rights out of its parent's, where an operator has approved that if one has to. Gives also where the
+    /// parent's rights come from.
+    async fn take_approved(
+        &self,
+        parent: Aid,
+        aid: Aid,
+        wish: &Delegated,
+        text: &str,
+    ) -> Result<(Chain, Option<Used>, Saved, Effective), ApiError> {
+        let (chain, mut whole) = self.chain_of(parent)?;
+        if whole.grants().approvals().cover(&Action::Spawn) {
+            // Nobody is asked about what could not be done anyway.
+            let (left, allotment) = {
+                let mut inner = self.inner();
+                let saved = &inner.alive(parent)?.saved;
+                (life_left(saved), saved.allotment)
+            };
+            whole.limit_allotment(allotment);
+            let tried = whole.narrow(wish, &self.site.ceiling, left);
+            tried.map_err(|reasons| admit::child_refused(&reasons))?;
+        }
+        let approved = self.permit(parent, Action::Spawn, "agent.spawn", &json!({"manifest": text})).await?;
+        let (saved, rights) = self.take_share(parent, aid, wish)?;
+        Ok((chain, approved, saved, rights))
     }
 
     /// Takes a child's rights out of its parent's.
@@ -112,8 +146,7 @@ impl Manager {
             let why = format!("this agent may use this manifest {max} times and has");
             return refuse(Code::Denied, &why, "write another, or a larger max_spawns");
         }
-        let now_ns = clock::boottime_ns();
-        let left = above.saved.deadline_ns.map(|end| Millis(end.saturating_sub(now_ns) / MS));
+        let left = life_left(&above.saved);
         let child = rights
             .narrow(wish, &self.site.ceiling, left)
             .map_err(|reasons| admit::child_refused(&reasons))?;
@@ -140,15 +173,15 @@ impl Manager {
 
     /// Where an agent's rights come from, if those who signed for them are still trusted: a revocation counts for what is
     /// handed down from the moment that it is written.
-    fn chain_of(&self, aid: Aid) -> Result<Chain, ApiError> {
+    pub(super) fn chain_of(&self, aid: Aid) -> Result<(Chain, Effective), ApiError> {
         let lost = |why: String| {
             let next = "let an operator spawn this agent again";
             ApiError::new(Code::Unavailable, WHAT, "where this agent's rights come from", why, next)
         };
         let chain = self.store.load_chain(aid).map_err(|e| lost(e.to_string()))?;
         let chain = chain.ok_or_else(|| lost("it is not kept".to_owned()))?;
-        self.follow(&chain)?;
-        Ok(chain)
+        let rights = self.follow(&chain)?;
+        Ok((chain, rights))
     }
 
     /// The rights of an agent after a restart: made anew from what was signed, and no more of its allotment than was

@@ -1,16 +1,18 @@
 //! From an envelope to an agent that can be isolated.
 
+use super::approve::{Deed, Used};
 use super::family::lineage;
 use super::{Agent, Manager, Start, no_agent};
-use crate::admit::{self, Admitted, Refused, WHAT};
+use crate::admit::{self, Admitted, Asks, Refused, WHAT};
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
 use crate::store::{Chain, Saved, StoreError, Terms};
-use octant_api::agents::{AgentInfo, AgentState, Approval};
+use octant_api::agents::{AgentInfo, AgentState};
 use octant_api::error::{ApiError, Code};
+use octant_api::text::Json;
 use octant_ids::{Aid, Principal, Sha256};
-use octant_manifest::{Audience, Ceiling, Declared, Effective, Envelope, KeyId, Rule};
+use octant_manifest::{Action, Audience, Ceiling, Declared, Effective, Envelope, EnvelopeError, KeyId, Rule};
 use octant_sys::{clock, entropy};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -22,7 +24,6 @@ impl Manager {
         self: Arc<Self>,
         text: String,
         caller: Principal,
-        approved: Option<Approval>,
     ) -> Result<AgentInfo, ApiError> {
         let now_ms = clock::wall_ms();
         let aid = new_aid(now_ms)?;
@@ -33,21 +34,27 @@ impl Manager {
             let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
             self.record_command(aid, &caller, what);
         })?;
-        let unlimited = approved.as_ref().is_some_and(|approval| approval.action == admit::UNLIMITED);
-        let audience = Audience { machine: &self.site.machine, now_ms };
-        let admitted =
-            admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &self.ceiling(unlimited));
+        let (mut admitted, mut approved) = (self.admit(envelope, false, now_ms), None);
+        if let Err(Refused { asks: Some(asks), error }) = &admitted {
+            let rules = error.data.rules.clone();
+            match self.approve_unlimited(asks, &caller).await {
+                Ok(used) => {
+                    approved = Some(used);
+                    admitted = self.admit(Envelope::parse(text.as_bytes()), true, now_ms);
+                }
+                Err(mut waits) => {
+                    waits.data.rules = rules;
+                    admitted = Err(waits.into());
+                }
+            }
+        }
+        let unlimited = approved.is_some();
         let reserved = match admitted {
             Ok(Admitted { declared, rights }) => {
                 self.entitle(aid, rights);
                 self.reserve(aid, &Asked::Operator { declared: &declared, caller: &caller }, now_ms)
             }
-            Err(Refused { error, asks: None }) => Err(error),
-            Err(Refused { asks: Some(name), error }) => {
-                let mut waits = self.ask(admit::UNLIMITED, name, &caller, text.clone());
-                waits.data.rules = error.data.rules;
-                Err(waits)
-            }
+            Err(Refused { error, .. }) => Err(error),
         };
         let event = match reserved {
             Ok(()) => {
@@ -57,12 +64,45 @@ impl Manager {
             }
             Err(error) => self.refused(aid, error),
         };
-        if let (Some(approval), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
-            agent.intent["approval"] = json!({"id": approval.id, "digest": approval.digest});
-        }
+        self.note_approval(aid, approved);
         // Verifying adds no authority, so the record of the beginning can go together with what follows.
         self.drive_after(aid, first, event).await;
         self.outcome(aid)
+    }
+
+    /// From an envelope to rights, for now.
+    fn admit(
+        &self,
+        envelope: Result<Envelope, EnvelopeError>,
+        unlimited: bool,
+        now_ms: u64,
+    ) -> Result<Admitted, Refused> {
+        let audience = Audience { machine: &self.site.machine, now_ms };
+        admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &self.ceiling(unlimited))
+    }
+
+    /// Uses up an operator's approval of a life without end, or asks for one.
+    async fn approve_unlimited(&self, asks: &Asks, caller: &Principal) -> Result<Used, ApiError> {
+        let failed = |e| ApiError::new(Code::Internal, WHAT, "approval", e, "report it as a fault of Octant");
+        let deed = Deed {
+            action: Action::UnlimitedLifetime,
+            agent: None,
+            family: None,
+            name: &asks.name,
+            role: &asks.role,
+            manifest: asks.digest,
+            by: caller.to_string(),
+            method: "agents.spawn",
+            params: Json::of(&json!({"manifest": asks.text})).map_err(failed)?,
+        };
+        self.approved(deed).await
+    }
+
+    /// Names in the intent the approval that was used for it.
+    pub(super) fn note_approval(&self, aid: Aid, approved: Option<Used>) {
+        if let (Some(used), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
+            agent.intent["approval"] = json!(used);
+        }
     }
 
     /// What a caller of `spawn` is told.

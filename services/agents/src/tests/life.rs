@@ -233,7 +233,7 @@ async fn a_spawn_is_refused_with_its_code_and_leaves_nothing() {
         (network, Code::InvalidParams, &["schema"]),
         (two, Code::InvalidParams, &["schema", "deny-list"]),
         (admin, Code::Denied, &["role-ceiling"]),
-        (forever, Code::Denied, &["unlimited-lifetime"]),
+        (forever, Code::ApprovalNeeded, &["unlimited-lifetime"]),
         (large, Code::InvalidParams, &["resources"]),
     ];
     for (number, (envelope, code, rules)) in cases.into_iter().enumerate() {
