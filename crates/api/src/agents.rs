@@ -298,6 +298,38 @@ pub struct UnthrottleRequest {
     pub agent: String,
 }
 
+/// Parameters of `agents.trust`: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrustRequest {}
+
+/// A key of the trusted set, as it is on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrustedKey {
+    /// Its identifier: the SHA-256 of the public key.
+    #[schemars(with = "String")]
+    pub key: Sha256,
+    /// For whom it speaks.
+    pub operator: String,
+    /// The most that it can sign for.
+    pub role: String,
+    /// When it stops to count, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// Why it does not count any more, where it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
+    /// Since when it is as it is, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// Answer of `agents.trust`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrustList {
+    /// Every key.
+    pub keys: Vec<TrustedKey>,
+}
+
 /// How long a spawn may take when the caller does not say, in milliseconds: many times what it takes on a
 /// loaded machine.
 const SPAWN_MS: u64 = 30_000;
@@ -342,6 +374,9 @@ crate::rpc! {
         /// Gives a throttled agent its share of the processors back. It is recorded before.
         "unthrottle" => unthrottle, Unthrottle(UnthrottleRequest) -> AgentInfo,
             needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Looks at the trusted set now, follows and records what has changed in it, and lists its keys.
+        "trust" => trust, Trust(TrustRequest) -> TrustList,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;
         /// Lists the requests that wait for an operator's answer, or for their use.
         "approvals" => approvals, Approvals(ApprovalsRequest) -> ApprovalList,
             needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;

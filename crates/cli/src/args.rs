@@ -428,7 +428,7 @@ pub(crate) enum Manifest {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Trust {
-    /// Show every key of the trusted set: whose it is, its role, and whether it still counts
+    /// Show every key of the trusted set: whose it is, its role, since when, and whether it still counts
     #[command(after_help = "Example:\n  octant trust list")]
     List,
     /// Trust an operator's public key from the next spawn on
@@ -440,7 +440,7 @@ pub(crate) enum Trust {
         #[arg(long, value_name = "DATE")]
         until: Option<String>,
     },
-    /// Revoke a key: no agent is spawned under it any more
+    /// Revoke a key: no agent is spawned under it any more, and those that run under it are frozen
     #[command(after_help = "Example:\n  octant trust revoke a76eabbc3a4c4196 --reason \"laptop lost\"")]
     Revoke {
         /// The key's identifier, or its beginning

@@ -219,6 +219,12 @@ impl TrustedKeys {
         })
     }
 
+    /// Why a key does not count any more, where it was revoked; also one that is in no file.
+    #[must_use]
+    pub fn reason(&self, key: KeyId) -> Option<&str> {
+        self.revoked.get(&key).map(String::as_str)
+    }
+
     /// Whether nobody is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -91,14 +91,14 @@ pub(crate) fn digest(envelope: &Result<Envelope, EnvelopeError>) -> Sha256 {
 /// Verifies, reads and bounds.
 pub(crate) fn admit(
     envelope: Result<Envelope, EnvelopeError>,
-    trusted: Result<TrustedKeys, TrustError>,
+    trusted: Result<TrustedKeys, ApiError>,
     audience: &Audience<'_>,
     ceiling: &Ceiling,
 ) -> Result<Admitted, Refused> {
     let envelope = envelope.map_err(|e| envelope_refused(&e))?;
     // Shown to whoever is asked. What is admitted has been read as text.
     let text = String::from_utf8_lossy(envelope.payload()).into_owned();
-    let trusted = trusted.map_err(|e| untrusted(&e))?;
+    let trusted = trusted?;
     let authentic = envelope.verify(&trusted, audience).map_err(|e| not_verified(&e))?;
     let declared = authentic.declare().map_err(|e| manifest_refused(&e))?;
     let rights = Effective::root(&declared, ceiling).map_err(|reasons| Refused {

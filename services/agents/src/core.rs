@@ -73,6 +73,8 @@ pub(crate) enum Ending {
     Lost,
     /// It was suspended or throttled and could not be kept so.
     NotHeld,
+    /// The key under which it was being started was revoked.
+    Revoked,
 }
 
 impl Ending {
@@ -86,6 +88,7 @@ impl Ending {
             Self::Unrecorded => "the ledger did not accept its record",
             Self::Lost => "its handles were lost in a restart",
             Self::NotHeld => "it could not be kept suspended or throttled",
+            Self::Revoked => "the key under which it was being started was revoked",
         }
     }
 }

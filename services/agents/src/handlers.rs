@@ -6,7 +6,8 @@ use crate::manager::{Manager, Refusal};
 use octant_api::agents::{
     AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest, Handler,
     KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, PermitRequest, Permitted, ResumeRequest,
-    ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest, WaitRequest,
+    ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest,
+    WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_ids::Aid;
@@ -92,6 +93,7 @@ impl Handler<Call> for Methods {
         let aid = self.0.find(&request.agent)?;
         let until_ns = request.for_ms.map(|ms| self.0.until(aid, ms)).transpose();
         let until_ns = until_ns.map_err(|why| refused(aid, WHAT, (Code::InvalidParams, why)))?;
+        self.0.adoption(aid).await?;
         let what = json!({"do": "resume", "for_ms": request.for_ms});
         let recorded = self.0.record_command_first(aid, &call.caller().principal, what).await;
         recorded.map_err(|refusal| refused(aid, WHAT, refusal))?;
@@ -114,6 +116,14 @@ impl Handler<Call> for Methods {
         let recorded = self.0.record_command_first(aid, &call.caller().principal, what).await;
         recorded.map_err(|refusal| refused(aid, WHAT, refusal))?;
         self.ask(aid, WHAT, Event::UnthrottleAsked).await
+    }
+
+    async fn trust(&self, _: TrustRequest, _: Call) -> Result<TrustList, ApiError> {
+        let manager = Arc::clone(&self.0);
+        let task = tokio::spawn(async move { manager.trust().await });
+        let ended =
+            |e| ApiError::new(Code::Internal, "look at the trusted set", "agents.trust", e, "see the ledger");
+        task.await.map_err(ended)?
     }
 
     async fn approvals(&self, request: ApprovalsRequest, _: Call) -> Result<ApprovalList, ApiError> {

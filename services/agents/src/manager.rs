@@ -8,6 +8,7 @@ mod hold;
 mod look;
 mod post;
 mod spawn;
+mod trust;
 
 use self::post::Post;
 use crate::admit::WHAT;
@@ -19,6 +20,7 @@ use crate::log::Log;
 use crate::secrets::Ends;
 use crate::spawner::Spawner;
 use crate::store::{Saved, Store};
+use crate::trust::Noted;
 use octant_api::agents::AgentState;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Appended, Kind};
@@ -78,6 +80,13 @@ pub(crate) struct Site {
     pub(crate) agents_cgroup: Option<PathBuf>,
 }
 
+/// What is kept in the state directory.
+pub(crate) struct OnDisk {
+    pub(crate) store: Store,
+    pub(crate) approvals: Queue,
+    pub(crate) noted: Noted,
+}
+
 /// Every agent of this Octant.
 pub(crate) struct Manager {
     pub(crate) records: Records,
@@ -88,6 +97,8 @@ pub(crate) struct Manager {
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
     pub(crate) approvals: Queue,
+    /// What is on record of the trusted set.
+    noted: tokio::sync::Mutex<Noted>,
     kept: Kept,
     post: Post,
     spawner: Arc<dyn Spawner>,
@@ -179,11 +190,11 @@ impl Manager {
         site: Site,
         records: Records,
         vault: Client,
-        store: Store,
-        approvals: Queue,
+        on_disk: OnDisk,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
+        let OnDisk { store, approvals, noted } = on_disk;
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
@@ -196,6 +207,7 @@ impl Manager {
             exits,
             store,
             approvals,
+            noted: tokio::sync::Mutex::new(noted),
             kept,
             post: Post::default(),
             spawner,
@@ -313,12 +325,22 @@ impl Manager {
         refusal: &mut Option<Refusal>,
     ) -> Result<Vec<Event>, Event> {
         let (mut follow, mut records) = (Vec::new(), Vec::new());
-        for effect in effects {
+        let mut effects = effects.into_iter();
+        while let Some(effect) = effects.next() {
             if let Effect::Record(record) = effect {
                 records.push(record);
                 continue;
             }
-            self.record(aid, std::mem::take(&mut records)).await?;
+            if let Err(not_recorded) = self.record(aid, std::mem::take(&mut records)).await {
+                // What waits for the ledger waits all the same: a rejection is on record sooner or later.
+                let rest = std::iter::once(effect).chain(effects);
+                let later = rest.filter_map(|effect| match effect {
+                    Effect::RecordLater(record) => Some(record),
+                    _ => None,
+                });
+                later.for_each(|record| self.record_later(aid, &record));
+                return Err(not_recorded);
+            }
             if let Effect::Refuse(code, why) = effect {
                 *refusal = Some((code, why));
                 continue;
@@ -451,7 +473,7 @@ impl Manager {
     }
 
     /// Runs what goes on beside requests, until `stop`.
-    pub(crate) async fn run(&self, stop: &Shutdown) {
+    pub(crate) async fn run(self: &Arc<Self>, stop: &Shutdown) {
         // What the run before left is removed when the ledger has it, and not before.
         let had = || {
             if let Err(error) = self.kept.write(&Left::default()) {
@@ -461,7 +483,8 @@ impl Manager {
         tokio::join!(
             self.records.run(stop, had),
             self.ends.run(&self.vault, stop),
-            self.deny_unanswered(stop)
+            self.deny_unanswered(stop),
+            self.watch_trust(stop)
         );
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();

@@ -3,9 +3,10 @@
 use crate::adopt::{self, Pending};
 use crate::approvals::Queue;
 use crate::handlers::Methods;
-use crate::manager::{Manager, Site};
+use crate::manager::{Manager, OnDisk, Site};
 use crate::spawner::Remote;
 use crate::store::Store;
+use crate::trust::Noted;
 use octant_api::agents;
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::Layout;
@@ -121,6 +122,8 @@ impl Service for AgentsService {
             Store::open(dir.clone()).map_err(|e| StartError::new("read what was kept", dir.display(), e))?;
         let approvals = Queue::open(&dir)
             .map_err(|e| StartError::new("read what waits for approval", dir.display(), e))?;
+        let noted = Noted::open(&dir)
+            .map_err(|e| StartError::new("read what is on record of the trusted set", dir.display(), e))?;
         let identity = context.identity();
         let exits = context.inherited.remove("exits");
         let notifier = context.notifier.clone();
@@ -128,8 +131,7 @@ impl Service for AgentsService {
             site,
             records,
             vault,
-            store,
-            approvals,
+            OnDisk { store, approvals, noted },
             Arc::new(spawner),
             Some(Arc::new(context.notifier)),
         ));

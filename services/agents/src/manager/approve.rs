@@ -1,7 +1,6 @@
 //! Asking an operator, taking signed answers, and using each once.
 
 use super::Manager;
-use crate::admit;
 use crate::approvals::{ApprovalError, Now, Stands, Wanted};
 use octant_api::agents::{Approval, ApprovalState, PARAMS_MAX, PermitRequest, Permitted};
 use octant_api::error::{ApiError, Code};
@@ -14,6 +13,7 @@ use octant_sys::{clock, entropy};
 use octant_wire::Shutdown;
 use serde::Serialize;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 
 const WHAT: &str = "answer a request";
@@ -111,7 +111,7 @@ impl Manager {
     /// Everything is checked at this moment: the agent lives, who signed for its rights is still trusted, and so is who
     /// answered.
     pub(crate) async fn permit(
-        &self,
+        self: &Arc<Self>,
         aid: Aid,
         action: Action,
         method: &str,
@@ -135,7 +135,7 @@ impl Manager {
             let family = saved.ancestors.first().copied().unwrap_or(aid);
             (family, identity.name, identity.role, saved.info.manifest_digest)
         };
-        self.chain_of(aid)?;
+        self.chain_of(aid).await?;
         let (family, name, role, manifest) = deed;
         let deed = Deed {
             action,
@@ -153,7 +153,7 @@ impl Manager {
 
     /// The same for another service.
     pub(crate) async fn permit_for(
-        &self,
+        self: &Arc<Self>,
         caller: &Principal,
         asked: PermitRequest,
     ) -> Result<Permitted, ApiError> {
@@ -180,7 +180,7 @@ impl Manager {
     }
 
     /// Uses up the approval of a deed, on record first; asks for one where there is none.
-    pub(super) async fn approved(&self, deed: Deed<'_>) -> Result<Used, ApiError> {
+    pub(super) async fn approved(self: &Arc<Self>, deed: Deed<'_>) -> Result<Used, ApiError> {
         let wanted = self.wanted(&deed)?;
         let mut random = [0; 8];
         entropy::fill_unseeded(&mut random).map_err(|e| unavailable("an approval's identifier", e))?;
@@ -258,8 +258,13 @@ impl Manager {
     }
 
     /// Checks an answer once more, against those who are trusted now.
-    fn check(&self, asked: &Approval, action: &Action, answer: &str) -> Result<Answered, ApiError> {
-        let trusted = admit::trusted(&self.site.trusted).map_err(|e| admit::untrusted(&e))?;
+    async fn check(
+        self: &Arc<Self>,
+        asked: &Approval,
+        action: &Action,
+        answer: &str,
+    ) -> Result<Answered, ApiError> {
+        let trusted = self.trusted().await?;
         let Approval { id, digest, role, .. } = asked;
         let now_ms = self.approvals.time(now());
         let asked =
@@ -267,8 +272,14 @@ impl Manager {
         Answer::verify(answer.as_bytes(), &asked, &trusted, &self.site.ceiling).map_err(|e| no_answer(id, &e))
     }
 
-    async fn use_up(&self, asked: &Approval, answer: &str, deed: &Deed<'_>) -> Result<Used, ApiError> {
-        let Answered { decision: Decision::Allow, signer, .. } = self.check(asked, &deed.action, answer)?
+    async fn use_up(
+        self: &Arc<Self>,
+        asked: &Approval,
+        answer: &str,
+        deed: &Deed<'_>,
+    ) -> Result<Used, ApiError> {
+        let Answered { decision: Decision::Allow, signer, .. } =
+            self.check(asked, &deed.action, answer).await?
         else {
             return Err(unavailable(&asked.id, "the answer that is kept does not allow it"));
         };
@@ -297,7 +308,11 @@ impl Manager {
 
     /// Takes an operator's signed answer: checked first, then on record with the signature, then it counts. To be run as
     /// a task of its own: what is on record is kept, also when its caller goes away.
-    pub(crate) async fn answer(&self, envelope: &str, caller: &Principal) -> Result<Approval, ApiError> {
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        envelope: &str,
+        caller: &Principal,
+    ) -> Result<Approval, ApiError> {
         let id = Answer::request(envelope.as_bytes()).map_err(|e| no_answer("an answer", &e))?;
         // One answer after the other, so that the first on record is the one that counts.
         let _in_order = self.approvals.turn.lock().await;
@@ -308,7 +323,7 @@ impl Manager {
             let why = "the agent that asked has ended".to_owned();
             return Err(failed(&id, &ApprovalError::Closed { state: ApprovalState::Expired, why }));
         }
-        let Answered { decision, signer, not_after_ms } = self.check(&asked, &action, envelope)?;
+        let Answered { decision, signer, not_after_ms } = self.check(&asked, &action, envelope).await?;
         let Signer { operator, role, key } = signer;
         let signed: Result<Json, _> = Json::from_text(envelope.to_owned());
         let signed = signed.map_err(|e| unavailable(&id, e))?;

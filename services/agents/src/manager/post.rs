@@ -94,7 +94,7 @@ impl Manager {
     }
 
     /// Sends a message: on record first, then in the mailboxes.
-    pub(crate) async fn send(&self, from: Aid, asked: SendRequest) -> Result<Sent, ApiError> {
+    pub(crate) async fn send(self: &Arc<Self>, from: Aid, asked: SendRequest) -> Result<Sent, ApiError> {
         // Nobody is asked about what could not be done anyway.
         if mailbox::flaw(&asked.kind, &asked.body).is_none() && self.post.boxes().is_in(from, &asked.room) {
             let action = Action::named("message", &asked.room);

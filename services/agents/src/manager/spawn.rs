@@ -34,13 +34,13 @@ impl Manager {
             let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
             self.record_command(aid, &caller, what);
         })?;
-        let (mut admitted, mut approved) = (self.admit(envelope, false, now_ms), None);
+        let (mut admitted, mut approved) = (self.admit(envelope, false, now_ms).await, None);
         if let Err(Refused { asks: Some(asks), error }) = &admitted {
             let rules = error.data.rules.clone();
             match self.approve_unlimited(asks, &caller).await {
                 Ok(used) => {
                     approved = Some(used);
-                    admitted = self.admit(Envelope::parse(text.as_bytes()), true, now_ms);
+                    admitted = self.admit(Envelope::parse(text.as_bytes()), true, now_ms).await;
                 }
                 Err(mut waits) => {
                     waits.data.rules = rules;
@@ -71,18 +71,18 @@ impl Manager {
     }
 
     /// From an envelope to rights, for now.
-    fn admit(
-        &self,
+    async fn admit(
+        self: &Arc<Self>,
         envelope: Result<Envelope, EnvelopeError>,
         unlimited: bool,
         now_ms: u64,
     ) -> Result<Admitted, Refused> {
         let audience = Audience { machine: &self.site.machine, now_ms };
-        admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &self.ceiling(unlimited))
+        admit::admit(envelope, self.trusted().await, &audience, &self.ceiling(unlimited))
     }
 
     /// Uses up an operator's approval of a life without end, or asks for one.
-    async fn approve_unlimited(&self, asks: &Asks, caller: &Principal) -> Result<Used, ApiError> {
+    async fn approve_unlimited(self: &Arc<Self>, asks: &Asks, caller: &Principal) -> Result<Used, ApiError> {
         let failed = |e| ApiError::new(Code::Internal, WHAT, "approval", e, "report it as a fault of Octant");
         let deed = Deed {
             action: Action::UnlimitedLifetime,
@@ -234,6 +234,9 @@ impl Manager {
             ApiError::new(Code::Internal, WHAT, "the plan", e, "report it as a fault of Octant")
         })?;
         let identity = rights.identity();
+        if let Asked::Operator { declared, .. } = asked {
+            agent.saved.signed_with = Some(declared.signer().key.0);
+        }
         agent.saved.slot = Some(slot);
         agent.saved.allotment = rights.allotment().parts();
         agent.saved.on_parent_death = Some(rights.on_parent_death());

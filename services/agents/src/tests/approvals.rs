@@ -9,7 +9,7 @@ use crate::handlers::Methods;
 use octant_api::agent::{self, ApprovalInfo, Body, LeaseRequest, SendRequest};
 use octant_api::agents::{
     self, AgentInfo, AgentState, AnswerRequest, Approval, ApprovalRequest, ApprovalState, ApprovalsRequest,
-    PermitRequest, Permitted, SpawnRequest,
+    PermitRequest, Permitted, ResumeRequest, SpawnRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
@@ -477,6 +477,48 @@ async fn a_child_is_spawned_as_it_was_allowed_and_has_to_ask_for_all_that_its_pa
     assert!(error.code == Code::Conflict && error.message.contains("ended"), "{error}");
     world.manager.expire(Now { wall_ms: clock::wall_ms(), boot_ns: clock::boottime_ns() });
     assert!(world.open().await.is_empty());
+}
+
+#[test]
+fn an_orphan_goes_on_under_another_only_once_that_was_allowed_also_over_restarts() {
+    let machinery = machinery();
+    let adopt: Vec<_> =
+        policy("adopt").into_iter().chain([("required = []", "required = [\"adopt\"]")]).collect();
+    let [lead, bad, good] = life(&machinery, "b1", async |world: &World| {
+        let lead = family::root(world, "lead", 2, 4).await;
+        let child = async |name: &str| {
+            let text = family::text(name, family::SLEEP, 1, 1, &adopt);
+            family::spawn(&machinery, lead, text).await.unwrap().aid
+        };
+        [lead, child("bad").await, child("good").await]
+    });
+    life(&machinery, "b1", async |world: &World| {
+        world.kill("lead", 0).await;
+        for aid in [bad, good] {
+            until("it is frozen", || world.manager.info(aid).unwrap().state == AgentState::Suspended).await;
+            let info = world.manager.info(aid).unwrap();
+            assert!(info.reason.unwrap().contains("needs an approval") && info.parent.is_none(), "{aid}");
+        }
+        until("both are asked about", || world.manager.approvals.list().len() == 2).await;
+    });
+    life(&machinery, "b1", async |world: &World| {
+        until("it is frozen again", || world.manager.info(good).unwrap().state == AgentState::Suspended)
+            .await;
+        let open = world.open().await;
+        assert_eq!(open.len(), 2, "asked once: {open:?}");
+        let of = |aid: Aid| open.iter().find(|asked| asked.agent == Some(aid)).unwrap().id.clone();
+        let resume = |aid: Aid| ResumeRequest { agent: aid.to_string(), for_ms: None };
+        let error = world.operator.call(&resume(good)).await.map_err(api).unwrap_err();
+        assert_eq!(error.data.approval, Some(of(good)), "{error}");
+        world.allow(&world.shown(&of(good)).await).await;
+        world.answers(&answer(&world.shown(&of(bad)).await, Decision::Deny), &boss()).await.unwrap();
+        assert_eq!(world.operator.call(&resume(good)).await.unwrap().state, AgentState::Running);
+        let error = world.operator.call(&resume(bad)).await.map_err(api).unwrap_err();
+        assert!(error.code == Code::Denied && error.message.contains("by boss"), "{error}");
+        assert!(!world.manager.list(false).iter().any(|info| info.aid == lead));
+        world.kill("good", 0).await;
+        world.kill("bad", 0).await;
+    });
 }
 
 #[tokio::test]

@@ -440,7 +440,7 @@ async fn output_is_bounded_and_ended_agents_are_forgotten() {
     until("the oldest are forgotten", || world.manager.list(true).len() == 4).await;
     let files = std::fs::read_dir(machinery.scratch.path().join("state")).unwrap();
     let names: Vec<String> = files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(names.iter().filter(|n| n.ends_with(".json")).count(), 4 + 1, "{names:?}");
+    assert_eq!(names.iter().filter(|n| n.ends_with(".json")).count(), 4 + 2, "{names:?}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod life;
 mod messages;
 mod restart;
 mod secrets;
+mod trust;
 mod world;
 
 use octant_api::agents::{AgentInfo, AgentState};

@@ -4,9 +4,10 @@ use super::Scratch;
 use crate::adopt;
 use crate::approvals::Queue;
 use crate::handlers::Methods;
-use crate::manager::{Keeper, Manager, Site};
+use crate::manager::{Keeper, Manager, OnDisk, Site};
 use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
+use crate::trust::Noted;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use octant_api::error::{ApiError, Code};
@@ -47,6 +48,8 @@ fn ticket_keys() -> Keys {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) entries: Mutex<Vec<AppendRequest>>,
+    /// Those about the trusted set, each with how many others there were before it: every life of the service has some.
+    pub(crate) trust: Mutex<Vec<(usize, AppendRequest)>>,
     /// Each agent's partition, and whether it is open.
     pub(crate) partitions: Mutex<HashMap<Aid, bool>>,
     /// Whether intents get no tickets.
@@ -118,6 +121,10 @@ impl Handler<Call> for Ledger {
         }
         self.place(&request)?;
         let seq = entries.len() as u64 + 1;
+        if request.payload.text().contains(r#""do":"trust""#) {
+            self.trust.lock().unwrap().push((entries.len(), request));
+            return Ok(Appended { seq, hash: Sha256::ZERO, ticket: None });
+        }
         let ticket = request.ticket_for.clone().filter(|_| !self.no_tickets.load(Ordering::Relaxed));
         let ticket = ticket.and_then(|actuator| {
             let issuer = Issuer::new(ticket_keys());
@@ -417,8 +424,11 @@ impl Machinery {
             site,
             records,
             Client::new(path("vault.sock")),
-            store,
-            Queue::open(&path("state")).unwrap(),
+            OnDisk {
+                store,
+                approvals: Queue::open(&path("state")).unwrap(),
+                noted: Noted::open(&path("state")).unwrap(),
+            },
             Arc::new(Arc::clone(&self.spawner)),
             Some(Arc::new(Arc::clone(&self.shelf))),
         ));
