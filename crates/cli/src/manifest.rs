@@ -272,6 +272,7 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("orphaned", asked.on_parent_death().name().to_owned()),
         ("spawns", family),
         ("rooms", names(asked.rooms())),
+        ("asks for", listed(asked.approvals().iter())),
         ("valid", format!("until {}, {} times", utc(validity.not_after_ms), validity.max_spawns)),
         ("machines", validity.machines.join(" ")),
     ];

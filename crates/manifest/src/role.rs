@@ -151,6 +151,12 @@ impl From<Limits> for Resources {
     }
 }
 
+/// The actions that a role approves.
+fn actions(role: &str, texts: &[String]) -> Result<Approvals, RolesError> {
+    let read = |text: &String| text.parse::<Action>().map_err(|e| RolesError::Pattern(role.to_owned(), e));
+    texts.iter().map(read).collect()
+}
+
 impl Roles {
     /// The roles that every Octant has: `admin`, `developer`, `analyst`.
     #[must_use]
@@ -225,9 +231,7 @@ impl Roles {
                 // A role bounds what is given; what has to be asked for each time is the manifest's.
                 approvals: Approvals::default(),
             };
-            let approve =
-                |text: &String| text.parse::<Action>().map_err(|e| RolesError::Pattern(name.clone(), e));
-            let approves = approves.iter().map(approve).collect::<Result<Approvals, _>>()?;
+            let approves = actions(&name, &approves)?;
             roles.insert(name, Role { assigns, ceiling, descendants, approves });
         }
         Self::closed(roles)

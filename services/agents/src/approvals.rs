@@ -113,8 +113,25 @@ pub(crate) enum Stands {
     Waits { asked: Approval, new: bool },
     /// An operator denied it, and is not asked again as long as that request would have lasted.
     Denied(Approval),
-    /// It may be done, with the answer that says so. It is in use until it is [`Queue::used`] or [`Queue::unused`].
+    /// It may be done, with the answer that says so. It is in use until it is [`Queue::used`] or its [`InUse`] is gone.
     Allowed { asked: Approval, answer: String },
+}
+
+/// That a request is being used. Where that comes to nothing, since a step failed or who asked went away, it can be used
+/// still.
+#[derive(Debug)]
+pub(crate) struct InUse<'a> {
+    queue: &'a Queue,
+    id: String,
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.queue.inner();
+        if let Some(row) = inner.rows.iter_mut().find(|row| row.info.id == self.id) {
+            row.in_use = false;
+        }
+    }
 }
 
 /// The queue.
@@ -357,12 +374,9 @@ impl Queue {
         self.keep(&mut inner, row)
     }
 
-    /// What was in use was not done, and can still be.
-    pub(crate) fn unused(&self, id: &str) {
-        let mut inner = self.inner();
-        if let Some(row) = inner.rows.iter_mut().find(|row| row.info.id == id) {
-            row.in_use = false;
-        }
+    /// Holds what is in use, for as long as whoever uses it does not give up.
+    pub(crate) fn in_use(&self, id: String) -> InUse<'_> {
+        InUse { queue: self, id }
     }
 
     /// Denies what nobody has answered or used in its time, and what is for an agent that has ended; gives what that was.

@@ -108,8 +108,8 @@ impl Manager {
     /// Whether an agent may do this now: yes, without or with an approval that is used up here, or a refusal. Where nobody
     /// was asked yet somebody is, and the same call has to be made again after the answer.
     ///
-    /// Everything is checked at this moment: the agent lives, who signed for its rights is still trusted, and so is who
-    /// answered.
+    /// When one is used everything is checked at that moment: the agent lives, who signed for its rights is still trusted,
+    /// and so is who answered.
     pub(crate) async fn permit(
         self: &Arc<Self>,
         aid: Aid,
@@ -135,7 +135,6 @@ impl Manager {
             let family = saved.ancestors.first().copied().unwrap_or(aid);
             (family, identity.name, identity.role, saved.info.manifest_digest)
         };
-        self.chain_of(aid).await?;
         let (family, name, role, manifest) = deed;
         let deed = Deed {
             action,
@@ -191,11 +190,8 @@ impl Manager {
         };
         match stands {
             Ok(Stands::Allowed { asked, answer }) => {
-                let used = self.use_up(&asked, &answer, &deed).await;
-                if used.is_err() {
-                    self.approvals.unused(&asked.id);
-                }
-                used
+                let _in_use = self.approvals.in_use(asked.id.clone());
+                self.use_up(&asked, &answer, &deed).await
             }
             Ok(Stands::Waits { asked, new }) => {
                 if new {
@@ -278,6 +274,10 @@ impl Manager {
         answer: &str,
         deed: &Deed<'_>,
     ) -> Result<Used, ApiError> {
+        // Who signed for the agent's rights is trusted still.
+        if let Some(aid) = deed.agent {
+            self.chain_of(aid).await?;
+        }
         let Answered { decision: Decision::Allow, signer, .. } =
             self.check(asked, &deed.action, answer).await?
         else {

@@ -4,6 +4,7 @@ use super::approve::{Deed, Used};
 use super::family::lineage;
 use super::{Agent, Manager, Start, no_agent};
 use crate::admit::{self, Admitted, Asks, Refused, WHAT};
+use crate::core::prepared::Program;
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
@@ -29,11 +30,6 @@ impl Manager {
         let aid = new_aid(now_ms)?;
         let envelope = Envelope::parse(text.as_bytes());
         let digest = admit::digest(&envelope);
-        let saved = Saved::new(&self.site.boot_id, blank(aid, digest));
-        let first = self.provision(saved, None, &caller).inspect_err(|error| {
-            let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
-            self.record_command(aid, &caller, what);
-        })?;
         let (mut admitted, mut approved) = (self.admit(envelope, false, now_ms).await, None);
         if let Err(Refused { asks: Some(asks), error }) = &admitted {
             let rules = error.data.rules.clone();
@@ -49,6 +45,21 @@ impl Manager {
             }
         }
         let unlimited = approved.is_some();
+        let chain = |text| Chain { envelope: text, admitted_ms: now_ms, unlimited, delegated: Vec::new() };
+        if let Ok(Admitted { declared, rights }) = &admitted
+            && let Some(prepared) = self.take_prepared(declared, rights, &caller, now_ms)
+            && let Ok(Admitted { rights, .. }) = admitted
+        {
+            self.entitle(prepared, rights);
+            self.keep_chain(prepared, &chain(text));
+            self.note_approval(prepared, approved);
+            return self.let_go_prepared(prepared).await;
+        }
+        let saved = Saved::new(&self.site.boot_id, blank(aid, digest));
+        let first = self.provision(saved, None, &caller, Program::Starts).inspect_err(|error| {
+            let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
+            self.record_command(aid, &caller, what);
+        })?;
         let reserved = match admitted {
             Ok(Admitted { declared, rights }) => {
                 self.entitle(aid, rights);
@@ -58,8 +69,7 @@ impl Manager {
         };
         let event = match reserved {
             Ok(()) => {
-                let delegated = Vec::new();
-                self.keep_chain(aid, &Chain { envelope: text, admitted_ms: now_ms, unlimited, delegated });
+                self.keep_chain(aid, &chain(text));
                 Event::Verified
             }
             Err(error) => self.refused(aid, error),
@@ -71,7 +81,7 @@ impl Manager {
     }
 
     /// From an envelope to rights, for now.
-    async fn admit(
+    pub(super) async fn admit(
         self: &Arc<Self>,
         envelope: Result<Envelope, EnvelopeError>,
         unlimited: bool,
@@ -138,6 +148,7 @@ impl Manager {
         saved: Saved,
         rights: Option<Effective>,
         caller: &Principal,
+        program: Program,
     ) -> Result<Vec<Effect>, ApiError> {
         let aid = saved.info.aid;
         // Eighty random bits are nobody else's; that is checked all the same, since everything is kept by them.
@@ -145,7 +156,10 @@ impl Manager {
             let why = "another agent has or had this identifier; spawn it again";
             return Err(admit::broke(Code::Conflict, "its identifier", &why, &[Rule::UniqueIdentity]));
         }
-        let (state, effects) = core::provision();
+        let (state, effects) = match program {
+            Program::Starts => core::provision(),
+            _ => core::prepare(),
+        };
         let mut agent = self.agent(state, saved)?;
         agent.rights = rights;
         agent.operator = match caller {
@@ -172,6 +186,7 @@ impl Manager {
             operator: None,
             intent: Value::Null,
             start: None,
+            spare: None,
             sealed: false,
             asked: false,
             nothing_left: None,
@@ -192,7 +207,7 @@ impl Manager {
     }
 
     /// Gives an agent its rights.
-    fn entitle(&self, aid: Aid, rights: Effective) {
+    pub(super) fn entitle(&self, aid: Aid, rights: Effective) {
         if let Some(agent) = self.inner().agents.get_mut(&aid) {
             agent.rights = Some(rights);
         }
@@ -201,20 +216,21 @@ impl Manager {
     /// Everything that a start needs and that can be refused without asking anybody else.
     pub(super) fn reserve(&self, aid: Aid, asked: &Asked<'_>, now_ms: u64) -> Result<(), ApiError> {
         let mut inner = self.inner();
-        let live = inner.agents.values().filter(|agent| !agent.state.phase.ended()).count();
+        let running = inner.running();
         let most = match asked {
-            Asked::Operator { .. } => self.site.max_agents,
+            // One that is prepared is not among them yet.
+            Asked::Operator { .. } | Asked::Prepared { .. } => self.site.max_agents,
             // Families do not take the last places, so that an operator can always start one more.
             Asked::Agent { .. } => self.site.max_agents - self.site.max_agents.div_ceil(8),
         };
         // This one is among them.
-        if live > most {
-            let why = format!("{} agents run", live - 1);
+        if running > most {
+            let why = format!("{} agents run", running - 1);
             let next = "end one, or raise max_agents in [agents] of octant.toml";
             return Err(ApiError::new(Code::Busy, WHAT, "max_agents", why, next));
         }
         let until_ns = match asked {
-            Asked::Operator { .. } => None,
+            Asked::Operator { .. } | Asked::Prepared { .. } => None,
             // Its end is handed on to those who are there when it comes: from here on this one is.
             Asked::Agent { parent } => inner.alive(*parent)?.saved.deadline_ns,
         };
@@ -234,10 +250,7 @@ impl Manager {
             ApiError::new(Code::Internal, WHAT, "the plan", e, "report it as a fault of Octant")
         })?;
         let identity = rights.identity();
-        if let Asked::Operator { declared, .. } = asked {
-            agent.saved.signed_with = Some(declared.signer().key.0);
-        }
-        agent.saved.slot = Some(slot);
+        (agent.saved.slot, agent.saved.signed_with) = (Some(slot), asked.signed_with(&agent.saved));
         agent.saved.allotment = rights.allotment().parts();
         agent.saved.on_parent_death = Some(rights.on_parent_death());
         agent.saved.info.name.clone_from(&identity.name);
@@ -273,7 +286,7 @@ impl Manager {
     }
 
     /// Counts a use of a signed manifest.
-    fn count_use(&self, declared: &Declared, now_ms: u64) -> Result<(), ApiError> {
+    pub(super) fn count_use(&self, declared: &Declared, now_ms: u64) -> Result<(), ApiError> {
         let validity = declared.manifest().validity();
         let counted = self.store.count(declared.digest(), validity.max_spawns, validity.not_after_ms, now_ms);
         counted.map_err(|e| {
@@ -296,6 +309,13 @@ pub(super) enum Asked<'a> {
         /// Who brought it.
         caller: &'a Principal,
     },
+    /// An operator, beforehand: nothing is counted yet.
+    Prepared {
+        /// Who signed.
+        key: KeyId,
+        /// Who wished for it.
+        caller: &'a Principal,
+    },
     /// An agent, which has taken it out of its own rights.
     Agent {
         /// That agent.
@@ -304,16 +324,22 @@ pub(super) enum Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn key(&self) -> Option<KeyId> {
+    pub(super) fn key(&self) -> Option<KeyId> {
         match self {
             Self::Operator { declared, .. } => Some(declared.signer().key),
+            Self::Prepared { key, .. } => Some(*key),
             Self::Agent { .. } => None,
         }
     }
 
-    fn by(&self) -> String {
+    /// The key that signed for the first of the line: a child's is known from its parent.
+    fn signed_with(&self, saved: &Saved) -> Option<Sha256> {
+        self.key().map(|key| key.0).or(saved.signed_with)
+    }
+
+    pub(super) fn by(&self) -> String {
         match self {
-            Self::Operator { caller, .. } => caller.to_string(),
+            Self::Operator { caller, .. } | Self::Prepared { caller, .. } => caller.to_string(),
             Self::Agent { parent } => Principal::Agent(*parent).to_string(),
         }
     }
@@ -341,12 +367,15 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         exit: None,
         reason: None,
         cpu_percent: None,
+        prepared: false,
         started_ms: None,
         ended_ms: None,
         manifest_digest,
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),
+        denied_calls: Vec::new(),
+        calls_unreported: None,
         grants: Vec::new(),
     }
 }

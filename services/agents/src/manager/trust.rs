@@ -73,6 +73,8 @@ impl Manager {
         } else {
             entries.into_iter().for_each(|entry| self.records.later(entry));
         }
+        // What is prepared under a key that counts no more is not wanted any more.
+        self.look_at_wishes();
         next.keep().map_err(|error| failed("state directory", error.to_string()))?;
         *noted = next;
         Ok(set)

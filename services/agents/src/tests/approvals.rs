@@ -23,6 +23,7 @@ use octant_sys::clock;
 use octant_wire::{Client, shutdown};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An operator who may answer for everything.
 fn boss() -> SigningKey {
@@ -34,7 +35,8 @@ fn trust(machinery: &Machinery, name: &str, text: &str) {
     std::fs::write(machinery.scratch.path().join("trusted").join(name), text).unwrap();
 }
 
-fn machinery() -> Machinery {
+/// A machine whose operators may give and approve everything.
+pub(super) fn machinery() -> Machinery {
     let machinery = family::machinery();
     trust(&machinery, "boss.pub", &boss().public_file("boss", "admin"));
     machinery
@@ -86,7 +88,7 @@ impl World {
         self.operator.call(&AnswerRequest { envelope }).await.map_err(api)
     }
 
-    async fn allow(&self, asked: &Approval) -> Approval {
+    pub(super) async fn allow(&self, asked: &Approval) -> Approval {
         self.answers(&answer(asked, Decision::Allow), &boss()).await.unwrap()
     }
 }
@@ -562,6 +564,10 @@ async fn services_ask_in_the_same_queue_each_for_what_it_does() {
     world.allow(&asked).await;
     let forced = permit("tool:git/push", "{\"ref\":\"main\",\"force\":true}");
     assert_eq!(api(router.call(&forced).await.unwrap_err()).code, Code::ApprovalNeeded);
+    // Who asks and goes away in the middle has not used it.
+    let service = Principal::Service("router".parse().unwrap());
+    let gone = tokio::time::timeout(Duration::ZERO, world.manager.permit_for(&service, push.clone())).await;
+    assert!(gone.is_err(), "{gone:?}");
     assert_eq!(router.call(&push).await.unwrap().approval, Some(asked.id));
     assert_eq!(api(router.call(&push).await.unwrap_err()).code, Code::ApprovalNeeded, "once");
     assert_eq!(api(egress.call(&permit("spend:3", "{}")).await.unwrap_err()).code, Code::ApprovalNeeded);
