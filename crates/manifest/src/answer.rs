@@ -83,6 +83,9 @@ pub enum AnswerError {
     /// Nobody signed it.
     #[error("this answer is not signed: {0}; make one with: octant approvals sign")]
     Unsigned(&'static str),
+    /// Longer than any answer is.
+    #[error("an answer of {0} bytes is too large; the limit is {limit} bytes", limit = limits::ANSWER_BYTES)]
+    TooLarge(usize),
     /// It is not in an envelope of its type.
     #[error("not an answer: {0}")]
     Envelope(EnvelopeError),
@@ -153,6 +156,10 @@ impl From<EnvelopeError> for AnswerError {
 }
 
 fn sealed(envelope: &[u8]) -> Result<Sealed, AnswerError> {
+    // All of it goes on record.
+    if envelope.len() > limits::ANSWER_BYTES {
+        return Err(AnswerError::TooLarge(envelope.len()));
+    }
     Ok(Sealed::parse(envelope, DECISION_TYPE, limits::ANSWER_BYTES)?)
 }
 

@@ -6,7 +6,7 @@ pub const ENVELOPE_BYTES: usize = 256 << 10;
 pub const MANIFEST_BYTES: usize = 160 << 10;
 /// How long the text about all that is wrong with a manifest can get, in bytes, beyond the first problem.
 pub const PROBLEMS_BYTES: usize = 8 << 10;
-/// The longest answer to a request for approval, in bytes.
+/// The longest answer to a request for approval, with its envelope, in bytes.
 pub const ANSWER_BYTES: usize = 4 << 10;
 /// For how long an answer can count, in milliseconds: a day.
 pub const ANSWER_MS: u64 = 86_400_000;

@@ -53,7 +53,7 @@ pub(crate) enum Change {
     Removed,
     /// It is on the list of revoked ones.
     Revoked,
-    /// It is not on that list any more.
+    /// It is not on that list any more, or its end is to come again since the clock was set back.
     Restored,
     /// Its end has come.
     Expired,
@@ -189,6 +189,8 @@ fn changes_of(was: Option<&Key>, is: &Key) -> Vec<Change> {
         _ => {}
     }
     changes.extend((is.over && !was.over).then_some(Change::Expired));
+    // The clock was set back: it counts again, and that is on record.
+    changes.extend((was.over && !is.over && same).then_some(Change::Restored));
     changes
 }
 
@@ -218,7 +220,7 @@ mod tests {
         let until = " until=2027-01-15T08:00:01Z";
         use Change::{Added, Changed, Expired, Removed, Restored, Revoked};
         type Step = (Vec<(&'static str, String)>, u64, Vec<Change>);
-        let steps: [Step; 10] = [
+        let steps: [Step; 11] = [
             (vec![("a.pub", line("analyst", ""))], AT, vec![Added]),
             (vec![("b.pub", line("analyst", ""))], AT + 1, vec![]),
             (vec![("a.pub", line("admin", ""))], AT + 2, vec![Changed]),
@@ -227,6 +229,7 @@ mod tests {
             (vec![("a.pub", line("admin", ""))], AT + 5, vec![Restored]),
             (vec![("a.pub", line("admin", until))], AT + 6, vec![Changed]),
             (vec![("a.pub", line("admin", until))], AT + 2000, vec![Expired]),
+            (vec![("a.pub", line("admin", until))], AT + 7, vec![Restored]),
             (vec![], AT + 2001, vec![Removed]),
             (vec![("a.pub", line("admin", until)), revoked], AT + 2002, vec![Added, Revoked, Expired]),
         ];

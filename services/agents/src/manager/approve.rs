@@ -78,6 +78,7 @@ fn no_answer(id: &str, error: &AnswerError) -> ApiError {
             | VerifyError::ExpiredKey { .. },
         ) => Code::Unverified,
         AnswerError::Envelope(_) | AnswerError::Form(_) => Code::InvalidParams,
+        AnswerError::TooLarge(_) => Code::TooLong,
         AnswerError::Signer(_)
         | AnswerError::Machine { .. }
         | AnswerError::Request { .. }

@@ -292,7 +292,10 @@ impl Manager {
                 let demanded = |rights: &Effective| rights.grants().approvals().cover(&Action::Adopt);
                 agent.saved.unadopted |= agent.rights.as_ref().is_none_or(demanded);
                 let waits = agent.saved.unadopted;
-                self.records.later(about(aid, Kind::Lifecycle, &what));
+                // After a restart it can be under the same still, and wait for that to be approved.
+                if before != heir {
+                    self.records.later(about(aid, Kind::Lifecycle, &what));
+                }
                 self.keep(&mut inner, aid, false);
                 drop(inner);
                 if waits {
