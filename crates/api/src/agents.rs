@@ -6,6 +6,13 @@ use octant_ids::{Aid, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod approval;
+
+pub use approval::{
+    AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState, ApprovalsRequest, PARAMS_MAX,
+    PermitRequest, Permitted,
+};
+
 /// The longest signed manifest that [`SpawnRequest`] takes, in bytes.
 pub const ENVELOPE_MAX: usize = 256 << 10;
 
@@ -376,101 +383,36 @@ pub struct DiscardRequest {
     pub manifest: Option<Sha256>,
 }
 
-/// Where a request for an approval is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ApprovalState {
-    /// It waits for an operator.
-    Waiting,
-    /// An operator allowed it. It was used then, and cannot be used again.
-    Allowed,
-    /// An operator denied it.
-    Denied,
-    /// Nobody answered in its time, so it was denied.
-    Expired,
-}
-
-impl ApprovalState {
-    /// The state's name as the wire and the ledger write it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Allowed => "allowed",
-            Self::Denied => "denied",
-            Self::Expired => "expired",
-        }
-    }
-}
-
-/// A request that an operator has to answer before it is carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Approval {
-    /// Its identifier: 16 hexadecimal digits.
-    pub id: String,
-    /// What has to be approved: `lifetime.unlimited`.
-    pub action: String,
-    /// For whom, in people's words: the name in the manifest.
-    pub subject: String,
-    /// Who asked.
-    pub asked_by: String,
-    /// SHA-256 of exactly what will be done. An answer names it.
-    #[schemars(with = "String")]
-    pub digest: Sha256,
-    /// When it was asked, in milliseconds since 1970.
-    pub asked_ms: u64,
-    /// From when on it is denied, in milliseconds since 1970.
-    pub expires_ms: u64,
-    /// Where it is.
-    pub state: ApprovalState,
-    /// Who answered, or why nobody did; empty while it waits.
-    pub why: String,
-}
-
-/// Parameters of `agents.approvals`.
+/// Parameters of `agents.trust`: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ApprovalsRequest {
-    /// Whether to list those that are answered too.
-    #[serde(default)]
-    pub all: bool,
+pub struct TrustRequest {}
+
+/// A key of the trusted set, as it is on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrustedKey {
+    /// Its identifier: the SHA-256 of the public key.
+    #[schemars(with = "String")]
+    pub key: Sha256,
+    /// For whom it speaks.
+    pub operator: String,
+    /// The most that it can sign for.
+    pub role: String,
+    /// When it stops to count, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// Why it does not count any more, where it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
+    /// Since when it is as it is, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
-/// Answer of `agents.approvals`.
+/// Answer of `agents.trust`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ApprovalList {
-    /// The requests, oldest first.
-    pub approvals: Vec<Approval>,
-}
-
-/// Parameters of `agents.approval`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApprovalRequest {
-    /// Its identifier.
-    pub id: String,
-}
-
-/// Parameters of `agents.allow`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AllowRequest {
-    /// Its identifier.
-    pub id: String,
-    /// The digest that the operator has seen.
-    #[schemars(with = "String")]
-    pub digest: Sha256,
-}
-
-/// Parameters of `agents.deny`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DenyRequest {
-    /// Its identifier.
-    pub id: String,
-    /// The digest that the operator has seen.
-    #[schemars(with = "String")]
-    pub digest: Sha256,
+pub struct TrustList {
+    /// Every key.
+    pub keys: Vec<TrustedKey>,
 }
 
 /// How long a spawn may take when the caller does not say, in milliseconds: many times what it takes on a
@@ -527,17 +469,22 @@ crate::rpc! {
         /// Frees what is prepared and not used, and prepares no more of it. Answers when nothing of it runs.
         "discard" => discard, Discard(DiscardRequest) -> PreparedList,
             needs [Need::Operator], deadline Deadline::Ms(KILL_MS);
-        /// Lists the requests that wait for an operator's answer.
+        /// Looks at the trusted set now, follows and records what has changed in it, and lists its keys.
+        "trust" => trust, Trust(TrustRequest) -> TrustList,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;
+        /// Lists the requests that wait for an operator's answer, or for their use.
         "approvals" => approvals, Approvals(ApprovalsRequest) -> ApprovalList,
             needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
-        /// Shows one request.
+        /// Shows one request, with exactly what will be done.
         "approval" => approval, ShowApproval(ApprovalRequest) -> Approval,
             needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
-        /// Allows a request, once, and carries it out after everything about it was checked again: starts the agent.
-        "allow" => allow, Allow(AllowRequest) -> AgentInfo,
-            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
-        /// Denies a request.
-        "deny" => deny, Deny(DenyRequest) -> Approval,
-            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS);
+        /// Takes an operator's signed answer to a request. It counts by its signature, whoever brings it.
+        "answer" => answer, Answer(AnswerRequest) -> Approval,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Lets a service do something for an agent once, if its manifest demands no approval for it or an operator has
+        /// given one, which is used up; asks for it otherwise.
+        "permit" => permit, Permit(PermitRequest) -> Permitted,
+            needs [Need::Service("egress"), Need::Service("router"), Need::Service("comms"), Need::Service("vault")],
+            deadline Deadline::Ms(HOLD_MS);
     }
 }

@@ -50,6 +50,7 @@ const ANY: &str = "";
 const HOST: &str = "^(tls|http|tcp)://(\\*\\.)?[A-Za-z0-9.-]+:[0-9]{1,5}$";
 const CREDENTIAL: &str = "^(use [^ ]+ at [^ ]+|sign [^ ]+|reveal [^ ]+)$";
 const PATTERN: &str = "^[A-Za-z0-9._/:@-]*\\*?$";
+const ACTION: &str = "^(lifetime\\.unlimited|spawn|adopt|(lease|message|tool):[A-Za-z0-9._/:@-]*\\*?|spend:[0-9]+(\\.[0-9]{1,6})?)$";
 const NONE: Option<&str> = Some("none");
 const MOST: u64 = i64::MAX.cast_unsigned();
 
@@ -229,7 +230,12 @@ pub const FIELDS: &[FieldInfo] = &[
         NONE,
         "Rooms in which it may exchange messages with other agents.",
     ),
-    field("approvals.required", Kind::Texts(ANY), NONE, "What an operator has to approve each time."),
+    field(
+        "approvals.required",
+        Kind::Texts(ACTION),
+        NONE,
+        "What an operator has to approve each time: spawn, adopt, lease:SECRET, message:ROOM, tool:NAME, spend:USD (that much at once, or more), lifetime.unlimited (which needs it anyway).",
+    ),
 ];
 
 /// What the manual and the editor say of a section.

@@ -1,5 +1,6 @@
 //! Rights that can be shared, and their intersection.
 
+use crate::action::Approvals;
 use crate::credential::CredentialGrant;
 use crate::host::HostGrant;
 use crate::pattern::{NamePattern, PatternSet};
@@ -390,6 +391,8 @@ pub struct Grants {
     pub(crate) models: Models,
     pub(crate) skills: PatternSet<NamePattern>,
     pub(crate) tools: PatternSet<NamePattern>,
+    /// Joined where the others are met: to have to ask for more is to have less.
+    pub(crate) approvals: Approvals,
 }
 
 /// A right that was asked for and not given in full.
@@ -529,6 +532,12 @@ impl Grants {
         &self.tools
     }
 
+    /// What an operator has to approve each time.
+    #[must_use]
+    pub fn approvals(&self) -> &Approvals {
+        &self.approvals
+    }
+
     /// What both grant. Each field stands here by name: a new one does not compile until its intersection is
     /// decided.
     #[must_use]
@@ -554,6 +563,7 @@ impl Grants {
             models,
             skills,
             tools,
+            approvals,
         } = other;
         let shorter = match (self.ttl, *ttl) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -581,6 +591,7 @@ impl Grants {
             models: self.models.meet(models),
             skills: self.skills.meet(skills),
             tools: self.tools.meet(tools),
+            approvals: self.approvals.join(approvals),
         }
     }
 
@@ -589,7 +600,7 @@ impl Grants {
         Self { generations: self.generations.saturating_sub(1), ..self.clone() }
     }
 
-    /// Whether `other` grants everything that this does.
+    /// Whether `other` grants everything that this does, and demands no approval that this does not.
     #[must_use]
     pub fn within(&self, other: &Self) -> bool {
         self.meet(other) == *self
@@ -629,6 +640,7 @@ impl Grants {
             models,
             skills,
             tools,
+            approvals,
         } = self;
         let ttl = ttl.map_or("unlimited".to_owned(), |t| format!("{}ms", t.0));
         let mut rows = vec![
@@ -650,6 +662,7 @@ impl Grants {
             ("credentials.grants", credentials.to_string()),
             ("skills.allowed", skills.to_string()),
             ("skills.tools", tools.to_string()),
+            ("approvals.required", approvals.to_string()),
         ];
         rows.extend(models.rows());
         rows.extend(resources.rows());

@@ -79,12 +79,15 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod action;
 mod allotment;
+mod answer;
 mod credential;
 mod date;
 mod delegated;
 mod denied;
 mod domains;
+mod dsse;
 mod effective;
 mod envelope;
 mod error;
@@ -104,15 +107,16 @@ mod role;
 mod rule;
 mod schema;
 
+pub use action::{Action, Approvals};
 pub use allotment::{Allotment, Exhausted};
+pub use answer::{Answer, AnswerError, Answered, Asked, DECISION_TYPE, Decision};
 pub use credential::{CredentialGrant, Way};
 pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};
 pub use domains::{Budget, Unenforceable};
+pub use dsse::pae;
 pub use effective::{Ceiling, Effective, Machine, Origin, RightsError};
-pub use envelope::{
-    Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, Signer, VerifyError, pae, sign,
-};
+pub use envelope::{Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, Signer, VerifyError, sign};
 pub use error::{ManifestError, ManifestErrors, Problem};
 pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
 pub use fuzz::{fuzz_envelope, fuzz_manifest};

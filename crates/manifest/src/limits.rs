@@ -6,6 +6,10 @@ pub const ENVELOPE_BYTES: usize = 256 << 10;
 pub const MANIFEST_BYTES: usize = 160 << 10;
 /// How long the text about all that is wrong with a manifest can get, in bytes, beyond the first problem.
 pub const PROBLEMS_BYTES: usize = 8 << 10;
+/// The longest answer to a request for approval, with its envelope, in bytes.
+pub const ANSWER_BYTES: usize = 4 << 10;
+/// For how long an answer can count, in milliseconds: a day.
+pub const ANSWER_MS: u64 = 86_400_000;
 /// How many signatures an envelope may carry; each is tried against every trusted key.
 pub const SIGNATURES: usize = 8;
 /// The deepest nesting in a manifest. The schema itself needs 3.
@@ -28,6 +32,8 @@ pub const KEY_FILES: usize = 256;
 pub const KEY_FILE_BYTES: usize = 64 << 10;
 /// The longest name of an identity, role, operator or utility, in bytes.
 pub const NAME_BYTES: usize = 63;
+/// The longest name, or beginning of names, of a secret, model, skill or tool, in bytes.
+pub const PATTERN_BYTES: usize = 128;
 /// The longest time to live, in milliseconds: ten years, so that adding it to a clock cannot overflow.
 pub const TTL_MS: u64 = 10 * 366 * 86_400_000;
 /// The most generations that an agent can have below it.

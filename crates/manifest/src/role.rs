@@ -1,5 +1,6 @@
 //! Roles: the ceilings of operators' keys, as data.
 
+use crate::action::{Action, Approvals};
 use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::pattern::{Pattern, PatternError, PatternSet};
 use crate::{GrantPath, PathError, PathSet, Pins};
@@ -19,6 +20,8 @@ pub(crate) struct Role {
     pub(crate) ceiling: Grants,
     /// How many descendants an agent of this role can have.
     pub(crate) descendants: u64,
+    /// What its holder may approve, of agents whose role it assigns.
+    pub(crate) approves: Approvals,
 }
 
 /// Why a file of roles is refused.
@@ -72,6 +75,7 @@ impl Names {
 #[serde(deny_unknown_fields)]
 struct RoleFile {
     assigns: Vec<String>,
+    approves: Vec<String>,
     read: Vec<String>,
     write: Vec<String>,
     execute: Vec<String>,
@@ -147,6 +151,12 @@ impl From<Limits> for Resources {
     }
 }
 
+/// The actions that a role approves.
+fn actions(role: &str, texts: &[String]) -> Result<Approvals, RolesError> {
+    let read = |text: &String| text.parse::<Action>().map_err(|e| RolesError::Pattern(role.to_owned(), e));
+    texts.iter().map(read).collect()
+}
+
 impl Roles {
     /// The roles that every Octant has: `admin`, `developer`, `analyst`.
     #[must_use]
@@ -169,6 +179,7 @@ impl Roles {
             };
             let RoleFile {
                 assigns,
+                approves,
                 read,
                 write,
                 execute,
@@ -218,8 +229,11 @@ impl Roles {
                 },
                 skills: skills.patterns(&name)?,
                 tools: tools.patterns(&name)?,
+                // A role bounds what is given; what has to be asked for each time is the manifest's.
+                approvals: Approvals::default(),
             };
-            roles.insert(name, Role { assigns, ceiling, descendants });
+            let approves = actions(&name, &approves)?;
+            roles.insert(name, Role { assigns, ceiling, descendants, approves });
         }
         Self::closed(roles)
     }

@@ -1,5 +1,6 @@
 //! The manifest's schema, and its reading.
 
+use crate::action::Approvals;
 use crate::denied::denied;
 use crate::domains::{self, Budget, Services, Unenforceable};
 use crate::effective::unstartable;
@@ -261,7 +262,6 @@ pub(crate) fn read(bytes: &[u8]) -> Whole<Manifest> {
     }
     let mut all = Gather::default();
     all.take(top.no_strays());
-    all.take(refuse_unenforceable(&document));
     let identity = all.take(identity(&document));
     let validity = all.take(validity(&document));
     let spawning = all.take(spawning(&document));
@@ -404,6 +404,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     let lifetime = all.take(lifetime(document));
     let services = all.take(domains::services(document));
     let rooms = all.take(rooms(document));
+    let approvals = all.take(approvals(document));
     let whole = || {
         let (read, write, execute) = (read?, write?, execute?);
         let (ttl, on_timeout, on_parent_death) = lifetime?;
@@ -429,6 +430,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             models,
             skills,
             tools,
+            approvals: approvals?,
         })
     };
     all.done(whole())
@@ -686,14 +688,8 @@ fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnTimeout, OnPare
     Ok((ttl, on_timeout, on_parent_death))
 }
 
-/// Refuses by name what this build has nothing to enforce with. Absent and empty fields pass.
-fn refuse_unenforceable(document: &Document<'_>) -> Whole<()> {
-    let approvals = document.section("approvals", &["required"])?;
-    approvals.no_strays()?;
-    if let Some(first) = approvals.list("required")?.first() {
-        let (what, field) = ("approvals", "approvals.required");
-        let why = "only a life without end is asked about yet (lifetime.ttl = \"unlimited\")";
-        return Err(first.refuse(Problem::Unenforceable { what, why, field }).into());
-    }
-    Ok(())
+fn approvals(document: &Document<'_>) -> Whole<Approvals> {
+    let section = document.section("approvals", &["required"])?;
+    section.no_strays()?;
+    section.each("required", Field::pattern)
 }

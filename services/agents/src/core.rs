@@ -79,6 +79,8 @@ pub(crate) enum Ending {
     Lost,
     /// It was suspended or throttled and could not be kept so.
     NotHeld,
+    /// The key under which it was being started was revoked.
+    Revoked,
     /// It was prepared, and nobody shall have it any more. Means nothing to one that was taken.
     NotWanted,
     /// It was prepared, and what is prepared does not outlive this service.
@@ -96,6 +98,7 @@ impl Ending {
             Self::Unrecorded => "the ledger did not accept its record",
             Self::Lost => "its handles were lost in a restart",
             Self::NotHeld => "it could not be kept suspended or throttled",
+            Self::Revoked => "the key under which it was being started was revoked",
             Self::NotWanted => "it was prepared, and is not wanted any more",
             Self::NotKept => "it was prepared, and that does not outlive a restart of the service",
         }

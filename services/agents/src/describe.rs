@@ -39,6 +39,7 @@ pub(crate) fn grants(rights: &Effective) -> Vec<String> {
         let (descendants, generations) = (rights.allotment().parts()[0], rights.grants().generations());
         lines.push(format!("spawn {descendants} descendants in {generations} generations"));
     }
+    lines.extend(rights.grants().approvals().iter().map(|action| format!("ask an operator for {action}")));
     lines.extend(limits(rights.resources()));
     lines.push(
         rights.ttl().map_or("time to live unlimited".to_owned(), |t| format!("time to live {}s", t.0 / 1000)),

@@ -8,8 +8,9 @@
 //! Never: builds a workstation itself (that is the spawner), or believes what an agent says about itself.
 //!
 //! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
-//! `approvals` keeps what waits for an operator, `family` is what an agent asks about those below it, `secrets` what it
-//! asks of the vault, `mailbox` what agents say to each other, `calls` what the kernel reports as denied to them.
+//! `approvals` keeps what waits for an operator, `trust` what is on record of the operators' keys, `family` is what an
+//! agent asks about those below it, `secrets` what it asks of the vault, `mailbox` what agents say to each other, `calls`
+//! what the kernel reports as denied to them.
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -32,6 +33,7 @@ mod spawner;
 mod store;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use mailbox::fuzz_mailbox;
 pub use service::{AgentsConfig, AgentsService};

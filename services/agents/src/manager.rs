@@ -10,6 +10,7 @@ mod post;
 mod prepare;
 mod report;
 mod spawn;
+mod trust;
 
 use self::post::Post;
 use self::prepare::Spare;
@@ -24,6 +25,7 @@ use crate::log::Log;
 use crate::secrets::Ends;
 use crate::spawner::Spawner;
 use crate::store::{Saved, Store};
+use crate::trust::Noted;
 use octant_api::agents::AgentState;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Appended, Kind};
@@ -93,6 +95,8 @@ pub(crate) struct Manager {
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
     pub(crate) approvals: Queue,
+    /// What is on record of the trusted set.
+    noted: tokio::sync::Mutex<Noted>,
     kept: Kept,
     post: Post,
     reports: Reports,
@@ -200,6 +204,7 @@ pub(crate) type Refusal = (Code, String);
 pub(crate) struct Files {
     pub(crate) store: Store,
     pub(crate) approvals: Queue,
+    pub(crate) noted: Noted,
     pub(crate) wishes: Wishes,
 }
 
@@ -214,7 +219,7 @@ impl Manager {
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
-        let Files { store, approvals, wishes } = files;
+        let Files { store, approvals, noted, wishes } = files;
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
@@ -228,6 +233,7 @@ impl Manager {
             exits,
             store,
             approvals,
+            noted: tokio::sync::Mutex::new(noted),
             kept,
             post,
             wishes,
@@ -354,12 +360,22 @@ impl Manager {
         refusal: &mut Option<Refusal>,
     ) -> Result<Vec<Event>, Event> {
         let (mut follow, mut records) = (Vec::new(), Vec::new());
-        for effect in effects {
+        let mut effects = effects.into_iter();
+        while let Some(effect) = effects.next() {
             if let Effect::Record(record) = effect {
                 records.push(record);
                 continue;
             }
-            self.record(aid, std::mem::take(&mut records)).await?;
+            if let Err(not_recorded) = self.record(aid, std::mem::take(&mut records)).await {
+                // What waits for the ledger waits all the same: a rejection is on record sooner or later.
+                let rest = std::iter::once(effect).chain(effects);
+                let later = rest.filter_map(|effect| match effect {
+                    Effect::RecordLater(record) => Some(record),
+                    _ => None,
+                });
+                later.for_each(|record| self.record_later(aid, &record));
+                return Err(not_recorded);
+            }
             if let Effect::Refuse(code, why) = effect {
                 *refusal = Some((code, why));
                 continue;
@@ -516,6 +532,7 @@ impl Manager {
             self.ends.run(&self.vault, stop),
             self.read_reports(stop),
             self.deny_unanswered(stop),
+            self.watch_trust(stop),
             self.keep_prepared(stop)
         );
         // Kept before they are tried once more: PID 1 does not wait for ever.

@@ -7,6 +7,7 @@ use crate::handlers::Methods;
 use crate::manager::{Files, Keeper, Manager, Site, Wishes};
 use crate::spawner::Remote;
 use crate::store::Store;
+use crate::trust::Noted;
 use octant_api::agents;
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::Layout;
@@ -122,6 +123,8 @@ impl Service for AgentsService {
             Store::open(dir.clone()).map_err(|e| StartError::new("read what was kept", dir.display(), e))?;
         let approvals = Queue::open(&dir)
             .map_err(|e| StartError::new("read what waits for approval", dir.display(), e))?;
+        let noted = Noted::open(&dir)
+            .map_err(|e| StartError::new("read what is on record of the trusted set", dir.display(), e))?;
         let wishes = Wishes::open(&dir)
             .map_err(|e| StartError::new("read what is wished to be prepared", dir.display(), e))?;
         let identity = context.identity();
@@ -129,7 +132,7 @@ impl Service for AgentsService {
         let notifier = context.notifier.clone();
         let reports = Reports::new(context.inherited.remove("audit"));
         let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
-        let files = Files { store, approvals, wishes };
+        let files = Files { store, approvals, noted, wishes };
         let manager = Manager::new(site, records, vault, files, Arc::new(spawner), keeper);
         let manager = Arc::new(manager.reporting(reports));
         let pending = adopt::adopt(&manager, context.inherited.stored())

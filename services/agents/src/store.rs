@@ -42,6 +42,12 @@ pub(crate) struct Saved {
     /// What it does not have for now.
     #[serde(default)]
     pub(crate) held: Held,
+    /// The key that signed for the first of its line.
+    #[serde(default)]
+    pub(crate) signed_with: Option<Sha256>,
+    /// Whether it goes on under another only once an operator has approved that.
+    #[serde(default)]
+    pub(crate) unadopted: bool,
     /// The agents above it when it was spawned, the one that an operator spawned first. Never changed.
     #[serde(default)]
     pub(crate) ancestors: Vec<Aid>,
@@ -86,6 +92,8 @@ impl Saved {
             sealed: false,
             terms: None,
             held: Held::default(),
+            signed_with: None,
+            unadopted: false,
             ancestors: Vec::new(),
             on_parent_death: None,
             allotment: [0; 3],

@@ -16,7 +16,7 @@ use octant_api::agents::{AgentInfo, PREPARED_MAX, Prepared};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_ids::{Aid, Principal, Sha256};
-use octant_manifest::{Audience, Declared, Effective, Envelope};
+use octant_manifest::{Declared, Effective, Envelope};
 use octant_service::{KeepError, record, replace};
 use octant_sys::clock;
 use octant_wire::Shutdown;
@@ -183,7 +183,7 @@ impl Manager {
             return refuse(Code::Busy, why, "see `octant agent prepared --drop`");
         }
         let what = json!({"do": "prepare", "manifest": digest, "count": count});
-        let Admitted { declared, .. } = self.admit_beforehand(&envelope).inspect_err(|error| {
+        let Admitted { declared, .. } = self.admit_beforehand(&envelope).await.inspect_err(|error| {
             let mut what = what.clone();
             what["refused"] = json!(error.message);
             self.records.later(command(&caller, &what));
@@ -303,7 +303,7 @@ impl Manager {
     /// Brings what waits for a manifest to what is wished for.
     async fn tend(self: &Arc<Self>, digest: Sha256) -> Result<(), ApiError> {
         while let Some(wish) = self.wishes.get(digest) {
-            let admitted = match self.admit_beforehand(&wish.envelope) {
+            let admitted = match self.admit_beforehand(&wish.envelope).await {
                 Ok(admitted) => admitted,
                 Err(error) => {
                     if error.code != Code::Unavailable {
@@ -333,11 +333,10 @@ impl Manager {
 
     /// Admits a manifest of which nothing is run yet: whether an operator approved a life without end is asked when one is
     /// taken.
-    fn admit_beforehand(&self, envelope: &str) -> Result<Admitted, ApiError> {
-        let audience = Audience { machine: &self.site.machine, now_ms: clock::wall_ms() };
-        let trusted = admit::trusted(&self.site.trusted);
+    async fn admit_beforehand(self: &Arc<Self>, envelope: &str) -> Result<Admitted, ApiError> {
         let envelope = Envelope::parse(envelope.as_bytes());
-        admit::admit(envelope, trusted, &audience, &self.ceiling(true)).map_err(|refused| refused.error)
+        let admitted = self.admit(envelope, true, clock::wall_ms()).await;
+        admitted.map_err(|refused| refused.error)
     }
 
     async fn prepare_one(self: &Arc<Self>, admitted: Admitted, wish: &Wish) -> Result<(), ApiError> {
@@ -425,6 +424,7 @@ impl Manager {
             Principal::Operator(uid) => Some(*uid),
             _ => None,
         };
+        agent.saved.signed_with = Some(declared.signer().key.0);
         agent.intent["do"] = json!("spawn");
         agent.intent["prepared"] = json!(true);
         agent.intent["key"] = json!(asked.key());

@@ -1,17 +1,19 @@
 //! From an envelope to an agent that can be isolated.
 
+use super::approve::{Deed, Used};
 use super::family::lineage;
 use super::{Agent, Manager, Start, no_agent};
-use crate::admit::{self, Admitted, Refused, WHAT};
+use crate::admit::{self, Admitted, Asks, Refused, WHAT};
 use crate::core::prepared::Program;
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
 use crate::store::{Chain, Saved, StoreError, Terms};
-use octant_api::agents::{AgentInfo, AgentState, Approval};
+use octant_api::agents::{AgentInfo, AgentState};
 use octant_api::error::{ApiError, Code};
+use octant_api::text::Json;
 use octant_ids::{Aid, Principal, Sha256};
-use octant_manifest::{Audience, Ceiling, Declared, Effective, Envelope, KeyId, Rule};
+use octant_manifest::{Action, Audience, Ceiling, Declared, Effective, Envelope, EnvelopeError, KeyId, Rule};
 use octant_sys::{clock, entropy};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,16 +25,26 @@ impl Manager {
         self: Arc<Self>,
         text: String,
         caller: Principal,
-        approved: Option<Approval>,
     ) -> Result<AgentInfo, ApiError> {
         let now_ms = clock::wall_ms();
         let aid = new_aid(now_ms)?;
         let envelope = Envelope::parse(text.as_bytes());
         let digest = admit::digest(&envelope);
-        let unlimited = approved.as_ref().is_some_and(|approval| approval.action == admit::UNLIMITED);
-        let audience = Audience { machine: &self.site.machine, now_ms };
-        let admitted =
-            admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &self.ceiling(unlimited));
+        let (mut admitted, mut approved) = (self.admit(envelope, false, now_ms).await, None);
+        if let Err(Refused { asks: Some(asks), error }) = &admitted {
+            let rules = error.data.rules.clone();
+            match self.approve_unlimited(asks, &caller).await {
+                Ok(used) => {
+                    approved = Some(used);
+                    admitted = self.admit(Envelope::parse(text.as_bytes()), true, now_ms).await;
+                }
+                Err(mut waits) => {
+                    waits.data.rules = rules;
+                    admitted = Err(waits.into());
+                }
+            }
+        }
+        let unlimited = approved.is_some();
         let chain = |text| Chain { envelope: text, admitted_ms: now_ms, unlimited, delegated: Vec::new() };
         if let Ok(Admitted { declared, rights }) = &admitted
             && let Some(prepared) = self.take_prepared(declared, rights, &caller, now_ms)
@@ -40,7 +52,7 @@ impl Manager {
         {
             self.entitle(prepared, rights);
             self.keep_chain(prepared, &chain(text));
-            self.note_approval(prepared, approved.as_ref());
+            self.note_approval(prepared, approved);
             return self.let_go_prepared(prepared).await;
         }
         let saved = Saved::new(&self.site.boot_id, blank(aid, digest));
@@ -53,12 +65,7 @@ impl Manager {
                 self.entitle(aid, rights);
                 self.reserve(aid, &Asked::Operator { declared: &declared, caller: &caller }, now_ms)
             }
-            Err(Refused { error, asks: None }) => Err(error),
-            Err(Refused { asks: Some(name), error }) => {
-                let mut waits = self.ask(admit::UNLIMITED, name, &caller, text.clone());
-                waits.data.rules = error.data.rules;
-                Err(waits)
-            }
+            Err(Refused { error, .. }) => Err(error),
         };
         let event = match reserved {
             Ok(()) => {
@@ -67,16 +74,44 @@ impl Manager {
             }
             Err(error) => self.refused(aid, error),
         };
-        self.note_approval(aid, approved.as_ref());
+        self.note_approval(aid, approved);
         // Verifying adds no authority, so the record of the beginning can go together with what follows.
         self.drive_after(aid, first, event).await;
         self.outcome(aid)
     }
 
-    /// Names the approval that a spawn came with in its intent.
-    fn note_approval(&self, aid: Aid, approved: Option<&Approval>) {
-        if let (Some(approval), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
-            agent.intent["approval"] = json!({"id": approval.id, "digest": approval.digest});
+    /// From an envelope to rights, for now.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        envelope: Result<Envelope, EnvelopeError>,
+        unlimited: bool,
+        now_ms: u64,
+    ) -> Result<Admitted, Refused> {
+        let audience = Audience { machine: &self.site.machine, now_ms };
+        admit::admit(envelope, self.trusted().await, &audience, &self.ceiling(unlimited))
+    }
+
+    /// Uses up an operator's approval of a life without end, or asks for one.
+    async fn approve_unlimited(self: &Arc<Self>, asks: &Asks, caller: &Principal) -> Result<Used, ApiError> {
+        let failed = |e| ApiError::new(Code::Internal, WHAT, "approval", e, "report it as a fault of Octant");
+        let deed = Deed {
+            action: Action::UnlimitedLifetime,
+            agent: None,
+            family: None,
+            name: &asks.name,
+            role: &asks.role,
+            manifest: asks.digest,
+            by: caller.to_string(),
+            method: "agents.spawn",
+            params: Json::of(&json!({"manifest": asks.text})).map_err(failed)?,
+        };
+        self.approved(deed).await
+    }
+
+    /// Names in the intent the approval that was used for it.
+    pub(super) fn note_approval(&self, aid: Aid, approved: Option<Used>) {
+        if let (Some(used), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
+            agent.intent["approval"] = json!(used);
         }
     }
 
@@ -216,7 +251,7 @@ impl Manager {
             ApiError::new(Code::Internal, WHAT, "the plan", e, "report it as a fault of Octant")
         })?;
         let identity = rights.identity();
-        agent.saved.slot = Some(slot);
+        (agent.saved.slot, agent.saved.signed_with) = (Some(slot), asked.signed_with(&agent.saved));
         agent.saved.allotment = rights.allotment().parts();
         agent.saved.on_parent_death = Some(rights.on_parent_death());
         agent.saved.info.name.clone_from(&identity.name);
@@ -296,6 +331,11 @@ impl Asked<'_> {
             Self::Prepared { key, .. } => Some(*key),
             Self::Agent { .. } => None,
         }
+    }
+
+    /// The key that signed for the first of the line: a child's is known from its parent.
+    fn signed_with(&self, saved: &Saved) -> Option<Sha256> {
+        self.key().map(|key| key.0).or(saved.signed_with)
     }
 
     pub(super) fn by(&self) -> String {

@@ -8,6 +8,7 @@ mod messages;
 mod prepared;
 mod restart;
 mod secrets;
+mod trust;
 mod world;
 
 use octant_api::agents::{AgentInfo, AgentState};

@@ -146,18 +146,31 @@ async fn what_would_refuse_a_spawn_refuses_it_though_it_is_prepared() {
 
 #[tokio::test]
 async fn a_life_without_end_still_needs_its_approval() {
-    let machinery = Machinery::new();
+    let machinery = super::approvals::machinery();
     let world = machinery.start("b1");
     let envelope = signed("one", SLEEP, &[("ttl = \"5min\"", "ttl = \"unlimited\"")]);
     let aid = world.prepare(&envelope, 1).await.unwrap().agents[0];
-    let refused = world.spawn(envelope).await.unwrap_err();
-    assert_eq!(refused.code, Code::Denied);
+    let refused = world.spawn(envelope.clone()).await.unwrap_err();
+    assert_eq!(refused.code, Code::ApprovalNeeded);
     assert_eq!(world.phase(aid), AgentState::Isolated);
     let waits = world.manager.approvals.list().pop().unwrap();
-    let allow = octant_api::agents::AllowRequest { id: waits.id.clone(), digest: waits.digest };
-    assert_eq!(world.operator.call(&allow).await.unwrap().aid, aid);
+    world.allow(&waits).await;
+    assert_eq!(world.spawn(envelope).await.unwrap().aid, aid);
     let intent = payload(&machinery.ledger.of(Kind::Intent)[1]);
     assert_eq!(intent["approval"]["id"], Value::from(waits.id));
+}
+
+#[tokio::test]
+async fn what_is_prepared_under_a_key_ends_with_its_revocation() {
+    let machinery = Machinery::new();
+    let world = machinery.start("b1");
+    let aid = world.prepare(&signed("one", SLEEP, &[]), 1).await.unwrap().agents[0];
+    let revoked = format!("{} stolen\n", super::world::key().id());
+    std::fs::write(machinery.scratch.path().join("trusted/revoked"), revoked).unwrap();
+    world.operator.call(&octant_api::agents::TrustRequest {}).await.unwrap();
+    until("it has ended", || world.phase(aid).ended()).await;
+    until("the wish is given up", || world.manager.prepared().is_empty()).await;
+    assert_eq!(asked(&machinery, "release"), 0);
 }
 
 #[tokio::test]

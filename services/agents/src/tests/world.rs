@@ -7,6 +7,7 @@ use crate::handlers::Methods;
 use crate::manager::{Files, Keeper, Manager, Site, Wishes};
 use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
+use crate::trust::Noted;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use octant_api::error::{ApiError, Code};
@@ -49,6 +50,8 @@ fn ticket_keys() -> Keys {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) entries: Mutex<Vec<AppendRequest>>,
+    /// Those about the trusted set, each with how many others there were before it: every life of the service has some.
+    pub(crate) trust: Mutex<Vec<(usize, AppendRequest)>>,
     /// Each agent's partition, and whether it is open.
     pub(crate) partitions: Mutex<HashMap<Aid, bool>>,
     /// Whether intents get no tickets.
@@ -126,6 +129,10 @@ impl Handler<Call> for Ledger {
         }
         self.place(&request)?;
         let seq = entries.len() as u64 + 1;
+        if request.payload.text().contains(r#""do":"trust""#) {
+            self.trust.lock().unwrap().push((entries.len(), request));
+            return Ok(Appended { seq, hash: Sha256::ZERO, ticket: None });
+        }
         let ticket = request.ticket_for.clone().filter(|_| !self.no_tickets.load(Ordering::Relaxed));
         let ticket = ticket.and_then(|actuator| {
             let issuer = Issuer::new(ticket_keys());
@@ -476,6 +483,7 @@ impl Machinery {
         let files = Files {
             store: Store::open(path("state")).unwrap(),
             approvals: Queue::open(&path("state")).unwrap(),
+            noted: Noted::open(&path("state")).unwrap(),
             wishes: Wishes::open(&path("state")).unwrap(),
         };
         let manager = Arc::new(Manager::new(
