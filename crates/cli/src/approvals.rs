@@ -78,7 +78,9 @@ fn sign(asked: &Approval, decision: Decision, key: &Path, time_ms: u64) -> Resul
         exit: Exit::Invalid,
         next: Some("take the request from `octant --json approvals show`, while it waits".to_owned()),
     };
-    let what = asked.what.as_ref().ok_or_else(|| refuse("it does not say what will be done".to_owned()))?;
+    let what = asked.what.as_ref().ok_or_else(|| {
+        refuse(format!("it is {}, and says nothing that would be done", asked.state.as_str()))
+    })?;
     if digest(what.text().as_bytes()) != asked.digest {
         return Err(refuse("what it says will be done is not what its digest is of".to_owned()));
     }
