@@ -165,7 +165,7 @@ async fn what_is_prepared_under_a_key_ends_with_its_revocation() {
     let machinery = Machinery::new();
     let world = machinery.start("b1");
     let aid = world.prepare(&signed("one", SLEEP, &[]), 1).await.unwrap().agents[0];
-    let revoked = format!("{} stolen\n", super::world::key().id());
+    let revoked = format!("{} stolen\n", key().id());
     std::fs::write(machinery.scratch.path().join("trusted/revoked"), revoked).unwrap();
     world.operator.call(&octant_api::agents::TrustRequest {}).await.unwrap();
     until("it has ended", || world.phase(aid).ended()).await;
