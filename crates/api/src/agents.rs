@@ -17,6 +17,56 @@ pub struct SpawnRequest {
     pub envelope: String,
 }
 
+/// Parameters of `agents.fork`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForkRequest {
+    /// An agent identifier, or the name of exactly one agent: the one whose workspace the snapshot is of.
+    pub agent: String,
+    /// The snapshot that the new agent's workspace begins with.
+    #[schemars(with = "String")]
+    pub workspace: Sha256,
+    /// The signed manifest of the new agent; that of the other where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<String>,
+}
+
+/// Something that was to be kept and is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// Its place in the workspace.
+    pub place: String,
+    /// Why it is not kept.
+    pub why: String,
+}
+
+/// What of an agent's workspace was kept at its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Artefacts {
+    /// The digest of their tree; none where nothing could be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tree: Option<Sha256>,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// What was to be kept and is not, the first 100. In `agents.show` and `agents.artefacts` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// How much more was left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_left_out: u64,
+    /// Why nothing could be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// Whether an operator has had them removed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub discarded: bool,
+}
+
 /// Where an agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -146,6 +196,13 @@ pub struct AgentInfo {
     /// SHA-256 of the manifest's signed bytes.
     #[schemars(with = "String")]
     pub manifest_digest: Sha256,
+    /// The snapshot that its workspace began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub workspace: Option<Sha256>,
+    /// What of its workspace was kept at its end, where its manifest says that something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artefacts: Option<Artefacts>,
     /// Layers that the kernel lacks and that the operator accepted to do without.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_layers: Vec<String>,
@@ -158,6 +215,11 @@ pub struct AgentInfo {
     /// The limits and grants in force, for people. In `agents.show` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -291,6 +353,31 @@ pub struct UnthrottleRequest {
     pub agent: String,
 }
 
+/// Parameters of `agents.artefacts`: answers when the agent has ended and what is to be kept of it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtefactsRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+}
+
+/// Parameters of `agents.discard`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardRequest {
+    /// The digest of the artefacts' tree.
+    #[schemars(with = "String")]
+    pub tree: Sha256,
+}
+
+/// Answer of `agents.discard`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Discarded {
+    /// The agents whose artefacts they were, as far as they are still known.
+    #[schemars(with = "Vec<String>")]
+    pub agents: Vec<Aid>,
+}
+
 /// Where a request for an approval is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -403,6 +490,15 @@ crate::rpc! {
     service "agents" {
         /// Starts an agent from a signed manifest. Answers when its program runs, or says which step refused.
         "spawn" => spawn, Spawn(SpawnRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
+        /// Starts an agent whose workspace begins with what another's has: from the same signed manifest, or another.
+        "fork" => fork, Fork(ForkRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
+        /// Waits until what is to be kept of an agent's workspace is, and says what that is.
+        "artefacts" => artefacts, KeptArtefacts(ArtefactsRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Open, idempotent: true;
+        /// Removes artefacts, for their room.
+        "discard" => discard, Discard(DiscardRequest) -> Discarded,
             needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
         /// Lists agents.
         "list" => list, List(ListRequest) -> AgentList,

@@ -378,6 +378,8 @@ mod tests {
             started_ms: None,
             ended_ms: None,
             manifest_digest: Sha256::ZERO,
+            workspace: None,
+            artefacts: None,
             missing_layers: vec![],
             layers: vec![],
             denials: vec![],

@@ -167,7 +167,7 @@ fn join(store: &Store, [base, ours, theirs]: [Tree; 3], out: &mut Out) -> Result
 pub(crate) fn exit(error: &StoreError) -> Exit {
     match error {
         StoreError::NotFound(_) => Exit::NotFound,
-        StoreError::Damaged { .. } | StoreError::Form(..) => Exit::Unverified,
+        StoreError::Damaged { .. } | StoreError::Form(..) | StoreError::Stream(_) => Exit::Unverified,
         StoreError::Bytes(_) => Exit::Invalid,
         StoreError::Keep { source, .. } | StoreError::Write { source, .. }
             if source.kind() == ErrorKind::PermissionDenied =>

@@ -1,7 +1,8 @@
 //! Roles: the ceilings of operators' keys, as data.
 
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::pattern::{Pattern, PatternError, PatternSet};
+use crate::schema::OWN;
 use crate::{GrantPath, PathError, PathSet};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
@@ -77,6 +78,7 @@ struct RoleFile {
     execute: Vec<String>,
     images: bool,
     snapshots: bool,
+    artefacts: bool,
     utilities: Names,
     profile: Profile,
     syscalls: Names,
@@ -174,6 +176,7 @@ impl Roles {
                 execute,
                 images,
                 snapshots,
+                artefacts,
                 utilities,
                 profile,
                 syscalls,
@@ -191,6 +194,15 @@ impl Roles {
                 resources,
             } = file;
             let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
+            let retain = if artefacts {
+                Retention {
+                    places: set(vec![OWN[0].to_owned()])?,
+                    bytes: ByteSize(u64::MAX),
+                    files: u64::MAX,
+                }
+            } else {
+                Retention::none()
+            };
             let any = |all: bool| if all { Kept::Any } else { Kept::None };
             let ceiling = Grants {
                 root: any(images),
@@ -206,6 +218,7 @@ impl Roles {
                 // What is frozen runs nothing, so no role bounds it.
                 on_timeout: OnTimeout::Freeze,
                 on_parent_death,
+                retain,
                 generations,
                 rooms: rooms.into(),
                 hosts: hosts.patterns(&name)?,

@@ -58,6 +58,9 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// A stream that is not what [`crate::pack`] writes.
+    #[error("the stream of files cannot be taken: {0}")]
+    Stream(&'static str),
     /// More bytes than there may be.
     #[error("the files have more than {0} bytes")]
     Bytes(u64),
@@ -132,7 +135,7 @@ impl Shelf {
         to: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let path = self.object(content.sha256);
-        let mut file = File::open(&path).map_err(keep("open", &path))?;
+        let mut file = self.open(content)?;
         let (mut hasher, mut size) = (sha2::Sha256::new(), 0);
         let damaged = || StoreError::Damaged { what: "the file", name: content.sha256 };
         copy(&mut file, "read", &path, &mut |bytes| {
@@ -142,6 +145,11 @@ impl Shelf {
         })?;
         let same = (Sha256(hasher.finalize().into()), size) == (content.sha256, content.size);
         if same { Ok(()) } else { Err(damaged()) }
+    }
+
+    fn open(&self, content: &Content) -> Result<File, StoreError> {
+        let path = self.object(content.sha256);
+        File::open(&path).map_err(keep("open", &path))
     }
 
     fn object(&self, digest: Sha256) -> PathBuf {
@@ -266,8 +274,40 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps a tree of another store, with its files.
+    ///
+    /// # Errors
+    /// [`StoreError`]: also what is wrong with the other.
+    pub fn adopt(&self, from: &Shelf, digest: Sha256) -> Result<Tree, StoreError> {
+        let tree = from.tree(digest)?;
+        for (_, entry) in &tree {
+            let Entry::File(content) = entry else { continue };
+            let mut file = from.open(content)?;
+            if self.put(&mut file, content.size)? != (content.sha256, content.size) {
+                return Err(StoreError::Damaged { what: "the file", name: content.sha256 });
+            }
+        }
+        self.put_tree(&tree)?;
+        Ok(tree)
+    }
+
+    /// How many bytes all its files have.
+    ///
+    /// # Errors
+    /// [`StoreError::Keep`].
+    pub fn bytes(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for shelf in self.list("objects")? {
+            for object in self.names(&format!("objects/{shelf}"))? {
+                let path = self.shelf.object(object);
+                bytes += fs::symlink_metadata(&path).map_err(keep("look at", &path))?.len();
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Keeps a file's bytes, at most `limit`.
-    fn put(&self, from: &mut impl Read, limit: u64) -> Result<(Sha256, u64), StoreError> {
+    pub(crate) fn put(&self, from: &mut impl Read, limit: u64) -> Result<(Sha256, u64), StoreError> {
         self.add(from, limit, |digest| self.shelf.object(digest))
     }
 

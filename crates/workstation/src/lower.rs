@@ -6,7 +6,7 @@ use crate::plan::{
     WORKSPACE, within,
 };
 use octant_ids::{Aid, Sha256};
-use octant_manifest::{Effective, GrantPath};
+use octant_manifest::{Effective, GrantPath, Kept};
 
 /// What a plan needs beside the rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Site {
     pub accept_missing: Vec<Layer>,
     /// The lowest Landlock ABI version that is acceptable on this machine.
     pub landlock_floor: u32,
+    /// The snapshot that was named for its workspace to begin with, which its rights have to leave open.
+    pub base: Option<Sha256>,
     /// Where a person runs the program, if it is one and not a service.
     pub here: Option<Here>,
 }
@@ -49,6 +51,11 @@ pub enum LowerError {
     /// A number beyond what the kernel's limit of that kind can hold.
     #[error("{0} is larger than the kernel's limit of that kind can be")]
     Number(&'static str),
+    /// A snapshot was named, and the manifest does not leave it to the spawn.
+    #[error(
+        "a snapshot was named for its workspace, and its manifest and role do not leave that open; have a manifest signed with filesystem.workspace = \"any\""
+    )]
+    Base,
     /// An image or a snapshot for a program that a person runs in a directory of the host.
     #[error(
         "{0} is for agents: a program that is run here has this machine's files and this directory; take it out, or `octant agent spawn` it"
@@ -78,7 +85,7 @@ impl Plan {
         let scratch =
             |place: &str, bytes| Scratch { bytes, inodes: resources.workspace_inodes, exec: own(place) };
         let here = site.here.as_ref();
-        let (root, snapshot) = kept(rights, here)?;
+        let (root, snapshot) = kept(rights, site)?;
         let binds = place(binds(rights, both), here);
         let inside = |path: &GrantPath| at_workspace(path.as_str(), here);
         let utilities: Vec<String> = rights.utilities().map(str::to_owned).collect();
@@ -106,6 +113,7 @@ impl Plan {
             binds,
             snapshot,
             workspace: scratch("/workspace", resources.workspace_bytes.0),
+            retain: !rights.grants().retain().places.is_empty() && here.is_none(),
             tmp: scratch("/tmp", resources.tmp_bytes.0),
             shm: profile.runtime().then_some(Scratch {
                 bytes: resources.tmp_bytes.0,
@@ -142,9 +150,14 @@ fn narrow(what: &'static str, number: u64) -> Result<u32, LowerError> {
 }
 
 /// The image and the snapshot. Who runs a program here has neither: it has the host's files.
-fn kept(rights: &Effective, here: Option<&Here>) -> Result<(Option<Sha256>, Option<Sha256>), LowerError> {
-    let (root, snapshot) = (rights.grants().root().digest(), rights.grants().workspace().digest());
-    match here {
+fn kept(rights: &Effective, site: &Site) -> Result<(Option<Sha256>, Option<Sha256>), LowerError> {
+    let root = rights.grants().root().digest();
+    let snapshot = match (rights.grants().workspace(), site.base) {
+        (Kept::Any, named) => named,
+        (kept, None) => kept.digest(),
+        (_, Some(_)) => return Err(LowerError::Base),
+    };
+    match site.here {
         Some(_) if root.is_some() => Err(LowerError::Here("filesystem.root")),
         Some(_) if snapshot.is_some() => Err(LowerError::Here("filesystem.workspace")),
         _ => Ok((root, snapshot)),
@@ -293,6 +306,7 @@ mod tests {
             slot: 3,
             accept_missing: vec![],
             landlock_floor: 2,
+            base: None,
             here: None,
         }
     }

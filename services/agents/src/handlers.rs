@@ -2,12 +2,12 @@
 
 use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
-use crate::manager::{Manager, Refusal};
+use crate::manager::{Begin, Manager, Refusal};
 use octant_api::agents::{
     AgentInfo, AgentList, AllowRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState,
-    ApprovalsRequest, DenyRequest, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest,
-    ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest,
-    WaitRequest,
+    ApprovalsRequest, Artefacts, ArtefactsRequest, DenyRequest, DiscardRequest, Discarded, ForkRequest,
+    Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, ResumeRequest, ShowRequest,
+    SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest, WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_ids::Aid;
@@ -43,16 +43,36 @@ fn refused(aid: Aid, what: &str, (code, why): Refusal) -> ApiError {
 
 /// What `list` shows of an agent: who and how, and loudly which layers it lacks.
 fn short(info: AgentInfo) -> AgentInfo {
-    AgentInfo { layers: Vec::new(), denials: Vec::new(), grants: Vec::new(), ..info }
+    let artefacts = info.artefacts.map(|kept| Artefacts { left_out: Vec::new(), ..kept });
+    AgentInfo { layers: Vec::new(), denials: Vec::new(), grants: Vec::new(), artefacts, ..info }
 }
 
 impl Handler<Call> for Methods {
     async fn spawn(&self, request: SpawnRequest, call: Call) -> Result<AgentInfo, ApiError> {
         let caller = call.caller().principal.clone();
         // A task of its own: a caller who goes away must not leave an agent half started.
-        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller, None));
+        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller, None, Begin::default()));
         let ended = |e| ApiError::new(Code::Internal, "spawn an agent", "agents.spawn", e, "see the ledger");
         task.await.map_err(ended)?
+    }
+
+    async fn fork(&self, request: ForkRequest, call: Call) -> Result<AgentInfo, ApiError> {
+        const WHAT: &str = "fork an agent";
+        let of = self.0.find(&request.agent)?;
+        let envelope = request.envelope.map_or_else(|| self.0.signed_manifest(of), Ok)?;
+        let begin = Begin { workspace: Some(request.workspace), fork_of: Some(of) };
+        let task = Arc::clone(&self.0).spawn(envelope, call.caller().principal.clone(), None, begin);
+        let ended = |e| ApiError::new(Code::Internal, WHAT, of.to_string(), e, "see the ledger");
+        tokio::spawn(task).await.map_err(ended)?
+    }
+
+    async fn artefacts(&self, request: ArtefactsRequest, _: Call) -> Result<AgentInfo, ApiError> {
+        self.0.artefacts(self.0.find(&request.agent)?).await
+    }
+
+    async fn discard(&self, request: DiscardRequest, call: Call) -> Result<Discarded, ApiError> {
+        let agents = self.0.discard(request.tree, &call.caller().principal).await?;
+        Ok(Discarded { agents })
     }
 
     async fn list(&self, request: ListRequest, _: Call) -> Result<AgentList, ApiError> {

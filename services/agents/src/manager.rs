@@ -5,13 +5,16 @@ mod attend;
 mod end;
 mod family;
 mod hold;
+mod keep;
 mod look;
 mod post;
 mod spawn;
 
 use self::post::Post;
+pub(crate) use self::spawn::Begin;
 use crate::admit::WHAT;
 use crate::approvals::Queue;
+use crate::archive::Archive;
 use crate::core::held::Held;
 use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
@@ -74,6 +77,8 @@ pub(crate) struct Site {
     pub(crate) max_agents: usize,
     pub(crate) keep_ended: usize,
     pub(crate) log_bytes: u64,
+    /// The most bytes that are kept of all workspaces together.
+    pub(crate) artefact_bytes: u64,
     /// Where agents' cgroups are, when there are any.
     pub(crate) agents_cgroup: Option<PathBuf>,
 }
@@ -88,6 +93,7 @@ pub(crate) struct Manager {
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
     pub(crate) approvals: Queue,
+    archive: Arc<tokio::sync::Mutex<Archive>>,
     kept: Kept,
     post: Post,
     spawner: Arc<dyn Spawner>,
@@ -127,6 +133,10 @@ struct Agent {
     residue: u32,
     pidfd: Option<Arc<OwnedFd>>,
     socket: Option<OwnedFd>,
+    /// Its workspace, until what is to be kept of it is.
+    workspace: Option<Arc<OwnedFd>>,
+    /// How often that was tried.
+    tried_to_keep: u32,
     /// Held while the kernel is brought to what the state says: one such change at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Stops the serving of its socket; gone once that has been stopped for good.
@@ -162,11 +172,16 @@ pub(crate) struct Handles {
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) socket: Option<OwnedFd>,
+    /// Where something of its workspace is to be kept.
+    pub(crate) workspace: Option<OwnedFd>,
 }
 
+/// What PID 1 keeps longest: until what is to be kept of it is.
+const WORKSPACE: &str = "work";
+
 /// The names under which PID 1 keeps an agent's handles.
-pub(crate) fn kept_names(aid: Aid) -> [String; 4] {
-    ["pid", "out", "err", "sock"].map(|what| format!("{aid}.{what}"))
+pub(crate) fn kept_names(aid: Aid) -> [String; 5] {
+    ["pid", "out", "err", "sock", WORKSPACE].map(|what| format!("{aid}.{what}"))
 }
 
 /// Why something that was asked for is not done.
@@ -187,6 +202,7 @@ impl Manager {
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
+        let archive = Arc::new(tokio::sync::Mutex::new(Archive::new(store.dir(), site.artefact_bytes)));
         records.take_up(kept.read());
         Self {
             records,
@@ -196,6 +212,7 @@ impl Manager {
             exits,
             store,
             approvals,
+            archive,
             kept,
             post: Post::default(),
             spawner,
@@ -419,7 +436,12 @@ impl Manager {
     }
 
     /// Takes an agent over that an earlier run of this service left in this state.
-    pub(crate) fn take_over(&self, saved: Saved, phase: AgentState) -> Result<(), ApiError> {
+    pub(crate) fn take_over(
+        &self,
+        saved: Saved,
+        phase: AgentState,
+        workspace: Option<OwnedFd>,
+    ) -> Result<(), ApiError> {
         let info = &saved.info;
         if phase.ended() {
             // Whether the vault was told before the restart is not known; told twice it does nothing.
@@ -432,6 +454,7 @@ impl Manager {
         let state = State { exit, reason, sealed, held, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
         (agent.asked, agent.sealed) = (true, sealed);
+        agent.workspace = workspace.map(Arc::new);
         if !phase.ended() {
             agent.rights = self.rights_again(&agent.saved);
         }

@@ -1,6 +1,6 @@
 //! The laws of grants and budgets.
 
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::{
     Allotment, CredentialGrant, GrantPath, HostGrant, HostPattern, NamePattern, PathSet, Pattern, PatternSet,
 };
@@ -102,6 +102,10 @@ fn grants() -> impl Strategy<Value = Grants> {
         ]
     };
     let files = (kept(), kept(), paths(), paths(), paths());
+    let retain = (paths(), 0_u64..4, prop_oneof![0_u64..4, Just(u64::MAX)]);
+    let retain =
+        retain.prop_map(|(places, bytes, files)| Retention { places, bytes: ByteSize(bytes), files });
+    let policy = (policy, retain);
     let outside = (patterns(host_grant()), patterns(credential()), models());
     let outside = (outside, patterns(name_pattern()), patterns(name_pattern()));
     let sets = (names(), names(), names());
@@ -110,7 +114,7 @@ fn grants() -> impl Strategy<Value = Grants> {
             let (root, workspace, read, write, execute) = files;
             let (utilities, syscalls, rooms) = sets;
             let ((hosts, credentials, models), skills, tools) = outside;
-            let (on_timeout, on_parent_death) = policy;
+            let ((on_timeout, on_parent_death), retain) = policy;
             Grants {
                 root,
                 workspace,
@@ -124,6 +128,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 ttl,
                 on_timeout,
                 on_parent_death,
+                retain,
                 generations,
                 rooms,
                 hosts,

@@ -87,6 +87,7 @@ fn inside(args: &[String]) -> ExitCode {
         }
         Some("image") => image::inside(),
         Some("snapshot") => snapshot::inside(),
+        Some("report") => snapshot::report(),
         Some("sleep") => {
             std::fs::write("/workspace/file", "made inside").unwrap();
             println!("sleeping");
@@ -819,6 +820,11 @@ const TESTS: &[Test] = &[
     (
         "a_running_agents_workspace_is_read_from_outside",
         snapshot::a_running_agents_workspace_is_read_from_outside,
+    ),
+    ("what_is_to_be_kept_is_read_after_the_end", snapshot::what_is_to_be_kept_is_read_after_the_end),
+    (
+        "nothing_but_an_ended_agents_workspace_is_read",
+        snapshot::nothing_but_an_ended_agents_workspace_is_read,
     ),
     ("a_workspace_begins_with_a_snapshot", snapshot::a_workspace_begins_with_a_snapshot),
     (

@@ -1,5 +1,6 @@
 //! Asking an operator, and carrying out what one allowed.
 
+use super::Begin;
 use super::Manager;
 use crate::admit::WHAT;
 use crate::approvals::ApprovalError;
@@ -101,7 +102,7 @@ impl Manager {
         let by = caller.to_string();
         let answered = self.approvals.answer(&id, digest, ApprovalState::Allowed, &by, clock::wall_ms());
         let (approval, envelope) = answered.map_err(|error| failed(&id, &error))?;
-        self.spawn(envelope, caller, Some(approval)).await
+        self.spawn(envelope, caller, Some(approval), Begin::default()).await
     }
 
     /// Denies a request; that is on record after.

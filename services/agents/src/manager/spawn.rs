@@ -6,7 +6,7 @@ use crate::admit::{self, Admitted, Refused, WHAT};
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
-use crate::store::{Chain, Saved, StoreError, Terms};
+use crate::store::{Chain, Retain, Saved, StoreError, Terms};
 use octant_api::agents::{AgentInfo, AgentState, Approval};
 use octant_api::error::{ApiError, Code};
 use octant_ids::{Aid, Principal, Sha256};
@@ -23,6 +23,7 @@ impl Manager {
         text: String,
         caller: Principal,
         approved: Option<Approval>,
+        begin: Begin,
     ) -> Result<AgentInfo, ApiError> {
         let now_ms = clock::wall_ms();
         let aid = new_aid(now_ms)?;
@@ -40,9 +41,15 @@ impl Manager {
         let reserved = match admitted {
             Ok(Admitted { declared, rights }) => {
                 self.entitle(aid, rights);
-                self.reserve(aid, &Asked::Operator { declared: &declared, caller: &caller }, now_ms)
+                let asked = Asked::Operator { declared: &declared, caller: &caller, begin: &begin };
+                self.reserve(aid, &asked, now_ms)
             }
             Err(Refused { error, asks: None }) => Err(error),
+            Err(Refused { asks: Some(_), .. }) if begin.workspace.is_some() => {
+                let why = "what waits for an approval cannot begin with a snapshot that is named here";
+                let next = "name the snapshot in the manifest";
+                Err(ApiError::new(Code::InvalidParams, WHAT, "its workspace", why, next))
+            }
             Err(Refused { asks: Some(name), error }) => {
                 let mut waits = self.ask(admit::UNLIMITED, name, &caller, text.clone());
                 waits.data.rules = error.data.rules;
@@ -138,6 +145,8 @@ impl Manager {
             residue: 0,
             pidfd: None,
             socket: None,
+            workspace: None,
+            tried_to_keep: 0,
             turn: Arc::default(),
             guest: None,
             failure: None,
@@ -183,7 +192,8 @@ impl Manager {
             .ok_or_else(|| ApiError::new(Code::Busy, WHAT, "slots", "every slot is taken", "end an agent"))?;
         let agent = inner.agents.get_mut(&aid).ok_or_else(|| no_agent(&aid.to_string()))?;
         let rights = agent.rights.as_ref().ok_or_else(|| no_agent(&aid.to_string()))?;
-        let plan = self.spawner.plan(rights, aid, slot).map_err(|why| {
+        let base = asked.begin().and_then(|begin| begin.workspace);
+        let plan = self.spawner.plan(rights, aid, slot, base).map_err(|why| {
             ApiError::new(Code::InvalidParams, WHAT, "manifest", why, "change the manifest")
         })?;
         if let Asked::Operator { declared, .. } = asked {
@@ -200,6 +210,7 @@ impl Manager {
         agent.saved.info.name.clone_from(&identity.name);
         agent.saved.info.role.clone_from(&identity.role);
         agent.saved.info.operator.clone_from(&identity.operator);
+        agent.saved.info.workspace = plan.snapshot;
         agent.saved.info.grants = describe::grants(rights);
         agent.saved.info.denials = describe::denials(rights);
         agent.intent = json!({
@@ -214,6 +225,8 @@ impl Manager {
             "manifest": rights.digest(),
             "program": rights.program().executable,
             "slot": slot,
+            "workspace": plan.snapshot,
+            "fork_of": asked.begin().and_then(|begin| begin.fork_of),
             "plan": digest,
             "accept_missing": self.site.accept_missing,
             "narrowed": agent.saved.info.denials,
@@ -223,6 +236,7 @@ impl Manager {
             on_timeout: rights.on_timeout(),
             cpu_percent: plan.limits.cpu_quota_percent.into(),
             cpu_weight: plan.limits.cpu_weight.into(),
+            retain: Retain::of(rights.grants().retain()),
         });
         agent.start = Some(Start { plan, digest, until_ns, ticket: None });
         inner.slots.insert(slot);
@@ -252,6 +266,8 @@ pub(super) enum Asked<'a> {
         declared: &'a Declared,
         /// Who brought it.
         caller: &'a Principal,
+        /// What its workspace begins with.
+        begin: &'a Begin,
     },
     /// An agent, which has taken it out of its own rights.
     Agent {
@@ -260,7 +276,23 @@ pub(super) enum Asked<'a> {
     },
 }
 
+/// What the workspace of a new agent begins with, where that is for the spawn to say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Begin {
+    /// The snapshot.
+    pub(crate) workspace: Option<Sha256>,
+    /// The agent whose workspace that is of.
+    pub(crate) fork_of: Option<Aid>,
+}
+
 impl Asked<'_> {
+    fn begin(&self) -> Option<&Begin> {
+        match self {
+            Self::Operator { begin, .. } => Some(begin),
+            Self::Agent { .. } => None,
+        }
+    }
+
     fn key(&self) -> Option<KeyId> {
         match self {
             Self::Operator { declared, .. } => Some(declared.signer().key),
@@ -301,6 +333,8 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         started_ms: None,
         ended_ms: None,
         manifest_digest,
+        workspace: None,
+        artefacts: None,
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),
