@@ -62,6 +62,9 @@ pub struct Artefacts {
     /// Why nothing could be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// Whether they are all that was in the workspace.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whole: bool,
     /// Whether an operator has had them removed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub discarded: bool,
@@ -200,6 +203,10 @@ pub struct AgentInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub workspace: Option<Sha256>,
+    /// The agent whose workspace that was of, where it is a fork.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub fork_of: Option<Aid>,
     /// What of its workspace was kept at its end, where its manifest says that something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artefacts: Option<Artefacts>,
@@ -361,6 +368,61 @@ pub struct ArtefactsRequest {
     pub agent: String,
 }
 
+/// Parameters of `agents.fetch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FetchRequest {
+    /// The digest of the artefacts' tree.
+    #[schemars(with = "String")]
+    pub tree: Sha256,
+}
+
+/// Answer of `agents.fetch`: the artefacts come out of the pipe beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fetched {
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// What an operator does with what this machine keeps for agents to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    /// Imports an image.
+    ImportImage,
+    /// Removes one.
+    RemoveImage,
+    /// Keeps a snapshot of a workspace or a directory.
+    KeepSnapshot,
+    /// Makes one snapshot of two.
+    MergeSnapshots,
+    /// Removes one.
+    RemoveSnapshot,
+}
+
+/// Parameters of `agents.record`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordRequest {
+    /// What is done.
+    pub deed: Deed,
+    /// To which image or snapshot.
+    #[schemars(with = "String")]
+    pub digest: Sha256,
+    /// What it is of: an agent, a directory, a file, others; at most 1024 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub of: String,
+}
+
+/// Answer of `agents.record`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Recorded {
+    /// The entry, which is durable.
+    pub seq: u64,
+}
+
 /// Parameters of `agents.discard`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -497,6 +559,13 @@ crate::rpc! {
         /// Waits until what is to be kept of an agent's workspace is, and says what that is.
         "artefacts" => artefacts, KeptArtefacts(ArtefactsRequest) -> AgentInfo,
             needs [Need::Operator], deadline Deadline::Open, idempotent: true;
+        /// Gives artefacts out, as a stream in a pipe.
+        "fetch" => fetch, Fetch(FetchRequest) -> Fetched,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS), fds_out: 1;
+        /// Puts on record what an operator is about to do, or has done, with images and snapshots, which are the operator's
+        /// own. Answers when it is durable.
+        "record" => record, Record(RecordRequest) -> Recorded,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
         /// Removes artefacts, for their room.
         "discard" => discard, Discard(DiscardRequest) -> Discarded,
             needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);

@@ -20,7 +20,7 @@ mod tree;
 pub use canonical::FormError;
 pub use changes::{Change, Conflict, changes, merge};
 pub use dir::{Dir, remove_all};
-pub use pack::{LeftOut, Wish, pack};
+pub use pack::{LeftOut, Wish, list, pack};
 pub use place::{Place, PlaceError};
 pub use scan::{Odd, ScanError, hash};
 pub use store::{Shelf, Store, StoreError};

@@ -9,9 +9,11 @@ use crate::dir::{Dir, kind};
 use crate::limits::{LINK_BYTES, PATH_BYTES};
 use crate::place::Place;
 use crate::scan::ScanError;
-use crate::store::{Store, StoreError};
+use crate::store::{Shelf, Store, StoreError};
 use crate::tree::{Content, Entry, Tree};
 use nix::sys::stat::SFlag;
+use octant_ids::Sha256;
+use sha2::Digest;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -63,11 +65,7 @@ pub fn pack(dir: &Dir, wish: &Wish, out: &mut impl Write) -> io::Result<()> {
             }
         }
     }
-    let more = pack.left_out.saturating_sub(NAMED);
-    pack.out.write_all(b"+")?;
-    pack.out.write_all(&more.to_le_bytes())?;
-    pack.out.write_all(b".")?;
-    pack.out.flush()
+    pack.end()
 }
 
 struct Pack<'a, W> {
@@ -79,6 +77,14 @@ struct Pack<'a, W> {
 }
 
 impl<W: Write> Pack<'_, W> {
+    fn end(&mut self) -> io::Result<()> {
+        let more = self.left_out.saturating_sub(NAMED);
+        self.out.write_all(b"+")?;
+        self.out.write_all(&more.to_le_bytes())?;
+        self.out.write_all(b".")?;
+        self.out.flush()
+    }
+
     fn field(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)?;
         self.out.write_all(&[0])
@@ -212,76 +218,249 @@ fn clean(text: &str, most: usize) -> String {
     clean
 }
 
+impl Shelf {
+    /// Writes a tree and its files as a stream. A file that is damaged is named as left out.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the tree is not there or damaged, or the stream cannot be written.
+    pub fn pack(&self, digest: Sha256, out: &mut impl Write) -> Result<(), StoreError> {
+        let tree = self.tree(digest)?;
+        let mut pack = Pack { out, bytes: u64::MAX, entries: u64::MAX, left_out: 0 };
+        self.records(&tree, &mut pack).map_err(|_| StoreError::Stream("nobody takes it any more"))
+    }
+
+    fn records<W: Write>(&self, tree: &Tree, pack: &mut Pack<'_, W>) -> io::Result<()> {
+        pack.out.write_all(HEAD)?;
+        for (place, entry) in tree {
+            let letter: &[u8] = match entry {
+                Entry::Directory => b"d",
+                Entry::Link(_) => b"l",
+                Entry::File(content) => {
+                    if content.exec {
+                        b"x"
+                    } else {
+                        b"f"
+                    }
+                }
+            };
+            pack.out.write_all(letter)?;
+            pack.field(place.as_bytes())?;
+            match entry {
+                Entry::Directory => {}
+                Entry::Link(to) => pack.field(to)?,
+                Entry::File(content) => {
+                    let mut failed = None;
+                    let read = self.get(content, &mut |bytes| {
+                        let len = u32::try_from(bytes.len()).unwrap_or(CUT).to_le_bytes();
+                        let done = pack.out.write_all(&len).and_then(|()| pack.out.write_all(bytes));
+                        done.map_err(|error| {
+                            failed = Some(error);
+                            StoreError::Stream("nobody takes it any more")
+                        })
+                    });
+                    match (failed, read) {
+                        (Some(error), _) => return Err(error),
+                        (None, Ok(())) => pack.out.write_all(&0_u32.to_le_bytes())?,
+                        (None, Err(error)) => {
+                            pack.out.write_all(&CUT.to_le_bytes())?;
+                            pack.leave_out(&place.to_string(), &error)?;
+                        }
+                    }
+                }
+            }
+        }
+        pack.end()
+    }
+}
+
 impl Store {
     /// Keeps what a stream says, within the wish's limits, and puts its tree.
     ///
     /// # Errors
     /// [`StoreError`]; no tree has been put then.
     pub fn unpack(&self, from: &mut impl BufRead, wish: &Wish) -> Result<(Tree, LeftOut), StoreError> {
-        let mut head = [0; HEAD.len()];
-        read(from, &mut head)?;
-        if head != HEAD {
-            return Err(StoreError::Stream("it does not start as one does"));
-        }
-        let (mut tree, mut left_out, mut bytes) = (Tree::default(), LeftOut::default(), wish.bytes);
-        loop {
-            match byte(from)? {
-                b'd' => put(&mut tree, place(from)?, Entry::Directory)?,
-                b'l' => {
-                    let place = place(from)?;
-                    let to = text(from, LINK_BYTES)?;
-                    if to.is_empty() {
-                        return Err(StoreError::Stream("a link that says nothing"));
-                    }
-                    put(&mut tree, place, Entry::Link(to))?;
-                }
-                letter @ (b'f' | b'x') => {
-                    let place = place(from)?;
-                    if let Some(content) = self.keep_file(from, &mut bytes, letter == b'x')? {
-                        put(&mut tree, place, Entry::File(content))?;
-                    }
-                }
-                b'!' => {
-                    let (name, why) = (text(from, PATH_BYTES)?, text(from, WHY_BYTES)?);
-                    if left_out.named.len() as u64 == NAMED {
-                        return Err(StoreError::Stream("it names too many that were left out"));
-                    }
-                    let shown = |text: Vec<u8>| clean(&String::from_utf8_lossy(&text), PATH_BYTES);
-                    left_out.named.push((shown(name), shown(why)));
-                }
-                b'+' => {
-                    let mut more = [0; 8];
-                    read(from, &mut more)?;
-                    left_out.more = u64::from_le_bytes(more);
-                }
-                b'.' => break,
-                _ => return Err(StoreError::Stream("a record of no kind")),
-            }
-            // Those that are made above what was named come on top.
-            let most = wish.entries.saturating_add(wish.places.as_ref().map_or(0, |all| above(all)));
-            if tree.len() as u64 > most {
-                return Err(StoreError::Stream("it has more entries than were wished for"));
-            }
-        }
+        let (tree, left_out) = self.receive(from, wish)?;
         self.put_tree(&tree)?;
         Ok((tree, left_out))
     }
 
-    /// A file's bytes; none where they could not be read to the end.
-    fn keep_file(
-        &self,
-        from: &mut impl BufRead,
-        bytes: &mut u64,
+    /// The same without the last step, [`Store::put_tree`]: nobody can use the tree before that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn receive(&self, from: &mut impl BufRead, wish: &Wish) -> Result<(Tree, LeftOut), StoreError> {
+        receive(from, wish, &mut &*self)
+    }
+}
+
+impl Dir {
+    /// Writes what a stream says into an empty directory, within the wish's limits. What could not be read to its end on
+    /// the other side is there in part, and no part of the tree that is given back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn unpack(&self, from: &mut impl BufRead, wish: &Wish) -> Result<(Tree, LeftOut), StoreError> {
+        receive(from, wish, &mut &*self)
+    }
+}
+
+/// The tree that a stream is of, without its files.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn list(from: &mut impl BufRead, wish: &Wish) -> Result<(Tree, LeftOut), StoreError> {
+    receive(from, wish, &mut Nowhere)
+}
+
+/// Where the entries of a stream go.
+trait Sink {
+    fn directory(&mut self, place: &Place) -> Result<(), StoreError>;
+    fn link(&mut self, place: &Place, to: &[u8]) -> Result<(), StoreError>;
+    /// At most so many bytes of a file; its digest and length.
+    fn file(
+        &mut self,
+        place: &Place,
         exec: bool,
-    ) -> Result<Option<Content>, StoreError> {
-        let mut pieces = Pieces { from, left: 0, ended: None };
-        let kept = self.put(&mut pieces, *bytes);
-        if pieces.ended == Some(CUT) {
-            return Ok(None);
+        from: &mut impl Read,
+        most: u64,
+    ) -> Result<(Sha256, u64), StoreError>;
+}
+
+impl Sink for &Store {
+    fn directory(&mut self, _: &Place) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn link(&mut self, _: &Place, _: &[u8]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        _: &Place,
+        _: bool,
+        from: &mut impl Read,
+        most: u64,
+    ) -> Result<(Sha256, u64), StoreError> {
+        self.put(from, most)
+    }
+}
+
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn directory(&mut self, _: &Place) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn link(&mut self, _: &Place, _: &[u8]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        place: &Place,
+        _: bool,
+        from: &mut impl Read,
+        most: u64,
+    ) -> Result<(Sha256, u64), StoreError> {
+        let read = crate::hash(from).map_err(|source| StoreError::Write { place: place.clone(), source })?;
+        if read.1 > most { Err(StoreError::Bytes(most)) } else { Ok(read) }
+    }
+}
+
+impl Sink for &Dir {
+    fn directory(&mut self, place: &Place) -> Result<(), StoreError> {
+        self.make_directory(place).map_err(|source| StoreError::Write { place: place.clone(), source })
+    }
+
+    fn link(&mut self, place: &Place, to: &[u8]) -> Result<(), StoreError> {
+        self.make_link(place, to).map_err(|source| StoreError::Write { place: place.clone(), source })
+    }
+
+    fn file(
+        &mut self,
+        place: &Place,
+        exec: bool,
+        from: &mut impl Read,
+        most: u64,
+    ) -> Result<(Sha256, u64), StoreError> {
+        let failed = |source| StoreError::Write { place: place.clone(), source };
+        let mut file = self.make_file(place, exec).map_err(failed)?;
+        let (mut hasher, mut size, mut piece) = (sha2::Sha256::new(), 0, vec![0; PIECE]);
+        loop {
+            match from.read(&mut piece).map_err(failed)? {
+                0 => return Ok((Sha256(hasher.finalize().into()), size)),
+                count => {
+                    size += count as u64;
+                    if size > most {
+                        return Err(StoreError::Bytes(most));
+                    }
+                    hasher.update(&piece[..count]);
+                    file.write_all(&piece[..count]).map_err(failed)?;
+                }
+            }
         }
-        let (sha256, size) = kept?;
-        *bytes -= size;
-        Ok(Some(Content { sha256, size, exec }))
+    }
+}
+
+fn receive<R: BufRead>(
+    from: &mut R,
+    wish: &Wish,
+    sink: &mut impl Sink,
+) -> Result<(Tree, LeftOut), StoreError> {
+    let mut head = [0; HEAD.len()];
+    read(from, &mut head)?;
+    if head != HEAD {
+        return Err(StoreError::Stream("it does not start as one does"));
+    }
+    let (mut tree, mut left_out, mut bytes) = (Tree::default(), LeftOut::default(), wish.bytes);
+    // Those that are made above what was named come on top.
+    let most = wish.entries.saturating_add(wish.places.as_ref().map_or(0, |all| above(all)));
+    loop {
+        match byte(from)? {
+            b'd' => {
+                let place = place(from)?;
+                sink.directory(&place)?;
+                put(&mut tree, place, Entry::Directory)?;
+            }
+            b'l' => {
+                let (place, to) = (place(from)?, text(from, LINK_BYTES)?);
+                if to.is_empty() {
+                    return Err(StoreError::Stream("a link that says nothing"));
+                }
+                sink.link(&place, &to)?;
+                put(&mut tree, place, Entry::Link(to))?;
+            }
+            letter @ (b'f' | b'x') => {
+                let (place, exec) = (place(from)?, letter == b'x');
+                let mut pieces = Pieces { from: &mut *from, left: 0, ended: None };
+                let kept = sink.file(&place, exec, &mut pieces, bytes);
+                if pieces.ended != Some(CUT) {
+                    let (sha256, size) = kept?;
+                    bytes -= size;
+                    put(&mut tree, place, Entry::File(Content { sha256, size, exec }))?;
+                }
+            }
+            b'!' if left_out.named.len() as u64 == NAMED => {
+                return Err(StoreError::Stream("it names too many that were left out"));
+            }
+            b'!' => {
+                let (name, why) = (text(from, PATH_BYTES)?, text(from, WHY_BYTES)?);
+                let shown = |text: Vec<u8>| clean(&String::from_utf8_lossy(&text), PATH_BYTES);
+                left_out.named.push((shown(name), shown(why)));
+            }
+            b'+' => {
+                let mut more = [0; 8];
+                read(from, &mut more)?;
+                left_out.more = u64::from_le_bytes(more);
+            }
+            b'.' => return Ok((tree, left_out)),
+            _ => return Err(StoreError::Stream("a record of no kind")),
+        }
+        if tree.len() as u64 > most {
+            return Err(StoreError::Stream("it has more entries than were wished for"));
+        }
     }
 }
 
@@ -428,6 +607,28 @@ mod tests {
         let again = Dir::open(&temp.0.join("again")).unwrap();
         temp.store().shelf().restore(&tree, &again).unwrap();
         assert_eq!(again.scan(&mut |file| crate::hash(file)).unwrap().0, tree);
+    }
+
+    #[test]
+    fn a_tree_that_is_kept_is_given_on_as_a_stream_and_damage_is_named() {
+        let temp = Temp::new();
+        let (all, store) = (Wish { places: None, bytes: 1 << 20, entries: 100 }, temp.store());
+        let (tree, _) = store.unpack(&mut temp.stream(&all).as_slice(), &all).unwrap();
+        let given = |wish: &Wish, name: &str| {
+            let mut stream = Vec::new();
+            store.shelf().pack(tree.digest(), &mut stream).unwrap();
+            fs::create_dir(temp.0.join(name)).unwrap();
+            Dir::open(&temp.0.join(name)).unwrap().unpack(&mut stream.as_slice(), wish)
+        };
+        assert_eq!(given(&all, "one").unwrap(), (tree.clone(), LeftOut::default()));
+        let one = Dir::open(&temp.0.join("one")).unwrap();
+        assert_eq!(one.scan(&mut |file| crate::hash(file)).unwrap().0, tree);
+        assert!(matches!(given(&Wish { bytes: 9, ..all.clone() }, "two"), Err(StoreError::Bytes(_))));
+        let name = crate::hash(&mut &b"aaaa"[..]).unwrap().0.to_string();
+        fs::write(temp.0.join("store/objects").join(&name[..2]).join(&name), "aaab").unwrap();
+        let (part, left_out) = given(&all, "three").unwrap();
+        assert_eq!((part.len() + 1, left_out.named[0].0.as_str()), (tree.len(), "out/a"));
+        assert!(store.shelf().pack(Sha256::ZERO, &mut Vec::new()).is_err());
     }
 
     #[test]

@@ -129,13 +129,13 @@ impl Shelf {
     }
 
     /// Gives a file's bytes to `to`; an error at the end when they are not those that it is named by.
-    fn get(
+    pub(crate) fn get(
         &self,
         content: &Content,
         to: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let path = self.object(content.sha256);
-        let mut file = self.open(content)?;
+        let mut file = File::open(&path).map_err(keep("open", &path))?;
         let (mut hasher, mut size) = (sha2::Sha256::new(), 0);
         let damaged = || StoreError::Damaged { what: "the file", name: content.sha256 };
         copy(&mut file, "read", &path, &mut |bytes| {
@@ -145,11 +145,6 @@ impl Shelf {
         })?;
         let same = (Sha256(hasher.finalize().into()), size) == (content.sha256, content.size);
         if same { Ok(()) } else { Err(damaged()) }
-    }
-
-    fn open(&self, content: &Content) -> Result<File, StoreError> {
-        let path = self.object(content.sha256);
-        File::open(&path).map_err(keep("open", &path))
     }
 
     fn object(&self, digest: Sha256) -> PathBuf {
@@ -180,6 +175,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; no tree has been put then.
     pub fn snapshot(&self, dir: &Dir, limit: u64) -> Result<(Tree, Vec<Odd>), StoreError> {
+        let (tree, odd) = self.gather(dir, limit)?;
+        self.put_tree(&tree)?;
+        Ok((tree, odd))
+    }
+
+    /// The same without the last step, [`Store::put_tree`]: nobody can use the tree before that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn gather(&self, dir: &Dir, limit: u64) -> Result<(Tree, Vec<Odd>), StoreError> {
         let (mut left, mut own) = (limit, None);
         let scanned = dir.scan(&mut |file| {
             let kept = self.put(file, left).map_err(|error| {
@@ -194,7 +199,6 @@ impl Store {
             (_, Some(error)) => return Err(error),
             (scanned, None) => scanned?,
         };
-        self.put_tree(&tree)?;
         Ok((tree, odd))
     }
 
@@ -272,23 +276,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Keeps a tree of another store, with its files.
-    ///
-    /// # Errors
-    /// [`StoreError`]: also what is wrong with the other.
-    pub fn adopt(&self, from: &Shelf, digest: Sha256) -> Result<Tree, StoreError> {
-        let tree = from.tree(digest)?;
-        for (_, entry) in &tree {
-            let Entry::File(content) = entry else { continue };
-            let mut file = from.open(content)?;
-            if self.put(&mut file, content.size)? != (content.sha256, content.size) {
-                return Err(StoreError::Damaged { what: "the file", name: content.sha256 });
-            }
-        }
-        self.put_tree(&tree)?;
-        Ok(tree)
     }
 
     /// How many bytes all its files have.

@@ -5,9 +5,10 @@ use crate::core::{Ending, Event};
 use crate::manager::{Begin, Manager, Refusal};
 use octant_api::agents::{
     AgentInfo, AgentList, AllowRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState,
-    ApprovalsRequest, Artefacts, ArtefactsRequest, DenyRequest, DiscardRequest, Discarded, ForkRequest,
-    Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, ResumeRequest, ShowRequest,
-    SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest, WaitRequest,
+    ApprovalsRequest, Artefacts, ArtefactsRequest, DenyRequest, DiscardRequest, Discarded, FetchRequest,
+    Fetched, ForkRequest, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, RecordRequest,
+    Recorded, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest,
+    WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_ids::Aid;
@@ -68,6 +69,16 @@ impl Handler<Call> for Methods {
 
     async fn artefacts(&self, request: ArtefactsRequest, _: Call) -> Result<AgentInfo, ApiError> {
         self.0.artefacts(self.0.find(&request.agent)?).await
+    }
+
+    async fn fetch(&self, request: FetchRequest, call: Call) -> Result<Fetched, ApiError> {
+        let (fetched, pipe) = self.0.fetch(request.tree).await?;
+        call.attach(pipe)?;
+        Ok(fetched)
+    }
+
+    async fn record(&self, request: RecordRequest, call: Call) -> Result<Recorded, ApiError> {
+        self.0.record_kept(&request, &call.caller().principal).await
     }
 
     async fn discard(&self, request: DiscardRequest, call: Call) -> Result<Discarded, ApiError> {

@@ -3,7 +3,7 @@
 
 use super::{Manager, about};
 use crate::store::Retain;
-use octant_api::agents::{AgentInfo, AgentState, Artefacts};
+use octant_api::agents::{AgentInfo, AgentState, Artefacts, Fetched, RecordRequest, Recorded};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
 use octant_ids::{Aid, Principal, Sha256};
@@ -18,6 +18,8 @@ const TRIES: u32 = 8;
 /// How many of what was left out the ledger names, and how much of each name; the agent's record has more.
 const TOLD: usize = 16;
 const TOLD_CHARS: usize = 200;
+/// The most bytes of what an operator's deed is of.
+const OF_BYTES: usize = 1024;
 /// How long the process that reads may take to end after its last word, in milliseconds.
 const READER_MS: u16 = 5_000;
 
@@ -127,16 +129,43 @@ impl Manager {
         }
     }
 
+    /// Artefacts, as a stream out of a pipe.
+    pub(crate) async fn fetch(&self, tree: Sha256) -> Result<(Fetched, OwnedFd), ApiError> {
+        let given = self.archive.lock().await.give(tree);
+        let (pipe, entries, bytes) = given.map_err(|error| failed("give artefacts out", tree, &error))?;
+        Ok((Fetched { entries, bytes }, pipe))
+    }
+
+    /// Puts on record what an operator does with images and snapshots.
+    pub(crate) async fn record_kept(
+        &self,
+        request: &RecordRequest,
+        caller: &Principal,
+    ) -> Result<Recorded, ApiError> {
+        const WHAT: &str = "record what is done";
+        let RecordRequest { deed, digest, of } = request;
+        if of.len() > OF_BYTES {
+            let why = format!("what it is of has {} bytes, the limit is {OF_BYTES}", of.len());
+            return Err(ApiError::new(Code::InvalidParams, WHAT, digest.to_string(), why, "say less"));
+        }
+        let mut entry = record(Kind::Command, &json!({"do": deed, "digest": digest, "of": of}));
+        entry.operator = operator(caller);
+        let (mut done, all) = self.records.append(&[entry]).await;
+        let next = "see `octant status`; nothing is kept for agents without a record";
+        all.map_err(|error| ApiError::new(Code::Unavailable, WHAT, "ledger", error.to_string(), next))?;
+        let seq = done.pop().flatten().map(|done| done.seq);
+        seq.map(|seq| Recorded { seq })
+            .ok_or_else(|| ApiError::new(Code::Internal, WHAT, "ledger", "it did not say which entry", next))
+    }
+
     /// Removes artefacts; whose they were.
     pub(crate) async fn discard(&self, tree: Sha256, caller: &Principal) -> Result<Vec<Aid>, ApiError> {
         const WHAT: &str = "remove artefacts";
         let archive = Arc::clone(&self.archive).lock_owned().await;
         let removed = tokio::task::spawn_blocking(move || archive.remove(tree)).await;
-        let failed = |code, why: String, next| ApiError::new(code, WHAT, tree.to_string(), why, next);
-        removed.map_err(|e| failed(Code::Internal, e.to_string(), "try again"))?.map_err(|error| {
-            let code = if matches!(error, StoreError::NotFound(_)) { Code::NotFound } else { Code::Failed };
-            failed(code, error.to_string(), "see `octant agent list --all` and `octant agent show`")
-        })?;
+        removed
+            .map_err(|e| ApiError::new(Code::Internal, WHAT, tree.to_string(), e, "try again"))?
+            .map_err(|error| failed(WHAT, tree, &error))?;
         let mut inner = self.inner();
         let of = |info: &AgentInfo| info.artefacts.as_ref().is_some_and(|kept| kept.tree == Some(tree));
         let theirs = inner.agents.iter().filter(|(_, agent)| of(&agent.saved.info));
@@ -151,13 +180,23 @@ impl Manager {
         }
         // It takes something away, so the record need not come first.
         let mut entry = record(Kind::Command, &json!({"do": "discard", "artefacts": tree, "of": agents}));
-        entry.operator = match caller {
-            Principal::Operator(uid) => Some(*uid),
-            _ => None,
-        };
+        entry.operator = operator(caller);
         self.records.later(entry);
         Ok(agents)
     }
+}
+
+fn operator(caller: &Principal) -> Option<u32> {
+    match caller {
+        Principal::Operator(uid) => Some(*uid),
+        _ => None,
+    }
+}
+
+fn failed(what: &str, tree: Sha256, error: &StoreError) -> ApiError {
+    let code = if matches!(error, StoreError::NotFound(_)) { Code::NotFound } else { Code::Failed };
+    let next = "see `octant agent list --all` and `octant agent artefacts`";
+    ApiError::new(code, what, tree.to_string(), error.to_string(), next)
 }
 
 fn wish_of(retain: &Retain) -> Result<Wish, String> {

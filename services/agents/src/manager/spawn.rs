@@ -211,6 +211,7 @@ impl Manager {
         agent.saved.info.role.clone_from(&identity.role);
         agent.saved.info.operator.clone_from(&identity.operator);
         agent.saved.info.workspace = plan.snapshot;
+        agent.saved.info.fork_of = asked.begin().and_then(|begin| begin.fork_of);
         agent.saved.info.grants = describe::grants(rights);
         agent.saved.info.denials = describe::denials(rights);
         agent.intent = json!({
@@ -226,7 +227,7 @@ impl Manager {
             "program": rights.program().executable,
             "slot": slot,
             "workspace": plan.snapshot,
-            "fork_of": asked.begin().and_then(|begin| begin.fork_of),
+            "fork_of": agent.saved.info.fork_of,
             "plan": digest,
             "accept_missing": self.site.accept_missing,
             "narrowed": agent.saved.info.denials,
@@ -334,6 +335,7 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         ended_ms: None,
         manifest_digest,
         workspace: None,
+        fork_of: None,
         artefacts: None,
         missing_layers: Vec::new(),
         layers: Vec::new(),

@@ -56,6 +56,7 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         ended_ms: None,
         manifest_digest: Sha256::ZERO,
         workspace: None,
+        fork_of: None,
         artefacts: None,
         missing_layers: Vec::new(),
         layers: Vec::new(),
