@@ -64,7 +64,7 @@ fn a_fork_goes_its_own_way_and_is_merged_unless_both_changed_the_same() {
          octant agent artefacts $F; octant agent artefacts $F --out {told}/fetched; cat {told}/fetched/both
          octant workspace diff $(cat {told}/kept) $F && echo same
          octant agent fork $F > /dev/null && echo forked from what was kept
-         octant agent artefacts $F --discard; octant agent artefacts $F; echo discarded $?
+         octant agent artefacts $F --remove; octant agent artefacts $F; echo removed $?
          octant ledger query --kind command --json; octant ledger query --kind lifecycle --json; octant ledger verify",
         begin(&signed)
     );
@@ -78,10 +78,10 @@ fn a_fork_goes_its_own_way_and_is_merged_unless_both_changed_the_same() {
         "two later",
         "\nsame\n",
         "forked from what was kept",
-        "discarded 3",
+        "removed 3",
         r#""do":"keep_snapshot""#,
         r#""do":"merge_snapshots""#,
-        r#""do":"discard""#,
+        r#""do":"remove_artefacts""#,
         r#""artefacts":{"#,
     ];
     ended(&instance.accepting(&job), 0, &words);

@@ -67,8 +67,10 @@ pub struct Artefacts {
     pub whole: bool,
     /// Whether an operator has had them removed.
     #[serde(default, skip_serializing_if = "is_false")]
-    pub discarded: bool,
+    pub removed: bool,
 }
+/// How many agents can be prepared, for all manifests together.
+pub const PREPARED_MAX: u64 = 64;
 
 /// Where an agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -157,6 +159,22 @@ pub struct Denial {
     pub got: String,
 }
 
+/// A system call that the filters denied to an agent, as the kernel reported it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeniedCall {
+    /// Its name, or its number where this build has no name for it.
+    pub call: String,
+    /// How often it was denied.
+    pub count: u64,
+    /// When it was denied first, in milliseconds since 1970.
+    pub first_ms: u64,
+    /// When it was denied last, in milliseconds since 1970.
+    pub last_ms: u64,
+    /// The program that made it last, by the name that it gives itself.
+    pub program: String,
+}
+
 /// What is known of one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentInfo {
@@ -190,6 +208,10 @@ pub struct AgentInfo {
     /// How much of one processor it has at most while it is throttled, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<u64>,
+    /// Whether its program waits for a spawn of its manifest, or its workstation is being built for that: nobody has asked
+    /// for this agent yet, and its name means others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prepared: bool,
     /// When its program was let go, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
@@ -219,19 +241,25 @@ pub struct AgentInfo {
     /// What the manifest asked for and did not get. In `agents.show` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
+    /// System calls that the filters denied to it, the first denied first. In `agents.show` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied_calls: Vec<DeniedCall>,
+    /// Why `denied_calls` may be incomplete: nothing reports them here, or reports were lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_unreported: Option<String>,
     /// The limits and grants in force, for people. In `agents.show` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_false(flag: &bool) -> bool {
-    !*flag
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Parameters of `agents.list`.
@@ -423,21 +451,72 @@ pub struct Recorded {
     pub seq: u64,
 }
 
-/// Parameters of `agents.discard`.
+/// Parameters of `agents.remove_artefacts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DiscardRequest {
+pub struct RemoveArtefactsRequest {
     /// The digest of the artefacts' tree.
     #[schemars(with = "String")]
     pub tree: Sha256,
 }
 
-/// Answer of `agents.discard`.
+/// Answer of `agents.remove_artefacts`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Discarded {
+pub struct RemovedArtefacts {
     /// The agents whose artefacts they were, as far as they are still known.
     #[schemars(with = "Vec<String>")]
     pub agents: Vec<Aid>,
+}
+
+/// Parameters of `agents.prepare`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareRequest {
+    /// The signed manifest, as for `agents.spawn`.
+    pub envelope: String,
+    /// How many agents are to wait for a spawn of it, from now on: at least 1, at most 64 for all manifests together.
+    pub count: u64,
+}
+
+/// What is prepared for one manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Prepared {
+    /// SHA-256 of the manifest's signed bytes.
+    #[schemars(with = "String")]
+    pub manifest_digest: Sha256,
+    /// The name in the manifest.
+    pub name: String,
+    /// The operator who signed the manifest.
+    pub operator: String,
+    /// Who wished for them.
+    pub asked_by: String,
+    /// How many are to wait.
+    pub count: u64,
+    /// Those that wait now.
+    #[schemars(with = "Vec<String>")]
+    pub agents: Vec<Aid>,
+}
+
+/// Parameters of `agents.prepared`: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreparedRequest {}
+
+/// Answer of `agents.prepared` and `agents.discard`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PreparedList {
+    /// One row for each manifest.
+    pub prepared: Vec<Prepared>,
+}
+
+/// Parameters of `agents.discard`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardRequest {
+    /// The digest of the manifest; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub manifest: Option<Sha256>,
 }
 
 /// Where a request for an approval is.
@@ -567,7 +646,7 @@ crate::rpc! {
         "record" => record, Record(RecordRequest) -> Recorded,
             needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
         /// Removes artefacts, for their room.
-        "discard" => discard, Discard(DiscardRequest) -> Discarded,
+        "remove_artefacts" => remove_artefacts, RemoveArtefacts(RemoveArtefactsRequest) -> RemovedArtefacts,
             needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
         /// Lists agents.
         "list" => list, List(ListRequest) -> AgentList,
@@ -597,6 +676,16 @@ crate::rpc! {
         /// Gives a throttled agent its share of the processors back. It is recorded before.
         "unthrottle" => unthrottle, Unthrottle(UnthrottleRequest) -> AgentInfo,
             needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Builds workstations whose programs wait for a spawn of this manifest, and goes on to have so many. Answers when
+        /// they stand, or says which step refused. Nothing runs in them before each spawn is checked and recorded as any.
+        "prepare" => prepare, Prepare(PrepareRequest) -> Prepared,
+            needs [Need::Operator], deadline Deadline::Ms(KILL_MS);
+        /// Lists what is prepared.
+        "prepared" => prepared, ListPrepared(PreparedRequest) -> PreparedList,
+            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
+        /// Frees what is prepared and not used, and prepares no more of it. Answers when nothing of it runs.
+        "discard" => discard, Discard(DiscardRequest) -> PreparedList,
+            needs [Need::Operator], deadline Deadline::Ms(KILL_MS);
         /// Lists the requests that wait for an operator's answer.
         "approvals" => approvals, Approvals(ApprovalsRequest) -> ApprovalList,
             needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;

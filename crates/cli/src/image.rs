@@ -164,7 +164,7 @@ pub(crate) fn next(error: &ImageError) -> Option<String> {
         ImageError::NotFound(_) => "`octant image list` shows every image",
         ImageError::Layout(_) => {
             "give a directory or tar file with oci-layout and index.json in it, as `skopeo copy ... oci:DIR` \
-             or `docker save` (version 25 or later) make it"
+             makes it, or what `docker save` writes"
         }
         ImageError::Digest { .. } | ImageError::Size { .. } | ImageError::Missing(_) => {
             "get the image again; nothing of it was imported"

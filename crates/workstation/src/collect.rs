@@ -112,7 +112,7 @@ fn confine(workspace: &OwnedFd, stream: &OwnedFd, agent: u32, filter: &[Instruct
         Call::DropCapabilities,
         Call::NotDumpable,
         Call::NoNewPrivs,
-        Call::InstallFilter(Filter { name: "collector", program: filter }),
+        Call::InstallFilter(Filter { name: "collector", program: filter, logged: false }),
     ];
     calls.into_iter().try_for_each(|call| run(&mut kernel, Step::Collect, call))
 }

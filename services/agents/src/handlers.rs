@@ -5,9 +5,10 @@ use crate::core::{Ending, Event};
 use crate::manager::{Begin, Manager, Refusal};
 use octant_api::agents::{
     AgentInfo, AgentList, AllowRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState,
-    ApprovalsRequest, Artefacts, ArtefactsRequest, DenyRequest, DiscardRequest, Discarded, FetchRequest,
-    Fetched, ForkRequest, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, RecordRequest,
-    Recorded, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest,
+    ApprovalsRequest, Artefacts, ArtefactsRequest, DenyRequest, DiscardRequest, FetchRequest, Fetched,
+    ForkRequest, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, PrepareRequest, Prepared,
+    PreparedList, PreparedRequest, RecordRequest, Recorded, RemoveArtefactsRequest, RemovedArtefacts,
+    ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest,
     WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
@@ -45,7 +46,15 @@ fn refused(aid: Aid, what: &str, (code, why): Refusal) -> ApiError {
 /// What `list` shows of an agent: who and how, and loudly which layers it lacks.
 fn short(info: AgentInfo) -> AgentInfo {
     let artefacts = info.artefacts.map(|kept| Artefacts { left_out: Vec::new(), ..kept });
-    AgentInfo { layers: Vec::new(), denials: Vec::new(), grants: Vec::new(), artefacts, ..info }
+    AgentInfo {
+        layers: Vec::new(),
+        denials: Vec::new(),
+        denied_calls: Vec::new(),
+        calls_unreported: None,
+        grants: Vec::new(),
+        artefacts,
+        ..info
+    }
 }
 
 impl Handler<Call> for Methods {
@@ -81,9 +90,13 @@ impl Handler<Call> for Methods {
         self.0.record_kept(&request, &call.caller().principal).await
     }
 
-    async fn discard(&self, request: DiscardRequest, call: Call) -> Result<Discarded, ApiError> {
-        let agents = self.0.discard(request.tree, &call.caller().principal).await?;
-        Ok(Discarded { agents })
+    async fn remove_artefacts(
+        &self,
+        request: RemoveArtefactsRequest,
+        call: Call,
+    ) -> Result<RemovedArtefacts, ApiError> {
+        let agents = self.0.remove_artefacts(request.tree, &call.caller().principal).await?;
+        Ok(RemovedArtefacts { agents })
     }
 
     async fn list(&self, request: ListRequest, _: Call) -> Result<AgentList, ApiError> {
@@ -146,6 +159,23 @@ impl Handler<Call> for Methods {
         let recorded = self.0.record_command_first(aid, &call.caller().principal, what).await;
         recorded.map_err(|refusal| refused(aid, WHAT, refusal))?;
         self.ask(aid, WHAT, Event::UnthrottleAsked).await
+    }
+
+    async fn prepare(&self, request: PrepareRequest, call: Call) -> Result<Prepared, ApiError> {
+        let caller = call.caller().principal.clone();
+        let task = tokio::spawn(Arc::clone(&self.0).prepare(request.envelope, request.count, caller));
+        let ended =
+            |e| ApiError::new(Code::Internal, "prepare agents", "agents.prepare", e, "see the ledger");
+        task.await.map_err(ended)?
+    }
+
+    async fn prepared(&self, _: PreparedRequest, _: Call) -> Result<PreparedList, ApiError> {
+        Ok(PreparedList { prepared: self.0.prepared() })
+    }
+
+    async fn discard(&self, request: DiscardRequest, call: Call) -> Result<PreparedList, ApiError> {
+        let prepared = self.0.discard(request.manifest, &call.caller().principal).await?;
+        Ok(PreparedList { prepared })
     }
 
     async fn approvals(&self, request: ApprovalsRequest, _: Call) -> Result<ApprovalList, ApiError> {

@@ -6,8 +6,8 @@ use crate::out::{Out, Table, Ticking};
 use crate::service::Service;
 use crate::{deeds, manifest, workspace};
 use octant_api::agents::{
-    AgentInfo, AgentState, Artefacts, ArtefactsRequest, Deed, DiscardRequest, ENVELOPE_MAX, FetchRequest,
-    ForkRequest, ResumeRequest, SuspendRequest,
+    AgentInfo, AgentState, Artefacts, ArtefactsRequest, Deed, ENVELOPE_MAX, FetchRequest, ForkRequest,
+    RemoveArtefactsRequest, ResumeRequest, SuspendRequest,
 };
 use octant_ids::{Exit, Layout, Sha256};
 use octant_manifest::Envelope;
@@ -24,14 +24,14 @@ pub(super) fn artefacts(
     service: &Service,
     which: &str,
     into: Option<&Path>,
-    discard: bool,
+    remove: bool,
     out: &mut Out,
 ) -> Result<(), CliError> {
     let agent = resolve(service, which)?;
     let info = service.call(&ArtefactsRequest { agent })?;
     let (kept, tree) = kept(&info)?;
-    if discard {
-        service.call(&DiscardRequest { tree })?;
+    if remove {
+        service.call(&RemoveArtefactsRequest { tree })?;
         return if out.json { out.json(&tree) } else { out.line(format_args!("{tree} is removed")) };
     }
     if let Some(into) = into {
@@ -65,7 +65,7 @@ fn kept(info: &AgentInfo) -> Result<(&Artefacts, Sha256), CliError> {
         return Err(refused(why.into(), "name places in lifetime.retain of its manifest"));
     };
     match (kept.tree, &kept.failed) {
-        (Some(tree), _) if !kept.discarded => Ok((kept, tree)),
+        (Some(tree), _) if !kept.removed => Ok((kept, tree)),
         (Some(_), _) => Err(refused("it was removed".into(), "`octant ledger query` shows by whom")),
         (None, failed) => Err(refused(failed.clone().unwrap_or_default(), "see the log of agents")),
     }
@@ -79,7 +79,7 @@ pub(super) fn told(kept: &Artefacts) -> String {
         (None, failed) => format!("nothing: {}", crate::out::printable(failed.as_deref().unwrap_or("-"))),
     };
     let left_out = if left_out > 0 { format!("; {left_out} left out") } else { String::new() };
-    format!("{text}{left_out}{}", if kept.discarded { "; removed" } else { "" })
+    format!("{text}{left_out}{}", if kept.removed { "; removed" } else { "" })
 }
 
 fn list(tree: &Tree, out: &mut Out) -> Result<(), CliError> {
@@ -122,8 +122,7 @@ fn take(
     Err(CliError::Unverified {
         what: format!("the artefacts {tree}"),
         why: format!("not all of them came{first}"),
-        next: "see the log of agents; `octant agent artefacts AGENT --discard` removes what is damaged"
-            .into(),
+        next: "see the log of agents; `octant agent artefacts AGENT --remove` removes what is damaged".into(),
     })
 }
 

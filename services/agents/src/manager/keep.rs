@@ -159,7 +159,11 @@ impl Manager {
     }
 
     /// Removes artefacts; whose they were.
-    pub(crate) async fn discard(&self, tree: Sha256, caller: &Principal) -> Result<Vec<Aid>, ApiError> {
+    pub(crate) async fn remove_artefacts(
+        &self,
+        tree: Sha256,
+        caller: &Principal,
+    ) -> Result<Vec<Aid>, ApiError> {
         const WHAT: &str = "remove artefacts";
         let archive = Arc::clone(&self.archive).lock_owned().await;
         let removed = tokio::task::spawn_blocking(move || archive.remove(tree)).await;
@@ -174,12 +178,13 @@ impl Manager {
             if let Some(agent) = inner.agents.get_mut(aid)
                 && let Some(artefacts) = &mut agent.saved.info.artefacts
             {
-                artefacts.discarded = true;
+                artefacts.removed = true;
             }
             self.keep(&mut inner, *aid, false);
         }
         // It takes something away, so the record need not come first.
-        let mut entry = record(Kind::Command, &json!({"do": "discard", "artefacts": tree, "of": agents}));
+        let mut entry =
+            record(Kind::Command, &json!({"do": "remove_artefacts", "artefacts": tree, "of": agents}));
         entry.operator = operator(caller);
         self.records.later(entry);
         Ok(agents)

@@ -4,7 +4,7 @@ use super::life::until;
 use super::restart::life;
 use super::world::{Machinery, World, key, signed};
 use octant_api::agents::{
-    AgentInfo, AgentState, ArtefactsRequest, DiscardRequest, ForkRequest, KillRequest, ShowRequest,
+    AgentInfo, AgentState, ArtefactsRequest, ForkRequest, KillRequest, RemoveArtefactsRequest, ShowRequest,
     SpawnRequest,
 };
 use octant_api::ledger::Kind;
@@ -57,11 +57,11 @@ fn what_the_manifest_names_is_kept_when_the_agent_ends_and_goes_when_an_operator
         assert_eq!(told[0]["left_out"][0][0], "report/pipe");
         // Nothing of the workspace is held any more.
         assert!(machinery.shelf.0.lock().unwrap().is_empty());
-        let gone = world.operator.call(&DiscardRequest { tree }).await.unwrap();
+        let gone = world.operator.call(&RemoveArtefactsRequest { tree }).await.unwrap();
         assert_eq!(gone.agents, [aid]);
-        assert!(world.kept(aid).await.artefacts.unwrap().discarded);
+        assert!(world.kept(aid).await.artefacts.unwrap().removed);
         assert!(shelf.tree(tree).is_err());
-        let error = world.operator.call(&DiscardRequest { tree }).await.unwrap_err();
+        let error = world.operator.call(&RemoveArtefactsRequest { tree }).await.unwrap_err();
         assert!(error.to_string().contains("there is no tree"), "{error}");
     });
 }

@@ -6,6 +6,7 @@ mod family;
 mod hold;
 mod life;
 mod messages;
+mod prepared;
 mod restart;
 mod secrets;
 mod world;
@@ -52,6 +53,7 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         exit: None,
         reason: None,
         cpu_percent: None,
+        prepared: false,
         started_ms: None,
         ended_ms: None,
         manifest_digest: Sha256::ZERO,
@@ -61,6 +63,8 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),
+        denied_calls: Vec::new(),
+        calls_unreported: None,
         grants: Vec::new(),
     }
 }
