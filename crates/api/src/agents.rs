@@ -33,7 +33,6 @@ pub struct ForkRequest {
 
 /// Something that was to be kept and is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct LeftOut {
     /// Its place in the workspace.
     pub place: String,
@@ -43,7 +42,6 @@ pub struct LeftOut {
 
 /// What of an agent's workspace was kept at its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Artefacts {
     /// The digest of their tree; none where nothing could be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]

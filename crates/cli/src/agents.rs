@@ -78,8 +78,7 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             keep::artefacts(&service, &which.agent, into.as_deref(), *remove, out)
         }
         Command::Fork { which, manifest, limit } => {
-            let limit = limit.saturating_mul(1 << 20);
-            keep::fork(layout, &service, &which.agent, manifest.as_deref(), limit, out)
+            keep::fork(layout, &service, &which.agent, manifest.as_deref(), *limit, out)
         }
         Command::Kill { which, grace } => {
             let agent = resolve(&service, &which.agent)?;

@@ -149,6 +149,12 @@ impl From<Limits> for Resources {
     }
 }
 
+/// What a role lets be kept that lets anything be.
+fn whole_workspace() -> Retention {
+    let places = GrantPath::parse(OWN[0]).into_iter().collect();
+    Retention { places, bytes: ByteSize(u64::MAX), files: u64::MAX }
+}
+
 impl Roles {
     /// The roles that every Octant has: `admin`, `developer`, `analyst`.
     #[must_use]
@@ -194,15 +200,6 @@ impl Roles {
                 resources,
             } = file;
             let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
-            let retain = if artefacts {
-                Retention {
-                    places: set(vec![OWN[0].to_owned()])?,
-                    bytes: ByteSize(u64::MAX),
-                    files: u64::MAX,
-                }
-            } else {
-                Retention::none()
-            };
             let any = |all: bool| if all { Kept::Any } else { Kept::None };
             let ceiling = Grants {
                 root: any(images),
@@ -218,7 +215,7 @@ impl Roles {
                 // What is frozen runs nothing, so no role bounds it.
                 on_timeout: OnTimeout::Freeze,
                 on_parent_death,
-                retain,
+                retain: if artefacts { whole_workspace() } else { Retention::none() },
                 generations,
                 rooms: rooms.into(),
                 hosts: hosts.patterns(&name)?,

@@ -167,7 +167,7 @@ pub(super) fn fork(
     service: &Service,
     which: &str,
     file: Option<&Path>,
-    limit: u64,
+    limit_mib: u64,
     out: &mut Out,
 ) -> Result<(), CliError> {
     const KIND: &str = "signed manifest";
@@ -183,7 +183,7 @@ pub(super) fn fork(
     if runs {
         service.call(&SuspendRequest { agent: agent.clone() })?;
     }
-    let made = snapshot(layout, service, &info, limit, out);
+    let made = snapshot(layout, service, &info, limit_mib.saturating_mul(1 << 20), out);
     if runs {
         // Whatever became of the snapshot.
         service.call(&ResumeRequest { agent: agent.clone(), for_ms: None })?;

@@ -822,10 +822,7 @@ const TESTS: &[Test] = &[
         snapshot::a_running_agents_workspace_is_read_from_outside,
     ),
     ("what_is_to_be_kept_is_read_after_the_end", snapshot::what_is_to_be_kept_is_read_after_the_end),
-    (
-        "nothing_but_an_ended_agents_workspace_is_read",
-        snapshot::nothing_but_an_ended_agents_workspace_is_read,
-    ),
+    ("only_an_ended_agents_workspace_is_read", snapshot::only_an_ended_agents_workspace_is_read),
     ("a_workspace_begins_with_a_snapshot", snapshot::a_workspace_begins_with_a_snapshot),
     (
         "a_snapshot_that_does_not_fit_refuses_the_spawn",

@@ -168,7 +168,7 @@ pub(crate) fn what_is_to_be_kept_is_read_after_the_end() {
     assert_eq!(collect(&mut bench, &plan, &wish, mount.as_fd()).unwrap().0, tree);
 }
 
-pub(crate) fn nothing_but_an_ended_agents_workspace_is_read() {
+pub(crate) fn only_an_ended_agents_workspace_is_read() {
     let mut bench = Bench::new(None);
     let mut running = plan(&["sleep"]);
     running.retain = true;

@@ -13,6 +13,7 @@ use octant_api::error::{ApiError, Code};
 use octant_ids::{Aid, Principal, Sha256};
 use octant_manifest::{Audience, Ceiling, Declared, Effective, Envelope, KeyId, Rule};
 use octant_sys::{clock, entropy};
+use octant_workstation::Plan;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -255,13 +256,7 @@ impl Manager {
             "accept_missing": self.site.accept_missing,
             "narrowed": agent.saved.info.denials,
         });
-        agent.saved.terms = Some(Terms {
-            ttl_ms: rights.ttl().map(|ttl| ttl.0),
-            on_timeout: rights.on_timeout(),
-            cpu_percent: plan.limits.cpu_quota_percent.into(),
-            cpu_weight: plan.limits.cpu_weight.into(),
-            retain: Retain::of(rights.grants().retain()),
-        });
+        agent.saved.terms = Some(terms(rights, &plan));
         agent.start = Some(Start { plan, digest, until_ns, ticket: None });
         inner.slots.insert(slot);
         Ok(())
@@ -337,6 +332,17 @@ impl Asked<'_> {
             Self::Operator { caller, .. } | Self::Prepared { caller, .. } => caller.to_string(),
             Self::Agent { parent } => Principal::Agent(*parent).to_string(),
         }
+    }
+}
+
+/// What a manifest says that counts while the agent lives, and at its end.
+fn terms(rights: &Effective, plan: &Plan) -> Terms {
+    Terms {
+        ttl_ms: rights.ttl().map(|ttl| ttl.0),
+        on_timeout: rights.on_timeout(),
+        cpu_percent: plan.limits.cpu_quota_percent.into(),
+        cpu_weight: plan.limits.cpu_weight.into(),
+        retain: Retain::of(rights.grants().retain()),
     }
 }
 
