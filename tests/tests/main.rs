@@ -16,3 +16,4 @@ mod run;
 mod tpm;
 mod vault;
 mod vault_file;
+mod workspace;

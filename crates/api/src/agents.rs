@@ -24,6 +24,56 @@ pub struct SpawnRequest {
     pub envelope: String,
 }
 
+/// Parameters of `agents.fork`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForkRequest {
+    /// An agent identifier, or the name of exactly one agent: the one whose workspace the snapshot is of.
+    pub agent: String,
+    /// The snapshot that the new agent's workspace begins with.
+    #[schemars(with = "String")]
+    pub workspace: Sha256,
+    /// The signed manifest of the new agent; that of the other where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<String>,
+}
+
+/// Something that was to be kept and is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    /// Its place in the workspace.
+    pub place: String,
+    /// Why it is not kept.
+    pub why: String,
+}
+
+/// What of an agent's workspace was kept at its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Artefacts {
+    /// The digest of their tree; none where nothing could be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tree: Option<Sha256>,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// What was to be kept and is not, the first 100. In `agents.show` and `agents.artefacts` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// How much more was left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_left_out: u64,
+    /// Why nothing could be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// Whether they are all that was in the workspace.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whole: bool,
+    /// Whether an operator has had them removed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub removed: bool,
+}
 /// How many agents can be prepared, for all manifests together.
 pub const PREPARED_MAX: u64 = 64;
 
@@ -176,6 +226,17 @@ pub struct AgentInfo {
     /// SHA-256 of the manifest's signed bytes.
     #[schemars(with = "String")]
     pub manifest_digest: Sha256,
+    /// The snapshot that its workspace began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub workspace: Option<Sha256>,
+    /// The agent whose workspace that was of, where it is a fork.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub fork_of: Option<Aid>,
+    /// What of its workspace was kept at its end, where its manifest says that something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artefacts: Option<Artefacts>,
     /// Layers that the kernel lacks and that the operator accepted to do without.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_layers: Vec<String>,
@@ -332,6 +393,86 @@ pub struct UnthrottleRequest {
     pub agent: String,
 }
 
+/// Parameters of `agents.artefacts`: answers when the agent has ended and what is to be kept of it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtefactsRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+}
+
+/// Parameters of `agents.fetch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FetchRequest {
+    /// The digest of the artefacts' tree.
+    #[schemars(with = "String")]
+    pub tree: Sha256,
+}
+
+/// Answer of `agents.fetch`: the artefacts come out of the pipe beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fetched {
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// What an operator does with what this machine keeps for agents to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    /// Imports an image.
+    ImportImage,
+    /// Removes one.
+    RemoveImage,
+    /// Keeps a snapshot of a workspace or a directory.
+    KeepSnapshot,
+    /// Makes one snapshot of two.
+    MergeSnapshots,
+    /// Removes one.
+    RemoveSnapshot,
+}
+
+/// Parameters of `agents.record`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordRequest {
+    /// What is done.
+    pub deed: Deed,
+    /// To which image or snapshot.
+    #[schemars(with = "String")]
+    pub digest: Sha256,
+    /// What it is of: an agent, a directory, a file, others; at most 1024 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub of: String,
+}
+
+/// Answer of `agents.record`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Recorded {
+    /// The entry, which is durable.
+    pub seq: u64,
+}
+
+/// Parameters of `agents.remove_artefacts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveArtefactsRequest {
+    /// The digest of the artefacts' tree.
+    #[schemars(with = "String")]
+    pub tree: Sha256,
+}
+
+/// Answer of `agents.remove_artefacts`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RemovedArtefacts {
+    /// The agents whose artefacts they were, as far as they are still known.
+    #[schemars(with = "Vec<String>")]
+    pub agents: Vec<Aid>,
+}
+
 /// Parameters of `agents.prepare`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -430,6 +571,22 @@ crate::rpc! {
     service "agents" {
         /// Starts an agent from a signed manifest. Answers when its program runs, or says which step refused.
         "spawn" => spawn, Spawn(SpawnRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
+        /// Starts an agent whose workspace begins with what another's has: from the same signed manifest, or another.
+        "fork" => fork, Fork(ForkRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
+        /// Waits until what is to be kept of an agent's workspace is, and says what that is.
+        "artefacts" => artefacts, KeptArtefacts(ArtefactsRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Open, idempotent: true;
+        /// Gives artefacts out, as a stream in a pipe.
+        "fetch" => fetch, Fetch(FetchRequest) -> Fetched,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS), fds_out: 1;
+        /// Puts on record what an operator is about to do, or has done, with images and snapshots, which are the operator's
+        /// own. Answers when it is durable.
+        "record" => record, Record(RecordRequest) -> Recorded,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Removes artefacts, for their room.
+        "remove_artefacts" => remove_artefacts, RemoveArtefacts(RemoveArtefactsRequest) -> RemovedArtefacts,
             needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
         /// Lists agents.
         "list" => list, List(ListRequest) -> AgentList,

@@ -239,6 +239,36 @@ pub(crate) enum Agent {
     /// Wait until an agent ends; exit 0 only when it ended with code 0
     #[command(after_help = "Example:\n  octant agent wait incident-report")]
     Wait(Which),
+    /// Wait until an agent ends, and list what its manifest says is kept of its workspace
+    #[command(after_help = "\
+A manifest names it in lifetime.retain. What did not fit or could not be read is named too.\n\
+\n\
+Example:\n  octant agent artefacts incident-report --out /srv/report")]
+    Artefacts {
+        #[command(flatten)]
+        which: Which,
+        /// Write the files into this directory, which is made
+        #[arg(long, value_name = "DIR", conflicts_with = "remove")]
+        out: Option<PathBuf>,
+        /// Remove them, for their room
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Start an agent whose workspace begins with what another's has now, and print its identifier
+    #[command(after_help = "\
+An agent that runs is frozen while its workspace is read. The manifest has filesystem.workspace = \"any\".\n\
+\n\
+Example:\n  octant agent fork incident-report")]
+    Fork {
+        #[command(flatten)]
+        which: Which,
+        /// The signed manifest of the new agent; without it, the one that the other was spawned from
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+        /// The most MiB that the workspace may have
+        #[arg(long, value_name = "MIB", default_value_t = 1024)]
+        limit: u64,
+    },
     /// End an agent with all its processes
     #[command(after_help = "Example:\n  octant agent kill incident-report")]
     Kill {

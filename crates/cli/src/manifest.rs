@@ -10,8 +10,8 @@ use crate::error::CliError;
 use crate::out::{Out, utc};
 use octant_ids::{Layout, Sha256};
 use octant_manifest::{
-    Audience, Draft, Envelope, Manifest, NameSet, SigningKey, TrustedKeys, digest, json_schema, limits,
-    lines, sign,
+    Audience, Draft, Envelope, Manifest, NameSet, Retention, SigningKey, TrustedKeys, digest, json_schema,
+    limits, lines, sign,
 };
 use octant_sys::clock;
 use serde::Serialize;
@@ -267,6 +267,7 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("processes", limits.pids_max.to_string()),
         ("cpu", format!("{} % of one processor, weight {}", limits.cpu_quota_percent, limits.cpu_weight)),
         ("workspace", format!("{}, {} files", limits.workspace_bytes, limits.workspace_inodes)),
+        ("kept", kept(asked.retain())),
         ("tmp", limits.tmp_bytes.to_string()),
         ("lifetime", asked.ttl().map_or("without limit".to_owned(), |t| format!("{} s", t.0 / 1000))),
         ("orphaned", asked.on_parent_death().name().to_owned()),
@@ -277,6 +278,14 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("machines", validity.machines.join(" ")),
     ];
     rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))
+}
+
+/// What of the workspace outlives the agent.
+fn kept(retain: &Retention) -> String {
+    match retain.places.is_empty() {
+        true => "nothing".to_owned(),
+        false => format!("{}, {} in {} files", listed(retain.places.iter()), retain.bytes, retain.files),
+    }
 }
 
 fn names(set: &NameSet) -> String {

@@ -93,9 +93,9 @@ pub const FIELDS: &[FieldInfo] = &[
     ),
     field(
         "filesystem.workspace",
-        Kind::Text("^snapshot:sha256:[0-9a-f]{64}$"),
+        Kind::Text("^(any|snapshot:sha256:[0-9a-f]{64})$"),
         NONE,
-        "The snapshot that /workspace begins with.",
+        "The snapshot that /workspace begins with; \"any\": that of the agent that it is forked from, if it is.",
     ),
     field(
         "filesystem.read",
@@ -181,6 +181,24 @@ pub const FIELDS: &[FieldInfo] = &[
         Kind::Word(&["terminate", "wind-down", "adopt"]),
         Some("terminate"),
         "What the end of the agent that spawned it means for it.",
+    ),
+    field(
+        "lifetime.retain",
+        Kind::Paths,
+        NONE,
+        "Places in /workspace that are kept after its end, with all that is below them.",
+    ),
+    field(
+        "lifetime.retain_bytes",
+        Kind::Size,
+        Some("16MiB where something is kept"),
+        "Bytes of all files that are kept; up to 1GiB.",
+    ),
+    field(
+        "lifetime.retain_files",
+        Kind::Number(1, crate::limits::RETAIN_FILES),
+        Some("1024 where something is kept"),
+        "Files, directories and links that are kept.",
     ),
     field(
         "network.hosts",

@@ -144,7 +144,8 @@ impl Profile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kept {
-    /// Any of its kind. Only a ceiling says this; a manifest has no way to.
+    /// Any of its kind: what a ceiling says, and a manifest of the workspace, which then begins with the snapshot that a fork
+    /// names, if it is one.
     Any,
     /// This one.
     Only(Sha256),
@@ -331,6 +332,46 @@ impl Resources {
     }
 }
 
+/// What of its workspace is kept after an agent's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Retention {
+    /// The places, with all that is below them.
+    pub places: PathSet,
+    /// The most bytes of all files.
+    pub bytes: ByteSize,
+    /// The most files, directories and links.
+    pub files: u64,
+}
+
+impl Retention {
+    /// Nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { places: PathSet::default(), bytes: ByteSize(0), files: 0 }
+    }
+
+    /// What both keep. Each agent has a workspace of its own, so it bounds each one and is not shared out; how many agents
+    /// there are is what an allotment bounds.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let Self { places, bytes, files } = other;
+        Self {
+            places: self.places.meet(places),
+            bytes: self.bytes.min(*bytes),
+            files: self.files.min(*files),
+        }
+    }
+
+    fn rows(&self) -> [(&'static str, String); 3] {
+        let Self { places, bytes, files } = self;
+        [
+            ("lifetime.retain", places.to_string()),
+            ("lifetime.retain_bytes", bytes.to_string()),
+            ("lifetime.retain_files", files.to_string()),
+        ]
+    }
+}
+
 /// Which models may be asked, and how fast. How much in total is a budget, which is used up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Models {
@@ -383,6 +424,7 @@ pub struct Grants {
     pub(crate) ttl: Option<Millis>,
     pub(crate) on_timeout: OnTimeout,
     pub(crate) on_parent_death: OnParentDeath,
+    pub(crate) retain: Retention,
     /// How many generations it may have below it; 0 where it may spawn nobody.
     pub(crate) generations: u64,
     pub(crate) rooms: NameSet,
@@ -417,6 +459,12 @@ impl Grants {
     #[must_use]
     pub fn workspace(&self) -> Kept {
         self.workspace
+    }
+
+    /// What of the workspace is kept after the end.
+    #[must_use]
+    pub fn retain(&self) -> &Retention {
+        &self.retain
     }
 
     /// The trees that may be read. What may be written or executed may be read.
@@ -556,6 +604,7 @@ impl Grants {
             ttl,
             on_timeout,
             on_parent_death,
+            retain,
             generations,
             rooms,
             hosts,
@@ -584,6 +633,7 @@ impl Grants {
             ttl: shorter,
             on_timeout: self.on_timeout.min(*on_timeout),
             on_parent_death: self.on_parent_death.min(*on_parent_death),
+            retain: self.retain.meet(retain),
             generations: self.generations.min(*generations),
             rooms: self.rooms.meet(rooms),
             hosts: self.hosts.meet(hosts),
@@ -595,9 +645,11 @@ impl Grants {
         }
     }
 
-    /// The most that a child can get of this: everything, with one generation less below it.
+    /// The most that a child can get of this: everything, with one generation less below it. What is left open for an
+    /// operator to name is not an agent's to choose.
     pub(crate) fn for_child(&self) -> Self {
-        Self { generations: self.generations.saturating_sub(1), ..self.clone() }
+        let workspace = if self.workspace == Kept::Any { Kept::None } else { self.workspace };
+        Self { workspace, generations: self.generations.saturating_sub(1), ..self.clone() }
     }
 
     /// Whether `other` grants everything that this does, and demands no approval that this does not.
@@ -633,6 +685,7 @@ impl Grants {
             ttl,
             on_timeout,
             on_parent_death,
+            retain,
             generations,
             rooms,
             hosts,
@@ -664,6 +717,7 @@ impl Grants {
             ("skills.tools", tools.to_string()),
             ("approvals.required", approvals.to_string()),
         ];
+        rows.extend(retain.rows());
         rows.extend(models.rows());
         rows.extend(resources.rows());
         rows

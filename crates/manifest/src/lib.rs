@@ -120,7 +120,9 @@ pub use envelope::{Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, S
 pub use error::{ManifestError, ManifestErrors, Problem};
 pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
 pub use fuzz::{fuzz_envelope, fuzz_manifest};
-pub use grants::{Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
+pub use grants::{
+    Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention,
+};
 pub use host::{HostGrant, HostPattern, Protocol};
 pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};
 pub use outline::{Host, Outline, template};

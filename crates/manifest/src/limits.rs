@@ -44,5 +44,11 @@ pub const DESCENDANTS: u64 = 1 << 20;
 pub const PINS: usize = 32;
 /// The most rooms that an agent can be in.
 pub const ROOMS: usize = 32;
+/// The most places of a workspace that are kept after an agent's end.
+pub const RETAIN_PLACES: usize = 64;
+/// The most bytes that are kept of one agent.
+pub const RETAIN_BYTES: u64 = 1 << 30;
+/// The most files, directories and links that are kept of one agent.
+pub const RETAIN_FILES: u64 = 1 << 16;
 /// The least memory that a program can be started in, in bytes.
 pub const MEMORY_MIN_BYTES: u64 = 4 << 20;

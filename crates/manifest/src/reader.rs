@@ -273,7 +273,7 @@ impl<'a> Field<'a> {
         digest.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
             let want = match kind {
                 "image" => "\"image:sha256:\" and the 64 digits that `octant image list --json` shows",
-                _ => "\"snapshot:sha256:\" and the 64 digits that `octant workspace list` shows",
+                _ => "\"snapshot:sha256:\" and the 64 digits that `octant workspace list` shows, or \"any\"",
             };
             self.refuse(Problem::Name { text: clipped(text), want })
         })

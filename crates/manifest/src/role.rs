@@ -1,8 +1,9 @@
 //! Roles: the ceilings of operators' keys, as data.
 
 use crate::action::{Action, Approvals};
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::pattern::{Pattern, PatternError, PatternSet};
+use crate::schema::OWN;
 use crate::{GrantPath, PathError, PathSet, Pins};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
@@ -81,6 +82,7 @@ struct RoleFile {
     execute: Vec<String>,
     images: bool,
     snapshots: bool,
+    artefacts: bool,
     utilities: Names,
     profile: Profile,
     syscalls: Names,
@@ -157,6 +159,12 @@ fn actions(role: &str, texts: &[String]) -> Result<Approvals, RolesError> {
     texts.iter().map(read).collect()
 }
 
+/// What a role lets be kept that lets anything be.
+fn whole_workspace() -> Retention {
+    let places = GrantPath::parse(OWN[0]).into_iter().collect();
+    Retention { places, bytes: ByteSize(u64::MAX), files: u64::MAX }
+}
+
 impl Roles {
     /// The roles that every Octant has: `admin`, `developer`, `analyst`.
     #[must_use]
@@ -185,6 +193,7 @@ impl Roles {
                 execute,
                 images,
                 snapshots,
+                artefacts,
                 utilities,
                 profile,
                 syscalls,
@@ -218,6 +227,7 @@ impl Roles {
                 // What is frozen runs nothing, so no role bounds it.
                 on_timeout: OnTimeout::Freeze,
                 on_parent_death,
+                retain: if artefacts { whole_workspace() } else { Retention::none() },
                 generations,
                 rooms: rooms.into(),
                 hosts: hosts.patterns(&name)?,

@@ -6,7 +6,7 @@ use crate::domains::{self, Budget, Services, Unenforceable};
 use crate::effective::unstartable;
 use crate::envelope::Signer;
 use crate::error::{ManifestError, ManifestErrors, Problem};
-use crate::grants::{Grants, Kept, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::grants::{Grants, Kept, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::reader::{Document, Field, Gather, Result, Section, Whole};
 use crate::{GrantPath, PathSet, Pins, date, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
@@ -396,8 +396,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
         (Some(write), Some(execute)) => all.take(pins(&programs, write, execute)),
         _ => None,
     };
-    let (root, workspace) =
-        (all.take(kept(&files, "root", "image")), all.take(kept(&files, "workspace", "snapshot")));
+    let (root, workspace) = (all.take(kept(&files, "root", "image")), all.take(workspace(&files)));
     let utilities = all.take(names(&programs, "utilities", "-_.+[", UTILITY));
     let syscalls = all.take(syscalls(&calls));
     let resources = all.take(resources(document));
@@ -407,7 +406,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     let approvals = all.take(approvals(document));
     let whole = || {
         let (read, write, execute) = (read?, write?, execute?);
-        let (ttl, on_timeout, on_parent_death) = lifetime?;
+        let Lifetime { ttl, on_timeout, on_parent_death, retain } = lifetime?;
         let Services { hosts, credentials, models, skills, tools } = services?;
         Some(Grants {
             root: root?,
@@ -423,6 +422,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             ttl,
             on_timeout,
             on_parent_death,
+            retain,
             generations: 0,
             rooms: rooms?,
             hosts,
@@ -466,6 +466,14 @@ fn pins(programs: &Section<'_>, write: &PathSet, execute: &PathSet) -> Whole<Vec
                 .into())
         }
         _ => Ok(pins),
+    }
+}
+
+/// A snapshot by its digest, or "any": the one that a fork names.
+fn workspace(files: &Section<'_>) -> Result<Kept> {
+    match files.get("workspace") {
+        Some(field) if field.text()? == "any" => Ok(Kept::Any),
+        _ => kept(files, "workspace", "snapshot"),
     }
 }
 
@@ -658,8 +666,16 @@ pub(crate) const RESOURCES: [&str; 10] = [
     "fsize",
 ];
 
-fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnTimeout, OnParentDeath)> {
-    let section = document.section("lifetime", &["ttl", "on_timeout", "on_parent_death"])?;
+struct Lifetime {
+    ttl: Option<Millis>,
+    on_timeout: OnTimeout,
+    on_parent_death: OnParentDeath,
+    retain: Retention,
+}
+
+fn lifetime(document: &Document<'_>) -> Whole<Lifetime> {
+    let fields = ["ttl", "on_timeout", "on_parent_death", "retain", "retain_bytes", "retain_files"];
+    let section = document.section("lifetime", &fields)?;
     section.no_strays()?;
     let field = section.need("ttl", "\"5min\"")?;
     // Whether an unlimited life is granted is for the ceiling, which knows the approvals.
@@ -685,7 +701,45 @@ fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnTimeout, OnPare
             found.ok_or_else(|| field.refuse(Problem::OnParentDeath(name.chars().take(40).collect())))?
         }
     };
-    Ok((ttl, on_timeout, on_parent_death))
+    Ok(Lifetime { ttl, on_timeout, on_parent_death, retain: retention(&section)? })
+}
+
+/// What of the workspace is kept after the end, and how much of it.
+fn retention(section: &Section<'_>) -> Whole<Retention> {
+    let own = |path: &GrantPath| GrantPath::parse(OWN[0]).is_ok_and(|own| own.covers(path));
+    let places = section.each("retain", |field| match field.path()? {
+        path if own(&path) => Ok(path),
+        path => {
+            let (why, next) =
+                ("only what is in /workspace goes with the agent", "name a place below /workspace");
+            Err(field.refuse(Problem::Impossible { asked: path.to_string(), why, next: next.to_owned() }))
+        }
+    })?;
+    let places: PathSet = places;
+    let mut bounds = ["retain_bytes", "retain_files"].into_iter().filter_map(|key| section.get(key));
+    if places.is_empty() {
+        let (why, next) = ("lifetime.retain names nothing to keep", "name a place, or take it out");
+        return match bounds.next() {
+            None => Ok(Retention::none()),
+            Some(field) => {
+                let (asked, next) = ("a limit".to_owned(), next.to_owned());
+                Err(field.refuse(Problem::Impossible { asked, why, next }).into())
+            }
+        };
+    }
+    if let Some(field) = section.get("retain").filter(|_| places.len() > limits::RETAIN_PLACES) {
+        let (asked, why) = (format!("{} places", places.len()), "each is looked for at the end");
+        let next = format!("name at most {}, or a directory above them", limits::RETAIN_PLACES);
+        return Err(field.refuse(Problem::Impossible { asked, why, next }).into());
+    }
+    let most = "what is kept takes room on the machine's disk";
+    let bytes = section.get("retain_bytes").map_or(Ok(ByteSize(16 << 20)), |field| {
+        let size = field.bytes()?;
+        within(field, size.0, size.to_string(), 1..=limits::RETAIN_BYTES, most).map(ByteSize)
+    })?;
+    let files = section.get("retain_files");
+    let files = files.map_or(Ok(1024), |field| ranged(field, 1..=limits::RETAIN_FILES, most))?;
+    Ok(Retention { places, bytes, files })
 }
 
 fn approvals(document: &Document<'_>) -> Whole<Approvals> {

@@ -200,7 +200,14 @@ fn site(
         env: wish::environment(),
         stdio: standard.stdio(),
     };
-    Site { aid, slot, accept_missing: missing.to_vec(), landlock_floor: LANDLOCK_FLOOR, here: Some(here) }
+    Site {
+        aid,
+        slot,
+        accept_missing: missing.to_vec(),
+        landlock_floor: LANDLOCK_FLOOR,
+        base: None,
+        here: Some(here),
+    }
 }
 
 /// What the records say about a program that was run.

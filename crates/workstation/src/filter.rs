@@ -6,7 +6,7 @@
 
 use crate::actions::{self, Action};
 use crate::plan::Syscalls;
-use crate::profiles::{REAPER, profile};
+use crate::profiles::{COLLECTOR, REAPER, profile};
 use libseccomp::error::SeccompError;
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use nix::errno::Errno;
@@ -341,6 +341,18 @@ pub(crate) fn of_reaper() -> Result<Vec<Instruction>, FilterError> {
         allow(&mut context, row.0)?;
     }
     allow(&mut context, "seccomp")?;
+    export(&context)
+}
+
+/// The filter of the process that reads what is to be kept.
+///
+/// # Errors
+/// [`FilterError::Library`].
+pub(crate) fn of_collector() -> Result<Vec<Instruction>, FilterError> {
+    let mut context = context()?;
+    for row in COLLECTOR {
+        allow(&mut context, row.0)?;
+    }
     export(&context)
 }
 

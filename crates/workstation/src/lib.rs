@@ -8,6 +8,7 @@
 
 mod actions;
 mod client;
+mod collect;
 mod enforce;
 mod filter;
 mod image;

@@ -6,7 +6,7 @@ use crate::plan::{
     WORKSPACE, within,
 };
 use octant_ids::{Aid, Sha256};
-use octant_manifest::{Effective, GrantPath};
+use octant_manifest::{Effective, GrantPath, Kept};
 use std::collections::BTreeMap;
 
 /// What a plan needs beside the rights.
@@ -20,6 +20,8 @@ pub struct Site {
     pub accept_missing: Vec<Layer>,
     /// The lowest Landlock ABI version that is acceptable on this machine.
     pub landlock_floor: u32,
+    /// The snapshot that was named for its workspace to begin with, which its rights have to leave open.
+    pub base: Option<Sha256>,
     /// Where a person runs the program, if it is one and not a service.
     pub here: Option<Here>,
 }
@@ -55,6 +57,11 @@ pub enum LowerError {
         "the manifests of this agent and those above it ask for two digests of {0}: no file has both; sign one of them again"
     )]
     Digests(String),
+    /// A snapshot was named, and the manifest does not leave it to the spawn.
+    #[error(
+        "a snapshot was named for its workspace, and its manifest and role do not leave that open; have a manifest signed with filesystem.workspace = \"any\""
+    )]
+    Base,
     /// An image or a snapshot for a program that a person runs in a directory of the host.
     #[error(
         "{0} is for agents: a program that is run here has this machine's files and this directory; take it out, or `octant agent spawn` it"
@@ -84,7 +91,7 @@ impl Plan {
         let scratch =
             |place: &str, bytes| Scratch { bytes, inodes: resources.workspace_inodes, exec: own(place) };
         let here = site.here.as_ref();
-        let (root, snapshot) = kept(rights, here)?;
+        let (root, snapshot) = kept(rights, site)?;
         let binds = place(binds(rights, both), here);
         let inside = |path: &GrantPath| at_workspace(path.as_str(), here);
         let utilities: Vec<String> = rights.utilities().map(str::to_owned).collect();
@@ -113,6 +120,7 @@ impl Plan {
             pins: pins(rights)?,
             snapshot,
             workspace: scratch("/workspace", resources.workspace_bytes.0),
+            retain: !rights.grants().retain().places.is_empty() && here.is_none(),
             tmp: scratch("/tmp", resources.tmp_bytes.0),
             shm: profile.runtime().then_some(Scratch {
                 bytes: resources.tmp_bytes.0,
@@ -160,9 +168,14 @@ fn pins(rights: &Effective) -> Result<BTreeMap<String, Sha256>, LowerError> {
 }
 
 /// The image and the snapshot. Who runs a program here has neither: it has the host's files.
-fn kept(rights: &Effective, here: Option<&Here>) -> Result<(Option<Sha256>, Option<Sha256>), LowerError> {
-    let (root, snapshot) = (rights.grants().root().digest(), rights.grants().workspace().digest());
-    match here {
+fn kept(rights: &Effective, site: &Site) -> Result<(Option<Sha256>, Option<Sha256>), LowerError> {
+    let root = rights.grants().root().digest();
+    let snapshot = match (rights.grants().workspace(), site.base) {
+        (Kept::Any, named) => named,
+        (kept, None) => kept.digest(),
+        (_, Some(_)) => return Err(LowerError::Base),
+    };
+    match site.here {
         Some(_) if root.is_some() => Err(LowerError::Here("filesystem.root")),
         Some(_) if snapshot.is_some() => Err(LowerError::Here("filesystem.workspace")),
         _ => Ok((root, snapshot)),
@@ -311,6 +324,7 @@ mod tests {
             slot: 3,
             accept_missing: vec![],
             landlock_floor: 2,
+            base: None,
             here: None,
         }
     }

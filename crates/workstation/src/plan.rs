@@ -38,6 +38,8 @@ pub struct Plan {
     pub snapshot: Option<Sha256>,
     /// `/workspace`.
     pub workspace: Scratch,
+    /// Whether a handle of `/workspace` is given out, through which the spawner reads what is to be kept after the end.
+    pub retain: bool,
     /// `/tmp`.
     pub tmp: Scratch,
     /// `/dev/shm`, where there is one: memory that processes share by name.
@@ -357,6 +359,7 @@ impl Plan {
         uid::agent_base(self.slot).ok_or(PlanError::Slot(self.slot))?;
         self.check_program()?;
         self.check_places()?;
+        self.check_retained()?;
         at_most("utilities", self.utilities.len(), MAX_UTILITIES)?;
         for name in &self.utilities {
             // What utilities are called: `[`, `b2sum`, `base64`.
@@ -437,6 +440,14 @@ impl Plan {
         }
     }
 
+    /// What is bound outlives the agent by itself.
+    fn check_retained(&self) -> Result<(), PlanError> {
+        match self.retain && self.workspace_is_bound() {
+            true => Err(PlanError::Twice(WORKSPACE.into())),
+            false => Ok(()),
+        }
+    }
+
     fn check_limits(&self) -> Result<(), PlanError> {
         let Limits { memory_max, memory_high, pids_max, cpu_quota_percent, cpu_weight, nofile, fsize } =
             self.limits;
@@ -497,6 +508,7 @@ pub(crate) mod tests {
             links: vec![Link { at: "/lib64".into(), to: "usr/lib64".into() }],
             snapshot: None,
             workspace: Scratch { bytes: 64 << 20, inodes: 4096, exec: false },
+            retain: true,
             tmp: Scratch { bytes: 16 << 20, inodes: 1024, exec: false },
             shm: Some(Scratch { bytes: 16 << 20, inodes: 1024, exec: false }),
             terminals: true,

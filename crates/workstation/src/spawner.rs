@@ -5,6 +5,7 @@
 //! the floor of denied system calls and mount sources is kept here, whatever the plan says. It builds nothing without a
 //! ticket of the ledger for the plan's very bytes; to end a workstation takes none.
 
+use crate::collect;
 use crate::enforce::{self, DEVICES, Filters, Granted, NAMESPACES, Site, Standing};
 use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
@@ -18,6 +19,7 @@ use crate::snapshot::Snapshot;
 use crate::sources::Guard;
 use crate::step::{SpawnError, Step};
 use crate::tickets::{Tickets, digest};
+use crate::users::Users;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -120,6 +122,7 @@ struct Spawner {
     reaper: Rc<[confine::Instruction]>,
     fallbacks: Rc<[confine::Instruction]>,
     floor: Rc<[confine::Instruction]>,
+    collector: Rc<[confine::Instruction]>,
     profiles: HashMap<Syscalls, Filters>,
     pinned: Pinned,
     slots: BTreeMap<u32, Entry>,
@@ -314,6 +317,7 @@ impl Spawner {
             reaper: start("compile the reaper's filter", filter::of_reaper().map_err(other))?.into(),
             fallbacks: filter::fallbacks().into(),
             floor: filter::floor().into(),
+            collector: start("compile the collector's filter", filter::of_collector().map_err(other))?.into(),
             profiles: HashMap::new(),
             pinned: Pinned::new(config.layout.state.join("pinned")),
             slots: BTreeMap::new(),
@@ -350,6 +354,7 @@ impl Spawner {
             Op::Kill => self.kill(&request).map(|()| (0, None, Vec::new())),
             Op::Retire => self.retire(&request).map(|looked_for| (looked_for, None, Vec::new())),
             Op::Terminate => self.terminate(&request).map(|()| (0, None, Vec::new())),
+            Op::Collect => self.collect(&request, packet.fds).map(|(pid, pidfd)| (pid, None, vec![pidfd])),
         });
         let (reply, fds) = match answer {
             Ok((pid, report, fds)) => (Reply(Ok((pid, report))), fds),
@@ -416,14 +421,14 @@ impl Spawner {
         } else {
             enforce::spawn(&mut self.kernel, &plan, redeemed, &site, granted)?
         };
-        let Standing { pid, pidfd, socket, terminal, report, channel, .. } = standing;
+        let Standing { pid, pidfd, socket, terminal, workspace, report, channel, .. } = standing;
         let kept = pidfd
             .try_clone()
             .map_err(|error| SpawnError::failed(Step::Request, "keep the new process's handle", &error))?;
         let waits = (request.op == Op::Prepare).then_some(Waits { channel, plan: hash });
         let held = residue::Held::of(pid);
         self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd: kept, held, waits });
-        Ok((pid, Some(report), [pidfd, socket].into_iter().chain(terminal).collect()))
+        Ok((pid, Some(report), [pidfd, socket].into_iter().chain(terminal).chain(workspace).collect()))
     }
 
     /// Opens what the plan binds, and puts copies in place of what it names by digest.
@@ -551,6 +556,22 @@ impl Spawner {
             .map_err(|error| SpawnError::failed(Step::Remove, "pidfd_send_signal(SIGTERM)", &error))
     }
 
+    /// Starts the process that reads what is to be kept of a workspace: when nothing runs any more that could change it.
+    fn collect(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<(u32, OwnedFd), SpawnError> {
+        let refused = |text: String| SpawnError::refused(Step::Collect, text);
+        let base = uid::agent_base(request.slot).ok_or_else(|| refused("there is no such slot".into()))?;
+        if let Some(entry) = self.slots.get(&request.slot) {
+            let ended = wait_readable(entry.pidfd.as_fd(), 0).is_ok();
+            if entry.aid.is_some_and(|aid| aid != request.aid) || !ended {
+                return Err(refused(format!("slot {} has an agent that runs", request.slot)));
+            }
+        }
+        let len = usize::try_from(request.plan_len).unwrap_or(usize::MAX);
+        let agent = Users::Range(base).agent();
+        let tickets = &self.tickets;
+        collect::start(fds, len, agent, &self.collector, || tickets.forget())
+    }
+
     /// Removes what is left, and looks whether anything still is: in how many of its namespaces.
     fn retire(&mut self, request: &Request) -> Result<u32, SpawnError> {
         let running = self.entry(request).is_ok();
@@ -631,7 +652,7 @@ pub(crate) fn remove_leaf<K: Kernel>(kernel: &mut K, parent: BorrowedFd<'_>, nam
 
 /// Output goes to a pipe's writing end and nowhere else: through a socket descriptors could come in, through a file
 /// or a device the agent could reach what it was not granted.
-fn only_a_pipe(name: &str, fd: BorrowedFd<'_>) -> Result<(), SpawnError> {
+pub(crate) fn only_a_pipe(name: &str, fd: BorrowedFd<'_>) -> Result<(), SpawnError> {
     let failed = |error: Errno| SpawnError::failed(Step::Request, name, &error.into());
     let kind = fstat(fd).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
     let mode =

@@ -70,6 +70,7 @@ steps! {
     Seccomp "seccomp" "install the system call filters";
     ReadBack "read-back" "compare the effective state in /proc with the plan";
     Execute "execute" "execute the agent's program";
+    Collect "collect" "read what is to be kept of the workspace";
     Remove "remove" "kill what runs and remove the cgroup leaf";
 }
 

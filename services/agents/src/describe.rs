@@ -1,7 +1,7 @@
 //! An agent's rights and layers, for callers and for the record.
 
 use octant_api::agents::{Denial, Layer};
-use octant_manifest::{Effective, GrantPath, Grants, Resources};
+use octant_manifest::{Effective, GrantPath, Grants, Kept, Resources};
 use octant_workstation::Report;
 
 /// The longest text of one denial, in characters: a record has room for all of them.
@@ -16,8 +16,17 @@ pub(crate) fn grants(rights: &Effective) -> Vec<String> {
     lines.extend(
         rights.grants().root().digest().map(|image| format!("read and execute image sha256:{image}")),
     );
-    let workspace = rights.grants().workspace().digest();
-    lines.extend(workspace.map(|snapshot| format!("/workspace as in snapshot sha256:{snapshot}")));
+    match rights.grants().workspace() {
+        Kept::Only(snapshot) => lines.push(format!("/workspace as in snapshot sha256:{snapshot}")),
+        Kept::Any => lines.push("/workspace as in the snapshot that a fork names".to_owned()),
+        Kept::None => {}
+    }
+    let kept = rights.grants().retain();
+    if !kept.places.is_empty() {
+        let places: Vec<&str> = kept.places.iter().map(GrantPath::as_str).collect();
+        let (bytes, files) = (kept.bytes, kept.files);
+        lines.push(format!("kept after its end: {}, {bytes} in {files} files", places.join(" ")));
+    }
     lines.extend(paths("read", rights.read_only().collect()));
     lines.extend(paths("write", rights.writable().collect()));
     lines.extend(paths("execute in", rights.executable_paths().collect()));

@@ -2,12 +2,14 @@
 
 use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
-use crate::manager::{Manager, Refusal};
+use crate::manager::{Begin, Manager, Refusal};
 use octant_api::agents::{
-    AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest,
-    DiscardRequest, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, PermitRequest,
-    Permitted, PrepareRequest, Prepared, PreparedList, PreparedRequest, ResumeRequest, ShowRequest,
-    SpawnRequest, SuspendRequest, ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest, WaitRequest,
+    AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest, Artefacts,
+    ArtefactsRequest, DiscardRequest, FetchRequest, Fetched, ForkRequest, Handler, KillRequest, ListRequest,
+    LogChunk, LogsEnd, LogsRequest, PermitRequest, Permitted, PrepareRequest, Prepared, PreparedList,
+    PreparedRequest, RecordRequest, Recorded, RemoveArtefactsRequest, RemovedArtefacts, ResumeRequest,
+    ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest,
+    WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_ids::Aid;
@@ -43,12 +45,14 @@ fn refused(aid: Aid, what: &str, (code, why): Refusal) -> ApiError {
 
 /// What `list` shows of an agent: who and how, and loudly which layers it lacks.
 fn short(info: AgentInfo) -> AgentInfo {
+    let artefacts = info.artefacts.map(|kept| Artefacts { left_out: Vec::new(), ..kept });
     AgentInfo {
         layers: Vec::new(),
         denials: Vec::new(),
         denied_calls: Vec::new(),
         calls_unreported: None,
         grants: Vec::new(),
+        artefacts,
         ..info
     }
 }
@@ -57,9 +61,42 @@ impl Handler<Call> for Methods {
     async fn spawn(&self, request: SpawnRequest, call: Call) -> Result<AgentInfo, ApiError> {
         let caller = call.caller().principal.clone();
         // A task of its own: a caller who goes away must not leave an agent half started.
-        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller));
+        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller, Begin::default()));
         let ended = |e| ApiError::new(Code::Internal, "spawn an agent", "agents.spawn", e, "see the ledger");
         task.await.map_err(ended)?
+    }
+
+    async fn fork(&self, request: ForkRequest, call: Call) -> Result<AgentInfo, ApiError> {
+        const WHAT: &str = "fork an agent";
+        let of = self.0.find(&request.agent)?;
+        let envelope = request.envelope.map_or_else(|| self.0.signed_manifest(of), Ok)?;
+        let begin = Begin { workspace: Some(request.workspace), fork_of: Some(of) };
+        let task = Arc::clone(&self.0).spawn(envelope, call.caller().principal.clone(), begin);
+        let ended = |e| ApiError::new(Code::Internal, WHAT, of.to_string(), e, "see the ledger");
+        tokio::spawn(task).await.map_err(ended)?
+    }
+
+    async fn artefacts(&self, request: ArtefactsRequest, _: Call) -> Result<AgentInfo, ApiError> {
+        self.0.artefacts(self.0.find(&request.agent)?).await
+    }
+
+    async fn fetch(&self, request: FetchRequest, call: Call) -> Result<Fetched, ApiError> {
+        let (fetched, pipe) = self.0.fetch(request.tree).await?;
+        call.attach(pipe)?;
+        Ok(fetched)
+    }
+
+    async fn record(&self, request: RecordRequest, call: Call) -> Result<Recorded, ApiError> {
+        self.0.record_kept(&request, &call.caller().principal).await
+    }
+
+    async fn remove_artefacts(
+        &self,
+        request: RemoveArtefactsRequest,
+        call: Call,
+    ) -> Result<RemovedArtefacts, ApiError> {
+        let agents = self.0.remove_artefacts(request.tree, &call.caller().principal).await?;
+        Ok(RemovedArtefacts { agents })
     }
 
     async fn list(&self, request: ListRequest, _: Call) -> Result<AgentList, ApiError> {

@@ -9,13 +9,14 @@
 //!
 //! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
 //! `approvals` keeps what waits for an operator, `trust` what is on record of the operators' keys, `family` is what an
-//! agent asks about those below it, `secrets` what it asks of the vault, `mailbox` what agents say to each other, `calls`
-//! what the kernel reports as denied to them.
+//! agent asks about those below it, `secrets` what it asks of the vault, `mailbox` what agents say to each other,
+//! `archive` what is kept of their workspaces, `calls` what the kernel reports as denied to them.
 #![forbid(unsafe_code)]
 
 mod admit;
 mod adopt;
 mod approvals;
+mod archive;
 mod calls;
 mod core;
 mod describe;

@@ -5,6 +5,7 @@ mod attend;
 mod end;
 mod family;
 mod hold;
+mod keep;
 mod look;
 mod post;
 mod prepare;
@@ -15,8 +16,10 @@ mod trust;
 use self::post::Post;
 use self::prepare::Spare;
 pub(crate) use self::prepare::Wishes;
+pub(crate) use self::spawn::Begin;
 use crate::admit::WHAT;
 use crate::approvals::Queue;
+use crate::archive::Archive;
 use crate::calls::Reports;
 use crate::core::held::Held;
 use crate::core::{self, Became, Effect, Event, Record, State};
@@ -81,6 +84,8 @@ pub(crate) struct Site {
     pub(crate) max_agents: usize,
     pub(crate) keep_ended: usize,
     pub(crate) log_bytes: u64,
+    /// The most bytes that are kept of all workspaces together.
+    pub(crate) artefact_bytes: u64,
     /// Where agents' cgroups are, when there are any.
     pub(crate) agents_cgroup: Option<PathBuf>,
 }
@@ -97,6 +102,7 @@ pub(crate) struct Manager {
     pub(crate) approvals: Queue,
     /// What is on record of the trusted set.
     noted: tokio::sync::Mutex<Noted>,
+    archive: Arc<tokio::sync::Mutex<Archive>>,
     kept: Kept,
     post: Post,
     reports: Reports,
@@ -142,6 +148,10 @@ struct Agent {
     residue: u32,
     pidfd: Option<Arc<OwnedFd>>,
     socket: Option<OwnedFd>,
+    /// Its workspace, until what is to be kept of it is.
+    workspace: Option<Arc<OwnedFd>>,
+    /// How often that was tried.
+    tried_to_keep: u32,
     /// Held while the kernel is brought to what the state says: one such change at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Stops the serving of its socket; gone once that has been stopped for good.
@@ -177,24 +187,30 @@ pub(crate) struct Handles {
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) socket: Option<OwnedFd>,
+    /// Where something of its workspace is to be kept.
+    pub(crate) workspace: Option<OwnedFd>,
 }
 
 impl Handles {
     fn try_clone(&self) -> io::Result<Self> {
         let clone = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
-        let Self { pidfd, stdout, stderr, socket } = self;
+        let Self { pidfd, stdout, stderr, socket, workspace } = self;
         Ok(Self {
             pidfd: clone(pidfd)?,
             stdout: clone(stdout)?,
             stderr: clone(stderr)?,
             socket: clone(socket)?,
+            workspace: clone(workspace)?,
         })
     }
 }
 
+/// What PID 1 keeps longest: until what is to be kept of it is.
+const WORKSPACE: &str = "work";
+
 /// The names under which PID 1 keeps an agent's handles.
-pub(crate) fn kept_names(aid: Aid) -> [String; 4] {
-    ["pid", "out", "err", "sock"].map(|what| format!("{aid}.{what}"))
+pub(crate) fn kept_names(aid: Aid) -> [String; 5] {
+    ["pid", "out", "err", "sock", WORKSPACE].map(|what| format!("{aid}.{what}"))
 }
 
 /// Why something that was asked for is not done.
@@ -223,6 +239,7 @@ impl Manager {
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
+        let archive = Arc::new(tokio::sync::Mutex::new(Archive::new(store.dir(), site.artefact_bytes)));
         records.take_up(kept.read());
         let post = Post::new(store.dir());
         Self {
@@ -234,6 +251,7 @@ impl Manager {
             store,
             approvals,
             noted: tokio::sync::Mutex::new(noted),
+            archive,
             kept,
             post,
             wishes,
@@ -487,7 +505,12 @@ impl Manager {
     }
 
     /// Takes an agent over that an earlier run of this service left in this state.
-    pub(crate) fn take_over(&self, saved: Saved, phase: AgentState) -> Result<(), ApiError> {
+    pub(crate) fn take_over(
+        &self,
+        saved: Saved,
+        phase: AgentState,
+        workspace: Option<OwnedFd>,
+    ) -> Result<(), ApiError> {
         let info = &saved.info;
         if phase.ended() {
             // Whether the vault was told before the restart is not known; told twice it does nothing.
@@ -501,6 +524,7 @@ impl Manager {
         let state = State { exit, reason, sealed, held, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
         (agent.asked, agent.deposited, agent.sealed) = (true, true, sealed);
+        agent.workspace = workspace.map(Arc::new);
         if !phase.ended() && !agent.saved.info.prepared {
             agent.rights = self.rights_again(&agent.saved);
         }

@@ -22,8 +22,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::UnixListener;
 
-/// PID 1 keeps 1024 descriptors of a service over its restarts, and an agent has four.
-const AGENTS_MOST: usize = 250;
+/// PID 1 keeps 1024 descriptors of a service over its restarts, and an agent has up to five.
+const AGENTS_MOST: usize = 200;
 
 /// The table `[agents]` of octant.toml.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,11 +38,13 @@ pub struct AgentsConfig {
     keep_ended: usize,
     /// How many bytes of output are kept of each agent.
     log_bytes: u64,
+    /// How many bytes are kept of all workspaces together, of what manifests name in `lifetime.retain`.
+    artefact_bytes: u64,
 }
 
 impl Default for AgentsConfig {
     fn default() -> Self {
-        Self { machine: None, max_agents: 64, keep_ended: 128, log_bytes: 1 << 20 }
+        Self { machine: None, max_agents: 64, keep_ended: 128, log_bytes: 1 << 20, artefact_bytes: 4 << 30 }
     }
 }
 
@@ -53,6 +55,7 @@ impl AgentsConfig {
             ("max_agents", self.max_agents, 0, AGENTS_MOST),
             ("keep_ended", self.keep_ended, 0, 10_000),
             ("log_bytes", usize::try_from(self.log_bytes).unwrap_or(usize::MAX), 4096, 1 << 30),
+            ("artefact_bytes", usize::try_from(self.artefact_bytes).unwrap_or(usize::MAX), 0, 1 << 50),
         ];
         match rows.into_iter().find(|(_, is, least, most)| !(least..=most).contains(&is)) {
             None => Ok(()),
@@ -114,6 +117,7 @@ impl Service for AgentsService {
             max_agents: config.max_agents,
             keep_ended: config.keep_ended,
             log_bytes: config.log_bytes,
+            artefact_bytes: config.artefact_bytes,
             agents_cgroup: context.boot.agents_cgroup.clone(),
         };
         let records = Records::new(context.client("ledger")?);
@@ -233,7 +237,7 @@ mod tests {
         let read = |value| serde_json::from_value::<AgentsConfig>(value);
         assert!(read(serde_json::json!({})).unwrap().check().is_ok());
         assert!(read(serde_json::json!({"max_agent": 1})).is_err());
-        for (field, value) in [("max_agents", 251), ("keep_ended", 10_001), ("log_bytes", 1)] {
+        for (field, value) in [("max_agents", 201), ("keep_ended", 10_001), ("log_bytes", 1)] {
             let error = read(serde_json::json!({field: value})).unwrap().check().unwrap_err();
             assert!(error.to_string().contains(field), "{error}");
         }

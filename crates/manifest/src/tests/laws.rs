@@ -1,6 +1,6 @@
 //! The laws of grants and budgets.
 
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::{
     Action, Allotment, Approvals, CredentialGrant, GrantPath, HostGrant, HostPattern, NamePattern, PathSet,
     Pattern, PatternSet, Pins,
@@ -111,6 +111,10 @@ fn grants() -> impl Strategy<Value = Grants> {
     };
     let pin = (path(), (0_u8..2).prop_map(|byte| Sha256([byte; 32])));
     let files = ((kept(), kept(), paths(), paths(), paths()), vec(pin, 0..4));
+    let retain = (paths(), 0_u64..4, prop_oneof![0_u64..4, Just(u64::MAX)]);
+    let retain =
+        retain.prop_map(|(places, bytes, files)| Retention { places, bytes: ByteSize(bytes), files });
+    let policy = (policy, retain);
     let outside = (patterns(host_grant()), patterns(credential()), models());
     let outside = (outside, patterns(name_pattern()), patterns(name_pattern()), approvals());
     let sets = (names(), names(), names());
@@ -119,7 +123,7 @@ fn grants() -> impl Strategy<Value = Grants> {
             let ((root, workspace, read, write, execute), pins) = files;
             let (utilities, syscalls, rooms) = sets;
             let ((hosts, credentials, models), skills, tools, approvals) = outside;
-            let (on_timeout, on_parent_death) = policy;
+            let ((on_timeout, on_parent_death), retain) = policy;
             Grants {
                 root,
                 workspace,
@@ -134,6 +138,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 ttl,
                 on_timeout,
                 on_parent_death,
+                retain,
                 generations,
                 rooms,
                 hosts,

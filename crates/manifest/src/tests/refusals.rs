@@ -92,6 +92,30 @@ fn all_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
+fn only_a_bounded_part_of_the_workspace_is_kept() {
+    let read = |lines: &str| Draft::parse(with("retain = []", lines).as_bytes());
+    let kept = |lines: &str| read(lines).unwrap().manifest().asked().retain().clone();
+    let some = kept("retain = [\"/workspace/a\"]");
+    assert_eq!((some.bytes.0, some.files), (16 << 20, 1024));
+    assert_eq!(kept("retain = [\"/workspace\", \"/workspace/a\"]").places.to_string(), "[\"/workspace\"]");
+    let many = (0..65).map(|n| format!("\"/workspace/{n}\"")).collect::<Vec<_>>().join(", ");
+    for (lines, field) in [
+        ("retain = [\"/tmp/a\"]", "lifetime.retain[0]"),
+        ("retain = [\"/workspaces\"]", "lifetime.retain[0]"),
+        ("retain = [\"out\"]", "lifetime.retain[0]"),
+        ("retain = [\"/workspace/../etc\"]", "lifetime.retain[0]"),
+        ("retain_bytes = \"1MiB\"", "lifetime.retain_bytes"),
+        ("retain = []\nretain_files = 1", "lifetime.retain_files"),
+        ("retain = [\"/workspace\"]\nretain_files = 0", "lifetime.retain_files"),
+        ("retain = [\"/workspace\"]\nretain_bytes = \"2GiB\"", "lifetime.retain_bytes"),
+        (format!("retain = [{many}]").as_str(), "lifetime.retain"),
+    ] {
+        let error = refused(&with("retain = []", lines));
+        assert_eq!(error.field, field, "{lines}: {error}");
+    }
+}
+
+#[test]
 fn a_domain_that_is_absent_or_empty_grants_nothing() {
     let text = template("hello", "analyst", "ada");
     let short = text.split("# The domains below").next().unwrap();
@@ -325,7 +349,7 @@ fn a_message_says_what_where_why_and_what_next() {
     let error = refused(&with("hosts = []", "hosts = [\"example.org\"]"));
     assert_eq!(
         error.to_string(),
-        "manifest line 64, network.hosts[0]: \"example.org\" cannot stand here: the protocol is missing; write \
+        "manifest line 66, network.hosts[0]: \"example.org\" cannot stand here: the protocol is missing; write \
          PROTOCOL://HOST:PORT such as \"tls://api.example.org:443\""
     );
 }

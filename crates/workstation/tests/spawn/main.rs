@@ -89,6 +89,7 @@ fn inside(args: &[String]) -> ExitCode {
         Some("image") => image::inside(),
         Some("pinned") => pinned::inside(),
         Some("snapshot") => snapshot::inside(),
+        Some("report") => snapshot::report(),
         Some("sleep") => {
             std::fs::write("/workspace/file", "made inside").unwrap();
             println!("sleeping");
@@ -823,6 +824,8 @@ const TESTS: &[Test] = &[
         snapshot::a_running_agents_workspace_is_read_from_outside,
     ),
     ("a_file_with_a_digest_stays_what_was_signed", pinned::a_file_with_a_digest_stays_what_was_signed),
+    ("what_is_to_be_kept_is_read_after_the_end", snapshot::what_is_to_be_kept_is_read_after_the_end),
+    ("only_an_ended_agents_workspace_is_read", snapshot::only_an_ended_agents_workspace_is_read),
     ("a_workspace_begins_with_a_snapshot", snapshot::a_workspace_begins_with_a_snapshot),
     (
         "a_snapshot_that_does_not_fit_refuses_the_spawn",

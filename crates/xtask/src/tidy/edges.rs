@@ -43,7 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-init", &[IDS, API, SYS, TICKET]),
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
-    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, WORKSTATION]),
+    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, TREE, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),

@@ -188,6 +188,22 @@ impl Manager {
         }
     }
 
+    /// What an operator signed for an agent, to spawn another from it.
+    pub(crate) fn signed_manifest(&self, aid: Aid) -> Result<String, ApiError> {
+        let refused = |code, why: &str| {
+            let next = "give a signed manifest for the new agent";
+            ApiError::new(code, "fork an agent", aid.to_string(), why, next)
+        };
+        match self.store.load_chain(aid) {
+            Ok(Some(chain)) if chain.delegated.is_empty() => Ok(chain.envelope),
+            Ok(Some(_)) => {
+                Err(refused(Code::InvalidParams, "an agent wrote its manifest, and nobody signed it"))
+            }
+            Ok(None) => Err(refused(Code::NotFound, "its manifest is not kept any more")),
+            Err(error) => Err(refused(Code::Unavailable, &error.to_string())),
+        }
+    }
+
     /// Where an agent's rights come from, if those who signed for them are still trusted: a revocation counts for what is
     /// handed down from the moment that it is written.
     pub(super) async fn chain_of(self: &Arc<Self>, aid: Aid) -> Result<(Chain, Effective), ApiError> {

@@ -6,6 +6,7 @@
 //! is checked for any spawn, and another is made. None of them outlives this service: a program that nobody has asked for
 //! is not worth a way of its own through a restart.
 
+use super::Begin;
 use super::spawn::{Asked, blank, new_aid};
 use super::{Agent, Handles, Manager, Start};
 use crate::admit::{self, Admitted, WHAT};
@@ -409,7 +410,7 @@ impl Manager {
         }
         let agent = inner.agents.values_mut().find(|agent| agent.waits_for(declared.digest()))?;
         let (aid, slot) = (agent.saved.info.aid, agent.saved.slot?);
-        let plan = self.spawner.plan(rights, aid, slot).ok()?;
+        let plan = self.spawner.plan(rights, aid, slot, None).ok()?;
         let digest = plan.digest().ok()?;
         let built = agent.spare.as_ref()?.plan;
         if built != digest {
@@ -419,7 +420,7 @@ impl Manager {
             return None;
         }
         self.count_use(declared, now_ms).ok()?;
-        let asked = Asked::Operator { declared, caller };
+        let asked = Asked::Operator { declared, caller, begin: &Begin::default() };
         agent.operator = match caller {
             Principal::Operator(uid) => Some(*uid),
             _ => None,

@@ -8,13 +8,14 @@ use crate::core::prepared::Program;
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
-use crate::store::{Chain, Saved, StoreError, Terms};
+use crate::store::{Chain, Retain, Saved, StoreError, Terms};
 use octant_api::agents::{AgentInfo, AgentState};
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Json;
 use octant_ids::{Aid, Principal, Sha256};
 use octant_manifest::{Action, Audience, Ceiling, Declared, Effective, Envelope, EnvelopeError, KeyId, Rule};
 use octant_sys::{clock, entropy};
+use octant_workstation::Plan;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ impl Manager {
         self: Arc<Self>,
         text: String,
         caller: Principal,
+        begin: Begin,
     ) -> Result<AgentInfo, ApiError> {
         let now_ms = clock::wall_ms();
         let aid = new_aid(now_ms)?;
@@ -33,7 +35,16 @@ impl Manager {
         let (mut admitted, mut approved) = (self.admit(envelope, false, now_ms).await, None);
         if let Err(Refused { asks: Some(asks), error }) = &admitted {
             let rules = error.data.rules.clone();
-            match self.approve_unlimited(asks, &caller).await {
+            // What is approved is a manifest, and the snapshot would not be a part of it.
+            let asked = match begin.workspace {
+                None => self.approve_unlimited(asks, &caller).await,
+                Some(_) => {
+                    let why = "what waits for an approval cannot begin with a snapshot that is named here";
+                    let next = "name the snapshot in the manifest";
+                    Err(ApiError::new(Code::InvalidParams, WHAT, "its workspace", why, next))
+                }
+            };
+            match asked {
                 Ok(used) => {
                     approved = Some(used);
                     admitted = self.admit(Envelope::parse(text.as_bytes()), true, now_ms).await;
@@ -46,7 +57,9 @@ impl Manager {
         }
         let unlimited = approved.is_some();
         let chain = |text| Chain { envelope: text, admitted_ms: now_ms, unlimited, delegated: Vec::new() };
-        if let Ok(Admitted { declared, rights }) = &admitted
+        // What is prepared has begun with what its manifest says alone.
+        if begin.workspace.is_none()
+            && let Ok(Admitted { declared, rights }) = &admitted
             && let Some(prepared) = self.take_prepared(declared, rights, &caller, now_ms)
             && let Ok(Admitted { rights, .. }) = admitted
         {
@@ -63,7 +76,8 @@ impl Manager {
         let reserved = match admitted {
             Ok(Admitted { declared, rights }) => {
                 self.entitle(aid, rights);
-                self.reserve(aid, &Asked::Operator { declared: &declared, caller: &caller }, now_ms)
+                let asked = Asked::Operator { declared: &declared, caller: &caller, begin: &begin };
+                self.reserve(aid, &asked, now_ms)
             }
             Err(Refused { error, .. }) => Err(error),
         };
@@ -194,6 +208,8 @@ impl Manager {
             residue: 0,
             pidfd: None,
             socket: None,
+            workspace: None,
+            tried_to_keep: 0,
             turn: Arc::default(),
             guest: None,
             failure: None,
@@ -240,7 +256,8 @@ impl Manager {
             .ok_or_else(|| ApiError::new(Code::Busy, WHAT, "slots", "every slot is taken", "end an agent"))?;
         let agent = inner.agents.get_mut(&aid).ok_or_else(|| no_agent(&aid.to_string()))?;
         let rights = agent.rights.as_ref().ok_or_else(|| no_agent(&aid.to_string()))?;
-        let plan = self.spawner.plan(rights, aid, slot).map_err(|why| {
+        let base = asked.begin().and_then(|begin| begin.workspace);
+        let plan = self.spawner.plan(rights, aid, slot, base).map_err(|why| {
             ApiError::new(Code::InvalidParams, WHAT, "manifest", why, "change the manifest")
         })?;
         if let Asked::Operator { declared, .. } = asked {
@@ -257,6 +274,8 @@ impl Manager {
         agent.saved.info.name.clone_from(&identity.name);
         agent.saved.info.role.clone_from(&identity.role);
         agent.saved.info.operator.clone_from(&identity.operator);
+        agent.saved.info.workspace = plan.snapshot;
+        agent.saved.info.fork_of = asked.begin().and_then(|begin| begin.fork_of);
         agent.saved.info.grants = describe::grants(rights);
         agent.saved.info.denials = describe::denials(rights);
         agent.intent = json!({
@@ -271,16 +290,13 @@ impl Manager {
             "manifest": rights.digest(),
             "program": rights.program().executable,
             "slot": slot,
+            "workspace": plan.snapshot,
+            "fork_of": agent.saved.info.fork_of,
             "plan": digest,
             "accept_missing": self.site.accept_missing,
             "narrowed": agent.saved.info.denials,
         });
-        agent.saved.terms = Some(Terms {
-            ttl_ms: rights.ttl().map(|ttl| ttl.0),
-            on_timeout: rights.on_timeout(),
-            cpu_percent: plan.limits.cpu_quota_percent.into(),
-            cpu_weight: plan.limits.cpu_weight.into(),
-        });
+        agent.saved.terms = Some(terms(rights, &plan));
         agent.start = Some(Start { plan, digest, until_ns, ticket: None });
         inner.slots.insert(slot);
         Ok(())
@@ -309,6 +325,8 @@ pub(super) enum Asked<'a> {
         declared: &'a Declared,
         /// Who brought it.
         caller: &'a Principal,
+        /// What its workspace begins with.
+        begin: &'a Begin,
     },
     /// An operator, beforehand: nothing is counted yet.
     Prepared {
@@ -324,7 +342,23 @@ pub(super) enum Asked<'a> {
     },
 }
 
+/// What the workspace of a new agent begins with, where that is for the spawn to say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Begin {
+    /// The snapshot.
+    pub(crate) workspace: Option<Sha256>,
+    /// The agent whose workspace that is of.
+    pub(crate) fork_of: Option<Aid>,
+}
+
 impl Asked<'_> {
+    fn begin(&self) -> Option<&Begin> {
+        match self {
+            Self::Operator { begin, .. } => Some(begin),
+            Self::Prepared { .. } | Self::Agent { .. } => None,
+        }
+    }
+
     pub(super) fn key(&self) -> Option<KeyId> {
         match self {
             Self::Operator { declared, .. } => Some(declared.signer().key),
@@ -343,6 +377,17 @@ impl Asked<'_> {
             Self::Operator { caller, .. } | Self::Prepared { caller, .. } => caller.to_string(),
             Self::Agent { parent } => Principal::Agent(*parent).to_string(),
         }
+    }
+}
+
+/// What a manifest says that counts while the agent lives, and at its end.
+fn terms(rights: &Effective, plan: &Plan) -> Terms {
+    Terms {
+        ttl_ms: rights.ttl().map(|ttl| ttl.0),
+        on_timeout: rights.on_timeout(),
+        cpu_percent: plan.limits.cpu_quota_percent.into(),
+        cpu_weight: plan.limits.cpu_weight.into(),
+        retain: Retain::of(rights.grants().retain()),
     }
 }
 
@@ -372,6 +417,9 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         started_ms: None,
         ended_ms: None,
         manifest_digest,
+        workspace: None,
+        fork_of: None,
+        artefacts: None,
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),

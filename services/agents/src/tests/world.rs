@@ -25,6 +25,7 @@ use octant_manifest::{Ceiling, Effective, Machine, Roles, SigningKey};
 use octant_service::Records;
 use octant_sys::{clock, packet};
 use octant_ticket::{Actuator, Issuer, Key, Keys, SECOND_NS};
+use octant_tree::{Dir, Wish};
 use octant_wire::{Call, Client, Identity, Limits, Shutdown, Sink, Trigger, serve, shutdown};
 use octant_workstation::{Plan, Report, SpawnError, Spawned, Step};
 use serde_json::Value;
@@ -216,6 +217,8 @@ pub(crate) struct Plain {
     pub(crate) refuse: Mutex<Option<SpawnError>>,
     /// Why nothing can be frozen or slowed down.
     pub(crate) not_held: Mutex<Option<NotHeld>>,
+    /// Why no workspace can be read.
+    pub(crate) unreadable: Mutex<Option<String>>,
     /// How often a retirement fails before it works.
     pub(crate) residue: Mutex<u32>,
     actuator: Mutex<Actuator>,
@@ -226,6 +229,10 @@ pub(crate) struct Plain {
 impl Plain {
     fn note(&self, what: &str) {
         self.asked.lock().unwrap().push(what.to_owned());
+    }
+
+    fn work(&self, aid: Aid) -> PathBuf {
+        self.dir.join(format!("{aid}.work"))
     }
 
     fn not_held(&self) -> Result<(), NotHeld> {
@@ -258,7 +265,10 @@ impl Plain {
             return Err(error);
         }
         let socket = std::os::unix::net::UnixListener::bind(self.dir.join(format!("{}.sock", plan.aid)));
-        command.args(&plan.program.args).stdout(stdout).stderr(stderr);
+        let work = self.work(plan.aid);
+        std::fs::create_dir(&work).unwrap();
+        let workspace = plan.retain.then(|| std::fs::File::open(&work).unwrap().into());
+        command.env("WORK", work).args(&plan.program.args).stdout(stdout).stderr(stderr);
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
         // Readable at its end, as a pidfd is.
@@ -284,14 +294,15 @@ impl Plain {
             namespaces: vec![("user".into(), 7)],
             mounts: vec![],
         };
-        Ok((Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, report }, stdin))
+        Ok((Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, workspace, report }, stdin))
     }
 }
 
 impl Spawner for Arc<Plain> {
-    fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
+    fn plan(&self, rights: &Effective, aid: Aid, slot: u32, base: Option<Sha256>) -> Result<Plan, String> {
         let accept_missing = Vec::new();
-        let site = octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1, here: None };
+        let site =
+            octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1, base, here: None };
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 
@@ -360,6 +371,31 @@ impl Spawner for Arc<Plain> {
     fn speed(&self, _: Aid, percent: u64, weight: u64) -> Result<(), NotHeld> {
         self.note(&format!("speed {percent} {weight}"));
         self.not_held()
+    }
+
+    fn collect(
+        &self,
+        _: u32,
+        aid: Aid,
+        wish: &Wish,
+        workspace: BorrowedFd<'_>,
+        stream: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, String> {
+        self.note("collect");
+        if self.running.lock().unwrap().contains_key(&aid) {
+            return Err("it runs".into());
+        }
+        if let Some(why) = self.unreadable.lock().unwrap().clone() {
+            return Err(why);
+        }
+        let (dir, wish) = (Dir::of(workspace.try_clone_to_owned().unwrap()), wish.clone());
+        let mut stream = std::fs::File::from(stream.try_clone_to_owned().unwrap());
+        let (ended, held) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        std::thread::spawn(move || {
+            octant_tree::pack(&dir, &wish, &mut stream).unwrap();
+            drop(held);
+        });
+        Ok(ended)
     }
 
     fn retire(&self, _: u32, _: Aid) -> Result<u32, String> {
@@ -434,6 +470,7 @@ impl Machinery {
             asked: Mutex::default(),
             refuse: Mutex::default(),
             not_held: Mutex::default(),
+            unreadable: Mutex::default(),
             residue: Mutex::default(),
             actuator: Mutex::new(Actuator::new(
                 "spawner".parse().unwrap(),
@@ -477,6 +514,7 @@ impl Machinery {
             max_agents: self.max_agents,
             keep_ended: 4,
             log_bytes: 64 << 10,
+            artefact_bytes: 1 << 20,
             agents_cgroup: None,
         };
         let records = Records::new(Client::new(path("ledger.sock")));
