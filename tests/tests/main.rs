@@ -8,7 +8,6 @@ mod boot;
 mod container;
 mod everyday;
 mod exports;
-mod image;
 mod ledger;
 mod namespace;
 mod power;

@@ -269,6 +269,8 @@ impl Spawner {
     ) -> Result<Self, SpawnerError> {
         // What it makes in a new root has the modes that it says, whatever it was started with.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+        // The reaper of each workstation is a copy of this process, and has to see its agent end.
+        start("wait for children", confine::wait_for_children())?;
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
         // The binary by its path, since its mount must be one of the namespace that is made next; then compared.
         let exe = start("find the Octant binary", std::fs::read_link("/proc/self/exe"))?;

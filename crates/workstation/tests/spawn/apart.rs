@@ -113,6 +113,12 @@ pub(crate) fn a_spawner_that_was_started_untidily_makes_tidy_workstations() {
     denied(&mut bench, &plan);
 }
 
+/// With SIGCHLD ignored the kernel tells nobody of a child's end. Without a shell between, which could set it right.
+pub(crate) fn a_spawner_that_ignores_its_children_sees_them_end() {
+    let mut bench = Bench::started_by(&["env", "--ignore-signal=CHLD"]);
+    assert_eq!(bench.run(&plan(&["exit", "3"])).0, 3);
+}
+
 /// Two hundred at once: no two share a user or a namespace, and all are gone at a word each.
 pub(crate) fn two_hundred_agents_are_apart() {
     use std::collections::BTreeSet;

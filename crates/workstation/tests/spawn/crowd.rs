@@ -1,5 +1,8 @@
-//! What runs inside to be many.
+//! What runs inside to be many, and limits, which hold it.
 
+use crate::bench::{Bench, plan, wait};
+use crate::read_line;
+use octant_workstation::spawner::{Fault, Side};
 use std::process::{Command, ExitCode};
 
 /// Starts itself over and over, and every copy does the same.
@@ -29,4 +32,59 @@ pub(crate) fn orphans() -> ExitCode {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     ExitCode::FAILURE
+}
+
+/// Memory beyond the limit kills within the agent, and the limit of processes holds without the per-user one.
+pub(crate) fn limits_are_kept() {
+    let mut bench = Bench::new(None);
+    let controllers =
+        bench.cgroup.as_ref().map(|dir| std::fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap());
+    if !controllers.is_some_and(|text| text.contains("memory")) {
+        println!("# skipped: this machine has no cgroup v2 controllers");
+        return;
+    }
+    let mut plan = plan(&["eat"]);
+    plan.accept_missing.clear();
+    (plan.limits.memory_max, plan.limits.memory_high) = (32 << 20, 32 << 20);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    assert_eq!(spawned.report.missing, []);
+    let leaf = bench.cgroup.as_ref().unwrap().join(plan.aid.to_string());
+    let read = |file: &str| std::fs::read_to_string(leaf.join(file)).unwrap().trim().to_owned();
+    assert_eq!(read("memory.max"), (32 << 20).to_string());
+    assert_eq!((read("memory.oom.group"), read("pids.max")), ("1".into(), "64".into()));
+    assert_eq!((read("cpu.max"), read("cpu.weight")), ("100000 100000".into(), "100".into()));
+    read_line(&mut output);
+    // The whole group goes, the reaper with it.
+    assert_eq!(wait(&spawned), 1000 + 9);
+    assert!(
+        read("memory.events").lines().any(|line| line == "oom_group_kill 1"),
+        "{}",
+        read("memory.events")
+    );
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+}
+
+/// The per-user limit usually comes first; without it the cgroup's holds the same bomb.
+pub(crate) fn a_fork_bomb_is_held_by_its_cgroup_alone() {
+    let forgot = Fault::Overlook(Side::Payload, "Rlimit { resource: RLIMIT_NPROC".into());
+    let mut bench = Bench::new(Some(forgot));
+    let plan = plan(&["bomb"]);
+    let (spawned, mut output) = bench.spawn(&plan).unwrap();
+    read_line(&mut output);
+    let leaf = bench.cgroup.as_ref().map(|dir| dir.join(plan.aid.to_string()));
+    if let Some(leaf) = leaf.filter(|leaf| leaf.join("pids.max").exists()) {
+        let refusals = || std::fs::read_to_string(leaf.join("pids.events")).unwrap();
+        while refusals().lines().any(|line| line == "max 0") {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let number =
+            |file: &str| -> u32 { std::fs::read_to_string(leaf.join(file)).unwrap().trim().parse().unwrap() };
+        assert!(number("pids.current") <= number("pids.max"));
+    } else {
+        println!("# skipped: this machine has no pids controller");
+    }
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    assert_eq!(wait(&spawned), 1000 + 9);
+    bench.assert_nothing_is_left(&plan);
 }

@@ -111,8 +111,9 @@ fn inside(args: &[String]) -> ExitCode {
     }
 }
 
-/// As the first process of a virtual machine: mounts what a machine has, with every cgroup controller, runs the tests
-/// in a child and powers off. This is where limits are real and where `/` is the kernel's initial root.
+/// As the first process of a virtual machine (`rdinit=` with Octant's image): mounts what a machine has, with every cgroup
+/// controller, runs the tests in a child and powers off. This is where limits are real and where `/` is the kernel's
+/// initial root.
 fn machine() -> ExitCode {
     use nix::mount::{MsFlags, mount};
     for (kind, at) in
@@ -123,7 +124,10 @@ fn machine() -> ExitCode {
     }
     mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
     std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids +cpu").unwrap();
-    let status = Command::new("/init").env("RUST_BACKTRACE", "0").arg("").status();
+    // What follows `--` on the kernel's command line is for this program: which tests.
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    let own = std::env::current_exe().unwrap();
+    let status = Command::new(own).env("RUST_BACKTRACE", "0").env("PATH", "/bin").arg(filter).status();
     println!("# the tests ended with {status:?}");
     nix::unistd::sync();
     let _ = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF);
@@ -299,37 +303,6 @@ fn a_fork_bomb_dies_at_once_and_leaves_nothing() {
     bench.client.retire(plan.slot, plan.aid).unwrap();
     bench.assert_nothing_is_left(&plan);
     assert!(bench.client.kill(plan.slot, plan.aid).is_err(), "it is retired");
-}
-
-/// Memory beyond the limit kills within the agent, and the limit of processes holds without the per-user one.
-fn limits_are_kept() {
-    let mut bench = Bench::new(None);
-    let controllers =
-        bench.cgroup.as_ref().map(|dir| std::fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap());
-    if !controllers.is_some_and(|text| text.contains("memory")) {
-        println!("# skipped: this machine has no cgroup v2 controllers");
-        return;
-    }
-    let mut plan = plan(&["eat"]);
-    plan.accept_missing.clear();
-    (plan.limits.memory_max, plan.limits.memory_high) = (32 << 20, 32 << 20);
-    let (spawned, mut output) = bench.spawn(&plan).unwrap();
-    assert_eq!(spawned.report.missing, []);
-    let leaf = bench.cgroup.as_ref().unwrap().join(plan.aid.to_string());
-    let read = |file: &str| std::fs::read_to_string(leaf.join(file)).unwrap().trim().to_owned();
-    assert_eq!(read("memory.max"), (32 << 20).to_string());
-    assert_eq!((read("memory.oom.group"), read("pids.max")), ("1".into(), "64".into()));
-    assert_eq!((read("cpu.max"), read("cpu.weight")), ("100000 100000".into(), "100".into()));
-    read_line(&mut output);
-    // The whole group goes, the reaper with it.
-    assert_eq!(wait(&spawned), 1000 + 9);
-    assert!(
-        read("memory.events").lines().any(|line| line == "oom_group_kill 1"),
-        "{}",
-        read("memory.events")
-    );
-    bench.client.retire(plan.slot, plan.aid).unwrap();
-    bench.assert_nothing_is_left(&plan);
 }
 
 fn orphans_are_reaped_inside() {
@@ -835,7 +808,8 @@ const TESTS: &[Test] = &[
         a_signal_reaches_the_agent_and_its_exit_code_says_so,
     ),
     ("a_fork_bomb_dies_at_once_and_leaves_nothing", a_fork_bomb_dies_at_once_and_leaves_nothing),
-    ("limits_are_kept", limits_are_kept),
+    ("limits_are_kept", crowd::limits_are_kept),
+    ("a_fork_bomb_is_held_by_its_cgroup_alone", crowd::a_fork_bomb_is_held_by_its_cgroup_alone),
     ("orphans_are_reaped_inside", orphans_are_reaped_inside),
     ("agents_are_apart_and_a_slot_is_one_agents", agents_are_apart_and_a_slot_is_one_agents),
     ("what_a_hostile_caller_asks_is_refused", what_a_hostile_caller_asks_is_refused),
@@ -860,6 +834,10 @@ const TESTS: &[Test] = &[
     (
         "a_spawner_that_was_started_untidily_makes_tidy_workstations",
         apart::a_spawner_that_was_started_untidily_makes_tidy_workstations,
+    ),
+    (
+        "a_spawner_that_ignores_its_children_sees_them_end",
+        apart::a_spawner_that_ignores_its_children_sees_them_end,
     ),
     ("two_hundred_agents_are_apart", apart::two_hundred_agents_are_apart),
     (
