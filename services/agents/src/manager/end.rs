@@ -69,6 +69,7 @@ impl Manager {
     /// Kills an agent of which only the name is known.
     pub(crate) fn kill_unknown(&self, aid: Aid) {
         self.ends.add(aid);
+        self.post.close(aid);
         let spawner = Arc::clone(&self.spawner);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = spawner.kill(u32::MAX, aid) {
@@ -82,6 +83,7 @@ impl Manager {
         // Again, should PID 1 not have taken it the first time.
         let kept = self.let_go(aid);
         let done = self.blocking(move |spawner| spawner.retire(slot, aid)).await.and_then(|done| done);
+        self.take_in_reports();
         let mut inner = self.inner();
         let still_open = || kept.first().map(|name| format!("PID 1 still keeps {name}"));
         let namespaces = match done.and_then(|looked_for| still_open().map_or(Ok(looked_for), Err)) {

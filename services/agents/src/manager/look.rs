@@ -13,7 +13,12 @@ impl Manager {
     /// What is known of an agent.
     pub(crate) fn info(&self, aid: Aid) -> Result<AgentInfo, ApiError> {
         let inner = self.inner();
-        inner.agents.get(&aid).map(|agent| agent.saved.info.clone()).ok_or_else(|| no_agent(&aid.to_string()))
+        let info = inner.agents.get(&aid).map(|agent| agent.saved.info.clone());
+        let mut info = info.ok_or_else(|| no_agent(&aid.to_string()))?;
+        if !info.state.ended() {
+            info.calls_unreported = info.calls_unreported.or_else(|| self.reports.missing());
+        }
+        Ok(info)
     }
 
     /// Every agent, oldest first.
@@ -51,7 +56,11 @@ impl Manager {
             .values()
             .filter(|agent| known(agent))
             .map(|agent| &agent.saved.info)
-            .filter(|info| info.name == text || (text.len() >= 4 && info.aid.to_string().ends_with(text)))
+            // One that is prepared has no name yet that it could be called by.
+            .filter(|info| {
+                (info.name == text && !info.prepared)
+                    || (text.len() >= 4 && info.aid.to_string().ends_with(text))
+            })
             .collect();
         let live: Vec<&AgentInfo> = named.iter().copied().filter(|info| !info.state.ended()).collect();
         match (live.as_slice(), named.as_slice()) {
@@ -109,11 +118,15 @@ impl Manager {
         self.info(aid)
     }
 
-    /// How many agents have not ended, and how many of them lack a layer.
-    pub(crate) fn count(&self) -> (usize, usize) {
+    /// How many agents have not ended, how many of them lack a layer, and how many more are prepared.
+    pub(crate) fn count(&self) -> (usize, usize, usize) {
         let inner = self.inner();
         let live = inner.agents.values().map(|a| &a.saved.info).filter(|info| !info.state.ended());
-        live.fold((0, 0), |(all, bare), info| (all + 1, bare + usize::from(!info.missing_layers.is_empty())))
+        live.fold((0, 0, 0), |(all, bare, prepared), info| {
+            let lacks = usize::from(!info.missing_layers.is_empty());
+            let waits = usize::from(info.prepared);
+            (all + 1 - waits, bare + lacks, prepared + waits)
+        })
     }
 
     /// Whether the spawner takes requests.

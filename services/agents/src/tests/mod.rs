@@ -5,6 +5,7 @@ mod family;
 mod hold;
 mod life;
 mod messages;
+mod prepared;
 mod restart;
 mod secrets;
 mod world;
@@ -51,12 +52,15 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         exit: None,
         reason: None,
         cpu_percent: None,
+        prepared: false,
         started_ms: None,
         ended_ms: None,
         manifest_digest: Sha256::ZERO,
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),
+        denied_calls: Vec::new(),
+        calls_unreported: None,
         grants: Vec::new(),
     }
 }
