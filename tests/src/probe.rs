@@ -689,10 +689,16 @@ fn session(_: &Told) -> Outcome {
 }
 
 fn limits(_: &Told) -> Outcome {
-    use nix::sys::resource::{Resource, getrlimit};
-    for resource in [Resource::RLIMIT_CORE, Resource::RLIMIT_MEMLOCK, Resource::RLIMIT_RTPRIO] {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    for resource in [Resource::RLIMIT_MEMLOCK, Resource::RLIMIT_RTPRIO] {
         let limit = getrlimit(resource).map_err(|error| error.to_string())?;
         expect(limit == (0, 0), || format!("{resource:?} is {limit:?}"))?;
+    }
+    // With a limit of zero the kernel would hand a dump to the machine's crash handler. Who asks for it is told that it is so.
+    for new in [(1, 1), (0, 1), (0, 0)] {
+        let set = setrlimit(Resource::RLIMIT_CORE, new.0, new.1);
+        let limit = getrlimit(Resource::RLIMIT_CORE).map_err(|error| error.to_string())?;
+        expect(set.is_ok() && limit == (1, 1), || format!("core dumps: {new:?} gave {set:?} and {limit:?}"))?;
     }
     Ok(())
 }

@@ -95,6 +95,11 @@ pub fn default_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// The limit of core dumps of everything that Octant starts: one byte. It keeps the kernel from starting what its
+/// core_pattern names, as root and outside of every workstation, which a limit of zero does not (core(5), do_coredump in
+/// fs/coredump.c); and no file fits in it.
+pub const CORE_LIMIT: u64 = 1;
+
 /// Children that end are this process's to wait for, also where it was started with SIGCHLD ignored: the kernel then
 /// reaps them itself, tells nobody, and a process that waits for one waits for ever.
 ///

@@ -21,8 +21,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::UnixListener;
 
-/// PID 1 keeps 1024 descriptors of a service over its restarts, and an agent has four.
-const AGENTS_MOST: usize = 250;
+/// PID 1 keeps 8192 descriptors of a service over its restarts, and an agent has four.
+const AGENTS_MOST: usize = 2000;
 
 /// The table `[agents]` of octant.toml.
 #[derive(Debug, Clone, Deserialize)]

@@ -3,6 +3,7 @@
 use crate::bench::{Bench, plan, wait};
 use crate::read_line;
 use octant_workstation::spawner::{Fault, Side};
+use std::io::Write;
 use std::process::{Command, ExitCode};
 
 /// Starts itself over and over, and every copy does the same.
@@ -87,4 +88,48 @@ pub(crate) fn a_fork_bomb_is_held_by_its_cgroup_alone() {
     bench.client.retire(plan.slot, plan.aid).unwrap();
     assert_eq!(wait(&spawned), 1000 + 9);
     bench.assert_nothing_is_left(&plan);
+}
+
+/// The place where the crash handler of the test says whose crash it was.
+const DUMPED: &str = "/tmp/octant-dumped";
+
+/// What the kernel starts for a crash, with the process's number.
+pub(crate) fn dumped(pid: &str) -> ExitCode {
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(DUMPED).unwrap();
+    file.write_all(format!("{pid} ").as_bytes()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+}
+
+/// Tries to have a core dump made, and none, and crashes.
+pub(crate) fn crash() -> ! {
+    use nix::sys::resource::{Resource, setrlimit};
+    let _refused_or_ignored = setrlimit(Resource::RLIMIT_CORE, u64::MAX, u64::MAX);
+    let _refused_or_ignored = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    std::process::abort()
+}
+
+/// A crash handler of the machine is started for a crash outside, and for none inside.
+pub(crate) fn a_crash_starts_nothing_outside() {
+    const PATTERN: &str = "/proc/sys/kernel/core_pattern";
+    if std::env::var_os(crate::MACHINE).is_none() {
+        println!("# the crash handler of this machine is its own; tried in a machine of the test's own");
+        return;
+    }
+    let own = std::env::current_exe().unwrap();
+    std::fs::write(PATTERN, format!("|{} dumped %P", own.display())).unwrap();
+    let outside = || {
+        let mut child = Command::new(&own).args(["inside", "crash"]).spawn().unwrap();
+        child.wait().unwrap();
+        let said = || std::fs::read_to_string(DUMPED).unwrap_or_default();
+        while !said().split(' ').any(|pid| pid == child.id().to_string()) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        child.id().to_string()
+    };
+    let before = outside();
+    let mut bench = Bench::new(None);
+    assert_eq!(bench.run(&plan(&["crash"])).0, 128 + 6);
+    let after = outside();
+    let said = std::fs::read_to_string(DUMPED).unwrap();
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), [before, after]);
+    std::fs::write(PATTERN, "core").unwrap();
 }

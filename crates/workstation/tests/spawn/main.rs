@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     match args.get(1).map(String::as_str) {
         Some("spawner") => spawner(&args[2..]),
         Some("inside") => inside(&args[2..]),
+        Some("dumped") => crowd::dumped(&args[2]),
         _ if std::process::id() == 1 => machine(),
         _ => tests(args.get(1).map_or("", String::as_str)),
     }
@@ -101,6 +102,7 @@ fn inside(args: &[String]) -> ExitCode {
                 eaten.push(vec![1; 1 << 20]);
             }
         }
+        Some("crash") => crowd::crash(),
         Some("parent") => {
             // Its child outlives it and falls to the reaper.
             let child = Command::new("/octant").args(["inside", "exit", "0"]).spawn();
@@ -110,6 +112,9 @@ fn inside(args: &[String]) -> ExitCode {
         other => panic!("{other:?} is no work"),
     }
 }
+
+/// Set where the machine is the test's own.
+pub(crate) const MACHINE: &str = "OCTANT_TEST_MACHINE";
 
 /// As the first process of a virtual machine (`rdinit=` with Octant's image): mounts what a machine has, with every cgroup
 /// controller, runs the tests in a child and powers off. This is where limits are real and where `/` is the kernel's
@@ -127,7 +132,12 @@ fn machine() -> ExitCode {
     // What follows `--` on the kernel's command line is for this program: which tests.
     let filter = std::env::args().nth(1).unwrap_or_default();
     let own = std::env::current_exe().unwrap();
-    let status = Command::new(own).env("RUST_BACKTRACE", "0").env("PATH", "/bin").arg(filter).status();
+    let status = Command::new(own)
+        .env("RUST_BACKTRACE", "0")
+        .env("PATH", "/bin")
+        .env(MACHINE, "1")
+        .arg(filter)
+        .status();
     println!("# the tests ended with {status:?}");
     nix::unistd::sync();
     let _ = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF);
@@ -808,6 +818,7 @@ const TESTS: &[Test] = &[
         a_signal_reaches_the_agent_and_its_exit_code_says_so,
     ),
     ("a_fork_bomb_dies_at_once_and_leaves_nothing", a_fork_bomb_dies_at_once_and_leaves_nothing),
+    ("a_crash_starts_nothing_outside", crowd::a_crash_starts_nothing_outside),
     ("limits_are_kept", crowd::limits_are_kept),
     ("a_fork_bomb_is_held_by_its_cgroup_alone", crowd::a_fork_bomb_is_held_by_its_cgroup_alone),
     ("orphans_are_reaped_inside", orphans_are_reaped_inside),
