@@ -9,6 +9,7 @@ mod container;
 mod everyday;
 mod exports;
 mod ledger;
+mod many;
 mod namespace;
 mod power;
 mod run;

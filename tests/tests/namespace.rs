@@ -54,6 +54,16 @@ impl Instance {
         self.up(&["--accept-missing", "cgroup"], job)
     }
 
+    /// The same for a job that takes longer.
+    pub(crate) fn accepting_for(&self, seconds: u32, job: &str) -> Said {
+        let mut timeout = Command::new("timeout");
+        self.up_by(
+            timeout.args(["--kill-after=5", &seconds.to_string()]),
+            &["--accept-missing", "cgroup"],
+            job,
+        )
+    }
+
     /// With its state on a file system of its own, which has so many MiB and is gone afterwards.
     pub(crate) fn on_a_small_disk(&self, mib: u32, job: &str) -> Said {
         let state = self.dir().join("state");

@@ -65,7 +65,12 @@ fn invalid(what: &str, line: &str) -> io::Error {
 
 /// The namespaces of a process, `self` for the caller.
 pub(crate) fn namespaces_of(pid: &str) -> io::Result<Vec<(String, u64)>> {
-    NAMESPACE_NAMES
+    namespaces_among(pid, &NAMESPACE_NAMES)
+}
+
+/// Those of them that have these names.
+pub(crate) fn namespaces_among(pid: &str, names: &[&str]) -> io::Result<Vec<(String, u64)>> {
+    names
         .iter()
         .map(|name| {
             let link = fs::read_link(format!("/proc/{pid}/ns/{name}"))?;

@@ -302,7 +302,7 @@ impl Spawner {
         // On a machine of Octant's own there is a whole pool of users.
         let one_user = for_caller && start("read the own users", crate::users::one_user_only())?;
         let mut spawner = Self {
-            kernel: Real { fault, ..Real::default() },
+            kernel: Real::new(fault),
             tickets,
             accept_missing,
             agents_uid: start("find the user of agents", agents_uid)?,

@@ -80,7 +80,7 @@ impl Drop for Instance {
 }
 
 /// `Pss:` of smaps_rollup (proc_pid_smaps(5)), in bytes; 0 for a process that has just ended.
-pub(crate) fn pss_of(process: &Path) -> u64 {
+fn pss_of(process: &Path) -> u64 {
     let text = fs::read_to_string(process.join("smaps_rollup")).unwrap_or_default();
     let kib = text
         .lines()
