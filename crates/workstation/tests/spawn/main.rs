@@ -640,22 +640,6 @@ fn agents_can_freeze_and_kill_without_the_spawner() {
     bench.assert_nothing_is_left(&plan);
 }
 
-fn the_spawner_keeps_only_what_it_needs() {
-    let mut bench = Bench::new(None);
-    bench.run(&plan(&["exit", "0"]));
-    let status = std::fs::read_to_string(format!("/proc/{}/status", bench.spawner.id())).unwrap();
-    let field = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        u64::from_str_radix(line.trim(), 16).unwrap()
-    };
-    // CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID, SYS_PTRACE, SYS_ADMIN (linux/capability.h).
-    let needed: u64 = [0, 1, 5, 6, 7, 19, 21].iter().map(|bit| 1 << bit).sum();
-    assert_eq!(field("CapEff:"), needed);
-    assert_eq!(field("CapPrm:"), needed);
-    assert_eq!((field("CapBnd:"), field("CapInh:"), field("CapAmb:")), (0, 0, 0));
-    assert!(status.contains("NoNewPrivs:\t1"));
-}
-
 fn many_spawns_leave_nothing() {
     let mut bench = Bench::new(None);
     let open = |bench: &Bench| std::fs::read_dir(format!("/proc/{}/fd", bench.spawner.id())).unwrap().count();
@@ -840,7 +824,7 @@ const TESTS: &[Test] = &[
     ("agents_can_freeze_and_kill_without_the_spawner", agents_can_freeze_and_kill_without_the_spawner),
     ("a_frozen_agent_is_found_killed_and_retired", residue::a_frozen_agent_is_found_killed_and_retired),
     ("what_is_left_of_an_agent_is_found", residue::what_is_left_of_an_agent_is_found),
-    ("the_spawner_keeps_only_what_it_needs", the_spawner_keeps_only_what_it_needs),
+    ("the_spawner_keeps_only_what_it_needs", apart::the_spawner_keeps_only_what_it_needs),
     ("a_tree_that_is_read_stays_as_it_was_granted", apart::a_tree_that_is_read_stays_as_it_was_granted),
     (
         "a_spawner_that_was_started_untidily_makes_tidy_workstations",
