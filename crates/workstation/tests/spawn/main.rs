@@ -73,6 +73,7 @@ fn inside(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("escape") => escape::run(&args[1..]),
+        Some("escape-outside") => escape::outside(&args[1..]),
         Some("look") => apart::look(),
         Some("probe" | "probe-few") => probe::run(args[1..].iter().cloned()),
         Some("grants") => {
@@ -129,6 +130,7 @@ fn machine() -> ExitCode {
     }
     mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
     std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids +cpu").unwrap();
+    octant_sys::netlink::loopback_up().unwrap();
     // What follows `--` on the kernel's command line is for this program: which tests.
     let filter = std::env::args().nth(1).unwrap_or_default();
     let own = std::env::current_exe().unwrap();
