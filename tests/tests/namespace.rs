@@ -1,7 +1,7 @@
 //! `octant up`: the same graph in a PID namespace of this machine, and what it does with bad input.
 
 use crate::exports::{Said, said};
-use crate::image::{guest_files, sign};
+use octant_tests::agents::{guest_files, sign};
 use octant_tests::environment::{Scratch, binary, path};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,16 @@ impl Instance {
 
     pub(crate) fn accepting(&self, job: &str) -> Said {
         self.up(&["--accept-missing", "cgroup"], job)
+    }
+
+    /// The same for a job that takes longer.
+    pub(crate) fn accepting_for(&self, seconds: u32, job: &str) -> Said {
+        let mut timeout = Command::new("timeout");
+        self.up_by(
+            timeout.args(["--kill-after=5", &seconds.to_string()]),
+            &["--accept-missing", "cgroup"],
+            job,
+        )
     }
 
     /// With its state on a file system of its own, which has so many MiB and is gone afterwards.
@@ -318,7 +328,7 @@ fn agents_end_with_who_supervises_them() {
     let instance = Instance::new("supervisor");
     let dir = instance.scratch.path("files");
     fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    crate::image::agent_below(&instance.scratch, &dir, "sleep 600\n");
+    octant_tests::agents::agent_below(&instance.scratch, &dir, "sleep 600\n");
     let job = format!("octant agent spawn {}/vault.signed.json; sleep 600", dir.display());
     let mut up = Command::new(binary())
         .args(["up", "--accept-missing", "cgroup", "--dir"])

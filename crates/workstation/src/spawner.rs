@@ -275,6 +275,8 @@ impl Spawner {
     ) -> Result<Self, SpawnerError> {
         // What it makes in a new root has the modes that it says, whatever it was started with.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+        // The reaper of each workstation is a copy of this process, and has to see its agent end.
+        start("wait for children", confine::wait_for_children())?;
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
         // The binary by its path, since its mount must be one of the namespace that is made next; then compared.
         let exe = start("find the Octant binary", std::fs::read_link("/proc/self/exe"))?;
@@ -305,7 +307,7 @@ impl Spawner {
         // On a machine of Octant's own there is a whole pool of users.
         let one_user = for_caller && start("read the own users", crate::users::one_user_only())?;
         let mut spawner = Self {
-            kernel: Real { fault, ..Real::default() },
+            kernel: Real::new(fault),
             tickets,
             accept_missing,
             agents_uid: start("find the user of agents", agents_uid)?,

@@ -22,8 +22,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::UnixListener;
 
-/// PID 1 keeps 1024 descriptors of a service over its restarts, and an agent has up to five.
-const AGENTS_MOST: usize = 200;
+/// PID 1 keeps 8192 descriptors of a service over its restarts, and an agent has up to five; those that are prepared come
+/// on top.
+const AGENTS_MOST: usize = 1500;
 
 /// The table `[agents]` of octant.toml.
 #[derive(Debug, Clone, Deserialize)]
@@ -237,7 +238,7 @@ mod tests {
         let read = |value| serde_json::from_value::<AgentsConfig>(value);
         assert!(read(serde_json::json!({})).unwrap().check().is_ok());
         assert!(read(serde_json::json!({"max_agent": 1})).is_err());
-        for (field, value) in [("max_agents", 201), ("keep_ended", 10_001), ("log_bytes", 1)] {
+        for (field, value) in [("max_agents", 1501), ("keep_ended", 10_001), ("log_bytes", 1)] {
             let error = read(serde_json::json!({field: value})).unwrap().check().unwrap_err();
             assert!(error.to_string().contains(field), "{error}");
         }
