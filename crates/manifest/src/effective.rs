@@ -5,7 +5,7 @@ use crate::domains::Unenforceable;
 use crate::envelope::Signer;
 use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::role::{Role, Roles};
-use crate::schema::{Declared, Identity, Manifest, OWN, Program, readable, startable};
+use crate::schema::{Declared, Identity, Manifest, OWN, Program, below_own, readable, startable};
 use crate::{Allotment, Delegated, Exhausted, GrantPath, KeyId};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
@@ -144,6 +144,16 @@ pub enum RightsError {
         /// Who signed for the root.
         root: String,
     },
+    /// A tree of the machine's where the parent has only a place of its own.
+    #[error(
+        "filesystem: {path} of the machine is not the parent's to give: its {own} is its own, and not the machine's; name a place that it was granted"
+    )]
+    ParentsOwn {
+        /// The tree.
+        path: GrantPath,
+        /// The parent's own place.
+        own: &'static str,
+    },
     /// A role that the parent's role does not give.
     #[error(
         "identity.role: an agent of the role {holds:?} cannot give the role {asked:?}; name a role within it"
@@ -246,6 +256,7 @@ impl Effective {
             let (named, root) = (manifest.identity.operator.clone(), self.identity.operator.clone());
             reasons.push(RightsError::ChildOperator { named, root });
         }
+        reasons.extend(self.not_the_machines(&manifest.grants));
         let role = ceiling.child_role(&self.identity.role, &manifest.identity.role);
         let role = role.map_err(|reason| reasons.push(reason)).ok();
         let mut bound = self.grants.for_child();
@@ -269,6 +280,14 @@ impl Effective {
         allotment.spend_descendant();
         let origin = Origin::Delegated { parent: self.digest };
         Ok(Self::of(manifest, declared.digest(), grants, allotment, origin))
+    }
+
+    /// Where this agent may execute what it writes to its own `/tmp`, its trees hold `/tmp` and the machine's `/tmp/x` is
+    /// not its to give. What it was granted there it can write, or its manifest would have been refused.
+    fn not_the_machines(&self, asked: &Grants) -> Vec<RightsError> {
+        let granted = asked.read.iter().filter(|path| !self.grants.write.covers(path));
+        let own = |path: &GrantPath| Some((path.clone(), below_own(path, &self.grants.read)?));
+        granted.filter_map(own).map(|(path, own)| RightsError::ParentsOwn { path, own }).collect()
     }
 
     /// Takes back what a descendant that has ended did not use up.

@@ -141,6 +141,16 @@ pub enum Problem {
     /// A quantity that cannot be read.
     #[error("{0}")]
     Quantity(String),
+    /// A tree below one of the agent's own places, which it would not be seen in.
+    #[error(
+        "{path} of the machine would not be there inside: {own} is the agent's own there, and executables.paths has it; grant a place outside of {own}, or take {own} out of executables.paths"
+    )]
+    Swallowed {
+        /// The tree.
+        path: String,
+        /// The agent's own place.
+        own: &'static str,
+    },
     /// A quantity that no program can run with.
     #[error("{asked} is not possible: {why}; {next}")]
     Impossible {

@@ -126,7 +126,7 @@ pub const FIELDS: &[FieldInfo] = &[
         "executables.paths",
         Kind::Paths,
         NONE,
-        "Trees whose files may be executed, and read. /workspace and /tmp stand here too, in a profile that allows it.",
+        "Trees whose files may be executed, and read. /workspace and /tmp stand here too, in a profile that allows it; of the machine's own trees below them only those in write are then seen.",
     ),
     field(
         "executables.sha256",

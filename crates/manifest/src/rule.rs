@@ -109,7 +109,9 @@ impl RightsError {
             Self::BeyondMachine { .. } => Rule::Resources,
             Self::UnlimitedLifetime => Rule::UnlimitedLifetime,
             Self::Unenforceable(_) => Rule::Schema,
-            Self::ChildOperator { .. } | Self::ChildRole { .. } => Rule::ParentIntersection,
+            Self::ChildOperator { .. } | Self::ChildRole { .. } | Self::ParentsOwn { .. } => {
+                Rule::ParentIntersection
+            }
             Self::MayNotSpawn | Self::Exhausted(_) => Rule::SpawnBudget,
         }
     }

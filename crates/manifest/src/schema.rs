@@ -392,6 +392,10 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     if let (Some(profile), Some(write), Some(execute)) = (profile, &write, &execute) {
         all.take(refuse_writable_executable(&programs, profile, write, execute));
     }
+    if let (Some(write), Some(execute)) = (&write, &execute) {
+        all.take(refuse_swallowed(&files, "read", write, execute));
+        all.take(refuse_swallowed(&programs, "paths", write, execute));
+    }
     let pins = match (&write, &execute) {
         (Some(write), Some(execute)) => all.take(pins(&programs, write, execute)),
         _ => None,
@@ -536,6 +540,30 @@ fn refuse_writable_executable(
         }
         _ => Ok(()),
     }
+}
+
+/// The agent's own place below which `path` lies, of those that are in `trees` themselves.
+pub(crate) fn below_own(path: &GrantPath, trees: &PathSet) -> Option<&'static str> {
+    let below = |own: &str| GrantPath::parse(own).is_ok_and(|own| own.covers(path) && own != *path);
+    OWN.into_iter().find(|own| below(own) && trees.iter().any(|tree| tree.as_str() == *own))
+}
+
+/// A tree of the machine's below a place of the agent's own that can be executed: in the set of what is granted the place
+/// holds it, and so nothing would be bound there. One that can be written is in a set without that place.
+fn refuse_swallowed<'a>(
+    section: &Section<'a>,
+    key: &'a str,
+    write: &PathSet,
+    execute: &PathSet,
+) -> Whole<()> {
+    let paths: Whole<Vec<()>> = section.each(key, |field| {
+        let path = field.path()?;
+        match below_own(&path, execute).filter(|_| !write.covers(&path)) {
+            Some(own) => Err(field.refuse(Problem::Swallowed { path: path.to_string(), own })),
+            None => Ok(()),
+        }
+    });
+    paths.map(drop)
 }
 
 fn paths<'a>(section: &Section<'a>, key: &'a str) -> Whole<PathSet> {

@@ -184,6 +184,7 @@ fn rights_refused(reasons: &[RightsError], rules: &[Rule]) -> ApiError {
             | RightsError::MayNotSpawn
             | RightsError::ChildOperator { .. }
             | RightsError::ChildRole { .. }
+            | RightsError::ParentsOwn { .. }
             | RightsError::UnlimitedLifetime
             | RightsError::ProgramNarrowed(_)
             | RightsError::CwdNarrowed(_)

@@ -4,12 +4,12 @@ use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
 use crate::manager::{Begin, Manager, Refusal};
 use octant_api::agents::{
-    AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest, Artefacts,
-    ArtefactsRequest, DiscardRequest, FetchRequest, Fetched, ForkRequest, Handler, KillRequest, ListRequest,
-    LogChunk, LogsEnd, LogsRequest, PermitRequest, Permitted, PrepareRequest, Prepared, PreparedList,
-    PreparedRequest, RecordRequest, Recorded, RemoveArtefactsRequest, RemovedArtefacts, ResumeRequest,
-    ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest,
-    WaitRequest,
+    AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest,
+    Artefacts, ArtefactsRequest, DiscardRequest, FetchRequest, Fetched, ForkRequest, Handler, KillRequest,
+    ListRequest, LogChunk, LogsEnd, LogsRequest, PermitRequest, Permitted, PrepareRequest, Prepared,
+    PreparedList, PreparedRequest, RecordRequest, Recorded, RemoveArtefactsRequest, RemovedArtefacts,
+    ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, TrustList, TrustRequest,
+    UnthrottleRequest, WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_ids::Aid;

@@ -380,3 +380,32 @@ fn what_is_known_to_be_left_bounds_an_allotment_and_does_not_raise_it() {
     rights.limit_allotment([3, 0, 0]);
     assert_eq!(rights.allotment().parts(), [3, 0, 0]);
 }
+
+#[test]
+fn an_agents_own_place_is_not_the_machines_to_hand_down() {
+    let text = |read: &str, write: &str, execute: &str| {
+        spawning(2, 8)
+            .replace("\"analyst\"", "\"admin\"")
+            .replace("read = []", &format!("read = [{read}]"))
+            .replace("write = []", &format!("write = [{write}]"))
+            .replace("paths = []", &format!("paths = [{execute}]"))
+            .replace("profile = \"shell\"", "profile = \"python\"")
+            .replace("depth = 2", "depth = 1")
+            .replace("descendants = 8", "descendants = 1")
+    };
+    let parent = text("", "\"/tmp/shared\"", "\"/tmp\"").replace("depth = 1", "depth = 2");
+    let mut parent = root(&parent.replace("descendants = 1", "descendants = 8"), "admin").unwrap();
+    let mut child = |text: &str| parent.narrow(&delegated(text), &ceiling(), None);
+    let file = "\"/tmp/x/file\"";
+    for text in [text(file, "", ""), text("", "", file), text("\"/tmp/sharedx\"", "", "")] {
+        let reasons = child(&text).unwrap_err();
+        assert!(
+            reasons.iter().any(|reason| matches!(reason, RightsError::ParentsOwn { own: "/tmp", .. })),
+            "{reasons:?}"
+        );
+    }
+    let shared = "\"/tmp/shared/a\"";
+    for text in [text(shared, "", ""), text("", shared, "\"/tmp\""), text("", "", "\"/tmp\"")] {
+        child(&text).unwrap();
+    }
+}

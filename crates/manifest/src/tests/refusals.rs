@@ -372,3 +372,33 @@ fn a_workspace_begins_with_a_snapshot_by_its_digest() {
         assert_eq!(error.field, "filesystem.workspace");
     }
 }
+
+#[test]
+fn what_would_be_swallowed_by_the_agents_own_place_is_refused() {
+    let text = |read: &str, write: &str, execute: &str| {
+        with("read = []", &format!("read = [{read}]"))
+            .replace("write = []", &format!("write = [{write}]"))
+            .replace("paths = []", &format!("paths = [{execute}]"))
+            .replace("profile = \"shell\"", "profile = \"python\"")
+    };
+    let file = "\"/tmp/x/file\"";
+    for (text, field) in [
+        (text(file, "", "\"/tmp\""), "filesystem.read[0]"),
+        (text("\"/srv\", \"/workspace/a\"", "", "\"/workspace\""), "filesystem.read[1]"),
+        (text("", "", "\"/tmp\", \"/tmp/x\""), "executables.paths[1]"),
+        (text(file, "\"/tmp/y\"", "\"/tmp\""), "filesystem.read[0]"),
+    ] {
+        let error = refused(&text);
+        assert_eq!(error.field, field, "{error}");
+        assert!(error.line.is_some() && error.to_string().contains("own"), "{error}");
+    }
+    // Each of these is bound where it is.
+    for text in [
+        text(file, "", ""),
+        text(file, "", "\"/workspace\""),
+        text(file, "\"/tmp/x\"", "\"/tmp\""),
+        text("\"/tmpx/file\"", "\"/tmp/x\"", "\"/tmp\", \"/tmp/x\""),
+    ] {
+        Draft::parse(text.as_bytes()).unwrap();
+    }
+}
