@@ -85,6 +85,17 @@ echo "# $used of $passed hundredths of a second"
 ok $? "a busy agent is held to its share of the processor"
 end "$agent" "$leaf"
 
+# --- the disk that what is granted lies on ---
+mkdir -p /var/lib/octant/gate/part /srv/disk
+expect "a directory of the data disk is shown elsewhere" /opt/octant-load bind /var/lib/octant/gate /srv/disk
+start disks
+holds io.max "$(cat /sys/class/block/vda/dev) rbps=1048576 wbps=max riops=max wiops=100"
+end "$agent" "$leaf"
+trial diskless
+[ $? != 0 ]
+ok $? "a bound on disks is refused where there is none"
+expect "and says so" contains $work/diskless.err 'layer cgroup: .*/srv/test lies on a file system'
+
 # --- the probe ---
 trial probe
 probed=$?

@@ -48,6 +48,8 @@ pub struct Agent<'a> {
     pub memory: [&'a str; 2],
     /// `cpu_quota_percent` and `cpu_weight`.
     pub cpu: [u32; 2],
+    /// Further lines of its limits.
+    pub limits: &'a str,
 }
 
 impl Agent<'_> {
@@ -60,6 +62,7 @@ impl Agent<'_> {
         read: r#""/srv/test""#,
         memory: ["128MiB"; 2],
         cpu: [100; 2],
+        limits: "",
     };
 
     /// The text of its manifest, by an operator of this name.
@@ -79,17 +82,23 @@ impl Agent<'_> {
             .replace("@MEMORY_HIGH@", self.memory[1])
             .replace("@QUOTA@", &self.cpu[0].to_string())
             .replace("@WEIGHT@", &self.cpu[1].to_string())
+            .replace("@LIMITS@", self.limits)
     }
 }
 
 const SCRIPT: Agent<'static> = Agent::USUAL;
 const LOAD: Agent<'static> = Agent { program: "/opt/octant-load", read: "", ..Agent::USUAL };
 
+/// Some bounds on disks.
+const IO: &str = "io_read_bytes_per_second = \"1MiB\"\nio_write_ops_per_second = 100";
+
 /// The agents of the guest's scripts.
-const AGENTS: [Agent<'static>; 14] = [
+const AGENTS: [Agent<'static>; 16] = [
     Agent { name: "memory", args: r#""/srv/test/memory.sh""#, memory: ["32MiB"; 2], ..SCRIPT },
     Agent { name: "pids", args: r#""/srv/test/pids.sh""#, ..SCRIPT },
     Agent { name: "limits", args: r#""-c", "while :; do :; done""#, cpu: [50; 2], ..SCRIPT },
+    Agent { name: "disks", args: r#""-c", "sleep 100""#, read: r#""/srv/disk/part""#, limits: IO, ..SCRIPT },
+    Agent { name: "diskless", args: r#""-c", "exit""#, limits: IO, ..SCRIPT },
     Agent { name: "writer", args: r#""/srv/test/writer.sh""#, ..SCRIPT },
     Agent { name: "vault", args: r#""/srv/test/vault-agent.sh""#, ..SCRIPT },
     Agent {

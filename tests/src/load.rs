@@ -4,6 +4,7 @@
 //! - `load forks|memory|disk|descriptors`: takes more and more of one thing and never stops; says [`AT_LIMIT`] once when
 //!   it was first refused, or for memory when it has begun.
 //! - `load busy THREADS`: computes for ever.
+//! - `load bind FROM TO`: shows a directory at another place, for which there is no utility.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -30,9 +31,24 @@ fn main() -> ExitCode {
         (Some("memory"), _) => memory(),
         (Some("disk"), _) => disk(),
         (Some("descriptors"), _) => descriptors(args.get(1).is_some()),
+        (Some("bind"), _) => bind(&args[1..]),
         _ => {
-            println!("usage: load neighbour UNITS | busy THREADS | forks | memory | disk | descriptors");
+            println!(
+                "usage: load neighbour UNITS | busy THREADS | forks | memory | disk | descriptors | bind FROM TO"
+            );
             ExitCode::from(2)
+        }
+    }
+}
+
+fn bind(places: &[String]) -> ExitCode {
+    let [from, to] = places else { return ExitCode::from(2) };
+    let flags = nix::mount::MsFlags::MS_BIND;
+    match nix::mount::mount(Some(from.as_str()), to.as_str(), None::<&str>, flags, None::<&str>) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("bind {from} to {to}: {error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -266,6 +266,7 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("memory", format!("{}, slowed from {}", limits.memory_max, limits.memory_high)),
         ("processes", limits.pids_max.to_string()),
         ("cpu", format!("{} % of one processor, weight {}", limits.cpu_quota_percent, limits.cpu_weight)),
+        ("disks", limits.io.summary()),
         ("workspace", format!("{}, {} files", limits.workspace_bytes, limits.workspace_inodes)),
         ("kept", kept(asked.retain())),
         ("tmp", limits.tmp_bytes.to_string()),

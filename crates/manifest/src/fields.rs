@@ -165,6 +165,30 @@ pub const FIELDS: &[FieldInfo] = &[
     field("resources.nofile", Kind::Number(16, 1 << 20), Some("256"), "Open descriptors of one process."),
     field("resources.fsize", Kind::Size, Some("workspace_bytes"), "Bytes of one file."),
     field(
+        "resources.io_read_bytes_per_second",
+        Kind::Size,
+        Some("unlimited"),
+        "Bytes that it reads in a second, from each disk that a granted tree lies on. Refused at the spawn where one lies on none of its own.",
+    ),
+    field(
+        "resources.io_write_bytes_per_second",
+        Kind::Size,
+        Some("unlimited"),
+        "Bytes that it writes in a second, the same way.",
+    ),
+    field(
+        "resources.io_read_ops_per_second",
+        Kind::Number(crate::limits::IO_OPS_MIN, crate::limits::IO_OPS_MAX),
+        Some("unlimited"),
+        "Reads in a second, the same way.",
+    ),
+    field(
+        "resources.io_write_ops_per_second",
+        Kind::Number(crate::limits::IO_OPS_MIN, crate::limits::IO_OPS_MAX),
+        Some("unlimited"),
+        "Writes in a second, the same way.",
+    ),
+    field(
         "lifetime.ttl",
         Kind::Life,
         None,

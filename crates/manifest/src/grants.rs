@@ -4,7 +4,7 @@ use crate::action::Approvals;
 use crate::credential::CredentialGrant;
 use crate::host::HostGrant;
 use crate::pattern::{NamePattern, PatternSet};
-use crate::{GrantPath, PathSet, Pins, money};
+use crate::{GrantPath, Io, PathSet, Pins, money};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -258,6 +258,8 @@ pub struct Resources {
     pub nofile: u64,
     /// Bytes of one file.
     pub fsize: ByteSize,
+    /// What is read from and written to disks in a second.
+    pub io: Io,
 }
 
 impl Resources {
@@ -273,6 +275,7 @@ impl Resources {
         tmp_bytes: ByteSize(u64::MAX),
         nofile: u64::MAX,
         fsize: ByteSize(u64::MAX),
+        io: Io::UNLIMITED,
     };
 
     /// The lower of each limit.
@@ -289,6 +292,7 @@ impl Resources {
             tmp_bytes,
             nofile,
             fsize,
+            io,
         } = *other;
         Self {
             memory_max: self.memory_max.min(memory_max),
@@ -301,10 +305,11 @@ impl Resources {
             tmp_bytes: self.tmp_bytes.min(tmp_bytes),
             nofile: self.nofile.min(nofile),
             fsize: self.fsize.min(fsize),
+            io: self.io.meet(&io),
         }
     }
 
-    fn rows(&self) -> [(&'static str, String); 10] {
+    fn rows(&self) -> Vec<(&'static str, String)> {
         let Self {
             memory_max,
             memory_high,
@@ -316,8 +321,9 @@ impl Resources {
             tmp_bytes,
             nofile,
             fsize,
+            io,
         } = self;
-        [
+        let rows = [
             ("resources.memory_max", memory_max.to_string()),
             ("resources.memory_high", memory_high.to_string()),
             ("resources.pids_max", pids_max.to_string()),
@@ -328,7 +334,8 @@ impl Resources {
             ("resources.tmp_bytes", tmp_bytes.to_string()),
             ("resources.nofile", nofile.to_string()),
             ("resources.fsize", fsize.to_string()),
-        ]
+        ];
+        rows.into_iter().chain(io.rows()).collect()
     }
 }
 

@@ -95,6 +95,7 @@ mod fields;
 mod fuzz;
 mod grants;
 mod host;
+mod io;
 mod keys;
 pub mod limits;
 mod money;
@@ -124,6 +125,7 @@ pub use grants::{
     Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention,
 };
 pub use host::{HostGrant, HostPattern, Protocol};
+pub use io::Io;
 pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};
 pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};

@@ -40,6 +40,12 @@ pub const TTL_MS: u64 = 10 * 366 * 86_400_000;
 pub const GENERATIONS: u64 = 16;
 /// The most descendants that an agent can have over its life.
 pub const DESCENDANTS: u64 = 1 << 20;
+/// The least bytes that a bound on a disk's reads or writes in a second lets through: half of what the kernel reads ahead.
+pub const IO_BYTES_MIN: u64 = 64 << 10;
+/// The least reads or writes in a second that a bound lets through.
+pub const IO_OPS_MIN: u64 = 8;
+/// The most: what the kernel's counter of them holds, less its word for no bound.
+pub const IO_OPS_MAX: u64 = (1 << 32) - 2;
 /// The most executables with a digest.
 pub const PINS: usize = 32;
 /// The most rooms that an agent can be in.

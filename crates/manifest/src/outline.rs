@@ -3,6 +3,7 @@
 use crate::date;
 use crate::effective::Machine;
 use crate::grants::{Profile, Resources};
+use crate::io::{Io, UNLIMITED};
 use octant_ids::{ByteSize, Millis};
 use std::fmt::{self, Write};
 
@@ -121,6 +122,7 @@ impl Outline {
                 tmp_bytes: ByteSize(4 * MIB),
                 nofile: 256,
                 fsize: ByteSize(16 * MIB),
+                io: Io::UNLIMITED,
             },
             ttl: Some(Millis(300_000)),
         }
@@ -213,6 +215,7 @@ impl Outline {
             "TMP_BYTES" => quote(&limits.tmp_bytes.to_string()),
             "NOFILE" => limits.nofile.to_string(),
             "FSIZE" => quote(&limits.fsize.to_string()),
+            "IO" => bounds(&limits.io),
             "TTL" => quote(&self.ttl.map_or("unlimited".to_owned(), duration)),
             // A slot that nobody fills makes the text unreadable, which every test of it shows.
             other => format!("@{other}@"),
@@ -247,11 +250,21 @@ fn room(profile: Profile, machine: Machine) -> Resources {
         tmp_bytes: ByteSize(disk / 2 / MIB * MIB),
         nofile: 4096,
         fsize: ByteSize(4 * GIB),
+        io: Io::UNLIMITED,
     }
 }
 
 fn owned(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// The bounds on disks that there are, a line each.
+fn bounds(io: &Io) -> String {
+    let there = io.rows().into_iter().filter(|row| row.1 != UNLIMITED);
+    there.fold(String::new(), |lines, (field, text)| {
+        let value = if text.parse::<u64>().is_ok() { text } else { quote(&text) };
+        format!("{lines}\n{} = {value}", field.trim_start_matches("resources."))
+    })
 }
 
 /// A time in the largest unit that a manifest has for it.

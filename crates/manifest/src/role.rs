@@ -149,6 +149,8 @@ impl From<Limits> for Resources {
             tmp_bytes: tmp_bytes.unwrap_or(none.tmp_bytes),
             nofile: nofile.unwrap_or(none.nofile),
             fsize: fsize.unwrap_or(none.fsize),
+            // How fast its disks are is the machine's and not a role's.
+            io: none.io,
         }
     }
 }

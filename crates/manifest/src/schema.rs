@@ -8,7 +8,7 @@ use crate::envelope::Signer;
 use crate::error::{ManifestError, ManifestErrors, Problem};
 use crate::grants::{Grants, Kept, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::reader::{Document, Field, Gather, Result, Section, Whole};
-use crate::{GrantPath, PathSet, Pins, date, limits};
+use crate::{GrantPath, Io, PathSet, Pins, date, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
 use sha2::Digest;
@@ -659,6 +659,7 @@ fn resources(document: &Document<'_>) -> Whole<Resources> {
     let nofile = all.take(count("nofile", 256, 16..=1 << 20, most_files));
     let workspace = workspace_bytes.unwrap_or_default();
     let fsize = all.take(size("fsize", workspace, 1, "nothing could be written"));
+    let io = all.take(io(&section));
     let whole = || {
         Some(Resources {
             memory_max: memory_max?,
@@ -671,7 +672,33 @@ fn resources(document: &Document<'_>) -> Whole<Resources> {
             tmp_bytes: tmp_bytes?,
             nofile: nofile?,
             fsize: fsize?,
+            io: io?,
         })
+    };
+    all.done(whole())
+}
+
+/// What is read from and written to disks in a second.
+fn io(section: &Section<'_>) -> Whole<Io> {
+    let slow = "the program would stand still for it";
+    let bytes = |key| {
+        let read = |field: Field<'_>| {
+            let size = field.bytes()?;
+            within(field, size.0, size.to_string(), limits::IO_BYTES_MIN..=MOST_BYTES, slow)
+        };
+        section.get(key).map(read).transpose()
+    };
+    let ops = |key| {
+        section.get(key).map(|field| ranged(field, limits::IO_OPS_MIN..=limits::IO_OPS_MAX, slow)).transpose()
+    };
+    let mut all = Gather::default();
+    let (read_bytes, write_bytes) =
+        (all.take(bytes("io_read_bytes_per_second")), all.take(bytes("io_write_bytes_per_second")));
+    let (read_ops, write_ops) =
+        (all.take(ops("io_read_ops_per_second")), all.take(ops("io_write_ops_per_second")));
+    let whole = || {
+        let (read_bytes, write_bytes) = (read_bytes?, write_bytes?);
+        Some(Io { read_bytes, write_bytes, read_ops: read_ops?, write_ops: write_ops? })
     };
     all.done(whole())
 }
@@ -681,7 +708,7 @@ const MOST_BYTES: u64 = i64::MAX.cast_unsigned();
 /// One page, below which a file system in memory cannot be made.
 const PAGE: u64 = 4096;
 
-pub(crate) const RESOURCES: [&str; 10] = [
+pub(crate) const RESOURCES: [&str; 14] = [
     "memory_max",
     "memory_high",
     "pids_max",
@@ -692,6 +719,10 @@ pub(crate) const RESOURCES: [&str; 10] = [
     "tmp_bytes",
     "nofile",
     "fsize",
+    "io_read_bytes_per_second",
+    "io_write_bytes_per_second",
+    "io_read_ops_per_second",
+    "io_write_ops_per_second",
 ];
 
 struct Lifetime {

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 const PREFIX: &str = "octant-run-";
 /// What the limits of a workstation are made of.
 const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
+/// The one for bounds on disks.
+const IO: &str = "io";
 
 /// The cgroups of this run, as far as they are there.
 #[derive(Debug)]
@@ -63,7 +65,11 @@ impl Leaf {
             }
             done => done.map_err(|error| failed(base, error))?,
         }
-        hand(agents).map_err(|error| failed(agents, error))
+        hand(agents).map_err(|error| failed(agents, error))?;
+        // Only who bounds disks needs it; the spawner says so where it is not there then.
+        let io = |dir: &Path| fs::write(dir.join("cgroup.subtree_control"), format!("+{IO}"));
+        let _maybe_none = io(base).and_then(|()| io(agents));
+        Ok(())
     }
 
     /// Where the workstation's cgroup is made, if anywhere.
@@ -91,7 +97,7 @@ impl Leaf {
             }
         }
         if let Some((base, aside)) = self.aside.take() {
-            for name in WANTED {
+            for name in WANTED.into_iter().chain([IO]) {
                 let _in_use_by_others = fs::write(base.join("cgroup.subtree_control"), format!("-{name}"));
             }
             if fs::write(base.join("cgroup.procs"), "0").is_ok() {

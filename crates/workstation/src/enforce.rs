@@ -248,7 +248,7 @@ pub(crate) fn stand<K: Kernel>(
             run(kernel, Step::Descriptors, Call::GivePipe { pipe, owner: users.agent() })?;
         }
     }
-    let leaf = make_leaf(kernel, plan, site, &mut missing)?;
+    let leaf = make_leaf(kernel, plan, site, &granted.sources, &mut missing)?;
     let built =
         build(kernel, plan, site, Parts { users, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {

@@ -1,7 +1,8 @@
 //! The seam between the list of steps and the kernel: each call as a value, so that a test can record the calls
 //! and fail any of them.
 
-use crate::plan::Layer;
+use crate::disks::{Disk, DiskError};
+use crate::plan::{Layer, Plan};
 use crate::readback::Disagreement;
 use crate::snapshot::Snapshot;
 use nix::errno::Errno;
@@ -99,6 +100,10 @@ pub(crate) enum Call<'a> {
         leaf: BorrowedFd<'a>,
         file: &'static str,
         value: String,
+    },
+    LimitDisk {
+        leaf: BorrowedFd<'a>,
+        line: String,
     },
     Give {
         leaf: BorrowedFd<'a>,
@@ -224,6 +229,9 @@ pub(crate) trait Kernel {
     ) -> io::Result<(usize, i32)>;
     /// Kills every process of the new workstation and waits for the first one's end.
     fn kill(&mut self, pidfd: BorrowedFd<'_>, leaf: Option<BorrowedFd<'_>>) -> io::Result<()>;
+
+    /// Each disk that the plan bounds.
+    fn disks(&mut self, plan: &Plan, sources: &[OwnedFd]) -> Result<Vec<Disk>, DiskError>;
     /// The entries of a directory.
     fn entries(&mut self, dir: BorrowedFd<'_>) -> io::Result<Vec<Entry>>;
     /// Reads the effective state of a process from `/proc`.
@@ -351,9 +359,11 @@ impl Kernel for Real {
             | Call::OpenTerminal { .. }
             | Call::TakeTerminal { .. }
             | Call::Foreground { .. } => on_terminals(call),
-            Call::MakeLeaf { .. } | Call::Limit { .. } | Call::Give { .. } | Call::RemoveLeaf { .. } => {
-                on_cgroups(call)
-            }
+            Call::MakeLeaf { .. }
+            | Call::Limit { .. }
+            | Call::LimitDisk { .. }
+            | Call::Give { .. }
+            | Call::RemoveLeaf { .. } => on_cgroups(call),
             other => on_self(other),
         }
     }
@@ -398,6 +408,10 @@ impl Kernel for Real {
             _ => {}
         }
         wait_readable(pidfd, 5000)
+    }
+
+    fn disks(&mut self, plan: &Plan, sources: &[OwnedFd]) -> Result<Vec<Disk>, DiskError> {
+        crate::disks::of(plan, sources)
     }
 
     fn entries(&mut self, dir: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
@@ -561,6 +575,9 @@ fn listen(root: BorrowedFd<'_>, path: &str, owner: u32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// A cgroup's file of bounds on disks.
+pub(crate) const IO_MAX: &str = "io.max";
+
 fn on_cgroups(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
     match call {
         Call::MakeLeaf { parent, name } => {
@@ -569,6 +586,16 @@ fn on_cgroups(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
             return Ok(Some(openat(*parent, *name, flags, Mode::empty())?));
         }
         Call::Limit { leaf, file, value } => write_at(*leaf, file, value)?,
+        Call::LimitDisk { leaf, line } => {
+            write_at(*leaf, IO_MAX, line)?;
+            // The kernel takes what it can make of a line: what it has made of this one has to be this one.
+            let fd =
+                openat(*leaf, IO_MAX, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?;
+            let found = io::read_to_string(std::fs::File::from(fd))?;
+            if !found.lines().any(|has| has.trim_end() == line) {
+                return Err(io::Error::other(format!("{IO_MAX} has {found:?} and not {line:?}")));
+            }
+        }
         Call::Give { leaf, file, owner } => {
             let fd =
                 openat(*leaf, *file, OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?;

@@ -9,6 +9,7 @@
 mod actions;
 mod client;
 mod collect;
+mod disks;
 mod enforce;
 mod filter;
 mod image;
@@ -34,6 +35,7 @@ pub use actions::{Action, DENIALS, Denial, denial};
 pub use client::{Spawned, SpawnerClient};
 pub use filter::{call_name, grantable, permits};
 pub use lower::{Here, LowerError, Site};
+pub use octant_manifest::Io;
 pub use plan::{
     Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Stdio, Syscalls, VERSION,
     cpu_files,

@@ -142,6 +142,7 @@ impl Plan {
                 cpu_weight: narrow("resources.cpu_weight", resources.cpu_weight)?,
                 nofile: resources.nofile,
                 fsize: resources.fsize.0,
+                io: resources.io,
             },
             landlock_floor: site.landlock_floor,
             accept_missing: site.accept_missing.clone(),

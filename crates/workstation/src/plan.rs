@@ -2,12 +2,13 @@
 
 use crate::step::{SpawnError, Step};
 use octant_ids::{Aid, Sha256, uid};
+use octant_manifest::Io;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// The version of [`Plan`]'s shape. A spawner refuses every other.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Everything that the spawner needs to know to build one workstation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +163,8 @@ pub struct Limits {
     pub nofile: u64,
     /// The largest file that a process can write, in bytes.
     pub fsize: u64,
+    /// io.max, on each disk that a granted path lies on.
+    pub io: Io,
 }
 
 /// A cgroup's files for the processor and what is written to them: at most so many hundredths of one processor, and this
@@ -177,7 +180,7 @@ pub fn cpu_files(percent: u64, weight: u64) -> [(&'static str, String); 2] {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layer {
-    /// Limits by cgroup v2 controllers (memory, pids, cpu).
+    /// Limits by cgroup v2 controllers (memory, pids, cpu, and io where disks have a bound).
     Cgroup,
     /// A range of user ids of its own. Without it the workstation has one user, who is the one that started it outside
     /// and keeps that user's groups, and the kernel does not let it forbid executable memory files.
@@ -449,7 +452,7 @@ impl Plan {
     }
 
     fn check_limits(&self) -> Result<(), PlanError> {
-        let Limits { memory_max, memory_high, pids_max, cpu_quota_percent, cpu_weight, nofile, fsize } =
+        let Limits { memory_max, memory_high, pids_max, cpu_quota_percent, cpu_weight, nofile, fsize, io } =
             self.limits;
         let ranges = [
             ("memory_max", memory_max >= 1 << 20),
@@ -460,6 +463,8 @@ impl Plan {
             ("cpu_weight", (1..=10_000).contains(&cpu_weight)),
             ("nofile", (8..=1 << 20).contains(&nofile)),
             ("fsize", fsize > 0),
+            // The kernel takes no bound of nothing.
+            ("io", ![io.read_bytes, io.write_bytes, io.read_ops, io.write_ops].contains(&Some(0))),
             ("workspace", self.workspace.bytes >= 4096 && self.workspace.inodes >= 2),
             ("tmp", self.tmp.bytes >= 4096 && self.tmp.inodes >= 2),
             ("shm", self.shm.as_ref().is_none_or(|shm| shm.bytes >= 4096 && shm.inodes >= 2)),
@@ -522,6 +527,7 @@ pub(crate) mod tests {
                 cpu_weight: 100,
                 nofile: 256,
                 fsize: 64 << 20,
+                io: Io { write_bytes: Some(8 << 20), ..Io::UNLIMITED },
             },
             landlock_floor: 2,
             accept_missing: vec![],
@@ -562,7 +568,7 @@ pub(crate) mod tests {
     #[test]
     fn each_wrong_part_is_named() {
         type Change = fn(&mut Plan);
-        let cases: [(Change, &str); 22] = [
+        let cases: [(Change, &str); 23] = [
             (|p| p.version = 1, "version"),
             (|p| p.slot = uid::AGENT_SLOTS, "slot"),
             (|p| p.program.path = "bin/sh".into(), "the program"),
@@ -585,6 +591,7 @@ pub(crate) mod tests {
             (|p| p.utilities.push("../x".into()), "utility"),
             (|p| p.limits.memory_high = 1 << 40, "memory_high"),
             (|p| p.limits.pids_max = 1, "pids_max"),
+            (|p| p.limits.io.read_ops = Some(0), "io"),
         ];
         for (change, word) in cases {
             let mut plan = sample();

@@ -66,7 +66,7 @@ fn outside(grants: &Grants) -> Vec<String> {
     lines
 }
 
-fn limits(limits: &Resources) -> [String; 5] {
+fn limits(limits: &Resources) -> [String; 6] {
     [
         format!("memory {}, reclaimed from {}", limits.memory_max, limits.memory_high),
         format!("cpu {}%, weight {}", limits.cpu_quota_percent, limits.cpu_weight),
@@ -76,6 +76,7 @@ fn limits(limits: &Resources) -> [String; 5] {
             limits.workspace_bytes, limits.workspace_inodes, limits.tmp_bytes
         ),
         format!("each process {} descriptors, files of {}", limits.nofile, limits.fsize),
+        format!("disks {}", limits.io.summary()),
     ]
 }
 

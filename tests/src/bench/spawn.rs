@@ -261,6 +261,7 @@ pub(crate) fn plan(program: &str, target: &str, round: usize) -> Plan {
             cpu_weight: 100,
             nofile: 64,
             fsize: 1 << 20,
+            io: octant_workstation::Io::UNLIMITED,
         },
         landlock_floor: 1,
         accept_missing: vec![Layer::Cgroup],

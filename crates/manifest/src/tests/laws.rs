@@ -2,8 +2,8 @@
 
 use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::{
-    Action, Allotment, Approvals, CredentialGrant, GrantPath, HostGrant, HostPattern, NamePattern, PathSet,
-    Pattern, PatternSet, Pins,
+    Action, Allotment, Approvals, CredentialGrant, GrantPath, HostGrant, HostPattern, Io, NamePattern,
+    PathSet, Pattern, PatternSet, Pins,
 };
 use octant_ids::{ByteSize, Millis, Sha256};
 use proptest::collection::{btree_set, vec};
@@ -27,7 +27,15 @@ fn names() -> impl Strategy<Value = NameSet> {
 
 fn resources() -> impl Strategy<Value = Resources> {
     let few = prop_oneof![0_u64..4, Just(u64::MAX)];
-    vec(few, 10).prop_map(|n| Resources {
+    let bound = || proptest::option::of(1_u64..4);
+    let io = (bound(), bound(), bound(), bound());
+    let io = io.prop_map(|(read_bytes, write_bytes, read_ops, write_ops)| Io {
+        read_bytes,
+        write_bytes,
+        read_ops,
+        write_ops,
+    });
+    (vec(few, 10), io).prop_map(|(n, io)| Resources {
         memory_max: ByteSize(n[0]),
         memory_high: ByteSize(n[1]),
         pids_max: n[2],
@@ -38,6 +46,7 @@ fn resources() -> impl Strategy<Value = Resources> {
         tmp_bytes: ByteSize(n[7]),
         nofile: n[8],
         fsize: ByteSize(n[9]),
+        io,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What profiles expand to: complete, readable, and within the roles.
 
 use super::{ceiling, declared};
-use crate::{Draft, Effective, Host, Machine, Outline, Profile};
+use crate::{Draft, Effective, Host, Io, Machine, Outline, Profile};
 
 fn host(present: &dyn Fn(&str) -> bool) -> Host<'_> {
     Host { machine: Machine { memory_bytes: (6 << 30) + 12_345, cpus: 2 }, present }
@@ -51,4 +51,13 @@ fn what_is_not_on_the_machine_is_not_granted() {
     assert_eq!(few.read, ["/etc/ld.so.cache"]);
     let minimal = outline(Profile::Minimal);
     assert!(minimal.read.is_empty() && minimal.execute.is_empty(), "nothing of the machine");
+}
+
+#[test]
+fn bounds_on_disks_are_written_where_there_are_some() {
+    let mut outline = Outline::minimal("a", "analyst", "ada");
+    assert!(!outline.text().contains("io_"));
+    outline.resources.io = Io { read_bytes: Some(1 << 20), write_ops: Some(100), ..Io::UNLIMITED };
+    let draft = Draft::parse(outline.text().as_bytes()).unwrap();
+    assert_eq!(draft.manifest().asked().resources(), &outline.resources);
 }

@@ -1,7 +1,7 @@
 //! From a wish to a right.
 
 use super::{ceiling, declared, one, root, with};
-use crate::{Ceiling, Effective, Machine, Origin, RightsError, Roles, role::RolesError, template};
+use crate::{Ceiling, Effective, Io, Machine, Origin, RightsError, Roles, role::RolesError, template};
 
 #[test]
 fn the_built_in_roles_are_valid_and_ordered_as_they_say() {
@@ -122,4 +122,17 @@ fn a_snapshot_is_for_roles_that_may_see_what_others_made() {
     let rights = root(&text, "developer").unwrap();
     assert_eq!(rights.narrowed(), []);
     assert!(rights.grants().workspace().digest().is_some());
+}
+
+#[test]
+fn a_bound_on_disks_is_what_is_written_and_none_otherwise() {
+    let io = |lines: &str| {
+        let text = with("nofile = 256", &format!("nofile = 256\n{lines}"));
+        root(&text, "analyst").unwrap().resources().io
+    };
+    assert_eq!(io(""), Io::UNLIMITED);
+    assert_eq!(io("").summary(), "unlimited");
+    let some = io("io_read_bytes_per_second = \"1MiB\"\nio_write_ops_per_second = 100");
+    assert_eq!(some, Io { read_bytes: Some(1 << 20), write_ops: Some(100), ..Io::UNLIMITED });
+    assert_eq!(some.summary(), "1MiB read, 100 writes a second");
 }

@@ -1,7 +1,8 @@
 //! The cgroup leaf of a workstation, with its limits.
 
 use super::{Made, Site, get};
-use crate::kernel::{Call, Kernel, accepted};
+use crate::disks::{Disk, DiskError};
+use crate::kernel::{Call, IO_MAX, Kernel, accepted};
 use crate::plan::{Layer, Plan, cpu_files};
 use crate::step::{SpawnError, Step};
 use std::io;
@@ -12,6 +13,7 @@ pub(super) fn make_leaf<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     site: &Site<'_>,
+    sources: &[OwnedFd],
     missing: &mut Vec<Layer>,
 ) -> Made<Option<OwnedFd>> {
     let tolerated = accepted(Layer::Cgroup, &plan.accept_missing, site.accept_missing);
@@ -25,14 +27,21 @@ pub(super) fn make_leaf<K: Kernel>(
         missing.push(Layer::Cgroup);
         return Ok(None);
     };
+    // Nothing is made yet for who is refused here.
+    let (disks, boundless) = match kernel.disks(plan, sources) {
+        Ok(disks) => (disks, false),
+        Err(DiskError::Boundless { .. }) if tolerated => (Vec::new(), true),
+        Err(error) => return Err(SpawnError::refused(Step::Cgroup, format!("layer cgroup: {error}"))),
+    };
     let name = plan.aid.to_string();
     let leaf = get(kernel, Step::Cgroup, Call::MakeLeaf { parent, name: &name })?;
-    match limit_leaf(kernel, plan, site, leaf.as_fd()) {
-        Ok(lacking) if lacking && tolerated => missing.push(Layer::Cgroup),
-        Ok(false) => {}
-        Ok(true) => {
+    match limit_leaf(kernel, plan, site, leaf.as_fd(), &disks) {
+        Ok(lacking) if (boundless || !lacking.is_empty()) && tolerated => missing.push(Layer::Cgroup),
+        Ok(lacking) if lacking.is_empty() => {}
+        Ok(lacking) => {
             remove_leaf(kernel, plan, site, Some(leaf));
-            let text = "layer cgroup: the memory, pids and cpu controllers are not available";
+            let text = format!("layer cgroup: there is no {} here; ", lacking.join(", "))
+                + "its controller is not available (`octant doctor` says how to get it)";
             return Err(SpawnError::refused(Step::Cgroup, text));
         }
         Err(error) => {
@@ -43,11 +52,17 @@ pub(super) fn make_leaf<K: Kernel>(
     Ok(Some(leaf))
 }
 
-/// Writes the limits; whether a controller is lacking.
+/// Writes the limits; the files that are not there, for want of their controller.
 ///
-/// Written here rather than by cgroups-rs: these are nine one-line files reached through the directory's descriptor,
+/// Written here rather than by cgroups-rs: these are ten one-line files reached through the directory's descriptor,
 /// where that crate composes paths from a fixed mount point and knows neither memory.oom.group nor cgroup.kill.
-fn limit_leaf<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, leaf: BorrowedFd<'_>) -> Made<bool> {
+fn limit_leaf<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    site: &Site<'_>,
+    leaf: BorrowedFd<'_>,
+    disks: &[Disk],
+) -> Made<Vec<&'static str>> {
     let limits = &plan.limits;
     let cpu = cpu_files(limits.cpu_quota_percent.into(), limits.cpu_weight.into());
     let files: [(&'static str, String); 5] = [
@@ -57,15 +72,29 @@ fn limit_leaf<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, leaf: Bor
         ("memory.oom.group", "1".into()),
         ("pids.max", limits.pids_max.to_string()),
     ];
-    let mut lacking = false;
+    let mut lacking = Vec::new();
     for (file, value) in files.into_iter().chain(cpu) {
         match kernel.call(&Call::Limit { leaf, file, value }) {
             Ok(_) => {}
             // A kernel without swap accounting has no swap to limit either.
             Err(error)
-                if error.kind() == io::ErrorKind::NotFound && file == "memory.swap.max" && !lacking => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => lacking = true,
+                if error.kind() == io::ErrorKind::NotFound
+                    && file == "memory.swap.max"
+                    && lacking.is_empty() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => lacking.push(file),
             Err(error) => return Err(SpawnError::failed(Step::Cgroup, file, &error)),
+        }
+    }
+    for disk in disks {
+        let line = disk.line(&limits.io);
+        let text = || format!("{IO_MAX} {line}");
+        match kernel.call(&Call::LimitDisk { leaf, line: line.clone() }) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                lacking.push(IO_MAX);
+                break;
+            }
+            Err(error) => return Err(SpawnError::failed(Step::Cgroup, text(), &error)),
         }
     }
     // `agents` freezes, slows down and kills without asking us: effects that reduce authority never wait.

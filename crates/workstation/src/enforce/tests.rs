@@ -1,6 +1,7 @@
 //! The list of steps against a kernel that is not there: every call recorded, any of them failed.
 
 use super::*;
+use crate::disks::{Disk, DiskError};
 use crate::kernel::Side;
 use crate::plan::tests::sample;
 use crate::readback::Observed;
@@ -15,6 +16,8 @@ struct Fake {
     processes: i32,
     words: VecDeque<Vec<u8>>,
     no_controllers: bool,
+    no_io: bool,
+    boundless: bool,
 }
 
 impl Fake {
@@ -41,7 +44,10 @@ impl Kernel for Fake {
         }
         self.note(format!("{call:?}").split([' ', '(']).next().unwrap_or_default().to_owned())?;
         match call {
-            Call::Limit { .. } if self.no_controllers => return Err(io::ErrorKind::NotFound.into()),
+            Call::Limit { .. } | Call::LimitDisk { .. } if self.no_controllers => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Call::LimitDisk { .. } if self.no_io => return Err(io::ErrorKind::NotFound.into()),
             Call::MakeLeaf { .. } => self.leaves += 1,
             _ => {}
         }
@@ -85,6 +91,13 @@ impl Kernel for Fake {
     fn kill(&mut self, _: BorrowedFd<'_>, _: Option<BorrowedFd<'_>>) -> io::Result<()> {
         self.processes -= 1;
         Ok(())
+    }
+
+    fn disks(&mut self, plan: &Plan, _: &[OwnedFd]) -> Result<Vec<Disk>, DiskError> {
+        if self.boundless {
+            return Err(DiskError::Boundless { path: plan.binds[0].source.clone(), why: "none" });
+        }
+        Ok(vec![Disk { major: 8, minor: 0 }])
     }
 
     fn entries(&mut self, _: BorrowedFd<'_>) -> io::Result<Vec<crate::kernel::Entry>> {
@@ -260,6 +273,23 @@ fn a_leaf_without_controllers_is_refused_and_removed() {
         let mut fake = Fake::new(Some(n));
         let error = attempt(&mut fake, true).unwrap_err();
         assert_eq!((fake.leaves, fake.processes), (0, 0), "call {n}: {error}");
+    }
+}
+
+#[test]
+fn a_bound_on_disks_that_cannot_be_kept_is_refused_unless_that_is_accepted() {
+    for mut fake in [Fake { no_io: true, ..Fake::new(None) }, Fake { boundless: true, ..Fake::new(None) }] {
+        let error = attempt(&mut fake, true).unwrap_err();
+        assert_eq!((error.step, fake.leaves, fake.processes), (Step::Cgroup, 0, 0), "{error}");
+        assert!(error.text.contains("layer cgroup"), "{error}");
+        let (mut plan, stage) = (sample(), Stage::new());
+        plan.accept_missing = vec![Layer::Cgroup];
+        let mut site = stage.site(true);
+        site.accept_missing = &[Layer::Cgroup];
+        let mut fake = Fake { no_io: fake.no_io, boundless: fake.boundless, ..Fake::new(None) };
+        let mut missing = Vec::new();
+        assert!(make_leaf(&mut fake, &plan, &site, &[], &mut missing).unwrap().is_some());
+        assert_eq!(missing, [Layer::Cgroup]);
     }
 }
 

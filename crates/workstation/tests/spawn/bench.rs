@@ -265,6 +265,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
             cpu_weight: 100,
             nofile: 256,
             fsize: 64 << 20,
+            io: octant_workstation::Io::UNLIMITED,
         },
         landlock_floor: 1,
         accept_missing: vec![Layer::Cgroup],
