@@ -86,6 +86,12 @@ pub const FIELDS: &[FieldInfo] = &[
     field("program.args", Kind::Texts(ANY), NONE, "Its arguments, without its own name; 64 KiB in all."),
     field("program.cwd", Kind::Path, None, "The directory it starts in: /workspace, /tmp or a granted one."),
     field(
+        "program.image_environment",
+        Kind::Flag,
+        Some("false"),
+        "Whether it has the variables that its image's maker wrote down, beside those of Octant's own, which stay as they are. Needs filesystem.root.",
+    ),
+    field(
         "filesystem.root",
         Kind::Text("^image:sha256:[0-9a-f]{64}$"),
         NONE,

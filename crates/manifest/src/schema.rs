@@ -81,6 +81,8 @@ pub struct Program {
     pub args: Vec<String>,
     /// The directory it starts in.
     pub cwd: GrantPath,
+    /// Whether it has the variables that its image's maker wrote down.
+    pub image_environment: bool,
 }
 
 /// Where, when and how often a manifest may be used.
@@ -149,7 +151,7 @@ impl Manifest {
     #[must_use]
     pub fn facts(&self) -> Vec<(&'static str, String)> {
         let Identity { name, role, operator } = &self.identity;
-        let Program { executable, args, cwd } = &self.program;
+        let Program { executable, args, cwd, image_environment } = &self.program;
         let Validity { machines, not_before_ms, not_after_ms, max_spawns } = &self.validity;
         vec![
             ("identity.name", name.clone()),
@@ -162,6 +164,7 @@ impl Manifest {
             ("program.executable", executable.to_string()),
             ("program.args", format!("{args:?}")),
             ("program.cwd", cwd.to_string()),
+            ("program.image_environment", image_environment.to_string()),
         ]
     }
 
@@ -326,7 +329,7 @@ fn validity(document: &Document<'_>) -> Whole<Validity> {
 
 /// What is run. What is granted is `None` when that could not be read: then only the form is checked.
 fn program(document: &Document<'_>, grants: Option<&Grants>) -> Whole<Program> {
-    let section = document.section("program", &["executable", "args", "cwd"])?;
+    let section = document.section("program", &["executable", "args", "cwd", "image_environment"])?;
     let mut all = Gather::default();
     all.take(section.no_strays());
     let executable = section.need("executable", "\"/bin/sh\"").and_then(|field| {
@@ -343,7 +346,22 @@ fn program(document: &Document<'_>, grants: Option<&Grants>) -> Whole<Program> {
         if granted { Ok(path) } else { Err(field.refuse(Problem::CwdNotGranted(path.to_string()))) }
     });
     let cwd = all.take(cwd);
-    let whole = || Some(Program { executable: executable?, args: args?, cwd: cwd? });
+    let image_environment = section.get("image_environment").map_or(Ok(false), |field| {
+        let imageless = grants.is_some_and(|grants| grants.root == Kept::None);
+        match field.flag()? {
+            true if imageless => {
+                let why = "it is that of an image, and filesystem.root names none";
+                let next = "name one there, or take it out".to_owned();
+                Err(field.refuse(Problem::Impossible { asked: "its environment".to_owned(), why, next }))
+            }
+            flag => Ok(flag),
+        }
+    });
+    let image_environment = all.take(image_environment);
+    let whole = || {
+        let (executable, args, cwd) = (executable?, args?, cwd?);
+        Some(Program { executable, args, cwd, image_environment: image_environment? })
+    };
     all.done(whole())
 }
 

@@ -52,7 +52,7 @@ pub struct Record {
     pub bytes: u64,
     /// How many device nodes and pipes were left out.
     pub left_out: u64,
-    /// How its maker meant it to be run.
+    /// How its maker meant it to be run. The spawner reads `config.env` out of `image.json`, where a manifest says so.
     pub config: Config,
 }
 

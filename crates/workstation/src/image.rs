@@ -1,7 +1,7 @@
 //! The tree of an imported image, below everything else that a workstation has.
 //!
 //! The plan names the image by its digest alone; where images are is the spawner's own knowledge, so this is the one
-//! place of Octant's state that is ever a source of mounts. Each entry of the image's top level becomes a bind or a link
+//! place of Octant's state that is ever a source of mounts, and of variables where the plan says so. Each entry of the image's top level becomes a bind or a link
 //! of the plan, as if it had been granted to be read and executed: what the image has there is looked at without
 //! following any link, and a workstation's own places are laid out by the same code as without an image.
 
@@ -12,7 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use octant_ids::Sha256;
-use std::io;
+use serde::Deserialize;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -20,6 +21,10 @@ use std::path::Path;
 pub(crate) const ETC: &str = "/run/octant/etc";
 /// Where it has the utilities.
 pub(crate) const BIN: &str = "/run/octant/bin";
+/// What the names of Octant's own variables begin with.
+const OUR_VARIABLES: &str = "OCTANT_";
+/// The most bytes of what is known of an image; a plan takes a tenth of it as variables.
+const RECORD_BYTES: u64 = 1 << 20;
 /// Top-level names that a workstation lays out itself.
 const OURS: [&str; 7] = ["dev", "proc", "sys", "run", "tmp", "workspace", "octant"];
 
@@ -31,6 +36,10 @@ pub(crate) fn lay_below(plan: &mut Plan, sources: &mut Vec<OwnedFd>, images: &Pa
         SpawnError::failed(Step::Sources, format!("{what} of the image sha256:{digest}"), &error)
     };
     let root = open(digest, images)?;
+    if plan.image_environment {
+        let variables = environment(digest, images).map_err(|error| failed("read the environment", error))?;
+        add_variables(&mut plan.program.env, variables);
+    }
     for name in names(root.as_fd()).map_err(|error| failed("list the tree", error))? {
         let target = format!("/{name}");
         let granted = plan.binds.iter().any(|bind| bind.target == target);
@@ -57,6 +66,42 @@ pub(crate) fn lay_below(plan: &mut Plan, sources: &mut Vec<OwnedFd>, images: &Pa
         }
     }
     Ok(())
+}
+
+/// What an import has written down of an image, as far as it is of use here.
+#[derive(Deserialize)]
+struct Record {
+    config: Config,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    env: Vec<String>,
+}
+
+/// The variables of the image's maker. Whether they can be a program's is for the plan's check to say.
+fn environment(digest: Sha256, images: &Path) -> io::Result<Vec<String>> {
+    let file = std::fs::File::open(images.join(digest.to_string()).join("image.json"))?;
+    let mut text = Vec::new();
+    file.take(RECORD_BYTES + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > RECORD_BYTES {
+        return Err(io::Error::other(format!("image.json has more than {RECORD_BYTES} bytes")));
+    }
+    Ok(serde_json::from_slice::<Record>(&text)?.config.env)
+}
+
+/// Adds the image's variables to those that Octant sets, which no image changes. Of two with one name the later counts.
+fn add_variables(env: &mut Vec<String>, variables: Vec<String>) {
+    let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+    let own: Vec<String> = env.iter().map(|text| name(text)).collect();
+    for variable in variables {
+        let its = name(&variable);
+        if its.starts_with(OUR_VARIABLES) || own.contains(&its) {
+            continue;
+        }
+        env.retain(|other| name(other) != its);
+        env.push(variable);
+    }
 }
 
 fn add(plan: &mut Plan, sources: &mut Vec<OwnedFd>, target: String, fd: OwnedFd) {
@@ -94,4 +139,18 @@ pub(crate) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_adds_variables_and_changes_none() {
+        let own = ["PATH=/bin", "OCTANT_AGENT=a"].map(str::to_owned).to_vec();
+        let mut env = own.clone();
+        let of_image = ["A=1", "PATH=/evil", "A=2=3", "OCTANT_SOCKET=/x", "B=", "PATHS=/y"];
+        add_variables(&mut env, of_image.map(str::to_owned).to_vec());
+        assert_eq!(env, [own, vec!["A=2=3".into(), "B=".into(), "PATHS=/y".into()]].concat());
+    }
 }

@@ -115,6 +115,7 @@ impl Plan {
             octant: true,
             utilities,
             root,
+            image_environment: rights.program().image_environment,
             links,
             binds,
             pins: pins(rights)?,
@@ -424,6 +425,17 @@ mod tests {
             let error = Plan::lower(&rights, &Site { here: Some(here.clone()), ..site() }).unwrap_err();
             assert!(matches!(error, LowerError::Here(field) if field.ends_with(key)), "{error}");
         }
+    }
+
+    #[test]
+    fn an_image_gives_its_environment_where_the_manifest_says_so() {
+        let root = format!("root = \"image:sha256:{}\"\nread = []", "a".repeat(64));
+        let of = |more: &str| {
+            let cwd = format!("cwd = \"/workspace\"{more}");
+            let rights = rights(&[("read =", &root), ("cwd =", &cwd)]);
+            Plan::lower(&rights, &site()).unwrap().image_environment
+        };
+        assert!(!of("") && of("\nimage_environment = true"));
     }
 
     #[test]

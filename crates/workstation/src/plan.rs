@@ -29,6 +29,8 @@ pub struct Plan {
     pub utilities: Vec<String>,
     /// The imported image whose tree lies below everything else, where there is one. The spawner itself knows where it is.
     pub root: Option<Sha256>,
+    /// Whether the program has the variables of the image's maker too, those that Octant sets excepted.
+    pub image_environment: bool,
     /// Granted paths.
     pub binds: Vec<Bind>,
     /// Sources of binds whose bytes have this digest: a copy is bound, which nobody can change.
@@ -262,6 +264,9 @@ pub enum PlanError {
     /// A place in the new root that the spawner keeps for itself.
     #[error("{0:?} is a place that Octant itself lays out in every workstation")]
     Reserved(String),
+    /// The environment of an image, and no image.
+    #[error("the program is to have the environment of its image, and it has no image")]
+    NoImage,
     /// The same place twice.
     #[error("{0:?} is laid out twice")]
     Twice(String),
@@ -377,6 +382,9 @@ impl Plan {
     }
 
     fn check_program(&self) -> Result<(), PlanError> {
+        if self.image_environment && self.root.is_none() {
+            return Err(PlanError::NoImage);
+        }
         let program = &self.program;
         normal("the program", &program.path)?;
         normal("the working directory", &program.cwd)?;
@@ -505,6 +513,7 @@ pub(crate) mod tests {
             octant: true,
             utilities: vec!["ls".into(), "sh".into()],
             root: None,
+            image_environment: false,
             binds: vec![
                 Bind { source: "/srv/logs".into(), target: "/srv/logs".into(), write: false, exec: false },
                 Bind { source: "/srv/out".into(), target: "/srv/out".into(), write: true, exec: false },
@@ -568,7 +577,7 @@ pub(crate) mod tests {
     #[test]
     fn each_wrong_part_is_named() {
         type Change = fn(&mut Plan);
-        let cases: [(Change, &str); 23] = [
+        let cases: [(Change, &str); 24] = [
             (|p| p.version = 1, "version"),
             (|p| p.slot = uid::AGENT_SLOTS, "slot"),
             (|p| p.program.path = "bin/sh".into(), "the program"),
@@ -591,6 +600,7 @@ pub(crate) mod tests {
             (|p| p.utilities.push("../x".into()), "utility"),
             (|p| p.limits.memory_high = 1 << 40, "memory_high"),
             (|p| p.limits.pids_max = 1, "pids_max"),
+            (|p| p.image_environment = true, "no image"),
             (|p| p.limits.io.read_ops = Some(0), "io"),
         ];
         for (change, word) in cases {

@@ -406,3 +406,17 @@ fn what_would_be_swallowed_by_the_agents_own_place_is_refused() {
         Draft::parse(text.as_bytes()).unwrap();
     }
 }
+
+#[test]
+fn the_environment_of_an_image_needs_one() {
+    let asks = "cwd = \"/workspace\"\nimage_environment = ";
+    let text = |flag: &str| with("cwd = \"/workspace\"", &format!("{asks}{flag}"));
+    let error = refused(&text("true"));
+    assert_eq!(error.field, "program.image_environment", "{error}");
+    assert!(error.to_string().contains("filesystem.root"), "{error}");
+    assert!(matches!(refused(&text("1")).problem, Problem::Type { .. }));
+    let of = |text: &str| Draft::parse(text.as_bytes()).unwrap().manifest().program().image_environment;
+    let root = format!("root = \"image:sha256:{}\"\nread = []", "a".repeat(64));
+    assert!(of(&text("true").replace("read = []", &root)));
+    assert!(!of(&text("false")) && !of(&with("read = []", &root)));
+}

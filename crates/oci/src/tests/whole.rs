@@ -2,7 +2,7 @@
 
 use super::maker::{Maker, Tar, Temp, gzip, gzipped, import, left, plain, zstandard, zstd};
 use crate::{Choice, ImageError, Limits, Platform};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -68,6 +68,10 @@ fn layers_of_every_compression_become_one_tree() {
     assert_eq!(image.record.config.env, ["PATH=/bin", "A=b"]);
     assert_eq!(image.record.config.cmd, ["/bin/sh"]);
     assert!(image.record.config.entrypoint.is_empty());
+    assert_eq!(image.record.config.working_dir, "/srv");
+    // Where the spawner looks for it.
+    let kept: Value = serde_json::from_slice(&fs::read(root.with_file_name("image.json")).unwrap()).unwrap();
+    assert_eq!(kept["config"]["env"], json!(["PATH=/bin", "A=b"]));
     assert_eq!(temp.images().verify(image.digest).unwrap(), image);
     assert_eq!(left(&temp.0.join("images")), [image.digest.to_string(), "lock".into(), "names".into()]);
 }

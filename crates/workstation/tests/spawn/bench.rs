@@ -246,6 +246,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         octant: true,
         utilities: vec!["ls".into(), "sh".into()],
         root: None,
+        image_environment: false,
         binds: if STATIC { vec![] } else { vec![lib, lib64] },
         pins: std::collections::BTreeMap::new(),
         links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },

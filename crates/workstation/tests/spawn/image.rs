@@ -50,6 +50,10 @@ fn of_image(args: &[&str]) -> Plan {
     plan
 }
 
+fn path(plan: &Plan) -> &str {
+    plan.program.env.iter().find_map(|variable| variable.strip_prefix("PATH=")).unwrap()
+}
+
 /// What the program of the image says of where it is.
 pub(crate) fn inside() -> ExitCode {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_else(|error| error.kind().to_string());
@@ -73,6 +77,9 @@ pub(crate) fn inside() -> ExitCode {
             fs::write(path, "x").map_or_else(|error| error.kind().to_string(), |()| "written".into())
         );
     }
+    if let Ok(says) = std::env::var("IMAGE_SAYS") {
+        println!("variable: {says}; {}", std::env::var("PATH").unwrap());
+    }
     ExitCode::SUCCESS
 }
 
@@ -95,6 +102,19 @@ pub(crate) fn a_program_of_an_image_runs_in_its_own_root() {
     let (code, text) = bench.run(&of_image(&["image"]));
     assert_eq!(code, 0, "{text}");
     assert_eq!(text, format!("{SAID}granted: entity not found, entity not found\n{READ_ONLY}"));
+    // With the variables of its maker, which are Octant's where both have one.
+    let mut variables = of_image(&["image"]);
+    variables.image_environment = true;
+    let error = bench.spawn(&variables).unwrap_err().to_string();
+    assert!(error.contains("read the environment of the image"), "{error}");
+    let known = Layout::under(&bench.dir.join("octant")).images().join(IMAGE.to_string()).join("image.json");
+    fs::write(&known, r#"{"version": 1, "config": {"env": ["PATH=/evil", "IMAGE_SAYS=so"]}}"#).unwrap();
+    let (code, more) = bench.run(&variables);
+    assert_eq!((code, more), (0, format!("{text}variable: so; {}\n", path(&variables))));
+    let (code, again) = bench.run(&of_image(&["image"]));
+    assert_eq!((code, again), (0, text), "a plan that does not say so has none of them");
+    fs::write(&known, r#"{"version": 1, "config": {"env": ["=nameless"]}}"#).unwrap();
+    assert!(bench.spawn(&variables).unwrap_err().to_string().contains("variable"));
     // While it runs, its mounts say so: `octant image rm` looks for that.
     let running = of_image(&["sleep"]);
     let (spawned, mut output) = bench.spawn(&running).unwrap();
