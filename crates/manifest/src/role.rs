@@ -155,6 +155,14 @@ impl From<Limits> for Resources {
     }
 }
 
+/// The trees of a role.
+fn trees(role: &str, paths: &[String]) -> Result<PathSet, RolesError> {
+    paths
+        .iter()
+        .map(|path| GrantPath::parse(path).map_err(|e| RolesError::Path(role.to_owned(), e)))
+        .collect()
+}
+
 /// The actions that a role approves.
 fn actions(role: &str, texts: &[String]) -> Result<Approvals, RolesError> {
     let read = |text: &String| text.parse::<Action>().map_err(|e| RolesError::Pattern(role.to_owned(), e));
@@ -181,12 +189,6 @@ impl Roles {
             toml::from_str(text).map_err(|e| RolesError::Toml(e.to_string()))?;
         let mut roles = BTreeMap::new();
         for (name, file) in files {
-            let set = |paths: Vec<String>| -> Result<PathSet, RolesError> {
-                paths
-                    .iter()
-                    .map(|p| GrantPath::parse(p).map_err(|e| RolesError::Path(name.clone(), e)))
-                    .collect()
-            };
             let RoleFile {
                 assigns,
                 approves,
@@ -212,7 +214,8 @@ impl Roles {
                 tools,
                 resources,
             } = file;
-            let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
+            let (read, write, execute) =
+                (trees(&name, &read)?, trees(&name, &write)?, trees(&name, &execute)?);
             let any = |all: bool| if all { Kept::Any } else { Kept::None };
             let ceiling = Grants {
                 root: any(images),
