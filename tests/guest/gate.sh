@@ -87,7 +87,9 @@ end "$agent" "$leaf"
 
 # --- the disk that what is granted lies on ---
 mkdir -p /var/lib/octant/gate/part /srv/disk
-expect "a directory of the data disk is shown elsewhere" /opt/octant-load bind /var/lib/octant/gate /srv/disk
+# The spawner has mounts of its own.
+expect "a directory of the data disk is shown elsewhere" \
+  /opt/octant-load bind "$(pid_of spawner)" /var/lib/octant/gate /srv/disk
 start disks
 holds io.max "$(cat /sys/class/block/vda/dev) rbps=1048576 wbps=max riops=max wiops=100"
 end "$agent" "$leaf"

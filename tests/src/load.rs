@@ -4,7 +4,7 @@
 //! - `load forks|memory|disk|descriptors`: takes more and more of one thing and never stops; says [`AT_LIMIT`] once when
 //!   it was first refused, or for memory when it has begun.
 //! - `load busy THREADS`: computes for ever.
-//! - `load bind FROM TO`: shows a directory at another place, for which there is no utility.
+//! - `load bind PID FROM TO`: shows a directory at another place of that process's, for which there is no utility.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -34,20 +34,25 @@ fn main() -> ExitCode {
         (Some("bind"), _) => bind(&args[1..]),
         _ => {
             println!(
-                "usage: load neighbour UNITS | busy THREADS | forks | memory | disk | descriptors | bind FROM TO"
+                "usage: load neighbour UNITS | busy THREADS | forks | memory | disk | descriptors | bind PID FROM TO"
             );
             ExitCode::from(2)
         }
     }
 }
 
-fn bind(places: &[String]) -> ExitCode {
-    let [from, to] = places else { return ExitCode::from(2) };
-    let flags = nix::mount::MsFlags::MS_BIND;
-    match nix::mount::mount(Some(from.as_str()), to.as_str(), None::<&str>, flags, None::<&str>) {
+fn bind(args: &[String]) -> ExitCode {
+    let [pid, from, to] = args else { return ExitCode::from(2) };
+    let shown = || -> io::Result<()> {
+        let namespace = File::open(format!("/proc/{pid}/ns/mnt"))?;
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS)?;
+        let flags = nix::mount::MsFlags::MS_BIND;
+        Ok(nix::mount::mount(Some(from.as_str()), to.as_str(), None::<&str>, flags, None::<&str>)?)
+    };
+    match shown() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            println!("bind {from} to {to}: {error}");
+            println!("bind {from} to {to} of process {pid}: {error}");
             ExitCode::FAILURE
         }
     }
