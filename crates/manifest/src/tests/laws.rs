@@ -143,7 +143,7 @@ proptest! {
         labels in vec(proptest::sample::select(vec!["a", "ba", "b"]), 1..5),
         name in proptest::sample::select(vec!["a", "ab", "abc", "a/b", "a/", "b"]),
     ) {
-        let host = format!("{}.org", labels.join("."));
+        let host: HostName = format!("{}.org", labels.join(".")).parse().unwrap();
         let both = a.meet(&b);
         prop_assert_eq!(both.clone(), b.meet(&a));
         prop_assert_eq!(both.is_some_and(|p| p.matches(&host)), a.matches(&host) && b.matches(&host));
