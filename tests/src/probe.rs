@@ -115,7 +115,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("no device node can be made", nodes),
     ("no file can be made set-user-id or set-group-id", set_id),
     ("no_new_privs is set", |_| status("NoNewPrivs", "1")),
-    ("two or more seccomp filters are in force", filters),
+    ("three or more seccomp filters are in force", filters),
     ("all five capability sets are empty", capabilities),
     ("securebits are locked", securebits),
     ("user, group and groups are the agent's", users),
@@ -434,7 +434,7 @@ fn status(key: &str, wanted: &str) -> Outcome {
 fn filters(_: &Told) -> Outcome {
     status("Seccomp", "2")?;
     let count = field("Seccomp_filters")?;
-    expect(count.parse::<u32>().is_ok_and(|n| n >= 2), || format!("{count} filters"))
+    expect(count.parse::<u32>().is_ok_and(|n| n >= 3), || format!("{count} filters"))
 }
 
 fn capabilities(_: &Told) -> Outcome {

@@ -104,6 +104,22 @@ pub struct Denial {
     pub got: String,
 }
 
+/// A system call that the filters denied to an agent, as the kernel reported it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeniedCall {
+    /// Its name, or its number where this build has no name for it.
+    pub call: String,
+    /// How often it was denied.
+    pub count: u64,
+    /// When it was denied first, in milliseconds since 1970.
+    pub first_ms: u64,
+    /// When it was denied last, in milliseconds since 1970.
+    pub last_ms: u64,
+    /// The program that made it last, by the name that it gives itself.
+    pub program: String,
+}
+
 /// What is known of one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentInfo {
@@ -155,6 +171,12 @@ pub struct AgentInfo {
     /// What the manifest asked for and did not get. In `agents.show` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
+    /// System calls that the filters denied to it, the first denied first. In `agents.show` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied_calls: Vec<DeniedCall>,
+    /// Why `denied_calls` may be incomplete: nothing reports them here, or reports were lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_unreported: Option<String>,
     /// The limits and grants in force, for people. In `agents.show` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<String>,

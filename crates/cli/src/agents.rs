@@ -381,6 +381,8 @@ mod tests {
             missing_layers: vec![],
             layers: vec![],
             denials: vec![],
+            denied_calls: vec![],
+            calls_unreported: None,
             grants: vec![],
         }
     }

@@ -1,4 +1,4 @@
-//! A manifest from what a program was seen to do.
+//! A manifest from what a program was seen to do, and in words what another was denied.
 //!
 //! Owns: the watching of a program (it is confined by nothing meanwhile), and what follows from that for a manifest.
 //! Promises: what is written grants what was seen and was needed, by file where files are few and by directory where
@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod explain;
 mod reduce;
 mod seen;
 
+pub use explain::{Explained, explain};
 pub use reduce::{Place, outline};
 pub use seen::Seen;
 

@@ -58,17 +58,19 @@ pub fn new_session_keyring() -> io::Result<()> {
     })
 }
 
-/// Installs a seccomp filter for the calling thread; it also binds whatever it executes.
+/// Installs a seccomp filter for the calling thread; it also binds whatever it executes. The kernel makes an audit record
+/// of each call that a `logged` one denies, unless the sysctl `kernel.seccomp.actions_logged` is without that verdict.
 ///
 /// # Errors
 /// `EINVAL` for a program that the kernel's verifier refuses or that has more than 4096 instructions, `EACCES`
 /// without no_new_privs.
-pub fn install_filter(program: &[Instruction]) -> io::Result<()> {
+pub fn install_filter(program: &[Instruction], logged: bool) -> io::Result<()> {
     let too_long = |_| io::Error::from_raw_os_error(libc::EINVAL);
     let len = u16::try_from(program.len()).map_err(too_long)?;
     let prog = libc::sock_fprog { len, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
+    let flags = if logged { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 };
     // SAFETY: `Instruction` has the layout of struct sock_filter, `len` counts them, the kernel only reads.
-    done(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const prog) })
+    done(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) })
 }
 
 /// The Landlock ABI version of the running kernel, 0 where it has none or it is switched off.

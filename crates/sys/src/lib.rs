@@ -5,6 +5,7 @@
 //! Never: decides policy, logs, keeps state of its own.
 #![expect(unsafe_code, reason = "the one crate that may; each block is short and names its precondition")]
 
+pub mod audit;
 pub mod capacity;
 pub mod clock;
 pub mod clone;

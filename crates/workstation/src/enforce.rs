@@ -99,6 +99,7 @@ impl Site<'_> {
 #[derive(Debug, Clone)]
 pub(crate) struct Filters {
     pub(crate) profile: Rc<[Instruction]>,
+    pub(crate) fallbacks: Rc<[Instruction]>,
     pub(crate) reaper: Rc<[Instruction]>,
     pub(crate) floor: Rc<[Instruction]>,
     pub(crate) digest: String,

@@ -1,6 +1,8 @@
-//! The system call filters of a workstation: the profile's (libseccomp, default deny) and the floor's (made here by
-//! hand, what no plan can lift). Both are in force; the more restrictive verdict counts, and between two error
-//! numbers the floor's, because it is installed last.
+//! The system call filters of a workstation: the profile's (libseccomp, default deny), the fallbacks' and the floor's
+//! (both made here by hand, what no plan can lift). All are in force; the most restrictive verdict counts, and between
+//! error numbers that of the filter that was installed last, which is the floor. The kernel reports what profile and
+//! floor deny. The fallbacks are a filter of their own because programs make those calls all the time (the C library with
+//! each new thread), and each would be reported as a denial that it is not.
 
 use crate::actions::{self, Action};
 use crate::plan::Syscalls;
@@ -162,18 +164,10 @@ fn when(test: u16, k: u32, verdict: u32) -> [Instruction; 2] {
     [Instruction { code: test, jt: 0, jf: 1, k }, statement(RETURN, verdict)]
 }
 
-/// The floor: a list of what is denied, everything else is left to the profile's filter.
+/// The fallbacks: calls that fail as on an older kernel, so that programs do it another way.
 #[must_use]
-pub(crate) fn floor() -> Vec<Instruction> {
-    let denied = errno(Errno::EPERM);
-    let mut program = vec![statement(LOAD, ARCH)];
-    // Foreign system call tables (int 0x80, x32) have other numbers for the same calls: never a fallback, always an attack.
-    program.extend([
-        Instruction { code: IF_EQUAL, jt: 1, jf: 0, k: AUDIT_ARCH_X86_64 },
-        statement(RETURN, KILL_PROCESS),
-    ]);
-    program.push(statement(LOAD, NR));
-    program.extend(when(IF_AT_LEAST, X32_BIT, KILL_PROCESS));
+pub(crate) fn fallbacks() -> Vec<Instruction> {
+    let mut program = vec![statement(LOAD, NR)];
     program.extend(when(IF_ABOVE, HIGHEST_KNOWN, errno(Errno::ENOSYS)));
     // What decides is behind a pointer that a filter cannot follow (namespace flags, the mode of a new file); programs
     // fall back to clone and openat.
@@ -185,6 +179,22 @@ pub(crate) fn floor() -> Vec<Instruction> {
         Instruction { code: IF_ABOVE, jt: 1, jf: 0, k: UNASSIGNED.1 },
         statement(RETURN, errno(Errno::ENOSYS)),
     ]);
+    program.push(statement(RETURN, ALLOW));
+    program
+}
+
+/// The floor: a list of what is denied, everything else is left to the other filters.
+#[must_use]
+pub(crate) fn floor() -> Vec<Instruction> {
+    let denied = errno(Errno::EPERM);
+    let mut program = vec![statement(LOAD, ARCH)];
+    // Foreign system call tables (int 0x80, x32) have other numbers for the same calls: never a fallback, always an attack.
+    program.extend([
+        Instruction { code: IF_EQUAL, jt: 1, jf: 0, k: AUDIT_ARCH_X86_64 },
+        statement(RETURN, KILL_PROCESS),
+    ]);
+    program.push(statement(LOAD, NR));
+    program.extend(when(IF_AT_LEAST, X32_BIT, KILL_PROCESS));
     for row in actions::floor() {
         // The profile's filter must let `seccomp` through, since this one is installed after it.
         program.extend(when(IF_EQUAL, row.number, denied));
@@ -246,6 +256,14 @@ fn call(name: &str) -> Result<ScmpSyscall, FilterError> {
 fn allow(context: &mut ScmpFilterContext, name: &str) -> Result<(), FilterError> {
     context.add_rule(ScmpAction::Allow, call(name)?)?;
     Ok(())
+}
+
+/// The name of the system call that has this number on x86-64.
+#[must_use]
+pub fn call_name(number: u32) -> Option<String> {
+    let known = || ScmpSyscall::from(i32::try_from(number).ok()?).get_name().ok();
+    // The library of the build machine may be older than a call.
+    actions::DENIALS.iter().find(|row| row.number == number).map(|row| row.name.to_owned()).or_else(known)
 }
 
 /// Whether a profile permits a system call of this name, at least with some arguments.

@@ -191,8 +191,10 @@ pub(crate) fn confine_payload<K: Kernel>(
     // Until now the numbers below it can all be taken by what came from the spawner, which holds some of each agent.
     let (resource, limit) = (Resource::RLIMIT_NOFILE, limits.nofile);
     run(kernel, Step::Rlimits, Call::Rlimit { resource, limit })?;
-    run(kernel, Step::Seccomp, filter("profile", &site.filters.profile))?;
-    run(kernel, Step::Seccomp, filter("floor", &site.filters.floor))?;
+    //    Between verdicts that are equally strict the kernel takes, and reports, the one that was installed last.
+    run(kernel, Step::Seccomp, filter("profile", &site.filters.profile, true))?;
+    run(kernel, Step::Seccomp, filter("fallbacks", &site.filters.fallbacks, false))?;
+    run(kernel, Step::Seccomp, filter("floor", &site.filters.floor, true))?;
     // 4. The spawner reads back what all this came to, and only then says go.
     say_ready(kernel, channel, Role::Payload)?;
     wait_go(kernel, channel)
@@ -245,8 +247,8 @@ pub(crate) fn confine_reaper<K: Kernel>(
     let kept: Vec<_> = stopped.into_iter().chain([channel]).collect();
     octant_sys::descriptor::close_all_but(&kept)
         .map_err(|error| SpawnError::failed(Step::CloseRange, "close_range", &error))?;
-    run(kernel, Step::Seccomp, filter("reaper", &site.filters.reaper))?;
-    run(kernel, Step::Seccomp, filter("floor", &site.filters.floor))?;
+    run(kernel, Step::Seccomp, filter("reaper", &site.filters.reaper, false))?;
+    run(kernel, Step::Seccomp, filter("floor", &site.filters.floor, false))?;
     say_ready(kernel, channel, Role::Reaper)
 }
 
@@ -262,8 +264,8 @@ fn drop_privileges<K: Kernel>(kernel: &mut K, users: Users, uids: [u32; 3]) -> M
     run(kernel, Step::NoNewPrivs, Call::NoNewPrivs)
 }
 
-fn filter<'a>(name: &'static str, program: &'a [Instruction]) -> Call<'a> {
-    Call::InstallFilter(Filter { name, program })
+fn filter<'a>(name: &'static str, program: &'a [Instruction], logged: bool) -> Call<'a> {
+    Call::InstallFilter(Filter { name, program, logged })
 }
 
 /// The offsets that let the clocks of the new time namespace start at zero: the host's uptime is nobody's business.

@@ -184,6 +184,8 @@ pub(crate) enum Call<'a> {
 pub(crate) struct Filter<'a> {
     pub(crate) name: &'static str,
     pub(crate) program: &'a [Instruction],
+    /// Whether the kernel reports what it denies.
+    pub(crate) logged: bool,
 }
 
 impl std::fmt::Debug for Filter<'_> {
@@ -626,7 +628,7 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         Call::NoNewPrivs => prctl::set_no_new_privs()?,
         Call::Landlock(rules) => rules.enforce()?,
         Call::CloseFrom { first } => descriptor::close_from(*first)?,
-        Call::InstallFilter(filter) => confine::install_filter(filter.program)?,
+        Call::InstallFilter(filter) => confine::install_filter(filter.program, filter.logged)?,
         other => return Err(io::Error::other(format!("{other:?} is no call on the process itself"))),
     }
     Ok(None)

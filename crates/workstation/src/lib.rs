@@ -30,7 +30,7 @@ mod users;
 
 pub use actions::{Action, DENIALS, Denial, denial};
 pub use client::{Spawned, SpawnerClient};
-pub use filter::{grantable, permits};
+pub use filter::{call_name, grantable, permits};
 pub use lower::{Here, LowerError, Site};
 pub use plan::{
     Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Stdio, Syscalls, VERSION,

@@ -117,6 +117,7 @@ struct Spawner {
     landlock_abi: u32,
     own_namespaces: Vec<(String, u64)>,
     reaper: Rc<[confine::Instruction]>,
+    fallbacks: Rc<[confine::Instruction]>,
     floor: Rc<[confine::Instruction]>,
     profiles: HashMap<Syscalls, Filters>,
     slots: BTreeMap<u32, Entry>,
@@ -309,6 +310,7 @@ impl Spawner {
             landlock_abi: confine::landlock_abi(),
             own_namespaces: start("read the own namespaces", namespaces_of("self"))?,
             reaper: start("compile the reaper's filter", filter::of_reaper().map_err(other))?.into(),
+            fallbacks: filter::fallbacks().into(),
             floor: filter::floor().into(),
             profiles: HashMap::new(),
             slots: BTreeMap::new(),
@@ -488,7 +490,7 @@ impl Spawner {
             .map_err(|error| SpawnError::refused(Step::Filter, error.to_string()))?
             .into();
         let mut hash = Sha256::new();
-        for part in [&profile, &self.floor] {
+        for part in [&profile, &self.fallbacks, &self.floor] {
             for i in part.iter() {
                 hash.update(i.code.to_le_bytes());
                 hash.update([i.jt, i.jf]);
@@ -496,8 +498,8 @@ impl Spawner {
             }
         }
         let digest = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        let filters =
-            Filters { profile, reaper: Rc::clone(&self.reaper), floor: Rc::clone(&self.floor), digest };
+        let [fallbacks, reaper, floor] = [&self.fallbacks, &self.reaper, &self.floor].map(Rc::clone);
+        let filters = Filters { profile, fallbacks, reaper, floor, digest };
         if self.profiles.len() >= MAX_CACHED {
             self.profiles.clear();
         }

@@ -39,6 +39,7 @@ impl Supervisor {
             self.tickets = Tickets::make(Duration::ZERO).unwrap_or_default();
         }
         let tpm = self.tpm_fd(unit);
+        let audit = self.audit_fd(unit);
         let what = &self.units[unit];
         let runtime = &self.runtime[unit];
         let name = self.graph.def(unit).name.as_str();
@@ -55,7 +56,10 @@ impl Supervisor {
         fds.extend(tpm.as_ref().map(|fd| (hardware::TPM.into(), fd.as_fd())));
         match name {
             "ledger" => fds.push(("journal".into(), self.journal.channel.ends().1)),
-            "agents" => fds.push(("exits".into(), self.exits.ends().1)),
+            "agents" => {
+                fds.push(("exits".into(), self.exits.ends().1));
+                fds.extend(audit.as_ref().map(|fd| ("audit".into(), fd.as_fd())));
+            }
             _ => {}
         }
         fds.extend(runtime.stored.iter().map(|(name, fd)| (format!("stored.{name}"), fd.as_fd())));
@@ -165,6 +169,15 @@ impl Supervisor {
             self.console.alarm(&format!("the TPM cannot be opened: {error}"));
             None
         })
+    }
+
+    /// The kernel's reports of denied system calls, for `agents`, which has no right to ask for them itself. Without them
+    /// it says so wherever it would show one.
+    fn audit_fd(&self, unit: usize) -> Option<OwnedFd> {
+        if self.graph.def(unit).name != "agents" || !self.units[unit].built_in {
+            return None;
+        }
+        octant_sys::audit::listen().ok()
     }
 
     fn make_state_dir(&self, name: &str, uid: u32) -> io::Result<()> {

@@ -43,7 +43,14 @@ fn refused(aid: Aid, what: &str, (code, why): Refusal) -> ApiError {
 
 /// What `list` shows of an agent: who and how, and loudly which layers it lacks.
 fn short(info: AgentInfo) -> AgentInfo {
-    AgentInfo { layers: Vec::new(), denials: Vec::new(), grants: Vec::new(), ..info }
+    AgentInfo {
+        layers: Vec::new(),
+        denials: Vec::new(),
+        denied_calls: Vec::new(),
+        calls_unreported: None,
+        grants: Vec::new(),
+        ..info
+    }
 }
 
 impl Handler<Call> for Methods {

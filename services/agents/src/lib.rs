@@ -9,12 +9,13 @@
 //!
 //! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
 //! `approvals` keeps what waits for an operator, `family` is what an agent asks about those below it, `secrets` what it
-//! asks of the vault, `mailbox` what agents say to each other.
+//! asks of the vault, `mailbox` what agents say to each other, `calls` what the kernel reports as denied to them.
 #![forbid(unsafe_code)]
 
 mod admit;
 mod adopt;
 mod approvals;
+mod calls;
 mod core;
 mod describe;
 mod drain;

@@ -7,11 +7,13 @@ mod family;
 mod hold;
 mod look;
 mod post;
+mod report;
 mod spawn;
 
 use self::post::Post;
 use crate::admit::WHAT;
 use crate::approvals::Queue;
+use crate::calls::Reports;
 use crate::core::held::Held;
 use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
@@ -90,6 +92,7 @@ pub(crate) struct Manager {
     pub(crate) approvals: Queue,
     kept: Kept,
     post: Post,
+    reports: Reports,
     spawner: Arc<dyn Spawner>,
     /// PID 1, who keeps descriptors over a restart; none in tests.
     keeper: Option<Arc<dyn Keeper>>,
@@ -198,11 +201,17 @@ impl Manager {
             approvals,
             kept,
             post: Post::default(),
+            reports: Reports::new(None),
             spawner,
             keeper,
             requests,
             inner: Mutex::default(),
         }
+    }
+
+    /// With the kernel's reports of denied system calls.
+    pub(crate) fn reporting(self, reports: Reports) -> Self {
+        Self { reports, ..self }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -263,6 +272,7 @@ impl Manager {
         if moved && info.state.ended() {
             info.pid = None;
             info.ended_ms.get_or_insert_with(clock::wall_ms);
+            info.calls_unreported = info.calls_unreported.take().or_else(|| self.reports.missing());
             agent.log.close();
         }
         if agent.state.phase == AgentState::Rejected && !agent.asked {
@@ -461,6 +471,7 @@ impl Manager {
         tokio::join!(
             self.records.run(stop, had),
             self.ends.run(&self.vault, stop),
+            self.read_reports(stop),
             self.deny_unanswered(stop)
         );
         // Kept before they are tried once more: PID 1 does not wait for ever.
@@ -532,6 +543,8 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
             });
             if let Some(found) = agent.nothing_left.as_ref().filter(|_| *to == AgentState::Archived) {
                 what["nothing_left"] = found.clone();
+                let counts = info.denied_calls.iter().map(|row| (row.call.as_str(), row.count));
+                what["denied_calls"] = json!(counts.collect::<BTreeMap<_, _>>());
             }
             about(aid, Kind::Lifecycle, &what)
         }

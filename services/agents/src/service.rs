@@ -2,8 +2,9 @@
 
 use crate::adopt::{self, Pending};
 use crate::approvals::Queue;
+use crate::calls::Reports;
 use crate::handlers::Methods;
-use crate::manager::{Manager, Site};
+use crate::manager::{Keeper, Manager, Site};
 use crate::spawner::Remote;
 use crate::store::Store;
 use octant_api::agents;
@@ -124,15 +125,10 @@ impl Service for AgentsService {
         let identity = context.identity();
         let exits = context.inherited.remove("exits");
         let notifier = context.notifier.clone();
-        let manager = Arc::new(Manager::new(
-            site,
-            records,
-            vault,
-            store,
-            approvals,
-            Arc::new(spawner),
-            Some(Arc::new(context.notifier)),
-        ));
+        let reports = Reports::new(context.inherited.remove("audit"));
+        let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
+        let manager = Manager::new(site, records, vault, store, approvals, Arc::new(spawner), keeper);
+        let manager = Arc::new(manager.reporting(reports));
         let pending = adopt::adopt(&manager, context.inherited.stored())
             .map_err(|e| StartError::new("take over agents", dir.display(), e))?;
         Ok(Self { manager, identity, first: Mutex::new(Some((exits, pending))), notifier })

@@ -1,13 +1,14 @@
 //! `octant agent why`: what an agent was denied, by what, and what would grant it.
 //!
-//! What no layer reports is not made up: a path that is not there inside is an ordinary "no such file" to the kernel,
-//! and a system call that the filter answers with an error reaches nobody but the program. Both are said.
+//! What no layer reports is not made up: a path that is not there inside is an ordinary "no such file" to the kernel. That
+//! is said, and so is where system calls are not reported, or not all.
 
 use crate::error::CliError;
 use crate::manifest::{self, Loaded};
 use crate::out::{Out, printable};
-use octant_api::agents::{AgentInfo, AgentState, ExitInfo};
+use octant_api::agents::{AgentInfo, AgentState, DeniedCall, ExitInfo};
 use octant_ids::Exit;
+use octant_learn::{Explained, explain};
 use serde::Serialize;
 use std::path::Path;
 
@@ -20,7 +21,7 @@ struct Denied {
     /// What was denied.
     what: String,
     /// By which rule or layer.
-    rule: &'static str,
+    rule: String,
     /// The manifest's field, and its line where the manifest is at hand.
     field: Option<String>,
     line: Option<usize>,
@@ -28,22 +29,26 @@ struct Denied {
     grant: String,
 }
 
-const UNREPORTED: [&str; 2] = [
-    "paths that were not granted: they do not exist inside, which the kernel reports to nobody",
-    "system calls that the filter answered with an error: only the program sees them",
-];
+const PATHS: &str =
+    "paths that were not granted: they do not exist inside, which the kernel reports to nobody";
 
 #[derive(Serialize)]
 struct Report {
     denied: Vec<Denied>,
-    not_reported: [&'static str; 2],
+    not_reported: Vec<String>,
+}
+
+/// What no layer reports of this agent.
+fn unreported(info: &AgentInfo) -> Vec<String> {
+    let calls = info.calls_unreported.as_ref().map(|why| format!("system calls that a filter denied: {why}"));
+    std::iter::once(PATHS.to_owned()).chain(calls).collect()
 }
 
 pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Result<(), CliError> {
     let loaded = file.map(|file| same(info, file)).transpose()?;
     let denied = denials(info, loaded.as_ref());
     if out.json {
-        return out.json(&Report { denied, not_reported: UNREPORTED });
+        return out.json(&Report { denied, not_reported: unreported(info) });
     }
     if denied.is_empty() {
         out.line("nothing that is known of was denied to it")?;
@@ -57,8 +62,8 @@ pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Resu
         out.line(format_args!("    to grant it: {grant}"))?;
     }
     out.line("not reported by any layer, and so not here:")?;
-    UNREPORTED.iter().try_for_each(|text| out.line(format_args!("    {text}")))?;
-    out.line("octant manifest learn, with the same command, finds both")
+    unreported(info).iter().try_for_each(|text| out.line(format_args!("    {}", printable(text))))?;
+    out.line("octant manifest learn, with the same command, finds both kinds")
 }
 
 /// The manifest in the file, if it is the agent's.
@@ -81,7 +86,7 @@ fn denials(info: &AgentInfo, loaded: Option<&Loaded>) -> Vec<Denied> {
     if info.state == AgentState::Rejected {
         found.push(Denied {
             what: info.reason.clone().unwrap_or_default(),
-            rule: "the spawn was refused",
+            rule: "the spawn was refused".to_owned(),
             field: None,
             line: None,
             grant: "correct what is named there, then octant manifest sign and octant agent spawn".to_owned(),
@@ -91,7 +96,7 @@ fn denials(info: &AgentInfo, loaded: Option<&Loaded>) -> Vec<Denied> {
         let got = if denial.got.is_empty() { "nothing" } else { &denial.got };
         found.push(Denied {
             what: format!("{} asked, {got} given", denial.asked),
-            rule: "the ceiling of its role, or its parent's rights",
+            rule: "the ceiling of its role, or its parent's rights".to_owned(),
             line: line(&denial.field),
             field: Some(denial.field.clone()),
             grant: format!(
@@ -103,19 +108,33 @@ fn denials(info: &AgentInfo, loaded: Option<&Loaded>) -> Vec<Denied> {
     if info.exit == Some(ExitInfo::Signal(SIGSYS)) {
         found.push(Denied {
             what: "a system call of a foreign architecture".to_owned(),
-            rule: "the system call filter, which ends the program",
+            rule: "the system call filter, which ends the program".to_owned(),
             field: None,
             line: None,
             grant: "nothing: build the program for this machine's architecture".to_owned(),
         });
     }
+    found.extend(info.denied_calls.iter().map(|row| call(row, &line)));
     found
+}
+
+/// A denied system call, with what would grant it.
+fn call(row: &DeniedCall, line: &dyn Fn(&str) -> Option<usize>) -> Denied {
+    let times = if row.count == 1 { "once".to_owned() } else { format!("{} times", row.count) };
+    let Explained { rule, field, grant } = explain(&row.call);
+    Denied {
+        what: format!("the system call {} ({times}, by {})", row.call, row.program),
+        rule,
+        line: field.and_then(line),
+        field: field.map(str::to_owned),
+        grant: grant.unwrap_or_else(|| "nothing".to_owned()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use octant_api::agents::Denial;
+    use octant_api::agents::Denial as Narrowed;
 
     fn info(state: &str) -> AgentInfo {
         serde_json::from_value(serde_json::json!({
@@ -133,7 +152,7 @@ mod tests {
         assert!(denials(&rejected, None)[0].what.contains("no trusted key"));
         let mut narrowed = info("running");
         let field = "resources.pids_max".to_owned();
-        narrowed.denials = vec![Denial { field: field.clone(), asked: "900".into(), got: String::new() }];
+        narrowed.denials = vec![Narrowed { field: field.clone(), asked: "900".into(), got: String::new() }];
         narrowed.exit = Some(ExitInfo::Signal(SIGSYS));
         let text = octant_manifest::template("a", "analyst", "ada");
         let loaded = Loaded {
@@ -147,5 +166,31 @@ mod tests {
         assert_eq!((found[0].field.as_deref(), found[0].line), (Some(&field[..]), Some(at)));
         assert!(found[0].what.contains("nothing given") && found[0].grant.contains("analyst"));
         assert!(found[1].rule.contains("filter"));
+    }
+
+    #[test]
+    fn a_denied_call_is_shown_with_what_would_grant_it() {
+        let mut info = info("running");
+        let row = |call: &str, count| DeniedCall {
+            call: call.into(),
+            count,
+            first_ms: 1,
+            last_ms: 2,
+            program: "python3".into(),
+        };
+        info.denied_calls = vec![row("mount", 1), row("mq_open", 3)];
+        let found = denials(&info, None);
+        assert_eq!(found[0].what, "the system call mount (once, by python3)");
+        assert_eq!((found[0].grant.as_str(), &found[0].field), ("nothing", &None));
+        assert_eq!(found[1].what, "the system call mq_open (3 times, by python3)");
+        assert!(found[1].grant.contains("mq_open") && found[1].field.as_deref() == Some("syscalls.add"));
+    }
+
+    #[test]
+    fn what_is_not_reported_is_said() {
+        let mut info = info("running");
+        assert_eq!(unreported(&info).len(), 1);
+        info.calls_unreported = Some("audit=0".into());
+        assert!(unreported(&info)[1].contains("audit=0"));
     }
 }

@@ -124,6 +124,7 @@ impl Stage {
         let empty: Rc<[Instruction]> = Vec::new().into();
         let filters = Filters {
             profile: Rc::clone(&empty),
+            fallbacks: Rc::clone(&empty),
             reaper: Rc::clone(&empty),
             floor: empty,
             digest: "00".into(),
@@ -235,6 +236,7 @@ fn the_agent_gives_up_in_the_only_order_that_works() {
         "Landlock",
         "CloseFrom",
         "Rlimit",
+        "InstallFilter",
         "InstallFilter",
         "InstallFilter",
         "send",

@@ -149,6 +149,7 @@ pub(crate) fn without_any_one_layer_the_others_stop_every_escape() {
     let rows = [
         (Side::Payload, "nothing at all"),
         (Side::Payload, "InstallFilter(profile"),
+        (Side::Payload, "InstallFilter(fallbacks"),
         (Side::Payload, "InstallFilter(floor"),
         (Side::Payload, "InstallFilter"),
         (Side::Payload, "Landlock"),

@@ -147,7 +147,7 @@ fn the_report_says_what_is_in_force() {
     let (spawned, _output) = bench.spawn(&plan).unwrap();
     let report = &spawned.report;
     assert_eq!(report.uid_base, uid::agent_base(plan.slot).unwrap());
-    assert_eq!((report.filter_count, report.filters.len()), (2, 64));
+    assert_eq!((report.filter_count, report.filters.len()), (3, 64));
     assert_eq!(report.landlock_abi, octant_sys::confine::landlock_abi());
     assert_eq!(report.namespaces.len(), 8);
     assert!(

@@ -82,6 +82,7 @@ impl Manager {
         // Again, should PID 1 not have taken it the first time.
         let kept = self.let_go(aid);
         let done = self.blocking(move |spawner| spawner.retire(slot, aid)).await.and_then(|done| done);
+        self.take_in_reports();
         let mut inner = self.inner();
         let still_open = || kept.first().map(|name| format!("PID 1 still keeps {name}"));
         let namespaces = match done.and_then(|looked_for| still_open().map_or(Ok(looked_for), Err)) {

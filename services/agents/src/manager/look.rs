@@ -13,7 +13,12 @@ impl Manager {
     /// What is known of an agent.
     pub(crate) fn info(&self, aid: Aid) -> Result<AgentInfo, ApiError> {
         let inner = self.inner();
-        inner.agents.get(&aid).map(|agent| agent.saved.info.clone()).ok_or_else(|| no_agent(&aid.to_string()))
+        let info = inner.agents.get(&aid).map(|agent| agent.saved.info.clone());
+        let mut info = info.ok_or_else(|| no_agent(&aid.to_string()))?;
+        if !info.state.ended() {
+            info.calls_unreported = info.calls_unreported.or_else(|| self.reports.missing());
+        }
+        Ok(info)
     }
 
     /// Every agent, oldest first.

@@ -304,6 +304,8 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),
+        denied_calls: Vec::new(),
+        calls_unreported: None,
         grants: Vec::new(),
     }
 }

@@ -57,6 +57,8 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),
+        denied_calls: Vec::new(),
+        calls_unreported: None,
         grants: Vec::new(),
     }
 }
