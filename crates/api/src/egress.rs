@@ -7,6 +7,7 @@ use crate::rpc::{Deadline, Need};
 use octant_ids::Aid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How many hosts and how many leases one agent can have.
 pub const RULES_MAX: usize = 256;
@@ -14,6 +15,14 @@ pub const RULES_MAX: usize = 256;
 pub const PORTS_MAX: usize = 32;
 /// The longest reason of a lease, in bytes.
 pub const REASON_MAX: usize = 200;
+
+/// Addresses that stand for names inside a workstation, with how many leading bits they share: those of networks that
+/// are benchmarked (RFC 2544), which are nobody's.
+pub const NAMES_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
+/// The same: a unique local network (RFC 4193).
+pub const NAMES_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd4f, 0x6374, 0x616e, 0x7400, 0, 0, 0, 0), 64);
+/// Where an agent asks for names.
+pub const DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 
 /// What a listener in an agent's network is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +38,20 @@ pub enum Door {
     Socks,
     /// What goes to a port of a host, as if the host were there.
     Port(u16),
+}
+
+impl Door {
+    /// Where it listens: an address, or with none every address of the network; and a port.
+    #[must_use]
+    pub fn place(self) -> (Option<IpAddr>, u16) {
+        let loopback = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        match self {
+            Self::Dns | Self::DnsTcp => (Some(IpAddr::V4(DNS)), 53),
+            Self::Proxy => (loopback, 3128),
+            Self::Socks => (loopback, 1080),
+            Self::Port(port) => (None, port),
+        }
+    }
 }
 
 /// How much an agent may send and receive.

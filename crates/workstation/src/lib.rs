@@ -14,6 +14,7 @@ mod image;
 mod inside;
 mod kernel;
 mod landlock;
+mod listen;
 mod lower;
 mod notify;
 mod plan;
@@ -31,6 +32,7 @@ mod users;
 pub use actions::{Action, DENIALS, Denial, denial};
 pub use client::{Spawned, SpawnerClient};
 pub use filter::{call_name, grantable, permits};
+pub use listen::{DOORS_MAX, Listen};
 pub use lower::{Here, LowerError, Site};
 pub use plan::{
     Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Stdio, Syscalls, VERSION,

@@ -117,6 +117,7 @@ impl Plan {
             syscalls: Syscalls {
                 profile: profile.name().to_owned(),
                 add: rights.syscalls().iter().map(str::to_owned).collect(),
+                network: !rights.grants().hosts().is_empty(),
             },
             limits: Limits {
                 memory_max: resources.memory_max.0,

@@ -6,12 +6,10 @@ use crate::flow::{self, End, Way};
 use crate::gate::{Client, Gate, NotPassed, Passage, now_ms};
 use crate::hello::{self, HELLO_MAX, Hello};
 use crate::http::{self, Prefixed};
-use crate::names;
 use crate::socks::{self, GREETING, NO_METHOD, Next, REQUEST_MAX, Reply, Target};
 use octant_api::egress::Door;
 use octant_manifest::{HostName, Protocol};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -58,24 +56,13 @@ impl Listener {
             let is = socket.local_addr()?;
             (Self::Streams(TcpListener::from_std(socket)?), is)
         };
-        let (ip, port) = place(door);
+        let (ip, port) = door.place();
         let there = ip.map_or(is.ip().is_unspecified(), |ip| is.ip().to_canonical() == ip);
         if there && is.port() == port {
             return Ok(listener);
         }
         let wanted = format!("{}:{port}", ip.map_or_else(|| "any address".to_owned(), |ip| ip.to_string()));
         Err(NotADoor::Place { is, wanted })
-    }
-}
-
-/// Where a door is: an address, or any; and a port.
-pub(crate) fn place(door: Door) -> (Option<IpAddr>, u16) {
-    let loopback = Some(IpAddr::from([127, 0, 0, 1]));
-    match door {
-        Door::Dns | Door::DnsTcp => (Some(names::DNS.into()), 53),
-        Door::Proxy => (loopback, 3128),
-        Door::Socks => (loopback, 1080),
-        Door::Port(port) => (None, port),
     }
 }
 
@@ -103,7 +90,7 @@ async fn accepted(gate: Arc<Gate>, client: Arc<Client>, door: Door, stream: TcpS
     let _place = match gate.place(&client) {
         Ok(place) => place,
         Err(why) => {
-            let (_, port) = place(door);
+            let (_, port) = door.place();
             gate.denied(&client, "any host", port, &why);
             return reset(&stream);
         }

@@ -1,5 +1,6 @@
 //! Addresses that stand for names, in one agent's network: what a program connects to tells which host it means.
 
+use octant_api::egress::{NAMES_V4, NAMES_V6};
 use octant_ids::Aid;
 use octant_manifest::HostName;
 use sha2::{Digest, Sha256};
@@ -8,16 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How many names one agent can have asked for: a wildcard's names are endless.
 const NAMES_MAX: usize = 4096;
-/// The addresses are those of networks that are benchmarked (RFC 2544): nobody's.
-const V4: u32 = u32::from_be_bytes([198, 18, 0, 0]);
-const V4_BITS: u32 = 15;
-/// And a unique local network (RFC 4193).
-const V6: u128 = 0xfd4f_6374_616e_7400_0000_0000_0000_0000;
-/// Neither the first nor the last address of the network is given.
-const PLACES: u32 = (1 << (32 - V4_BITS)) - 2;
-
-/// Where the agent asks for names.
-pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
+const V4: u32 = u32::from_be_bytes(NAMES_V4.0.octets());
+const V6: u128 = u128::from_be_bytes(NAMES_V6.0.octets());
+/// Neither the first nor the last address of the smaller network is given.
+const PLACES: u32 = (1 << (32 - NAMES_V4.1)) - 2;
 
 /// The names that one agent has asked for.
 #[derive(Debug)]

@@ -42,7 +42,9 @@ async fn ask(stream: &mut TcpStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
     // Every answer here ends with its body: "ok", or a line of why not.
-    while !text.contains("\r\n\r\nok") && !(text.contains("octant: ") && text.ends_with('\n')) {
+    let whole =
+        |text: &str| text.contains("\r\n\r\nok") || (text.contains("octant: ") && text.ends_with('\n'));
+    while !whole(&text) {
         match stream.read(&mut buffer).await {
             Ok(count @ 1..) => text.push_str(&String::from_utf8_lossy(&buffer[..count])),
             _ => break,

@@ -12,7 +12,7 @@ use crate::vet::Vet;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use nix::sched::CloneFlags;
-use octant_api::egress::{AdmitRequest, Caps, Door, HostLease};
+use octant_api::egress::{AdmitRequest, Caps, Door, HostLease, NAMES_V4, NAMES_V6};
 use octant_ids::Aid;
 use octant_manifest::HostName;
 use octant_sys::netlink;
@@ -113,9 +113,8 @@ impl Networks {
             File::open("/proc/thread-self/ns/net").unwrap()
         };
         let agents = unshared();
-        for (address, bits) in [("198.18.0.0", 15), ("fd4f:6374:616e:7400::", 64)] {
-            netlink::local_route(address.parse().unwrap(), bits).unwrap();
-        }
+        netlink::local_route(NAMES_V4.0.into(), NAMES_V4.1).unwrap();
+        netlink::local_route(NAMES_V6.0.into(), NAMES_V6.1).unwrap();
         let outside = unshared();
         // 11/8 are the hosts: as public as any.
         netlink::local_route("11.0.0.0".parse().unwrap(), 8).unwrap();
@@ -189,7 +188,7 @@ impl World {
     }
 
     fn listen(&self, door: Door) {
-        let (ip, port) = doors::place(door);
+        let (ip, port) = door.place();
         let at = SocketAddr::new(ip.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
         let fd: OwnedFd = self.networks.inside(|| match door {
             Door::Dns => std::net::UdpSocket::bind(at).unwrap().into(),
