@@ -311,8 +311,8 @@ pub struct Received {
     pub cursor: u64,
     /// How many messages were pushed out by newer ones since the answer before: each is in the ledger, by its digest.
     pub lost: u64,
-    /// Whether mailboxes were emptied by a restart since the last message that was read: what came before it and was not
-    /// read is in the ledger only, by its digest.
+    /// Whether the mailbox could not be read after a restart since the last message that was read: what came before and
+    /// was not read is in the ledger only, by its digest.
     pub restarted: bool,
 }
 

@@ -17,6 +17,9 @@ pub struct SpawnRequest {
     pub envelope: String,
 }
 
+/// How many agents can be prepared, for all manifests together.
+pub const PREPARED_MAX: u64 = 64;
+
 /// Where an agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -153,6 +156,10 @@ pub struct AgentInfo {
     /// How much of one processor it has at most while it is throttled, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<u64>,
+    /// Whether its program waits for a spawn of its manifest, or its workstation is being built for that: nobody has asked
+    /// for this agent yet, and its name means others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prepared: bool,
     /// When its program was let go, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
@@ -185,6 +192,11 @@ pub struct AgentInfo {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Parameters of `agents.list`.
@@ -311,6 +323,57 @@ pub struct ThrottleRequest {
 pub struct UnthrottleRequest {
     /// An agent identifier, or the name of exactly one agent.
     pub agent: String,
+}
+
+/// Parameters of `agents.prepare`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareRequest {
+    /// The signed manifest, as for `agents.spawn`.
+    pub envelope: String,
+    /// How many agents are to wait for a spawn of it, from now on: at least 1, at most 64 for all manifests together.
+    pub count: u64,
+}
+
+/// What is prepared for one manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Prepared {
+    /// SHA-256 of the manifest's signed bytes.
+    #[schemars(with = "String")]
+    pub manifest_digest: Sha256,
+    /// The name in the manifest.
+    pub name: String,
+    /// The operator who signed the manifest.
+    pub operator: String,
+    /// Who wished for them.
+    pub asked_by: String,
+    /// How many are to wait.
+    pub count: u64,
+    /// Those that wait now.
+    #[schemars(with = "Vec<String>")]
+    pub agents: Vec<Aid>,
+}
+
+/// Parameters of `agents.prepared`: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreparedRequest {}
+
+/// Answer of `agents.prepared` and `agents.discard`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PreparedList {
+    /// One row for each manifest.
+    pub prepared: Vec<Prepared>,
+}
+
+/// Parameters of `agents.discard`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardRequest {
+    /// The digest of the manifest; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub manifest: Option<Sha256>,
 }
 
 /// Where a request for an approval is.
@@ -454,6 +517,16 @@ crate::rpc! {
         /// Gives a throttled agent its share of the processors back. It is recorded before.
         "unthrottle" => unthrottle, Unthrottle(UnthrottleRequest) -> AgentInfo,
             needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Builds workstations whose programs wait for a spawn of this manifest, and goes on to have so many. Answers when
+        /// they stand, or says which step refused. Nothing runs in them before each spawn is checked and recorded as any.
+        "prepare" => prepare, Prepare(PrepareRequest) -> Prepared,
+            needs [Need::Operator], deadline Deadline::Ms(KILL_MS);
+        /// Lists what is prepared.
+        "prepared" => prepared, ListPrepared(PreparedRequest) -> PreparedList,
+            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
+        /// Frees what is prepared and not used, and prepares no more of it. Answers when nothing of it runs.
+        "discard" => discard, Discard(DiscardRequest) -> PreparedList,
+            needs [Need::Operator], deadline Deadline::Ms(KILL_MS);
         /// Lists the requests that wait for an operator's answer.
         "approvals" => approvals, Approvals(ApprovalsRequest) -> ApprovalList,
             needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;

@@ -1,6 +1,7 @@
 //! `octant agent`: asks the service that keeps agents.
 
 mod authority;
+mod prepared;
 mod why;
 
 use crate::args::{Agent as Command, Output as Only};
@@ -38,6 +39,9 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
     match command {
         Command::Spawn { file: Some(file), wait, .. } => spawn(&service, file, *wait, out),
         Command::Spawn { .. } | Command::Children { .. } => Err(family::outside()),
+        Command::Prepare { file, count } => prepared::prepare(&service, file, *count, out),
+        Command::Prepared { drop: false, .. } => prepared::list(&service, out),
+        Command::Prepared { manifest, .. } => prepared::drop(&service, *manifest, out),
         Command::List { all } => list(&service, *all, out),
         Command::Tree { all } => tree(&service, *all, out),
         Command::Show(which) => {
@@ -146,13 +150,18 @@ fn lineage(service: &Service, info: &AgentInfo) -> Result<Vec<AgentInfo>, CliErr
     Ok(above)
 }
 
-fn spawn(service: &Service, file: &Path, wait_too: bool, out: &mut Out) -> Result<(), CliError> {
+/// A signed manifest.
+fn envelope(file: &Path) -> Result<String, CliError> {
     const KIND: &str = "signed manifest";
     let bytes = manifest::read(file, KIND, ENVELOPE_MAX)?;
     // Only its form is looked at here, so that a plain TOML file is named as such; whether it is to be believed
     // is for the service.
     Envelope::parse(&bytes).map_err(|e| manifest::invalid(file, KIND, &e))?;
-    let envelope = manifest::text(bytes, file, KIND)?;
+    manifest::text(bytes, file, KIND)
+}
+
+fn spawn(service: &Service, file: &Path, wait_too: bool, out: &mut Out) -> Result<(), CliError> {
+    let envelope = envelope(file)?;
     let info = service.call(&SpawnRequest { envelope })?;
     if !info.missing_layers.is_empty() {
         out.note(&format!("WARNING: {} runs without: {}", info.aid, info.missing_layers.join(", ")));
@@ -235,6 +244,11 @@ pub(crate) fn state(state: AgentState, exit: Option<ExitInfo>) -> String {
     }
 }
 
+/// The same where nobody may have asked for the agent yet.
+fn state_of(info: &AgentInfo) -> String {
+    if info.prepared { "prepared".to_owned() } else { state(info.state, info.exit) }
+}
+
 fn list(service: &Service, all: bool, out: &mut Out) -> Result<(), CliError> {
     let list = service.call(&ListRequest { all })?;
     if out.json {
@@ -247,7 +261,7 @@ fn list(service: &Service, all: bool, out: &mut Out) -> Result<(), CliError> {
         let without =
             if info.missing_layers.is_empty() { "-".to_owned() } else { info.missing_layers.join(",") };
         let age = age.unwrap_or_else(|| "-".to_owned());
-        table.row([info.aid.to_string(), state(info.state, info.exit), age, without, info.name.clone()]);
+        table.row([info.aid.to_string(), state_of(info), age, without, info.name.clone()]);
     }
     out.table(&table)
 }
@@ -263,7 +277,7 @@ fn tree(service: &Service, all: bool, out: &mut Out) -> Result<(), CliError> {
     let mut table = Table::new(&["AGENT", "STATE", "NAME"]);
     for row in order {
         let info = &list.agents[row.member];
-        table.row([info.aid.to_string(), state(info.state, info.exit), row.below(&info.name)]);
+        table.row([info.aid.to_string(), state_of(info), row.below(&info.name)]);
     }
     out.table(&table)
 }
@@ -278,7 +292,7 @@ fn show(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
         ("name", info.name.clone()),
         ("role", info.role.clone()),
         ("operator", info.operator.clone()),
-        ("state", info.state.as_str().to_owned()),
+        ("state", state_of(info)),
         ("under", info.parent.map_or_else(|| "its operator".to_owned(), |parent| parent.to_string())),
         ("pid", info.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())),
         ("started", time(info.started_ms)),
@@ -346,7 +360,10 @@ fn choose(agents: &[AgentInfo], given: &str) -> Result<Aid, CliError> {
     let ending = given.len() >= ENDING_MIN;
     let matching: Vec<&AgentInfo> = agents
         .iter()
-        .filter(|info| info.name == given || (ending && info.aid.to_string().ends_with(given)))
+        // One that is prepared has no name yet that it could be called by.
+        .filter(|info| {
+            (info.name == given && !info.prepared) || (ending && info.aid.to_string().ends_with(given))
+        })
         .collect();
     let live: Vec<&&AgentInfo> = matching.iter().filter(|info| !info.state.ended()).collect();
     match (&matching[..], &live[..]) {
@@ -375,6 +392,7 @@ mod tests {
             exit: None,
             reason: None,
             cpu_percent: None,
+            prepared: false,
             started_ms: None,
             ended_ms: None,
             manifest_digest: Sha256::ZERO,
@@ -395,6 +413,7 @@ mod tests {
             agent(3, "other", AgentState::Terminated),
             agent(4, "twice", AgentState::Running),
             agent(5, "twice", AgentState::Running),
+            AgentInfo { prepared: true, ..agent(6, "report", AgentState::Isolated) },
         ];
         let aid = agents[0].aid.to_string();
         assert_eq!(choose(&agents, &aid[26..]).unwrap(), agents[0].aid);
@@ -405,6 +424,7 @@ mod tests {
             matches!(choose(&agents, &aid[29..]), Err(CliError::NotFound(_))),
             "three characters are few"
         );
+        assert_eq!(choose(&agents, &agents[5].aid.to_string()[22..]).unwrap(), agents[5].aid);
         assert!(matches!(choose(&agents, ""), Err(CliError::NotFound(_))));
     }
 

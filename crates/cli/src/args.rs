@@ -167,6 +167,25 @@ pub(crate) enum Agent {
         #[arg(long)]
         wait: bool,
     },
+    /// Build workstations whose programs wait for `octant agent spawn` of this manifest, which then takes one
+    #[command(after_help = "Example:\n  octant agent prepare --count 4 manifest.signed.json")]
+    Prepare {
+        /// The signed manifest (made by `octant manifest sign`)
+        file: PathBuf,
+        /// How many are to wait, from now on; one that was used is replaced
+        #[arg(long, default_value_t = 1)]
+        count: u64,
+    },
+    /// List what is prepared, or free it
+    #[command(after_help = "Example:\n  octant agent prepared\n  octant agent prepared --drop")]
+    Prepared {
+        /// Free what waits, and prepare no more of it
+        #[arg(long)]
+        drop: bool,
+        /// Only what is prepared for this manifest [default: for every one]
+        #[arg(long, value_name = "SHA256", requires = "drop")]
+        manifest: Option<Sha256>,
+    },
     /// List agents
     #[command(after_help = "Example:\n  octant agent list --all")]
     List {

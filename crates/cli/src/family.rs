@@ -54,6 +54,8 @@ pub(crate) fn run(own: &Service, command: &Command, out: &mut Out) -> Result<(),
             print(&child, out)
         }
         Command::Spawn { .. }
+        | Command::Prepare { .. }
+        | Command::Prepared { .. }
         | Command::List { .. }
         | Command::Tree { .. }
         | Command::Show(_)

@@ -29,6 +29,11 @@ pub(crate) fn adopt(manager: &Arc<Manager>, stored: Vec<(String, OwnedFd)>) -> R
             Err(why) => tracing::error!("{aid}: it cannot be taken over: {why}"),
         }
     }
+    for (aid, events) in &mut pending {
+        if events[..] == [Event::Adopted] {
+            *events = manager.adopted(*aid);
+        }
+    }
     pending.extend(manager.orphans());
     for (aid, error) in damaged {
         // Nothing is known of it but its name. It is killed by that, where it has a cgroup; the spawner keeps
@@ -85,10 +90,12 @@ fn take_over(manager: &Arc<Manager>, mut saved: Saved, handles: Handles) -> Resu
         {
             add(saved, phase)?;
             manager.attend(aid, handles)?;
-            Ok(manager.adopted(aid))
+            manager.open_mailbox(aid, true);
+            Ok(vec![Event::Adopted])
         }
         Phase::Isolated | Phase::Running | Phase::Suspended | Phase::Throttled => {
-            let lost = Event::EndAsked { why: Ending::Lost, grace_ms: 0 };
+            let why = if saved.info.prepared { Ending::NotKept } else { Ending::Lost };
+            let lost = Event::EndAsked { why, grace_ms: 0 };
             let attended = handles.pidfd.is_some();
             add(saved, phase)?;
             if attended {

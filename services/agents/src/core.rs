@@ -14,20 +14,24 @@
 //! | terminated  | `Retired`                 | archived    | record later, seal                               |
 //! | both ends   | `Retired`                 | same        | seal, if that was not done                       |
 //!
+//! One whose program waits after `Released` is in [`prepared`].
+//!
 //! The seal is the last that is ever recorded about an agent, when nothing of it is left.
 //!
 //! It lives while it is isolated, running, suspended or throttled. One that is suspended has no grace: its program could
 //! not use it.
 //!
-//! What adds authority (`Isolate`, `Serve`) comes after a `Record` in the same list: whoever performs the list
+//! What adds authority (`Isolate`, `Release`, `Serve`) comes after a `Record` in the same list: whoever performs the list
 //! stops at a record that was not accepted and says `NotRecorded`. What gives authority back comes after `Given`, which
 //! only an accepted `Give` leads to. What takes authority away never stands behind a record.
 
 pub(crate) mod held;
+pub(crate) mod prepared;
 
 use held::{Held, Suspension};
 use octant_api::agents::{AgentState, ExitInfo};
 use octant_api::error::Code;
+use prepared::Program;
 
 /// Where an agent is in its life, and what is known of its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +50,15 @@ pub(crate) struct State {
     pub(crate) sealed: bool,
     /// What it does not have for now.
     pub(crate) held: Held,
+    /// What stands between its workstation and its program.
+    pub(crate) program: Program,
 }
 
 impl State {
     /// An agent in this phase, of which nothing else is known yet.
     pub(crate) fn new(phase: AgentState) -> Self {
-        let held = Held::default();
-        Self { phase, ending: None, exit: None, early: None, reason: None, sealed: false, held }
+        let (held, program) = (Held::default(), Program::Starts);
+        Self { phase, ending: None, exit: None, early: None, reason: None, sealed: false, held, program }
     }
 }
 
@@ -73,6 +79,10 @@ pub(crate) enum Ending {
     Lost,
     /// It was suspended or throttled and could not be kept so.
     NotHeld,
+    /// It was prepared, and nobody shall have it any more.
+    NotWanted,
+    /// It was prepared, and what is prepared does not outlive this service.
+    NotKept,
 }
 
 impl Ending {
@@ -86,6 +96,8 @@ impl Ending {
             Self::Unrecorded => "the ledger did not accept its record",
             Self::Lost => "its handles were lost in a restart",
             Self::NotHeld => "it could not be kept suspended or throttled",
+            Self::NotWanted => "it was prepared, and is not wanted any more",
+            Self::NotKept => "it was prepared, and that does not outlive a restart of the service",
         }
     }
 }
@@ -107,6 +119,12 @@ pub(crate) enum Event {
     CutOff(String),
     /// Everything about its isolation is on record.
     Released,
+    /// A spawn of the manifest that it was prepared for wants it.
+    Taken,
+    /// Its program was let go.
+    LetGo,
+    /// Its program could not be let go, and does not run.
+    NotLetGo(String),
     /// Its first process ended, and so every other; `None` where nobody saw how.
     Exited(Option<ExitInfo>),
     /// It is to end.
@@ -207,8 +225,10 @@ pub(crate) enum Effect {
     Record(Record),
     /// Put on record when it can be, without waiting.
     RecordLater(Record),
-    /// Have the spawner build its workstation and start its program.
+    /// Have the spawner build its workstation and start its program, unless that is to wait.
     Isolate,
+    /// Have the spawner let its program go.
+    Release,
     /// Put on record what it gets back, and say `Given` or `NotGiven`.
     Give(u32, Record),
     /// Freeze it or let it run, as the state says by then.
@@ -242,11 +262,20 @@ pub(crate) fn provision() -> (State, Vec<Effect>) {
     (State::new(AgentState::Provisioned), vec![Effect::Record(first), Effect::Record(Record::Command)])
 }
 
+/// The same for one that is prepared: nobody has asked for an agent yet.
+pub(crate) fn prepare() -> (State, Vec<Effect>) {
+    let (state, mut effects) = provision();
+    effects.retain(|effect| *effect != Effect::Record(Record::Command));
+    (State { program: Program::Prepares, ..state }, effects)
+}
+
 /// An agent's next state, and what has to be done in order. An event that means nothing in a state (a second
 /// kill, an exit that was seen twice) changes nothing.
 pub(crate) fn step(mut state: State, event: Event) -> (State, Vec<Effect>) {
     let effects = match state.phase {
         _ if held::is_ours(&event) => held::hold(&mut state, event),
+        _ if event == Event::Taken => prepared::take(&mut state),
+        AgentState::Isolated if state.prepared() => prepared::wait(&mut state, event),
         AgentState::Provisioned | AgentState::Validated => begin(&mut state, event),
         phase if phase.live() => live(&mut state, event),
         _ => leave(&mut state, event),
@@ -398,6 +427,9 @@ mod tests {
             1 => Just(Event::NotIsolated("i".into())),
             1 => Just(Event::CutOff("c".into())),
             4 => Just(Event::Released),
+            3 => Just(Event::Taken),
+            3 => Just(Event::LetGo),
+            1 => Just(Event::NotLetGo("g".into())),
             2 => proptest::option::of((0..256).prop_map(ExitInfo::Code)).prop_map(Event::Exited),
             2 => (ending, prop_oneof![Just(0_u64), Just(500)])
                 .prop_map(|(why, grace_ms)| Event::EndAsked { why, grace_ms }),
@@ -411,8 +443,15 @@ mod tests {
     /// Performs as the manager does: stops a list at a record that is not accepted. `accepts` says so of each
     /// record in turn.
     fn run(events: Vec<Event>, accepts: &[bool]) -> (State, Vec<Effect>, Vec<AgentState>) {
+        run_from(provision(), events, accepts)
+    }
+
+    fn run_from(
+        (mut state, mut effects): (State, Vec<Effect>),
+        events: Vec<Event>,
+        accepts: &[bool],
+    ) -> (State, Vec<Effect>, Vec<AgentState>) {
         let mut accepts = accepts.iter().copied().chain(std::iter::repeat(true));
-        let (mut state, mut effects) = provision();
         let (mut done, mut phases) = (Vec::new(), vec![state.phase]);
         let mut events = std::collections::VecDeque::from(events);
         loop {
@@ -547,12 +586,24 @@ mod tests {
         assert_eq!(at(&done, &Effect::Kill).len(), 1);
     }
 
+    /// A new agent of either kind.
+    fn begun() -> impl Strategy<Value = (State, Vec<Effect>)> {
+        any::<bool>().prop_map(|waits| if waits { prepare() } else { provision() })
+    }
+
     proptest! {
         #[test]
-        fn authority_comes_after_its_record(events in vec(event(), 0..24), accepts in vec(any::<bool>(), 0..12)) {
-            let (_, done, _) = run(events, &accepts);
-            for isolate in at(&done, &Effect::Isolate) {
-                prop_assert_eq!(&done[isolate - 1], &Effect::Record(Record::Intent));
+        fn authority_comes_after_its_record(
+            begun in begun(),
+            events in vec(event(), 0..24),
+            accepts in vec(any::<bool>(), 0..12),
+        ) {
+            let (_, done, _) = run_from(begun, events, &accepts);
+            for effect in [Effect::Isolate, Effect::Release] {
+                prop_assert!(at(&done, &effect).len() <= 1);
+                for given in at(&done, &effect) {
+                    prop_assert_eq!(&done[given - 1], &Effect::Record(Record::Intent));
+                }
             }
             for serve in at(&done, &Effect::Serve) {
                 let running = Record::Transition { from: Some(AgentState::Isolated), to: AgentState::Running };
@@ -562,8 +613,8 @@ mod tests {
         }
 
         #[test]
-        fn an_end_never_waits_for_a_record(events in vec(event(), 0..24)) {
-            let (mut state, _) = provision();
+        fn an_end_never_waits_for_a_record(begun in begun(), events in vec(event(), 0..24)) {
+            let (mut state, _) = begun;
             for event in events {
                 let (next, effects) = step(state, event);
                 let record = effects.iter().position(|e| matches!(e, Effect::Record(_) | Effect::Give(..)));
@@ -581,10 +632,11 @@ mod tests {
 
         #[test]
         fn the_end_is_final_and_every_change_is_recorded_once(
+            begun in begun(),
             events in vec(event(), 0..32),
             accepts in vec(any::<bool>(), 0..12),
         ) {
-            let (_, done, phases) = run(events, &accepts);
+            let (_, done, phases) = run_from(begun, events, &accepts);
             let last = phases.iter().position(|p| matches!(p, AgentState::Archived | AgentState::Rejected));
             prop_assert!(last.is_none_or(|at| at == phases.len() - 1), "{phases:?}");
             for pair in phases.windows(2) {
@@ -603,10 +655,11 @@ mod tests {
 
         #[test]
         fn nothing_is_recorded_after_the_seal_and_every_end_has_one(
+            begun in begun(),
             events in vec(event(), 0..32),
             accepts in vec(any::<bool>(), 0..12),
         ) {
-            let (state, done, _) = run(events, &accepts);
+            let (state, done, _) = run_from(begun, events, &accepts);
             let is_record = |e: &Effect| matches!(e, Effect::Record(_) | Effect::RecordLater(_));
             let last = done.iter().rposition(is_record);
             let seals = at(&done, &Effect::RecordLater(Record::Seal));
@@ -618,11 +671,17 @@ mod tests {
         }
 
         #[test]
-        fn every_life_can_be_ended(events in vec(event(), 0..24)) {
-            let (state, _, _) = run(events, &[]);
+        fn every_life_can_be_ended(begun in begun(), events in vec(event(), 0..24)) {
+            let (state, _, _) = run_from(begun, events, &[]);
             let kill = Event::EndAsked { why: Ending::Operator, grace_ms: 0 };
             let mut state = step(state, kill).0;
-            let rest = [Event::NotIsolated("x".into()), Event::Exited(None), Event::Released, Event::Retired];
+            let rest = [
+                Event::NotIsolated("x".into()),
+                Event::Exited(None),
+                Event::Released,
+                Event::LetGo,
+                Event::Retired,
+            ];
             for event in rest {
                 state = step(state, event).0;
             }

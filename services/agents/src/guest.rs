@@ -179,7 +179,7 @@ impl Handler<Call> for Guest {
     }
 
     async fn receive(&self, asked: ReceiveRequest, _: Call) -> Result<Received, ApiError> {
-        Ok(self.manager.receive(self.aid, asked.after, asked.wait_ms).await)
+        self.manager.receive(self.aid, asked.after, asked.wait_ms).await
     }
 
     async fn logs(&self, asked: LogsRequest, items: Sink<LogChunk>, _: Call) -> Result<LogsEnd, ApiError> {

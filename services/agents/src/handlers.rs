@@ -5,9 +5,9 @@ use crate::core::{Ending, Event};
 use crate::manager::{Manager, Refusal};
 use octant_api::agents::{
     AgentInfo, AgentList, AllowRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState,
-    ApprovalsRequest, DenyRequest, Handler, KillRequest, ListRequest, LogChunk, LogsEnd, LogsRequest,
-    ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest,
-    WaitRequest,
+    ApprovalsRequest, DenyRequest, DiscardRequest, Handler, KillRequest, ListRequest, LogChunk, LogsEnd,
+    LogsRequest, PrepareRequest, Prepared, PreparedList, PreparedRequest, ResumeRequest, ShowRequest,
+    SpawnRequest, SuspendRequest, ThrottleRequest, UnthrottleRequest, WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_ids::Aid;
@@ -122,6 +122,23 @@ impl Handler<Call> for Methods {
         let recorded = self.0.record_command_first(aid, &call.caller().principal, what).await;
         recorded.map_err(|refusal| refused(aid, WHAT, refusal))?;
         self.ask(aid, WHAT, Event::UnthrottleAsked).await
+    }
+
+    async fn prepare(&self, request: PrepareRequest, call: Call) -> Result<Prepared, ApiError> {
+        let caller = call.caller().principal.clone();
+        let task = tokio::spawn(Arc::clone(&self.0).prepare(request.envelope, request.count, caller));
+        let ended =
+            |e| ApiError::new(Code::Internal, "prepare agents", "agents.prepare", e, "see the ledger");
+        task.await.map_err(ended)?
+    }
+
+    async fn prepared(&self, _: PreparedRequest, _: Call) -> Result<PreparedList, ApiError> {
+        Ok(PreparedList { prepared: self.0.prepared() })
+    }
+
+    async fn discard(&self, request: DiscardRequest, call: Call) -> Result<PreparedList, ApiError> {
+        let prepared = self.0.discard(request.manifest, &call.caller().principal).await?;
+        Ok(PreparedList { prepared })
     }
 
     async fn approvals(&self, request: ApprovalsRequest, _: Call) -> Result<ApprovalList, ApiError> {

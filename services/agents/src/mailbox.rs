@@ -1,11 +1,17 @@
 //! Mailboxes: what waits for each agent. Pure; the service records a message before it gives it here.
 //!
+//! Everything that changes a mailbox is a [`Line`]; whoever plays a mailbox's lines again has the same mailbox. The
+//! service keeps each line before it answers whoever caused it.
+//!
 //! An agent has one mailbox for all its rooms. A message goes to everybody in its room but its sender, stays until its
 //! receiver says that it was read, and is pushed out by newer ones before a mailbox grows beyond its bounds: who does not
 //! read cannot keep the others from writing. Nothing is kept of an agent that has ended.
 
+pub(crate) mod kept;
+
 use octant_api::agent::{Body, Message, Received};
 use octant_ids::Aid;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -19,7 +25,8 @@ pub(crate) const ROOM_MAX: usize = 64;
 pub(crate) const BYTES_MAX: usize = 256 << 10;
 
 /// A message that is on record and not yet delivered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Letter {
     pub(crate) seq: u64,
     pub(crate) room: String,
@@ -37,10 +44,29 @@ impl Letter {
     }
 
     /// Its length on the wire, with the longest cursor.
-    fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         // Text, numbers and JSON that was read: there is nothing in it that JSON cannot say.
         serde_json::to_string(&self.numbered(u64::MAX)).map_or(BYTES_MAX, |text| text.len())
     }
+}
+
+/// What happened to a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Line {
+    /// It is as this says, whatever it was before.
+    Is {
+        /// The number of the next message.
+        next: u64,
+        lost: u64,
+        restarted: bool,
+        /// What waits, with its numbers; oldest first.
+        waiting: Vec<(u64, Letter)>,
+    },
+    /// A message came.
+    Put(Letter),
+    /// Its agent has read everything up to this number, and what was lost was told.
+    Read(u64),
 }
 
 /// What is wrong with a message before anybody is asked.
@@ -53,7 +79,7 @@ pub(crate) fn flaw(kind: &str, body: &Body) -> Option<String> {
     (bytes > BODY_MAX).then(|| format!("the body has {bytes} bytes, more than {BODY_MAX}"))
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Mailbox {
     rooms: BTreeSet<String>,
     /// What waits, with its number and its length on the wire; oldest first.
@@ -66,6 +92,54 @@ struct Mailbox {
 }
 
 impl Mailbox {
+    fn new(rooms: BTreeSet<String>, first: u64, restarted: bool) -> Self {
+        let (waiting, bytes, lost) = (VecDeque::new(), 0, 0);
+        Self { rooms, waiting, bytes, next: first.max(1), lost, restarted }
+    }
+
+    fn is(&self) -> Line {
+        let Self { rooms: _, waiting, bytes: _, next, lost, restarted } = self;
+        let waiting = waiting.iter().map(|(number, _, letter)| (*number, Letter::clone(letter))).collect();
+        Line::Is { next: *next, lost: *lost, restarted: *restarted, waiting }
+    }
+
+    fn play(&mut self, line: Line) {
+        match line {
+            Line::Is { next, lost, restarted, waiting } => {
+                (self.next, self.lost, self.restarted, self.bytes) = (next, lost, restarted, 0);
+                let weighed = |(number, letter): (u64, Letter)| (number, letter.weight(), Arc::new(letter));
+                self.waiting = waiting.into_iter().map(weighed).collect();
+                self.bytes = self.waiting.iter().map(|(_, weight, _)| weight).sum();
+            }
+            Line::Put(letter) => {
+                let weight = letter.weight();
+                self.put(&Arc::new(letter), weight);
+            }
+            Line::Read(after) => self.read(after),
+        }
+    }
+
+    /// Whether anything changes when its agent has read everything up to there.
+    fn changes(&self, after: u64) -> bool {
+        let read = self.waiting.front().is_some_and(|(number, ..)| *number <= after && after < self.next);
+        read || self.lost > 0
+    }
+
+    fn read(&mut self, after: u64) {
+        self.lost = 0;
+        // A cursor that was never given out takes nothing out: what it means is not known.
+        if after >= self.next {
+            return;
+        }
+        while let Some((number, weight, _)) = self.waiting.front()
+            && *number <= after
+        {
+            self.bytes -= weight;
+            self.waiting.pop_front();
+            self.restarted = false;
+        }
+    }
+
     fn put(&mut self, letter: &Arc<Letter>, weight: usize) {
         self.waiting.push_back((self.next, weight, Arc::clone(letter)));
         self.next += 1;
@@ -96,8 +170,24 @@ impl Mailboxes {
     /// Gives an agent a mailbox. Its messages are numbered from `first`, which has to be more than any number that the
     /// agent was ever given.
     pub(crate) fn open(&mut self, agent: Aid, rooms: BTreeSet<String>, first: u64, restarted: bool) {
-        let (waiting, bytes, lost) = (VecDeque::new(), 0, 0);
-        self.0.insert(agent, Mailbox { rooms, waiting, bytes, next: first.max(1), lost, restarted });
+        self.0.insert(agent, Mailbox::new(rooms, first, restarted));
+    }
+
+    /// Gives an agent the mailbox that these lines make.
+    pub(crate) fn open_again(&mut self, agent: Aid, rooms: BTreeSet<String>, lines: Vec<Line>) {
+        let mut mailbox = Mailbox::new(rooms, 1, false);
+        lines.into_iter().for_each(|line| mailbox.play(line));
+        self.0.insert(agent, mailbox);
+    }
+
+    /// What a mailbox is, as a line.
+    pub(crate) fn is(&self, agent: Aid) -> Option<Line> {
+        self.0.get(&agent).map(Mailbox::is)
+    }
+
+    /// Whether anything of a mailbox changes when its agent says that it has read everything up to there.
+    pub(crate) fn changes(&self, agent: Aid, after: u64) -> bool {
+        self.0.get(&agent).is_some_and(|mailbox| mailbox.changes(after))
     }
 
     /// Takes it away with everything in it.
@@ -121,36 +211,28 @@ impl Mailboxes {
         others.map(|(aid, _)| *aid).collect()
     }
 
-    /// Puts a message into the mailboxes of those who are to get it and still have one; says how many.
-    pub(crate) fn deliver(&mut self, letter: Letter, to: &[Aid]) -> u64 {
-        let (weight, letter) = (letter.weight(), Arc::new(letter));
-        let mut count = 0;
-        for aid in to {
-            if let Some(mailbox) = self.0.get_mut(aid) {
-                mailbox.put(&letter, weight);
-                count += 1;
-            }
+    /// Puts a message into a mailbox, if it is still there.
+    pub(crate) fn put(&mut self, agent: Aid, letter: &Arc<Letter>, weight: usize) {
+        if let Some(mailbox) = self.0.get_mut(&agent) {
+            mailbox.put(letter, weight);
         }
-        count
+    }
+
+    /// Counts a message that could not be put in.
+    pub(crate) fn lose(&mut self, agent: Aid) {
+        if let Some(mailbox) = self.0.get_mut(&agent) {
+            mailbox.lost += 1;
+        }
     }
 
     /// Takes out what came up to `after`, and gives everything that waits; nothing for an agent without a mailbox.
     pub(crate) fn receive(&mut self, agent: Aid, after: u64) -> Received {
         let Some(mailbox) = self.0.get_mut(&agent) else { return Received::default() };
-        // A cursor that was never given out takes nothing out: what it means is not known.
-        if after < mailbox.next {
-            while let Some((number, weight, _)) = mailbox.waiting.front()
-                && *number <= after
-            {
-                mailbox.bytes -= weight;
-                mailbox.waiting.pop_front();
-                mailbox.restarted = false;
-            }
-        }
+        let lost = mailbox.lost;
+        mailbox.read(after);
         let messages: Vec<Message> =
             mailbox.waiting.iter().map(|(number, _, letter)| letter.numbered(*number)).collect();
         let cursor = messages.last().map_or(after, |last| last.cursor);
-        let lost = std::mem::take(&mut mailbox.lost);
         Received { messages, cursor, lost, restarted: mailbox.restarted }
     }
 }
@@ -159,10 +241,11 @@ impl Mailboxes {
 /// `N send SEND-REQUEST`, `N receive CURSOR`; other lines are passed over. Says how many were steps.
 ///
 /// # Panics
-/// When a mailbox is beyond its bounds, or a message is out of order, comes again after it was read, or reaches its
+/// When a mailbox is another after its lines were played again, is beyond its bounds, or a message is out of order, comes again after it was read, or reaches its
 /// sender or somebody outside its room.
 pub fn fuzz_mailbox(bytes: &[u8]) -> usize {
     let (mut boxes, mut read, mut seq, mut steps) = (Mailboxes::default(), BTreeMap::new(), 0_u64, 0);
+    let mut lines: BTreeMap<Aid, Vec<Line>> = BTreeMap::new();
     for line in String::from_utf8_lossy(bytes).lines() {
         let mut words = line.splitn(3, ' ');
         let (Some(who), Some(what)) = (words.next().and_then(|n| n.parse::<u8>().ok()), words.next()) else {
@@ -171,9 +254,16 @@ pub fn fuzz_mailbox(bytes: &[u8]) -> usize {
         let (agent, rest) = (Aid::new(u64::from(who % 3) + 1, [0; 10]), words.next().unwrap_or_default());
         steps += 1;
         match what {
+            "restart" if boxes.has(agent) => {
+                let before = boxes.0.get(&agent).cloned();
+                let rooms = before.as_ref().map(|mailbox| mailbox.rooms.clone()).unwrap_or_default();
+                boxes.open_again(agent, rooms, lines.get(&agent).cloned().unwrap_or_default());
+                assert_eq!(boxes.0.get(&agent), before.as_ref(), "its lines make another mailbox");
+            }
             "open" | "restart" => {
                 let rooms = rest.split_whitespace().map(str::to_owned).collect();
                 boxes.open(agent, rooms, read.get(&agent).map_or(1, |last| last + 1), what == "restart");
+                lines.insert(agent, boxes.is(agent).into_iter().collect());
             }
             "close" => boxes.close(agent),
             "send" => {
@@ -188,10 +278,16 @@ pub fn fuzz_mailbox(bytes: &[u8]) -> usize {
                 seq += 1;
                 let octant_api::agent::SendRequest { room, kind, body } = asked;
                 let letter = Letter { seq, room, from: agent, name: String::new(), kind, sent_ms: 0, body };
-                assert_eq!(boxes.deliver(letter, &to), to.len() as u64);
+                for aid in to {
+                    lines.entry(aid).or_default().push(Line::Put(letter.clone()));
+                    boxes.put(aid, &Arc::new(letter.clone()), letter.weight());
+                }
             }
             "receive" => {
                 let after = rest.parse().unwrap_or(0);
+                if boxes.changes(agent, after) {
+                    lines.entry(agent).or_default().push(Line::Read(after));
+                }
                 let got = boxes.receive(agent, after);
                 let last: &mut u64 = read.entry(agent).or_default();
                 let known =
@@ -250,7 +346,9 @@ mod tests {
 
     fn send(boxes: &mut Mailboxes, seq: u64, from: u64, room: &str, text: &str) -> u64 {
         let to = boxes.receivers(aid(from), room);
-        boxes.deliver(letter(seq, from, room, text), &to)
+        let letter = Arc::new(letter(seq, from, room, text));
+        to.iter().for_each(|aid| boxes.put(*aid, &letter, letter.weight()));
+        to.len() as u64
     }
 
     fn texts(got: &Received) -> Vec<&str> {
@@ -298,9 +396,8 @@ mod tests {
     fn a_mailbox_goes_with_its_agent_and_one_after_a_restart_says_so() {
         let mut boxes = three();
         send(&mut boxes, 1, 1, "a", "one");
-        let to = boxes.receivers(aid(1), "a");
         boxes.close(aid(2));
-        assert_eq!(boxes.deliver(letter(2, 1, "a", "late"), &to), 0);
+        boxes.put(aid(2), &Arc::new(letter(2, 1, "a", "late")), 9);
         assert_eq!(boxes.receive(aid(2), 0), Received::default());
         assert!(boxes.receivers(aid(1), "a").is_empty() && !boxes.is_in(aid(2), "a"));
         boxes.open(aid(2), rooms(&["a"]), 500, true);

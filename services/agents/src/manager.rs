@@ -7,10 +7,13 @@ mod family;
 mod hold;
 mod look;
 mod post;
+mod prepare;
 mod report;
 mod spawn;
 
 use self::post::Post;
+use self::prepare::Spare;
+pub(crate) use self::prepare::Wishes;
 use crate::admit::WHAT;
 use crate::approvals::Queue;
 use crate::calls::Reports;
@@ -93,6 +96,7 @@ pub(crate) struct Manager {
     kept: Kept,
     post: Post,
     reports: Reports,
+    wishes: Wishes,
     spawner: Arc<dyn Spawner>,
     /// PID 1, who keeps descriptors over a restart; none in tests.
     keeper: Option<Arc<dyn Keeper>>,
@@ -120,6 +124,8 @@ struct Agent {
     /// What the intent to spawn it says, and what is spawned until the spawner has it.
     intent: Value,
     start: Option<Start>,
+    /// What is kept of one whose program waits, until a spawn takes it.
+    spare: Option<Spare>,
     /// Whether its seal is on its way: what is recorded from then on cannot be in its partition any more.
     sealed: bool,
     /// Whether the spawner was asked: then there may be something to retire.
@@ -167,6 +173,19 @@ pub(crate) struct Handles {
     pub(crate) socket: Option<OwnedFd>,
 }
 
+impl Handles {
+    fn try_clone(&self) -> io::Result<Self> {
+        let clone = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
+        let Self { pidfd, stdout, stderr, socket } = self;
+        Ok(Self {
+            pidfd: clone(pidfd)?,
+            stdout: clone(stdout)?,
+            stderr: clone(stderr)?,
+            socket: clone(socket)?,
+        })
+    }
+}
+
 /// The names under which PID 1 keeps an agent's handles.
 pub(crate) fn kept_names(aid: Aid) -> [String; 4] {
     ["pid", "out", "err", "sock"].map(|what| format!("{aid}.{what}"))
@@ -175,6 +194,13 @@ pub(crate) fn kept_names(aid: Aid) -> [String; 4] {
 /// Why something that was asked for is not done.
 pub(crate) type Refusal = (Code, String);
 
+/// What the service's own directory has of an earlier run.
+pub(crate) struct Files {
+    pub(crate) store: Store,
+    pub(crate) approvals: Queue,
+    pub(crate) wishes: Wishes,
+}
+
 type Boxed = Pin<Box<dyn Future<Output = Option<Refusal>> + Send>>;
 
 impl Manager {
@@ -182,15 +208,16 @@ impl Manager {
         site: Site,
         records: Records,
         vault: Client,
-        store: Store,
-        approvals: Queue,
+        files: Files,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
+        let Files { store, approvals, wishes } = files;
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
         records.take_up(kept.read());
+        let post = Post::new(store.dir());
         Self {
             records,
             vault,
@@ -200,7 +227,8 @@ impl Manager {
             store,
             approvals,
             kept,
-            post: Post::default(),
+            post,
+            wishes,
             reports: Reports::new(None),
             spawner,
             keeper,
@@ -267,6 +295,7 @@ impl Manager {
         info.state = agent.state.phase;
         let held = agent.state.held.suspension.filter(|_| info.state == AgentState::Suspended);
         info.reason = held.map(|why| why.reason().to_owned()).or_else(|| agent.state.reason.clone());
+        info.prepared = agent.state.prepared();
         info.cpu_percent = agent.state.held.throttle.filter(|_| info.state.live());
         info.exit = agent.state.exit;
         if moved && info.state.ended() {
@@ -349,6 +378,7 @@ impl Manager {
             Effect::Extend(until_ns) => self.extend(aid, until_ns),
             Effect::RecordLater(record) => self.record_later(aid, &record),
             Effect::Isolate => return Some(self.isolate(aid).await),
+            Effect::Release => return Some(self.release(aid).await),
             Effect::Serve => return self.open_socket(aid),
             Effect::Signal => self.signal(aid).await,
             Effect::ArmGrace(ms) => {
@@ -375,6 +405,9 @@ impl Manager {
         let (records, entries): (Vec<Record>, Vec<AppendRequest>) = entries.into_iter().unzip();
         let (done, all) = self.records.append(&entries).await;
         self.take_ticket(aid, &records, done);
+        if all.is_ok() && records.contains(&Record::Outcome(Became::Done)) {
+            self.close_intent(aid);
+        }
         all.map_err(|error| {
             let why = format!("the ledger did not accept a record: {error}");
             let next = "see `octant status`; nothing is started without a record";
@@ -392,6 +425,13 @@ impl Manager {
             if let Some(start) = &mut agent.start {
                 start.ticket = done.ticket;
             }
+        }
+    }
+
+    /// What became of its intent is on record, and is not said again.
+    fn close_intent(&self, aid: Aid) {
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.saved.intent = None;
         }
     }
 
@@ -434,6 +474,7 @@ impl Manager {
         if phase.ended() {
             // Whether the vault was told before the restart is not known; told twice it does nothing.
             self.ends.add(info.aid);
+            self.post.close(info.aid);
         }
         let (exit, reason, sealed) = (info.exit, info.reason.clone(), saved.sealed);
         // The reason of a suspension is of the suspension.
@@ -442,7 +483,7 @@ impl Manager {
         let state = State { exit, reason, sealed, held, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
         (agent.asked, agent.sealed) = (true, sealed);
-        if !phase.ended() {
+        if !phase.ended() && !agent.saved.info.prepared {
             agent.rights = self.rights_again(&agent.saved);
         }
         let mut inner = self.inner();
@@ -451,17 +492,17 @@ impl Manager {
         Ok(())
     }
 
-    /// Opens the mailbox and the socket of an agent that was taken over alive, and puts that on record.
+    /// Opens the socket of an agent that was taken over alive, and puts that on record. By then every such agent has its
+    /// mailbox: what one says reaches all.
     pub(crate) fn adopted(self: &Arc<Self>, aid: Aid) -> Vec<Event> {
         let Ok(info) = self.info(aid) else { return Vec::new() };
         let what = json!({"agent": aid, "name": info.name, "adopted": true, "as": info.state.as_str()});
         self.records.later(about(aid, Kind::Lifecycle, &what));
-        self.open_mailbox(aid, true);
         self.open_socket(aid).into_iter().chain([Event::Adopted]).collect()
     }
 
     /// Runs what goes on beside requests, until `stop`.
-    pub(crate) async fn run(&self, stop: &Shutdown) {
+    pub(crate) async fn run(self: &Arc<Self>, stop: &Shutdown) {
         // What the run before left is removed when the ledger has it, and not before.
         let had = || {
             if let Err(error) = self.kept.write(&Left::default()) {
@@ -472,7 +513,8 @@ impl Manager {
             self.records.run(stop, had),
             self.ends.run(&self.vault, stop),
             self.read_reports(stop),
-            self.deny_unanswered(stop)
+            self.deny_unanswered(stop),
+            self.keep_prepared(stop)
         );
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();
@@ -494,7 +536,19 @@ impl Manager {
     }
 }
 
+impl Agent {
+    /// Whether a spawn of this manifest can take it; one that was taken waits for nobody else.
+    fn waits_for(&self, manifest: Sha256) -> bool {
+        self.state.waits() && self.start.is_none() && self.saved.info.manifest_digest == manifest
+    }
+}
+
 impl Inner {
+    /// How many agents have not ended, but for those whose programs nobody has asked for yet.
+    fn running(&self) -> usize {
+        self.agents.values().filter(|agent| !agent.state.phase.ended() && !agent.state.prepared()).count()
+    }
+
     fn free_slot(&mut self) -> Option<u32> {
         let slots = (self.next_slot..uid::AGENT_SLOTS).chain(0..self.next_slot);
         let slot = slots.into_iter().find(|slot| !self.slots.contains(slot))?;

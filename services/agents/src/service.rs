@@ -4,7 +4,7 @@ use crate::adopt::{self, Pending};
 use crate::approvals::Queue;
 use crate::calls::Reports;
 use crate::handlers::Methods;
-use crate::manager::{Keeper, Manager, Site};
+use crate::manager::{Files, Keeper, Manager, Site, Wishes};
 use crate::spawner::Remote;
 use crate::store::Store;
 use octant_api::agents;
@@ -122,12 +122,15 @@ impl Service for AgentsService {
             Store::open(dir.clone()).map_err(|e| StartError::new("read what was kept", dir.display(), e))?;
         let approvals = Queue::open(&dir)
             .map_err(|e| StartError::new("read what waits for approval", dir.display(), e))?;
+        let wishes = Wishes::open(&dir)
+            .map_err(|e| StartError::new("read what is wished to be prepared", dir.display(), e))?;
         let identity = context.identity();
         let exits = context.inherited.remove("exits");
         let notifier = context.notifier.clone();
         let reports = Reports::new(context.inherited.remove("audit"));
         let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
-        let manager = Manager::new(site, records, vault, store, approvals, Arc::new(spawner), keeper);
+        let files = Files { store, approvals, wishes };
+        let manager = Manager::new(site, records, vault, files, Arc::new(spawner), keeper);
         let manager = Arc::new(manager.reporting(reports));
         let pending = adopt::adopt(&manager, context.inherited.stored())
             .map_err(|e| StartError::new("take over agents", dir.display(), e))?;
@@ -169,10 +172,11 @@ impl Service for AgentsService {
     }
 
     async fn health(&self) -> Health {
-        let (live, bare) = self.manager.count();
+        let (live, bare, prepared) = self.manager.count();
         let (waiting, lost) = self.manager.records.backlog();
         let mut status = format!("{live} agents");
-        for (count, what) in [(bare, "WITHOUT ALL LAYERS"), (waiting, "records waiting")] {
+        let also = [(prepared, "prepared"), (bare, "WITHOUT ALL LAYERS"), (waiting, "records waiting")];
+        for (count, what) in also {
             if count > 0 {
                 status.push_str(&format!(", {count} {what}"));
             }

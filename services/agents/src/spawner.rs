@@ -42,6 +42,16 @@ pub(crate) trait Spawner: Send + Sync + 'static {
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> Result<Spawned, SpawnError>;
+    /// Builds a workstation whose program waits to be let go.
+    fn prepare(
+        &self,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError>;
+    /// Lets such a program go, with another of the ledger's tickets for the same plan.
+    fn release(&self, slot: u32, aid: Aid, ticket: &Ticket) -> Result<(), SpawnError>;
     /// Asks its program to end.
     fn terminate(&self, slot: u32, aid: Aid) -> Result<(), String>;
     /// Kills all its processes.
@@ -90,6 +100,15 @@ impl Remote {
     fn connect(&self) -> Result<SpawnerClient, String> {
         SpawnerClient::connect(&self.socket).map_err(|e| format!("connect to {}: {e}", self.socket.display()))
     }
+
+    /// The same for what answers with the step that failed.
+    fn builder(&self) -> Result<SpawnerClient, SpawnError> {
+        SpawnerClient::connect(&self.socket).map_err(|e| SpawnError {
+            step: Step::Request,
+            errno: e.raw_os_error().unwrap_or(0),
+            text: format!("connect to {}", self.socket.display()),
+        })
+    }
 }
 
 /// Whether the spawner knows of no such workstation: its only refusal of its own in this step.
@@ -137,13 +156,21 @@ impl Spawner for Remote {
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> Result<Spawned, SpawnError> {
-        let connected = SpawnerClient::connect(&self.socket);
-        let mut client = connected.map_err(|e| SpawnError {
-            step: Step::Request,
-            errno: e.raw_os_error().unwrap_or(0),
-            text: format!("connect to {}", self.socket.display()),
-        })?;
-        client.spawn(plan, ticket, stdout, stderr)
+        self.builder()?.spawn(plan, ticket, stdout, stderr)
+    }
+
+    fn prepare(
+        &self,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError> {
+        self.builder()?.prepare(plan, ticket, stdout, stderr)
+    }
+
+    fn release(&self, slot: u32, aid: Aid, ticket: &Ticket) -> Result<(), SpawnError> {
+        self.builder()?.release(slot, aid, ticket)
     }
 
     fn terminate(&self, slot: u32, aid: Aid) -> Result<(), String> {

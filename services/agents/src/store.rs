@@ -236,6 +236,12 @@ impl Store {
         Ok((all, bad))
     }
 
+    /// How often a manifest can still be used.
+    pub(crate) fn uses_left(&self, digest: Sha256, max: u64) -> u64 {
+        let spawns = self.spawns.lock().unwrap_or_else(PoisonError::into_inner);
+        max.saturating_sub(spawns.get(&digest).map_or(0, |row| row.count))
+    }
+
     /// Counts a use of a manifest, on stable storage before this returns. What was counted stays so, also when
     /// the spawn fails afterwards.
     pub(crate) fn count(

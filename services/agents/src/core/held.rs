@@ -157,7 +157,9 @@ pub(super) fn hold(state: &mut State, event: Event) -> Vec<Effect> {
             refuse(Code::Conflict, "it is being ended")
         }
         (Phase::Isolated, Event::SuspendAsked(Suspension::Lifetime)) => end(state, Ending::Lifetime, 0),
-        (Phase::Isolated, asked) if is_asked(&asked) => refuse(Code::Conflict, "it is still being started"),
+        (Phase::Isolated, asked) if is_asked(&asked) => {
+            refuse(Code::Conflict, "its program does not run yet")
+        }
         (_, Event::NotGiven(time, why)) => {
             state.held.giving = state.held.giving.filter(|giving| giving.time != time);
             refuse(Code::Unavailable, &why)

@@ -1,15 +1,17 @@
 //! An agent and its handles: isolating it, reading it, serving its socket, watching for its end.
 
+use super::prepare::Spare;
 use super::{Handles, Manager, Start, kept_names};
 use crate::admit::WHAT;
 use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
 use crate::guest::Guest;
+use crate::spawner::Spawner;
 use crate::{describe, drain};
 use octant_api::agent;
 use octant_api::agents::{ExitInfo, Output};
 use octant_api::error::{ApiError, Code};
-use octant_ids::{Aid, Principal};
+use octant_ids::{Aid, Principal, Sha256};
 use octant_manifest::OnTimeout;
 use octant_sys::clock;
 use octant_wire::{Identity, Limits, serve, shutdown};
@@ -35,6 +37,9 @@ const GUEST: Limits = Limits {
     grace: Duration::from_millis(100),
 };
 const MS: u64 = 1_000_000;
+/// Why nothing is started under an agent that has no time left.
+pub(super) const TIME_ABOVE: &str = "the time to live of the agent that it is under is over";
+const NO_TICKET: &str = "the ledger gave no ticket for the spawner";
 
 /// When a life of so many milliseconds from now on is over, in nanoseconds of CLOCK_BOOTTIME.
 pub(crate) fn deadline(ms: u64) -> u64 {
@@ -53,22 +58,24 @@ fn code_of(step: Step) -> Code {
 
 impl Manager {
     pub(super) async fn isolate(self: &Arc<Self>, aid: Aid) -> Event {
-        let start = {
+        let (start, waits) = {
             let mut inner = self.inner();
             let Some(agent) = inner.agents.get_mut(&aid) else { return Event::NotIsolated(String::new()) };
             agent.asked = true;
             agent.saved.asked_ns = clock::monotonic_ns();
-            let start = agent.start.take();
+            let (start, waits) = (agent.start.take(), agent.state.prepared());
             self.keep(&mut inner, aid, false);
-            start
+            (start, waits)
         };
-        let Some(Start { plan, until_ns, ticket, .. }) = start else {
+        let Some(Start { plan, digest, until_ns, ticket }) = start else {
             return Event::NotIsolated("it has no plan".to_owned());
         };
         let Some(ticket) = ticket else {
-            let why = "the ledger gave no ticket for the spawner";
-            return self.not_isolated(aid, Code::Unavailable, why);
+            return self.not_isolated(aid, Code::Unavailable, NO_TICKET);
         };
+        if until_ns.is_some_and(|until_ns| until_ns <= clock::boottime_ns()) {
+            return self.not_isolated(aid, Code::Denied, TIME_ABOVE);
+        }
         let pipes = drain::pipe().and_then(|out| Ok((out, drain::pipe()?)));
         let ((out, out_end), (err, err_end)) = match pipes {
             Ok(pipes) => pipes,
@@ -76,8 +83,11 @@ impl Manager {
                 return self.not_isolated(aid, Code::Unavailable, &format!("make its pipes: {error}"));
             }
         };
-        let spawned = self.blocking(move |spawner| spawner.spawn(&plan, &ticket, out_end, err_end)).await;
-        let spawned = match spawned {
+        let build = move |spawner: &dyn Spawner| match waits {
+            true => spawner.prepare(&plan, &ticket, out_end, err_end),
+            false => spawner.spawn(&plan, &ticket, out_end, err_end),
+        };
+        let spawned = match self.blocking(build).await {
             Err(gone) => return self.not_isolated(aid, Code::Internal, &gone),
             Ok(Err(error)) => return self.not_isolated(aid, code_of(error.step), &error.to_string()),
             Ok(Ok(spawned)) => spawned,
@@ -86,24 +96,83 @@ impl Manager {
         {
             let mut inner = self.inner();
             if let Some(agent) = inner.agents.get_mut(&aid) {
-                let ttl_ms = agent.saved.terms.as_ref().and_then(|terms| terms.ttl_ms);
-                agent.saved.deadline_ns = ttl_ms.map(deadline).into_iter().chain(until_ns).min();
                 agent.saved.info.pid = Some(pid);
-                agent.saved.info.started_ms = Some(clock::wall_ms());
                 agent.saved.info.layers = describe::layers(&report);
                 agent.saved.info.missing_layers = describe::missing(&report);
             }
         }
         let handles =
             Handles { pidfd: Some(pidfd), stdout: Some(out), stderr: Some(err), socket: Some(socket) };
-        self.deposit(aid, &handles);
-        match self.attend(aid, handles) {
+        let ready = if waits {
+            self.put_by(aid, digest, &handles)
+        } else {
+            self.deposit(aid, &handles);
+            self.begin_life(aid, until_ns);
+            Ok(())
+        };
+        match ready.and_then(|()| self.attend(aid, handles)) {
             Ok(()) => Event::Isolated,
             Err(why) => {
                 self.kill(aid).await;
                 self.not_isolated(aid, Code::Internal, &why)
             }
         }
+    }
+
+    /// Keeps what is needed of an agent whose program waits.
+    fn put_by(&self, aid: Aid, plan: Sha256, handles: &Handles) -> Result<(), String> {
+        let handles = handles.try_clone().map_err(|e| format!("keep its handles: {e}"))?;
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.spare = Some(Spare { plan, handles });
+        }
+        Ok(())
+    }
+
+    /// Its program runs: its life is as long as its manifest says, and no longer than the one above it; gives its end.
+    fn begin_life(&self, aid: Aid, until_ns: Option<u64>) -> Option<u64> {
+        let mut inner = self.inner();
+        let saved = &mut inner.agents.get_mut(&aid)?.saved;
+        let ttl_ms = saved.terms.as_ref().and_then(|terms| terms.ttl_ms);
+        saved.deadline_ns = ttl_ms.map(deadline).into_iter().chain(until_ns).min();
+        saved.info.started_ms = Some(clock::wall_ms());
+        saved.deadline_ns
+    }
+
+    /// Lets the program of a prepared agent go, with the ticket of the intent to spawn it.
+    pub(super) async fn release(self: &Arc<Self>, aid: Aid) -> Event {
+        let taken = {
+            let mut inner = self.inner();
+            let taken = inner
+                .agents
+                .get_mut(&aid)
+                .and_then(|agent| Some((agent.saved.slot?, agent.start.take()?, agent.spare.take()?)));
+            // With the intent: a restart has to know that it is open.
+            self.keep(&mut inner, aid, false);
+            taken
+        };
+        let Some((slot, start, spare)) = taken else {
+            return self.not_let_go(aid, Code::Conflict, "it ended while it was being let go");
+        };
+        let Some(ticket) = start.ticket else {
+            return self.not_let_go(aid, Code::Unavailable, NO_TICKET);
+        };
+        self.deposit(aid, &spare.handles);
+        match self.blocking(move |spawner| spawner.release(slot, aid, &ticket)).await {
+            Err(gone) => self.not_let_go(aid, Code::Internal, &gone),
+            Ok(Err(error)) => self.not_let_go(aid, code_of(error.step), &error.to_string()),
+            Ok(Ok(())) => {
+                if let Some(deadline_ns) = self.begin_life(aid, None) {
+                    tokio::spawn(Arc::clone(self).watch_lifetime(aid, deadline_ns));
+                }
+                Event::LetGo
+            }
+        }
+    }
+
+    fn not_let_go(&self, aid: Aid, code: Code, why: &str) -> Event {
+        let next = "spawn it again; see the log of the spawner";
+        self.fail(aid, ApiError::new(code, WHAT, aid.to_string(), why, next));
+        Event::NotLetGo(why.to_owned())
     }
 
     pub(super) fn not_isolated(&self, aid: Aid, code: Code, why: &str) -> Event {
@@ -244,7 +313,7 @@ impl Manager {
     pub(super) fn close_socket(&self, aid: Aid) {
         if let Some(agent) = self.inner().agents.get_mut(&aid) {
             // Dropping the trigger stops the serving; dropping the others closes them.
-            (agent.guest, agent.socket, agent.pidfd) = (None, None, None);
+            (agent.guest, agent.socket, agent.pidfd, agent.spare) = (None, None, None, None);
         }
         self.ends.add(aid);
         self.let_go(aid);

@@ -69,6 +69,7 @@ impl Manager {
     /// Kills an agent of which only the name is known.
     pub(crate) fn kill_unknown(&self, aid: Aid) {
         self.ends.add(aid);
+        self.post.close(aid);
         let spawner = Arc::clone(&self.spawner);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = spawner.kill(u32::MAX, aid) {

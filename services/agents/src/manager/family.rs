@@ -1,8 +1,10 @@
 //! Agents that agents spawn: out of whose rights they come, under whom they are, and what an end means for those below.
 
+use super::attend::TIME_ABOVE;
 use super::spawn::{Asked, blank, new_aid};
 use super::{Agent, Inner, Manager, about};
 use crate::admit::{self, WHAT};
+use crate::core::prepared::Program;
 use crate::core::{Ending, Event};
 use crate::store::{Chain, Saved};
 use octant_api::agents::AgentInfo;
@@ -84,7 +86,8 @@ impl Manager {
         };
         let (mut chain, saved, rights) = taken.inspect_err(refused)?;
         // Where its output cannot be kept, its share stays used up: the disk has to be looked at first.
-        let first = self.provision(saved, Some(rights), &Principal::Agent(parent)).inspect_err(refused)?;
+        let first = self.provision(saved, Some(rights), &Principal::Agent(parent), Program::Starts);
+        let first = first.inspect_err(refused)?;
         let event = match self.reserve(aid, &Asked::Agent { parent }, now_ms) {
             Ok(()) => {
                 chain.delegated.push(text);
@@ -114,6 +117,13 @@ impl Manager {
         }
         let now_ns = clock::boottime_ns();
         let left = above.saved.deadline_ns.map(|end| Millis(end.saturating_sub(now_ns) / MS));
+        if left == Some(Millis(0)) {
+            return refuse(
+                Code::Denied,
+                TIME_ABOVE,
+                "nothing, or let an operator resume that one for a time",
+            );
+        }
         let child = rights
             .narrow(wish, &self.site.ceiling, left)
             .map_err(|reasons| admit::child_refused(&reasons))?;

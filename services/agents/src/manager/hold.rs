@@ -1,6 +1,6 @@
 //! Freezing agents, slowing them down, and giving that back.
 
-use super::attend::deadline;
+use super::attend::{TIME_ABOVE, deadline};
 use super::{Manager, entry};
 use crate::core::{Event, Record};
 use crate::spawner::{NotHeld, Spawner};
@@ -93,7 +93,7 @@ impl Manager {
         let until_ns = deadline(for_ms);
         match self.life_above(aid) {
             Some(above_ns) if above_ns <= clock::boottime_ns() => {
-                Err("the time to live of the agent that it is under is over; resume that first".to_owned())
+                Err(format!("{TIME_ABOVE}; resume that first"))
             }
             above_ns => Ok(above_ns.map_or(until_ns, |above_ns| until_ns.min(above_ns))),
         }

@@ -56,7 +56,11 @@ impl Manager {
             .values()
             .filter(|agent| known(agent))
             .map(|agent| &agent.saved.info)
-            .filter(|info| info.name == text || (text.len() >= 4 && info.aid.to_string().ends_with(text)))
+            // One that is prepared has no name yet that it could be called by.
+            .filter(|info| {
+                (info.name == text && !info.prepared)
+                    || (text.len() >= 4 && info.aid.to_string().ends_with(text))
+            })
             .collect();
         let live: Vec<&AgentInfo> = named.iter().copied().filter(|info| !info.state.ended()).collect();
         match (live.as_slice(), named.as_slice()) {
@@ -114,11 +118,15 @@ impl Manager {
         self.info(aid)
     }
 
-    /// How many agents have not ended, and how many of them lack a layer.
-    pub(crate) fn count(&self) -> (usize, usize) {
+    /// How many agents have not ended, how many of them lack a layer, and how many more are prepared.
+    pub(crate) fn count(&self) -> (usize, usize, usize) {
         let inner = self.inner();
         let live = inner.agents.values().map(|a| &a.saved.info).filter(|info| !info.state.ended());
-        live.fold((0, 0), |(all, bare), info| (all + 1, bare + usize::from(!info.missing_layers.is_empty())))
+        live.fold((0, 0, 0), |(all, bare, prepared), info| {
+            let lacks = usize::from(!info.missing_layers.is_empty());
+            let waits = usize::from(info.prepared);
+            (all + 1 - waits, bare + lacks, prepared + waits)
+        })
     }
 
     /// Whether the spawner takes requests.

@@ -3,6 +3,7 @@
 use super::family::lineage;
 use super::{Agent, Manager, Start, no_agent};
 use crate::admit::{self, Admitted, Refused, WHAT};
+use crate::core::prepared::Program;
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
@@ -28,15 +29,25 @@ impl Manager {
         let aid = new_aid(now_ms)?;
         let envelope = Envelope::parse(text.as_bytes());
         let digest = admit::digest(&envelope);
-        let saved = Saved::new(&self.site.boot_id, blank(aid, digest));
-        let first = self.provision(saved, None, &caller).inspect_err(|error| {
-            let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
-            self.record_command(aid, &caller, what);
-        })?;
         let unlimited = approved.as_ref().is_some_and(|approval| approval.action == admit::UNLIMITED);
         let audience = Audience { machine: &self.site.machine, now_ms };
         let admitted =
             admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &self.ceiling(unlimited));
+        let chain = |text| Chain { envelope: text, admitted_ms: now_ms, unlimited, delegated: Vec::new() };
+        if let Ok(Admitted { declared, rights }) = &admitted
+            && let Some(prepared) = self.take_prepared(declared, rights, &caller, now_ms)
+            && let Ok(Admitted { rights, .. }) = admitted
+        {
+            self.entitle(prepared, rights);
+            self.keep_chain(prepared, &chain(text));
+            self.note_approval(prepared, approved.as_ref());
+            return self.let_go_prepared(prepared).await;
+        }
+        let saved = Saved::new(&self.site.boot_id, blank(aid, digest));
+        let first = self.provision(saved, None, &caller, Program::Starts).inspect_err(|error| {
+            let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
+            self.record_command(aid, &caller, what);
+        })?;
         let reserved = match admitted {
             Ok(Admitted { declared, rights }) => {
                 self.entitle(aid, rights);
@@ -51,18 +62,22 @@ impl Manager {
         };
         let event = match reserved {
             Ok(()) => {
-                let delegated = Vec::new();
-                self.keep_chain(aid, &Chain { envelope: text, admitted_ms: now_ms, unlimited, delegated });
+                self.keep_chain(aid, &chain(text));
                 Event::Verified
             }
             Err(error) => self.refused(aid, error),
         };
-        if let (Some(approval), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
-            agent.intent["approval"] = json!({"id": approval.id, "digest": approval.digest});
-        }
+        self.note_approval(aid, approved.as_ref());
         // Verifying adds no authority, so the record of the beginning can go together with what follows.
         self.drive_after(aid, first, event).await;
         self.outcome(aid)
+    }
+
+    /// Names the approval that a spawn came with in its intent.
+    fn note_approval(&self, aid: Aid, approved: Option<&Approval>) {
+        if let (Some(approval), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
+            agent.intent["approval"] = json!({"id": approval.id, "digest": approval.digest});
+        }
     }
 
     /// What a caller of `spawn` is told.
@@ -98,6 +113,7 @@ impl Manager {
         saved: Saved,
         rights: Option<Effective>,
         caller: &Principal,
+        program: Program,
     ) -> Result<Vec<Effect>, ApiError> {
         let aid = saved.info.aid;
         // Eighty random bits are nobody else's; that is checked all the same, since everything is kept by them.
@@ -105,7 +121,10 @@ impl Manager {
             let why = "another agent has or had this identifier; spawn it again";
             return Err(admit::broke(Code::Conflict, "its identifier", &why, &[Rule::UniqueIdentity]));
         }
-        let (state, effects) = core::provision();
+        let (state, effects) = match program {
+            Program::Starts => core::provision(),
+            _ => core::prepare(),
+        };
         let mut agent = self.agent(state, saved)?;
         agent.rights = rights;
         agent.operator = match caller {
@@ -132,6 +151,7 @@ impl Manager {
             operator: None,
             intent: Value::Null,
             start: None,
+            spare: None,
             sealed: false,
             asked: false,
             nothing_left: None,
@@ -152,7 +172,7 @@ impl Manager {
     }
 
     /// Gives an agent its rights.
-    fn entitle(&self, aid: Aid, rights: Effective) {
+    pub(super) fn entitle(&self, aid: Aid, rights: Effective) {
         if let Some(agent) = self.inner().agents.get_mut(&aid) {
             agent.rights = Some(rights);
         }
@@ -161,20 +181,21 @@ impl Manager {
     /// Everything that a start needs and that can be refused without asking anybody else.
     pub(super) fn reserve(&self, aid: Aid, asked: &Asked<'_>, now_ms: u64) -> Result<(), ApiError> {
         let mut inner = self.inner();
-        let live = inner.agents.values().filter(|agent| !agent.state.phase.ended()).count();
+        let running = inner.running();
         let most = match asked {
-            Asked::Operator { .. } => self.site.max_agents,
+            // One that is prepared is not among them yet.
+            Asked::Operator { .. } | Asked::Prepared { .. } => self.site.max_agents,
             // Families do not take the last places, so that an operator can always start one more.
             Asked::Agent { .. } => self.site.max_agents - self.site.max_agents.div_ceil(8),
         };
         // This one is among them.
-        if live > most {
-            let why = format!("{} agents run", live - 1);
+        if running > most {
+            let why = format!("{} agents run", running - 1);
             let next = "end one, or raise max_agents in [agents] of octant.toml";
             return Err(ApiError::new(Code::Busy, WHAT, "max_agents", why, next));
         }
         let until_ns = match asked {
-            Asked::Operator { .. } => None,
+            Asked::Operator { .. } | Asked::Prepared { .. } => None,
             // Its end is handed on to those who are there when it comes: from here on this one is.
             Asked::Agent { parent } => inner.alive(*parent)?.saved.deadline_ns,
         };
@@ -230,7 +251,7 @@ impl Manager {
     }
 
     /// Counts a use of a signed manifest.
-    fn count_use(&self, declared: &Declared, now_ms: u64) -> Result<(), ApiError> {
+    pub(super) fn count_use(&self, declared: &Declared, now_ms: u64) -> Result<(), ApiError> {
         let validity = declared.manifest().validity();
         let counted = self.store.count(declared.digest(), validity.max_spawns, validity.not_after_ms, now_ms);
         counted.map_err(|e| {
@@ -253,6 +274,13 @@ pub(super) enum Asked<'a> {
         /// Who brought it.
         caller: &'a Principal,
     },
+    /// An operator, beforehand: nothing is counted yet.
+    Prepared {
+        /// Who signed.
+        key: KeyId,
+        /// Who wished for it.
+        caller: &'a Principal,
+    },
     /// An agent, which has taken it out of its own rights.
     Agent {
         /// That agent.
@@ -261,16 +289,17 @@ pub(super) enum Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn key(&self) -> Option<KeyId> {
+    pub(super) fn key(&self) -> Option<KeyId> {
         match self {
             Self::Operator { declared, .. } => Some(declared.signer().key),
+            Self::Prepared { key, .. } => Some(*key),
             Self::Agent { .. } => None,
         }
     }
 
-    fn by(&self) -> String {
+    pub(super) fn by(&self) -> String {
         match self {
-            Self::Operator { caller, .. } => caller.to_string(),
+            Self::Operator { caller, .. } | Self::Prepared { caller, .. } => caller.to_string(),
             Self::Agent { parent } => Principal::Agent(*parent).to_string(),
         }
     }
@@ -298,6 +327,7 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         exit: None,
         reason: None,
         cpu_percent: None,
+        prepared: false,
         started_ms: None,
         ended_ms: None,
         manifest_digest,

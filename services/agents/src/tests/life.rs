@@ -1,6 +1,7 @@
 //! Lives of agents, from a signed envelope to the archive.
 
 use super::world::{Machinery, World, refusal, signed};
+use crate::core::prepared::Program;
 use octant_api::agent::{NoteRequest, SelfRequest};
 use octant_api::agents::{
     AgentInfo, AgentState, ExitInfo, KillRequest, ListRequest, LogsRequest, Output, ShowRequest,
@@ -122,7 +123,7 @@ async fn what_an_agent_lacks_is_shown_loudly() {
     assert!(shown.layers.iter().any(|l| l.name == "seccomp"));
     assert!(shown.grants.iter().any(|g| g == "read /srv"), "{:?}", shown.grants);
     assert_eq!(shown.denials[0].field, "filesystem.read");
-    assert_eq!(world.manager.count(), (1, 1));
+    assert_eq!(world.manager.count(), (1, 1, 0));
     world.kill("one", 0).await;
 }
 
@@ -266,7 +267,7 @@ async fn an_identifier_is_nobody_elses() {
     let first = world.spawn(signed("one", "true", &[])).await.unwrap();
     let saved = crate::store::Saved::new("b1", first.clone());
     let caller = octant_ids::Principal::Operator(0);
-    let error = world.manager.provision(saved, None, &caller).unwrap_err();
+    let error = world.manager.provision(saved, None, &caller, Program::Starts).unwrap_err();
     assert_eq!((error.code, &error.data.rules[..]), (Code::Conflict, &["unique-identity".to_owned()][..]));
     assert_eq!(world.show(&first.aid.to_string()).await.unwrap().name, "one", "nothing of it was changed");
 }

@@ -141,19 +141,85 @@ async fn a_room_has_one_order_whoever_writes_and_a_wait_ends_with_a_message() {
     assert_eq!(receive(&machinery, reader, after, 1).await.messages.len(), 0, "and a wait has an end");
 }
 
+/// Two agents in one room.
+async fn pair(world: &World) -> (Aid, Aid) {
+    (agent(world, "one", &["team"]).await, agent(world, "two", &["team"]).await)
+}
+
+fn mail(machinery: &Machinery) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(machinery.scratch.path().join("state")).unwrap();
+    files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "mail"))
+        .collect()
+}
+
 #[test]
-fn a_mailbox_goes_with_its_agent_and_a_restart_is_told() {
+fn what_was_acknowledged_is_there_after_a_restart_and_what_was_read_is_not() {
     let machinery = machinery();
     let (one, two, cursor) = life(&machinery, "b1", async |world: &World| {
-        let (one, two) = (agent(world, "one", &["team"]).await, agent(world, "two", &["team"]).await);
-        let gone = agent(world, "gone", &["team"]).await;
-        assert_eq!(say(&machinery, one, "team", "read").await.unwrap().receivers, 2);
-        world.kill(&gone.to_string(), 0).await;
-        assert_eq!(say(&machinery, one, "team", "unread").await.unwrap().receivers, 1, "gone with the agent");
-        let first = receive(&machinery, two, 0, 0).await;
-        assert!(!first.restarted);
-        (one, two, first.messages[0].cursor)
+        let (one, two) = pair(world).await;
+        for text in ["read", "seen", "unseen"] {
+            assert_eq!(say(&machinery, one, "team", text).await.unwrap().receivers, 1);
+        }
+        let got = receive(&machinery, two, 0, 0).await;
+        // It says that it has read the first, and dies before it has the answer to the next.
+        let first = got.messages[0].cursor;
+        assert_eq!(texts(&receive(&machinery, two, first, 0).await), ["seen", "unseen"]);
+        (one, two, first)
     });
+    let json = Json::from_text("{ \"n\":[1,2.50] }".into()).unwrap();
+    for _ in 0..2 {
+        life(&machinery, "b1", async |world: &World| {
+            until("both are served", || world.manager.list(false).len() == 2).await;
+            let got = receive(&machinery, two, cursor, 0).await;
+            assert!(!got.restarted && got.lost == 0);
+            assert_eq!(texts(&got), ["seen", "unseen"], "each of them, and in order");
+            assert_eq!(texts(&receive(&machinery, two, 0, 0).await), ["seen", "unseen"]);
+            assert_eq!(receive(&machinery, one, 0, 0).await.messages, []);
+        });
+    }
+    life(&machinery, "b1", async |world: &World| {
+        until("both are served", || world.manager.list(false).len() == 2).await;
+        send(&machinery, one, "team", Body::Json(json.clone())).await.unwrap();
+        let got = receive(&machinery, two, cursor, 0).await;
+        assert_eq!(texts(&got), ["seen", "unseen", json.text()], "to the letter");
+        assert!(got.messages.windows(2).all(|two| two[0].cursor < two[1].cursor && two[0].seq < two[1].seq));
+        assert_eq!(receive(&machinery, two, got.cursor, 0).await.messages, []);
+        world.kill(&one.to_string(), 0).await;
+        world.kill(&two.to_string(), 0).await;
+        assert_eq!(mail(&machinery), [] as [std::path::PathBuf; 0], "a mailbox goes with its agent");
+    });
+}
+
+#[test]
+fn a_mailbox_goes_with_its_agent_also_where_that_ends_while_nobody_looks() {
+    let machinery = machinery();
+    life(&machinery, "b1", async |world: &World| {
+        let (one, two) = pair(world).await;
+        let gone = agent(world, "gone", &["team"]).await;
+        assert_eq!(say(&machinery, one, "team", "x").await.unwrap().receivers, 2);
+        world.kill(&gone.to_string(), 0).await;
+        assert_eq!(say(&machinery, two, "team", "x").await.unwrap().receivers, 1, "gone with the agent");
+        let _alone = agent(world, "alone", &[]).await;
+    });
+    assert_eq!(mail(&machinery).len(), 2, "who is in no room has no file");
+    life(&machinery, "b2", async |world: &World| {
+        until("they are gone", || world.manager.list(false).is_empty()).await;
+        until("and their mail", || mail(&machinery).is_empty()).await;
+    });
+}
+
+#[test]
+fn a_mailbox_that_cannot_be_read_is_told_and_its_numbers_grow() {
+    let machinery = machinery();
+    let (one, two, cursor) = life(&machinery, "b1", async |world: &World| {
+        let (one, two) = pair(world).await;
+        say(&machinery, one, "team", "lost").await.unwrap();
+        (one, two, receive(&machinery, two, 0, 0).await.cursor)
+    });
+    let two_has = |path: &std::path::Path| path.to_string_lossy().contains(&two.to_string());
+    std::fs::write(mail(&machinery).iter().find(|path| two_has(path)).unwrap(), "{\n").unwrap();
     life(&machinery, "b1", async |world: &World| {
         until("both are served", || world.manager.list(false).len() == 2).await;
         let empty = receive(&machinery, two, cursor, 0).await;
@@ -163,7 +229,26 @@ fn a_mailbox_goes_with_its_agent_and_a_restart_is_told() {
         assert!(got.cursor > cursor + 1, "numbers grow over a restart");
         assert_eq!(texts(&got), ["again"]);
         assert!(!receive(&machinery, two, got.cursor, 0).await.restarted);
-        world.kill(&one.to_string(), 0).await;
-        world.kill(&two.to_string(), 0).await;
     });
+}
+
+/// A directory stands where the file has to be written anew.
+#[tokio::test]
+async fn what_cannot_be_kept_is_not_acknowledged() {
+    let machinery = machinery();
+    let world = machinery.start("b1");
+    let (one, two) = pair(&world).await;
+    say(&machinery, one, "team", "kept").await.unwrap();
+    let cursor = receive(&machinery, two, 0, 0).await.cursor;
+    let path = machinery.scratch.path().join(format!("state/{two}.mail"));
+    world.manager.break_mailbox(two);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(say(&machinery, one, "team", "x").await.unwrap().receivers, 0);
+    let request = ReceiveRequest { after: cursor, wait_ms: 0 };
+    let error = machinery.guest(two).call(&request).await.map_err(api).unwrap_err();
+    assert_eq!(error.code, Code::Unavailable);
+    std::fs::remove_dir(&path).unwrap();
+    let got = receive(&machinery, two, cursor, 0).await;
+    assert_eq!((got.messages.len(), got.lost), (0, 1), "and the receiver is told");
 }

@@ -5,6 +5,7 @@ mod family;
 mod hold;
 mod life;
 mod messages;
+mod prepared;
 mod restart;
 mod secrets;
 mod world;
@@ -51,6 +52,7 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         exit: None,
         reason: None,
         cpu_percent: None,
+        prepared: false,
         started_ms: None,
         ended_ms: None,
         manifest_digest: Sha256::ZERO,

@@ -4,7 +4,7 @@ use super::Scratch;
 use crate::adopt;
 use crate::approvals::Queue;
 use crate::handlers::Methods;
-use crate::manager::{Keeper, Manager, Site};
+use crate::manager::{Files, Keeper, Manager, Site, Wishes};
 use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
 use nix::sys::signal::{Signal, kill};
@@ -29,10 +29,11 @@ use octant_workstation::{Plan, Report, SpawnError, Spawned, Step};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::UnixListener;
@@ -193,6 +194,8 @@ pub(crate) struct Plain {
     dir: PathBuf,
     exits: OwnedFd,
     pub(crate) running: Mutex<HashMap<Aid, u32>>,
+    /// The programs that wait, with what lets each go and what the ticket for that is for.
+    pub(crate) waiting: Mutex<HashMap<Aid, (ChildStdin, Sha256)>>,
     /// What was asked, in order.
     pub(crate) asked: Mutex<Vec<String>>,
     /// What the next spawn fails with.
@@ -221,33 +224,29 @@ impl Plain {
     }
 }
 
-impl Spawner for Arc<Plain> {
-    fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
-        let accept_missing = Vec::new();
-        let site = octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1, here: None };
-        Plan::lower(rights, &site).map_err(|e| e.to_string())
-    }
-
-    fn spawn(
-        &self,
-        plan: &Plan,
-        ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-    ) -> Result<Spawned, SpawnError> {
-        let digest = plan.digest().unwrap();
-        let redeemed = self.actuator.lock().unwrap().redeem(ticket, &digest, clock::boottime_ns());
+impl Plain {
+    fn redeem(&self, ticket: &Ticket, digest: &Sha256) -> Result<(), SpawnError> {
+        let redeemed = self.actuator.lock().unwrap().redeem(ticket, digest, clock::boottime_ns());
         let seq =
             redeemed.map_err(|e| SpawnError { step: Step::Ticket, errno: 0, text: e.to_string() })?.seq();
         self.redeemed.lock().unwrap().push(seq);
-        self.note("spawn");
+        Ok(())
+    }
+
+    fn build(
+        self: &Arc<Self>,
+        plan: &Plan,
+        mut command: Command,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<(Spawned, Option<ChildStdin>), SpawnError> {
         if let Some(error) = self.refuse.lock().unwrap().take() {
             return Err(error);
         }
         let socket = std::os::unix::net::UnixListener::bind(self.dir.join(format!("{}.sock", plan.aid)));
-        let mut command = Command::new("/bin/sh");
-        command.args(&plan.program.args).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        command.args(&plan.program.args).stdout(stdout).stderr(stderr);
         let mut child = command.spawn().unwrap();
+        let stdin = child.stdin.take();
         // Readable at its end, as a pidfd is.
         let (pidfd, held) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let pid = child.id();
@@ -256,6 +255,7 @@ impl Spawner for Arc<Plain> {
         std::thread::spawn(move || {
             let status = child.wait().unwrap().into_raw();
             world.running.lock().unwrap().remove(&aid);
+            world.waiting.lock().unwrap().remove(&aid);
             let exit = Exit { pid, status, mono_ns: clock::monotonic_ns() };
             let _ = packet::send(world.exits.as_fd(), &exit.encode(), &[]);
             drop(held);
@@ -270,7 +270,60 @@ impl Spawner for Arc<Plain> {
             namespaces: vec![("user".into(), 7)],
             mounts: vec![],
         };
-        Ok(Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, report })
+        Ok((Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, report }, stdin))
+    }
+}
+
+impl Spawner for Arc<Plain> {
+    fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
+        let accept_missing = Vec::new();
+        let site = octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1, here: None };
+        Plan::lower(rights, &site).map_err(|e| e.to_string())
+    }
+
+    fn spawn(
+        &self,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError> {
+        self.redeem(ticket, &plan.digest().unwrap())?;
+        self.note("spawn");
+        let mut command = Command::new("/bin/sh");
+        command.stdin(Stdio::null());
+        Ok(self.build(plan, command, stdout, stderr)?.0)
+    }
+
+    fn prepare(
+        &self,
+        plan: &Plan,
+        ticket: &Ticket,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Spawned, SpawnError> {
+        let digest = plan.digest().unwrap();
+        self.redeem(ticket, &digest)?;
+        self.note("prepare");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read -r go && exec /bin/sh \"$@\"", "sh"]).stdin(Stdio::piped());
+        let (spawned, stdin) = self.build(plan, command, stdout, stderr)?;
+        self.waiting.lock().unwrap().insert(plan.aid, (stdin.unwrap(), digest));
+        Ok(spawned)
+    }
+
+    fn release(&self, _: u32, aid: Aid, ticket: &Ticket) -> Result<(), SpawnError> {
+        let mut waiting = self.waiting.lock().unwrap();
+        let none = SpawnError { step: Step::Execute, errno: 0, text: "it does not wait".into() };
+        let digest = waiting.get(&aid).ok_or_else(|| none.clone())?.1;
+        self.redeem(ticket, &digest)?;
+        self.note("release");
+        if let Some(error) = self.refuse.lock().unwrap().take() {
+            return Err(error);
+        }
+        let (mut stdin, _) = waiting.remove(&aid).ok_or(none)?;
+        stdin.write_all(b"go\n").unwrap();
+        Ok(())
     }
 
     fn terminate(&self, _: u32, aid: Aid) -> Result<(), String> {
@@ -363,6 +416,7 @@ impl Machinery {
             dir: scratch.path().to_owned(),
             exits: theirs,
             running: Mutex::default(),
+            waiting: Mutex::default(),
             asked: Mutex::default(),
             refuse: Mutex::default(),
             not_held: Mutex::default(),
@@ -412,13 +466,16 @@ impl Machinery {
             agents_cgroup: None,
         };
         let records = Records::new(Client::new(path("ledger.sock")));
-        let store = Store::open(path("state")).unwrap();
+        let files = Files {
+            store: Store::open(path("state")).unwrap(),
+            approvals: Queue::open(&path("state")).unwrap(),
+            wishes: Wishes::open(&path("state")).unwrap(),
+        };
         let manager = Arc::new(Manager::new(
             site,
             records,
             Client::new(path("vault.sock")),
-            store,
-            Queue::open(&path("state")).unwrap(),
+            files,
             Arc::new(Arc::clone(&self.spawner)),
             Some(Arc::new(Arc::clone(&self.shelf))),
         ));
