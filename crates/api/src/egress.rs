@@ -270,9 +270,9 @@ pub struct WatchRequest {}
 pub struct Instance {
     /// Another for each start of the gate.
     pub instance: String,
-    /// Whose listeners are there from an earlier run and wait to be admitted.
+    /// Every agent that it knows: those that were admitted, and those whose listeners are there from an earlier run.
     #[schemars(with = "Vec<String>")]
-    pub waiting: Vec<Aid>,
+    pub agents: Vec<Aid>,
 }
 
 /// The last answer of `egress.watch`: the gate stops.

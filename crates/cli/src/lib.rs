@@ -12,6 +12,7 @@ mod agents;
 mod approvals;
 mod args;
 mod doctor;
+mod egress;
 mod error;
 mod family;
 mod image;
@@ -167,6 +168,7 @@ fn act(
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Approvals(command) => approvals::run(command, layout, out),
+        Command::Egress(command) => egress::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Workspace(command) => workspace::run(command, layout, out),

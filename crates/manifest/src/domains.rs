@@ -124,7 +124,6 @@ pub struct Unenforceable {
     pub why: &'static str,
 }
 
-const GATE: &str = "the egress gate does not exist yet";
 const VAULT: &str =
     "the vault leases by its own grants and does not read manifests yet; see octant vault grant";
 const ROUTER: &str = "the router does not exist yet";
@@ -132,7 +131,6 @@ const ROUTER: &str = "the router does not exist yet";
 /// A row each, in the order of the schema. What is here disappears with the service that enforces it.
 pub(crate) fn unenforceable(asked: &Grants, budget: &Budget) -> Vec<Unenforceable> {
     let rows = [
-        (!asked.hosts.is_empty(), "network.hosts", "network hosts", GATE),
         (!asked.credentials.is_empty(), "credentials.grants", "credentials", VAULT),
         (!asked.models.allowed.is_empty(), "models.allowed", "models", ROUTER),
         (budget.tokens > 0, "models.tokens", "a model budget", ROUTER),

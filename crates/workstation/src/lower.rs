@@ -147,6 +147,7 @@ fn kept(rights: &Effective, here: Option<&Here>) -> Result<(Option<Sha256>, Opti
     let (root, snapshot) = (rights.grants().root().digest(), rights.grants().workspace().digest());
     match here {
         Some(_) if root.is_some() => Err(LowerError::Here("filesystem.root")),
+        Some(_) if !rights.grants().hosts().is_empty() => Err(LowerError::Here("network.hosts")),
         Some(_) if snapshot.is_some() => Err(LowerError::Here("filesystem.workspace")),
         _ => Ok((root, snapshot)),
     }

@@ -6,6 +6,7 @@ mod end;
 mod family;
 mod hold;
 mod look;
+mod network;
 mod post;
 mod prepare;
 mod report;
@@ -87,6 +88,8 @@ pub(crate) struct Site {
 pub(crate) struct Manager {
     pub(crate) records: Records,
     pub(crate) vault: Client,
+    /// The one way out of workstations.
+    gate: Client,
     /// What the vault has to be told.
     ends: Ends,
     pub(crate) site: Site,
@@ -208,6 +211,7 @@ impl Manager {
         site: Site,
         records: Records,
         vault: Client,
+        gate: Client,
         files: Files,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
@@ -221,6 +225,7 @@ impl Manager {
         Self {
             records,
             vault,
+            gate,
             ends: Ends::default(),
             site,
             exits,
@@ -514,7 +519,8 @@ impl Manager {
             self.ends.run(&self.vault, stop),
             self.read_reports(stop),
             self.deny_unanswered(stop),
-            self.keep_prepared(stop)
+            self.keep_prepared(stop),
+            self.watch_gate(stop)
         );
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();

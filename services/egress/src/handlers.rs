@@ -11,7 +11,7 @@ use octant_api::error::{ApiError, Code};
 use octant_ids::Aid;
 use octant_service::Notifier;
 use octant_wire::{Call, Shutdown, Sink};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -152,9 +152,9 @@ impl Handler<Call> for Methods {
     }
 
     async fn watch(&self, _: WatchRequest, items: Sink<Instance>, _: Call) -> Result<Watched, ApiError> {
-        let mut waiting: Vec<Aid> = self.waiting().keys().map(|(aid, _)| *aid).collect();
-        waiting.dedup();
-        items.send(&Instance { instance: self.instance.clone(), waiting }).await?;
+        let waiting: BTreeSet<Aid> = self.waiting().keys().map(|(aid, _)| *aid).collect();
+        let agents = waiting.into_iter().chain(self.gate.list(None).into_iter().map(|row| row.aid)).collect();
+        items.send(&Instance { instance: self.instance.clone(), agents }).await?;
         self.stop.requested().await;
         Ok(Watched {})
     }

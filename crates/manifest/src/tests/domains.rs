@@ -12,9 +12,7 @@ fn host(text: &str) -> HostPattern {
 
 #[test]
 fn what_this_build_cannot_enforce_is_valid_and_is_not_spawned() {
-    let hosts = "hosts = [\"tls://*.example.org:443\"]";
     let cases = [
-        ("hosts = []", hosts, "network.hosts", "egress gate"),
         ("grants = []", "grants = [\"sign prod/key\"]", "credentials.grants", "octant vault grant"),
         ("allowed = []", "allowed = [\"any\"]", "models.allowed", "router"),
         ("allowed = []", "tokens = 5", "models.tokens", "router"),
@@ -92,14 +90,9 @@ fn what_is_below_a_name_is_neither_the_name_nor_beside_it() {
         assert_eq!(host(outside).meet(&below), None, "{outside}");
     }
     assert!(
-        below.matches(&"a.example.org".parse().unwrap())
-            && !below.matches(&"example.org".parse().unwrap())
-            && !below.matches(&".example.org".parse().unwrap())
+        below.matches(&"a.example.org".parse().unwrap()) && !below.matches(&"example.org".parse().unwrap())
     );
-    assert!(
-        host("example.org").matches(&"example.org".parse().unwrap())
-            && !host("example.org").matches(&"a.example.org".parse().unwrap())
-    );
+    assert!(host("example.org").matches(&"example.org".parse().unwrap()) && !host("example.org").matches(&"a.example.org".parse().unwrap()));
     assert_eq!(host("*.b.example.org").meet(&below), Some(host("*.b.example.org")));
 }
 
@@ -161,11 +154,8 @@ fn a_secret_is_used_only_for_a_host_that_is_granted_with_tls() {
 #[test]
 fn names_are_whole_or_beginnings() {
     let name = |text: &str| text.parse::<NamePattern>().unwrap();
-    assert!(
-        name("anthropic/*").matches(&"anthropic/x".parse().unwrap())
-            && !name("anthropic/*").matches(&"anthropic".parse().unwrap())
-    );
-    assert!(name("gpt").matches(&"gpt".parse().unwrap()) && !name("gpt").matches(&"gpt-5".parse().unwrap()));
+    assert!(name("anthropic/*").matches("anthropic/x") && !name("anthropic/*").matches("anthropic"));
+    assert!(name("gpt").matches("gpt") && !name("gpt").matches("gpt-5"));
     assert_eq!(name("a").meet(&name("a*")), Some(name("a")));
     assert_eq!(name("ab*").meet(&name("a*")), Some(name("ab*")));
     assert_eq!(name("ab").meet(&name("ac*")), None);

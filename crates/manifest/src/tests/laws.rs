@@ -2,7 +2,7 @@
 
 use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
 use crate::{
-    Allotment, CredentialGrant, GrantPath, HostGrant, HostPattern, NamePattern, PathSet, Pattern, PatternSet,
+    Allotment, CredentialGrant, GrantPath, HostGrant, HostName, HostPattern, NamePattern, PathSet, Pattern, PatternSet,
 };
 use octant_ids::{ByteSize, Millis, Sha256};
 use proptest::collection::{btree_set, vec};
