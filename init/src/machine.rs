@@ -4,6 +4,7 @@ use crate::config::InitTable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_settime};
 use octant_api::boot::Mode;
+use octant_sys::confine::CORE_LIMIT;
 use octant_sys::{clock, entropy, inherit, netlink};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -55,7 +56,7 @@ pub(crate) fn settle(table: &InitTable) -> Vec<String> {
     troubles
 }
 
-/// Open descriptors of PID 1, and the most that a unit may ask for: four stores of 1024 and room to spare.
+/// Open descriptors of PID 1, and the most that a unit may ask for: four full stores and room to spare.
 const NOFILE: u64 = 1 << 16;
 
 /// PID 1's own limits; also where it is not a machine's.
@@ -67,7 +68,7 @@ pub(crate) fn own_limits() -> Vec<String> {
             troubles.push(format!("{what}: {error}"));
         }
     };
-    note("core limit", setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(io::Error::from));
+    note("core limit", setrlimit(Resource::RLIMIT_CORE, CORE_LIMIT, CORE_LIMIT).map_err(io::Error::from));
     let raised = setrlimit(Resource::RLIMIT_NOFILE, NOFILE, NOFILE).or_else(|_| {
         // Without CAP_SYS_RESOURCE the hard limit stands.
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

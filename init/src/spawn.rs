@@ -6,7 +6,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Pid, Uid, getpid, setgroups, setpgid, setresgid, setresuid, setsid, tcsetpgrp};
 use octant_sys::clone::{CloneArgs, Cloned, clone3};
-use octant_sys::confine::{Program, default_signals, exit_now};
+use octant_sys::confine::{CORE_LIMIT, Program, default_signals, exit_now};
 use octant_sys::{console, descriptor};
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -152,7 +152,7 @@ fn place_descriptors(launch: &Launch<'_>) -> io::Result<()> {
 }
 
 fn limits() -> nix::Result<()> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_CORE, CORE_LIMIT, CORE_LIMIT)?;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, NOFILE.min(hard), hard)
 }

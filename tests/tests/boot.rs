@@ -1,6 +1,7 @@
 //! The boot-to-health gate and what else needs a whole machine.
 
-use crate::{exports, image};
+use crate::exports;
+use octant_tests::agents;
 use octant_tests::disk;
 use octant_tests::environment::{Scratch, path};
 use octant_tests::guest::{Boot, Guest};
@@ -26,18 +27,55 @@ fn run_job(scratch: &Scratch, append: &str, overlay: Option<&Path>, seconds: u64
     std::mem::take(&mut guest.log)
 }
 
-#[test]
-fn the_gate_passes_from_boot_to_health() {
-    let scratch = Scratch::new("gate");
-    let overlay = image::overlay(&scratch);
-    let log = run_job(&scratch, "octant.job=sh%20/srv/test/gate.sh", Some(&overlay), 600);
+/// Runs a script of the guest that prints TAP: its whole plan is carried out and nothing of it fails.
+fn passes(scratch: &Scratch, script: &str, seconds: u64) -> Vec<String> {
+    let overlay = agents::overlay(scratch);
+    let log = run_job(scratch, &format!("octant.job=sh%20/srv/test/{script}"), Some(&overlay), seconds);
     let text = log.join("\n");
     let is = |prefix: &str| log.iter().filter(|line| line.starts_with(prefix)).count();
     let plan = log.iter().find_map(|line| line.strip_prefix("1..")?.trim().parse::<usize>().ok());
     assert_eq!(is("not ok "), 0, "{text}");
     assert_eq!(plan, Some(is("ok ")), "the plan was not carried out whole:\n{text}");
     assert!(log.iter().any(|line| line.contains("octant: job exit 0")), "{text}");
+    log
+}
+
+#[test]
+fn the_gate_passes_from_boot_to_health() {
+    let scratch = Scratch::new("gate");
+    passes(&scratch, "gate.sh", 600);
     what_left_the_machine_verifies_here(&scratch);
+}
+
+/// Fork bomb, memory bombs, full disk, descriptors, busy loops: what the neighbour felt is printed, and judged by nobody
+/// but the reader. That its work never fails, and that each bomb is held, is.
+#[test]
+fn a_neighbour_works_on_beside_agents_that_take_all_they_can_get() {
+    let scratch = Scratch::new("bombs");
+    let felt = agents::felt(&passes(&scratch, "bombs.sh", 600));
+    assert_eq!(felt.len(), 7, "{felt:?}");
+    felt.iter().for_each(|felt| println!("{felt:?}"));
+}
+
+/// The tests of the spawner as the first process of a machine: every property of a workstation where the limits are real.
+#[test]
+fn workstations_hold_on_a_machine_with_every_controller() {
+    let scratch = Scratch::new("spawn");
+    let program = "opt/octant-spawn-tests";
+    let overlay = agents::program_overlay(&scratch, program, &path("OCTANT_SPAWN_TESTS"));
+    let append = format!("rdinit=/{program}");
+    let mut guest =
+        Guest::boot(&scratch.path(""), &Boot { append: &append, overlay: Some(&overlay), ..Boot::default() });
+    guest.until("the tests' end", 1200, |line| line.starts_with("# the tests ended with "));
+    guest.until_off(60);
+    let text = guest.log.join("\n");
+    let ended =
+        guest.log.iter().any(|line| line == "# the tests ended with Ok(ExitStatus(unix_wait_status(0)))");
+    assert!(ended, "{text}");
+    let is = |prefix: &str| guest.log.iter().filter(|line| line.starts_with(prefix)).count();
+    let plan = guest.log.iter().find_map(|line| line.strip_prefix("1..")?.trim().parse::<usize>().ok());
+    assert_eq!(plan, Some(is("ok ")), "{text}");
+    assert_eq!(is("# skipped: this machine has no "), 0, "the machine has everything:\n{text}");
 }
 
 /// What the gate has put on the data disk is judged by programs that know the log's key and nothing else of the guest.

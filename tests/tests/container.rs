@@ -60,7 +60,7 @@ fn the_example_runs_in_a_container_of_one_file() {
     let scratch = Scratch::new("container-example");
     let bundle = bundle_with(&scratch, "sh /usr/share/octant/examples/incident-report/run.sh");
     let root = bundle.join("rootfs");
-    let example = crate::image::guest_files().join("../../examples/incident-report");
+    let example = octant_tests::agents::guest_files().join("../../examples/incident-report");
     let target = root.join("usr/share/octant/examples/incident-report");
     let made = [&target, &root.join("srv/logs"), &root.join("etc/octant/trusted")]
         .into_iter()
@@ -69,7 +69,7 @@ fn the_example_runs_in_a_container_of_one_file() {
     for name in ["report.sh", "run.sh"] {
         fs::copy(example.join(name), target.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
-    crate::image::sign(&example.join("manifest.toml"), &target.join("manifest.signed.json"));
+    octant_tests::agents::sign(&example.join("manifest.toml"), &target.join("manifest.signed.json"));
     crate::namespace::write_logs(&root.join("srv/logs"));
     let public = path("OCTANT_OPERATOR_KEY").with_extension("pub");
     fs::copy(public, root.join("etc/octant/trusted/operator.pub")).unwrap_or_else(|e| panic!("{e}"));

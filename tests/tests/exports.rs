@@ -1,7 +1,7 @@
 //! What leaves a machine is judged elsewhere: by `octant ledger verify FILE`, which needs no running Octant, and by the
 //! program in tests/python, which shares no code with it.
 
-use crate::image::guest_files;
+use octant_tests::agents::guest_files;
 use octant_tests::environment::{binary, path};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! `octant up`: the same graph in a PID namespace of this machine, and what it does with bad input.
 
 use crate::exports::{Said, said};
-use crate::image::{guest_files, sign};
+use octant_tests::agents::{guest_files, sign};
 use octant_tests::environment::{Scratch, binary, path};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,16 @@ impl Instance {
 
     pub(crate) fn accepting(&self, job: &str) -> Said {
         self.up(&["--accept-missing", "cgroup"], job)
+    }
+
+    /// The same for a job that takes longer.
+    pub(crate) fn accepting_for(&self, seconds: u32, job: &str) -> Said {
+        let mut timeout = Command::new("timeout");
+        self.up_by(
+            timeout.args(["--kill-after=5", &seconds.to_string()]),
+            &["--accept-missing", "cgroup"],
+            job,
+        )
     }
 
     /// With its state on a file system of its own, which has so many MiB and is gone afterwards.
@@ -162,6 +172,28 @@ fn an_accepted_missing_layer_is_loud() {
 }
 
 #[test]
+fn a_denied_system_call_is_reported_with_what_would_grant_it() {
+    let instance = Instance::new("why");
+    let manifest = instance.scratch.path("why.toml");
+    let made = said(Command::new(binary()).args(["manifest", "new", "why", "--operator", "operator"]));
+    let (args, utilities) = ("args = [\"-c\", ", "utilities = [\"sh\", ");
+    let text = made.1.replace(args, "args = [\"-c\", \"echo >f; chmod 4755 f; chmod 4711 f; exit 0\", ");
+    let text = text.replace(utilities, "utilities = [\"sh\", \"chmod\", ");
+    fs::write(&manifest, text).unwrap_or_else(|e| panic!("{e}"));
+    let envelope = instance.scratch.path("why.signed.json");
+    sign(&manifest, &envelope);
+    let job = format!(
+        "octant agent spawn --wait {} && octant agent why why && octant ledger query --kind decision --json && \
+         octant ledger query --kind lifecycle --json | grep archived",
+        envelope.display()
+    );
+    let outcome = instance.accepting(&job);
+    let words = ["(2 times, by chmod)", "set-id", "\"denied_calls\":[\"", "\":2}"];
+    ended(&outcome, 0, &words);
+    assert!(!outcome.1.contains("clone3"), "a fallback is no denial:\n{}", outcome.1);
+}
+
+#[test]
 fn the_job_exit_code_is_passed_on() {
     ended(&Instance::new("code").accepting("exit 42"), 42, &[]);
 }
@@ -267,11 +299,36 @@ fn await_processes(word: &str, wanted: usize) -> bool {
 }
 
 #[test]
+fn what_is_prepared_is_spawned_from_and_does_not_outlive_who_made_it() {
+    let instance = Instance::new("prepared");
+    let example = example(&instance.scratch.path("files"));
+    // Two wait; a spawn takes the older one, and runs as any; another is made. When the spawner is killed they end, when
+    // `agents` is, they are ended; each time there are new ones.
+    let job = format!(
+        "cd {}; ids() {{ octant agent prepared --json | tr -c 'a-z0-9-' '\\n' | grep ^agent-; }}; \
+         two() {{ for _ in $(seq 300); do ids >now; test $(wc -l <now) = 2 && \
+                  ! grep -qxF -f \"$1\" now && return; sleep 0.1; done; echo not replaced; }}; \
+         killed() {{ kill -9 $(octant status --json | tr '{{' '\\n' | \
+                     sed -n 's/.*\"name\":\"'$1'\".*\"pid\":\\([0-9]*\\).*/\\1/p'); }}; \
+         octant agent prepare --count 2 manifest.signed.json >first && wc -l <first; \
+         octant agent list | grep -c prepared; octant agent spawn --wait manifest.signed.json >spawned; echo ran $?; \
+         grep -qxF \"$(cat spawned)\" first && echo was prepared; \
+         cat spawned >gone; two gone; cat now >gone; killed spawner; two gone; cat now >>gone; killed agents; \
+         two gone; octant agent prepared --drop | wc -l; ids | wc -l; \
+         octant ledger verify >verified && echo verifies",
+        example.display()
+    );
+    let said = instance.accepting(&job);
+    ended(&said, 0, &["ran 0", "was prepared", "verifies"]);
+    assert!(!said.1.contains("not replaced"), "{}", said.1);
+}
+
+#[test]
 fn agents_end_with_who_supervises_them() {
     let instance = Instance::new("supervisor");
     let dir = instance.scratch.path("files");
     fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    crate::image::agent_below(&instance.scratch, &dir, "sleep 600\n");
+    octant_tests::agents::agent_below(&instance.scratch, &dir, "sleep 600\n");
     let job = format!("octant agent spawn {}/vault.signed.json; sleep 600", dir.display());
     let mut up = Command::new(binary())
         .args(["up", "--accept-missing", "cgroup", "--dir"])

@@ -1,8 +1,8 @@
 //! A power cut in the middle of appends loses no entry that was acknowledged, and none that a checkpoint covers which
 //! somebody outside has seen.
 
-use crate::image;
 use octant_sys::clock::monotonic_ns;
+use octant_tests::agents;
 use octant_tests::environment::{Scratch, path};
 use octant_tests::guest::{Boot, Guest};
 use octant_tests::nbd::VolatileDisk;
@@ -36,7 +36,7 @@ fn cut_and_check(name: &str, acknowledged: u32, keep: impl FnMut() -> bool) {
     };
 
     let config = ("etc/octant/octant.toml", SMALL_SEGMENTS);
-    let overlay = image::overlay_with(&scratch, &[config]);
+    let overlay = agents::overlay_with(&scratch, &[config]);
     let mut writer =
         Guest::boot(&scratch.path(""), &boot("octant.job=sh%20/srv/test/power-writer.sh", &overlay));
     let count = Cell::new(0);
@@ -66,7 +66,7 @@ fn cut_and_check(name: &str, acknowledged: u32, keep: impl FnMut() -> bool) {
     );
     assert!(disk.flushes() > 0, "the guest never flushed, so nothing can have been durable");
 
-    let overlay = image::overlay_with(&scratch, &[config, ("srv/test/kept.base64", &kept)]);
+    let overlay = agents::overlay_with(&scratch, &[config, ("srv/test/kept.base64", &kept)]);
     let mut checker =
         Guest::boot(&scratch.path(""), &boot("octant.job=sh%20/srv/test/power-checker.sh", &overlay));
     checker.until("the verdict on the ledger", 300, |line| line.contains("ledger verifies"));

@@ -415,9 +415,15 @@ fn when_the_supervisor_is_killed_nothing_runs_on() {
         stdout.read_to_end(&mut rest).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(rest, b"");
         child.wait().unwrap_or_else(|e| panic!("{e}"));
-        // And what it left in the project goes with the next run.
+        // And what it left in the project goes with the next run, which says in the record what became of it.
         ended(&desk.run(&["--", "true"]), 0, "");
         assert_eq!(desk.left(""), [""; 0]);
+        let segment = desk.record().join("ledger/segments/00000000000000000001.log");
+        let bytes = fs::read(&segment).unwrap_or_else(|e| panic!("{e}"));
+        let told = |word: &str| bytes.windows(word.len()).filter(|part| *part == word.as_bytes()).count();
+        assert_eq!((told("it was killed, and what it ran with it"), told("it was found dead")), (1, 1));
+        let output = desk.octant(&["ledger", "verify", &desk.record().display().to_string()]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     }
 }
 
@@ -430,6 +436,11 @@ struct Typed {
 
 impl Typed {
     fn new(desk: &Desk) -> Self {
+        Self::at(desk, &["bash", "--norc", "--noprofile", "-i"])
+    }
+
+    /// With this program in the place of the shell.
+    fn at(desk: &Desk, program: &[&str]) -> Self {
         let devpts = fs::File::open("/dev/pts").unwrap_or_else(|e| panic!("/dev/pts: {e}"));
         let outside = octant_sys::console::open_master(devpts.as_fd()).unwrap_or_else(|e| panic!("{e}"));
         let inside = octant_sys::console::open_terminal(outside.as_fd()).unwrap_or_else(|e| panic!("{e}"));
@@ -438,7 +449,7 @@ impl Typed {
         // A session on the terminal, and then the person in it: a login.
         let mut command = Command::new("setsid");
         command.args(["--ctty", "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
-        command.args(["bash", "--norc", "--noprofile", "-i"]);
+        command.args(program);
         let home = desk.scratch.path("home");
         command.current_dir(desk.project()).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &home);
         command
@@ -480,8 +491,8 @@ impl Typed {
         self.shows(what, 60_000).unwrap_or_else(|| panic!("no {what:?} in:\n{}", self.shown))
     }
 
-    /// Types Ctrl-C until this is shown. One that is typed in the moment between a shell's `fg` and the program's
-    /// having the terminal again can be lost; a person types it once more.
+    /// Types Ctrl-C until this is shown. In the moment in which a shell has written what it continues, and in which that
+    /// has not begun what it was about to begin, one can be lost without Octant too; a person types it once more.
     fn interrupt(&mut self, what: &str) {
         let shown = (0..30).any(|_| {
             self.send("\x03");
@@ -541,6 +552,40 @@ fn a_terminal_inside_is_one_of_its_own_with_jobs_and_sizes() {
         typed.line("fg", "sleep 1000'");
         typed.interrupt("outside> ");
         assert!(typed.line("echo $?", "outside> ").contains("130"));
+    }
+}
+
+/// As in the moment after a shell's `fg`: the terminal is this job's, and still in the modes of the shell.
+#[test]
+fn a_key_that_is_typed_before_the_terminal_is_read_again_reaches_the_job_in_front() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
+    const WAITS: &str =
+        "sh -c 'trap \"echo g\"\"ot; exit 3\" INT; echo run\"\"ning; while :; do sleep 0.1; done'";
+    for desk in desks("key") {
+        let octant = desk.program().display().to_string();
+        let mut typed = Typed::at(&desk, &[&octant, "run", ACCEPT, "--", "bash", "--norc", "--noprofile"]);
+        let cooked = tcgetattr(&typed.outside).unwrap_or_else(|e| panic!("{e}"));
+        typed.until("bash-");
+        typed.line("PS1='in''side> '", "inside> ");
+        typed.line(WAITS, "running");
+        // What `Typed` started has become this process by execve.
+        let supervisor = nix::unistd::Pid::from_raw(typed.shell.id().cast_signed());
+        kill(supervisor, Signal::SIGSTOP).unwrap_or_else(|e| panic!("{e}"));
+        let stopped = || {
+            let stat = fs::read_to_string(format!("/proc/{supervisor}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        };
+        while !stopped() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        tcsetattr(&typed.outside, SetArg::TCSANOW, &cooked).unwrap_or_else(|e| panic!("{e}"));
+        typed.send("\x03");
+        typed.until("^C");
+        kill(supervisor, Signal::SIGCONT).unwrap_or_else(|e| panic!("{e}"));
+        typed.until("got");
+        typed.until("inside> ");
+        assert!(typed.line("echo $?", "inside> ").contains('3'));
     }
 }
 

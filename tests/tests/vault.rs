@@ -1,8 +1,8 @@
 //! The vault on machines that it is bound to, and what is left of a secret after its use.
 
 use crate::boot::with_data;
-use crate::image;
 use crate::namespace::{Instance, ended};
+use octant_tests::agents;
 use octant_tests::environment::{Scratch, binary, path};
 use octant_tests::guest::{Boot, Guest};
 use octant_tests::uefi::Board;
@@ -51,7 +51,7 @@ fn line<'a>(text: &'a str, start: &str) -> &'a str {
 #[test]
 fn a_machine_unseals_by_its_tpm_and_its_disk_is_worth_nothing_elsewhere() {
     let scratch = Scratch::new("vault");
-    let overlay = image::overlay(&scratch);
+    let overlay = agents::overlay(&scratch);
     let (here, there) = (Board::new(scratch.path("here"), HERE), Board::new(scratch.path("there"), THERE));
     let data = with_data(&scratch);
 
@@ -218,7 +218,7 @@ fn a_used_secret_is_nowhere_but_in_the_vault() {
     let files = instance.scratch.path("files");
     fs::create_dir_all(&files).unwrap();
     fs::write(files.join("canary"), CANARY).unwrap();
-    image::agent_below(&instance.scratch, &files, USES);
+    agents::agent_below(&instance.scratch, &files, USES);
     let wait = |name: &str| {
         for _ in 0..1200 {
             if files.join(name).exists() {

@@ -1,10 +1,10 @@
 //! The vault's file against a program that shares no code with it: each opens what the other has made, and finds the same.
 
 use crate::exports::{Said, said};
-use crate::image::guest_files;
 use octant_api::text::Base64;
 use octant_api::vault::{GrantInfo, Kind, Mode, SecretInfo, Subject, VersionInfo, VersionState};
 use octant_ids::Sha256;
+use octant_tests::agents::guest_files;
 use octant_tests::environment::{Scratch, path};
 use octant_vault::file::{self, Contents, NewWay, Secret, Way};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! What an agent can ask of Octant through the socket in its workstation.
 
-use crate::agents::{AgentState, Denial, ExitInfo, LogChunk, LogsEnd, Output};
+use crate::agents::{AgentState, ApprovalState, Denial, ExitInfo, LogChunk, LogsEnd, Output};
 use crate::rpc::{Deadline, Need};
 use crate::text::{Base64, Json};
 use crate::vault::{Lease, Mode, Opened, Released, Signed, Token};
@@ -316,6 +316,35 @@ pub struct Received {
     pub restarted: bool,
 }
 
+/// Parameters of `agent.approval`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalRequest {
+    /// The request, as the error with the code `approval_needed` named it.
+    pub id: String,
+    /// How long to wait for an answer while there is none, in milliseconds; at most 10 min.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// Answer of `agent.approval`: where a request of this agent's is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalInfo {
+    /// Its identifier.
+    pub id: String,
+    /// What has to be approved.
+    pub action: String,
+    /// SHA-256 of exactly what will be done.
+    #[schemars(with = "String")]
+    pub digest: Sha256,
+    /// Where it is. Once it is allowed, the same call that was refused passes, once.
+    pub state: ApprovalState,
+    /// From when on it is denied, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// Who answered, or why it is denied; empty while it waits.
+    pub why: String,
+}
+
 /// How long a spawn may take when the caller does not say, in milliseconds.
 const SPAWN_MS: u64 = 30_000;
 /// A kill waits for its grace and then for the last process.
@@ -366,6 +395,9 @@ crate::rpc! {
         /// Gives what is in this agent's mailbox, or waits for it.
         "receive" => receive, Receive(ReceiveRequest) -> Received,
             needs [Need::Agent], deadline Deadline::Ms(35_000);
+        /// Says where a request for approval of this agent's is, or waits for its answer.
+        "approval" => approval, ShowApproval(ApprovalRequest) -> ApprovalInfo,
+            needs [Need::Agent], deadline Deadline::Open, idempotent: true;
         /// Sends a descendant's output, from the oldest that is kept.
         "logs" => logs, Logs(LogsRequest) -> LogsEnd, stream LogChunk,
             needs [Need::Agent], deadline Deadline::Open, idempotent: true;

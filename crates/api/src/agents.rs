@@ -7,6 +7,13 @@ use octant_ids::{Aid, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod approval;
+
+pub use approval::{
+    AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState, ApprovalsRequest, PARAMS_MAX,
+    PermitRequest, Permitted,
+};
+
 /// The longest signed manifest that [`SpawnRequest`] takes, in bytes.
 pub const ENVELOPE_MAX: usize = 256 << 10;
 
@@ -18,6 +25,56 @@ pub struct SpawnRequest {
     pub envelope: String,
 }
 
+/// Parameters of `agents.fork`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForkRequest {
+    /// An agent identifier, or the name of exactly one agent: the one whose workspace the snapshot is of.
+    pub agent: String,
+    /// The snapshot that the new agent's workspace begins with.
+    #[schemars(with = "String")]
+    pub workspace: Sha256,
+    /// The signed manifest of the new agent; that of the other where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<String>,
+}
+
+/// Something that was to be kept and is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    /// Its place in the workspace.
+    pub place: String,
+    /// Why it is not kept.
+    pub why: String,
+}
+
+/// What of an agent's workspace was kept at its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Artefacts {
+    /// The digest of their tree; none where nothing could be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tree: Option<Sha256>,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// What was to be kept and is not, the first 100. In `agents.show` and `agents.artefacts` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// How much more was left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_left_out: u64,
+    /// Why nothing could be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// Whether they are all that was in the workspace.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whole: bool,
+    /// Whether an operator has had them removed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub removed: bool,
+}
 /// How many agents can be prepared, for all manifests together.
 pub const PREPARED_MAX: u64 = 64;
 
@@ -170,6 +227,17 @@ pub struct AgentInfo {
     /// SHA-256 of the manifest's signed bytes.
     #[schemars(with = "String")]
     pub manifest_digest: Sha256,
+    /// The snapshot that its workspace began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub workspace: Option<Sha256>,
+    /// The agent whose workspace that was of, where it is a fork.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub fork_of: Option<Aid>,
+    /// What of its workspace was kept at its end, where its manifest says that something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artefacts: Option<Artefacts>,
     /// Layers that the kernel lacks and that the operator accepted to do without.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_layers: Vec<String>,
@@ -326,6 +394,86 @@ pub struct UnthrottleRequest {
     pub agent: String,
 }
 
+/// Parameters of `agents.artefacts`: answers when the agent has ended and what is to be kept of it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtefactsRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+}
+
+/// Parameters of `agents.fetch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FetchRequest {
+    /// The digest of the artefacts' tree.
+    #[schemars(with = "String")]
+    pub tree: Sha256,
+}
+
+/// Answer of `agents.fetch`: the artefacts come out of the pipe beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fetched {
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// What an operator does with what this machine keeps for agents to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    /// Imports an image.
+    ImportImage,
+    /// Removes one.
+    RemoveImage,
+    /// Keeps a snapshot of a workspace or a directory.
+    KeepSnapshot,
+    /// Makes one snapshot of two.
+    MergeSnapshots,
+    /// Removes one.
+    RemoveSnapshot,
+}
+
+/// Parameters of `agents.record`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordRequest {
+    /// What is done.
+    pub deed: Deed,
+    /// To which image or snapshot.
+    #[schemars(with = "String")]
+    pub digest: Sha256,
+    /// What it is of: an agent, a directory, a file, others; at most 1024 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub of: String,
+}
+
+/// Answer of `agents.record`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Recorded {
+    /// The entry, which is durable.
+    pub seq: u64,
+}
+
+/// Parameters of `agents.remove_artefacts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveArtefactsRequest {
+    /// The digest of the artefacts' tree.
+    #[schemars(with = "String")]
+    pub tree: Sha256,
+}
+
+/// Answer of `agents.remove_artefacts`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RemovedArtefacts {
+    /// The agents whose artefacts they were, as far as they are still known.
+    #[schemars(with = "Vec<String>")]
+    pub agents: Vec<Aid>,
+}
+
 /// Parameters of `agents.prepare`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -377,101 +525,36 @@ pub struct DiscardRequest {
     pub manifest: Option<Sha256>,
 }
 
-/// Where a request for an approval is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ApprovalState {
-    /// It waits for an operator.
-    Waiting,
-    /// An operator allowed it. It was used then, and cannot be used again.
-    Allowed,
-    /// An operator denied it.
-    Denied,
-    /// Nobody answered in its time, so it was denied.
-    Expired,
-}
-
-impl ApprovalState {
-    /// The state's name as the wire and the ledger write it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Allowed => "allowed",
-            Self::Denied => "denied",
-            Self::Expired => "expired",
-        }
-    }
-}
-
-/// A request that an operator has to answer before it is carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Approval {
-    /// Its identifier: 16 hexadecimal digits.
-    pub id: String,
-    /// What has to be approved: `lifetime.unlimited`.
-    pub action: String,
-    /// For whom, in people's words: the name in the manifest.
-    pub subject: String,
-    /// Who asked.
-    pub asked_by: String,
-    /// SHA-256 of exactly what will be done. An answer names it.
-    #[schemars(with = "String")]
-    pub digest: Sha256,
-    /// When it was asked, in milliseconds since 1970.
-    pub asked_ms: u64,
-    /// From when on it is denied, in milliseconds since 1970.
-    pub expires_ms: u64,
-    /// Where it is.
-    pub state: ApprovalState,
-    /// Who answered, or why nobody did; empty while it waits.
-    pub why: String,
-}
-
-/// Parameters of `agents.approvals`.
+/// Parameters of `agents.trust`: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ApprovalsRequest {
-    /// Whether to list those that are answered too.
-    #[serde(default)]
-    pub all: bool,
+pub struct TrustRequest {}
+
+/// A key of the trusted set, as it is on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrustedKey {
+    /// Its identifier: the SHA-256 of the public key.
+    #[schemars(with = "String")]
+    pub key: Sha256,
+    /// For whom it speaks.
+    pub operator: String,
+    /// The most that it can sign for.
+    pub role: String,
+    /// When it stops to count, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// Why it does not count any more, where it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
+    /// Since when it is as it is, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
-/// Answer of `agents.approvals`.
+/// Answer of `agents.trust`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ApprovalList {
-    /// The requests, oldest first.
-    pub approvals: Vec<Approval>,
-}
-
-/// Parameters of `agents.approval`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApprovalRequest {
-    /// Its identifier.
-    pub id: String,
-}
-
-/// Parameters of `agents.allow`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AllowRequest {
-    /// Its identifier.
-    pub id: String,
-    /// The digest that the operator has seen.
-    #[schemars(with = "String")]
-    pub digest: Sha256,
-}
-
-/// Parameters of `agents.deny`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DenyRequest {
-    /// Its identifier.
-    pub id: String,
-    /// The digest that the operator has seen.
-    #[schemars(with = "String")]
-    pub digest: Sha256,
+pub struct TrustList {
+    /// Every key.
+    pub keys: Vec<TrustedKey>,
 }
 
 /// Parameters of `agents.lend`.
@@ -527,6 +610,22 @@ crate::rpc! {
         /// Starts an agent from a signed manifest. Answers when its program runs, or says which step refused.
         "spawn" => spawn, Spawn(SpawnRequest) -> AgentInfo,
             needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
+        /// Starts an agent whose workspace begins with what another's has: from the same signed manifest, or another.
+        "fork" => fork, Fork(ForkRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
+        /// Waits until what is to be kept of an agent's workspace is, and says what that is.
+        "artefacts" => artefacts, KeptArtefacts(ArtefactsRequest) -> AgentInfo,
+            needs [Need::Operator], deadline Deadline::Open, idempotent: true;
+        /// Gives artefacts out, as a stream in a pipe.
+        "fetch" => fetch, Fetch(FetchRequest) -> Fetched,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS), fds_out: 1;
+        /// Puts on record what an operator is about to do, or has done, with images and snapshots, which are the operator's
+        /// own. Answers when it is durable.
+        "record" => record, Record(RecordRequest) -> Recorded,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Removes artefacts, for their room.
+        "remove_artefacts" => remove_artefacts, RemoveArtefacts(RemoveArtefactsRequest) -> RemovedArtefacts,
+            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
         /// Lists agents.
         "list" => list, List(ListRequest) -> AgentList,
             needs [Need::Operator, Need::AnyService], deadline Deadline::Ms(SHORT_MS), idempotent: true;
@@ -571,17 +670,22 @@ crate::rpc! {
         /// Takes back a host that was lent. Answers when its connections are cut; it is recorded after.
         "take_back" => take_back, TakeBack(TakeBackRequest) -> TakenBack,
             needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;
-        /// Lists the requests that wait for an operator's answer.
+        /// Looks at the trusted set now, follows and records what has changed in it, and lists its keys.
+        "trust" => trust, Trust(TrustRequest) -> TrustList,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;
+        /// Lists the requests that wait for an operator's answer, or for their use.
         "approvals" => approvals, Approvals(ApprovalsRequest) -> ApprovalList,
             needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
-        /// Shows one request.
+        /// Shows one request, with exactly what will be done.
         "approval" => approval, ShowApproval(ApprovalRequest) -> Approval,
             needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
-        /// Allows a request, once, and carries it out after everything about it was checked again: starts the agent.
-        "allow" => allow, Allow(AllowRequest) -> AgentInfo,
-            needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
-        /// Denies a request.
-        "deny" => deny, Deny(DenyRequest) -> Approval,
-            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS);
+        /// Takes an operator's signed answer to a request. It counts by its signature, whoever brings it.
+        "answer" => answer, Answer(AnswerRequest) -> Approval,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Lets a service do something for an agent once, if its manifest demands no approval for it or an operator has
+        /// given one, which is used up; asks for it otherwise.
+        "permit" => permit, Permit(PermitRequest) -> Permitted,
+            needs [Need::Service("egress"), Need::Service("router"), Need::Service("comms"), Need::Service("vault")],
+            deadline Deadline::Ms(HOLD_MS);
     }
 }

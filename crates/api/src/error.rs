@@ -51,12 +51,15 @@ pub enum Code {
     DuplicateId,
     /// It was tried and failed.
     Failed,
+    /// An operator has to approve it first: `data.approval` is the request that waits. The same call is made again after
+    /// the answer.
+    ApprovalNeeded,
     /// A code that this build does not know.
     Other(i32),
 }
 
 /// Every code with its number, its name in the documentation, and the exit code that a command ends with.
-pub const CODES: [(Code, i32, &str, Exit); 20] = [
+pub const CODES: [(Code, i32, &str, Exit); 21] = [
     (Code::Parse, -32700, "parse", Exit::Invalid),
     (Code::InvalidRequest, -32600, "invalid_request", Exit::Invalid),
     (Code::MethodNotFound, -32601, "method_not_found", Exit::NotFound),
@@ -77,6 +80,7 @@ pub const CODES: [(Code, i32, &str, Exit); 20] = [
     (Code::Cancelled, -32013, "cancelled", Exit::Failed),
     (Code::DuplicateId, -32014, "duplicate_id", Exit::Invalid),
     (Code::Failed, -32015, "failed", Exit::Failed),
+    (Code::ApprovalNeeded, -32016, "approval_needed", Exit::Denied),
 ];
 
 impl Code {
@@ -145,6 +149,9 @@ pub struct ErrorData {
     /// The rules for manifests that are broken, by name and in order; empty for every other error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
+    /// The request that waits for an operator's answer; only with the code `approval_needed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
 }
 
 impl ApiError {
@@ -162,7 +169,7 @@ impl ApiError {
         Self {
             code,
             message,
-            data: Box::new(ErrorData { what, place, why, next: next.into(), rules: Vec::new() }),
+            data: Box::new(ErrorData { what, place, why, next: next.into(), ..ErrorData::default() }),
         }
     }
 
@@ -170,6 +177,13 @@ impl ApiError {
     #[must_use]
     pub fn breaks<'a>(mut self, rules: impl IntoIterator<Item = &'a str>) -> Self {
         self.data.rules = rules.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// The same, with the request for approval that it waits for.
+    #[must_use]
+    pub fn waits_for(mut self, approval: String) -> Self {
+        self.data.approval = Some(approval);
         self
     }
 

@@ -1,6 +1,7 @@
 //! `octant agent`: asks the service that keeps agents.
 
 mod authority;
+mod keep;
 mod prepared;
 mod why;
 
@@ -22,6 +23,8 @@ use octant_manifest::Envelope;
 use octant_sys::clock;
 use serde::Serialize;
 use std::path::Path;
+
+pub(crate) use keep::snapshot;
 
 /// The fewest characters of an identifier's end that stand for it: 20 random bits.
 const ENDING_MIN: usize = 4;
@@ -70,6 +73,12 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             }
             verdict(&info)?;
             if out.json { Ok(()) } else { print(&info, out) }
+        }
+        Command::Artefacts { which, out: into, remove } => {
+            keep::artefacts(&service, &which.agent, into.as_deref(), *remove, out)
+        }
+        Command::Fork { which, manifest, limit } => {
+            keep::fork(layout, &service, &which.agent, manifest.as_deref(), *limit, out)
         }
         Command::Kill { which, grace } => {
             let agent = resolve(&service, &which.agent)?;
@@ -299,7 +308,15 @@ fn show(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
         ("ended", time(info.ended_ms)),
         ("manifest", info.manifest_digest.to_string()),
     ];
+    let begun = info.workspace.map(|snapshot| match info.fork_of {
+        Some(of) => format!("began with {snapshot}, of {of}"),
+        None => format!("began with {snapshot}"),
+    });
     rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))?;
+    begun.iter().try_for_each(|text| out.wrapped("workspace", text))?;
+    if let Some(kept) = &info.artefacts {
+        out.wrapped("artefacts", &keep::told(kept))?;
+    }
     if info.exit.is_some() || info.reason.is_some() || info.cpu_percent.is_some() {
         out.wrapped(if info.state.ended() { "end" } else { "now" }, &how(info))?;
     }
@@ -396,6 +413,9 @@ mod tests {
             started_ms: None,
             ended_ms: None,
             manifest_digest: Sha256::ZERO,
+            workspace: None,
+            fork_of: None,
+            artefacts: None,
             missing_layers: vec![],
             layers: vec![],
             denials: vec![],

@@ -1,5 +1,6 @@
 //! The command line, as data: every command, option and help text.
 
+mod approvals;
 mod image;
 mod ledger;
 pub(crate) mod secret;
@@ -7,6 +8,7 @@ pub(crate) mod vault;
 mod when;
 mod workspace;
 
+pub(crate) use approvals::{Answer, Approvals, Decide};
 pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
 pub(crate) use secret::Secret;
@@ -240,6 +242,36 @@ pub(crate) enum Agent {
     /// Wait until an agent ends; exit 0 only when it ended with code 0
     #[command(after_help = "Example:\n  octant agent wait incident-report")]
     Wait(Which),
+    /// Wait until an agent ends, and list what its manifest says is kept of its workspace
+    #[command(after_help = "\
+A manifest names it in lifetime.retain. What did not fit or could not be read is named too.\n\
+\n\
+Example:\n  octant agent artefacts incident-report --out /srv/report")]
+    Artefacts {
+        #[command(flatten)]
+        which: Which,
+        /// Write the files into this directory, which is made
+        #[arg(long, value_name = "DIR", conflicts_with = "remove")]
+        out: Option<PathBuf>,
+        /// Remove them, for their room
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Start an agent whose workspace begins with what another's has now, and print its identifier
+    #[command(after_help = "\
+An agent that runs is frozen while its workspace is read. The manifest has filesystem.workspace = \"any\".\n\
+\n\
+Example:\n  octant agent fork incident-report")]
+    Fork {
+        #[command(flatten)]
+        which: Which,
+        /// The signed manifest of the new agent; without it, the one that the other was spawned from
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+        /// The most MiB that the workspace may have
+        #[arg(long, value_name = "MIB", default_value_t = 1024)]
+        limit: u64,
+    },
     /// End an agent with all its processes
     #[command(after_help = "Example:\n  octant agent kill incident-report")]
     Kill {
@@ -340,42 +372,6 @@ pub(crate) enum Egress {
         #[arg(value_name = "LEASE")]
         lease: String,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Approvals {
-    /// List the requests that wait
-    #[command(after_help = "Example:\n  octant approvals list --all")]
-    List {
-        /// Those that are answered too
-        #[arg(long)]
-        all: bool,
-    },
-    /// Show one request
-    #[command(after_help = "Example:\n  octant approvals show 3f2a9c0012ab45ef")]
-    Show(Asked),
-    /// Allow a request, once: it is checked again and carried out
-    #[command(after_help = "Example:\n  octant approvals allow 3f2a9c0012ab45ef")]
-    Allow(Answer),
-    /// Deny a request
-    #[command(after_help = "Example:\n  octant approvals deny 3f2a9c0012ab45ef")]
-    Deny(Answer),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Asked {
-    /// The request, as `octant approvals list` shows it
-    #[arg(value_name = "ID")]
-    pub(crate) id: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Answer {
-    #[command(flatten)]
-    pub(crate) asked: Asked,
-    /// Only if this is the digest of what will be done [default: what the request has now]
-    #[arg(long, value_name = "SHA256")]
-    pub(crate) digest: Option<Sha256>,
 }
 
 #[derive(Debug, Args)]
@@ -529,13 +525,18 @@ pub(crate) enum Manifest {
         machine: Option<String>,
     },
     /// Make an operator's key pair: NAME.key (keep it secret) and NAME.pub
-    #[command(after_help = "Example:\n  octant manifest keygen alice --role developer --into /root")]
+    #[command(
+        after_help = "Example:\n  octant manifest keygen alice --role developer --until 2028-01-01T00:00:00Z --into /root"
+    )]
     Keygen {
         /// The operator's name
         name: String,
         /// The operator's role: what agents can get at most under this key
         #[arg(long, value_name = "ROLE", default_value = "analyst")]
         role: String,
+        /// When the key stops to count, on every machine that trusts it
+        #[arg(long, value_name = "DATE")]
+        until: Option<String>,
         /// The directory for both files
         #[arg(long, value_name = "DIR", default_value = ".")]
         into: PathBuf,
@@ -544,7 +545,7 @@ pub(crate) enum Manifest {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Trust {
-    /// Show every key of the trusted set: whose it is, its role, and whether it still counts
+    /// Show every key of the trusted set: whose it is, its role, since when, and whether it still counts
     #[command(after_help = "Example:\n  octant trust list")]
     List,
     /// Trust an operator's public key from the next spawn on
@@ -556,7 +557,7 @@ pub(crate) enum Trust {
         #[arg(long, value_name = "DATE")]
         until: Option<String>,
     },
-    /// Revoke a key: no agent is spawned under it any more
+    /// Revoke a key: no agent is spawned under it any more, and those that run under it are frozen
     #[command(after_help = "Example:\n  octant trust revoke a76eabbc3a4c4196 --reason \"laptop lost\"")]
     Revoke {
         /// The key's identifier, or its beginning

@@ -35,6 +35,9 @@ pub(crate) struct Facts {
     pub(crate) landlock: u32,
     /// `/proc/sys/kernel/seccomp/actions_avail`.
     pub(crate) seccomp_actions: Vec<String>,
+    /// What keeps the kernel from reporting denied system calls: no audit, `audit=0`, or no `errno` in
+    /// `kernel.seccomp.actions_logged`.
+    pub(crate) unreported: Option<&'static str>,
     /// Whether `memfd_create` takes MFD_NOEXEC_SEAL.
     pub(crate) memfd_noexec: bool,
     /// `/proc/filesystems`.
@@ -142,11 +145,25 @@ pub(crate) fn gather(root: &Path) -> Facts {
         v1_controllers,
         landlock: landlock_abi(),
         seccomp_actions: words("proc/sys/kernel/seccomp/actions_avail"),
+        unreported: unreported(&words),
         memfd_noexec: memfd_noexec(),
         filesystems: words("proc/filesystems"),
         ptrace_scope: Some(text("proc/sys/kernel/yama/ptrace_scope").trim().to_owned())
             .filter(|scope| !scope.is_empty()),
     }
+}
+
+/// Whoever may not read audit records can still tell whether there are any.
+fn unreported(words: &impl Fn(&str) -> Vec<String>) -> Option<&'static str> {
+    let audit = octant_sys::audit::listen();
+    if audit.is_err_and(|error| error.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32)) {
+        return Some("the kernel has no audit");
+    }
+    if words("proc/cmdline").iter().any(|word| word == "audit=0" || word == "audit=off") {
+        return Some("audit=0");
+    }
+    let logged = words("proc/sys/kernel/seccomp/actions_logged");
+    (!logged.iter().any(|action| action == "errno")).then_some("kernel.seccomp.actions_logged lacks errno")
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -211,7 +228,14 @@ fn memfd_noexec() -> bool {
 pub(crate) fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![kernel(facts), privileges(facts)];
     checks.extend(NAMESPACES.iter().map(|(kind, option)| namespace(facts, kind, option)));
-    checks.extend([cgroup(facts), limits(facts), landlock(facts), seccomp(facts), memfd(facts)]);
+    checks.extend([
+        cgroup(facts),
+        limits(facts),
+        landlock(facts),
+        seccomp(facts),
+        reports(facts),
+        memfd(facts),
+    ]);
     checks.extend([filesystem(facts, "tmpfs", "CONFIG_TMPFS"), ptrace(facts)]);
     checks
 }
@@ -341,6 +365,19 @@ fn seccomp(facts: &Facts) -> Check {
     check("seccomp", Verdict::Missing, "no filters with kill_process and errno", how)
 }
 
+fn reports(facts: &Facts) -> Check {
+    match facts.unreported {
+        None => check("reports", Verdict::Ok, "denied system calls are audit records", ""),
+        Some(why) => check(
+            "reports",
+            Verdict::Weaker,
+            why,
+            "Without them `octant agent why` shows no denied system call; they are denied all the same. It takes a kernel with \
+             CONFIG_AUDIT=y, booted without audit=0, and `errno` in `sysctl kernel.seccomp.actions_logged`.",
+        ),
+    }
+}
+
 fn memfd(facts: &Facts) -> Check {
     if facts.memfd_noexec {
         return check("memfd_noexec", Verdict::Ok, "MFD_NOEXEC_SEAL", "");
@@ -396,6 +433,7 @@ mod tests {
             v1_controllers: vec![],
             landlock: 6,
             seccomp_actions: all(&["kill_process", "errno"]),
+            unreported: None,
             memfd_noexec: true,
             filesystems: all(&["nodev", "tmpfs"]),
             ptrace_scope: Some("1".into()),
@@ -417,7 +455,7 @@ mod tests {
     #[test]
     fn whatever_is_missing_is_named_with_the_way_to_get_it() {
         type Break = fn(&mut Facts);
-        let rows: [(Break, &str, Verdict, &str); 14] = [
+        let rows: [(Break, &str, Verdict, &str); 15] = [
             (|f| f.release = "5.10.0".into(), "kernel", Verdict::Missing, "5.14"),
             (|f| f.namespaces.retain(|n| n != "time"), "time namespace", Verdict::Missing, "CONFIG_TIME_NS"),
             (|f| f.exhausted.push("user".into()), "user namespace", Verdict::Missing, "max_user_namespaces"),
@@ -432,6 +470,7 @@ mod tests {
             (|f| f.landlock = 0, "Landlock", Verdict::Missing, "lsm=landlock"),
             (|f| f.landlock = 4, "Landlock", Verdict::Weaker, "6.12"),
             (|f| f.seccomp_actions.clear(), "seccomp", Verdict::Missing, "CONFIG_SECCOMP_FILTER"),
+            (|f| f.unreported = Some("audit=0"), "reports", Verdict::Weaker, "CONFIG_AUDIT"),
             (|f| f.memfd_noexec = false, "memfd_noexec", Verdict::Weaker, "6.3"),
             (|f| f.filesystems.clear(), "tmpfs", Verdict::Missing, "CONFIG_TMPFS"),
             (|f| f.ptrace_scope = None, "ptrace_scope", Verdict::Weaker, "YAMA"),

@@ -63,7 +63,9 @@ pub(crate) fn run(own: &Service, command: &Command, out: &mut Out) -> Result<(),
         | Command::Why { .. }
         | Command::Suspend(_)
         | Command::Resume { .. }
-        | Command::Throttle { .. } => Err(CliError::Refused {
+        | Command::Throttle { .. }
+        | Command::Artefacts { .. }
+        | Command::Fork { .. } => Err(CliError::Refused {
             what: "cannot do that inside a workstation".to_owned(),
             why: "it is for operators".to_owned(),
             exit: Exit::Denied,

@@ -1,8 +1,10 @@
 //! `octant image`: all of it works without a running Octant.
 
 use crate::args::Image as Command;
+use crate::deeds;
 use crate::error::CliError;
 use crate::out::{Out, Table, Ticking};
+use octant_api::agents::Deed;
 use octant_ids::{Exit, Layout, Sha256};
 use octant_oci::{Choice, Image, ImageError, Images, Limits};
 use serde::Serialize;
@@ -25,7 +27,7 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
     let images = Images::new(&layout.images());
     match command {
         Command::Import { path, name, reference } => {
-            import(&images, path, name.as_deref(), reference.clone(), out)
+            import(layout, &images, path, name.as_deref(), reference.clone(), out)
         }
         Command::List => list(&images.list()?, out),
         Command::Remove { image } => {
@@ -40,6 +42,7 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
                 });
             }
             let image = images.remove(digest)?;
+            deeds::after(layout, Deed::RemoveImage, digest, "", out);
             print(&image, &format!("{} is removed", image.digest), None, out)
         }
         Command::Verify { image } => {
@@ -79,16 +82,26 @@ fn uses(mounts: &str, digest: Sha256) -> bool {
 }
 
 fn import(
+    layout: &Layout,
     images: &Images,
     path: &Path,
     name: Option<&str>,
     reference: Option<String>,
     out: &mut Out,
 ) -> Result<(), CliError> {
+    let (json, mut refused) = (out.json, None);
+    let mut before = |digest| {
+        let done = deeds::before(layout, Deed::ImportImage, digest, &path.display().to_string(), out);
+        done.map_err(|error| refused = Some(error)).is_ok()
+    };
     let imported = {
-        let _progress = Ticking::new(out.json, format!("importing {}", path.display()));
+        let _progress = Ticking::new(json, format!("importing {}", path.display()));
         let choice = Choice { reference, ..Choice::default() };
-        images.import(path, &choice, &Limits::DEFAULT, name)?
+        images.import_after(path, &choice, &Limits::DEFAULT, name, &mut before)
+    };
+    let imported = match (imported, refused) {
+        (Err(ImageError::Unrecorded), Some(error)) => return Err(error),
+        (imported, _) => imported?,
     };
     let image = &imported.image;
     if image.record.left_out > 0 && !imported.known {
@@ -131,6 +144,7 @@ pub(crate) fn exit(error: &ImageError) -> Exit {
             ErrorKind::PermissionDenied => Exit::Denied,
             _ => Exit::Failed,
         },
+        ImageError::Unrecorded => Exit::Unavailable,
         ImageError::Write { .. } | ImageError::Scan { .. } => Exit::Failed,
         ImageError::Layout(_)
         | ImageError::Missing(_)
@@ -150,7 +164,7 @@ pub(crate) fn next(error: &ImageError) -> Option<String> {
         ImageError::NotFound(_) => "`octant image list` shows every image",
         ImageError::Layout(_) => {
             "give a directory or tar file with oci-layout and index.json in it, as `skopeo copy ... oci:DIR` \
-             or `docker save` (version 25 or later) make it"
+             makes it, or what `docker save` writes"
         }
         ImageError::Digest { .. } | ImageError::Size { .. } | ImageError::Missing(_) => {
             "get the image again; nothing of it was imported"

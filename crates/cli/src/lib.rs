@@ -11,6 +11,7 @@
 mod agents;
 mod approvals;
 mod args;
+mod deeds;
 mod doctor;
 mod egress;
 mod error;

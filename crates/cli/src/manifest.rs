@@ -10,8 +10,8 @@ use crate::error::CliError;
 use crate::out::{Out, utc};
 use octant_ids::{Layout, Sha256};
 use octant_manifest::{
-    Audience, Draft, Envelope, Manifest, NameSet, SigningKey, TrustedKeys, digest, json_schema, limits,
-    lines, sign,
+    Audience, Draft, Envelope, Manifest, NameSet, Retention, SigningKey, TrustedKeys, digest, json_schema,
+    limits, lines, sign,
 };
 use octant_sys::clock;
 use serde::Serialize;
@@ -41,7 +41,7 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             let machine = machine.clone().map_or_else(|| machine_id(&layout.etc.join("machine-id")), Ok)?;
             verify(file, &trusted, &machine, out)
         }
-        Command::Keygen { name, role, into } => keygen(name, role, into, out),
+        Command::Keygen { name, role, until, into } => keygen(name, role, until.as_deref(), into, out),
     }
 }
 
@@ -71,20 +71,29 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, CliError> {
 fn sign_file(file: &Path, key: &Path, output: Option<&Path>, out: &mut Out) -> Result<(), CliError> {
     let bytes = read(file, "manifest", limits::MANIFEST_BYTES)?;
     draft(&bytes, file)?;
-    let text = text(read(key, "private key", KEY_FILE_MAX)?, key, "private key")?;
-    let signing = SigningKey::from_private_file(&text).map_err(|e| invalid(key, "private key", &e))?;
+    let signing = signing_key(key)?;
     let envelope = sign(&bytes, &[&signing]);
     let Some(output) = output else { return out.raw(&envelope) };
-    let write = |source| CliError::Write { path: output.to_owned(), source };
-    // A reader sees the old file or the new one, never a half: the new one is renamed into place.
-    let mut new = output.as_os_str().to_owned();
-    new.push(".new");
-    fs::write(&new, &envelope).and_then(|()| fs::rename(&new, output)).map_err(write)?;
+    write_over(output, &envelope)?;
     let id = signing.id().to_string();
     if out.json {
         return out.json(&Signed { file: output, key: &id });
     }
     out.line(format_args!("{} is signed with key {}", output.display(), &id[..16]))
+}
+
+/// An operator's private key.
+pub(crate) fn signing_key(file: &Path) -> Result<SigningKey, CliError> {
+    let text = text(read(file, "private key", KEY_FILE_MAX)?, file, "private key")?;
+    SigningKey::from_private_file(&text).map_err(|e| invalid(file, "private key", &e))
+}
+
+/// A reader sees the old file or the new one, never a half: the new one is renamed into place.
+pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    let write = |source| CliError::Write { path: path.to_owned(), source };
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    fs::write(&new, bytes).and_then(|()| fs::rename(&new, path)).map_err(write)
 }
 
 #[derive(Serialize)]
@@ -164,14 +173,22 @@ struct KeyPair<'a> {
     key: &'a str,
 }
 
-fn keygen(name: &str, role: &str, into: &Path, out: &mut Out) -> Result<(), CliError> {
+/// A public key line with the end of the key; the line as it is without one.
+pub(crate) fn ending(line: String, until: Option<&str>) -> String {
+    match until {
+        Some(date) => format!("{} until={date}\n", line.trim_end()),
+        None => line,
+    }
+}
+
+fn keygen(name: &str, role: &str, until: Option<&str>, into: &Path, out: &mut Out) -> Result<(), CliError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|e| CliError::System {
         step: "read the system's random source",
         source: io::Error::other(e),
     })?;
     let key = SigningKey::from_seed(seed);
-    let public_text = key.public_file(name, role);
+    let public_text = ending(key.public_file(name, role), until);
     // What the trusted set would not take is not written in the first place.
     let file = format!("{name}.pub");
     TrustedKeys::from_files(&[(file.clone(), public_text.clone())])
@@ -250,15 +267,25 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("processes", limits.pids_max.to_string()),
         ("cpu", format!("{} % of one processor, weight {}", limits.cpu_quota_percent, limits.cpu_weight)),
         ("workspace", format!("{}, {} files", limits.workspace_bytes, limits.workspace_inodes)),
+        ("kept", kept(asked.retain())),
         ("tmp", limits.tmp_bytes.to_string()),
         ("lifetime", asked.ttl().map_or("without limit".to_owned(), |t| format!("{} s", t.0 / 1000))),
         ("orphaned", asked.on_parent_death().name().to_owned()),
         ("spawns", family),
         ("rooms", names(asked.rooms())),
+        ("asks for", listed(asked.approvals().iter())),
         ("valid", format!("until {}, {} times", utc(validity.not_after_ms), validity.max_spawns)),
         ("machines", validity.machines.join(" ")),
     ];
     rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))
+}
+
+/// What of the workspace outlives the agent.
+fn kept(retain: &Retention) -> String {
+    match retain.places.is_empty() {
+        true => "nothing".to_owned(),
+        false => format!("{}, {} in {} files", listed(retain.places.iter()), retain.bytes, retain.files),
+    }
 }
 
 fn names(set: &NameSet) -> String {

@@ -1,12 +1,16 @@
-//! `octant trust`: the operators' keys that this machine trusts. Files alone; nothing has to run.
+//! `octant trust`: the operators' keys that this machine trusts. Files alone; nothing has to run. Where `agents` runs, a
+//! change is followed and on record when the command is done.
 
 use crate::args::Trust as Command;
 use crate::error::CliError;
-use crate::manifest::{invalid, read, text, trusted_files};
+use crate::manifest::{ending, invalid, read, text, trusted_files};
 use crate::out::{Out, Table, utc};
+use crate::service::Service;
+use octant_api::agents::{TrustList, TrustRequest};
 use octant_ids::{Exit, Layout};
 use octant_manifest::{KeyInfo, TrustedKeys, limits};
 use octant_sys::clock;
+use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,10 +20,40 @@ const REVOKED: &str = "revoked";
 pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
     let dir = layout.trusted();
     match command {
-        Command::List => list(&dir, out),
-        Command::Add { file, until } => add(&dir, file, until.as_deref(), out),
-        Command::Revoke { key, reason } => revoke(&dir, key, reason, out),
+        Command::List => list(&dir, layout, out),
+        Command::Add { file, until } => {
+            add(&dir, file, until.as_deref(), out)?;
+            tell(layout, out)
+        }
+        Command::Revoke { key, reason } => {
+            revoke(&dir, key, reason, out)?;
+            tell(layout, out)
+        }
     }
+}
+
+/// What `agents` has on record of the set, as it is now; nothing where it does not run.
+fn recorded(layout: &Layout) -> Result<Option<TrustList>, CliError> {
+    match Service::of(layout, "agents").call(&TrustRequest {}) {
+        Ok(list) => Ok(Some(list)),
+        Err(CliError::Connect { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn tell(layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    match recorded(layout)? {
+        Some(_) => out.line("on record in the ledger"),
+        None => out.line("agents does not run: it follows and records that before it does anything else"),
+    }
+}
+
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    key: KeyInfo,
+    /// Since when it is so on record, in milliseconds since 1970; nothing where nobody could be asked.
+    since_ms: Option<u64>,
 }
 
 fn keys(dir: &Path, files: &[(String, String)]) -> Result<TrustedKeys, CliError> {
@@ -31,21 +65,26 @@ fn files(dir: &Path) -> Result<Vec<(String, String)>, CliError> {
     if dir.exists() { trusted_files(dir) } else { Ok(Vec::new()) }
 }
 
-fn list(dir: &Path, out: &mut Out) -> Result<(), CliError> {
-    let found: Vec<KeyInfo> = keys(dir, &files(dir)?)?.iter().collect();
+fn list(dir: &Path, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    let recorded = recorded(layout)?.unwrap_or_default().keys;
+    let since = |key: &KeyInfo| recorded.iter().find(|row| row.key == key.key.0).map(|row| row.since_ms);
+    let keys = keys(dir, &files(dir)?)?;
+    let found: Vec<Listed> = keys.iter().map(|key| Listed { since_ms: since(&key), key }).collect();
     if out.json {
         return out.json(&found);
     }
     let now = clock::wall_ms();
-    let mut table = Table::new(&["KEY", "OPERATOR", "ROLE", "COUNTS"]);
-    for key in &found {
+    let mut table = Table::new(&["KEY", "OPERATOR", "ROLE", "SINCE", "COUNTS"]);
+    for Listed { key, since_ms } in &found {
+        let since = since_ms.map_or_else(|| "-".to_owned(), utc);
         let counts = match (&key.revoked, key.until_ms) {
             (Some(reason), _) => format!("no, revoked: {}", crate::out::printable(reason)),
             (None, Some(until)) if now >= until => format!("no, since {}", utc(until)),
             (None, Some(until)) => format!("until {}", utc(until)),
             (None, None) => "yes".to_owned(),
         };
-        table.row([key.key.to_string()[..16].to_owned(), key.operator.clone(), key.role.clone(), counts]);
+        let id = key.key.to_string()[..16].to_owned();
+        table.row([id, key.operator.clone(), key.role.clone(), since, counts]);
     }
     out.table(&table)
 }
@@ -54,10 +93,7 @@ fn list(dir: &Path, out: &mut Out) -> Result<(), CliError> {
 fn add(dir: &Path, file: &Path, until: Option<&str>, out: &mut Out) -> Result<(), CliError> {
     let kind = "public key";
     let line = text(read(file, kind, limits::KEY_FILE_BYTES)?, file, kind)?;
-    let line = match until {
-        Some(date) => format!("{} until={date}\n", line.trim_end()),
-        None => line,
-    };
+    let line = ending(line, until);
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut set = files(dir)?;
     if set.iter().any(|(known, _)| *known == name) {
@@ -96,7 +132,10 @@ fn revoke(dir: &Path, key: &str, reason: &str, out: &mut Out) -> Result<(), CliE
     keys(dir, &with)?;
     fs::create_dir_all(dir).map_err(|source| CliError::Write { path: dir.to_owned(), source })?;
     replace(&dir.join(REVOKED), &list)?;
-    out.line(format_args!("key {} is revoked; no agent is spawned under it from now on", &id[..16]))
+    out.line(format_args!(
+        "key {} is revoked; what it signed is void, and agents that run under it are frozen",
+        &id[..16]
+    ))
 }
 
 /// A reader sees the old file or the new one, never a half. The new one is made outside the set, where a stray file

@@ -2,15 +2,20 @@
 
 use crate::agents;
 use crate::args::Workspace as Command;
+use crate::deeds;
 use crate::error::CliError;
 use crate::out::{Out, Table, Ticking};
 use crate::service::Service;
+use octant_api::agents::{AgentInfo, Deed};
 use octant_ids::{Exit, Layout, Sha256, uid};
 use octant_tree::{Change, Dir, Store, StoreError, Tree, changes, merge};
 use serde::Serialize;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// The most bytes of an agent's workspace that is compared or merged.
+const LIMIT: u64 = 4 << 30;
 
 #[derive(Serialize)]
 struct Snapshot {
@@ -34,17 +39,25 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::List => list(&open(layout)?, out),
         Command::Restore { snapshot, into } => restore(&open(layout)?, snapshot, into, out),
         Command::Diff { before, after } => {
-            let store = open(layout)?;
-            diff(&changes(&tree(&store, before)?, &tree(&store, after)?), out)
+            let (before, after) = (side(layout, before, out)?, side(layout, after, out)?);
+            diff(&changes(&before.tree, &after.tree), out)
         }
         Command::Merge { base, ours, theirs } => {
-            let store = open(layout)?;
-            join(&store, [tree(&store, base)?, tree(&store, ours)?, tree(&store, theirs)?], out)
+            let (ours, theirs) = (side(layout, ours, out)?, side(layout, theirs, out)?);
+            let base = match base {
+                Some(base) => side(layout, base, out)?.tree,
+                None => tree(&open(layout)?, &common(&ours, &theirs)?.to_string())?,
+            };
+            join(layout, [base, ours.tree, theirs.tree], out)
         }
         Command::Remove { snapshot } => {
-            let store = open(layout)?;
-            let digest = store.find(snapshot)?;
-            store.remove(digest)?;
+            let digest = {
+                let store = open(layout)?;
+                let digest = store.find(snapshot)?;
+                store.remove(digest)?;
+                digest
+            };
+            deeds::after(layout, Deed::RemoveSnapshot, digest, "", out);
             if out.json { out.json(&digest) } else { out.line(format_args!("{digest} is removed")) }
         }
     }
@@ -59,17 +72,21 @@ fn tree(store: &Store, which: &str) -> Result<Tree, CliError> {
 }
 
 fn snapshot(layout: &Layout, of: &str, limit: u64, out: &mut Out) -> Result<(), CliError> {
-    let dir = if of.contains('/') {
-        Dir::open(Path::new(of)).map_err(|source| CliError::Read { path: of.into(), source })?
+    let (tree, left_out) = if of.contains('/') {
+        let dir = Dir::open(Path::new(of)).map_err(|source| CliError::Read { path: of.into(), source })?;
+        let store = open(layout)?;
+        let (tree, odd) = {
+            let _progress = Ticking::new(out.json, format!("keeping what is in {of}"));
+            store.gather(&dir, limit)?
+        };
+        deeds::before(layout, Deed::KeepSnapshot, tree.digest(), of, out)?;
+        store.put_tree(&tree)?;
+        (tree, odd.iter().map(|odd| odd.0.to_string()).collect())
     } else {
-        workspace_of(layout, of)?
+        let service = Service::of(layout, "agents");
+        let info = agents::find(&service, of)?;
+        agents::snapshot(layout, &service, &info, limit, out)?
     };
-    let store = open(layout)?;
-    let (tree, odd) = {
-        let _progress = Ticking::new(out.json, format!("keeping what is in {of}"));
-        store.snapshot(&dir, limit)?
-    };
-    let left_out: Vec<String> = odd.iter().map(|odd| odd.0.to_string()).collect();
     if out.json {
         return out.json(&Snapshot { left_out, ..Snapshot::of(&tree) });
     }
@@ -81,14 +98,12 @@ fn snapshot(layout: &Layout, of: &str, limit: u64, out: &mut Out) -> Result<(), 
 
 /// The workspace of an agent that runs, as its own process has it. Nothing inside can put something else there: the
 /// agent's root is read-only, and `workspace` in it is a mount.
-fn workspace_of(layout: &Layout, which: &str) -> Result<Dir, CliError> {
-    let service = Service::of(layout, "agents");
-    let info = agents::find(&service, which)?;
+pub(crate) fn of_running(service: &Service, info: &AgentInfo) -> Result<Dir, CliError> {
     let ended = || CliError::Refused {
         what: format!("cannot keep the workspace of {}", info.aid),
         why: "it has ended, and its workspace, which is in memory, with it".into(),
         exit: Exit::NotFound,
-        next: Some("take the snapshot while it runs".into()),
+        next: Some("take the snapshot while it runs, or keep it all with lifetime.retain".into()),
     };
     let pid = info.pid.ok_or_else(ended)?;
     let path = PathBuf::from(format!("/proc/{pid}/root/workspace"));
@@ -97,8 +112,48 @@ fn workspace_of(layout: &Layout, which: &str) -> Result<Dir, CliError> {
     // The number may have become another process's meanwhile: only a workspace is an agent's own, and only a process
     // that still is this agent's was its.
     let owner = nix::sys::stat::fstat(&dir).map_err(|error| read(error.into()))?.st_uid;
-    let same = agents::find(&service, &info.aid.to_string())?.pid == Some(pid);
+    let same = agents::find(service, &info.aid.to_string())?.pid == Some(pid);
     if same && uid::is_agents(owner) { Ok(dir) } else { Err(ended()) }
+}
+
+/// A snapshot, and the agent that it was just made of.
+struct Side {
+    tree: Tree,
+    of: Option<AgentInfo>,
+}
+
+/// What a text means: a snapshot by the first digits of its digest, or else an agent, of which one is made.
+fn side(layout: &Layout, which: &str, out: &mut Out) -> Result<Side, CliError> {
+    let store = open(layout)?;
+    match store.find(which) {
+        Ok(digest) => return Ok(Side { tree: store.shelf().tree(digest)?, of: None }),
+        Err(StoreError::NotFound(_)) => drop(store),
+        Err(error) => return Err(error.into()),
+    }
+    let service = Service::of(layout, "agents");
+    if !service.path().exists() {
+        return Err(StoreError::NotFound(which.to_owned()).into());
+    }
+    let info = agents::find(&service, which)?;
+    let (tree, _) = agents::snapshot(layout, &service, &info, LIMIT, out)?;
+    out.note(&format!("the workspace of {} is the snapshot {}", info.aid, tree.digest()));
+    Ok(Side { tree, of: Some(info) })
+}
+
+/// What a fork and its origin, or two forks of one snapshot, have both begun with.
+fn common(ours: &Side, theirs: &Side) -> Result<Sha256, CliError> {
+    let found = match (&ours.of, &theirs.of) {
+        (Some(ours), Some(theirs)) if ours.fork_of == Some(theirs.aid) => ours.workspace,
+        (Some(ours), Some(theirs)) if theirs.fork_of == Some(ours.aid) => theirs.workspace,
+        (Some(ours), Some(theirs)) => ours.workspace.filter(|begun| theirs.workspace == Some(*begun)),
+        _ => None,
+    };
+    found.ok_or_else(|| CliError::Refused {
+        what: "cannot merge".into(),
+        why: "it is not known what both were before".into(),
+        exit: Exit::Usage,
+        next: Some("say --base SNAPSHOT; a fork and its origin need none".into()),
+    })
 }
 
 fn list(store: &Store, out: &mut Out) -> Result<(), CliError> {
@@ -149,7 +204,7 @@ fn diff(changes: &[Change], out: &mut Out) -> Result<(), CliError> {
     }
 }
 
-fn join(store: &Store, [base, ours, theirs]: [Tree; 3], out: &mut Out) -> Result<(), CliError> {
+fn join(layout: &Layout, [base, ours, theirs]: [Tree; 3], out: &mut Out) -> Result<(), CliError> {
     let merged = merge(&base, &ours, &theirs).map_err(|conflicts| {
         let lines: Vec<String> = conflicts.iter().map(|conflict| format!("\n{conflict}")).collect();
         CliError::Refused {
@@ -159,7 +214,9 @@ fn join(store: &Store, [base, ours, theirs]: [Tree; 3], out: &mut Out) -> Result
             next: Some("restore both, make one of the places named, and take a snapshot of it".into()),
         }
     })?;
-    store.put_tree(&merged)?;
+    let of = format!("{} and {} on {}", ours.digest(), theirs.digest(), base.digest());
+    deeds::before(layout, Deed::MergeSnapshots, merged.digest(), &of, out)?;
+    open(layout)?.put_tree(&merged)?;
     if out.json { out.json(&Snapshot::of(&merged)) } else { out.line(merged.digest()) }
 }
 
@@ -167,7 +224,7 @@ fn join(store: &Store, [base, ours, theirs]: [Tree; 3], out: &mut Out) -> Result
 pub(crate) fn exit(error: &StoreError) -> Exit {
     match error {
         StoreError::NotFound(_) => Exit::NotFound,
-        StoreError::Damaged { .. } | StoreError::Form(..) => Exit::Unverified,
+        StoreError::Damaged { .. } | StoreError::Form(..) | StoreError::Stream(_) => Exit::Unverified,
         StoreError::Bytes(_) => Exit::Invalid,
         StoreError::Keep { source, .. } | StoreError::Write { source, .. }
             if source.kind() == ErrorKind::PermissionDenied =>

@@ -10,11 +10,14 @@ mod calls;
 mod explain;
 mod reduce;
 mod seen;
+mod usage;
 
 pub use explain::{Explained, explain};
 pub use reduce::{Place, outline};
 pub use seen::Seen;
+pub use usage::Usage;
 
+use crate::usage::Meter;
 use octant_sys::observe;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,12 +58,18 @@ pub fn observe(mut command: Command) -> Result<(ExitStatus, Seen), LearnError> {
     Ok((status, seen))
 }
 
+/// exit_group(2) on x86-64.
+const EXIT_GROUP: i32 = 231;
+
 fn watch(channel: &UnixStream) -> io::Result<Seen> {
     let listener = observe::listener(channel.as_fd())?;
     let mut seen = Seen::default();
+    let mut meter = Meter::default();
     while let Some(call) = observe::next(listener.as_fd())? {
         seen.look(&call);
+        meter.seen(call.thread, call.number == EXIT_GROUP);
         observe::go_on(listener.as_fd(), &call)?;
     }
+    seen.usage = meter.most;
     Ok(seen)
 }

@@ -56,6 +56,7 @@ pub fn outline(seen: &Seen, place: &Place, host: &Host<'_>) -> (Outline, Vec<Str
     let both = write.iter().any(|tree| execute.iter().any(|file| file.starts_with(tree)));
     let profile = profile(seen, both);
     let mut outline = Outline::of_profile(profile, &place.name, &place.role, &place.operator, host);
+    outline.resources = seen.usage.limits(outline.resources);
     let texts = |set: &BTreeSet<PathBuf>| set.iter().map(|path| path.display().to_string()).collect();
     outline.executable = place.program.display().to_string();
     outline.args.clone_from(&place.args);
@@ -211,6 +212,7 @@ mod tests {
             write: set(&["/srv/project/out", "/srv/project", "/tmp/x"]),
             execute: set(&["/usr/bin/env", "/usr/bin/dash"]),
             links: set(&["/lib64", "/etc/localtime"]),
+            usage: crate::usage::Usage::default(),
             connected: ["192.0.2.1:443".to_owned()].into(),
         };
         let (outline, notes) = reduced(&seen);

@@ -1,6 +1,7 @@
 //! What a program was seen to do. All of it is as the program said, and so what it wants and no proof of anything.
 
 use crate::calls::{Access, fallback, named};
+use crate::usage::Usage;
 use libseccomp::{ScmpArch, ScmpSyscall};
 use octant_sys::observe::Call;
 use std::collections::BTreeSet;
@@ -30,6 +31,8 @@ pub struct Seen {
     pub execute: BTreeSet<PathBuf>,
     /// Symbolic links on the way, where they lie.
     pub links: BTreeSet<PathBuf>,
+    /// How much memory and how many tasks there were at once.
+    pub usage: Usage,
     /// Addresses beyond the machine that were connected to.
     pub connected: BTreeSet<String>,
 }

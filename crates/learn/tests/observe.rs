@@ -41,6 +41,7 @@ fn threads_and_removals_are_seen() {
     let (status, seen) = observe(command).unwrap();
     assert!(status.success() && !dir.join("old").exists());
     assert!(seen.write.contains(&dir), "its directory changed: {:?}", seen.write);
+    assert!(seen.usage.memory_bytes > 4 << 20 && seen.usage.tasks >= 1, "{:?}", seen.usage);
     assert!(seen.calls.contains("clone") && !seen.calls.contains("clone3"), "inside it falls back");
     std::fs::remove_dir_all(dir).unwrap();
 }

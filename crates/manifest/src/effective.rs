@@ -1,5 +1,6 @@
 //! What an agent may really do.
 
+use crate::action::Action;
 use crate::domains::Unenforceable;
 use crate::envelope::Signer;
 use crate::grants::{Grants, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
@@ -62,6 +63,12 @@ impl Ceiling {
             return Ok(given);
         }
         Err(RightsError::ChildRole { holds: holds.to_owned(), asked: asked.to_owned() })
+    }
+
+    /// Whether an operator of this role may answer for an action of an agent of that role.
+    pub(crate) fn may_approve(&self, holds: &str, action: &Action, agent: &str) -> bool {
+        let held = self.roles.get(holds);
+        held.is_some_and(|held| held.approves.cover(action) && held.assigns.iter().any(|role| role == agent))
     }
 
     /// The same ceiling after an operator has approved that this agent lives without a limit.

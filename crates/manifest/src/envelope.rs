@@ -1,25 +1,15 @@
-//! The signed envelope: DSSE (github.com/secure-systems-lab/dsse) with Ed25519.
+//! The envelope of a signed manifest.
 
+use crate::dsse::{self, Sealed};
 use crate::error::ManifestErrors;
 use crate::keys::{KeyId, SigningKey, TrustedKeys};
 use crate::limits;
 use crate::schema::{Declared, Validity, digest, read_validity};
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
-use ed25519_dalek::Signature;
 use octant_ids::Sha256;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The one payload type that is accepted.
 pub const PAYLOAD_TYPE: &str = "application/vnd.octant.manifest.v1+toml";
-
-/// DSSE lets a signer use either alphabet and asks a verifier to read both.
-const LENIENT: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-const PLAIN: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 /// Why bytes are not an envelope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +21,7 @@ pub enum EnvelopeError {
     #[error("this manifest is not signed: {0}; sign it with: octant manifest sign")]
     Unsigned(&'static str),
     /// Not the JSON that an envelope is.
-    #[error("the envelope is not valid at line {line}, column {column}: {why}; sign the manifest again")]
+    #[error("the envelope is not valid at line {line}, column {column}: {why}; sign it again")]
     Json {
         /// The line, from 1.
         line: usize,
@@ -40,28 +30,38 @@ pub enum EnvelopeError {
         /// What the reader says.
         why: String,
     },
-    /// It carries something else than a manifest.
+    /// It carries something else than what is asked for.
     #[error(
-        "the payload type is {0:?} and not {PAYLOAD_TYPE:?}: what was signed is not a manifest of this version"
+        "the payload type is {found:?} and not {wanted:?}: something else was signed, or another version of it"
     )]
-    PayloadType(String),
+    PayloadType {
+        /// What it carries.
+        found: String,
+        /// What is asked for.
+        wanted: &'static str,
+    },
     /// A field is not base 64.
-    #[error("{0} is not base 64: the envelope is damaged; sign the manifest again")]
+    #[error("{0} is not base 64: the envelope is damaged; sign it again")]
     Base64(String),
     /// More than [`limits::SIGNATURES`].
     #[error("{0} signatures are too many; the limit is {limit}", limit = limits::SIGNATURES)]
     TooManySignatures(usize),
     /// A signature that is not 64 bytes long.
-    #[error("signatures[{index}] has {bytes} bytes, an Ed25519 signature has 64; sign the manifest again")]
+    #[error("signatures[{index}] has {bytes} bytes, an Ed25519 signature has 64; sign it again")]
     SignatureLength {
         /// Which one, from 0.
         index: usize,
         /// Its length.
         bytes: usize,
     },
-    /// The manifest in it is longer than [`limits::MANIFEST_BYTES`].
-    #[error("a manifest of {0} bytes is too large; the limit is {limit} bytes", limit = limits::MANIFEST_BYTES)]
-    PayloadTooLarge(usize),
+    /// What is signed is longer than anything of its kind can be.
+    #[error("what is signed has {bytes} bytes, which is too large; the limit is {limit} bytes")]
+    PayloadTooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The longest of its kind.
+        limit: usize,
+    },
 }
 
 /// Why a well-formed envelope is not honoured.
@@ -77,7 +77,7 @@ pub enum VerifyError {
     UnknownKey(String),
     /// The signature names a trusted key and does not fit the bytes.
     #[error(
-        "the signature of operator {operator:?} does not fit: the manifest was altered after it was signed; sign it again"
+        "the signature of operator {operator:?} does not fit: what it signs was altered after it was signed; sign it again"
     )]
     Tampered {
         /// Whose key the signature names.
@@ -136,27 +136,9 @@ pub enum VerifyError {
     },
 }
 
-#[derive(Serialize, Deserialize)]
-struct Dsse {
-    payload: String,
-    #[serde(rename = "payloadType")]
-    payload_type: String,
-    signatures: Vec<DsseSignature>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct DsseSignature {
-    #[serde(default)]
-    keyid: String,
-    sig: String,
-}
-
 /// A well-formed envelope. Nothing in it is believed yet.
 #[derive(Debug, Clone)]
-pub struct Envelope {
-    payload: Vec<u8>,
-    signatures: Vec<(String, Signature)>,
-}
+pub struct Envelope(Sealed);
 
 /// Where and when an envelope is to be used.
 #[derive(Debug, Clone, Copy)]
@@ -185,32 +167,11 @@ pub struct Authentic {
     signers: Vec<Signer>,
 }
 
-/// What is signed: DSSE's pre-authentication encoding of type and payload.
-#[must_use]
-pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
-    out.extend_from_slice(payload);
-    out
-}
-
 /// Signs a manifest's exact bytes; returns the envelope as JSON. Check the manifest first with
 /// [`crate::Draft::parse`]: what is signed here is not read.
 #[must_use]
 pub fn sign(manifest: &[u8], keys: &[&SigningKey]) -> Vec<u8> {
-    let message = pae(PAYLOAD_TYPE, manifest);
-    let signatures = keys
-        .iter()
-        .map(|key| DsseSignature { keyid: key.id().to_string(), sig: STANDARD.encode(key.sign(&message)) })
-        .collect();
-    let envelope =
-        Dsse { payload: STANDARD.encode(manifest), payload_type: PAYLOAD_TYPE.to_owned(), signatures };
-    // Three fields of text: there is nothing in it that JSON cannot say.
-    serde_json::to_vec_pretty(&envelope).unwrap_or_default()
-}
-
-fn decode(text: &str, field: &str) -> Result<Vec<u8>, EnvelopeError> {
-    let engine = if text.contains(['-', '_']) { &URL_SAFE } else { &PLAIN };
-    engine.decode(text).map_err(|_| EnvelopeError::Base64(field.to_owned()))
+    dsse::sign(PAYLOAD_TYPE, manifest, keys)
 }
 
 impl Envelope {
@@ -219,108 +180,29 @@ impl Envelope {
     /// # Errors
     /// Not an envelope, unsigned, of another payload type, or beyond a limit.
     pub fn parse(bytes: &[u8]) -> Result<Self, EnvelopeError> {
-        if bytes.len() > limits::ENVELOPE_BYTES {
-            return Err(EnvelopeError::TooLarge(bytes.len()));
-        }
-        if bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err(EnvelopeError::Unsigned("this is not an envelope"));
-        }
-        let dsse: Dsse = serde_json::from_slice(bytes).map_err(|e| EnvelopeError::Json {
-            line: e.line(),
-            column: e.column(),
-            why: e.to_string().chars().take(200).collect(),
-        })?;
-        if dsse.payload_type != PAYLOAD_TYPE {
-            return Err(EnvelopeError::PayloadType(dsse.payload_type.chars().take(100).collect()));
-        }
-        if dsse.signatures.is_empty() {
-            return Err(EnvelopeError::Unsigned("the envelope has no signature"));
-        }
-        if dsse.signatures.len() > limits::SIGNATURES {
-            return Err(EnvelopeError::TooManySignatures(dsse.signatures.len()));
-        }
-        let payload = decode(&dsse.payload, "payload")?;
-        if payload.len() > limits::MANIFEST_BYTES {
-            return Err(EnvelopeError::PayloadTooLarge(payload.len()));
-        }
-        let mut signatures = Vec::with_capacity(dsse.signatures.len());
-        for (index, DsseSignature { keyid, sig }) in dsse.signatures.into_iter().enumerate() {
-            let bytes = decode(&sig, &format!("signatures[{index}].sig"))?;
-            let length = bytes.len();
-            let bytes: [u8; 64] =
-                bytes.try_into().map_err(|_| EnvelopeError::SignatureLength { index, bytes: length })?;
-            signatures.push((keyid, Signature::from_bytes(&bytes)));
-        }
-        Ok(Self { payload, signatures })
+        Sealed::parse(bytes, PAYLOAD_TYPE, limits::MANIFEST_BYTES).map(Self)
     }
 
     /// The SHA-256 of the manifest's bytes: what the record of a refused spawn names. Nothing is believed yet.
     #[must_use]
     pub fn digest(&self) -> Sha256 {
-        digest(&self.payload)
+        digest(self.payload())
     }
 
     /// The manifest's bytes. Nothing in them is believed.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.payload
+        self.0.payload()
     }
 
     /// Checks the signatures over the exact bytes, then the audience.
     ///
-    /// One good signature of a trusted, unrevoked key is enough; others are passed over. The key identifiers
-    /// in the envelope are hints: every key is tried, and only the message depends on them.
-    ///
     /// # Errors
     /// See [`VerifyError`].
     pub fn verify(self, keys: &TrustedKeys, audience: &Audience<'_>) -> Result<Authentic, VerifyError> {
-        if keys.is_empty() {
-            return Err(VerifyError::NoTrustedKeys);
-        }
-        let message = pae(PAYLOAD_TYPE, &self.payload);
-        let mut signers: Vec<Signer> = Vec::new();
-        let (mut revoked, mut expired) = (None, None);
-        for (_, signature) in &self.signatures {
-            let made = keys.keys.iter().find(|k| k.key.verify_strict(&message, signature).is_ok());
-            let Some(key) = made else { continue };
-            match keys.revoked.get(&key.id) {
-                Some(reason) => revoked = Some((key.id, reason.clone())),
-                None if signers.iter().any(|s| s.key == key.id) => {}
-                None if key.until_ms.is_some_and(|until_ms| audience.now_ms >= until_ms) => {
-                    let (operator, until_ms) = (key.operator.clone(), key.until_ms.unwrap_or_default());
-                    expired = Some(VerifyError::ExpiredKey { id: key.id, operator, until_ms });
-                }
-                None => {
-                    let (operator, role) = (key.operator.clone(), key.role.clone());
-                    signers.push(Signer { operator, role, key: key.id });
-                }
-            }
-        }
-        if signers.is_empty() {
-            return Err(expired.unwrap_or_else(|| self.unsigned(keys, revoked)));
-        }
-        admit(&read_validity(&self.payload)?, audience)?;
-        Ok(Authentic { payload: self.payload, signers })
-    }
-
-    /// The most helpful reason for which no signature counts.
-    fn unsigned(&self, keys: &TrustedKeys, revoked: Option<(KeyId, String)>) -> VerifyError {
-        if let Some((id, reason)) = revoked {
-            return VerifyError::RevokedKey { id, reason };
-        }
-        let hints = || self.signatures.iter().filter_map(|(hint, _)| Some(KeyId(hint.parse().ok()?)));
-        if let Some((id, reason)) = hints().find_map(|id| Some((id, keys.revoked.get(&id)?.clone()))) {
-            return VerifyError::RevokedKey { id, reason };
-        }
-        let named = hints().find_map(|id| keys.keys.iter().find(|k| k.id == id));
-        match named {
-            Some(key) => VerifyError::Tampered { operator: key.operator.clone() },
-            None => {
-                let names: Vec<String> = hints().map(|id| id.to_string()).collect();
-                let names = if names.is_empty() { "no key".to_owned() } else { names.join(", ") };
-                VerifyError::UnknownKey(names)
-            }
-        }
+        let signers = self.0.signers(keys, audience.now_ms)?;
+        admit(&read_validity(self.payload())?, audience)?;
+        Ok(Authentic { payload: self.0.into_payload(), signers })
     }
 }
 

@@ -168,16 +168,6 @@ pub enum Problem {
         /// What it would break.
         why: &'static str,
     },
-    /// A domain that this build cannot enforce is not empty.
-    #[error("this build cannot grant {what}: {why}; remove {field} or leave it empty")]
-    Unenforceable {
-        /// What was asked.
-        what: &'static str,
-        /// What is missing.
-        why: &'static str,
-        /// Where it stands.
-        field: &'static str,
-    },
     /// The program is not something the manifest lets the agent execute.
     #[error(
         "{0} is not granted by this manifest; add it to executables.utilities (for /bin/NAME) or to executables.paths"

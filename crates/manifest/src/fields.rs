@@ -50,6 +50,7 @@ const ANY: &str = "";
 const HOST: &str = "^(tls|http|tcp)://(\\*\\.)?[A-Za-z0-9.-]+:[0-9]{1,5}$";
 const CREDENTIAL: &str = "^(use [^ ]+ at [^ ]+|sign [^ ]+|reveal [^ ]+)$";
 const PATTERN: &str = "^[A-Za-z0-9._/:@-]*\\*?$";
+const ACTION: &str = "^(lifetime\\.unlimited|spawn|adopt|(lease|message|tool):[A-Za-z0-9._/:@-]*\\*?|spend:[0-9]+(\\.[0-9]{1,6})?)$";
 const NONE: Option<&str> = Some("none");
 const MOST: u64 = i64::MAX.cast_unsigned();
 
@@ -92,9 +93,9 @@ pub const FIELDS: &[FieldInfo] = &[
     ),
     field(
         "filesystem.workspace",
-        Kind::Text("^snapshot:sha256:[0-9a-f]{64}$"),
+        Kind::Text("^(any|snapshot:sha256:[0-9a-f]{64})$"),
         NONE,
-        "The snapshot that /workspace begins with.",
+        "The snapshot that /workspace begins with; \"any\": that of the agent that it is forked from, if it is.",
     ),
     field(
         "filesystem.read",
@@ -126,6 +127,12 @@ pub const FIELDS: &[FieldInfo] = &[
         Kind::Paths,
         NONE,
         "Trees whose files may be executed, and read. /workspace and /tmp stand here too, in a profile that allows it.",
+    ),
+    field(
+        "executables.sha256",
+        Kind::Texts("^[0-9a-f]{64}[ \\t]+/"),
+        NONE,
+        "Files of paths that must have these bytes, each as sha256sum prints it. A copy of them is what is executed.",
     ),
     field(
         "resources.memory_max",
@@ -176,6 +183,24 @@ pub const FIELDS: &[FieldInfo] = &[
         "What the end of the agent that spawned it means for it.",
     ),
     field(
+        "lifetime.retain",
+        Kind::Paths,
+        NONE,
+        "Places in /workspace that are kept after its end, with all that is below them.",
+    ),
+    field(
+        "lifetime.retain_bytes",
+        Kind::Size,
+        Some("16MiB where something is kept"),
+        "Bytes of all files that are kept; up to 1GiB.",
+    ),
+    field(
+        "lifetime.retain_files",
+        Kind::Number(1, crate::limits::RETAIN_FILES),
+        Some("1024 where something is kept"),
+        "Files, directories and links that are kept.",
+    ),
+    field(
         "network.hosts",
         Kind::Texts(HOST),
         NONE,
@@ -223,7 +248,12 @@ pub const FIELDS: &[FieldInfo] = &[
         NONE,
         "Rooms in which it may exchange messages with other agents.",
     ),
-    field("approvals.required", Kind::Texts(ANY), NONE, "What an operator has to approve each time."),
+    field(
+        "approvals.required",
+        Kind::Texts(ACTION),
+        NONE,
+        "What an operator has to approve each time: spawn, adopt, lease:SECRET, message:ROOM, tool:NAME, spend:USD (that much at once, or more), lifetime.unlimited (which needs it anyway).",
+    ),
 ];
 
 /// What the manual and the editor say of a section.

@@ -1,9 +1,10 @@
 //! Rights that can be shared, and their intersection.
 
+use crate::action::Approvals;
 use crate::credential::CredentialGrant;
 use crate::host::HostGrant;
 use crate::pattern::{NamePattern, PatternSet};
-use crate::{GrantPath, PathSet, money};
+use crate::{GrantPath, PathSet, Pins, money};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -143,7 +144,8 @@ impl Profile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kept {
-    /// Any of its kind. Only a ceiling says this; a manifest has no way to.
+    /// Any of its kind: what a ceiling says, and a manifest of the workspace, which then begins with the snapshot that a fork
+    /// names, if it is one.
     Any,
     /// This one.
     Only(Sha256),
@@ -330,6 +332,46 @@ impl Resources {
     }
 }
 
+/// What of its workspace is kept after an agent's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Retention {
+    /// The places, with all that is below them.
+    pub places: PathSet,
+    /// The most bytes of all files.
+    pub bytes: ByteSize,
+    /// The most files, directories and links.
+    pub files: u64,
+}
+
+impl Retention {
+    /// Nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { places: PathSet::default(), bytes: ByteSize(0), files: 0 }
+    }
+
+    /// What both keep. Each agent has a workspace of its own, so it bounds each one and is not shared out; how many agents
+    /// there are is what an allotment bounds.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let Self { places, bytes, files } = other;
+        Self {
+            places: self.places.meet(places),
+            bytes: self.bytes.min(*bytes),
+            files: self.files.min(*files),
+        }
+    }
+
+    fn rows(&self) -> [(&'static str, String); 3] {
+        let Self { places, bytes, files } = self;
+        [
+            ("lifetime.retain", places.to_string()),
+            ("lifetime.retain_bytes", bytes.to_string()),
+            ("lifetime.retain_files", files.to_string()),
+        ]
+    }
+}
+
 /// Which models may be asked, and how fast. How much in total is a budget, which is used up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Models {
@@ -373,6 +415,7 @@ pub struct Grants {
     pub(crate) read: PathSet,
     pub(crate) write: PathSet,
     pub(crate) execute: PathSet,
+    pub(crate) pins: Pins,
     pub(crate) utilities: NameSet,
     pub(crate) profile: Profile,
     pub(crate) syscalls: NameSet,
@@ -381,6 +424,7 @@ pub struct Grants {
     pub(crate) ttl: Option<Millis>,
     pub(crate) on_timeout: OnTimeout,
     pub(crate) on_parent_death: OnParentDeath,
+    pub(crate) retain: Retention,
     /// How many generations it may have below it; 0 where it may spawn nobody.
     pub(crate) generations: u64,
     pub(crate) rooms: NameSet,
@@ -389,6 +433,8 @@ pub struct Grants {
     pub(crate) models: Models,
     pub(crate) skills: PatternSet<NamePattern>,
     pub(crate) tools: PatternSet<NamePattern>,
+    /// Joined where the others are met: to have to ask for more is to have less.
+    pub(crate) approvals: Approvals,
 }
 
 /// A right that was asked for and not given in full.
@@ -415,6 +461,12 @@ impl Grants {
         self.workspace
     }
 
+    /// What of the workspace is kept after the end.
+    #[must_use]
+    pub fn retain(&self) -> &Retention {
+        &self.retain
+    }
+
     /// The trees that may be read. What may be written or executed may be read.
     #[must_use]
     pub fn read(&self) -> &PathSet {
@@ -436,6 +488,12 @@ impl Grants {
     #[must_use]
     pub fn execute(&self) -> &PathSet {
         &self.execute
+    }
+
+    /// Which of those files must have which bytes.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// The utilities of Octant's own that may be run.
@@ -522,6 +580,12 @@ impl Grants {
         &self.tools
     }
 
+    /// What an operator has to approve each time.
+    #[must_use]
+    pub fn approvals(&self) -> &Approvals {
+        &self.approvals
+    }
+
     /// What both grant. Each field stands here by name: a new one does not compile until its intersection is
     /// decided.
     #[must_use]
@@ -532,6 +596,7 @@ impl Grants {
             read,
             write,
             execute,
+            pins,
             utilities,
             profile,
             syscalls,
@@ -539,6 +604,7 @@ impl Grants {
             ttl,
             on_timeout,
             on_parent_death,
+            retain,
             generations,
             rooms,
             hosts,
@@ -546,17 +612,20 @@ impl Grants {
             models,
             skills,
             tools,
+            approvals,
         } = other;
         let shorter = match (self.ttl, *ttl) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+        let execute = self.execute.meet(execute);
         Self {
             root: self.root.meet(*root),
             workspace: self.workspace.meet(*workspace),
             read: self.read.meet(read),
             write: self.write.meet(write),
-            execute: self.execute.meet(execute),
+            pins: self.pins.meet(pins, &execute),
+            execute,
             utilities: self.utilities.meet(utilities),
             profile: self.profile.meet(*profile),
             syscalls: self.syscalls.meet(syscalls),
@@ -564,6 +633,7 @@ impl Grants {
             ttl: shorter,
             on_timeout: self.on_timeout.min(*on_timeout),
             on_parent_death: self.on_parent_death.min(*on_parent_death),
+            retain: self.retain.meet(retain),
             generations: self.generations.min(*generations),
             rooms: self.rooms.meet(rooms),
             hosts: self.hosts.meet(hosts),
@@ -571,15 +641,18 @@ impl Grants {
             models: self.models.meet(models),
             skills: self.skills.meet(skills),
             tools: self.tools.meet(tools),
+            approvals: self.approvals.join(approvals),
         }
     }
 
-    /// The most that a child can get of this: everything, with one generation less below it.
+    /// The most that a child can get of this: everything, with one generation less below it. What is left open for an
+    /// operator to name is not an agent's to choose.
     pub(crate) fn for_child(&self) -> Self {
-        Self { generations: self.generations.saturating_sub(1), ..self.clone() }
+        let workspace = if self.workspace == Kept::Any { Kept::None } else { self.workspace };
+        Self { workspace, generations: self.generations.saturating_sub(1), ..self.clone() }
     }
 
-    /// Whether `other` grants everything that this does.
+    /// Whether `other` grants everything that this does, and demands no approval that this does not.
     #[must_use]
     pub fn within(&self, other: &Self) -> bool {
         self.meet(other) == *self
@@ -604,6 +677,7 @@ impl Grants {
             read,
             write,
             execute,
+            pins,
             utilities,
             profile,
             syscalls,
@@ -611,6 +685,7 @@ impl Grants {
             ttl,
             on_timeout,
             on_parent_death,
+            retain,
             generations,
             rooms,
             hosts,
@@ -618,6 +693,7 @@ impl Grants {
             models,
             skills,
             tools,
+            approvals,
         } = self;
         let ttl = ttl.map_or("unlimited".to_owned(), |t| format!("{}ms", t.0));
         let mut rows = vec![
@@ -626,6 +702,7 @@ impl Grants {
             ("filesystem.read", read.to_string()),
             ("filesystem.write", write.to_string()),
             ("executables.paths", execute.to_string()),
+            ("executables.sha256", pins.to_string()),
             ("executables.utilities", utilities.to_string()),
             ("syscalls.profile", profile.name().to_owned()),
             ("syscalls.add", syscalls.to_string()),
@@ -638,7 +715,9 @@ impl Grants {
             ("credentials.grants", credentials.to_string()),
             ("skills.allowed", skills.to_string()),
             ("skills.tools", tools.to_string()),
+            ("approvals.required", approvals.to_string()),
         ];
+        rows.extend(retain.rows());
         rows.extend(models.rows());
         rows.extend(resources.rows());
         rows

@@ -166,6 +166,12 @@ impl TrustedKeys {
             match word.split_once('=') {
                 Some(("role", name)) => role = name,
                 Some(("until", date)) => {
+                    if until_ms.is_some() {
+                        return Err(refuse(
+                            line,
+                            "until= stands there twice; the earlier end would be forgotten",
+                        ));
+                    }
                     let why = "until= is not a date with offset such as 2030-01-31T00:00:00Z";
                     until_ms = Some(date::parse(date).ok_or_else(|| refuse(line, why))?);
                 }
@@ -211,6 +217,12 @@ impl TrustedKeys {
             until_ms: *until_ms,
             revoked: self.revoked.get(id).cloned(),
         })
+    }
+
+    /// Why a key does not count any more, where it was revoked; also one that is in no file.
+    #[must_use]
+    pub fn reason(&self, key: KeyId) -> Option<&str> {
+        self.revoked.get(&key).map(String::as_str)
     }
 
     /// Whether nobody is trusted.

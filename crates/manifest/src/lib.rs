@@ -79,12 +79,15 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod action;
 mod allotment;
+mod answer;
 mod credential;
 mod date;
 mod delegated;
 mod denied;
 mod domains;
+mod dsse;
 mod effective;
 mod envelope;
 mod error;
@@ -98,29 +101,34 @@ mod money;
 mod outline;
 mod path;
 mod pattern;
+mod pins;
 mod reader;
 mod role;
 mod rule;
 mod schema;
 
+pub use action::{Action, Approvals};
 pub use allotment::{Allotment, Exhausted};
+pub use answer::{Answer, AnswerError, Answered, Asked, DECISION_TYPE, Decision};
 pub use credential::{CredentialGrant, Way};
 pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};
 pub use domains::{Budget, Unenforceable};
+pub use dsse::pae;
 pub use effective::{Ceiling, Effective, Machine, Origin, RightsError};
-pub use envelope::{
-    Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, Signer, VerifyError, pae, sign,
-};
+pub use envelope::{Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, Signer, VerifyError, sign};
 pub use error::{ManifestError, ManifestErrors, Problem};
 pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
 pub use fuzz::{fuzz_envelope, fuzz_manifest};
-pub use grants::{Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources};
+pub use grants::{
+    Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention,
+};
 pub use host::{HostGrant, HostName, HostPattern, Protocol};
 pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};
 pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};
+pub use pins::Pins;
 pub use role::Roles;
 pub use rule::{Rule, broken, broken_by_child};
 pub use schema::{Declared, Draft, Identity, Manifest, Program, VERSION, Validity, digest, lines};

@@ -6,6 +6,10 @@ pub const ENVELOPE_BYTES: usize = 256 << 10;
 pub const MANIFEST_BYTES: usize = 160 << 10;
 /// How long the text about all that is wrong with a manifest can get, in bytes, beyond the first problem.
 pub const PROBLEMS_BYTES: usize = 8 << 10;
+/// The longest answer to a request for approval, with its envelope, in bytes.
+pub const ANSWER_BYTES: usize = 4 << 10;
+/// For how long an answer can count, in milliseconds: a day.
+pub const ANSWER_MS: u64 = 86_400_000;
 /// How many signatures an envelope may carry; each is tried against every trusted key.
 pub const SIGNATURES: usize = 8;
 /// The deepest nesting in a manifest. The schema itself needs 3.
@@ -28,13 +32,23 @@ pub const KEY_FILES: usize = 256;
 pub const KEY_FILE_BYTES: usize = 64 << 10;
 /// The longest name of an identity, role, operator or utility, in bytes.
 pub const NAME_BYTES: usize = 63;
+/// The longest name, or beginning of names, of a secret, model, skill or tool, in bytes.
+pub const PATTERN_BYTES: usize = 128;
 /// The longest time to live, in milliseconds: ten years, so that adding it to a clock cannot overflow.
 pub const TTL_MS: u64 = 10 * 366 * 86_400_000;
 /// The most generations that an agent can have below it.
 pub const GENERATIONS: u64 = 16;
 /// The most descendants that an agent can have over its life.
 pub const DESCENDANTS: u64 = 1 << 20;
+/// The most executables with a digest.
+pub const PINS: usize = 32;
 /// The most rooms that an agent can be in.
 pub const ROOMS: usize = 32;
+/// The most places of a workspace that are kept after an agent's end.
+pub const RETAIN_PLACES: usize = 64;
+/// The most bytes that are kept of one agent.
+pub const RETAIN_BYTES: u64 = 1 << 30;
+/// The most files, directories and links that are kept of one agent.
+pub const RETAIN_FILES: u64 = 1 << 16;
 /// The least memory that a program can be started in, in bytes.
 pub const MEMORY_MIN_BYTES: u64 = 4 << 20;

@@ -129,6 +129,12 @@ pub struct NamePattern {
 }
 
 impl NamePattern {
+    /// Whether it names more than one.
+    #[must_use]
+    pub fn open(&self) -> bool {
+        self.open
+    }
+
     /// Whether it names this.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -153,8 +159,8 @@ impl FromStr for NamePattern {
         let refuse = |why| PatternError::new(text, why, NAME);
         let (stem, open) = text.strip_suffix('*').map_or((text, false), |stem| (stem, true));
         let legal = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-        if text.is_empty() || text.len() > 2 * limits::NAME_BYTES {
-            return Err(refuse("a name has 1 to 126 characters"));
+        if text.is_empty() || text.len() > limits::PATTERN_BYTES {
+            return Err(refuse("a name has 1 to 128 characters"));
         }
         if !stem.chars().all(legal) {
             return Err(refuse("names have letters, digits and - _ . / : @, and a * only at the end"));

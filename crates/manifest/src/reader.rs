@@ -273,10 +273,22 @@ impl<'a> Field<'a> {
         digest.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
             let want = match kind {
                 "image" => "\"image:sha256:\" and the 64 digits that `octant image list --json` shows",
-                _ => "\"snapshot:sha256:\" and the 64 digits that `octant workspace list` shows",
+                _ => "\"snapshot:sha256:\" and the 64 digits that `octant workspace list` shows, or \"any\"",
             };
             self.refuse(Problem::Name { text: clipped(text), want })
         })
+    }
+
+    /// A digest and a file.
+    pub(crate) fn pin(&self) -> Result<(GrantPath, Sha256)> {
+        let text = self.text()?;
+        let parts =
+            text.split_once(char::is_whitespace).map(|(digits, path)| (path.trim_start(), digits.parse()));
+        let Some((path, Ok(digest))) = parts else {
+            let want = "the 64 digits of a SHA-256, a space and a path, as sha256sum prints them";
+            return Err(self.refuse(Problem::Name { text: clipped(text), want }));
+        };
+        Ok((GrantPath::parse(path).map_err(|e| self.refuse(e.into()))?, digest))
     }
 
     pub(crate) fn number(&self) -> Result<u64> {

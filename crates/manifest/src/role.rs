@@ -1,8 +1,10 @@
 //! Roles: the ceilings of operators' keys, as data.
 
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::action::{Action, Approvals};
+use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::pattern::{Pattern, PatternError, PatternSet};
-use crate::{GrantPath, PathError, PathSet};
+use crate::schema::OWN;
+use crate::{GrantPath, PathError, PathSet, Pins};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -19,6 +21,8 @@ pub(crate) struct Role {
     pub(crate) ceiling: Grants,
     /// How many descendants an agent of this role can have.
     pub(crate) descendants: u64,
+    /// What its holder may approve, of agents whose role it assigns.
+    pub(crate) approves: Approvals,
 }
 
 /// Why a file of roles is refused.
@@ -72,11 +76,13 @@ impl Names {
 #[serde(deny_unknown_fields)]
 struct RoleFile {
     assigns: Vec<String>,
+    approves: Vec<String>,
     read: Vec<String>,
     write: Vec<String>,
     execute: Vec<String>,
     images: bool,
     snapshots: bool,
+    artefacts: bool,
     utilities: Names,
     profile: Profile,
     syscalls: Names,
@@ -147,6 +153,18 @@ impl From<Limits> for Resources {
     }
 }
 
+/// The actions that a role approves.
+fn actions(role: &str, texts: &[String]) -> Result<Approvals, RolesError> {
+    let read = |text: &String| text.parse::<Action>().map_err(|e| RolesError::Pattern(role.to_owned(), e));
+    texts.iter().map(read).collect()
+}
+
+/// What a role lets be kept that lets anything be.
+fn whole_workspace() -> Retention {
+    let places = GrantPath::parse(OWN[0]).into_iter().collect();
+    Retention { places, bytes: ByteSize(u64::MAX), files: u64::MAX }
+}
+
 impl Roles {
     /// The roles that every Octant has: `admin`, `developer`, `analyst`.
     #[must_use]
@@ -169,11 +187,13 @@ impl Roles {
             };
             let RoleFile {
                 assigns,
+                approves,
                 read,
                 write,
                 execute,
                 images,
                 snapshots,
+                artefacts,
                 utilities,
                 profile,
                 syscalls,
@@ -198,6 +218,7 @@ impl Roles {
                 read: read.join(&write).join(&execute),
                 write,
                 execute,
+                pins: Pins::default(),
                 utilities: utilities.into(),
                 profile,
                 syscalls: syscalls.into(),
@@ -206,6 +227,7 @@ impl Roles {
                 // What is frozen runs nothing, so no role bounds it.
                 on_timeout: OnTimeout::Freeze,
                 on_parent_death,
+                retain: if artefacts { whole_workspace() } else { Retention::none() },
                 generations,
                 rooms: rooms.into(),
                 hosts: hosts.patterns(&name)?,
@@ -217,8 +239,11 @@ impl Roles {
                 },
                 skills: skills.patterns(&name)?,
                 tools: tools.patterns(&name)?,
+                // A role bounds what is given; what has to be asked for each time is the manifest's.
+                approvals: Approvals::default(),
             };
-            roles.insert(name, Role { assigns, ceiling, descendants });
+            let approves = actions(&name, &approves)?;
+            roles.insert(name, Role { assigns, ceiling, descendants, approves });
         }
         Self::closed(roles)
     }

@@ -1,13 +1,14 @@
 //! The manifest's schema, and its reading.
 
+use crate::action::Approvals;
 use crate::denied::denied;
 use crate::domains::{self, Budget, Services, Unenforceable};
 use crate::effective::unstartable;
 use crate::envelope::Signer;
 use crate::error::{ManifestError, ManifestErrors, Problem};
-use crate::grants::{Grants, Kept, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::grants::{Grants, Kept, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::reader::{Document, Field, Gather, Result, Section, Whole};
-use crate::{GrantPath, PathSet, date, limits};
+use crate::{GrantPath, PathSet, Pins, date, limits};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::Serialize;
 use sha2::Digest;
@@ -261,7 +262,6 @@ pub(crate) fn read(bytes: &[u8]) -> Whole<Manifest> {
     }
     let mut all = Gather::default();
     all.take(top.no_strays());
-    all.take(refuse_unenforceable(&document));
     let identity = all.take(identity(&document));
     let validity = all.take(validity(&document));
     let spawning = all.take(spawning(&document));
@@ -380,7 +380,7 @@ pub(crate) fn readable(path: &GrantPath, grants: &Grants) -> bool {
 fn grants(document: &Document<'_>) -> Whole<Grants> {
     let mut all = Gather::default();
     let files = all.take(document.section("filesystem", &["root", "workspace", "read", "write"]));
-    let programs = all.take(document.section("executables", &["utilities", "paths"]));
+    let programs = all.take(document.section("executables", &["utilities", "paths", "sha256"]));
     let calls = all.take(document.section("syscalls", &["profile", "add"]));
     let (Some(files), Some(programs), Some(calls)) = (files, programs, calls) else { return all.done(None) };
     for section in [&files, &programs, &calls] {
@@ -392,23 +392,28 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     if let (Some(profile), Some(write), Some(execute)) = (profile, &write, &execute) {
         all.take(refuse_writable_executable(&programs, profile, write, execute));
     }
-    let (root, workspace) =
-        (all.take(kept(&files, "root", "image")), all.take(kept(&files, "workspace", "snapshot")));
+    let pins = match (&write, &execute) {
+        (Some(write), Some(execute)) => all.take(pins(&programs, write, execute)),
+        _ => None,
+    };
+    let (root, workspace) = (all.take(kept(&files, "root", "image")), all.take(workspace(&files)));
     let utilities = all.take(names(&programs, "utilities", "-_.+[", UTILITY));
     let syscalls = all.take(syscalls(&calls));
     let resources = all.take(resources(document));
     let lifetime = all.take(lifetime(document));
     let services = all.take(domains::services(document));
     let rooms = all.take(rooms(document));
+    let approvals = all.take(approvals(document));
     let whole = || {
         let (read, write, execute) = (read?, write?, execute?);
-        let (ttl, on_timeout, on_parent_death) = lifetime?;
+        let Lifetime { ttl, on_timeout, on_parent_death, retain } = lifetime?;
         let Services { hosts, credentials, models, skills, tools } = services?;
         Some(Grants {
             root: root?,
             workspace: workspace?,
             read: read.join(&write).join(&execute),
             write,
+            pins: Pins::of(pins?, &execute),
             execute,
             utilities: utilities?,
             profile: profile?,
@@ -417,6 +422,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             ttl,
             on_timeout,
             on_parent_death,
+            retain,
             generations: 0,
             rooms: rooms?,
             hosts,
@@ -424,9 +430,51 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             models,
             skills,
             tools,
+            approvals: approvals?,
         })
     };
     all.done(whole())
+}
+
+/// Files with their digests, as sha256sum(1) prints them.
+fn pins(programs: &Section<'_>, write: &PathSet, execute: &PathSet) -> Whole<Vec<(GrantPath, Sha256)>> {
+    let pins: Vec<(GrantPath, Sha256)> = programs.each("sha256", |field| {
+        let (path, digest) = field.pin()?;
+        let impossible = |why, next: &str| {
+            Err(field.refuse(Problem::Impossible {
+                asked: format!("a digest of {path}"),
+                why,
+                next: next.to_owned(),
+            }))
+        };
+        if !execute.iter().any(|granted| *granted == path) {
+            return impossible(
+                "it is no entry of executables.paths",
+                "name the file itself there, and no tree around it",
+            );
+        }
+        if write.covers(&path) {
+            return impossible("it can be written", "take it out of filesystem.write");
+        }
+        Ok((path, digest))
+    })?;
+    match programs.get("sha256") {
+        Some(field) if pins.len() > limits::PINS => {
+            let (asked, why) = (format!("{} digests", pins.len()), "each file is read at each spawn");
+            Err(field
+                .refuse(Problem::Impossible { asked, why, next: format!("{} at the most", limits::PINS) })
+                .into())
+        }
+        _ => Ok(pins),
+    }
+}
+
+/// A snapshot by its digest, or "any": the one that a fork names.
+fn workspace(files: &Section<'_>) -> Result<Kept> {
+    match files.get("workspace") {
+        Some(field) if field.text()? == "any" => Ok(Kept::Any),
+        _ => kept(files, "workspace", "snapshot"),
+    }
 }
 
 fn kept(files: &Section<'_>, key: &str, kind: &'static str) -> Result<Kept> {
@@ -618,8 +666,16 @@ pub(crate) const RESOURCES: [&str; 10] = [
     "fsize",
 ];
 
-fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnTimeout, OnParentDeath)> {
-    let section = document.section("lifetime", &["ttl", "on_timeout", "on_parent_death"])?;
+struct Lifetime {
+    ttl: Option<Millis>,
+    on_timeout: OnTimeout,
+    on_parent_death: OnParentDeath,
+    retain: Retention,
+}
+
+fn lifetime(document: &Document<'_>) -> Whole<Lifetime> {
+    let fields = ["ttl", "on_timeout", "on_parent_death", "retain", "retain_bytes", "retain_files"];
+    let section = document.section("lifetime", &fields)?;
     section.no_strays()?;
     let field = section.need("ttl", "\"5min\"")?;
     // Whether an unlimited life is granted is for the ceiling, which knows the approvals.
@@ -645,17 +701,49 @@ fn lifetime(document: &Document<'_>) -> Whole<(Option<Millis>, OnTimeout, OnPare
             found.ok_or_else(|| field.refuse(Problem::OnParentDeath(name.chars().take(40).collect())))?
         }
     };
-    Ok((ttl, on_timeout, on_parent_death))
+    Ok(Lifetime { ttl, on_timeout, on_parent_death, retain: retention(&section)? })
 }
 
-/// Refuses by name what this build has nothing to enforce with. Absent and empty fields pass.
-fn refuse_unenforceable(document: &Document<'_>) -> Whole<()> {
-    let approvals = document.section("approvals", &["required"])?;
-    approvals.no_strays()?;
-    if let Some(first) = approvals.list("required")?.first() {
-        let (what, field) = ("approvals", "approvals.required");
-        let why = "only a life without end is asked about yet (lifetime.ttl = \"unlimited\")";
-        return Err(first.refuse(Problem::Unenforceable { what, why, field }).into());
+/// What of the workspace is kept after the end, and how much of it.
+fn retention(section: &Section<'_>) -> Whole<Retention> {
+    let own = |path: &GrantPath| GrantPath::parse(OWN[0]).is_ok_and(|own| own.covers(path));
+    let places = section.each("retain", |field| match field.path()? {
+        path if own(&path) => Ok(path),
+        path => {
+            let (why, next) =
+                ("only what is in /workspace goes with the agent", "name a place below /workspace");
+            Err(field.refuse(Problem::Impossible { asked: path.to_string(), why, next: next.to_owned() }))
+        }
+    })?;
+    let places: PathSet = places;
+    let mut bounds = ["retain_bytes", "retain_files"].into_iter().filter_map(|key| section.get(key));
+    if places.is_empty() {
+        let (why, next) = ("lifetime.retain names nothing to keep", "name a place, or take it out");
+        return match bounds.next() {
+            None => Ok(Retention::none()),
+            Some(field) => {
+                let (asked, next) = ("a limit".to_owned(), next.to_owned());
+                Err(field.refuse(Problem::Impossible { asked, why, next }).into())
+            }
+        };
     }
-    Ok(())
+    if let Some(field) = section.get("retain").filter(|_| places.len() > limits::RETAIN_PLACES) {
+        let (asked, why) = (format!("{} places", places.len()), "each is looked for at the end");
+        let next = format!("name at most {}, or a directory above them", limits::RETAIN_PLACES);
+        return Err(field.refuse(Problem::Impossible { asked, why, next }).into());
+    }
+    let most = "what is kept takes room on the machine's disk";
+    let bytes = section.get("retain_bytes").map_or(Ok(ByteSize(16 << 20)), |field| {
+        let size = field.bytes()?;
+        within(field, size.0, size.to_string(), 1..=limits::RETAIN_BYTES, most).map(ByteSize)
+    })?;
+    let files = section.get("retain_files");
+    let files = files.map_or(Ok(1024), |field| ranged(field, 1..=limits::RETAIN_FILES, most))?;
+    Ok(Retention { places, bytes, files })
+}
+
+fn approvals(document: &Document<'_>) -> Whole<Approvals> {
+    let section = document.section("approvals", &["required"])?;
+    section.no_strays()?;
+    section.each("required", Field::pattern)
 }

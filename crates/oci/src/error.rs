@@ -26,6 +26,9 @@ pub enum ImageError {
         /// Why.
         source: io::Error,
     },
+    /// Whoever imports it was not to go on.
+    #[error("the import could not be put on record")]
+    Unrecorded,
     /// Not an OCI image layout.
     #[error("this is no OCI image layout: {0}")]
     Layout(String),

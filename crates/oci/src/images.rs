@@ -87,6 +87,22 @@ impl Images {
         limits: &Limits,
         name: Option<&str>,
     ) -> Result<Imported, ImageError> {
+        self.import_after(from, choice, limits, name, &mut |_| true)
+    }
+
+    /// The same; `before` is told the digest when everything of a new image is on the disk and nobody can use it yet, and
+    /// can still refuse.
+    ///
+    /// # Errors
+    /// [`ImageError`]; [`ImageError::Unrecorded`] where it refused.
+    pub fn import_after(
+        &self,
+        from: &Path,
+        choice: &Choice,
+        limits: &Limits,
+        name: Option<&str>,
+        before: &mut dyn FnMut(Sha256) -> bool,
+    ) -> Result<Imported, ImageError> {
         name.map(check_name).transpose()?;
         let names = self.dir.join(NAMES);
         fs::create_dir_all(&names).map_err(keep("make", &names))?;
@@ -96,7 +112,7 @@ impl Images {
         let chosen = choose(&layout, choice, limits)?;
         let known = self.dir.join(chosen.digest.to_string()).exists();
         if !known {
-            self.add(&layout, &chosen, limits)?;
+            self.add(&layout, &chosen, limits, before)?;
         }
         if let Some(name) = name {
             let text = chosen.digest.to_string();
@@ -108,9 +124,18 @@ impl Images {
         Ok(Imported { image: self.image(chosen.digest)?, known })
     }
 
-    fn add(&self, layout: &Layout, chosen: &Chosen, limits: &Limits) -> Result<(), ImageError> {
+    fn add(
+        &self,
+        layout: &Layout,
+        chosen: &Chosen,
+        limits: &Limits,
+        before: &mut dyn FnMut(Sha256) -> bool,
+    ) -> Result<(), ImageError> {
         let new = self.dir.join(format!("{NEW}{}", std::process::id()));
         let done = self.unpacked(layout, chosen, limits, &new).and_then(|()| {
+            if !before(chosen.digest) {
+                return Err(ImageError::Unrecorded);
+            }
             let place = self.dir.join(chosen.digest.to_string());
             fs::rename(&new, &place).map_err(keep("rename to", &place))?;
             sync_dir(&self.dir)

@@ -3,11 +3,12 @@
 use crate::Limits;
 use crate::error::ImageError;
 use crate::model::{Descriptor, Marker, read};
+use crate::saved::{self, Saved};
 use octant_ids::Sha256;
 use octant_tree::{Dir, Place, hash};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -17,6 +18,8 @@ pub(crate) enum Layout {
     Directory(Dir),
     /// The tar file, and where in it each file lies.
     Tar(File, BTreeMap<Place, (u64, u64)>),
+    /// One of the two in an older form, and what makes a layout of it.
+    Saved(Box<Self>, Saved),
 }
 
 /// A blob whose digest and size have been verified. It lies where whoever brought the image can still write, so whoever
@@ -38,11 +41,20 @@ impl Layout {
             let index = index(&file, limits)?;
             Self::Tar(file, index)
         };
+        if layout.length("oci-layout").is_none() && layout.length(saved::LIST).is_some() {
+            let saved = saved::read_saved(&layout, limits)?;
+            return Ok(Self::Saved(Box::new(layout), saved));
+        }
         let marker: Marker = read("oci-layout", &layout.document("oci-layout", limits)?)?;
         match marker.image_layout_version.as_str() {
             "1.0.0" => Ok(layout),
             other => Err(ImageError::Layout(format!("its version is {other:.100?}, not 1.0.0"))),
         }
+    }
+
+    /// The length of a file, where it is one.
+    pub(crate) fn length(&self, name: &str) -> Option<u64> {
+        self.file(name).ok().map(|(_, size)| size)
     }
 
     /// A file of the layout and its length.
@@ -54,6 +66,17 @@ impl Layout {
                 let size = file.metadata()?.len();
                 Ok((Section { file, at: 0, left: size }, size))
             }
+            Self::Saved(under, saved) => match saved.made.get(name) {
+                Some(bytes) => {
+                    let size = bytes.len() as u64;
+                    Ok((Section { file: in_memory(bytes)?, at: 0, left: size }, size))
+                }
+                None => {
+                    let digest = name.strip_prefix("blobs/sha256/").and_then(|digits| digits.parse().ok());
+                    let place = digest.and_then(|digest: Sha256| saved.blobs.get(&digest));
+                    under.file(place.ok_or(io::ErrorKind::NotFound)?)
+                }
+            },
             Self::Tar(file, index) => {
                 let (at, size) = *index.get(&place).ok_or(io::ErrorKind::NotFound)?;
                 Ok((Section { file: file.try_clone()?, at, left: size }, size))
@@ -106,11 +129,10 @@ impl Layout {
     }
 
     fn section(&self, digest: Sha256, what: &str) -> Result<Section, ImageError> {
-        let (section, _) =
-            self.file(&format!("blobs/sha256/{digest}")).map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => ImageError::Missing(digest),
-                _ => ImageError::Read { what: what.to_owned(), source },
-            })?;
+        let (section, _) = self.file(&saved::blob(digest)).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => ImageError::Missing(digest),
+            _ => ImageError::Read { what: what.to_owned(), source },
+        })?;
         Ok(section)
     }
 }
@@ -138,6 +160,13 @@ fn whole(what: &str, section: Section, size: u64, limits: &Limits) -> Result<Vec
         .read_to_end(&mut bytes)
         .map_err(|source| ImageError::Read { what: what.to_owned(), source })?;
     Ok(bytes)
+}
+
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
+    let mut file = File::from(nix::sys::memfd::memfd_create(c"document", flags)?);
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 /// A part of a file, read without moving the file's own position.

@@ -15,6 +15,7 @@ mod import;
 mod layers;
 mod layout;
 mod model;
+mod saved;
 mod unpack;
 
 #[cfg(test)]

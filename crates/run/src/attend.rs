@@ -54,6 +54,9 @@ const PASSED_ON: [Signal; 6] =
 /// Signals that are for this process.
 const OWN: [Signal; 4] = [Signal::SIGCHLD, Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT];
 
+/// Where a signal comes from that no process sent: of those that are meant for the program, a key of the terminal.
+const SI_KERNEL: i32 = 0x80;
+
 /// How long the kernel may take to end what was killed, in milliseconds.
 const END_MS: u16 = 5_000;
 
@@ -108,7 +111,7 @@ impl Attendant {
                 let span = TimeSpec::from_duration(Duration::from_millis(ttl.0));
                 deadline.set(Expiration::OneShot(span), TimerSetTimeFlags::empty())?;
             }
-            let Spawned { pid, pidfd, socket, terminal, report: _ } = spawned;
+            let Spawned { pid, pidfd, socket, terminal, report: _, workspace: _none } = spawned;
             let watch = Watch::new(pid, guarded)?;
             let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
             let connected = standard.connect(terminal)?;
@@ -156,9 +159,8 @@ impl Attendant {
                 }
             }
             while let Some(info) = self.signals.read_signal()? {
-                self.signal(
-                    i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()),
-                )?;
+                let signal = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
+                self.signal(signal, info.ssi_code == SI_KERNEL)?;
             }
             if ready.stopped {
                 self.stop()?;
@@ -201,8 +203,11 @@ impl Attendant {
         Ok(Ready { overdue: is_ready(1), mounts: fixed > mounts_at && is_ready(mounts_at), stopped, relays })
     }
 
-    fn signal(&mut self, signal: Option<Signal>) -> io::Result<()> {
+    /// A signal came, from a process or by a key: by a key where the terminal is not read, or not yet again in the moment
+    /// after `fg`.
+    fn signal(&mut self, signal: Option<Signal>, by_key: bool) -> io::Result<()> {
         match signal {
+            Some(signal) if by_key && self.connected.type_key(signal)? => Ok(()),
             Some(Signal::SIGWINCH) => self.connected.resize(),
             Some(Signal::SIGCONT) => {
                 self.connected.enter()?;

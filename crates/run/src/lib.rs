@@ -14,12 +14,14 @@
 //! | `wish.rs` | from the command line to a signed manifest, and from that to rights |
 //! | `guard.rs` | what in the workspace runs later outside |
 //! | `record.rs` | the ledger |
+//! | `alive.rs` | which runs are still there |
 //! | `cgroup.rs`, `slot.rs` | a cgroup and a range of users for the workstation |
 //! | `start.rs` | the spawner, and what keeps an ordinary user from having one |
 //! | `relay.rs`, `terminal.rs` | what goes between the program and the terminal |
 //! | `attend.rs`, `watch.rs` | waiting, signals, job control; whether what is guarded still is |
 #![forbid(unsafe_code)]
 
+mod alive;
 mod args;
 mod attend;
 mod cgroup;
@@ -34,6 +36,7 @@ mod terminal;
 mod watch;
 mod wish;
 
+use alive::Alive;
 use args::{Args, Asked};
 use attend::Ended;
 use cgroup::Leaf;
@@ -100,7 +103,9 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let keys = record::keys()?;
     let spawner = Spawner::start(&places, &missing, leaf.agents(), &keys)?;
     // While the ledger is opened the spawner comes up.
+    let alive = Alive::new(&places, aid)?;
     let mut record = Record::open(&places)?;
+    record.close_dead(&places)?;
     let spawner = spawner.ready()?;
     let ticket = record.intend(&plan, &wish, &missing, keys)?;
     if !missing.is_empty() {
@@ -125,6 +130,7 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let mut record = Record::open(&places)?;
     record.ended(&plan, &ended)?;
     record.close()?;
+    drop(alive);
     Ok(ended?.code())
 }
 
@@ -194,7 +200,14 @@ fn site(
         env: wish::environment(),
         stdio: standard.stdio(),
     };
-    Site { aid, slot, accept_missing: missing.to_vec(), landlock_floor: LANDLOCK_FLOOR, here: Some(here) }
+    Site {
+        aid,
+        slot,
+        accept_missing: missing.to_vec(),
+        landlock_floor: LANDLOCK_FLOOR,
+        base: None,
+        here: Some(here),
+    }
 }
 
 /// What the records say about a program that was run.

@@ -29,7 +29,7 @@ impl Places {
         Self::of(|name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute()), root)
     }
 
-    fn of(variable: impl Fn(&str) -> Option<PathBuf>, root: bool) -> Result<Self, RunError> {
+    pub(crate) fn of(variable: impl Fn(&str) -> Option<PathBuf>, root: bool) -> Result<Self, RunError> {
         let place = |name: &'static str, of_root: &str, in_home: &str| {
             let own = variable(name).map(|dir| dir.join("octant"));
             let default = || match root {
@@ -57,6 +57,11 @@ impl Places {
     /// The lock of the ledger, which is open for as long as something is put on record.
     pub(crate) fn lock(&self) -> PathBuf {
         self.state.join("lock")
+    }
+
+    /// Which runs are there.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.state.join("runs")
     }
 
     /// Where what was signed is kept.

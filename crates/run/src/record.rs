@@ -1,6 +1,7 @@
 //! The ledger of what a person runs: opened for as long as something is put on record, by one process at a time.
 
 use crate::about;
+use crate::alive::Alive;
 use crate::attend::Ended;
 use crate::error::{RunError, at, with};
 use crate::places::{Places, private_dir};
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 const NAME: &str = "run";
 /// The actuator that needs a ticket.
 const SPAWNER: &str = "spawner";
+/// Why a partition is sealed.
+const ENDED: &str = "it ended";
 /// How long a ticket is good for: the spawner redeems it at once.
 const TICKET_NS: u64 = 30 * SECOND_NS;
 
@@ -60,6 +63,24 @@ impl Record {
             record.append(draft(service()?, Kind::Lost, &what)?)?;
         }
         Ok(record)
+    }
+
+    /// Closes what runs have left open that are not there any more: they were killed, and everything inside with them.
+    pub(crate) fn close_dead(&mut self, places: &Places) -> Result<(), RunError> {
+        // An intent is open only while its run has this ledger open.
+        for intent in self.store.open_intents() {
+            let what = json!({ "unknown": "its run was found dead" });
+            let outcome = draft(service()?, Kind::Outcome, &what)?;
+            self.append(Draft { intent: Some(intent), ..outcome })?;
+        }
+        for aid in self.store.open_partitions() {
+            if !Alive::is(places, aid)? {
+                let reason = "its run was found dead: it was killed, and what it ran with it";
+                self.lifecycle(aid, &json!({ "state": "terminated", "reason": reason }))?;
+                self.seal(aid, "it was found dead")?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps what was signed, puts on record what is about to be done, and gives the ticket for it.
@@ -121,7 +142,7 @@ impl Record {
     pub(crate) fn refused(&mut self, plan: &Plan, why: &str) -> Result<(), RunError> {
         self.outcome(plan.aid, &json!({ "text": "refused", "why": why }))?;
         self.lifecycle(plan.aid, &json!({ "state": "rejected", "reason": why }))?;
-        self.seal(plan.aid)?;
+        self.seal(plan.aid, ENDED)?;
         self.publish()
     }
 
@@ -132,7 +153,7 @@ impl Record {
             Err(error) => json!({ "state": "terminated", "reason": error.to_string() }),
         };
         self.lifecycle(plan.aid, &what)?;
-        self.seal(plan.aid)
+        self.seal(plan.aid, ENDED)
     }
 
     /// Signs what has come to be, and lets the next one in.
@@ -154,8 +175,8 @@ impl Record {
         self.append(Draft { agent: Some(aid), ..entry }).map(drop)
     }
 
-    fn seal(&mut self, aid: Aid) -> Result<(), RunError> {
-        let entry = draft(service()?, Kind::Seal, &json!({ "reason": "it ended" }))?;
+    fn seal(&mut self, aid: Aid, reason: &str) -> Result<(), RunError> {
+        let entry = draft(service()?, Kind::Seal, &json!({ "reason": reason }))?;
         self.append(Draft { agent: Some(aid), ..entry }).map(drop)
     }
 
@@ -225,4 +246,50 @@ pub fn verify(dir: &Path, checkpoints: &[String]) -> Result<VerifyReport, String
     let boot = boot().map_err(|error| error.to_string())?;
     let (store, _torn) = Store::open(&ledger, boot, Options::default()).map_err(|error| error.to_string())?;
     store.verify(checkpoints).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_open_is_closed_by_the_next_and_what_runs_is_not() {
+        let dir = std::env::temp_dir().join(format!("octant-run-dead-{}", std::process::id()));
+        let places = Places::of(|_| Some(dir.clone()), false).unwrap();
+        let aids = [1, 2, 3].map(|n| Aid::new(n, [0; 10]));
+        let [dead, runs, killed_early] = aids;
+        let alive = [dead, runs].map(|aid| Alive::new(&places, aid).unwrap());
+        let open = || Record::open(&places).unwrap();
+        let mut record = open();
+        for aid in aids {
+            record.lifecycle(aid, &json!({ "state": "provisioned" })).unwrap();
+        }
+        let intent = Draft {
+            agent: Some(killed_early),
+            subject: Some(Sha256([1; 32])),
+            ..draft(service().unwrap(), Kind::Intent, &json!({})).unwrap()
+        };
+        record.append(intent).unwrap();
+        record.close().unwrap();
+        let mut record = open();
+        record.close_dead(&places).unwrap();
+        assert_eq!(record.store.open_partitions(), [dead, runs], "they are locked by somebody who lives");
+        assert!(record.store.open_intents().is_empty());
+        drop(record);
+        // As the kernel does it for whoever is killed: the lock goes, the file stays.
+        let [of_dead, of_runs] = alive;
+        let file = places.runs().join(dead.to_string());
+        drop(of_dead);
+        File::create(&file).unwrap();
+        let mut record = open();
+        record.close_dead(&places).unwrap();
+        assert_eq!(record.store.open_partitions(), [runs]);
+        assert!(!file.exists());
+        record.seal(runs, ENDED).unwrap();
+        drop(of_runs);
+        record.close().unwrap();
+        let report = verify(&dir.join("octant/run"), &[]).unwrap();
+        assert!(report.damage.is_none(), "{report:?}");
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

@@ -38,6 +38,11 @@ impl Relay {
         }
     }
 
+    /// Passes on what did not come from where it reads, behind what is on its way.
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.waiting.extend(bytes);
+    }
+
     /// Does what it waited for.
     pub(crate) fn step(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
@@ -83,6 +88,7 @@ impl Relay {
         }
         if self.done >= self.waiting.len() {
             self.waiting.clear();
+            self.done = 0;
         }
         Ok(())
     }
@@ -108,4 +114,27 @@ pub(crate) fn unblock(fd: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::{pipe2, read, write};
+
+    #[test]
+    fn what_is_added_comes_behind_what_was_read_and_again_after_that() {
+        let (from, typed) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (shown, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let mut relay = Relay::new(from, to);
+        let mut buffer = [0; 16];
+        for _ in 0..2 {
+            write(&typed, b"ab").unwrap();
+            relay.step().unwrap();
+            relay.add(b"c");
+            assert!(relay.wants().unwrap().1 == PollFlags::POLLOUT);
+            relay.step().unwrap();
+            let len = read(&shown, &mut buffer).unwrap();
+            assert_eq!(&buffer[..len], b"abc");
+        }
+    }
 }

@@ -6,8 +6,9 @@
 use crate::error::{RunError, at};
 use crate::relay::{Relay, unblock};
 use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
 use nix::sys::stat::{SFlag, fstat};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, isatty, pipe2, tcgetpgrp};
 use octant_workstation::Stdio;
 use std::fs::OpenOptions;
@@ -165,6 +166,23 @@ impl Connected {
     /// Gives the terminal back as it was.
     pub(crate) fn leave(&mut self) -> io::Result<()> {
         self.person.as_mut().map_or(Ok(()), Person::leave)
+    }
+
+    /// The key on the person's terminal that made this signal, typed on the program's: that tells its whole foreground
+    /// job, whichever that is. False where there is no such key or no such terminal.
+    pub(crate) fn type_key(&mut self, signal: Signal) -> io::Result<bool> {
+        let key = match signal {
+            Signal::SIGINT => SpecialCharacterIndices::VINTR,
+            Signal::SIGQUIT => SpecialCharacterIndices::VQUIT,
+            Signal::SIGTSTP => SpecialCharacterIndices::VSUSP,
+            _ => return Ok(false),
+        };
+        let (Some(person), Some(typed)) = (&self.person, self.relays.get_mut(TYPED)) else {
+            return Ok(false);
+        };
+        let keys = tcgetattr(&person.terminal)?.control_chars;
+        typed.add(keys.get(key as usize).map_or(&[], std::slice::from_ref));
+        Ok(true)
     }
 
     /// The window has another size.

@@ -26,8 +26,9 @@ impl Inherited {
         let count =
             number("LISTEN_FDS").and_then(|count| i32::try_from(count).ok()).filter(|count| *count <= MAX);
         let count = count.ok_or_else(|| wrong("LISTEN_FDS"))?;
-        let names = variable("LISTEN_FDNAMES").unwrap_or_default();
-        let names: Vec<&str> = names.split(':').filter(|name| !name.is_empty()).collect();
+        let names = listed(&variable);
+        let names: Vec<&str> =
+            names.iter().flat_map(|part| part.split(':')).filter(|name| !name.is_empty()).collect();
         if usize::try_from(count) != Ok(names.len()) {
             return Err(wrong("LISTEN_FDNAMES"));
         }
@@ -54,6 +55,12 @@ impl Inherited {
     pub(crate) fn numbers(&self) -> Vec<RawFd> {
         self.0.iter().map(|row| row.1.as_raw_fd()).collect()
     }
+}
+
+/// The names: the kernel takes 128 KiB in one variable (MAX_ARG_STRLEN), and what does not fit goes on in the next.
+fn listed(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let more = (2..).map_while(|part| variable(&format!("LISTEN_FDNAMES_{part}")));
+    variable("LISTEN_FDNAMES").into_iter().chain(more).collect()
 }
 
 fn take_one(number: i32, name: &str) -> Result<(String, OwnedFd), ServiceError> {
@@ -95,6 +102,18 @@ mod tests {
             );
         }
         assert!(take("7", "0", "").unwrap().numbers().is_empty());
+    }
+
+    #[test]
+    fn names_go_on_in_further_variables() {
+        let variable = |name: &str| match name {
+            "LISTEN_FDNAMES" => Some("a:b".to_owned()),
+            "LISTEN_FDNAMES_2" => Some("c".to_owned()),
+            "LISTEN_FDNAMES_4" => Some("d".to_owned()),
+            _ => None,
+        };
+        assert_eq!(listed(variable), ["a:b", "c"]);
+        assert!(listed(|_| None).is_empty());
     }
 
     #[test]

@@ -33,7 +33,8 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeepErro
 /// # Errors
 /// [`KeepError`], with the step that failed.
 pub fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<(), KeepError> {
-    let new = path.with_extension("new");
+    // With the whole name before it: `a.json` and `a.chain` may be replaced at once.
+    let new = path.with_added_extension("new");
     let mut file = File::create(&new).map_err(failed("create", &new))?;
     file.write_all(bytes).map_err(failed("write", &new))?;
     if durable {
@@ -203,9 +204,25 @@ mod tests {
         let one = Left { waiting: vec![of(1)], lost: 0 };
         kept.write(&one).unwrap();
         // What is written first cannot be.
-        fs::create_dir(scratch.0.join("records.new")).unwrap();
+        fs::create_dir(scratch.0.join("records.json.new")).unwrap();
         let error = kept.write(&Left { waiting: vec![of(2)], lost: 0 }).unwrap_err();
-        assert_eq!((error.step, error.path), ("create", scratch.0.join("records.new")));
+        assert_eq!((error.step, error.path), ("create", scratch.0.join("records.json.new")));
         assert_eq!(kept.read(), one);
+    }
+
+    #[test]
+    fn files_that_differ_in_their_endings_do_not_meet_on_their_way() {
+        let (scratch, _) = Scratch::new("endings");
+        let path = |name: &str| scratch.0.join(name);
+        let write = |name: &'static str| {
+            let path = path(name);
+            move || (0..200).try_for_each(|_| replace(&path, name.repeat(1000).as_bytes(), false))
+        };
+        let other = std::thread::spawn(write("a.chain"));
+        write("a.json")().unwrap();
+        other.join().unwrap().unwrap();
+        for name in ["a.json", "a.chain"] {
+            assert_eq!(fs::read_to_string(path(name)).unwrap(), name.repeat(1000));
+        }
     }
 }

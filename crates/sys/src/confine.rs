@@ -87,17 +87,35 @@ pub fn landlock_abi() -> u32 {
 /// # Errors
 /// What sigprocmask(2) reports.
 pub fn default_signals() -> io::Result<()> {
+    for signal in 1..=64 {
+        // The two that cannot be set answer EINVAL and are at their default.
+        let _at_default = default_action(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// The limit of core dumps of everything that Octant starts: one byte. It keeps the kernel from starting what its
+/// core_pattern names, as root and outside of every workstation, which a limit of zero does not (core(5), do_coredump in
+/// fs/coredump.c); and no file fits in it.
+pub const CORE_LIMIT: u64 = 1;
+
+/// Children that end are this process's to wait for, also where it was started with SIGCHLD ignored: the kernel then
+/// reaps them itself, tells nobody, and a process that waits for one waits for ever.
+///
+/// # Errors
+/// What rt_sigaction(2) reports.
+pub fn wait_for_children() -> io::Result<()> {
+    default_action(libc::SIGCHLD)
+}
+
+fn default_action(signal: i32) -> io::Result<()> {
     // The kernel's struct sigaction with SIG_DFL (0), no flags, no mask. Not libc's function, which leaves out the two
     // signals that it keeps for itself, although they too may have been inherited as ignored.
     let default = [0_u64; 4];
     let null = std::ptr::null::<u64>();
-    for signal in 1..=64 {
-        // The two that cannot be set answer EINVAL and are at their default.
-        // SAFETY: `default` has the size of the kernel's struct, 8 that of its mask; SIG_DFL is no function of ours.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), null, 8) };
-    }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    Ok(())
+    // SAFETY: `default` has the size of the kernel's struct, 8 that of its mask; SIG_DFL is no function of ours.
+    done(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), null, 8) })
 }
 
 /// A program with its arguments and environment, laid out beforehand so that starting it allocates nothing.

@@ -1,7 +1,8 @@
 //! Trees of files as data, and as directories on disk.
 //!
 //! Owns: [`Place`], [`Tree`] and its canonical form, what differs between trees and how two become one; [`Dir`], through
-//! which a tree is written to disk and read back; [`Store`], which keeps files and trees by their digests, and [`Shelf`], which gives them out.
+//! which a tree is written to disk and read back; [`Store`], which keeps files and trees by their digests, and [`Shelf`], which gives them out;
+//! [`pack`], by which one process reads what another keeps.
 //! Promises: in a [`Tree`] everything lies in a directory of the same tree, so nothing in it is reached through a link;
 //! [`Dir`] never leaves its directory, follows no symbolic link and crosses no mount, whatever the tree says.
 //! Never: keeps owners, setuid bits, extended attributes or device nodes: a file is its bytes and whether it is a program.
@@ -10,6 +11,7 @@
 mod canonical;
 mod changes;
 mod dir;
+mod pack;
 mod place;
 mod scan;
 mod store;
@@ -18,6 +20,7 @@ mod tree;
 pub use canonical::FormError;
 pub use changes::{Change, Conflict, changes, merge};
 pub use dir::{Dir, remove_all};
+pub use pack::{LeftOut, Wish, list, pack};
 pub use place::{Place, PlaceError};
 pub use scan::{Odd, ScanError, hash};
 pub use store::{Shelf, Store, StoreError};

@@ -58,6 +58,9 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// A stream that is not what [`crate::pack`] writes.
+    #[error("the stream of files cannot be taken: {0}")]
+    Stream(&'static str),
     /// More bytes than there may be.
     #[error("the files have more than {0} bytes")]
     Bytes(u64),
@@ -126,7 +129,7 @@ impl Shelf {
     }
 
     /// Gives a file's bytes to `to`; an error at the end when they are not those that it is named by.
-    fn get(
+    pub(crate) fn get(
         &self,
         content: &Content,
         to: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
@@ -172,6 +175,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; no tree has been put then.
     pub fn snapshot(&self, dir: &Dir, limit: u64) -> Result<(Tree, Vec<Odd>), StoreError> {
+        let (tree, odd) = self.gather(dir, limit)?;
+        self.put_tree(&tree)?;
+        Ok((tree, odd))
+    }
+
+    /// The same without the last step, [`Store::put_tree`]: nobody can use the tree before that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn gather(&self, dir: &Dir, limit: u64) -> Result<(Tree, Vec<Odd>), StoreError> {
         let (mut left, mut own) = (limit, None);
         let scanned = dir.scan(&mut |file| {
             let kept = self.put(file, left).map_err(|error| {
@@ -186,7 +199,6 @@ impl Store {
             (_, Some(error)) => return Err(error),
             (scanned, None) => scanned?,
         };
-        self.put_tree(&tree)?;
         Ok((tree, odd))
     }
 
@@ -266,8 +278,23 @@ impl Store {
         Ok(())
     }
 
+    /// How many bytes all its files have.
+    ///
+    /// # Errors
+    /// [`StoreError::Keep`].
+    pub fn bytes(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for shelf in self.list("objects")? {
+            for object in self.names(&format!("objects/{shelf}"))? {
+                let path = self.shelf.object(object);
+                bytes += fs::symlink_metadata(&path).map_err(keep("look at", &path))?.len();
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Keeps a file's bytes, at most `limit`.
-    fn put(&self, from: &mut impl Read, limit: u64) -> Result<(Sha256, u64), StoreError> {
+    pub(crate) fn put(&self, from: &mut impl Read, limit: u64) -> Result<(Sha256, u64), StoreError> {
         self.add(from, limit, |digest| self.shelf.object(digest))
     }
 

@@ -1,8 +1,9 @@
 //! The side of `agents`: asks the spawner, gets the handles of what was built.
 
+use crate::collect;
 use crate::kernel::wait_readable;
 use crate::listen::Listen;
-use crate::plan::{Plan, Report};
+use crate::plan::{Plan, Report, Stdio};
 use crate::request::{MAX_PLAN, MAX_REPLY, Op, Reply, Request, seal};
 use crate::spawner::READY;
 use crate::step::{SpawnError, Step};
@@ -34,6 +35,8 @@ pub struct Spawned {
     pub socket: OwnedFd,
     /// The outer side of the program's terminal, where it has one.
     pub terminal: Option<OwnedFd>,
+    /// The mount at its `/workspace`, where the plan has it given out: what [`SpawnerClient::collect`] reads through.
+    pub workspace: Option<OwnedFd>,
     /// What was achieved, as read back from the kernel.
     pub report: Report,
 }
@@ -165,7 +168,9 @@ impl SpawnerClient {
         let mut fds = fds.into_iter();
         match (report, fds.next(), fds.next()) {
             (Some(report), Some(pidfd), Some(socket)) => {
-                Ok(Spawned { pid, pidfd, socket, terminal: fds.next(), report })
+                let mut more = |there: bool| if there { fds.next() } else { None };
+                let terminal = more(plan.stdio == Stdio::Terminal);
+                Ok(Spawned { pid, pidfd, socket, terminal, workspace: more(plan.retain), report })
             }
             _ => Err(SpawnError::refused(
                 Step::Request,
@@ -188,6 +193,30 @@ impl SpawnerClient {
     /// [`SpawnError`]: no such workstation, or it cannot be killed.
     pub fn kill(&mut self, slot: u32, aid: Aid) -> Result<(), SpawnError> {
         self.ask(&Request { op: Op::Kill, slot, plan_len: 0, aid, ticket: None }, &[]).map(drop)
+    }
+
+    /// Has what is wished for of an ended agent's workspace written into `stream` ([`octant_tree::pack`]), the writing end
+    /// of a pipe; the handle of the process that does it.
+    ///
+    /// # Errors
+    /// [`SpawnError`]: something of the agent runs, or that is no workspace of one in this slot.
+    pub fn collect(
+        &mut self,
+        slot: u32,
+        aid: Aid,
+        wish: &octant_tree::Wish,
+        workspace: BorrowedFd<'_>,
+        stream: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, SpawnError> {
+        let bytes = collect::to_bytes(wish)?;
+        let plan_len = match u32::try_from(bytes.len()) {
+            Ok(len) if bytes.len() <= collect::MAX_WISH => len,
+            _ => return Err(SpawnError::refused(Step::Collect, "too many places are to be kept")),
+        };
+        let sealed = seal(&bytes).map_err(failed("seal what is to be kept"))?;
+        let request = Request { op: Op::Collect, slot, plan_len, aid, ticket: None };
+        let (_, _, fds) = self.ask(&request, &[sealed.as_fd(), workspace, stream])?;
+        fds.into_iter().next().ok_or_else(|| SpawnError::refused(Step::Collect, "the answer has no handle"))
     }
 
     /// Kills what still runs, removes the cgroup leaf, looks whether anything of it is left, and frees the slot. The

@@ -160,6 +160,8 @@ pub(crate) struct Standing {
     pub(crate) socket: OwnedFd,
     /// The outer side of its terminal, where it has one.
     pub(crate) terminal: Option<OwnedFd>,
+    /// The mount at `/workspace`, where the plan has it given out.
+    pub(crate) workspace: Option<OwnedFd>,
     pub(crate) report: Report,
     /// By which its program is let go. When this is closed first, the workstation ends.
     pub(crate) channel: OwnedFd,
@@ -315,9 +317,11 @@ fn build<K: Kernel>(
     let expected = Expected { plan, masked: &masked, users, leaf: leaf_fd, own_namespaces, stdio: &stdio };
     match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
         Ok(report) => {
-            let Prepared { socket, terminal, .. } = prepared;
+            let Prepared { socket, terminal, trees, .. } = prepared;
             let terminal = terminal.map(|terminal| terminal.outside);
-            Ok(Standing { pid, pidfd, socket, terminal, report, channel: ours, leaf: None })
+            let workspace = trees.into_iter().find(|tree| plan.retain && tree.target == WORKSPACE);
+            let workspace = workspace.map(|tree| tree.fd);
+            Ok(Standing { pid, pidfd, socket, terminal, workspace, report, channel: ours, leaf: None })
         }
         Err(error) => Err(and_not_killed(error, kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd)))),
     }

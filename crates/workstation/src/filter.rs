@@ -6,7 +6,7 @@
 
 use crate::actions::{self, Action};
 use crate::plan::Syscalls;
-use crate::profiles::{REAPER, profile};
+use crate::profiles::{COLLECTOR, REAPER, profile};
 use libseccomp::error::SeccompError;
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use nix::errno::Errno;
@@ -69,7 +69,7 @@ const PRCTLS: [(u32, &str); 13] = [
     (1, "PR_SET_PDEATHSIG: die with the parent"),
     (2, "PR_GET_PDEATHSIG"),
     (3, "PR_GET_DUMPABLE"),
-    (4, "PR_SET_DUMPABLE: own core dumps; the limit for them is zero"),
+    (4, "PR_SET_DUMPABLE: own core dumps; none fits the limit for them"),
     (15, "PR_SET_NAME: names of threads"),
     (16, "PR_GET_NAME"),
     (23, "PR_CAPBSET_READ: there is nothing to see"),
@@ -95,6 +95,9 @@ const SYS_SOCKET: u32 = 41;
 const SYS_SOCKETPAIR: u32 = 53;
 const SYS_CLONE: u32 = 56;
 const SYS_IOCTL: u32 = 16;
+const SYS_SETRLIMIT: u32 = 160;
+const SYS_PRLIMIT64: u32 = 302;
+const RLIMIT_CORE: u32 = 4;
 const SYS_CLONE3: u32 = 435;
 const SYS_OPENAT2: u32 = 437;
 /// Set-user-id and set-group-id.
@@ -126,6 +129,8 @@ const ARG3: u32 = 40;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
 const ALLOW: u32 = 0x7fff_0000;
+/// The call is not made, and its caller told that it succeeded.
+const DONE: u32 = ERRNO;
 
 fn errno(number: Errno) -> u32 {
     ERRNO | (number as i32).unsigned_abs()
@@ -173,7 +178,31 @@ fn when(test: u16, k: u32, verdict: u32) -> [Instruction; 2] {
     [Instruction { code: test, jt: 0, jf: 1, k }, statement(RETURN, verdict)]
 }
 
-/// The fallbacks: calls that fail as on an older kernel, so that programs do it another way.
+/// If A is `number`: these instructions about an argument, of which whatever lets the call through is the end.
+fn by_argument(number: u32, argument: u32, tests: Vec<Instruction>) -> Vec<Instruction> {
+    let skip = u8::try_from(tests.len() + 2).unwrap_or(u8::MAX);
+    let mut part =
+        vec![Instruction { code: IF_EQUAL, jt: 0, jf: skip, k: number }, statement(LOAD, argument)];
+    part.extend(tests);
+    part.push(statement(RETURN, ALLOW));
+    part
+}
+
+/// A new limit of core dumps is taken for set and is not. The one that there is keeps the kernel from starting the
+/// machine's crash handler, and with zero, which programs that want no dump ask for, it would not.
+fn core_limit() -> Vec<Instruction> {
+    let mut program = by_argument(SYS_SETRLIMIT, ARG0, when(IF_EQUAL, RLIMIT_CORE, DONE).to_vec());
+    // prlimit64 without a new limit is a question; a pointer has 64 bits.
+    let mut tests = vec![Instruction { code: IF_EQUAL, jt: 0, jf: 6, k: RLIMIT_CORE }];
+    for half in [ARG2, ARG2 + 4] {
+        tests.push(statement(LOAD, half));
+        tests.extend(when(IF_ANY_BIT, u32::MAX, DONE));
+    }
+    program.extend(by_argument(SYS_PRLIMIT64, ARG1, tests));
+    program
+}
+
+/// The fallbacks: calls that fail as on an older kernel, so that programs do it another way, and one that seems to succeed.
 #[must_use]
 pub(crate) fn fallbacks() -> Vec<Instruction> {
     let mut program = vec![statement(LOAD, NR)];
@@ -188,6 +217,7 @@ pub(crate) fn fallbacks() -> Vec<Instruction> {
         Instruction { code: IF_ABOVE, jt: 1, jf: 0, k: UNASSIGNED.1 },
         statement(RETURN, errno(Errno::ENOSYS)),
     ]);
+    program.extend(core_limit());
     program.push(statement(RETURN, ALLOW));
     program
 }
@@ -236,14 +266,6 @@ pub(crate) fn floor(network: bool) -> Vec<Instruction> {
         program.extend(when(IF_EQUAL, row.number, denied));
     }
     // By argument: the kernel looks at the lower 32 bits of these, so the filter does too.
-    let by_argument = |number: u32, argument: u32, tests: Vec<Instruction>| {
-        let skip = u8::try_from(tests.len() + 2).unwrap_or(u8::MAX);
-        let mut part =
-            vec![Instruction { code: IF_EQUAL, jt: 0, jf: skip, k: number }, statement(LOAD, argument)];
-        part.extend(tests);
-        part.push(statement(RETURN, ALLOW));
-        part
-    };
     program.extend(by_argument(SYS_CLONE, ARG0, when(IF_ANY_BIT, NAMESPACE_FLAGS, denied).to_vec()));
     program.extend(by_argument(SYS_SOCKET, ARG0, sockets(network)));
     program.extend(by_argument(SYS_SOCKETPAIR, ARG0, sockets(false)));
@@ -387,6 +409,18 @@ pub(crate) fn of_reaper() -> Result<Vec<Instruction>, FilterError> {
         allow(&mut context, row.0)?;
     }
     allow(&mut context, "seccomp")?;
+    export(&context)
+}
+
+/// The filter of the process that reads what is to be kept.
+///
+/// # Errors
+/// [`FilterError::Library`].
+pub(crate) fn of_collector() -> Result<Vec<Instruction>, FilterError> {
+    let mut context = context()?;
+    for row in COLLECTOR {
+        allow(&mut context, row.0)?;
+    }
     export(&context)
 }
 

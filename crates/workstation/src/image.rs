@@ -83,7 +83,7 @@ fn open(digest: Sha256, images: &Path) -> Made<OwnedFd> {
 }
 
 /// The names in a directory, sorted, so that the same image is always laid out in the same order.
-fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<String>> {
+pub(crate) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut names = Vec::new();
     for entry in nix::dir::Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)? {

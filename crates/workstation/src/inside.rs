@@ -14,7 +14,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::Cloned;
-use octant_sys::confine::{Instruction, exit_now};
+use octant_sys::confine::{CORE_LIMIT, Instruction, exit_now};
 use octant_sys::mount::attr;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -165,7 +165,7 @@ pub(crate) fn confine_payload<K: Kernel>(
     // 1. Limits of each process; pids_max a second time, since every process of the agent has one user.
     let limits = &plan.limits;
     let rlimits = [
-        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_CORE, CORE_LIMIT),
         (Resource::RLIMIT_FSIZE, limits.fsize),
         (Resource::RLIMIT_MEMLOCK, 0),
         (Resource::RLIMIT_MSGQUEUE, 0),
@@ -238,7 +238,7 @@ pub(crate) fn confine_reaper<K: Kernel>(
     SigSet::all()
         .thread_block()
         .map_err(|error| SpawnError::failed(Step::Signals, "sigprocmask", &error.into()))?;
-    run(kernel, Step::Rlimits, Call::Rlimit { resource: Resource::RLIMIT_CORE, limit: 0 })?;
+    run(kernel, Step::Rlimits, Call::Rlimit { resource: Resource::RLIMIT_CORE, limit: CORE_LIMIT })?;
     let effective = users.reaper_inside();
     drop_privileges(kernel, users, [AGENT_INSIDE, effective, effective])?;
     // A change of user clears it (prctl(2)).

@@ -23,6 +23,7 @@ use octant_ticket::Redeemed;
 use std::ffi::{CStr, CString};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 /// One call to the kernel, or a few that only make sense together.
 #[derive(Debug)]
@@ -264,9 +265,39 @@ pub(crate) struct Real {
     pub(crate) side: Side,
     /// How many calls it has made.
     pub(crate) count: u32,
+    owners: OwnerMaps,
+}
+
+/// Who is shown as whom: user and group on disk, and the user inside.
+type OwnerMap = (u32, u32, u32);
+
+/// The maps of owners that were made, newest last. A map is a number in a namespace in which nothing runs, so that one
+/// serves every workstation that needs the same; to make one takes a process, and waiting for its end.
+#[derive(Debug, Default, Clone)]
+struct OwnerMaps(Vec<(OwnerMap, Rc<OwnedFd>)>);
+
+impl OwnerMaps {
+    /// A hostile caller could ask for endless ones.
+    const MOST: usize = 256;
+
+    fn get(&mut self, map: OwnerMap) -> io::Result<OwnedFd> {
+        if let Some((_, made)) = self.0.iter().find(|row| row.0 == map) {
+            return made.try_clone();
+        }
+        let made = Rc::new(owner_map(map)?);
+        if self.0.len() == Self::MOST {
+            self.0.remove(0);
+        }
+        self.0.push((map, Rc::clone(&made)));
+        made.try_clone()
+    }
 }
 
 impl Real {
+    pub(crate) fn new(fault: Option<Fault>) -> Self {
+        Self { fault, ..Self::default() }
+    }
+
     fn gate(&mut self) -> io::Result<()> {
         self.count += 1;
         let here = Fault::Fail(self.side, self.count);
@@ -302,9 +333,9 @@ impl Kernel for Real {
             return Ok(None);
         }
         match call {
+            Call::OwnerMap { uid, gid, to } => self.owners.get((*uid, *gid, *to)).map(Some),
             Call::CloneTree { .. }
             | Call::Restore { .. }
-            | Call::OwnerMap { .. }
             | Call::NewFilesystem { .. }
             | Call::MakeDir { .. }
             | Call::PutFile { .. }
@@ -456,7 +487,6 @@ fn on_mounts(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
             mount::set_attributes(tree.as_fd(), *attributes, true, false)?;
             return Ok(Some(tree));
         }
-        Call::OwnerMap { uid, gid, to } => return owner_map(*uid, *gid, *to).map(Some),
         Call::NewFilesystem { kind, options, attributes } => {
             let options: Vec<(&CStr, &CStr)> = options.iter().map(|(k, v)| (*k, v.as_c_str())).collect();
             return mount::new_filesystem(kind, &options, *attributes).map(Some);
@@ -493,7 +523,7 @@ fn on_mounts(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
 }
 
 /// The namespace lives as long as its descriptor; the process that it takes to make one ends at once.
-fn owner_map(uid: u32, gid: u32, to: u32) -> io::Result<OwnedFd> {
+fn owner_map((uid, gid, to): OwnerMap) -> io::Result<OwnedFd> {
     let args = CloneArgs { namespaces: CloneFlags::CLONE_NEWUSER.bits(), ..CloneArgs::new() };
     let (pid, pidfd) = match clone3(&args)? {
         Cloned::Child => {

@@ -8,6 +8,7 @@
 
 mod actions;
 mod client;
+mod collect;
 mod enforce;
 mod filter;
 mod image;
@@ -17,6 +18,7 @@ mod landlock;
 mod listen;
 mod lower;
 mod notify;
+mod pinned;
 mod plan;
 mod profiles;
 mod readback;

@@ -6,7 +6,8 @@ use crate::plan::{
     WORKSPACE, within,
 };
 use octant_ids::{Aid, Sha256};
-use octant_manifest::{Effective, GrantPath};
+use octant_manifest::{Effective, GrantPath, Kept};
+use std::collections::BTreeMap;
 
 /// What a plan needs beside the rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Site {
     pub accept_missing: Vec<Layer>,
     /// The lowest Landlock ABI version that is acceptable on this machine.
     pub landlock_floor: u32,
+    /// The snapshot that was named for its workspace to begin with, which its rights have to leave open.
+    pub base: Option<Sha256>,
     /// Where a person runs the program, if it is one and not a service.
     pub here: Option<Here>,
 }
@@ -49,6 +52,16 @@ pub enum LowerError {
     /// A number beyond what the kernel's limit of that kind can hold.
     #[error("{0} is larger than the kernel's limit of that kind can be")]
     Number(&'static str),
+    /// Two digests for one file.
+    #[error(
+        "the manifests of this agent and those above it ask for two digests of {0}: no file has both; sign one of them again"
+    )]
+    Digests(String),
+    /// A snapshot was named, and the manifest does not leave it to the spawn.
+    #[error(
+        "a snapshot was named for its workspace, and its manifest and role do not leave that open; have a manifest signed with filesystem.workspace = \"any\""
+    )]
+    Base,
     /// An image or a snapshot for a program that a person runs in a directory of the host.
     #[error(
         "{0} is for agents: a program that is run here has this machine's files and this directory; take it out, or `octant agent spawn` it"
@@ -78,7 +91,7 @@ impl Plan {
         let scratch =
             |place: &str, bytes| Scratch { bytes, inodes: resources.workspace_inodes, exec: own(place) };
         let here = site.here.as_ref();
-        let (root, snapshot) = kept(rights, here)?;
+        let (root, snapshot) = kept(rights, site)?;
         let binds = place(binds(rights, both), here);
         let inside = |path: &GrantPath| at_workspace(path.as_str(), here);
         let utilities: Vec<String> = rights.utilities().map(str::to_owned).collect();
@@ -104,8 +117,10 @@ impl Plan {
             root,
             links,
             binds,
+            pins: pins(rights)?,
             snapshot,
             workspace: scratch("/workspace", resources.workspace_bytes.0),
+            retain: !rights.grants().retain().places.is_empty() && here.is_none(),
             tmp: scratch("/tmp", resources.tmp_bytes.0),
             shm: profile.runtime().then_some(Scratch {
                 bytes: resources.tmp_bytes.0,
@@ -142,10 +157,26 @@ fn narrow(what: &'static str, number: u64) -> Result<u32, LowerError> {
     u32::try_from(number).map_err(|_| LowerError::Number(what))
 }
 
+/// The files whose digests are known. That a plan binds each is for its check to say.
+fn pins(rights: &Effective) -> Result<BTreeMap<String, Sha256>, LowerError> {
+    let mut pins = BTreeMap::new();
+    for (path, digest) in rights.grants().pins().iter() {
+        if pins.insert(path.as_str().to_owned(), digest).is_some() {
+            return Err(LowerError::Digests(path.to_string()));
+        }
+    }
+    Ok(pins)
+}
+
 /// The image and the snapshot. Who runs a program here has neither: it has the host's files.
-fn kept(rights: &Effective, here: Option<&Here>) -> Result<(Option<Sha256>, Option<Sha256>), LowerError> {
-    let (root, snapshot) = (rights.grants().root().digest(), rights.grants().workspace().digest());
-    match here {
+fn kept(rights: &Effective, site: &Site) -> Result<(Option<Sha256>, Option<Sha256>), LowerError> {
+    let root = rights.grants().root().digest();
+    let snapshot = match (rights.grants().workspace(), site.base) {
+        (Kept::Any, named) => named,
+        (kept, None) => kept.digest(),
+        (_, Some(_)) => return Err(LowerError::Base),
+    };
+    match site.here {
         Some(_) if root.is_some() => Err(LowerError::Here("filesystem.root")),
         Some(_) if !rights.grants().hosts().is_empty() => Err(LowerError::Here("network.hosts")),
         Some(_) if snapshot.is_some() => Err(LowerError::Here("filesystem.workspace")),
@@ -295,6 +326,7 @@ mod tests {
             slot: 3,
             accept_missing: vec![],
             landlock_floor: 2,
+            base: None,
             here: None,
         }
     }
@@ -305,6 +337,26 @@ mod tests {
         assert_eq!(plan.check(), Ok(()));
         assert_eq!(plan.slot, 3);
         assert!(crate::filter::of_profile(&plan.syscalls).is_ok());
+    }
+
+    #[test]
+    fn a_file_with_a_digest_is_a_mount_of_its_own_in_a_tree_that_is_read() {
+        let digest = "ab".repeat(32);
+        let paths = format!("paths = [\"/opt/tool\"]\nsha256 = [\"{digest}  /opt/tool\"]");
+        let rights = rights(&[("read =", "read = [\"/opt\"]"), ("paths =", &paths)]);
+        let plan = Plan::lower(&rights, &site()).unwrap();
+        let binds: Vec<(&str, bool)> =
+            plan.binds.iter().map(|bind| (bind.source.as_str(), bind.exec)).collect();
+        assert_eq!(binds, [("/opt", false), ("/opt/tool", true)]);
+        assert_eq!(plan.pins["/opt/tool"].to_string(), digest);
+    }
+
+    #[test]
+    fn two_digests_of_one_file_are_refused() {
+        let [a, b] = ["a", "b"].map(|digit| format!("\"{}  /opt/tool\"", digit.repeat(64)));
+        let paths = format!("paths = [\"/opt/tool\"]\nsha256 = [{a}, {b}]");
+        let error = Plan::lower(&rights(&[("paths =", &paths)]), &site()).unwrap_err();
+        assert_eq!(error, LowerError::Digests("/opt/tool".into()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::step::{SpawnError, Step};
 use octant_ids::{Aid, Sha256, uid};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The version of [`Plan`]'s shape. A spawner refuses every other.
@@ -29,12 +30,16 @@ pub struct Plan {
     pub root: Option<Sha256>,
     /// Granted paths.
     pub binds: Vec<Bind>,
+    /// Sources of binds whose bytes have this digest: a copy is bound, which nobody can change.
+    pub pins: BTreeMap<String, Sha256>,
     /// Symbolic links in the new root.
     pub links: Vec<Link>,
     /// The snapshot whose files are in `/workspace` from the beginning, where there is one.
     pub snapshot: Option<Sha256>,
     /// `/workspace`.
     pub workspace: Scratch,
+    /// Whether a handle of `/workspace` is given out, through which the spawner reads what is to be kept after the end.
+    pub retain: bool,
     /// `/tmp`.
     pub tmp: Scratch,
     /// `/dev/shm`, where there is one: memory that processes share by name.
@@ -274,6 +279,7 @@ pub enum PlanError {
 
 const MAX_BINDS: usize = 128;
 const MAX_LINKS: usize = 32;
+const MAX_PINS: usize = 32;
 const MAX_UTILITIES: usize = 512;
 const MAX_TEXTS: usize = 512;
 const MAX_TEXT_BYTES: usize = 128 * 1024;
@@ -355,6 +361,7 @@ impl Plan {
         uid::agent_base(self.slot).ok_or(PlanError::Slot(self.slot))?;
         self.check_program()?;
         self.check_places()?;
+        self.check_retained()?;
         at_most("utilities", self.utilities.len(), MAX_UTILITIES)?;
         for name in &self.utilities {
             // What utilities are called: `[`, `b2sum`, `base64`.
@@ -388,6 +395,13 @@ impl Plan {
     fn check_places(&self) -> Result<(), PlanError> {
         at_most("binds", self.binds.len(), MAX_BINDS)?;
         at_most("links", self.links.len(), MAX_LINKS)?;
+        at_most("pins", self.pins.len(), MAX_PINS)?;
+        for path in self.pins.keys() {
+            // Copies are shared.
+            if !self.binds.iter().any(|bind| bind.source == *path && !bind.write) {
+                return Err(PlanError::Text { what: "the file with a digest", text: path.clone() });
+            }
+        }
         for bind in &self.binds {
             normal("the source", &bind.source)?;
             normal("the target", &bind.target)?;
@@ -425,6 +439,14 @@ impl Plan {
         match places.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(PlanError::Twice(pair[0].to_owned())),
             None => Ok(()),
+        }
+    }
+
+    /// What is bound outlives the agent by itself.
+    fn check_retained(&self) -> Result<(), PlanError> {
+        match self.retain && self.workspace_is_bound() {
+            true => Err(PlanError::Twice(WORKSPACE.into())),
+            false => Ok(()),
         }
     }
 
@@ -484,9 +506,11 @@ pub(crate) mod tests {
                 Bind { source: "/srv/logs".into(), target: "/srv/logs".into(), write: false, exec: false },
                 Bind { source: "/srv/out".into(), target: "/srv/out".into(), write: true, exec: false },
             ],
+            pins: BTreeMap::new(),
             links: vec![Link { at: "/lib64".into(), to: "usr/lib64".into() }],
             snapshot: None,
             workspace: Scratch { bytes: 64 << 20, inodes: 4096, exec: false },
+            retain: true,
             tmp: Scratch { bytes: 16 << 20, inodes: 1024, exec: false },
             shm: Some(Scratch { bytes: 16 << 20, inodes: 1024, exec: false }),
             terminals: true,
@@ -540,7 +564,7 @@ pub(crate) mod tests {
     #[test]
     fn each_wrong_part_is_named() {
         type Change = fn(&mut Plan);
-        let cases: [(Change, &str); 20] = [
+        let cases: [(Change, &str); 22] = [
             (|p| p.version = 1, "version"),
             (|p| p.slot = uid::AGENT_SLOTS, "slot"),
             (|p| p.program.path = "bin/sh".into(), "the program"),
@@ -557,6 +581,8 @@ pub(crate) mod tests {
             (|p| p.binds[1].target = "/srv/logs".into(), "twice"),
             (|p| p.links[0].at = "/srv/logs/x".into(), "twice"),
             (|p| p.links[0].at = "/bin".into(), "lays out"),
+            (|p| p.pins.extend([("/srv/out".into(), Sha256::ZERO)]), "digest"),
+            (|p| p.pins.extend([("/srv".into(), Sha256::ZERO)]), "digest"),
             (|p| p.shm.as_mut().unwrap().inodes = 1, "shm"),
             (|p| p.utilities.push("../x".into()), "utility"),
             (|p| p.limits.memory_high = 1 << 40, "memory_high"),

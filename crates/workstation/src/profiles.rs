@@ -70,6 +70,30 @@ pub(crate) const REAPER: [Row; 8] = [
     ("exit_group", "pass the exit code on"),
 ];
 
+/// What the process does that reads what is to be kept of a workspace, all of it. It starts with what was opened for it,
+/// and its memory is what it has allocated.
+pub(crate) const COLLECTOR: [Row; 19] = [
+    ("openat", "the directory itself, to list it"),
+    ("openat2", "what is in it, beneath it and through no link"),
+    ("getdents64", "list a directory"),
+    ("newfstatat", "what is under a name"),
+    ("fstat", "what was opened"),
+    ("statx", "what was opened"),
+    ("readlinkat", "what a link says"),
+    ("fcntl", "flags of descriptors"),
+    ("lseek", "a listing from its beginning"),
+    ("read", "a file"),
+    ("write", "the stream"),
+    ("close", "let go of what was read"),
+    ("brk", "heap"),
+    ("mmap", "heap"),
+    ("munmap", "heap"),
+    ("mremap", "heap"),
+    ("madvise", "heap"),
+    ("rt_sigreturn", "return from a signal handler"),
+    ("exit_group", "the end"),
+];
+
 /// The profile of this name.
 pub(crate) fn profile(name: &str) -> Option<&'static Profile> {
     PROFILES.iter().find(|profile| profile.name == name)

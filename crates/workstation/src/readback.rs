@@ -65,7 +65,12 @@ fn invalid(what: &str, line: &str) -> io::Error {
 
 /// The namespaces of a process, `self` for the caller.
 pub(crate) fn namespaces_of(pid: &str) -> io::Result<Vec<(String, u64)>> {
-    NAMESPACE_NAMES
+    namespaces_among(pid, &NAMESPACE_NAMES)
+}
+
+/// Those of them that have these names.
+pub(crate) fn namespaces_among(pid: &str, names: &[&str]) -> io::Result<Vec<(String, u64)>> {
+    names
         .iter()
         .map(|name| {
             let link = fs::read_link(format!("/proc/{pid}/ns/{name}"))?;
@@ -94,7 +99,12 @@ impl Observed {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let number = name.parse().map_err(|_| invalid("descriptor", &name))?;
-            seen.descriptors.push((number, fs::read_link(entry.path())?.to_string_lossy().into_owned()));
+            match fs::read_link(entry.path()) {
+                Ok(target) => seen.descriptors.push((number, target.to_string_lossy().into_owned())),
+                // It was closed after it was listed: the reaper closes the channel as soon as it has said that it is ready.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         seen.descriptors.sort_unstable();
         Ok(seen)

@@ -34,6 +34,9 @@ pub(crate) enum Op {
     Retire = 3,
     /// Ask its program to end (SIGTERM).
     Terminate = 4,
+    /// Read what is to be kept of the workspace of one that has ended: with that in sealed memory, the workspace and the
+    /// writing end of a pipe as descriptors.
+    Collect = 5,
     /// Build a workstation whose program waits; as `Spawn`.
     Prepare = 16,
     /// Let that program run.
@@ -95,6 +98,7 @@ impl Request {
             2 => Op::Kill,
             3 => Op::Retire,
             4 => Op::Terminate,
+            5 => Op::Collect,
             16 => Op::Prepare,
             17 => Op::Release,
             18 => Op::Listen,
@@ -218,7 +222,7 @@ mod tests {
         #[test]
         fn any_request_round_trips(slot: u32, plan_len: u32, time: u64, random: [u8; 10], bytes: [u8; 32]) {
             let aid = Aid::new(time, random);
-            for op in [Op::Spawn, Op::Kill, Op::Retire, Op::Terminate, Op::Prepare, Op::Release] {
+            for op in [Op::Spawn, Op::Kill, Op::Retire, Op::Terminate, Op::Collect, Op::Prepare, Op::Release] {
                 let request = Request { op, slot, plan_len, aid, ticket: None };
                 prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
                 let request = Request { op, slot, plan_len, aid, ticket: Some(ticket(bytes, time)) };

@@ -16,7 +16,7 @@
 //! ended before this spawner started, or before it could be looked at, has no namespaces that it could know; the answer
 //! says so.
 
-use crate::readback::namespaces_of;
+use crate::readback::namespaces_among;
 use octant_ids::uid;
 use std::fs::{self, File};
 use std::io;
@@ -24,6 +24,8 @@ use std::ops::Range;
 
 /// The two namespaces that hold something when no process is in them any more.
 const HOLDING: [&str; 2] = ["mnt", "net"];
+/// What is asked of each process: these, and whose its ids are.
+const LOOKED_AT: [&str; 3] = ["mnt", "net", "user"];
 
 /// An agent's namespaces, held: the kernel gives the number of one that is gone to the next.
 #[derive(Debug, Default)]
@@ -36,11 +38,8 @@ impl Held {
     /// Of a workstation's first process; nothing where that has ended already.
     pub(crate) fn of(pid: u32) -> Self {
         let held = HOLDING.map(|name| File::open(format!("/proc/{pid}/ns/{name}")));
-        match (held.into_iter().collect(), namespaces_of(&pid.to_string())) {
-            (Ok(held), Ok(mut namespaces)) => {
-                namespaces.retain(|(name, _)| HOLDING.contains(&name.as_str()));
-                Self { namespaces, _held: held }
-            }
+        match (held.into_iter().collect(), namespaces_among(&pid.to_string(), &HOLDING)) {
+            (Ok(held), Ok(namespaces)) => Self { namespaces, _held: held },
             _ => Self::default(),
         }
     }
@@ -81,7 +80,8 @@ pub(crate) fn find(slot: u32, held: &Held, own: &[(String, u64)]) -> io::Result<
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         // A process that ends while it is looked at is none that is left, and neither is one that PID 1 has not reaped.
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
-        let Ok(theirs) = namespaces_of(&pid.to_string()) else { continue };
+        // Of every process of the machine, so no more than is compared.
+        let Ok(theirs) = namespaces_among(&pid.to_string(), &LOOKED_AT) else { continue };
         if has_ids(&status, &ids) && host.is_none_or(|host| theirs.contains(host)) {
             return Ok(Some(Residue::Process(pid)));
         }

@@ -5,12 +5,14 @@
 //! the floor of denied system calls and mount sources is kept here, whatever the plan says. It builds nothing without a
 //! ticket of the ledger for the plan's very bytes; to end a workstation takes none.
 
+use crate::collect;
 use crate::enforce::{self, DEVICES, Filters, Granted, NAMESPACES, Site, Standing};
 use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
 use crate::listen::{Listen, MAX_LISTEN};
-use crate::plan::{Layer, Plan, Report, Stdio, Syscalls};
+use crate::pinned::Pinned;
+use crate::plan::{Bind, Layer, Plan, Report, Stdio, Syscalls};
 use crate::readback::namespaces_of;
 use crate::request::{MAX_PLAN, Op, REQUEST_MAX, Reply, Request, unseal};
 use crate::residue;
@@ -18,6 +20,7 @@ use crate::snapshot::Snapshot;
 use crate::sources::Guard;
 use crate::step::{SpawnError, Step};
 use crate::tickets::{Tickets, digest};
+use crate::users::Users;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -121,7 +124,9 @@ struct Spawner {
     fallbacks: Rc<[confine::Instruction]>,
     /// Without a network and with one.
     floor: [Rc<[confine::Instruction]>; 2],
+    collector: Rc<[confine::Instruction]>,
     profiles: HashMap<Syscalls, Filters>,
+    pinned: Pinned,
     slots: BTreeMap<u32, Entry>,
     /// Whether it works for the process that started it.
     for_caller: bool,
@@ -272,6 +277,8 @@ impl Spawner {
     ) -> Result<Self, SpawnerError> {
         // What it makes in a new root has the modes that it says, whatever it was started with.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+        // The reaper of each workstation is a copy of this process, and has to see its agent end.
+        start("wait for children", confine::wait_for_children())?;
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
         // The binary by its path, since its mount must be one of the namespace that is made next; then compared.
         let exe = start("find the Octant binary", std::fs::read_link("/proc/self/exe"))?;
@@ -302,7 +309,7 @@ impl Spawner {
         // On a machine of Octant's own there is a whole pool of users.
         let one_user = for_caller && start("read the own users", crate::users::one_user_only())?;
         let mut spawner = Self {
-            kernel: Real { fault, ..Real::default() },
+            kernel: Real::new(fault),
             tickets,
             accept_missing,
             agents_uid: start("find the user of agents", agents_uid)?,
@@ -314,7 +321,9 @@ impl Spawner {
             reaper: start("compile the reaper's filter", filter::of_reaper().map_err(other))?.into(),
             fallbacks: filter::fallbacks().into(),
             floor: [false, true].map(|network| filter::floor(network).into()),
+            collector: start("compile the collector's filter", filter::of_collector().map_err(other))?.into(),
             profiles: HashMap::new(),
+            pinned: Pinned::new(config.layout.state.join("pinned")),
             slots: BTreeMap::new(),
             for_caller,
             one_user,
@@ -350,6 +359,7 @@ impl Spawner {
             Op::Kill => self.kill(&request).map(|()| (0, None, Vec::new())),
             Op::Retire => self.retire(&request).map(|looked_for| (looked_for, None, Vec::new())),
             Op::Terminate => self.terminate(&request).map(|()| (0, None, Vec::new())),
+            Op::Collect => self.collect(&request, packet.fds).map(|(pid, pidfd)| (pid, None, vec![pidfd])),
         });
         let (reply, fds) = match answer {
             Ok((pid, report, fds)) => (Reply(Ok((pid, report))), fds),
@@ -391,12 +401,7 @@ impl Spawner {
             return refused(Step::Check, format!("{} exists", plan.aid));
         }
         let given = self.standard(plan.stdio, fds.collect())?;
-        let source = |error: &dyn std::error::Error| SpawnError::refused(Step::Sources, error.to_string());
-        let guard = Guard::new(&self.config.layout).map_err(|error| source(&error))?;
-        let mut sources = Vec::new();
-        for bind in &plan.binds {
-            sources.push(guard.open(&bind.source).map_err(|error| source(&error))?);
-        }
+        let mut sources = self.sources(&plan)?;
         crate::image::lay_below(&mut plan, &mut sources, &self.config.layout.images())?;
         let workspaces = self.config.layout.workspaces();
         let snapshot =
@@ -421,14 +426,24 @@ impl Spawner {
         } else {
             enforce::spawn(&mut self.kernel, &plan, redeemed, &site, granted)?
         };
-        let Standing { pid, pidfd, socket, terminal, report, channel, .. } = standing;
+        let Standing { pid, pidfd, socket, terminal, workspace, report, channel, .. } = standing;
         let kept = pidfd
             .try_clone()
             .map_err(|error| SpawnError::failed(Step::Request, "keep the new process's handle", &error))?;
         let waits = (request.op == Op::Prepare).then_some(Waits { channel, plan: hash });
         let held = residue::Held::of(pid);
         self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd: kept, held, waits });
-        Ok((pid, Some(report), [pidfd, socket].into_iter().chain(terminal).collect()))
+        Ok((pid, Some(report), [pidfd, socket].into_iter().chain(terminal).chain(workspace).collect()))
+    }
+
+    /// Opens what the plan binds, and puts copies in place of what it names by digest.
+    fn sources(&mut self, plan: &Plan) -> Result<Vec<OwnedFd>, SpawnError> {
+        let refused = |error: &dyn std::error::Error| SpawnError::refused(Step::Sources, error.to_string());
+        let guard = Guard::new(&self.config.layout).map_err(|error| refused(&error))?;
+        let open = |bind: &Bind| guard.open(&bind.source).map_err(|error| refused(&error));
+        let mut sources = plan.binds.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        self.pinned.replace(plan, &mut sources)?;
+        Ok(sources)
     }
 
     /// Lets a program go that waits, on a ticket of its own: the one that it was prepared with is used up.
@@ -558,6 +573,22 @@ impl Spawner {
             .map_err(|error| SpawnError::failed(Step::Remove, "pidfd_send_signal(SIGTERM)", &error))
     }
 
+    /// Starts the process that reads what is to be kept of a workspace: when nothing runs any more that could change it.
+    fn collect(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<(u32, OwnedFd), SpawnError> {
+        let refused = |text: String| SpawnError::refused(Step::Collect, text);
+        let base = uid::agent_base(request.slot).ok_or_else(|| refused("there is no such slot".into()))?;
+        if let Some(entry) = self.slots.get(&request.slot) {
+            let ended = wait_readable(entry.pidfd.as_fd(), 0).is_ok();
+            if entry.aid.is_some_and(|aid| aid != request.aid) || !ended {
+                return Err(refused(format!("slot {} has an agent that runs", request.slot)));
+            }
+        }
+        let len = usize::try_from(request.plan_len).unwrap_or(usize::MAX);
+        let agent = Users::Range(base).agent();
+        let tickets = &self.tickets;
+        collect::start(fds, len, agent, &self.collector, || tickets.forget())
+    }
+
     /// Removes what is left, and looks whether anything still is: in how many of its namespaces.
     fn retire(&mut self, request: &Request) -> Result<u32, SpawnError> {
         let running = self.entry(request).is_ok();
@@ -638,7 +669,7 @@ pub(crate) fn remove_leaf<K: Kernel>(kernel: &mut K, parent: BorrowedFd<'_>, nam
 
 /// Output goes to a pipe's writing end and nowhere else: through a socket descriptors could come in, through a file
 /// or a device the agent could reach what it was not granted.
-fn only_a_pipe(name: &str, fd: BorrowedFd<'_>) -> Result<(), SpawnError> {
+pub(crate) fn only_a_pipe(name: &str, fd: BorrowedFd<'_>) -> Result<(), SpawnError> {
     let failed = |error: Errno| SpawnError::failed(Step::Request, name, &error.into());
     let kind = fstat(fd).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
     let mode =

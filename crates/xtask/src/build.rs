@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use crate::elf::Linkage;
+use crate::json::Json;
 use crate::packages;
 use crate::sh::{self, Res, Steps};
 use crate::workspace::{TARGET, Workspace};
@@ -57,12 +58,38 @@ pub(crate) fn helpers(workspace: &Workspace, profile: Profile, features: &str) -
     Ok(directory(workspace, profile))
 }
 
+/// Builds the tests of the spawner as a static program, which boots as the first process of a machine.
+///
+/// # Errors
+/// The build fails, or cargo does not say where the program is.
+pub(crate) fn spawn_tests(workspace: &Workspace) -> Res<PathBuf> {
+    let words = [
+        "-p",
+        "octant-workstation",
+        "--test",
+        "spawn",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ];
+    let said = sh::text(&mut command(workspace, "test", Profile::Release, &words)?)?;
+    let place = |line: &str| {
+        let message = Json::parse(line).ok()?;
+        Some(PathBuf::from(message.get("executable").text()?))
+    };
+    let found = said.lines().filter_map(place).next_back();
+    found.ok_or_else(|| "cargo does not say where the tests of the spawner are".into())
+}
+
 /// Runs cargo for static binaries.
 pub(crate) fn cargo(workspace: &Workspace, verb: &str, profile: Profile, words: &[&str]) -> Res {
+    sh::run(&mut command(workspace, verb, profile, words)?)
+}
+
+fn command(workspace: &Workspace, verb: &str, profile: Profile, words: &[&str]) -> Res<Command> {
     let mut command = workspace.cargo(&[verb, "--locked", "--profile", profile.name(), "--target", TARGET]);
     command.args(words);
     static_environment(workspace, profile, &mut command)?;
-    sh::run(&mut command)
+    Ok(command)
 }
 
 fn static_environment(workspace: &Workspace, profile: Profile, command: &mut Command) -> Res {

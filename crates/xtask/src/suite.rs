@@ -94,6 +94,7 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     let binary = source.get(workspace)?;
     steps.next("building the programs that run inside a workstation");
     let helpers = build::helpers(workspace, Profile::Release, "")?;
+    let spawn_tests = build::spawn_tests(workspace)?;
     steps.next("fetching the kernel (about 35 MB the first time)");
     let kernel = kernel::fetch(workspace)?;
     steps.next("fetching the firmware (about 6 MB the first time)");
@@ -109,6 +110,7 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     command
         .args(filter)
         .env("OCTANT_PYTHON", python)
+        .env("OCTANT_SPAWN_TESTS", spawn_tests)
         .env("OCTANT_FIRMWARE", &firmware.ovmf)
         .env("OCTANT_STUB", &firmware.stub)
         .env("OCTANT_INITRD_PACKED", uki::packed_initrd(&image.initrd)?);
@@ -127,7 +129,6 @@ pub(crate) fn environment(
     command
         .env("OCTANT_ROOT", &workspace.root)
         .env("OCTANT_BIN", binary)
-        .env("OCTANT_PROBE", helpers.join("octant-probe"))
         .env("OCTANT_HELPERS", helpers)
         .env("OCTANT_OPERATOR_KEY", image::operator_key(workspace, binary)?)
         .env("OCTANT_OCI", oci::layout(workspace))

@@ -16,8 +16,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::time::Duration;
 
-/// The most descriptors that a unit may leave with PID 1: their names must fit into one environment variable.
-pub(super) const STORED_MAX: usize = 1024;
+/// The most descriptors that a unit may leave with PID 1: half of what it may have open, and four for each of 2,000
+/// agents.
+pub(super) const STORED_MAX: usize = 8192;
+/// The most bytes of names in one environment variable; the kernel takes 128 KiB (MAX_ARG_STRLEN).
+const NAMES_MAX: usize = 100 << 10;
 
 /// What kept a unit from being started.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +109,7 @@ impl Supervisor {
             env.push("PATH=/bin".into());
             env.push(format!("NOTIFY_SOCKET={}", layout.run.join("notify.sock").display()));
             env.push(format!("LISTEN_FDS={}", fd_names.len()));
-            env.push(format!("LISTEN_FDNAMES={}", fd_names.join(":")));
+            env.extend(names_of(fd_names));
             if def.watchdog_ns > 0 {
                 env.push(format!("WATCHDOG_USEC={}", def.watchdog_ns / 1000));
             }
@@ -199,6 +202,24 @@ impl Supervisor {
     }
 }
 
+/// The names of the descriptors. What does not fit into the variable that everybody knows goes on in `LISTEN_FDNAMES_2`
+/// and so on, which only Octant's own services read, and only they leave so many.
+fn names_of(names: &[&str]) -> Vec<String> {
+    let mut parts: Vec<String> = vec![String::new()];
+    for name in names {
+        match parts.last_mut() {
+            Some(part) if part.is_empty() => part.push_str(name),
+            Some(part) if part.len() + name.len() < NAMES_MAX => part.extend([":", *name]),
+            _ => parts.push((*name).to_owned()),
+        }
+    }
+    let variable = |(number, part): (usize, String)| match number {
+        1 => format!("LISTEN_FDNAMES={part}"),
+        number => format!("LISTEN_FDNAMES_{number}={part}"),
+    };
+    (1..).zip(parts).map(variable).collect()
+}
+
 fn command(command: &Command) -> io::Result<(CString, Vec<CString>)> {
     let text = |text: &str| CString::new(text).map_err(io::Error::other);
     let (path, first, rest) = match command {
@@ -210,4 +231,27 @@ fn command(command: &Command) -> io::Result<(CString, Vec<CString>)> {
     };
     let args = std::iter::once(first).chain(rest.iter().map(String::as_str)).map(text);
     Ok((text(path)?, args.collect::<io::Result<_>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_fit_are_in_the_variable_that_everybody_knows() {
+        assert_eq!(names_of(&[]), ["LISTEN_FDNAMES="]);
+        assert_eq!(names_of(&["a", "b"]), ["LISTEN_FDNAMES=a:b"]);
+    }
+
+    #[test]
+    fn as_many_names_as_there_can_be_fit_and_none_is_lost() {
+        let name = format!("stored.agent-{}.sock", "x".repeat(26));
+        let names = vec![name.as_str(); STORED_MAX];
+        let variables = names_of(&names);
+        assert!(variables.len() > 1 && variables.iter().all(|variable| variable.len() < 128 << 10));
+        let values = variables.iter().map(|variable| variable.split_once('=').unwrap());
+        let (keys, values): (Vec<_>, Vec<_>) = values.unzip();
+        assert_eq!(keys[..3], ["LISTEN_FDNAMES", "LISTEN_FDNAMES_2", "LISTEN_FDNAMES_3"]);
+        assert_eq!(values.join(":"), names.join(":"));
+    }
 }

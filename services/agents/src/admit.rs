@@ -59,12 +59,22 @@ pub(crate) struct Admitted {
     pub(crate) rights: Effective,
 }
 
+/// A manifest that an operator has to approve.
+#[derive(Debug)]
+pub(crate) struct Asks {
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) digest: Sha256,
+    /// All of it.
+    pub(crate) text: String,
+}
+
 /// Why a manifest was not admitted.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) error: ApiError,
-    /// The agent's name, where an operator's approval of [`UNLIMITED`] is all that is missing so far.
-    pub(crate) asks: Option<String>,
+    /// What is asked for, where an operator's approval of a life without end is all that is missing so far.
+    pub(crate) asks: Option<Box<Asks>>,
 }
 
 impl From<ApiError> for Refused {
@@ -72,9 +82,6 @@ impl From<ApiError> for Refused {
         Self { error, asks: None }
     }
 }
-
-/// What an agent needs approval for whose life has no end.
-pub(crate) const UNLIMITED: &str = "lifetime.unlimited";
 
 /// The digest of the manifest in an envelope, as far as there is one: what the record of a refusal names.
 pub(crate) fn digest(envelope: &Result<Envelope, EnvelopeError>) -> Sha256 {
@@ -84,25 +91,23 @@ pub(crate) fn digest(envelope: &Result<Envelope, EnvelopeError>) -> Sha256 {
 /// Verifies, reads and bounds.
 pub(crate) fn admit(
     envelope: Result<Envelope, EnvelopeError>,
-    trusted: Result<TrustedKeys, TrustError>,
+    trusted: Result<TrustedKeys, ApiError>,
     audience: &Audience<'_>,
     ceiling: &Ceiling,
 ) -> Result<Admitted, Refused> {
     let envelope = envelope.map_err(|e| envelope_refused(&e))?;
-    let trusted = trusted.map_err(|e| {
-        refused(
-            Code::Unavailable,
-            "the trusted set",
-            &e,
-            "correct the trusted set; nobody is trusted until then",
-        )
-    })?;
+    // Shown to whoever is asked. What is admitted has been read as text.
+    let text = String::from_utf8_lossy(envelope.payload()).into_owned();
+    let trusted = trusted?;
     let authentic = envelope.verify(&trusted, audience).map_err(|e| not_verified(&e))?;
     let declared = authentic.declare().map_err(|e| manifest_refused(&e))?;
     let rights = Effective::root(&declared, ceiling).map_err(|reasons| Refused {
         // Where anything else is wrong with it nobody is asked.
-        asks: (reasons[..] == [RightsError::UnlimitedLifetime])
-            .then(|| declared.manifest().identity().name.clone()),
+        asks: (reasons[..] == [RightsError::UnlimitedLifetime]).then(|| {
+            let identity = declared.manifest().identity();
+            let (name, role) = (identity.name.clone(), identity.role.clone());
+            Box::new(Asks { name, role, digest: declared.digest(), text })
+        }),
         error: rights_refused(&reasons, &broken(&reasons)),
     })?;
     Ok(Admitted { declared, rights })
@@ -118,6 +123,12 @@ pub(crate) fn child_refused(reasons: &[RightsError]) -> ApiError {
     rights_refused(reasons, &broken_by_child(reasons))
 }
 
+/// The trusted set cannot be used.
+pub(crate) fn untrusted(error: &TrustError) -> ApiError {
+    let next = "correct the trusted set; nobody is trusted until then";
+    refused(Code::Unavailable, "the trusted set", error, next)
+}
+
 /// A refusal whose text already ends with what to do next.
 fn refused(code: Code, place: &str, why: &dyn Display, next: &str) -> ApiError {
     ApiError::new(code, WHAT, place, why, next)
@@ -131,9 +142,9 @@ pub(crate) fn broke(code: Code, place: &str, why: &dyn Display, rules: &[Rule]) 
 fn envelope_refused(error: &EnvelopeError) -> ApiError {
     let code = match error {
         EnvelopeError::Unsigned(_) => Code::Unverified,
-        EnvelopeError::TooLarge(_) | EnvelopeError::PayloadTooLarge(_) => Code::TooLong,
+        EnvelopeError::TooLarge(_) | EnvelopeError::PayloadTooLarge { .. } => Code::TooLong,
         EnvelopeError::Json { .. }
-        | EnvelopeError::PayloadType(_)
+        | EnvelopeError::PayloadType { .. }
         | EnvelopeError::Base64(_)
         | EnvelopeError::TooManySignatures(_)
         | EnvelopeError::SignatureLength { .. } => Code::InvalidParams,

@@ -47,18 +47,19 @@ pub(crate) fn adopt(manager: &Arc<Manager>, stored: Vec<(String, OwnedFd)>) -> R
 }
 
 fn handles(aid: Aid, stored: &mut HashMap<String, OwnedFd>) -> Handles {
-    let [pidfd, stdout, stderr, socket] = kept_names(aid).map(|name| stored.remove(&name));
-    Handles { pidfd, stdout, stderr, socket }
+    let [pidfd, stdout, stderr, socket, workspace] = kept_names(aid).map(|name| stored.remove(&name));
+    Handles { pidfd, stdout, stderr, socket, workspace }
 }
 
 /// Takes one agent over; gives what happens to it next.
-fn take_over(manager: &Arc<Manager>, mut saved: Saved, handles: Handles) -> Result<Vec<Event>, String> {
+fn take_over(manager: &Arc<Manager>, mut saved: Saved, mut handles: Handles) -> Result<Vec<Event>, String> {
     use AgentState as Phase;
     let aid = saved.info.aid;
     let here = saved.boot_id == manager.site.boot_id;
     let phase = saved.info.state;
     let ended = phase.ended();
-    let add = |saved, phase| manager.take_over(saved, phase).map_err(|e| e.to_string());
+    let workspace = handles.workspace.take();
+    let add = |saved, phase| manager.take_over(saved, phase, workspace).map_err(|e| e.to_string());
     if ended && saved.slot.is_none() {
         // Nothing of it is left. Whether the last records were taken is not known unless its seal was among them.
         let last = if saved.sealed { Vec::new() } else { vec![Event::Retired] };

@@ -79,7 +79,9 @@ pub(crate) enum Ending {
     Lost,
     /// It was suspended or throttled and could not be kept so.
     NotHeld,
-    /// It was prepared, and nobody shall have it any more.
+    /// The key under which it was being started was revoked.
+    Revoked,
+    /// It was prepared, and nobody shall have it any more. Means nothing to one that was taken.
     NotWanted,
     /// It was prepared, and what is prepared does not outlive this service.
     NotKept,
@@ -96,6 +98,7 @@ impl Ending {
             Self::Unrecorded => "the ledger did not accept its record",
             Self::Lost => "its handles were lost in a restart",
             Self::NotHeld => "it could not be kept suspended or throttled",
+            Self::Revoked => "the key under which it was being started was revoked",
             Self::NotWanted => "it was prepared, and is not wanted any more",
             Self::NotKept => "it was prepared, and that does not outlive a restart of the service",
         }
@@ -365,6 +368,8 @@ fn live(state: &mut State, event: Event) -> Vec<Effect> {
             state.reason = Some(why);
             end(state, Ending::Unrecorded, 0)
         }
+        // It was meant for one that waits, and a spawn was quicker.
+        (_, Event::EndAsked { why: Ending::NotWanted, .. }) => Vec::new(),
         (_, Event::EndAsked { why, grace_ms }) => end(state, why, grace_ms),
         (_, Event::GraceOver) => vec![Effect::Kill],
         (_, Event::Exited(exit)) => terminate(state, exit),
@@ -418,7 +423,12 @@ mod tests {
     use proptest::{prop_assert, prop_assert_eq};
 
     fn event() -> impl Strategy<Value = Event> {
-        let ending = prop_oneof![Just(Ending::Operator), Just(Ending::Lifetime), Just(Ending::Lost)];
+        let ending = prop_oneof![
+            Just(Ending::Operator),
+            Just(Ending::Lifetime),
+            Just(Ending::Lost),
+            Just(Ending::NotWanted),
+        ];
         prop_oneof![
             4 => Just(Event::Verified),
             1 => Just(Event::Refused("r".into())),

@@ -1,7 +1,7 @@
 //! An agent's rights and layers, for callers and for the record.
 
 use octant_api::agents::{Denial, Layer};
-use octant_manifest::{Effective, GrantPath, Grants, Resources};
+use octant_manifest::{Effective, GrantPath, Grants, Kept, Resources};
 use octant_workstation::Report;
 
 /// The longest text of one denial, in characters: a record has room for all of them.
@@ -16,11 +16,22 @@ pub(crate) fn grants(rights: &Effective) -> Vec<String> {
     lines.extend(
         rights.grants().root().digest().map(|image| format!("read and execute image sha256:{image}")),
     );
-    let workspace = rights.grants().workspace().digest();
-    lines.extend(workspace.map(|snapshot| format!("/workspace as in snapshot sha256:{snapshot}")));
+    match rights.grants().workspace() {
+        Kept::Only(snapshot) => lines.push(format!("/workspace as in snapshot sha256:{snapshot}")),
+        Kept::Any => lines.push("/workspace as in the snapshot that a fork names".to_owned()),
+        Kept::None => {}
+    }
+    let kept = rights.grants().retain();
+    if !kept.places.is_empty() {
+        let places: Vec<&str> = kept.places.iter().map(GrantPath::as_str).collect();
+        let (bytes, files) = (kept.bytes, kept.files);
+        lines.push(format!("kept after its end: {}, {bytes} in {files} files", places.join(" ")));
+    }
     lines.extend(paths("read", rights.read_only().collect()));
     lines.extend(paths("write", rights.writable().collect()));
     lines.extend(paths("execute in", rights.executable_paths().collect()));
+    let pins = rights.grants().pins().iter();
+    lines.extend(pins.map(|(path, digest)| format!("{path} with sha256:{digest}, as a copy")));
     let utilities: Vec<&str> = rights.utilities().collect();
     if !utilities.is_empty() {
         lines.push(format!("utilities {}", utilities.join(" ")));
@@ -37,6 +48,7 @@ pub(crate) fn grants(rights: &Effective) -> Vec<String> {
         let (descendants, generations) = (rights.allotment().parts()[0], rights.grants().generations());
         lines.push(format!("spawn {descendants} descendants in {generations} generations"));
     }
+    lines.extend(rights.grants().approvals().iter().map(|action| format!("ask an operator for {action}")));
     lines.extend(limits(rights.resources()));
     lines.push(
         rights.ttl().map_or("time to live unlimited".to_owned(), |t| format!("time to live {}s", t.0 / 1000)),

@@ -3,11 +3,11 @@
 use crate::manager::Manager;
 use crate::{family, secrets};
 use octant_api::agent::{
-    Child, Children, ChildrenRequest, Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest,
-    Noted, ReceiveRequest, Received, ReleaseRequest, RenewRequest, RevealRequest, SelfInfo, SelfRequest,
-    SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
+    ApprovalInfo, ApprovalRequest, Child, Children, ChildrenRequest, Handler, KillRequest, LeaseRequest,
+    LogsRequest, NOTE_MAX, NoteRequest, Noted, ReceiveRequest, Received, ReleaseRequest, RenewRequest,
+    RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
 };
-use octant_api::agents::{LogChunk, LogsEnd};
+use octant_api::agents::{Approval, LogChunk, LogsEnd};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
 use octant_api::vault::{Lease, Opened, Released, Signed};
@@ -17,6 +17,7 @@ use octant_sys::clock;
 use octant_wire::{Call, Sink};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// How many notes an agent can write at once, and how many more a second; the same for requests about secrets, each of
@@ -29,6 +30,8 @@ const FAMILY_PER_SECOND: u64 = 2;
 /// The same for messages, each of which is on record.
 const MESSAGES_BURST: u64 = 64;
 const MESSAGES_PER_SECOND: u64 = 16;
+/// The longest wait for an answer, in milliseconds.
+const APPROVAL_WAIT_MAX_MS: u64 = 600_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// One agent's side of the service. Who asks is known from the socket; no message says so.
@@ -180,6 +183,13 @@ impl Handler<Call> for Guest {
 
     async fn receive(&self, asked: ReceiveRequest, _: Call) -> Result<Received, ApiError> {
         self.manager.receive(self.aid, asked.after, asked.wait_ms).await
+    }
+
+    async fn approval(&self, asked: ApprovalRequest, _: Call) -> Result<ApprovalInfo, ApiError> {
+        let wait = Duration::from_millis(asked.wait_ms.min(APPROVAL_WAIT_MAX_MS));
+        let approval = self.manager.approval_of(self.aid, &asked.id, wait).await?;
+        let Approval { id, action, digest, state, expires_ms, why, .. } = approval;
+        Ok(ApprovalInfo { id, action, digest, state, expires_ms, why })
     }
 
     async fn logs(&self, asked: LogsRequest, items: Sink<LogChunk>, _: Call) -> Result<LogsEnd, ApiError> {

@@ -2,13 +2,14 @@
 
 use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
-use crate::manager::{Manager, Refusal};
+use crate::manager::{Begin, Manager, Refusal};
 use octant_api::agents::{
-    AgentInfo, AgentList, AllowRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState,
-    ApprovalsRequest, DenyRequest, DiscardRequest, Handler, KillRequest, LendRequest, ListRequest, LogChunk,
-    LogsEnd, LogsRequest, PrepareRequest, Prepared, PreparedList, PreparedRequest, ResumeRequest,
-    ShowRequest, SpawnRequest, SuspendRequest, TakeBackRequest, TakenBack, ThrottleRequest,
-    UnthrottleRequest, WaitRequest,
+    AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest,
+    Artefacts, ArtefactsRequest, DiscardRequest, FetchRequest, Fetched, ForkRequest, Handler, KillRequest,
+    LendRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, PermitRequest, Permitted, PrepareRequest,
+    Prepared, PreparedList, PreparedRequest, RecordRequest, Recorded, RemoveArtefactsRequest,
+    RemovedArtefacts, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, TakeBackRequest, TakenBack,
+    ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest, WaitRequest,
 };
 use octant_api::egress::HostLease;
 use octant_api::error::{ApiError, Code};
@@ -45,12 +46,14 @@ fn refused(aid: Aid, what: &str, (code, why): Refusal) -> ApiError {
 
 /// What `list` shows of an agent: who and how, and loudly which layers it lacks.
 fn short(info: AgentInfo) -> AgentInfo {
+    let artefacts = info.artefacts.map(|kept| Artefacts { left_out: Vec::new(), ..kept });
     AgentInfo {
         layers: Vec::new(),
         denials: Vec::new(),
         denied_calls: Vec::new(),
         calls_unreported: None,
         grants: Vec::new(),
+        artefacts,
         ..info
     }
 }
@@ -59,9 +62,42 @@ impl Handler<Call> for Methods {
     async fn spawn(&self, request: SpawnRequest, call: Call) -> Result<AgentInfo, ApiError> {
         let caller = call.caller().principal.clone();
         // A task of its own: a caller who goes away must not leave an agent half started.
-        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller, None));
+        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller, Begin::default()));
         let ended = |e| ApiError::new(Code::Internal, "spawn an agent", "agents.spawn", e, "see the ledger");
         task.await.map_err(ended)?
+    }
+
+    async fn fork(&self, request: ForkRequest, call: Call) -> Result<AgentInfo, ApiError> {
+        const WHAT: &str = "fork an agent";
+        let of = self.0.find(&request.agent)?;
+        let envelope = request.envelope.map_or_else(|| self.0.signed_manifest(of), Ok)?;
+        let begin = Begin { workspace: Some(request.workspace), fork_of: Some(of) };
+        let task = Arc::clone(&self.0).spawn(envelope, call.caller().principal.clone(), begin);
+        let ended = |e| ApiError::new(Code::Internal, WHAT, of.to_string(), e, "see the ledger");
+        tokio::spawn(task).await.map_err(ended)?
+    }
+
+    async fn artefacts(&self, request: ArtefactsRequest, _: Call) -> Result<AgentInfo, ApiError> {
+        self.0.artefacts(self.0.find(&request.agent)?).await
+    }
+
+    async fn fetch(&self, request: FetchRequest, call: Call) -> Result<Fetched, ApiError> {
+        let (fetched, pipe) = self.0.fetch(request.tree).await?;
+        call.attach(pipe)?;
+        Ok(fetched)
+    }
+
+    async fn record(&self, request: RecordRequest, call: Call) -> Result<Recorded, ApiError> {
+        self.0.record_kept(&request, &call.caller().principal).await
+    }
+
+    async fn remove_artefacts(
+        &self,
+        request: RemoveArtefactsRequest,
+        call: Call,
+    ) -> Result<RemovedArtefacts, ApiError> {
+        let agents = self.0.remove_artefacts(request.tree, &call.caller().principal).await?;
+        Ok(RemovedArtefacts { agents })
     }
 
     async fn list(&self, request: ListRequest, _: Call) -> Result<AgentList, ApiError> {
@@ -102,6 +138,7 @@ impl Handler<Call> for Methods {
         let aid = self.0.find(&request.agent)?;
         let until_ns = request.for_ms.map(|ms| self.0.until(aid, ms)).transpose();
         let until_ns = until_ns.map_err(|why| refused(aid, WHAT, (Code::InvalidParams, why)))?;
+        self.0.adoption(aid).await?;
         let what = json!({"do": "resume", "for_ms": request.for_ms});
         let recorded = self.0.record_command_first(aid, &call.caller().principal, what).await;
         recorded.map_err(|refusal| refused(aid, WHAT, refusal))?;
@@ -155,9 +192,17 @@ impl Handler<Call> for Methods {
         Ok(PreparedList { prepared })
     }
 
+    async fn trust(&self, _: TrustRequest, _: Call) -> Result<TrustList, ApiError> {
+        let manager = Arc::clone(&self.0);
+        let task = tokio::spawn(async move { manager.trust().await });
+        let ended =
+            |e| ApiError::new(Code::Internal, "look at the trusted set", "agents.trust", e, "see the ledger");
+        task.await.map_err(ended)?
+    }
+
     async fn approvals(&self, request: ApprovalsRequest, _: Call) -> Result<ApprovalList, ApiError> {
         let mut approvals = self.0.approvals.list();
-        approvals.retain(|approval| request.all || approval.state == ApprovalState::Waiting);
+        approvals.retain(|approval| request.all || !approval.state.closed());
         Ok(ApprovalList { approvals })
     }
 
@@ -165,15 +210,19 @@ impl Handler<Call> for Methods {
         self.0.approval(&request.id)
     }
 
-    async fn allow(&self, request: AllowRequest, call: Call) -> Result<AgentInfo, ApiError> {
-        let caller = call.caller().principal.clone();
-        let task = tokio::spawn(Arc::clone(&self.0).allow(request.id, request.digest, caller));
+    async fn answer(&self, request: AnswerRequest, call: Call) -> Result<Approval, ApiError> {
+        let (manager, caller) = (Arc::clone(&self.0), call.caller().principal.clone());
+        let task = tokio::spawn(async move { manager.answer(&request.envelope, &caller).await });
         let ended =
-            |e| ApiError::new(Code::Internal, "answer a request", "agents.allow", e, "see the ledger");
+            |e| ApiError::new(Code::Internal, "answer a request", "agents.answer", e, "see the ledger");
         task.await.map_err(ended)?
     }
 
-    async fn deny(&self, request: DenyRequest, call: Call) -> Result<Approval, ApiError> {
-        self.0.deny(&request.id, request.digest, &call.caller().principal)
+    async fn permit(&self, request: PermitRequest, call: Call) -> Result<Permitted, ApiError> {
+        let (manager, caller) = (Arc::clone(&self.0), call.caller().principal.clone());
+        let task = tokio::spawn(async move { manager.permit_for(&caller, request).await });
+        let ended =
+            |e| ApiError::new(Code::Internal, "ask for approval", "agents.permit", e, "see the ledger");
+        task.await.map_err(ended)?
     }
 }

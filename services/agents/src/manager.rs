@@ -5,18 +5,22 @@ mod attend;
 mod end;
 mod family;
 mod hold;
+mod keep;
 mod look;
 mod network;
 mod post;
 mod prepare;
 mod report;
 mod spawn;
+mod trust;
 
 use self::post::Post;
 use self::prepare::Spare;
 pub(crate) use self::prepare::Wishes;
+pub(crate) use self::spawn::Begin;
 use crate::admit::WHAT;
 use crate::approvals::Queue;
+use crate::archive::Archive;
 use crate::calls::Reports;
 use crate::core::held::Held;
 use crate::core::{self, Became, Effect, Event, Record, State};
@@ -25,6 +29,7 @@ use crate::log::Log;
 use crate::secrets::Ends;
 use crate::spawner::Spawner;
 use crate::store::{Saved, Store};
+use crate::trust::Noted;
 use octant_api::agents::AgentState;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Appended, Kind};
@@ -80,6 +85,8 @@ pub(crate) struct Site {
     pub(crate) max_agents: usize,
     pub(crate) keep_ended: usize,
     pub(crate) log_bytes: u64,
+    /// The most bytes that are kept of all workspaces together.
+    pub(crate) artefact_bytes: u64,
     /// Where agents' cgroups are, when there are any.
     pub(crate) agents_cgroup: Option<PathBuf>,
 }
@@ -96,6 +103,9 @@ pub(crate) struct Manager {
     pub(crate) exits: Arc<Exits>,
     pub(crate) store: Store,
     pub(crate) approvals: Queue,
+    /// What is on record of the trusted set.
+    noted: tokio::sync::Mutex<Noted>,
+    archive: Arc<tokio::sync::Mutex<Archive>>,
     kept: Kept,
     post: Post,
     reports: Reports,
@@ -129,6 +139,8 @@ struct Agent {
     start: Option<Start>,
     /// What is kept of one whose program waits, until a spawn takes it.
     spare: Option<Spare>,
+    /// Whether PID 1 was given handles of it to keep, or may have been by an earlier run of this service.
+    deposited: bool,
     /// Whether its seal is on its way: what is recorded from then on cannot be in its partition any more.
     sealed: bool,
     /// Whether the spawner was asked: then there may be something to retire.
@@ -139,6 +151,10 @@ struct Agent {
     residue: u32,
     pidfd: Option<Arc<OwnedFd>>,
     socket: Option<OwnedFd>,
+    /// Its workspace, until what is to be kept of it is.
+    workspace: Option<Arc<OwnedFd>>,
+    /// How often that was tried.
+    tried_to_keep: u32,
     /// Held while the kernel is brought to what the state says: one such change at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Stops the serving of its socket; gone once that has been stopped for good.
@@ -174,24 +190,30 @@ pub(crate) struct Handles {
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) socket: Option<OwnedFd>,
+    /// Where something of its workspace is to be kept.
+    pub(crate) workspace: Option<OwnedFd>,
 }
 
 impl Handles {
     fn try_clone(&self) -> io::Result<Self> {
         let clone = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
-        let Self { pidfd, stdout, stderr, socket } = self;
+        let Self { pidfd, stdout, stderr, socket, workspace } = self;
         Ok(Self {
             pidfd: clone(pidfd)?,
             stdout: clone(stdout)?,
             stderr: clone(stderr)?,
             socket: clone(socket)?,
+            workspace: clone(workspace)?,
         })
     }
 }
 
+/// What PID 1 keeps longest: until what is to be kept of it is.
+const WORKSPACE: &str = "work";
+
 /// The names under which PID 1 keeps an agent's handles.
-pub(crate) fn kept_names(aid: Aid) -> [String; 4] {
-    ["pid", "out", "err", "sock"].map(|what| format!("{aid}.{what}"))
+pub(crate) fn kept_names(aid: Aid) -> [String; 5] {
+    ["pid", "out", "err", "sock", WORKSPACE].map(|what| format!("{aid}.{what}"))
 }
 
 /// Why something that was asked for is not done.
@@ -201,6 +223,7 @@ pub(crate) type Refusal = (Code, String);
 pub(crate) struct Files {
     pub(crate) store: Store,
     pub(crate) approvals: Queue,
+    pub(crate) noted: Noted,
     pub(crate) wishes: Wishes,
 }
 
@@ -216,10 +239,11 @@ impl Manager {
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
-        let Files { store, approvals, wishes } = files;
+        let Files { store, approvals, noted, wishes } = files;
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
+        let archive = Arc::new(tokio::sync::Mutex::new(Archive::new(store.dir(), site.artefact_bytes)));
         records.take_up(kept.read());
         let post = Post::new(store.dir());
         Self {
@@ -231,6 +255,8 @@ impl Manager {
             exits,
             store,
             approvals,
+            noted: tokio::sync::Mutex::new(noted),
+            archive,
             kept,
             post,
             wishes,
@@ -357,12 +383,22 @@ impl Manager {
         refusal: &mut Option<Refusal>,
     ) -> Result<Vec<Event>, Event> {
         let (mut follow, mut records) = (Vec::new(), Vec::new());
-        for effect in effects {
+        let mut effects = effects.into_iter();
+        while let Some(effect) = effects.next() {
             if let Effect::Record(record) = effect {
                 records.push(record);
                 continue;
             }
-            self.record(aid, std::mem::take(&mut records)).await?;
+            if let Err(not_recorded) = self.record(aid, std::mem::take(&mut records)).await {
+                // What waits for the ledger waits all the same: a rejection is on record sooner or later.
+                let rest = std::iter::once(effect).chain(effects);
+                let later = rest.filter_map(|effect| match effect {
+                    Effect::RecordLater(record) => Some(record),
+                    _ => None,
+                });
+                later.for_each(|record| self.record_later(aid, &record));
+                return Err(not_recorded);
+            }
             if let Effect::Refuse(code, why) = effect {
                 *refusal = Some((code, why));
                 continue;
@@ -474,7 +510,12 @@ impl Manager {
     }
 
     /// Takes an agent over that an earlier run of this service left in this state.
-    pub(crate) fn take_over(&self, saved: Saved, phase: AgentState) -> Result<(), ApiError> {
+    pub(crate) fn take_over(
+        &self,
+        saved: Saved,
+        phase: AgentState,
+        workspace: Option<OwnedFd>,
+    ) -> Result<(), ApiError> {
         let info = &saved.info;
         if phase.ended() {
             // Whether the vault was told before the restart is not known; told twice it does nothing.
@@ -487,7 +528,8 @@ impl Manager {
         let held = if phase.live() { saved.held.clone() } else { Held::default() };
         let state = State { exit, reason, sealed, held, ..State::new(phase) };
         let mut agent = self.agent(state, saved)?;
-        (agent.asked, agent.sealed) = (true, sealed);
+        (agent.asked, agent.deposited, agent.sealed) = (true, true, sealed);
+        agent.workspace = workspace.map(Arc::new);
         if !phase.ended() && !agent.saved.info.prepared {
             agent.rights = self.rights_again(&agent.saved);
         }
@@ -519,6 +561,7 @@ impl Manager {
             self.ends.run(&self.vault, stop),
             self.read_reports(stop),
             self.deny_unanswered(stop),
+            self.watch_trust(stop),
             self.keep_prepared(stop),
             self.watch_gate(stop)
         );

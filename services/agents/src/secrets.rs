@@ -6,6 +6,7 @@ use octant_api::error::{ApiError, Code};
 use octant_api::rpc::Request;
 use octant_api::vault::{self, Lease, Opened, Released, RetireRequest, Signed};
 use octant_ids::Aid;
+use octant_manifest::Action;
 use octant_sys::clock;
 use octant_wire::{Call, Client, Shutdown, WireError};
 use std::collections::BTreeSet;
@@ -78,6 +79,9 @@ fn cgroup_of(cgroups: &Path, aid: Aid, pid: u32) -> Result<String, ApiError> {
 pub(crate) async fn lease(guest: &Guest, asked: LeaseRequest, call: &Call) -> Result<Lease, ApiError> {
     let cgroup = guest.asks(call)?;
     let manifest = guest.manager.info(guest.aid)?.manifest_digest;
+    let action = Action::named("lease", &asked.name.to_string());
+    let action = action.map_err(|e| ApiError::new(Code::InvalidParams, "ask the vault", "name", e, ""))?;
+    guest.manager.permit(guest.aid, action, "agent.lease", &asked).await?;
     let LeaseRequest { name, mode, ttl_ms } = asked;
     let (agent, manifest) = (Some(guest.aid), Some(manifest));
     guest.ask(&vault::LeaseRequest { agent, manifest, cgroup, name, mode, ttl_ms }).await

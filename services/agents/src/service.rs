@@ -7,6 +7,7 @@ use crate::handlers::Methods;
 use crate::manager::{Files, Keeper, Manager, Site, Wishes};
 use crate::spawner::Remote;
 use crate::store::Store;
+use crate::trust::Noted;
 use octant_api::agents;
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::Layout;
@@ -21,8 +22,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::UnixListener;
 
-/// PID 1 keeps 1024 descriptors of a service over its restarts, and an agent has four.
-const AGENTS_MOST: usize = 250;
+/// PID 1 keeps 8192 descriptors of a service over its restarts, and an agent has up to five; those that are prepared come
+/// on top.
+const AGENTS_MOST: usize = 1500;
 
 /// The table `[agents]` of octant.toml.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,11 +39,13 @@ pub struct AgentsConfig {
     keep_ended: usize,
     /// How many bytes of output are kept of each agent.
     log_bytes: u64,
+    /// How many bytes are kept of all workspaces together, of what manifests name in `lifetime.retain`.
+    artefact_bytes: u64,
 }
 
 impl Default for AgentsConfig {
     fn default() -> Self {
-        Self { machine: None, max_agents: 64, keep_ended: 128, log_bytes: 1 << 20 }
+        Self { machine: None, max_agents: 64, keep_ended: 128, log_bytes: 1 << 20, artefact_bytes: 4 << 30 }
     }
 }
 
@@ -52,6 +56,7 @@ impl AgentsConfig {
             ("max_agents", self.max_agents, 0, AGENTS_MOST),
             ("keep_ended", self.keep_ended, 0, 10_000),
             ("log_bytes", usize::try_from(self.log_bytes).unwrap_or(usize::MAX), 4096, 1 << 30),
+            ("artefact_bytes", usize::try_from(self.artefact_bytes).unwrap_or(usize::MAX), 0, 1 << 50),
         ];
         match rows.into_iter().find(|(_, is, least, most)| !(least..=most).contains(&is)) {
             None => Ok(()),
@@ -113,6 +118,7 @@ impl Service for AgentsService {
             max_agents: config.max_agents,
             keep_ended: config.keep_ended,
             log_bytes: config.log_bytes,
+            artefact_bytes: config.artefact_bytes,
             agents_cgroup: context.boot.agents_cgroup.clone(),
         };
         let records = Records::new(context.client("ledger")?);
@@ -122,6 +128,8 @@ impl Service for AgentsService {
             Store::open(dir.clone()).map_err(|e| StartError::new("read what was kept", dir.display(), e))?;
         let approvals = Queue::open(&dir)
             .map_err(|e| StartError::new("read what waits for approval", dir.display(), e))?;
+        let noted = Noted::open(&dir)
+            .map_err(|e| StartError::new("read what is on record of the trusted set", dir.display(), e))?;
         let wishes = Wishes::open(&dir)
             .map_err(|e| StartError::new("read what is wished to be prepared", dir.display(), e))?;
         let identity = context.identity();
@@ -129,7 +137,7 @@ impl Service for AgentsService {
         let notifier = context.notifier.clone();
         let reports = Reports::new(context.inherited.remove("audit"));
         let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
-        let files = Files { store, approvals, wishes };
+        let files = Files { store, approvals, noted, wishes };
         let manager = Manager::new(site, records, vault, gate, files, Arc::new(spawner), keeper);
         let manager = Arc::new(manager.reporting(reports));
         let pending = adopt::adopt(&manager, context.inherited.stored())
@@ -230,7 +238,7 @@ mod tests {
         let read = |value| serde_json::from_value::<AgentsConfig>(value);
         assert!(read(serde_json::json!({})).unwrap().check().is_ok());
         assert!(read(serde_json::json!({"max_agent": 1})).is_err());
-        for (field, value) in [("max_agents", 251), ("keep_ended", 10_001), ("log_bytes", 1)] {
+        for (field, value) in [("max_agents", 1501), ("keep_ended", 10_001), ("log_bytes", 1)] {
             let error = read(serde_json::json!({field: value})).unwrap().check().unwrap_err();
             assert!(error.to_string().contains(field), "{error}");
         }

@@ -3,13 +3,14 @@
 use octant_api::boot::BootConfig;
 use octant_api::error::Code;
 use octant_api::ticket::Ticket;
-use octant_ids::Aid;
+use octant_ids::{Aid, Sha256};
 use octant_manifest::Effective;
 use octant_sys::clock;
+use octant_tree::Wish;
 use octant_workstation::{Layer, Listen, Plan, Site, SpawnError, Spawned, SpawnerClient, Step, cpu_files};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,8 +33,8 @@ impl NotHeld {
 
 /// What is asked of the spawner. Every call blocks.
 pub(crate) trait Spawner: Send + Sync + 'static {
-    /// The plan of a workstation with these rights. Pure.
-    fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String>;
+    /// The plan of a workstation with these rights, and with this snapshot where one was named. Pure.
+    fn plan(&self, rights: &Effective, aid: Aid, slot: u32, base: Option<Sha256>) -> Result<Plan, String>;
     /// Builds a workstation and starts its program, with the ledger's ticket for this plan.
     fn spawn(
         &self,
@@ -62,6 +63,16 @@ pub(crate) trait Spawner: Send + Sync + 'static {
     fn freeze(&self, aid: Aid, frozen: bool) -> Result<(), NotHeld>;
     /// Gives all its processes together so many hundredths of a processor, and this share when others want it too.
     fn speed(&self, aid: Aid, percent: u64, weight: u64) -> Result<(), NotHeld>;
+    /// Has what is wished for of its workspace written into a pipe, once nothing of it runs; the handle of the process that
+    /// does it.
+    fn collect(
+        &self,
+        slot: u32,
+        aid: Aid,
+        wish: &Wish,
+        workspace: BorrowedFd<'_>,
+        stream: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, String>;
     /// Removes what is left of it, and looks whether anything still is; in how many of its namespaces.
     fn retire(&self, slot: u32, aid: Aid) -> Result<u32, String>;
     /// Whether it takes requests.
@@ -145,9 +156,9 @@ fn until_frozen(leaf: &Path) -> Result<(), NotHeld> {
 }
 
 impl Spawner for Remote {
-    fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
+    fn plan(&self, rights: &Effective, aid: Aid, slot: u32, base: Option<Sha256>) -> Result<Plan, String> {
         let accept_missing = self.accept_missing.clone();
-        let site = Site { aid, slot, accept_missing, landlock_floor: LANDLOCK_FLOOR, here: None };
+        let site = Site { aid, slot, accept_missing, landlock_floor: LANDLOCK_FLOOR, base, here: None };
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 
@@ -221,6 +232,17 @@ impl Spawner for Remote {
             }
         }
         Ok(())
+    }
+
+    fn collect(
+        &self,
+        slot: u32,
+        aid: Aid,
+        wish: &Wish,
+        workspace: BorrowedFd<'_>,
+        stream: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, String> {
+        self.connect()?.collect(slot, aid, wish, workspace, stream).map_err(|e| e.to_string())
     }
 
     fn retire(&self, slot: u32, aid: Aid) -> Result<u32, String> {

@@ -4,7 +4,7 @@ use crate::core::held::Held;
 use octant_api::agents::AgentInfo;
 use octant_api::egress::HostLease;
 use octant_ids::{Aid, Sha256};
-use octant_manifest::{OnParentDeath, OnTimeout};
+use octant_manifest::{GrantPath, OnParentDeath, OnTimeout, Retention};
 use octant_service::{KeepError, replace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -43,6 +43,12 @@ pub(crate) struct Saved {
     /// What it does not have for now.
     #[serde(default)]
     pub(crate) held: Held,
+    /// The key that signed for the first of its line.
+    #[serde(default)]
+    pub(crate) signed_with: Option<Sha256>,
+    /// Whether it goes on under another only once an operator has approved that.
+    #[serde(default)]
+    pub(crate) unadopted: bool,
     /// The agents above it when it was spawned, the one that an operator spawned first. Never changed.
     #[serde(default)]
     pub(crate) ancestors: Vec<Aid>,
@@ -74,6 +80,35 @@ pub(crate) struct Terms {
     pub(crate) cpu_percent: u64,
     /// Its share of the processors when others want them.
     pub(crate) cpu_weight: u64,
+    /// What of its workspace is kept after its end.
+    #[serde(default)]
+    pub(crate) retain: Option<Retain>,
+}
+
+/// What of a workspace is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Retain {
+    /// The places in it; all of it where there is no list.
+    pub(crate) places: Option<Vec<String>>,
+    /// The most bytes of all files.
+    pub(crate) bytes: u64,
+    /// The most files, directories and links.
+    pub(crate) files: u64,
+}
+
+impl Retain {
+    /// What the rights say; none where they keep nothing.
+    pub(crate) fn of(retention: &Retention) -> Option<Self> {
+        let Retention { places, bytes, files } = retention;
+        let inside = |path: &GrantPath| {
+            path.as_str().trim_start_matches("/workspace").trim_start_matches('/').to_owned()
+        };
+        let places: Vec<String> = places.iter().map(inside).collect();
+        let whole = places.iter().any(String::is_empty);
+        let some = !places.is_empty();
+        some.then(|| Self { places: (!whole).then_some(places), bytes: bytes.0, files: *files })
+    }
 }
 
 impl Saved {
@@ -90,6 +125,8 @@ impl Saved {
             sealed: false,
             terms: None,
             held: Held::default(),
+            signed_with: None,
+            unadopted: false,
             ancestors: Vec::new(),
             on_parent_death: None,
             allotment: [0; 3],

@@ -411,6 +411,18 @@ impl Store {
         self.reader.verify(&AtomicBool::new(false), checkpoints, &self.options.witnesses)
     }
 
+    /// The agents whose partitions are open, for an owner that runs no service.
+    #[must_use]
+    pub fn open_partitions(&self) -> Vec<Aid> {
+        self.fold.state.partitions().map(|(agent, _)| agent).collect()
+    }
+
+    /// The intents without outcome, for the same.
+    #[must_use]
+    pub fn open_intents(&self) -> Vec<u64> {
+        self.fold.state.intents().map(|(seq, _)| seq).collect()
+    }
+
     /// Intents without outcome that earlier boots left.
     pub(crate) fn intents_of_earlier_boots(&self) -> Vec<u64> {
         self.fold.state.intents().filter(|(_, boot)| *boot != self.boot).map(|(seq, _)| seq).collect()

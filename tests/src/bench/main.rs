@@ -1,19 +1,22 @@
 //! `cargo x bench`: Octant and its peers side by side in one run; writes the table of docs/specification.md.
 //!
-//! Environment, set by `cargo x bench`: `OCTANT_BIN` (the dist binary), `OCTANT_HELPERS` (where `octant-tick` is). Needs root, since every
+//! Environment, set by `cargo x bench`: `OCTANT_BIN` (the dist binary), `OCTANT_HELPERS` (where `octant-tick` and `octant-load` are). Needs root, since every
 //! contestant makes namespaces. A peer that is not installed is left out and named.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that reports")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod boot;
+mod crowd;
 mod crypto;
 mod instance;
+mod kill;
 mod ledger;
 mod ledger_log;
 mod ledger_proof;
 mod ledger_size;
 mod machine;
+mod neighbour;
 mod spawn;
 mod table;
 mod vault;
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.split_first() {
         Some((first, rest)) if first == "spawner-client" => return spawn::client(rest),
+        Some((first, rest)) if first == "kill-client" => return kill::client(rest),
         Some((first, rest)) if first == "ledger-client" => return ledger::client(rest),
         Some((first, rest)) if first == "ledger-open" => return ledger_size::opener(rest),
         Some((first, rest)) if first == "vault-client" => return vault::client(rest),
@@ -43,21 +47,21 @@ fn main() -> ExitCode {
         Some((first, _)) if first == PURE => {}
         _ => return with_pure_cgroups(&args),
     }
+    let alone = |rows: Result<Vec<Row>, String>| {
+        rows.map(|rows| {
+            println!("{}", table::render(&rows));
+            ExitCode::SUCCESS
+        })
+    };
     let done = match args.get(1).map(String::as_str) {
         None => run().map(|rows| report(&rows)),
-        Some("ledger") => ledger_alone().map(|rows| {
-            println!("{}", table::render(&rows));
-            ExitCode::SUCCESS
-        }),
-        Some("crypto") => crypto::rows().map(|rows| {
-            println!("{}", table::render(&rows));
-            ExitCode::SUCCESS
-        }),
-        Some("vault") => vault_alone().map(|rows| {
-            println!("{}", table::render(&rows));
-            ExitCode::SUCCESS
-        }),
-        Some(other) => Err(format!("there is no part {other:?}; the parts are: ledger, crypto, vault")),
+        Some("ledger") => alone(ledger_alone()),
+        Some("crypto") => alone(crypto::rows()),
+        Some("vault") => alone(vault_alone()),
+        Some("workstations") => alone(workstations_alone()),
+        Some(other) => {
+            Err(format!("there is no part {other:?}; the parts are: ledger, crypto, vault, workstations"))
+        }
     };
     done.unwrap_or_else(|why| {
         eprintln!("bench: {why}");
@@ -125,6 +129,33 @@ fn vault_alone() -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
+/// `cargo x bench workstations`: theirs alone, which are printed and do not go into the specification.
+fn workstations_alone() -> Result<Vec<Row>, String> {
+    let binary = resolved(path("OCTANT_BIN"))?;
+    let scratch = Scratch::new("bench");
+    let instance = Instance::start(&binary, &scratch.path("instance"))?;
+    let rows = workstations(&scratch, &instance)?;
+    drop(instance);
+    Ok(rows.into_iter().chain(crowd(&binary, &scratch)?).collect())
+}
+
+fn helper(name: &str) -> Result<std::path::PathBuf, String> {
+    resolved(path("OCTANT_HELPERS").join(name))
+}
+
+fn workstations(scratch: &Scratch, instance: &Instance) -> Result<Vec<Row>, String> {
+    eprintln!("bench: spawn to first instruction");
+    let mut rows = spawn::rows(instance, &scratch.path(""), &helper("octant-tick")?, ROUNDS)?;
+    eprintln!("bench: kill");
+    rows.extend(kill::rows(instance, &helper("octant-load")?)?);
+    Ok(rows)
+}
+
+fn crowd(binary: &Path, scratch: &Scratch) -> Result<Vec<Row>, String> {
+    eprintln!("bench: a thousand agents");
+    crowd::rows(binary, &scratch.path(""), &helper("octant-tick")?)
+}
+
 fn vaults(binary: &Path, scratch: &Scratch) -> Result<Vec<Row>, String> {
     let mut rows = vault::rows(binary, &scratch.path(""))?;
     rows.extend(vault_size::rows(binary, &scratch.path(""))?);
@@ -132,8 +163,7 @@ fn vaults(binary: &Path, scratch: &Scratch) -> Result<Vec<Row>, String> {
 }
 
 fn run() -> Result<Vec<Row>, String> {
-    let (binary, tick) =
-        (resolved(path("OCTANT_BIN"))?, resolved(path("OCTANT_HELPERS").join("octant-tick"))?);
+    let (binary, tick) = (resolved(path("OCTANT_BIN"))?, helper("octant-tick")?);
     let scratch = Scratch::new("bench");
     let mut rows = vec![size(&binary)?];
     eprintln!("bench: PID 1 against other inits");
@@ -144,17 +174,18 @@ fn run() -> Result<Vec<Row>, String> {
     rows.push(memory(&instance)?);
     eprintln!("bench: wire round trip");
     rows.extend(wire::rows(&instance, &scratch.path(""))?);
-    eprintln!("bench: spawn to first instruction");
-    rows.extend(spawn::rows(&instance, &scratch.path(""), &tick, ROUNDS)?);
+    rows.extend(workstations(&scratch, &instance)?);
     eprintln!("bench: ledger");
     rows.extend(ledger::rows(&instance, &scratch.path(""))?);
     drop(instance);
+    rows.extend(crowd(&binary, &scratch)?);
     rows.extend(ledger_size::rows(&binary, &scratch.path(""))?);
     rows.push(ledger_proof::row(&scratch.path("tiles"))?);
     rows.extend(crypto::rows()?);
     rows.extend(vaults(&binary, &scratch)?);
     eprintln!("bench: virtual machine");
     rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
+    rows.push(neighbour::row(&scratch)?);
     Ok(rows)
 }
 

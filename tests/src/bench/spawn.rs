@@ -15,10 +15,11 @@ use octant_api::text::Json;
 use octant_api::ticket::Ticket;
 use octant_ids::Aid;
 use octant_sys::clock::monotonic_ns;
+use octant_tests::agents::Agent;
 use octant_wire::blocking::Client;
-use octant_workstation::{Bind, Layer, Limits, Plan, Program, Scratch, SpawnerClient, Syscalls};
+use octant_workstation::{Bind, Layer, Limits, Plan, Program, Scratch, Spawned, SpawnerClient, Syscalls};
 use std::fs;
-use std::io::Read;
+use std::io::{PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -147,53 +148,77 @@ impl Way {
     }
 }
 
-/// The ledger's ticket for a plan, without which nothing is spawned, and the intent's number.
-fn ticket(ledger: &mut Client, plan: &Plan) -> Result<(Ticket, u64), String> {
-    let payload = Json::of("spawn for the bench").map_err(|e| e.to_string())?;
-    let request = AppendRequest {
-        subject: Some(plan.digest().map_err(|e| e.to_string())?),
-        ticket_for: Some("spawner".parse().map_err(|e| format!("spawner: {e}"))?),
-        ..AppendRequest::new(Kind::Intent, payload)
-    };
-    let appended = ledger.call(&request).map_err(|e| format!("ledger.append: {e}"))?;
-    Ok((appended.ticket.ok_or("ledger.append: no ticket")?, appended.seq))
+/// What it takes to have something spawned, as the lifecycle manager does it.
+pub(crate) struct Spawning {
+    pub(crate) client: SpawnerClient,
+    ledger: Client,
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+impl Spawning {
+    pub(crate) fn connect(spawner: &Path, ledger: &Path) -> Result<Self, String> {
+        let client = SpawnerClient::connect(spawner).map_err(text)?;
+        Ok(Self { client, ledger: Client::connect(ledger).map_err(text)? })
+    }
+
+    /// The ledger's ticket for a plan, without which nothing is spawned, and the intent's number.
+    fn ticket(&mut self, plan: &Plan) -> Result<(Ticket, u64), String> {
+        let payload = Json::of("spawn for the bench").map_err(text)?;
+        let request = AppendRequest {
+            subject: Some(plan.digest().map_err(text)?),
+            ticket_for: Some("spawner".parse().map_err(|e| format!("spawner: {e}"))?),
+            ..AppendRequest::new(Kind::Intent, payload)
+        };
+        let appended = self.ledger.call(&request).map_err(|e| format!("ledger.append: {e}"))?;
+        Ok((appended.ticket.ok_or("ledger.append: no ticket")?, appended.seq))
+    }
+
+    /// Spawns it; its output, and the intent's number for [`Spawning::done`].
+    pub(crate) fn spawn(&mut self, plan: &Plan) -> Result<(Spawned, PipeReader, u64), String> {
+        let (ticket, intent) = self.ticket(plan)?;
+        let (output, write) = std::io::pipe().map_err(text)?;
+        let (stdout, stderr) = (OwnedFd::from(write.try_clone().map_err(text)?), OwnedFd::from(write));
+        let spawned = self.client.spawn(plan, &ticket, stdout, stderr).map_err(text)?;
+        Ok((spawned, output, intent))
+    }
+
+    /// The outcome of that intent.
+    pub(crate) fn done(&mut self, intent: u64) -> Result<(), String> {
+        let payload = Json::of("spawned and retired").map_err(text)?;
+        let outcome = AppendRequest { intent: Some(intent), ..AppendRequest::new(Kind::Outcome, payload) };
+        self.ledger.call(&outcome).map(drop).map_err(|e| format!("ledger.append: {e}"))
+    }
 }
 
 fn by_spawner(socket: &Path, ledger: &Path, tick: &str, round: usize, way: Way) -> Result<u64, String> {
-    fn text(error: impl std::fmt::Display) -> String {
-        error.to_string()
-    }
-    let mut client = SpawnerClient::connect(socket).map_err(text)?;
-    let mut ledger = Client::connect(ledger).map_err(text)?;
-    let plan = plan(tick, round);
-    let (first, mut intent) = ticket(&mut ledger, &plan)?;
+    let mut spawning = Spawning::connect(socket, ledger)?;
+    let plan = plan(tick, "/tick", round);
+    let (first, mut intent) = spawning.ticket(&plan)?;
     let (mut output, stdout) = std::io::pipe().map_err(text)?;
     let (stdout, stderr) = (OwnedFd::from(stdout.try_clone().map_err(text)?), OwnedFd::from(stdout));
-    let done = |ledger: &mut Client, intent| {
-        let payload = Json::of("spawned and retired").map_err(text)?;
-        let outcome = AppendRequest { intent: Some(intent), ..AppendRequest::new(Kind::Outcome, payload) };
-        ledger.call(&outcome).map_err(|e| format!("ledger.append: {e}"))
-    };
     let before = match way {
         Way::Cold => {
             let before = monotonic_ns();
-            client.spawn(&plan, &first, stdout, stderr).map_err(text)?;
+            spawning.client.spawn(&plan, &first, stdout, stderr).map_err(text)?;
             before
         }
         Way::Warm => {
-            client.prepare(&plan, &first, stdout, stderr).map_err(text)?;
-            done(&mut ledger, intent)?;
+            spawning.client.prepare(&plan, &first, stdout, stderr).map_err(text)?;
+            spawning.done(intent)?;
             let second;
-            (second, intent) = ticket(&mut ledger, &plan)?;
+            (second, intent) = spawning.ticket(&plan)?;
             let before = monotonic_ns();
-            client.release(plan.slot, plan.aid, &second).map_err(text)?;
+            spawning.client.release(plan.slot, plan.aid, &second).map_err(text)?;
             before
         }
     };
     let mut stamp = String::new();
     output.read_to_string(&mut stamp).map_err(text)?;
-    client.retire(plan.slot, plan.aid).map_err(text)?;
-    done(&mut ledger, intent)?;
+    spawning.client.retire(plan.slot, plan.aid).map_err(text)?;
+    spawning.done(intent)?;
     since(before, &stamp)
 }
 
@@ -205,7 +230,8 @@ fn since(before: u64, text: &str) -> Result<u64, String> {
     Ok((stamp % SECOND + SECOND - before % SECOND) % SECOND)
 }
 
-fn plan(tick: &str, round: usize) -> Plan {
+/// The plan of an agent with this program of the host, at `target` inside.
+pub(crate) fn plan(program: &str, target: &str, round: usize) -> Plan {
     let mut random = [0; 10];
     random[..8].copy_from_slice(&(round as u64).to_le_bytes());
     let scratch = Scratch { bytes: 8 << 20, inodes: 256, exec: false };
@@ -213,11 +239,12 @@ fn plan(tick: &str, round: usize) -> Plan {
         version: octant_workstation::VERSION,
         aid: Aid::new(octant_sys::clock::wall_ms(), random),
         slot: SLOT,
-        program: Program { path: "/tick".into(), args: vec![], cwd: "/workspace".into(), env: vec![] },
+        program: Program { path: target.into(), args: vec![], cwd: "/workspace".into(), env: vec![] },
         octant: true,
         utilities: vec!["sh".into()],
         root: None,
-        binds: vec![Bind { source: tick.to_owned(), target: "/tick".into(), write: false, exec: true }],
+        binds: vec![Bind { source: program.to_owned(), target: target.into(), write: false, exec: true }],
+        pins: std::collections::BTreeMap::new(),
         links: vec![],
         snapshot: None,
         workspace: scratch.clone(),
@@ -253,8 +280,13 @@ fn by_operator(instance: &Instance, envelope: &str) -> Result<u64, String> {
     since(before, &text).map_err(|e| format!("{agent}: {e}"))
 }
 
-/// A manifest for `tick`, signed by an operator whom the instance trusts.
-fn envelope(instance: &Instance, scratch: &Path, tick: &Path) -> Result<String, String> {
+/// A manifest for `tick` with these arguments, signed by an operator whom the instance trusts.
+pub(crate) fn envelope(
+    instance: &Instance,
+    scratch: &Path,
+    tick: &Path,
+    args: &str,
+) -> Result<String, String> {
     let run = |args: &[&str]| {
         let output = instance.octant(args)?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -266,17 +298,10 @@ fn envelope(instance: &Instance, scratch: &Path, tick: &Path) -> Result<String, 
     fs::create_dir_all(&trusted).map_err(|e| format!("{}: {e}", trusted.display()))?;
     fs::copy(scratch.join("bench.pub"), trusted.join("bench.pub")).map_err(|e| format!("bench.pub: {e}"))?;
     let tick = text(tick);
-    let manifest = include_str!("../../guest/agent.toml")
-        .replace("@NAME@", "tick")
-        .replace("@OPERATOR@", "bench")
-        .replace("@EXECUTABLE@", &tick)
-        .replace("@ARGS@", "")
-        .replace("@PATHS@", &format!("{tick:?}"))
-        .replace("@ROLE@", "admin")
-        .replace("@MEMORY@", "32MiB")
-        .replace("@READ@", "");
+    let usual = Agent { name: "tick", role: "admin", memory: ["32MiB"; 2], ..Agent::USUAL };
+    let agent = Agent { program: &tick, args, read: "", ..usual };
     let (plain, signed) = (scratch.join("tick.toml"), scratch.join("tick.signed.json"));
-    fs::write(&plain, manifest).map_err(|e| format!("{}: {e}", plain.display()))?;
+    fs::write(&plain, agent.manifest("bench")).map_err(|e| format!("{}: {e}", plain.display()))?;
     let key = text(&scratch.join("bench.key"));
     run(&["manifest", "sign", "--key", &key, "--output", &text(&signed), &text(&plain)])?;
     fs::read_to_string(&signed).map_err(|e| format!("{}: {e}", signed.display()))
@@ -304,7 +329,7 @@ pub(crate) fn rows(
         peers.iter().find(|p| p.0 == name).map(|p| times * cold.median() <= of * p.1.median())
     };
     let judged = [times("crun", 2, 1), times("runc", 8, 1), times("bwrap", 2, 3)];
-    let envelope = envelope(instance, scratch, tick)?;
+    let envelope = envelope(instance, scratch, tick, "")?;
     by_operator(instance, &envelope)?;
     let whole = (0..rounds).map(|_| by_operator(instance, &envelope)).collect::<Result<Vec<_>, _>>()?;
     Ok(vec![

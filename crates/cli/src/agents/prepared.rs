@@ -31,10 +31,11 @@ pub(super) fn list(service: &Service, out: &mut Out) -> Result<(), CliError> {
     if out.json {
         return out.json(&list);
     }
-    let mut table = Table::new(&["MANIFEST", "WAITING", "WANTED", "OPERATOR", "NAME"]);
+    // The digest last: on a narrow console its beginning is enough to tell one from another.
+    let mut table = Table::new(&["WAITING", "WANTED", "OPERATOR", "NAME", "MANIFEST"]);
     for row in list.prepared {
         let (waiting, wanted) = (row.agents.len().to_string(), row.count.to_string());
-        table.row([row.manifest_digest.to_string(), waiting, wanted, row.operator, row.name]);
+        table.row([waiting, wanted, row.operator, row.name, row.manifest_digest.to_string()]);
     }
     out.table(&table)
 }

@@ -29,8 +29,10 @@ struct Denied {
     grant: String,
 }
 
-const PATHS: &str =
-    "paths that were not granted: they do not exist inside, which the kernel reports to nobody";
+const PATHS: [&str; 2] = [
+    "paths that were not granted: they do not exist inside, which the kernel reports to nobody",
+    "granted files that may not be written or executed: only the program sees the refusal",
+];
 
 #[derive(Serialize)]
 struct Report {
@@ -41,7 +43,7 @@ struct Report {
 /// What no layer reports of this agent.
 fn unreported(info: &AgentInfo) -> Vec<String> {
     let calls = info.calls_unreported.as_ref().map(|why| format!("system calls that a filter denied: {why}"));
-    std::iter::once(PATHS.to_owned()).chain(calls).collect()
+    PATHS.map(str::to_owned).into_iter().chain(calls).collect()
 }
 
 pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Result<(), CliError> {
@@ -63,7 +65,7 @@ pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Resu
     }
     out.line("not reported by any layer, and so not here:")?;
     unreported(info).iter().try_for_each(|text| out.line(format_args!("    {}", printable(text))))?;
-    out.line("octant manifest learn, with the same command, finds both kinds")
+    out.line("octant manifest learn, with the same command, finds all of them")
 }
 
 /// The manifest in the file, if it is the agent's.
@@ -189,8 +191,8 @@ mod tests {
     #[test]
     fn what_is_not_reported_is_said() {
         let mut info = info("running");
-        assert_eq!(unreported(&info).len(), 1);
+        assert_eq!(unreported(&info), PATHS);
         info.calls_unreported = Some("audit=0".into());
-        assert!(unreported(&info)[1].contains("audit=0"));
+        assert!(unreported(&info)[2].contains("audit=0"));
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Workspace {
-    /// Keep what is in a directory, or in the workspace of an agent that runs, and print the snapshot
+    /// Keep what is in a directory, or in the workspace of an agent, and print the snapshot
     #[command(after_help = "\
 Files, directories and links are kept, each file once, by the digest of its bytes. Pipes, sockets and what is\n\
 mounted there are left out.
@@ -31,21 +31,23 @@ Example:
         /// The directory, which is made
         into: PathBuf,
     },
-    /// Show what differs between two snapshots; exits 1 when something does
-    #[command(after_help = "Example:\n  octant workspace diff 5f1c09ae 88d0a1b2")]
+    /// Show what differs between two snapshots or agents' workspaces; exits 1 when something does
+    #[command(after_help = "Example:\n  octant workspace diff 5f1c09ae incident-report")]
     Diff {
-        /// The earlier snapshot
+        /// The earlier: a snapshot, or an agent whose workspace is kept for that
         before: String,
-        /// The later snapshot
+        /// The later
         after: String,
     },
     /// Make one snapshot of two that have a common base; refuses with a list where both changed the same
-    #[command(after_help = "Example:\n  octant workspace merge --base 5f1c09ae 88d0a1b2 07e3c4d5")]
+    #[command(
+        after_help = "Example:\n  octant workspace merge --base 5f1c09ae 88d0a1b2 07e3c4d5\n  octant workspace merge incident-report 7qk2"
+    )]
     Merge {
-        /// What both were before
+        /// What both were before; a fork and the agent that it was forked from need none
         #[arg(long, value_name = "SNAPSHOT")]
-        base: String,
-        /// One side
+        base: Option<String>,
+        /// One side: a snapshot, or an agent whose workspace is kept for that
         ours: String,
         /// The other side
         theirs: String,

@@ -4,7 +4,7 @@ use super::{draft, new, write_new};
 use crate::args::Learn;
 use crate::error::CliError;
 use crate::out::{Out, printable};
-use octant_learn::{Place, observe, outline};
+use octant_learn::{Place, Usage, observe, outline};
 use octant_manifest::Host;
 use serde::Serialize;
 use std::path::Path;
@@ -15,6 +15,8 @@ struct Learned<'a> {
     file: &'a Path,
     profile: &'static str,
     code: Option<i32>,
+    memory_bytes: u64,
+    tasks: u64,
     not_granted: &'a [String],
 }
 
@@ -55,11 +57,17 @@ pub(super) fn run(asked: &Learn, out: &mut Out) -> Result<(), CliError> {
     write_new(output, &text, 0o644)?;
     let profile = outline.profile.name();
     if out.json {
-        return out.json(&Learned { file: output, profile, code: status.code(), not_granted: &notes });
+        let (code, Usage { memory_bytes, tasks }) = (status.code(), seen.usage);
+        return out.json(&Learned { file: output, profile, code, memory_bytes, tasks, not_granted: &notes });
     }
     out.line(format_args!(
         "{} is written: profile {profile}, from a run that ended with {status}",
         output.display()
+    ))?;
+    out.line(format_args!(
+        "limits: {} of memory and {} processes and threads were seen at once; about twice that is written",
+        octant_ids::ByteSize(seen.usage.memory_bytes),
+        seen.usage.tasks
     ))?;
     for note in &notes {
         out.line(format_args!("not granted: {}", printable(note)))?;

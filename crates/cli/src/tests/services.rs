@@ -301,12 +301,53 @@ fn spawn_prints_the_identifier_alone_and_warns_of_what_is_missing() {
 }
 
 #[test]
+fn what_is_prepared_is_asked_for_listed_and_freed() {
+    let (dir, signed) = signed();
+    let row = |agents: Value| {
+        json!({
+            "manifest_digest": Sha256::ZERO.to_string(), "name": "report", "operator": "ada",
+            "asked_by": "operator:0", "count": 3, "agents": agents,
+        })
+    };
+    let agents = play(&dir, "agents", 4, move |method, params| match method {
+        "agents.prepare" => {
+            assert!(params["envelope"].as_str().unwrap().contains("payloadType") && params["count"] == 3);
+            result(row(json!([aid()])))
+        }
+        "agents.prepared" => result(json!({"prepared": [row(json!([aid()]))]})),
+        "agents.discard" => {
+            assert!(params.get("manifest").is_none_or(|digest| *digest == Sha256::ZERO.to_string()));
+            result(json!({"prepared": [row(json!([aid(), aid()]))]}))
+        }
+        other => panic!("{other}"),
+    });
+    let (exit, stdout, stderr) = octant(&dir.0, &["agent", "prepare", "--count", "3", &signed]);
+    assert_eq!((exit, stdout), (Exit::Ok, format!("{}\n", aid())));
+    assert!(stderr.contains("can be used 1 more times"), "{stderr}");
+    let (_, stdout, _) = octant(&dir.0, &["agent", "prepared"]);
+    assert!(
+        stdout.contains("WAITING") && stdout.contains("report") && stdout.contains("00000000"),
+        "{stdout}"
+    );
+    assert!(stdout.lines().all(|line| line.chars().count() <= 80), "{stdout}");
+    for more in [&[][..], &["--manifest", &Sha256::ZERO.to_string()]] {
+        let (_, stdout, _) = octant(&dir.0, &[&["agent", "prepared", "--drop"], more].concat());
+        assert_eq!(stdout, format!("{0}\n{0}\n", aid()));
+    }
+    let (exit, ..) = octant(&dir.0, &["agent", "prepared", "--manifest", &Sha256::ZERO.to_string()]);
+    assert_eq!(exit, Exit::Usage, "what is not dropped is listed whole");
+    agents.join().unwrap();
+}
+
+#[test]
 fn a_plain_manifest_is_not_spawned() {
     let (dir, _) = signed();
     let file = dir.0.join("manifest.toml");
-    let (exit, _, stderr) = octant(&dir.0, &["agent", "spawn", file.to_str().unwrap()]);
-    assert_eq!(exit, Exit::Invalid);
-    assert!(stderr.contains("not signed") && stderr.contains("octant manifest sign"), "{stderr}");
+    for verb in ["spawn", "prepare"] {
+        let (exit, _, stderr) = octant(&dir.0, &["agent", verb, file.to_str().unwrap()]);
+        assert_eq!(exit, Exit::Invalid);
+        assert!(stderr.contains("not signed") && stderr.contains("octant manifest sign"), "{stderr}");
+    }
 }
 
 #[test]
@@ -491,4 +532,99 @@ fn attempts_are_made_inside_a_workstation_only() {
         assert_eq!((exit, stdout.as_str()), (Exit::Unavailable, ""), "{stderr}");
         assert!(stderr.contains("works inside a workstation only"), "{stderr}");
     }
+}
+
+/// A request as the service shows it, about this text.
+fn request(what: &str) -> Value {
+    json!({
+        "id": "3f2a9c0012ab45ef", "action": "spawn", "subject": "lead", "role": "analyst", "agent": aid(),
+        "asked_by": "agent", "digest": octant_manifest::digest(what.as_bytes()).to_string(),
+        "asked_ms": 1_773_495_425_123_u64, "expires_ms": u64::MAX / 2, "state": "waiting", "why": "",
+        "what": serde_json::from_str::<Value>(what).unwrap(),
+    })
+}
+
+const WHAT: &str = r#"{"action":"spawn","machine":"m1","params":{"manifest":"one\n\u001b[2Jtwo"}}"#;
+
+#[test]
+fn an_answer_is_signed_over_what_was_shown_and_given_to_the_service() {
+    let (dir, _) = signed();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let agents = play(&dir, "agents", 4, |method, params| match method {
+        "agents.approval" => result(request(WHAT)),
+        "agents.answer" => {
+            let envelope = params["envelope"].as_str().unwrap();
+            assert_eq!(octant_manifest::Answer::request(envelope.as_bytes()).unwrap(), "3f2a9c0012ab45ef");
+            let mut answered = request(WHAT);
+            answered["state"] = json!("allowed");
+            result(answered)
+        }
+        other => panic!("{other}"),
+    });
+    let (exit, stdout, stderr) = octant(&dir.0, &["approvals", "show", "3f2a9c0012ab45ef"]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.contains("    manifest:\n      | one\n"), "all of it is shown: {stdout}");
+    assert!(!stdout.contains('\u{1b}'), "and moves no cursor: {stdout:?}");
+    let allow = ["approvals", "allow", "3f2a9c0012ab45ef", "--key"];
+    let (key, zero) = (at("alice.key"), Sha256::ZERO.to_string());
+    let args = [&allow[..], &[&key]].concat();
+    let (exit, stdout, stderr) = octant(&dir.0, &args);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.starts_with("3f2a9c0012ab45ef is allowed"), "{stdout}");
+    // Another digest than the one that was looked at before: nothing is signed.
+    let args = [&args[..], &["--digest", &zero]].concat();
+    let (exit, _, stderr) = octant(&dir.0, &args);
+    assert_eq!(exit, Exit::Denied, "{stderr}");
+    agents.join().unwrap();
+}
+
+#[test]
+fn an_answer_can_be_signed_where_no_service_is_and_not_over_something_else() {
+    let (dir, _) = signed();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let sign = |request: Value| {
+        std::fs::write(at("request.json"), request.to_string()).unwrap();
+        let (key, out) = (at("alice.key"), at("answer.json"));
+        octant(&dir.0, &["approvals", "sign", "allow", &at("request.json"), "--key", &key, "-o", &out])
+    };
+    let mut other = request(WHAT);
+    other["what"]["params"]["manifest"] = json!("three");
+    let (exit, _, stderr) = sign(other);
+    assert_eq!(exit, Exit::Invalid, "{stderr}");
+    assert!(stderr.contains("not what its digest is of") && !dir.0.join("answer.json").exists(), "{stderr}");
+    let mut bare = request(WHAT);
+    bare.as_object_mut().unwrap().remove("what");
+    assert_eq!(sign(bare).0, Exit::Invalid);
+    let (exit, _, stderr) = sign(request(WHAT));
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    let agents = play(&dir, "agents", 1, |method, params| {
+        assert_eq!(method, "agents.answer");
+        assert!(params["envelope"].as_str().unwrap().contains("payloadType"));
+        let data = json!({"what": "", "where": "", "why": "", "next": ""});
+        let error = json!({"code": -32009, "message": "no trusted key signed this", "data": data});
+        Answer { items: vec![], end: Err(error) }
+    });
+    let (exit, _, stderr) = octant(&dir.0, &["approvals", "answer", &at("answer.json")]);
+    assert_eq!(exit, Exit::Unverified, "{stderr}");
+    agents.join().unwrap();
+}
+
+#[test]
+fn a_key_has_the_end_that_it_was_made_with_and_no_second_one() {
+    let dir = Dir::new();
+    let at = |name: &str| dir.0.join(name).to_str().unwrap().to_owned();
+    let into = dir.0.to_str().unwrap();
+    let keygen =
+        |until: &str| octant(&dir.0, &["manifest", "keygen", "bob", "--until", until, "--into", into]);
+    assert_eq!(keygen("tomorrow").0, Exit::Invalid);
+    assert!(!dir.0.join("bob.key").exists(), "what would not be trusted is not made");
+    assert_eq!(keygen("2030-01-01T00:00:00Z").0, Exit::Ok);
+    let later = ["trust", "add", &at("bob.pub"), "--until", "2040-01-01T00:00:00Z"];
+    let (exit, _, stderr) = octant(&dir.0, &later);
+    assert!(exit == Exit::Invalid && stderr.contains("twice"), "{stderr}");
+    let (exit, stdout, stderr) = octant(&dir.0, &["trust", "add", &at("bob.pub")]);
+    assert_eq!(exit, Exit::Ok, "{stderr}");
+    assert!(stdout.contains("agents does not run"), "{stdout}");
+    let (_, stdout, _) = octant(&dir.0, &["trust", "list"]);
+    assert!(stdout.contains("until 2030-01-01") && stdout.contains("SINCE"), "{stdout}");
 }

@@ -2,7 +2,8 @@
 
 use super::{ceiling, here, root, with};
 use crate::{
-    Delegated, Effective, Origin, Problem, RightsError, Roles, VerifyError, role::RolesError, template,
+    Delegated, Effective, Kept, Origin, Problem, Retention, RightsError, Roles, VerifyError,
+    role::RolesError, template,
 };
 use octant_ids::Millis;
 use proptest::collection::vec;
@@ -28,6 +29,24 @@ fn spawning_of(text: &str) -> String {
 /// A parent of the role with most, which may spawn.
 fn parent(depth: u64, descendants: u64) -> Effective {
     root(&spawning(depth, descendants).replace("\"analyst\"", "\"admin\""), "admin").unwrap()
+}
+
+#[test]
+fn a_child_executes_what_its_parent_may_only_by_the_same_digest() {
+    let line = |more: &str| format!("paths = [\"/opt/tool\"]{more}");
+    let pin = |byte: &str| format!("\nsha256 = [\"{}  /opt/tool\"]", byte.repeat(64));
+    let pins = |rights: &Effective| rights.grants().pins().iter().count();
+    let text = spawning(2, 8).replace("\"analyst\"", "\"admin\"").replace("paths = []", &line(&pin("a")));
+    let mut parent = root(&text, "admin").unwrap();
+    let mut child = |own: &str| {
+        let text = with("paths = []", &line(own)).replace("\"analyst\"", "\"admin\"");
+        parent.narrow(&delegated(&text), &ceiling(), None).unwrap()
+    };
+    let silent = child("");
+    assert_eq!(pins(&silent), 1);
+    assert!(silent.narrowed().iter().any(|narrowed| narrowed.field == "executables.sha256"));
+    assert_eq!(pins(&child(&pin("a"))), 1);
+    assert_eq!(pins(&child(&pin("b"))), 2, "which no file has");
 }
 
 #[test]
@@ -90,6 +109,36 @@ fn a_child_begins_with_its_parents_snapshot_or_with_none() {
     let other = text.replace(&"a".repeat(64), &"b".repeat(64));
     let child = rights.narrow(&delegated(&other), &ceiling(), None).unwrap();
     assert_eq!(child.grants().workspace().digest(), None);
+    // What an operator names when it is spawned is nothing that an agent can choose for a child.
+    let open = text.replace(&format!("snapshot:sha256:{}", "a".repeat(64)), "any");
+    let mut rights = root(&spawning_of(&open), "developer").unwrap();
+    assert_eq!(rights.grants().workspace(), Kept::Any);
+    for asked in [&text, &open] {
+        let child = rights.narrow(&delegated(asked), &ceiling(), None).unwrap();
+        assert_eq!(child.grants().workspace(), Kept::None);
+        assert_eq!(child.narrowed()[0].field, "filesystem.workspace");
+    }
+}
+
+#[test]
+fn of_a_child_is_kept_what_both_keep_and_no_more_of_it() {
+    let keeping = |lines: &str| with("retain = []", lines);
+    let text = keeping(
+        "retain = [\"/workspace/out\", \"/workspace/log\"]\nretain_bytes = \"2MiB\"\nretain_files = 9",
+    );
+    let mut rights = root(&spawning_of(&text), "analyst").unwrap();
+    assert_eq!(rights.narrowed(), []);
+    let child = keeping("retain = [\"/workspace/out/a\", \"/workspace/private\"]\nretain_files = 2");
+    let child = rights.narrow(&delegated(&child), &ceiling(), None).unwrap();
+    let kept = child.grants().retain();
+    assert_eq!(
+        (kept.places.to_string().as_str(), kept.bytes.0, kept.files),
+        ("[\"/workspace/out/a\"]", 2 << 20, 2)
+    );
+    let fields: Vec<_> = child.narrowed().iter().map(|n| n.field).collect();
+    assert_eq!(fields, ["lifetime.retain", "lifetime.retain_bytes"]);
+    let child = parent(1, 1).narrow(&delegated(&text), &ceiling(), None).unwrap();
+    assert_eq!(child.grants().retain(), &Retention::none());
 }
 
 #[test]

@@ -92,7 +92,10 @@ fn what_is_below_a_name_is_neither_the_name_nor_beside_it() {
     assert!(
         below.matches(&"a.example.org".parse().unwrap()) && !below.matches(&"example.org".parse().unwrap())
     );
-    assert!(host("example.org").matches(&"example.org".parse().unwrap()) && !host("example.org").matches(&"a.example.org".parse().unwrap()));
+    assert!(
+        host("example.org").matches(&"example.org".parse().unwrap())
+            && !host("example.org").matches(&"a.example.org".parse().unwrap())
+    );
     assert_eq!(host("*.b.example.org").meet(&below), Some(host("*.b.example.org")));
 }
 
@@ -159,7 +162,7 @@ fn names_are_whole_or_beginnings() {
     assert_eq!(name("a").meet(&name("a*")), Some(name("a")));
     assert_eq!(name("ab*").meet(&name("a*")), Some(name("ab*")));
     assert_eq!(name("ab").meet(&name("ac*")), None);
-    for bad in ["", "a*b", "**", "a b", "a\"", &"a".repeat(127)] {
+    for bad in ["", "a*b", "**", "a b", "a\"", &"a".repeat(129)] {
         assert!(bad.parse::<NamePattern>().is_err(), "{bad}");
     }
     let set: PatternSet<NamePattern> = ["a*", "ab", "c"].iter().map(|t| name(t)).collect();

@@ -1,8 +1,9 @@
 //! The laws of grants and budgets.
 
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources};
+use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
 use crate::{
-    Allotment, CredentialGrant, GrantPath, HostGrant, HostName, HostPattern, NamePattern, PathSet, Pattern, PatternSet,
+    Action, Allotment, Approvals, CredentialGrant, GrantPath, HostGrant, HostName, HostPattern, NamePattern,
+    PathSet, Pattern, PatternSet, Pins,
 };
 use octant_ids::{ByteSize, Millis, Sha256};
 use proptest::collection::{btree_set, vec};
@@ -76,6 +77,13 @@ fn name_pattern() -> impl Strategy<Value = NamePattern> {
     proptest::sample::select(vec!["*", "a", "a*", "ab", "ab*", "a/b", "a/*", "b"]).prop_map(parsed)
 }
 
+fn approvals() -> impl Strategy<Value = Approvals> {
+    let actions =
+        ["spawn", "adopt", "lease:*", "lease:a", "message:a*", "message:ab", "tool:a", "spend:1", "spend:2"];
+    vec(proptest::sample::select(actions.to_vec()).prop_map(parsed::<Action>), 0..5)
+        .prop_map(|actions| actions.into_iter().collect())
+}
+
 fn models() -> impl Strategy<Value = Models> {
     let rate = || prop_oneof![0_u64..4, Just(u64::MAX)];
     (patterns(name_pattern()), rate(), rate()).prop_map(
@@ -101,21 +109,27 @@ fn grants() -> impl Strategy<Value = Grants> {
             Just(Kept::None),
         ]
     };
-    let files = (kept(), kept(), paths(), paths(), paths());
+    let pin = (path(), (0_u8..2).prop_map(|byte| Sha256([byte; 32])));
+    let files = ((kept(), kept(), paths(), paths(), paths()), vec(pin, 0..4));
+    let retain = (paths(), 0_u64..4, prop_oneof![0_u64..4, Just(u64::MAX)]);
+    let retain =
+        retain.prop_map(|(places, bytes, files)| Retention { places, bytes: ByteSize(bytes), files });
+    let policy = (policy, retain);
     let outside = (patterns(host_grant()), patterns(credential()), models());
-    let outside = (outside, patterns(name_pattern()), patterns(name_pattern()));
+    let outside = (outside, patterns(name_pattern()), patterns(name_pattern()), approvals());
     let sets = (names(), names(), names());
     (files, sets, profile, resources(), ttl, policy, 0_u64..4, outside).prop_map(
         |(files, sets, profile, resources, ttl, policy, generations, outside)| {
-            let (root, workspace, read, write, execute) = files;
+            let ((root, workspace, read, write, execute), pins) = files;
             let (utilities, syscalls, rooms) = sets;
-            let ((hosts, credentials, models), skills, tools) = outside;
-            let (on_timeout, on_parent_death) = policy;
+            let ((hosts, credentials, models), skills, tools, approvals) = outside;
+            let ((on_timeout, on_parent_death), retain) = policy;
             Grants {
                 root,
                 workspace,
                 read: read.join(&write).join(&execute),
                 write,
+                pins: Pins::of(pins, &execute),
                 execute,
                 utilities,
                 profile,
@@ -124,6 +138,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 ttl,
                 on_timeout,
                 on_parent_death,
+                retain,
                 generations,
                 rooms,
                 hosts,
@@ -131,6 +146,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 models,
                 skills,
                 tools,
+                approvals,
             }
         },
     )
@@ -173,6 +189,17 @@ proptest! {
     fn a_chain_is_within_every_link(links in vec(grants(), 1..6)) {
         let end = links.iter().skip(1).fold(links[0].clone(), |all, link| all.meet(link));
         prop_assert!(links.iter().all(|link| end.within(link)));
+    }
+
+    #[test]
+    fn an_approval_is_demanded_by_a_meet_when_either_demands_it(
+        links in vec(grants(), 1..6),
+        asked in proptest::sample::select(vec!["spawn", "lease:a", "lease:b", "message:ab", "spend:1.5"]),
+    ) {
+        let action: Action = parsed(asked);
+        let end = links.iter().skip(1).fold(links[0].clone(), |all, link| all.meet(link));
+        let demanded = links.iter().any(|link| link.approvals.cover(&action));
+        prop_assert_eq!(end.approvals.cover(&action), demanded, "more is asked for, never less");
     }
 
     #[test]

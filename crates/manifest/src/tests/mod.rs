@@ -1,5 +1,6 @@
 //! Tests of the whole pipeline. The laws of grants and budgets are in `laws`, refusals in `refusals`.
 
+mod answers;
 mod corpus;
 mod delegation;
 mod domains;

@@ -48,14 +48,11 @@ fn an_unknown_field_is_refused_with_its_name_and_line() {
 }
 
 #[test]
-fn what_nobody_can_be_asked_or_spawned_for_is_refused_by_name() {
-    let cases = [("required = []", "required = [\"x\"]", "approvals.required", "a life without end")];
-    for (from, to, field, why) in cases {
-        let error = refused(&with(from, to));
-        let Problem::Unenforceable { field: named, .. } = &error.problem else { panic!("{to}: {error}") };
-        assert_eq!(*named, field);
-        assert!(error.to_string().contains(why) && error.to_string().contains("remove"), "{error}");
-        assert!(error.line.is_some());
+fn an_action_that_nobody_would_ask_about_cannot_be_demanded() {
+    for action in ["x", "spawn:a", "lease", "spend:-1", "message:a b"] {
+        let error = refused(&with("required = []", &format!("required = [\"spawn\", \"{action}\"]")));
+        assert!(matches!(error.problem, Problem::Pattern(_)), "{action}: {error}");
+        assert_eq!(error.field, "approvals.required[1]");
     }
 }
 
@@ -92,6 +89,30 @@ fn all_that_is_wrong_is_said_at_once() {
     let text = with("read = []", &format!("read = [{}]", vec![long.as_str(); 30].join(", ")));
     let shown = Draft::parse(text.as_bytes()).unwrap_err().to_string();
     assert!(shown.len() < 2 * limits::PROBLEMS_BYTES && shown.ends_with(" more"), "{}", shown.len());
+}
+
+#[test]
+fn only_a_bounded_part_of_the_workspace_is_kept() {
+    let read = |lines: &str| Draft::parse(with("retain = []", lines).as_bytes());
+    let kept = |lines: &str| read(lines).unwrap().manifest().asked().retain().clone();
+    let some = kept("retain = [\"/workspace/a\"]");
+    assert_eq!((some.bytes.0, some.files), (16 << 20, 1024));
+    assert_eq!(kept("retain = [\"/workspace\", \"/workspace/a\"]").places.to_string(), "[\"/workspace\"]");
+    let many = (0..65).map(|n| format!("\"/workspace/{n}\"")).collect::<Vec<_>>().join(", ");
+    for (lines, field) in [
+        ("retain = [\"/tmp/a\"]", "lifetime.retain[0]"),
+        ("retain = [\"/workspaces\"]", "lifetime.retain[0]"),
+        ("retain = [\"out\"]", "lifetime.retain[0]"),
+        ("retain = [\"/workspace/../etc\"]", "lifetime.retain[0]"),
+        ("retain_bytes = \"1MiB\"", "lifetime.retain_bytes"),
+        ("retain = []\nretain_files = 1", "lifetime.retain_files"),
+        ("retain = [\"/workspace\"]\nretain_files = 0", "lifetime.retain_files"),
+        ("retain = [\"/workspace\"]\nretain_bytes = \"2GiB\"", "lifetime.retain_bytes"),
+        (format!("retain = [{many}]").as_str(), "lifetime.retain"),
+    ] {
+        let error = refused(&with("retain = []", lines));
+        assert_eq!(error.field, field, "{lines}: {error}");
+    }
 }
 
 #[test]
@@ -255,6 +276,28 @@ fn writable_and_executable_needs_a_profile_that_says_so() {
 }
 
 #[test]
+fn a_digest_is_of_one_file_that_may_be_executed_and_not_written() {
+    let digest = "a".repeat(64);
+    let pinned =
+        |paths: &str, pin: &str| with("paths = []", &format!("paths = [{paths}]\nsha256 = [{pin:?}]"));
+    let good = pinned("\"/opt/tool\"", &format!("{digest}  /opt/tool"));
+    assert_eq!(Draft::parse(good.as_bytes()).unwrap().manifest().asked().pins().iter().count(), 1);
+    for bad in ["/opt/tool", "abc /opt/tool", &format!("{digest} "), &format!("{digest}/opt/tool")] {
+        assert_eq!(refused(&pinned("\"/opt/tool\"", bad)).field, "executables.sha256[0]", "{bad}");
+    }
+    // A tree has no digest, and what can be written has not for long.
+    for paths in ["", "\"/opt\"", "\"/opt/tool\", \"/opt\""] {
+        let error = refused(&pinned(paths, &format!("{digest}  /opt/tool")));
+        assert!(error.to_string().contains("no entry of executables.paths"), "{error}");
+    }
+    let written = good.replace("write = []", "write = [\"/opt/tool\"]").replace("\"shell\"", "\"compiler\"");
+    assert!(refused(&written).to_string().contains("it can be written"));
+    let many: Vec<String> = (0..33).map(|i| format!("\"{i:064x}  /opt/tool\"")).collect();
+    let many = with("paths = []", &format!("paths = [\"/opt/tool\"]\nsha256 = [{}]", many.join(", ")));
+    assert!(refused(&many).to_string().contains("33 digests"));
+}
+
+#[test]
 fn words_that_do_not_exist_are_refused() {
     assert!(matches!(refused(&with("\"shell\"", "\"none\"")).problem, Problem::Profile(_)));
     assert!(matches!(refused(&with("\"terminate\"", "\"survive\"")).problem, Problem::OnParentDeath(_)));
@@ -306,7 +349,7 @@ fn a_message_says_what_where_why_and_what_next() {
     let error = refused(&with("hosts = []", "hosts = [\"example.org\"]"));
     assert_eq!(
         error.to_string(),
-        "manifest line 64, network.hosts[0]: \"example.org\" cannot stand here: the protocol is missing; write \
+        "manifest line 66, network.hosts[0]: \"example.org\" cannot stand here: the protocol is missing; write \
          PROTOCOL://HOST:PORT such as \"tls://api.example.org:443\""
     );
 }

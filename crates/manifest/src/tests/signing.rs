@@ -80,7 +80,10 @@ fn an_envelope_is_refused_by_its_form() {
     assert!(matches!(change("/signatures", json!(1)), EnvelopeError::Json { .. }));
     assert!(matches!(Envelope::parse(b"{\"payload\":").unwrap_err(), EnvelopeError::Json { line: 1, .. }));
     let other = change("/payloadType", json!("application/vnd.in-toto+json"));
-    assert_eq!(other, EnvelopeError::PayloadType("application/vnd.in-toto+json".into()));
+    assert_eq!(
+        other,
+        EnvelopeError::PayloadType { found: "application/vnd.in-toto+json".into(), wanted: PAYLOAD_TYPE }
+    );
     assert_eq!(change("/payload", json!("%")), EnvelopeError::Base64("payload".into()));
     assert_eq!(change("/signatures/0/sig", json!("%")), EnvelopeError::Base64("signatures[0].sig".into()));
     let short = EnvelopeError::SignatureLength { index: 0, bytes: 3 };
@@ -88,7 +91,7 @@ fn an_envelope_is_refused_by_its_form() {
     let many = vec![envelope()["signatures"][0].clone(); limits::SIGNATURES + 1];
     assert_eq!(change("/signatures", json!(many)), EnvelopeError::TooManySignatures(limits::SIGNATURES + 1));
     let long = "A".repeat((limits::MANIFEST_BYTES + 3) / 3 * 4);
-    assert!(matches!(change("/payload", json!(long)), EnvelopeError::PayloadTooLarge(_)));
+    assert!(matches!(change("/payload", json!(long)), EnvelopeError::PayloadTooLarge { .. }));
     let huge = vec![b' '; limits::ENVELOPE_BYTES + 1];
     assert_eq!(Envelope::parse(&huge).unwrap_err(), EnvelopeError::TooLarge(limits::ENVELOPE_BYTES + 1));
 }

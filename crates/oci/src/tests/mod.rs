@@ -4,4 +4,5 @@ mod corpus;
 mod hostile;
 mod maker;
 mod model;
+mod saved;
 mod whole;

@@ -271,6 +271,27 @@ fn arguments_decide_as_documented() {
     assert_eq!(in_force(&minimal, &floor, &Data::call(SYS_CLONE, first(17))), errno(Errno::EPERM));
 }
 
+/// With a limit of zero the kernel would start the machine's crash handler.
+#[test]
+fn a_limit_of_core_dumps_seems_to_be_set_and_another_is() {
+    let of = |name: &str, args: [u64; 6]| {
+        in_force(profile_of_shell(), &floor(false), &Data::call(number(name), args))
+    };
+    let upper = 1 << 32;
+    for core in [4, 4 | upper] {
+        assert_eq!(of("setrlimit", [core, 1, 0, 0, 0, 0]), DONE);
+        for pointer in [1, upper, upper | 1, u64::MAX] {
+            assert_eq!(of("prlimit64", [0, core, pointer, 0, 0, 0]), DONE);
+            assert_eq!(of("prlimit64", [77, core, pointer, pointer, 0, 0]), DONE);
+        }
+        assert_eq!(of("prlimit64", [0, core, 0, 1, 0, 0]), ALLOW, "a question");
+    }
+    for other in [0, 3, 5, 7, u64::from(u32::MAX)] {
+        assert_eq!(of("setrlimit", [other, 1, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(of("prlimit64", [0, other, 1, 1, 0, 0]), ALLOW);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

@@ -185,3 +185,20 @@ fn the_kernels_own_words_are_read() {
     assert!(seen.read_status("Uid:\t0\t0\t0\t0\n").is_err(), "a field is missing");
     assert_eq!(mount_of("nonsense"), None);
 }
+
+/// The reaper closes its channel while it is looked at; that is no reason to refuse a spawn.
+#[test]
+fn a_descriptor_that_is_closed_meanwhile_is_none() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static OVER: AtomicBool = AtomicBool::new(false);
+    let busy = std::thread::spawn(|| {
+        while !OVER.load(Ordering::Relaxed) {
+            let open: Vec<_> = (0..50).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+            drop(open);
+        }
+    });
+    let failed = (0..1000).filter_map(|_| Observed::of(std::process::id()).err()).next();
+    OVER.store(true, Ordering::Relaxed);
+    busy.join().unwrap();
+    assert!(failed.is_none(), "{failed:?}");
+}

@@ -113,6 +113,49 @@ pub(crate) fn a_spawner_that_was_started_untidily_makes_tidy_workstations() {
     denied(&mut bench, &plan);
 }
 
+/// With SIGCHLD ignored the kernel tells nobody of a child's end. Without a shell between, which could set it right.
+pub(crate) fn a_spawner_that_ignores_its_children_sees_them_end() {
+    let mut bench = Bench::started_by(&["env", "--ignore-signal=CHLD"]);
+    assert_eq!(bench.run(&plan(&["exit", "3"])).0, 3);
+}
+
+pub(crate) fn the_spawner_keeps_only_what_it_needs() {
+    let mut bench = Bench::new(None);
+    let of = |bench: &Bench, file: &str| {
+        std::fs::read_to_string(format!("/proc/{}/{file}", bench.spawner.id())).unwrap()
+    };
+    // Nothing that is meant for an agent falls on who makes it: neither limits nor filters, ids, groups or name spaces.
+    let state = |bench: &Bench| {
+        let kept =
+            ["Umask", "Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "SigBlk", "SigIgn", "NSpid"];
+        let status = of(bench, "status");
+        let lines = status.lines().filter(|line| kept.iter().any(|key| line.starts_with(key)));
+        let spaces = ["cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "user", "uts"]
+            .map(|name| std::fs::read_link(format!("/proc/{}/ns/{name}", bench.spawner.id())).unwrap());
+        let root = std::fs::read_link(format!("/proc/{}/root", bench.spawner.id())).unwrap();
+        let files = ["limits", "cgroup", "mountinfo", "uid_map", "oom_score_adj"].map(|file| of(bench, file));
+        (lines.map(str::to_owned).collect::<Vec<_>>(), spaces, root, files)
+    };
+    let before = state(&bench);
+    bench.run(&plan(&["exit", "0"]));
+    assert_eq!(state(&bench), before, "the spawner is another after a spawn");
+    let mut absent = plan(&[]);
+    absent.program.path = "/bin/nothing".into();
+    bench.spawn(&absent).unwrap_err();
+    assert_eq!(state(&bench), before, "the spawner is another after a spawn that failed");
+    let status = of(&bench, "status");
+    let field = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    // CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID, SYS_PTRACE, SYS_ADMIN (linux/capability.h).
+    let needed: u64 = [0, 1, 5, 6, 7, 19, 21].iter().map(|bit| 1 << bit).sum();
+    assert_eq!(field("CapEff:"), needed);
+    assert_eq!(field("CapPrm:"), needed);
+    assert_eq!((field("CapBnd:"), field("CapInh:"), field("CapAmb:")), (0, 0, 0));
+    assert!(status.contains("NoNewPrivs:\t1"));
+}
+
 /// Two hundred at once: no two share a user or a namespace, and all are gone at a word each.
 pub(crate) fn two_hundred_agents_are_apart() {
     use std::collections::BTreeSet;

@@ -2,9 +2,11 @@
 
 use crate::bench::{Bench, plan, wait};
 use octant_ids::{Layout, Sha256, uid};
-use octant_tree::{Dir, Store};
-use octant_workstation::{Bind, Plan, PlanError, Step};
-use std::fs;
+use octant_tree::{Dir, LeftOut, Place, Store, Tree, Wish};
+use octant_workstation::{Bind, Plan, PlanError, Spawned, Step};
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -93,4 +95,105 @@ pub(crate) fn a_running_agents_workspace_is_read_from_outside() {
     bench.client.retire(plan.slot, plan.aid).unwrap();
     wait(&spawned);
     bench.assert_nothing_is_left(&plan);
+}
+
+/// What an agent leaves behind whose report is to be kept.
+pub(crate) fn report() -> ExitCode {
+    let file = |name: &str, text: &str| fs::write(format!("/workspace/{name}"), text).unwrap();
+    fs::create_dir_all("/workspace/report/figures").unwrap();
+    file("report/text", "what was found");
+    file("report/figures/one", "1");
+    file("report/closed", "closed");
+    fs::set_permissions("/workspace/report/closed", fs::Permissions::from_mode(0o000)).unwrap();
+    file("private", "not to be kept");
+    symlink("/etc/shadow", "/workspace/report/link").unwrap();
+    symlink("/etc", "/workspace/way").unwrap();
+    println!("made");
+    ExitCode::SUCCESS
+}
+
+fn retained() -> Plan {
+    let mut plan = plan(&["report"]);
+    plan.retain = true;
+    plan
+}
+
+fn wish(places: &[&str]) -> Wish {
+    let places = places.iter().map(|place| Place::parse(place.as_bytes()).unwrap()).collect();
+    Wish { places: Some(places), bytes: 1 << 20, entries: 64 }
+}
+
+/// Has the spawner read, and keeps what comes.
+fn collect(
+    bench: &mut Bench,
+    plan: &Plan,
+    wish: &Wish,
+    from: BorrowedFd<'_>,
+) -> Result<(Tree, LeftOut), String> {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let reader = bench.client.collect(plan.slot, plan.aid, wish, from, write.as_fd());
+    let _reader = reader.map_err(|error| error.to_string())?;
+    drop(write);
+    let store = Store::open(&bench.dir.join("artefacts")).unwrap();
+    let kept = store.unpack(&mut BufReader::new(File::from(read)), wish).map_err(|error| error.to_string());
+    // This process reaps, as PID 1 does; of its children only that one ends by itself.
+    nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::__WALL)).unwrap();
+    kept
+}
+
+fn workspace(spawned: &Spawned) -> OwnedFd {
+    spawned.workspace.as_ref().unwrap().try_clone().unwrap()
+}
+
+pub(crate) fn what_is_to_be_kept_is_read_after_the_end() {
+    let mut bench = Bench::new(None);
+    let plan = retained();
+    let (spawned, _output) = bench.spawn(&plan).unwrap();
+    let mount = workspace(&spawned);
+    assert_eq!(wait(&spawned), 0);
+    let wish = wish(&["report", "none", "way/passwd"]);
+    let (tree, left_out) = collect(&mut bench, &plan, &wish, mount.as_fd()).unwrap();
+    let names: Vec<String> = tree.iter().map(|(place, _)| place.to_string()).collect();
+    assert_eq!(names, ["report", "report/figures", "report/figures/one", "report/link", "report/text"]);
+    let left: Vec<&str> = left_out.named.iter().map(|row| row.0.as_str()).collect();
+    assert_eq!(left, ["report/closed", "none", "way/passwd"]);
+    let shelf = octant_tree::Shelf::new(&bench.dir.join("artefacts"));
+    let again = bench.dir.join("again");
+    fs::create_dir(&again).unwrap();
+    shelf.restore(&tree, &Dir::open(&again).unwrap()).unwrap();
+    assert_eq!(fs::read_to_string(again.join("report/text")).unwrap(), "what was found");
+    // The workstation is gone, and its files are there for as long as the handle is.
+    bench.client.retire(plan.slot, plan.aid).unwrap();
+    bench.assert_nothing_is_left(&plan);
+    assert_eq!(collect(&mut bench, &plan, &wish, mount.as_fd()).unwrap().0, tree);
+}
+
+pub(crate) fn only_an_ended_agents_workspace_is_read() {
+    let mut bench = Bench::new(None);
+    let mut running = plan(&["sleep"]);
+    running.retain = true;
+    let (spawned, mut output) = bench.spawn(&running).unwrap();
+    crate::read_line(&mut output);
+    let mount = workspace(&spawned);
+    let error = collect(&mut bench, &running, &wish(&["file"]), mount.as_fd()).unwrap_err();
+    assert!(error.contains("an agent that runs"), "{error}");
+    bench.client.kill(running.slot, running.aid).unwrap();
+    wait(&spawned);
+    assert_eq!(collect(&mut bench, &running, &wish(&["file"]), mount.as_fd()).unwrap().0.len(), 1);
+    // Another slot's agent is another user.
+    let other = Plan { slot: running.slot + 1, ..running.clone() };
+    let error = collect(&mut bench, &other, &wish(&["file"]), mount.as_fd()).unwrap_err();
+    assert!(error.contains("no workspace"), "{error}");
+    for path in ["/etc", "/tmp", "/proc/self"] {
+        let elsewhere = File::open(path).unwrap();
+        let error = collect(&mut bench, &running, &wish(&["passwd"]), elsewhere.as_fd()).unwrap_err();
+        assert!(error.contains("no workspace"), "{path}: {error}");
+    }
+    bench.client.retire(running.slot, running.aid).unwrap();
+    // One that is not to be kept gives no handle out.
+    let plan = plan(&["exit", "0"]);
+    let (spawned, _output) = bench.spawn(&plan).unwrap();
+    assert!(spawned.workspace.is_none());
+    wait(&spawned);
+    bench.client.retire(plan.slot, plan.aid).unwrap();
 }

@@ -43,10 +43,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-init", &[IDS, API, SYS, TICKET]),
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
-    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, WORKSTATION]),
+    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, TREE, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
-    (LEARN, &[MANIFEST, SYS, WORKSTATION]),
+    (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, TLOG, TPM, TREE, WITNESS]),
     // Supervisor, spawner and ledger of one program, in one go.
     ("octant-run", &[IDS, API, SYS, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),

@@ -4,6 +4,7 @@
 //! what need not be kept is not a rule.
 
 mod edges;
+mod escapes;
 mod scan;
 
 use crate::args::Args;
@@ -11,7 +12,7 @@ use crate::json::Json;
 use crate::sh::{self, Res};
 use crate::workspace::Workspace;
 use scan::{Source, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -28,7 +29,8 @@ const UNSAFE_CRATE: &str = "crates/sys/";
 pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     const USAGE: &str = "cargo x tidy\n\n\
         Checks: dependencies between crates, where unsafe code is, lengths of functions and files, words,\n\
-        the code map in docs/architecture.md, module documentation, unused dependencies.";
+        the code map in docs/architecture.md, the tests that docs/escapes.md names, module documentation, unused\n\
+        dependencies.";
     if args.help(USAGE) {
         return Ok(ExitCode::SUCCESS);
     }
@@ -51,10 +53,13 @@ pub(crate) fn check(workspace: &Workspace) -> Res<String> {
     findings.extend(code_map(&sh::read_text(&workspace.root.join(CODE_MAP))?, &places(workspace, &metadata)));
     let files = rust_files(workspace)?;
     let mut long = BTreeMap::new();
-    let mut lines = 0;
+    let (mut lines, mut tests) = (0, BTreeSet::new());
     for (name, path) in &files {
         let text = sh::read_text(path)?;
         lines += text.lines().count();
+        if name.contains("tests") {
+            tests.extend(escapes::names(&text));
+        }
         let source = Source::read(&text);
         findings.extend(file_rules(name, &text, &source));
         for function in source.functions().into_iter().filter(|function| function.lines > MAX_FUNCTION_LINES)
@@ -62,6 +67,7 @@ pub(crate) fn check(workspace: &Workspace) -> Res<String> {
             long.insert(format!("{name}::{}", function.name), function.lines);
         }
     }
+    findings.extend(escapes::check(&sh::read_text(&workspace.root.join(escapes::PAGE))?, &tests));
     let list = workspace.root.join(LONG_FUNCTIONS);
     findings.extend(ratchet(&sh::read_text(&list)?, &long));
     if findings.is_empty() {

@@ -41,12 +41,16 @@ pub(crate) struct Held {
     times: u32,
 }
 
-/// Why an agent is suspended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Why an agent is suspended. Of several reasons the last of these is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Suspension {
     /// An operator asked for it.
     Operator,
+    /// The key that signed for it was revoked.
+    Revoked,
+    /// The agent that it was under has ended, and whether it goes on under another has to be approved.
+    Orphaned,
     /// It has lived as long as it may, and its manifest lets an operator decide.
     Lifetime,
 }
@@ -56,6 +60,12 @@ impl Suspension {
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Operator => "suspended by an operator",
+            Self::Revoked => {
+                "suspended because the key that signed for it was revoked; resume it, or kill it"
+            }
+            Self::Orphaned => {
+                "suspended because the agent that it was under has ended; going on needs an approval, so resume it, or kill it"
+            }
             Self::Lifetime => "suspended because its time to live is over; resume it for a time, or kill it",
         }
     }
@@ -156,7 +166,10 @@ pub(super) fn hold(state: &mut State, event: Event) -> Vec<Effect> {
         (_, asked) if state.ending.is_some() && is_asked(&asked) => {
             refuse(Code::Conflict, "it is being ended")
         }
+        // Nothing of it runs yet, so there is nothing to be kept.
         (Phase::Isolated, Event::SuspendAsked(Suspension::Lifetime)) => end(state, Ending::Lifetime, 0),
+        (Phase::Isolated, Event::SuspendAsked(Suspension::Orphaned)) => end(state, Ending::ParentEnded, 0),
+        (Phase::Isolated, Event::SuspendAsked(Suspension::Revoked)) => end(state, Ending::Revoked, 0),
         (Phase::Isolated, asked) if is_asked(&asked) => {
             refuse(Code::Conflict, "its program does not run yet")
         }
@@ -191,9 +204,7 @@ fn suspended(state: &mut State, event: Event) -> Vec<Effect> {
     match event {
         Event::SuspendAsked(why) => {
             let before = state.held.suspension;
-            if why == Suspension::Lifetime || before.is_none() {
-                state.held.suspension = Some(why);
-            }
+            state.held.suspension = before.max(Some(why));
             // What may be on record by now as given back is taken again.
             match state.held.giving.take() {
                 Some(_) => {
@@ -211,7 +222,7 @@ fn suspended(state: &mut State, event: Event) -> Vec<Effect> {
             (Some(Suspension::Lifetime), None) => {
                 refuse(Code::InvalidParams, "its time to live is over, so it needs a new one")
             }
-            (Some(Suspension::Operator) | None, Some(_)) => {
+            (Some(Suspension::Operator | Suspension::Revoked | Suspension::Orphaned) | None, Some(_)) => {
                 refuse(Code::InvalidParams, "its time to live is not over, so it gets no new one")
             }
             _ => state.held.give(What::Run, until_ns, changed(AgentState::Suspended, back)),
@@ -245,9 +256,7 @@ fn suspended(state: &mut State, event: Event) -> Vec<Effect> {
 fn awake(state: &mut State, event: Event) -> Vec<Effect> {
     match event {
         Event::SuspendAsked(why) => {
-            if state.held.suspension != Some(Suspension::Lifetime) {
-                state.held.suspension = Some(why);
-            }
+            state.held.suspension = state.held.suspension.max(Some(why));
             vec![Effect::SetFreezer]
         }
         Event::Frozen if state.held.suspension.is_some() => {
@@ -257,7 +266,7 @@ fn awake(state: &mut State, event: Event) -> Vec<Effect> {
             speed.into_iter().chain([record]).collect()
         }
         Event::FreezerFailed { frozen: true, code, why } => {
-            if state.held.suspension == Some(Suspension::Lifetime) {
+            if state.held.suspension > Some(Suspension::Operator) {
                 return give_up(state);
             }
             state.held.suspension = None;
@@ -355,6 +364,8 @@ pub(super) mod tests {
     fn asked() -> impl Strategy<Value = Event> {
         prop_oneof![
             Just(Event::SuspendAsked(Suspension::Operator)),
+            Just(Event::SuspendAsked(Suspension::Revoked)),
+            Just(Event::SuspendAsked(Suspension::Orphaned)),
             Just(Event::SuspendAsked(Suspension::Lifetime)),
             Just(Event::ResumeAsked { until_ns: None }),
             Just(Event::ResumeAsked { until_ns: Some(7) }),

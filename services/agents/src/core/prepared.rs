@@ -85,6 +85,8 @@ pub(super) fn wait(state: &mut State, event: Event) -> Vec<Effect> {
                 None => end(state, Ending::Unrecorded, 0),
             }
         }
+        // A spawn was quicker.
+        (Program::Taken, Event::EndAsked { why: Ending::NotWanted, .. }) => Vec::new(),
         // A program that waits can do nothing with a grace.
         (_, Event::EndAsked { why, .. }) => end(state, why, 0),
         (_, Event::GraceOver) => vec![Effect::Kill],
@@ -193,6 +195,16 @@ mod tests {
         let (state, done) = after(&[Event::EndAsked { why: Ending::Operator, grace_ms: 5000 }]);
         assert_eq!(done.last(), Some(&Effect::Kill), "without grace");
         assert_eq!(state.phase, AgentState::Isolated);
+    }
+
+    #[test]
+    fn one_that_was_taken_is_not_ended_as_one_that_waits() {
+        let drop = Event::EndAsked { why: Ending::NotWanted, grace_ms: 0 };
+        for events in [&[Event::Taken][..], &[Event::Taken, Event::LetGo]] {
+            let (state, done) = after(&[events, std::slice::from_ref(&drop)].concat());
+            assert!(state.ending.is_none() && !done.contains(&Effect::Kill), "{events:?}");
+        }
+        assert_eq!(after(&[drop]).0.ending, Some(Ending::NotWanted));
     }
 
     #[test]

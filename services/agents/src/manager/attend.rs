@@ -1,7 +1,7 @@
 //! An agent and its handles: isolating it, reading it, serving its socket, watching for its end.
 
 use super::prepare::Spare;
-use super::{Handles, Manager, Start, kept_names};
+use super::{Handles, Manager, Start, WORKSPACE, kept_names};
 use crate::admit::WHAT;
 use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
@@ -96,7 +96,7 @@ impl Manager {
             Ok(Err(error)) => return self.not_isolated(aid, code_of(error.step), &error.to_string()),
             Ok(Ok(spawned)) => spawned,
         };
-        let Spawned { pid, pidfd, socket, report, terminal: _none } = spawned;
+        let Spawned { pid, pidfd, socket, workspace, report, terminal: _none } = spawned;
         {
             let mut inner = self.inner();
             if let Some(agent) = inner.agents.get_mut(&aid) {
@@ -105,8 +105,8 @@ impl Manager {
                 agent.saved.info.missing_layers = describe::missing(&report);
             }
         }
-        let handles =
-            Handles { pidfd: Some(pidfd), stdout: Some(out), stderr: Some(err), socket: Some(socket) };
+        let (pidfd, stdout, stderr, socket) = (Some(pidfd), Some(out), Some(err), Some(socket));
+        let handles = Handles { pidfd, stdout, stderr, socket, workspace };
         let ready = if waits {
             self.put_by(aid, digest, &handles)
         } else {
@@ -210,8 +210,11 @@ impl Manager {
     /// service; it still runs.
     pub(super) fn deposit(&self, aid: Aid, handles: &Handles) {
         let Some(keeper) = &self.keeper else { return };
-        let Handles { pidfd, stdout, stderr, socket } = handles;
-        for (name, fd) in kept_names(aid).iter().zip([pidfd, stdout, stderr, socket]) {
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.deposited = true;
+        }
+        let Handles { pidfd, stdout, stderr, socket, workspace } = handles;
+        for (name, fd) in kept_names(aid).iter().zip([pidfd, stdout, stderr, socket, workspace]) {
             if let Some(fd) = fd
                 && let Err(error) = keeper.store(name, fd.as_fd())
             {
@@ -224,7 +227,7 @@ impl Manager {
 
     /// Reads what an agent writes, and watches for its end and the end of its time.
     pub(crate) fn attend(self: &Arc<Self>, aid: Aid, handles: Handles) -> Result<(), String> {
-        let Handles { pidfd, stdout, stderr, socket } = handles;
+        let Handles { pidfd, stdout, stderr, socket, workspace } = handles;
         let pidfd = pidfd.map(Arc::new).ok_or("it has no process handle")?;
         let watched = drain::watch(Arc::clone(&pidfd)).map_err(|e| format!("watch its process: {e}"))?;
         let (log, pid, since, deadline_ns) = {
@@ -232,6 +235,9 @@ impl Manager {
             let agent = inner.agents.get_mut(&aid).ok_or("it is not known")?;
             agent.pidfd = Some(pidfd);
             agent.socket = socket;
+            if let Some(workspace) = workspace {
+                agent.workspace = Some(Arc::new(workspace));
+            }
             let saved = &agent.saved;
             (Arc::clone(&agent.log), saved.info.pid.unwrap_or(0), saved.asked_ns, saved.deadline_ns)
         };
@@ -342,14 +348,16 @@ impl Manager {
         }
         self.close_network(aid);
         self.ends.add(aid);
-        self.let_go(aid);
+        self.let_go(aid, false);
     }
 
-    /// Has PID 1 let go of an agent's handles; the names of those that it goes on keeping.
-    pub(super) fn let_go(&self, aid: Aid) -> Vec<String> {
-        let Some(keeper) = &self.keeper else { return Vec::new() };
+    /// Has PID 1 let go of an agent's handles, also of its workspace where that is `over`; the names of those that it goes
+    /// on keeping.
+    pub(super) fn let_go(&self, aid: Aid, over: bool) -> Vec<String> {
+        let deposited = self.inner().agents.get(&aid).is_none_or(|agent| agent.deposited);
+        let Some(keeper) = self.keeper.as_ref().filter(|_| deposited) else { return Vec::new() };
         let mut kept = Vec::new();
-        for name in kept_names(aid) {
+        for name in kept_names(aid).into_iter().filter(|name| over || !name.ends_with(WORKSPACE)) {
             if let Err(error) = keeper.unstore(&name) {
                 tracing::warn!("{aid}: PID 1 goes on keeping {name}: {error}");
                 kept.push(name);

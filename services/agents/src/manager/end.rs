@@ -80,8 +80,14 @@ impl Manager {
 
     pub(super) async fn retire(&self, aid: Aid) -> Option<Event> {
         let slot = self.slot(aid)?;
+        if !self.keep_artefacts(aid).await {
+            if let Some(agent) = self.inner().agents.get_mut(&aid) {
+                agent.residue += 1;
+            }
+            return Some(Event::Residue);
+        }
         // Again, should PID 1 not have taken it the first time.
-        let kept = self.let_go(aid);
+        let kept = self.let_go(aid, true);
         // While the gate holds sockets in it, its network is not gone.
         let closed = if self.has_network(aid) { self.network_closed(aid).await } else { Ok(()) };
         let retired = self.blocking(move |spawner| spawner.retire(slot, aid)).await.and_then(|done| done);

@@ -1,9 +1,11 @@
 //! Agents that agents spawn: out of whose rights they come, under whom they are, and what an end means for those below.
 
+use super::approve::Used;
 use super::attend::TIME_ABOVE;
 use super::spawn::{Asked, blank, new_aid};
 use super::{Agent, Inner, Manager, about};
 use crate::admit::{self, WHAT};
+use crate::core::held::Suspension;
 use crate::core::prepared::Program;
 use crate::core::{Ending, Event};
 use crate::store::{Chain, Saved};
@@ -11,7 +13,7 @@ use octant_api::agents::AgentInfo;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_ids::{Aid, Millis, Principal};
-use octant_manifest::{Audience, Delegated, Effective, Envelope, OnParentDeath};
+use octant_manifest::{Action, Audience, Delegated, Effective, Envelope, OnParentDeath, TrustedKeys};
 use octant_service::record;
 use octant_sys::clock;
 use serde_json::{Value, json};
@@ -48,6 +50,12 @@ pub(super) fn given(saved: &Saved) -> Option<AppendRequest> {
     Some(entry)
 }
 
+/// How much is left of an agent's life; nothing where it has no end.
+fn life_left(saved: &Saved) -> Option<Millis> {
+    let now_ns = clock::boottime_ns();
+    saved.deadline_ns.map(|end| Millis(end.saturating_sub(now_ns) / MS))
+}
+
 impl Inner {
     /// An agent that has not ended, nor is about to.
     pub(super) fn alive(&mut self, aid: Aid) -> Result<&mut Agent, ApiError> {
@@ -74,17 +82,17 @@ impl Manager {
         let now_ms = clock::wall_ms();
         let aid = new_aid(now_ms)?;
         let audience = Audience { machine: &self.site.machine, now_ms };
-        let wish = admit::child(&text, &audience);
-        let taken = wish.and_then(|wish| {
-            let chain = self.chain_of(parent)?;
-            let (saved, rights) = self.take_share(parent, aid, &wish)?;
-            Ok((chain, saved, rights))
-        });
+        let taken = match admit::child(&text, &audience) {
+            Ok(wish) => self.take_approved(parent, aid, &wish, &text).await,
+            Err(error) => Err(error),
+        };
         // Until it is begun there is no partition but the parent's.
         let refused = |error: &ApiError| {
-            self.record_deed(parent, json!({"do": "spawn", "refused": error.message}));
+            let manifest = octant_manifest::digest(text.as_bytes());
+            let what = json!({"do": "spawn", "manifest": manifest, "refused": error.message});
+            self.record_deed(parent, what);
         };
-        let (mut chain, saved, rights) = taken.inspect_err(refused)?;
+        let (mut chain, approved, saved, rights) = taken.inspect_err(refused)?;
         // Where its output cannot be kept, its share stays used up: the disk has to be looked at first.
         let first = self.provision(saved, Some(rights), &Principal::Agent(parent), Program::Starts);
         let first = first.inspect_err(refused)?;
@@ -96,8 +104,40 @@ impl Manager {
             }
             Err(error) => self.refused(aid, error),
         };
+        self.note_approval(aid, approved);
         self.drive_after(aid, first, event).await;
         self.outcome(aid)
+    }
+
+    /// Takes a child's rights out of its parent's, where an operator has approved that if one has to. Gives also where the
+    /// parent's rights come from.
+    async fn take_approved(
+        self: &Arc<Self>,
+        parent: Aid,
+        aid: Aid,
+        wish: &Delegated,
+        text: &str,
+    ) -> Result<(Chain, Option<Used>, Saved, Effective), ApiError> {
+        let (mut chain, mut whole) = self.chain_of(parent).await?;
+        if whole.grants().approvals().cover(&Action::Spawn) {
+            // Nobody is asked about what could not be done anyway.
+            let (left, allotment) = {
+                let mut inner = self.inner();
+                let saved = &inner.alive(parent)?.saved;
+                (life_left(saved), saved.allotment)
+            };
+            whole.limit_allotment(allotment);
+            let tried = whole.narrow(wish, &self.site.ceiling, left);
+            tried.map_err(|reasons| admit::child_refused(&reasons))?;
+        }
+        let approved = self.permit(parent, Action::Spawn, "agent.spawn", &json!({"manifest": text})).await?;
+        if approved.is_some() {
+            // The ledger was waited for, and who signed may have been revoked meanwhile. From here on nothing is waited
+            // for until the child is known to be under the same key, so that the next revocation finds it.
+            chain = self.chain_of(parent).await?.0;
+        }
+        let (saved, rights) = self.take_share(parent, aid, wish)?;
+        Ok((chain, approved, saved, rights))
     }
 
     /// Takes a child's rights out of its parent's.
@@ -115,8 +155,7 @@ impl Manager {
             let why = format!("this agent may use this manifest {max} times and has");
             return refuse(Code::Denied, &why, "write another, or a larger max_spawns");
         }
-        let now_ns = clock::boottime_ns();
-        let left = above.saved.deadline_ns.map(|end| Millis(end.saturating_sub(now_ns) / MS));
+        let left = life_left(&above.saved);
         if left == Some(Millis(0)) {
             return refuse(
                 Code::Denied,
@@ -131,6 +170,7 @@ impl Manager {
         above.saved.children_of.insert(wish.digest(), used + 1);
         let mut saved = Saved::new(&self.site.boot_id, blank(aid, wish.digest()));
         saved.ancestors = above.saved.ancestors.iter().copied().chain([parent]).collect();
+        saved.signed_with = above.saved.signed_with;
         saved.info.parent = Some(parent);
         saved.info.depth = saved.ancestors.len() as u64;
         saved.info.name.clone_from(&child.identity().name);
@@ -148,17 +188,33 @@ impl Manager {
         }
     }
 
+    /// What an operator signed for an agent, to spawn another from it.
+    pub(crate) fn signed_manifest(&self, aid: Aid) -> Result<String, ApiError> {
+        let refused = |code, why: &str| {
+            let next = "give a signed manifest for the new agent";
+            ApiError::new(code, "fork an agent", aid.to_string(), why, next)
+        };
+        match self.store.load_chain(aid) {
+            Ok(Some(chain)) if chain.delegated.is_empty() => Ok(chain.envelope),
+            Ok(Some(_)) => {
+                Err(refused(Code::InvalidParams, "an agent wrote its manifest, and nobody signed it"))
+            }
+            Ok(None) => Err(refused(Code::NotFound, "its manifest is not kept any more")),
+            Err(error) => Err(refused(Code::Unavailable, &error.to_string())),
+        }
+    }
+
     /// Where an agent's rights come from, if those who signed for them are still trusted: a revocation counts for what is
     /// handed down from the moment that it is written.
-    fn chain_of(&self, aid: Aid) -> Result<Chain, ApiError> {
+    pub(super) async fn chain_of(self: &Arc<Self>, aid: Aid) -> Result<(Chain, Effective), ApiError> {
         let lost = |why: String| {
             let next = "let an operator spawn this agent again";
             ApiError::new(Code::Unavailable, WHAT, "where this agent's rights come from", why, next)
         };
         let chain = self.store.load_chain(aid).map_err(|e| lost(e.to_string()))?;
         let chain = chain.ok_or_else(|| lost("it is not kept".to_owned()))?;
-        self.follow(&chain)?;
-        Ok(chain)
+        let rights = self.follow(&chain, self.trusted().await)?;
+        Ok((chain, rights))
     }
 
     /// The rights of an agent after a restart: made anew from what was signed, and no more of its allotment than was
@@ -167,7 +223,8 @@ impl Manager {
         let aid = saved.info.aid;
         let made = self.store.load_chain(aid).map_err(|e| e.to_string()).and_then(|chain| {
             let chain = chain.ok_or("where they come from is not kept")?;
-            self.follow(&chain).map_err(|e| e.to_string())
+            let trusted = admit::trusted(&self.site.trusted).map_err(|e| admit::untrusted(&e));
+            self.follow(&chain, trusted).map_err(|e| e.to_string())
         });
         let why = match made {
             Ok(mut rights) if rights.digest() == saved.info.manifest_digest => {
@@ -181,9 +238,8 @@ impl Manager {
         None
     }
 
-    fn follow(&self, chain: &Chain) -> Result<Effective, ApiError> {
+    fn follow(&self, chain: &Chain, trusted: Result<TrustedKeys, ApiError>) -> Result<Effective, ApiError> {
         let audience = Audience { machine: &self.site.machine, now_ms: chain.admitted_ms };
-        let trusted = admit::trusted(&self.site.trusted);
         let envelope = Envelope::parse(chain.envelope.as_bytes());
         let rights = admit::admit(envelope, trusted, &audience, &self.ceiling(chain.unlimited));
         let mut rights = rights.map_err(|refused| refused.error)?.rights;
@@ -223,18 +279,20 @@ impl Manager {
     }
 
     /// What happens to those who lost the agent that they were under while this service was not there.
-    pub(crate) fn orphans(&self) -> Vec<(Aid, Vec<Event>)> {
+    pub(crate) fn orphans(self: &Arc<Self>) -> Vec<(Aid, Vec<Event>)> {
         let lost: Vec<Aid> = {
             let inner = self.inner();
             let gone = |parent: Aid| inner.agents.get(&parent).is_none_or(|agent| agent.state.phase.ended());
             let live = inner.agents.values().filter(|agent| !agent.state.phase.ended());
-            live.filter(|agent| agent.saved.info.parent.is_some_and(gone)).map(|a| a.saved.info.aid).collect()
+            live.filter(|agent| agent.saved.unadopted || agent.saved.info.parent.is_some_and(gone))
+                .map(|a| a.saved.info.aid)
+                .collect()
         };
         lost.into_iter().filter_map(|aid| Some((aid, vec![self.orphan(aid)?]))).collect()
     }
 
     /// What the end of the agent that it is under means for one: its own end, or another above it.
-    fn orphan(&self, aid: Aid) -> Option<Event> {
+    fn orphan(self: &Arc<Self>, aid: Aid) -> Option<Event> {
         let mut inner = self.inner();
         let heir = inner.agents.get(&aid).and_then(|agent| inner.heir(&agent.saved));
         let agent = inner.agents.get_mut(&aid)?;
@@ -246,12 +304,53 @@ impl Manager {
                 let before = std::mem::replace(&mut agent.saved.info.parent, heir);
                 let info = &agent.saved.info;
                 let what = json!({"agent": aid, "name": info.name, "parent_ended": before, "under": heir});
-                self.records.later(about(aid, Kind::Lifecycle, &what));
+                // What is not known any more is taken to be demanded.
+                let demanded = |rights: &Effective| rights.grants().approvals().cover(&Action::Adopt);
+                agent.saved.unadopted |= agent.rights.as_ref().is_none_or(demanded);
+                let waits = agent.saved.unadopted;
+                // After a restart it can be under the same still, and wait for that to be approved.
+                if before != heir {
+                    self.records.later(about(aid, Kind::Lifecycle, &what));
+                }
                 self.keep(&mut inner, aid, false);
-                return None;
+                drop(inner);
+                if waits {
+                    self.ask_adoption(aid);
+                }
+                return waits.then_some(Event::SuspendAsked(Suspension::Orphaned));
             }
         };
         Some(Event::EndAsked { why: Ending::ParentEnded, grace_ms })
+    }
+
+    /// Asks whether an agent may go on under another, without waiting.
+    fn ask_adoption(self: &Arc<Self>, aid: Aid) {
+        let manager = Arc::clone(self);
+        tokio::spawn(async move {
+            match manager.adoption(aid).await {
+                Ok(()) => tracing::warn!("{aid} may go on under another; `octant agent resume` lets it"),
+                Err(error) if error.code == Code::ApprovalNeeded => tracing::info!("{aid}: {error}"),
+                Err(error) => tracing::error!("{aid} stays frozen: {error}"),
+            }
+        });
+    }
+
+    /// Lets an agent go on under another, if that has to be approved and is; what resumes it asks first.
+    pub(crate) async fn adoption(self: &Arc<Self>, aid: Aid) -> Result<(), ApiError> {
+        let (waits, under) = {
+            let inner = self.inner();
+            let saved = inner.agents.get(&aid).map(|agent| &agent.saved);
+            saved.map_or((false, None), |saved| (saved.unadopted, saved.info.parent))
+        };
+        if waits {
+            self.permit(aid, Action::Adopt, "agents.resume", &json!({"agent": aid, "under": under})).await?;
+            let mut inner = self.inner();
+            if let Some(agent) = inner.agents.get_mut(&aid).filter(|agent| agent.saved.info.parent == under) {
+                agent.saved.unadopted = false;
+                self.keep(&mut inner, aid, false);
+            }
+        }
+        Ok(())
     }
 
     /// Puts on record what an agent did about others, without waiting.

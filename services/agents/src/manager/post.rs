@@ -7,6 +7,7 @@ use octant_api::agent::{Received, SendRequest, Sent};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
 use octant_ids::{Aid, Sha256};
+use octant_manifest::Action;
 use octant_service::record;
 use octant_sys::clock;
 use serde_json::json;
@@ -177,7 +178,15 @@ impl Manager {
     }
 
     /// Sends a message: on record first, then in the mailboxes.
-    pub(crate) async fn send(&self, from: Aid, asked: SendRequest) -> Result<Sent, ApiError> {
+    pub(crate) async fn send(self: &Arc<Self>, from: Aid, asked: SendRequest) -> Result<Sent, ApiError> {
+        // Nobody is asked about what could not be done anyway.
+        if mailbox::flaw(&asked.kind, &asked.body).is_none()
+            && self.post.boxes().boxes.is_in(from, &asked.room)
+        {
+            let action = Action::named("message", &asked.room);
+            let action = action.or_else(|e| refuse(Code::InvalidParams, &asked.room, e, ""))?;
+            self.permit(from, action, "agent.send", &asked).await?;
+        }
         let SendRequest { room, kind, body } = asked;
         if let Some(why) = mailbox::flaw(&kind, &body) {
             let code =

@@ -6,8 +6,9 @@
 //! is checked for any spawn, and another is made. None of them outlives this service: a program that nobody has asked for
 //! is not worth a way of its own through a restart.
 
+use super::Begin;
 use super::spawn::{Asked, blank, new_aid};
-use super::{Handles, Manager, Start};
+use super::{Agent, Handles, Manager, Start};
 use crate::admit::{self, Admitted, WHAT};
 use crate::core::prepared::Program;
 use crate::core::{Ending, Event};
@@ -16,7 +17,7 @@ use octant_api::agents::{AgentInfo, PREPARED_MAX, Prepared};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_ids::{Aid, Principal, Sha256};
-use octant_manifest::{Audience, Declared, Effective, Envelope};
+use octant_manifest::{Declared, Effective, Envelope};
 use octant_service::{KeepError, record, replace};
 use octant_sys::clock;
 use octant_wire::Shutdown;
@@ -183,7 +184,7 @@ impl Manager {
             return refuse(Code::Busy, why, "see `octant agent prepared --drop`");
         }
         let what = json!({"do": "prepare", "manifest": digest, "count": count});
-        let Admitted { declared, .. } = self.admit_beforehand(&envelope).inspect_err(|error| {
+        let Admitted { declared, .. } = self.admit_beforehand(&envelope).await.inspect_err(|error| {
             let mut what = what.clone();
             what["refused"] = json!(error.message);
             self.records.later(command(&caller, &what));
@@ -247,8 +248,12 @@ impl Manager {
             let what = json!({"do": "drop prepared", "manifest": row.manifest_digest, "agents": row.agents});
             self.records.later(command(caller, &what));
         }
-        for aid in gone.iter().flat_map(|row| row.agents.iter().copied()) {
-            self.end_prepared(aid, Ending::Operator).await;
+        for row in &mut gone {
+            for aid in &row.agents {
+                self.end_prepared(*aid).await;
+            }
+            // A spawn may have been quicker.
+            row.agents.retain(|aid| self.ends(*aid));
         }
         for aid in gone.iter().flat_map(|row| row.agents.iter().copied()) {
             self.ended(aid).await?;
@@ -299,7 +304,7 @@ impl Manager {
     /// Brings what waits for a manifest to what is wished for.
     async fn tend(self: &Arc<Self>, digest: Sha256) -> Result<(), ApiError> {
         while let Some(wish) = self.wishes.get(digest) {
-            let admitted = match self.admit_beforehand(&wish.envelope) {
+            let admitted = match self.admit_beforehand(&wish.envelope).await {
                 Ok(admitted) => admitted,
                 Err(error) => {
                     if error.code != Code::Unavailable {
@@ -314,7 +319,7 @@ impl Manager {
             let wanted = usize::try_from(wish.count.min(uses)).unwrap_or(usize::MAX);
             match waiting.last() {
                 _ if uses == 0 => self.give_up(digest, "its manifest is used up"),
-                Some(last) if waiting.len() > wanted => self.end_prepared(*last, Ending::NotWanted).await,
+                Some(last) if waiting.len() > wanted => self.end_prepared(*last).await,
                 _ if waiting.len() == wanted => return Ok(()),
                 _ => {
                     self.prepare_one(admitted, &wish).await?;
@@ -329,11 +334,10 @@ impl Manager {
 
     /// Admits a manifest of which nothing is run yet: whether an operator approved a life without end is asked when one is
     /// taken.
-    fn admit_beforehand(&self, envelope: &str) -> Result<Admitted, ApiError> {
-        let audience = Audience { machine: &self.site.machine, now_ms: clock::wall_ms() };
-        let trusted = admit::trusted(&self.site.trusted);
+    async fn admit_beforehand(self: &Arc<Self>, envelope: &str) -> Result<Admitted, ApiError> {
         let envelope = Envelope::parse(envelope.as_bytes());
-        admit::admit(envelope, trusted, &audience, &self.ceiling(true)).map_err(|refused| refused.error)
+        let admitted = self.admit(envelope, true, clock::wall_ms()).await;
+        admitted.map_err(|refused| refused.error)
     }
 
     async fn prepare_one(self: &Arc<Self>, admitted: Admitted, wish: &Wish) -> Result<(), ApiError> {
@@ -375,13 +379,20 @@ impl Manager {
     fn end_waiting(self: &Arc<Self>, digest: Sha256) {
         for aid in self.waiting(digest) {
             let manager = Arc::clone(self);
-            tokio::spawn(async move { manager.end_prepared(aid, Ending::NotWanted).await });
+            tokio::spawn(async move { manager.end_prepared(aid).await });
         }
     }
 
-    async fn end_prepared(self: &Arc<Self>, aid: Aid, why: Ending) {
+    /// Ends one that waits; one that a spawn has taken meanwhile goes on.
+    async fn end_prepared(self: &Arc<Self>, aid: Aid) {
         // Nobody else asked for it, so there is nobody to tell that it was ended already.
-        let _refusal = self.drive(aid, Event::EndAsked { why, grace_ms: 0 }).await;
+        let _refusal = self.drive(aid, Event::EndAsked { why: Ending::NotWanted, grace_ms: 0 }).await;
+    }
+
+    fn ends(&self, aid: Aid) -> bool {
+        let inner = self.inner();
+        let ends = |agent: &Agent| agent.state.ending.is_some() || agent.state.phase.ended();
+        inner.agents.get(&aid).is_none_or(ends)
     }
 
     /// Takes an agent that waits for this manifest, if there is one and nothing speaks against it: then it is this
@@ -399,7 +410,7 @@ impl Manager {
         }
         let agent = inner.agents.values_mut().find(|agent| agent.waits_for(declared.digest()))?;
         let (aid, slot) = (agent.saved.info.aid, agent.saved.slot?);
-        let plan = self.spawner.plan(rights, aid, slot).ok()?;
+        let plan = self.spawner.plan(rights, aid, slot, None).ok()?;
         let digest = plan.digest().ok()?;
         let built = agent.spare.as_ref()?.plan;
         if built != digest {
@@ -409,11 +420,12 @@ impl Manager {
             return None;
         }
         self.count_use(declared, now_ms).ok()?;
-        let asked = Asked::Operator { declared, caller };
+        let asked = Asked::Operator { declared, caller, begin: &Begin::default() };
         agent.operator = match caller {
             Principal::Operator(uid) => Some(*uid),
             _ => None,
         };
+        agent.saved.signed_with = Some(declared.signer().key.0);
         agent.intent["do"] = json!("spawn");
         agent.intent["prepared"] = json!(true);
         agent.intent["key"] = json!(asked.key());

@@ -1,18 +1,21 @@
 //! From an envelope to an agent that can be isolated.
 
+use super::approve::{Deed, Used};
 use super::family::lineage;
 use super::{Agent, Manager, Start, no_agent};
-use crate::admit::{self, Admitted, Refused, WHAT};
+use crate::admit::{self, Admitted, Asks, Refused, WHAT};
 use crate::core::prepared::Program;
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
-use crate::store::{Chain, Saved, StoreError, Terms};
-use octant_api::agents::{AgentInfo, AgentState, Approval};
+use crate::store::{Chain, Retain, Saved, StoreError, Terms};
+use octant_api::agents::{AgentInfo, AgentState};
 use octant_api::error::{ApiError, Code};
+use octant_api::text::Json;
 use octant_ids::{Aid, Principal, Sha256};
-use octant_manifest::{Audience, Ceiling, Declared, Effective, Envelope, KeyId, Rule};
+use octant_manifest::{Action, Audience, Ceiling, Declared, Effective, Envelope, EnvelopeError, KeyId, Rule};
 use octant_sys::{clock, entropy};
+use octant_workstation::Plan;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -23,24 +26,46 @@ impl Manager {
         self: Arc<Self>,
         text: String,
         caller: Principal,
-        approved: Option<Approval>,
+        begin: Begin,
     ) -> Result<AgentInfo, ApiError> {
         let now_ms = clock::wall_ms();
         let aid = new_aid(now_ms)?;
         let envelope = Envelope::parse(text.as_bytes());
         let digest = admit::digest(&envelope);
-        let unlimited = approved.as_ref().is_some_and(|approval| approval.action == admit::UNLIMITED);
-        let audience = Audience { machine: &self.site.machine, now_ms };
-        let admitted =
-            admit::admit(envelope, admit::trusted(&self.site.trusted), &audience, &self.ceiling(unlimited));
+        let (mut admitted, mut approved) = (self.admit(envelope, false, now_ms).await, None);
+        if let Err(Refused { asks: Some(asks), error }) = &admitted {
+            let rules = error.data.rules.clone();
+            // What is approved is a manifest, and the snapshot would not be a part of it.
+            let asked = match begin.workspace {
+                None => self.approve_unlimited(asks, &caller).await,
+                Some(_) => {
+                    let why = "what waits for an approval cannot begin with a snapshot that is named here";
+                    let next = "name the snapshot in the manifest";
+                    Err(ApiError::new(Code::InvalidParams, WHAT, "its workspace", why, next))
+                }
+            };
+            match asked {
+                Ok(used) => {
+                    approved = Some(used);
+                    admitted = self.admit(Envelope::parse(text.as_bytes()), true, now_ms).await;
+                }
+                Err(mut waits) => {
+                    waits.data.rules = rules;
+                    admitted = Err(waits.into());
+                }
+            }
+        }
+        let unlimited = approved.is_some();
         let chain = |text| Chain { envelope: text, admitted_ms: now_ms, unlimited, delegated: Vec::new() };
-        if let Ok(Admitted { declared, rights }) = &admitted
+        // What is prepared has begun with what its manifest says alone.
+        if begin.workspace.is_none()
+            && let Ok(Admitted { declared, rights }) = &admitted
             && let Some(prepared) = self.take_prepared(declared, rights, &caller, now_ms)
             && let Ok(Admitted { rights, .. }) = admitted
         {
             self.entitle(prepared, rights);
             self.keep_chain(prepared, &chain(text));
-            self.note_approval(prepared, approved.as_ref());
+            self.note_approval(prepared, approved);
             return self.let_go_prepared(prepared).await;
         }
         let saved = Saved::new(&self.site.boot_id, blank(aid, digest));
@@ -51,14 +76,10 @@ impl Manager {
         let reserved = match admitted {
             Ok(Admitted { declared, rights }) => {
                 self.entitle(aid, rights);
-                self.reserve(aid, &Asked::Operator { declared: &declared, caller: &caller }, now_ms)
+                let asked = Asked::Operator { declared: &declared, caller: &caller, begin: &begin };
+                self.reserve(aid, &asked, now_ms)
             }
-            Err(Refused { error, asks: None }) => Err(error),
-            Err(Refused { asks: Some(name), error }) => {
-                let mut waits = self.ask(admit::UNLIMITED, name, &caller, text.clone());
-                waits.data.rules = error.data.rules;
-                Err(waits)
-            }
+            Err(Refused { error, .. }) => Err(error),
         };
         let event = match reserved {
             Ok(()) => {
@@ -67,16 +88,44 @@ impl Manager {
             }
             Err(error) => self.refused(aid, error),
         };
-        self.note_approval(aid, approved.as_ref());
+        self.note_approval(aid, approved);
         // Verifying adds no authority, so the record of the beginning can go together with what follows.
         self.drive_after(aid, first, event).await;
         self.outcome(aid)
     }
 
-    /// Names the approval that a spawn came with in its intent.
-    fn note_approval(&self, aid: Aid, approved: Option<&Approval>) {
-        if let (Some(approval), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
-            agent.intent["approval"] = json!({"id": approval.id, "digest": approval.digest});
+    /// From an envelope to rights, for now.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        envelope: Result<Envelope, EnvelopeError>,
+        unlimited: bool,
+        now_ms: u64,
+    ) -> Result<Admitted, Refused> {
+        let audience = Audience { machine: &self.site.machine, now_ms };
+        admit::admit(envelope, self.trusted().await, &audience, &self.ceiling(unlimited))
+    }
+
+    /// Uses up an operator's approval of a life without end, or asks for one.
+    async fn approve_unlimited(self: &Arc<Self>, asks: &Asks, caller: &Principal) -> Result<Used, ApiError> {
+        let failed = |e| ApiError::new(Code::Internal, WHAT, "approval", e, "report it as a fault of Octant");
+        let deed = Deed {
+            action: Action::UnlimitedLifetime,
+            agent: None,
+            family: None,
+            name: &asks.name,
+            role: &asks.role,
+            manifest: asks.digest,
+            by: caller.to_string(),
+            method: "agents.spawn",
+            params: Json::of(&json!({"manifest": asks.text})).map_err(failed)?,
+        };
+        self.approved(deed).await
+    }
+
+    /// Names in the intent the approval that was used for it.
+    pub(super) fn note_approval(&self, aid: Aid, approved: Option<Used>) {
+        if let (Some(used), Some(agent)) = (approved, self.inner().agents.get_mut(&aid)) {
+            agent.intent["approval"] = json!(used);
         }
     }
 
@@ -152,12 +201,15 @@ impl Manager {
             intent: Value::Null,
             start: None,
             spare: None,
+            deposited: false,
             sealed: false,
             asked: false,
             nothing_left: None,
             residue: 0,
             pidfd: None,
             socket: None,
+            workspace: None,
+            tried_to_keep: 0,
             turn: Arc::default(),
             guest: None,
             failure: None,
@@ -204,7 +256,8 @@ impl Manager {
             .ok_or_else(|| ApiError::new(Code::Busy, WHAT, "slots", "every slot is taken", "end an agent"))?;
         let agent = inner.agents.get_mut(&aid).ok_or_else(|| no_agent(&aid.to_string()))?;
         let rights = agent.rights.as_ref().ok_or_else(|| no_agent(&aid.to_string()))?;
-        let plan = self.spawner.plan(rights, aid, slot).map_err(|why| {
+        let base = asked.begin().and_then(|begin| begin.workspace);
+        let plan = self.spawner.plan(rights, aid, slot, base).map_err(|why| {
             ApiError::new(Code::InvalidParams, WHAT, "manifest", why, "change the manifest")
         })?;
         if let Asked::Operator { declared, .. } = asked {
@@ -215,12 +268,14 @@ impl Manager {
             ApiError::new(Code::Internal, WHAT, "the plan", e, "report it as a fault of Octant")
         })?;
         let identity = rights.identity();
-        agent.saved.slot = Some(slot);
+        (agent.saved.slot, agent.saved.signed_with) = (Some(slot), asked.signed_with(&agent.saved));
         agent.saved.allotment = rights.allotment().parts();
         agent.saved.on_parent_death = Some(rights.on_parent_death());
         agent.saved.info.name.clone_from(&identity.name);
         agent.saved.info.role.clone_from(&identity.role);
         agent.saved.info.operator.clone_from(&identity.operator);
+        agent.saved.info.workspace = plan.snapshot;
+        agent.saved.info.fork_of = asked.begin().and_then(|begin| begin.fork_of);
         agent.saved.info.grants = describe::grants(rights);
         agent.saved.info.denials = describe::denials(rights);
         agent.intent = json!({
@@ -235,16 +290,13 @@ impl Manager {
             "manifest": rights.digest(),
             "program": rights.program().executable,
             "slot": slot,
+            "workspace": plan.snapshot,
+            "fork_of": agent.saved.info.fork_of,
             "plan": digest,
             "accept_missing": self.site.accept_missing,
             "narrowed": agent.saved.info.denials,
         });
-        agent.saved.terms = Some(Terms {
-            ttl_ms: rights.ttl().map(|ttl| ttl.0),
-            on_timeout: rights.on_timeout(),
-            cpu_percent: plan.limits.cpu_quota_percent.into(),
-            cpu_weight: plan.limits.cpu_weight.into(),
-        });
+        agent.saved.terms = Some(terms(rights, &plan));
         agent.start = Some(Start { plan, digest, until_ns, ticket: None });
         inner.slots.insert(slot);
         Ok(())
@@ -273,6 +325,8 @@ pub(super) enum Asked<'a> {
         declared: &'a Declared,
         /// Who brought it.
         caller: &'a Principal,
+        /// What its workspace begins with.
+        begin: &'a Begin,
     },
     /// An operator, beforehand: nothing is counted yet.
     Prepared {
@@ -288,7 +342,23 @@ pub(super) enum Asked<'a> {
     },
 }
 
+/// What the workspace of a new agent begins with, where that is for the spawn to say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Begin {
+    /// The snapshot.
+    pub(crate) workspace: Option<Sha256>,
+    /// The agent whose workspace that is of.
+    pub(crate) fork_of: Option<Aid>,
+}
+
 impl Asked<'_> {
+    fn begin(&self) -> Option<&Begin> {
+        match self {
+            Self::Operator { begin, .. } => Some(begin),
+            Self::Prepared { .. } | Self::Agent { .. } => None,
+        }
+    }
+
     pub(super) fn key(&self) -> Option<KeyId> {
         match self {
             Self::Operator { declared, .. } => Some(declared.signer().key),
@@ -297,11 +367,27 @@ impl Asked<'_> {
         }
     }
 
+    /// The key that signed for the first of the line: a child's is known from its parent.
+    fn signed_with(&self, saved: &Saved) -> Option<Sha256> {
+        self.key().map(|key| key.0).or(saved.signed_with)
+    }
+
     pub(super) fn by(&self) -> String {
         match self {
             Self::Operator { caller, .. } | Self::Prepared { caller, .. } => caller.to_string(),
             Self::Agent { parent } => Principal::Agent(*parent).to_string(),
         }
+    }
+}
+
+/// What a manifest says that counts while the agent lives, and at its end.
+fn terms(rights: &Effective, plan: &Plan) -> Terms {
+    Terms {
+        ttl_ms: rights.ttl().map(|ttl| ttl.0),
+        on_timeout: rights.on_timeout(),
+        cpu_percent: plan.limits.cpu_quota_percent.into(),
+        cpu_weight: plan.limits.cpu_weight.into(),
+        retain: Retain::of(rights.grants().retain()),
     }
 }
 
@@ -331,6 +417,9 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         started_ms: None,
         ended_ms: None,
         manifest_digest,
+        workspace: None,
+        fork_of: None,
+        artefacts: None,
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),

@@ -407,3 +407,40 @@ fn a_restart_gives_nobody_more_and_a_revoked_key_gives_no_more_children() {
         until("all have ended", || world.manager.list(false).is_empty()).await;
     });
 }
+
+/// An agent that is frozen when its time of so many milliseconds is over, and then asks for a child.
+async fn short_lived(world: &World, ttl: &str) -> Aid {
+    let [_, admin] = policy("adopt");
+    let short = [("ttl = \"5min\"", ttl), ("on_timeout = \"end\"", "on_timeout = \"freeze\""), admin];
+    let text = text("lead", SLEEP, 1, 4, &short);
+    let envelope = octant_manifest::sign(text.as_bytes(), &[&key()]);
+    world.spawn(String::from_utf8(envelope).unwrap()).await.unwrap().aid
+}
+
+#[tokio::test]
+async fn an_agent_whose_time_is_over_gets_no_child() {
+    let machinery = machinery();
+    let world = machinery.start("b1");
+    let parent = short_lived(&world, "ttl = 300").await;
+    until("its time is over", || world.manager.info(parent).unwrap().state == AgentState::Suspended).await;
+    let error = spawn(&machinery, parent, text("child", SLEEP, 1, 1, &[])).await.unwrap_err();
+    assert_eq!(error.code, Code::Denied);
+    assert!(error.message.contains("time to live of the agent that it is under is over"), "{error:?}");
+    assert_eq!(left(&machinery, parent).await, 4, "and it has cost nothing");
+    assert_eq!(machinery.spawner.asked.lock().unwrap().iter().filter(|asked| *asked == "spawn").count(), 1);
+}
+
+#[tokio::test]
+async fn a_child_that_is_being_started_when_the_time_above_is_over_is_refused() {
+    let machinery = machinery();
+    let world = machinery.start("b1");
+    let parent = short_lived(&world, "ttl = 1500").await;
+    machinery.ledger.slow_ms.store(2000, std::sync::atomic::Ordering::Relaxed);
+    let error = spawn(&machinery, parent, text("child", SLEEP, 1, 1, &[])).await.unwrap_err();
+    machinery.ledger.slow_ms.store(0, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(error.code, Code::Denied);
+    assert!(error.message.contains("time to live of the agent that it is under is over"), "{error:?}");
+    assert_eq!(machinery.spawner.asked.lock().unwrap().iter().filter(|asked| *asked == "spawn").count(), 1);
+    // But for itself, as with every child that was begun.
+    until("its share is back", || world.manager.below(parent, false) == (Vec::new(), 3)).await;
+}

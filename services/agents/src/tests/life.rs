@@ -234,7 +234,7 @@ async fn a_spawn_is_refused_with_its_code_and_leaves_nothing() {
         (network, Code::InvalidParams, &["schema"]),
         (two, Code::InvalidParams, &["schema", "deny-list"]),
         (admin, Code::Denied, &["role-ceiling"]),
-        (forever, Code::Denied, &["unlimited-lifetime"]),
+        (forever, Code::ApprovalNeeded, &["unlimited-lifetime"]),
         (large, Code::InvalidParams, &["resources"]),
     ];
     for (number, (envelope, code, rules)) in cases.into_iter().enumerate() {
@@ -441,7 +441,7 @@ async fn output_is_bounded_and_ended_agents_are_forgotten() {
     until("the oldest are forgotten", || world.manager.list(true).len() == 4).await;
     let files = std::fs::read_dir(machinery.scratch.path().join("state")).unwrap();
     let names: Vec<String> = files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(names.iter().filter(|n| n.ends_with(".json")).count(), 4 + 1, "{names:?}");
+    assert_eq!(names.iter().filter(|n| n.ends_with(".json")).count(), 4 + 2, "{names:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Tests of the whole service over real sockets, with a ledger and a spawner of their own.
 
 mod approvals;
+mod artefacts;
 mod family;
 mod hold;
 mod life;
@@ -8,6 +9,7 @@ mod messages;
 mod prepared;
 mod restart;
 mod secrets;
+mod trust;
 mod world;
 
 use octant_api::agents::{AgentInfo, AgentState};
@@ -56,6 +58,9 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         started_ms: None,
         ended_ms: None,
         manifest_digest: Sha256::ZERO,
+        workspace: None,
+        fork_of: None,
+        artefacts: None,
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),

@@ -2,7 +2,7 @@
 
 use super::life::{api, until};
 use super::restart::{life, wait};
-use super::world::{Machinery, World, refusal, signed};
+use super::world::{Machinery, World, key, refusal, signed};
 use octant_api::agent::NoteRequest;
 use octant_api::agents::{
     AgentInfo, AgentState, DiscardRequest, KillRequest, PrepareRequest, Prepared, PreparedRequest,
@@ -146,18 +146,31 @@ async fn what_would_refuse_a_spawn_refuses_it_though_it_is_prepared() {
 
 #[tokio::test]
 async fn a_life_without_end_still_needs_its_approval() {
-    let machinery = Machinery::new();
+    let machinery = super::approvals::machinery();
     let world = machinery.start("b1");
     let envelope = signed("one", SLEEP, &[("ttl = \"5min\"", "ttl = \"unlimited\"")]);
     let aid = world.prepare(&envelope, 1).await.unwrap().agents[0];
-    let refused = world.spawn(envelope).await.unwrap_err();
-    assert_eq!(refused.code, Code::Denied);
+    let refused = world.spawn(envelope.clone()).await.unwrap_err();
+    assert_eq!(refused.code, Code::ApprovalNeeded);
     assert_eq!(world.phase(aid), AgentState::Isolated);
     let waits = world.manager.approvals.list().pop().unwrap();
-    let allow = octant_api::agents::AllowRequest { id: waits.id.clone(), digest: waits.digest };
-    assert_eq!(world.operator.call(&allow).await.unwrap().aid, aid);
+    world.allow(&waits).await;
+    assert_eq!(world.spawn(envelope).await.unwrap().aid, aid);
     let intent = payload(&machinery.ledger.of(Kind::Intent)[1]);
     assert_eq!(intent["approval"]["id"], Value::from(waits.id));
+}
+
+#[tokio::test]
+async fn what_is_prepared_under_a_key_ends_with_its_revocation() {
+    let machinery = Machinery::new();
+    let world = machinery.start("b1");
+    let aid = world.prepare(&signed("one", SLEEP, &[]), 1).await.unwrap().agents[0];
+    let revoked = format!("{} stolen\n", key().id());
+    std::fs::write(machinery.scratch.path().join("trusted/revoked"), revoked).unwrap();
+    world.operator.call(&octant_api::agents::TrustRequest {}).await.unwrap();
+    until("it has ended", || world.phase(aid).ended()).await;
+    until("the wish is given up", || world.manager.prepared().is_empty()).await;
+    assert_eq!(asked(&machinery, "release"), 0);
 }
 
 #[tokio::test]
@@ -181,6 +194,47 @@ async fn a_signer_who_is_not_trusted_any_more_has_nothing_prepared() {
     assert_eq!(payload(&entries[7])["nothing_left"]["processes"], 0, "with proof that nothing is left");
     let why = payload(&machinery.ledger.of(Kind::Decision)[0]);
     assert!(why["dropped"].as_str().unwrap().contains("trusted"), "{why}");
+}
+
+#[tokio::test]
+async fn what_waits_ends_when_its_manifest_has_expired() {
+    let machinery = Machinery::new();
+    let world = machinery.start("b1");
+    let mut outline = octant_manifest::Outline::minimal("one", "analyst", "ada");
+    // Whole seconds; at least one and a half from now.
+    outline.not_after_ms = (octant_sys::clock::wall_ms() + 2500) / 1000 * 1000;
+    let envelope = octant_manifest::sign(outline.text().as_bytes(), &[&key()]);
+    let envelope = String::from_utf8(envelope).unwrap();
+    let aid = world.prepare(&envelope, 1).await.unwrap().agents[0];
+    let looked = || {
+        world.manager.look_at_wishes();
+        world.phase(aid) == AgentState::Archived
+    };
+    until("it is freed", looked).await;
+    assert_eq!(world.prepared().await, []);
+    let why = payload(&machinery.ledger.of(Kind::Decision)[0]);
+    assert!(why["dropped"].as_str().unwrap().contains("was valid until"), "{why}");
+    assert_eq!(world.spawn(envelope).await.unwrap_err().code, Code::Denied);
+}
+
+/// It is freed in the moment in which a spawn wants it: one of the two comes first, and the other knows.
+#[tokio::test]
+async fn freeing_what_waits_never_ends_what_a_spawn_has_taken() {
+    let machinery = Machinery::new();
+    let world = machinery.start("b1");
+    let envelope = signed("one", SLEEP, &[]);
+    for _ in 0..12 {
+        world.prepare(&envelope, 1).await.unwrap();
+        let discard = DiscardRequest::default();
+        let (spawned, gone) = tokio::join!(world.spawn(envelope.clone()), world.operator.call(&discard));
+        let gone: Vec<Aid> = gone.unwrap().prepared.into_iter().flat_map(|row| row.agents).collect();
+        if let Ok(info) = spawned {
+            assert!(!gone.contains(&info.aid));
+            assert_eq!(world.phase(info.aid), AgentState::Running);
+            world.kill(&info.aid.to_string(), 0).await;
+        }
+        world.operator.call(&discard).await.unwrap();
+    }
 }
 
 fn other_key() -> String {

@@ -7,6 +7,7 @@ use crate::handlers::Methods;
 use crate::manager::{Files, Keeper, Manager, Site, Wishes};
 use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
+use crate::trust::Noted;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use octant_api::error::{ApiError, Code};
@@ -24,6 +25,7 @@ use octant_manifest::{Ceiling, Effective, Machine, Roles, SigningKey};
 use octant_service::Records;
 use octant_sys::{clock, packet};
 use octant_ticket::{Actuator, Issuer, Key, Keys, SECOND_NS};
+use octant_tree::{Dir, Wish};
 use octant_wire::{Call, Client, Identity, Limits, Shutdown, Sink, Trigger, serve, shutdown};
 use octant_workstation::{Listen, Plan, Report, SpawnError, Spawned, Step};
 use serde_json::Value;
@@ -34,8 +36,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
@@ -48,12 +51,16 @@ fn ticket_keys() -> Keys {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) entries: Mutex<Vec<AppendRequest>>,
+    /// Those about the trusted set, each with how many others there were before it: every life of the service has some.
+    pub(crate) trust: Mutex<Vec<(usize, AppendRequest)>>,
     /// Each agent's partition, and whether it is open.
     pub(crate) partitions: Mutex<HashMap<Aid, bool>>,
     /// Whether intents get no tickets.
     pub(crate) no_tickets: AtomicBool,
     /// Refuses from this entry on.
     pub(crate) refuse_from: Mutex<Option<usize>>,
+    /// How long each entry takes, in milliseconds.
+    pub(crate) slow_ms: AtomicU64,
     /// How many partitions can be open; any number when nothing is said.
     pub(crate) room: Mutex<Option<usize>>,
 }
@@ -113,12 +120,20 @@ fn not_here<T>() -> Result<T, ApiError> {
 
 impl Handler<Call> for Ledger {
     async fn append(&self, request: AppendRequest, _: Call) -> Result<Appended, ApiError> {
+        match self.slow_ms.load(Ordering::Relaxed) {
+            0 => {}
+            slow_ms => tokio::time::sleep(Duration::from_millis(slow_ms)).await,
+        }
         let mut entries = self.entries.lock().unwrap();
         if self.refuse_from.lock().unwrap().is_some_and(|from| entries.len() >= from) {
             return Err(ApiError::new(Code::Full, "append", "ledger", "it is full", "make room"));
         }
         self.place(&request)?;
         let seq = entries.len() as u64 + 1;
+        if request.payload.text().contains(r#""do":"trust""#) {
+            self.trust.lock().unwrap().push((entries.len(), request));
+            return Ok(Appended { seq, hash: Sha256::ZERO, ticket: None });
+        }
         let ticket = request.ticket_for.clone().filter(|_| !self.no_tickets.load(Ordering::Relaxed));
         let ticket = ticket.and_then(|actuator| {
             let issuer = Issuer::new(ticket_keys());
@@ -202,6 +217,8 @@ pub(crate) struct Plain {
     pub(crate) refuse: Mutex<Option<SpawnError>>,
     /// Why nothing can be frozen or slowed down.
     pub(crate) not_held: Mutex<Option<NotHeld>>,
+    /// Why no workspace can be read.
+    pub(crate) unreadable: Mutex<Option<String>>,
     /// How often a retirement fails before it works.
     pub(crate) residue: Mutex<u32>,
     actuator: Mutex<Actuator>,
@@ -212,6 +229,10 @@ pub(crate) struct Plain {
 impl Plain {
     fn note(&self, what: &str) {
         self.asked.lock().unwrap().push(what.to_owned());
+    }
+
+    fn work(&self, aid: Aid) -> PathBuf {
+        self.dir.join(format!("{aid}.work"))
     }
 
     fn not_held(&self) -> Result<(), NotHeld> {
@@ -244,7 +265,10 @@ impl Plain {
             return Err(error);
         }
         let socket = std::os::unix::net::UnixListener::bind(self.dir.join(format!("{}.sock", plan.aid)));
-        command.args(&plan.program.args).stdout(stdout).stderr(stderr);
+        let work = self.work(plan.aid);
+        std::fs::create_dir(&work).unwrap();
+        let workspace = plan.retain.then(|| std::fs::File::open(&work).unwrap().into());
+        command.env("WORK", work).args(&plan.program.args).stdout(stdout).stderr(stderr);
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
         // Readable at its end, as a pidfd is.
@@ -270,14 +294,15 @@ impl Plain {
             namespaces: vec![("user".into(), 7)],
             mounts: vec![],
         };
-        Ok((Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, report }, stdin))
+        Ok((Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, workspace, report }, stdin))
     }
 }
 
 impl Spawner for Arc<Plain> {
-    fn plan(&self, rights: &Effective, aid: Aid, slot: u32) -> Result<Plan, String> {
+    fn plan(&self, rights: &Effective, aid: Aid, slot: u32, base: Option<Sha256>) -> Result<Plan, String> {
         let accept_missing = Vec::new();
-        let site = octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1, here: None };
+        let site =
+            octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1, base, here: None };
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 
@@ -354,6 +379,31 @@ impl Spawner for Arc<Plain> {
         self.not_held()
     }
 
+    fn collect(
+        &self,
+        _: u32,
+        aid: Aid,
+        wish: &Wish,
+        workspace: BorrowedFd<'_>,
+        stream: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, String> {
+        self.note("collect");
+        if self.running.lock().unwrap().contains_key(&aid) {
+            return Err("it runs".into());
+        }
+        if let Some(why) = self.unreadable.lock().unwrap().clone() {
+            return Err(why);
+        }
+        let (dir, wish) = (Dir::of(workspace.try_clone_to_owned().unwrap()), wish.clone());
+        let mut stream = std::fs::File::from(stream.try_clone_to_owned().unwrap());
+        let (ended, held) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        std::thread::spawn(move || {
+            octant_tree::pack(&dir, &wish, &mut stream).unwrap();
+            drop(held);
+        });
+        Ok(ended)
+    }
+
     fn retire(&self, _: u32, _: Aid) -> Result<u32, String> {
         self.note("retire");
         let mut residue = self.residue.lock().unwrap();
@@ -426,6 +476,7 @@ impl Machinery {
             asked: Mutex::default(),
             refuse: Mutex::default(),
             not_held: Mutex::default(),
+            unreadable: Mutex::default(),
             residue: Mutex::default(),
             actuator: Mutex::new(Actuator::new(
                 "spawner".parse().unwrap(),
@@ -469,12 +520,14 @@ impl Machinery {
             max_agents: self.max_agents,
             keep_ended: 4,
             log_bytes: 64 << 10,
+            artefact_bytes: 1 << 20,
             agents_cgroup: None,
         };
         let records = Records::new(Client::new(path("ledger.sock")));
         let files = Files {
             store: Store::open(path("state")).unwrap(),
             approvals: Queue::open(&path("state")).unwrap(),
+            noted: Noted::open(&path("state")).unwrap(),
             wishes: Wishes::open(&path("state")).unwrap(),
         };
         let manager = Arc::new(Manager::new(
