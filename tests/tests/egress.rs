@@ -1,8 +1,8 @@
 //! The way out of a workstation, with real programs, real TLS and names, on a network of the test's own.
 
 use crate::exports::Said;
-use crate::image::{guest_files, sign};
 use crate::namespace::{Instance, ended};
+use octant_tests::agents::{guest_files, sign};
 use octant_tests::environment::binary;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::fs;

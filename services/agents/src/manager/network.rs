@@ -13,7 +13,7 @@ use octant_api::error::Code;
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, Sha256};
-use octant_manifest::{HostGrant, PatternError, PatternSet};
+use octant_manifest::{HostGrant, PatternError, PatternSet, Traffic};
 use octant_sys::{clock, entropy};
 use octant_wire::Shutdown;
 use octant_workstation::{DOORS_MAX, Listen};
@@ -21,8 +21,6 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many connections an agent can have open.
-const CONNECTIONS: u64 = 256;
 /// The longest that a host is lent, in milliseconds: a day.
 const LEND_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// The pause before the gate is looked for again.
@@ -49,7 +47,9 @@ impl Manager {
         let agent = inner.agents.get(&aid)?;
         let PatternSet::Only(hosts) = agent.rights.as_ref()?.grants().hosts() else { return None };
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-        let caps = Caps { connections: CONNECTIONS, bytes: None, bytes_per_second: None };
+        let Traffic { connections, bytes_per_second } = agent.rights.as_ref()?.grants().traffic();
+        let bytes_per_second = bytes_per_second.map(|rate| rate.0);
+        let caps = Caps { connections, bytes: None, bytes_per_second };
         let leases = agent.saved.leases.clone();
         // The machine's own clock, so that a later word has a greater number over a restart too.
         let generation = clock::boottime_ns();
