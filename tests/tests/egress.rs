@@ -22,8 +22,8 @@ const HOSTS: [&str; 3] = ["api.example.org", "slow.example.org", "evil.example.n
 impl Internet {
     fn new(name: &str) -> Self {
         let instance = Instance::new(name);
-        // Not below /tmp, which is the agent's own with this profile.
-        let dir = PathBuf::from(format!("/var/tmp/octant-test-{name}-{}", std::process::id()));
+        // Where a developer's agents may read, and not below /tmp, which is the agent's own with this profile.
+        let dir = PathBuf::from(format!("/srv/octant-test-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         instance.write(
             "etc/octant.toml",
@@ -57,17 +57,7 @@ impl Internet {
     /// A signed manifest of a Python program that may reach these hosts.
     fn manifest(&self, name: &str, hosts: &str, script: &str, args: &str) {
         let new = Command::new(binary())
-            .args([
-                "manifest",
-                "new",
-                name,
-                "--operator",
-                "operator",
-                "--role",
-                "admin",
-                "--profile",
-                "python",
-            ])
+            .args(["manifest", "new", name, "--operator", "operator", "--profile", "python"])
             .output()
             .unwrap_or_else(|e| panic!("manifest new: {e}"));
         let mut manifest: toml::Table = String::from_utf8_lossy(&new.stdout).parse().unwrap();
