@@ -4,7 +4,7 @@ use crate::exports::Said;
 use crate::namespace::{Instance, ended};
 use octant_tests::agents::{guest_files, sign};
 use octant_tests::environment::binary;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -39,6 +39,8 @@ impl Internet {
         let key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Named apart from what it signs: with one name for both, the certificate passes for one that signs itself.
+        authority.distinguished_name.push(DnType::CommonName, "the authority of a test");
         self.write("ca.pem", &authority.self_signed(&key).unwrap().pem());
         let issuer = Issuer::new(authority, key);
         for host in HOSTS {
