@@ -6,6 +6,7 @@
 
 mod boot;
 mod container;
+mod egress;
 mod everyday;
 mod exports;
 mod ledger;

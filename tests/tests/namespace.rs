@@ -39,7 +39,7 @@ impl Instance {
     }
 
     /// The same with a command before it that executes what follows.
-    fn up_by(&self, command: &mut Command, options: &[&str], job: &str) -> Said {
+    pub(crate) fn up_by(&self, command: &mut Command, options: &[&str], job: &str) -> Said {
         said(
             command
                 .arg(binary())

@@ -1,5 +1,6 @@
 //! The lifecycle manager's methods: spawning, listing, reading and ending agents.
 
+use crate::egress::HostLease;
 use crate::rpc::{Deadline, Need};
 use crate::text::Base64;
 use octant_ids::{Aid, Sha256};
@@ -556,6 +557,43 @@ pub struct TrustList {
     pub keys: Vec<TrustedKey>,
 }
 
+/// Parameters of `agents.lend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LendRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+    /// The host: as in a manifest, `tls://api.example.org:443`.
+    pub host: String,
+    /// For how long, in milliseconds; at most a day.
+    pub ttl_ms: u64,
+    /// How many bytes, both ways together; absent: as many as the agent may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// How many connections in all; absent: as many as the agent may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
+    /// Why, at most 200 bytes.
+    pub reason: String,
+}
+
+/// Parameters of `agents.take_back`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TakeBackRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+    /// The lease.
+    pub lease: String,
+}
+
+/// Answer of `agents.take_back`: nothing goes on under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TakenBack {
+    /// How many connections were cut.
+    pub cut: u64,
+}
+
 /// How long a spawn may take when the caller does not say, in milliseconds: many times what it takes on a
 /// loaded machine.
 const SPAWN_MS: u64 = 30_000;
@@ -626,6 +664,12 @@ crate::rpc! {
         /// Frees what is prepared and not used, and prepares no more of it. Answers when nothing of it runs.
         "discard" => discard, Discard(DiscardRequest) -> PreparedList,
             needs [Need::Operator], deadline Deadline::Ms(KILL_MS);
+        /// Lends an agent a host beyond its manifest, for a while. It is recorded before.
+        "lend" => lend, Lend(LendRequest) -> HostLease,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
+        /// Takes back a host that was lent. Answers when its connections are cut; it is recorded after.
+        "take_back" => take_back, TakeBack(TakeBackRequest) -> TakenBack,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;
         /// Looks at the trusted set now, follows and records what has changed in it, and lists its keys.
         "trust" => trust, Trust(TrustRequest) -> TrustList,
             needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;

@@ -1,6 +1,6 @@
 //! The schemas under docs/api are what the code says: `UPDATE=1 cargo test -p octant-api` rewrites them.
 
-use crate::{agent, agents, ledger, vault};
+use crate::{agent, agents, egress, ledger, vault};
 use std::path::PathBuf;
 
 #[test]
@@ -9,6 +9,7 @@ fn the_published_schemas_are_current() {
     let schemas = [
         ("agent", agent::schema()),
         ("agents", agents::schema()),
+        ("egress", egress::schema()),
         ("ledger", ledger::schema()),
         ("vault", vault::schema()),
     ];

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod agents;
 pub mod boot;
+pub mod egress;
 pub mod error;
 pub mod exits;
 #[cfg(test)]

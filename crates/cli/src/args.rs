@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// See and answer what waits for an operator
     #[command(subcommand, after_help = "Example:\n  octant approvals list")]
     Approvals(Approvals),
+    /// See what agents reach outside, and lend them a host for a while
+    #[command(subcommand, after_help = "Example:\n  octant egress list")]
+    Egress(Egress),
     /// Write, check, sign and verify the manifests that say what an agent may do
     #[command(subcommand, after_help = "Example:\n  octant manifest check manifest.toml")]
     Manifest(Manifest),
@@ -303,6 +306,71 @@ Example:\n  octant agent fork incident-report")]
         /// Give it its manifest's share again
         #[arg(long)]
         off: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Egress {
+    /// List what agents may reach, have open and have used
+    #[command(after_help = "Example:\n  octant egress list fetcher")]
+    List {
+        /// One agent only: its identifier, or its name
+        #[arg(value_name = "AGENT")]
+        agent: Option<String>,
+    },
+    /// Say what would be decided about a connection, without making one
+    #[command(after_help = "Example:\n  octant egress preview fetcher https://api.example.org/")]
+    Preview {
+        /// The agent: its identifier, or its name
+        #[arg(value_name = "AGENT")]
+        agent: String,
+        /// Where to: a URL, or HOST:PORT
+        #[arg(value_name = "URL")]
+        url: String,
+    },
+    /// Show what is on record about an agent's connections
+    #[command(after_help = "Example:\n  octant egress log fetcher -n 50")]
+    Log {
+        /// The agent: its identifier, or its name
+        #[arg(value_name = "AGENT")]
+        agent: String,
+        /// At most so many entries
+        #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1000)]
+        limit: u32,
+    },
+    /// Lend an agent a host beyond its manifest
+    #[command(
+        after_help = "Example:\n  octant egress lease fetcher tls://pypi.org:443 --for 10min --reason 'one download'"
+    )]
+    Lease {
+        /// The agent: its identifier, or its name
+        #[arg(value_name = "AGENT")]
+        agent: String,
+        /// The host: PROTOCOL://HOST:PORT with tls, http or tcp
+        #[arg(value_name = "HOST")]
+        host: String,
+        /// For how long (ms, s, min, h), at most a day
+        #[arg(long = "for", value_name = "TIME", value_parser = millis)]
+        ttl: Millis,
+        /// At most so many bytes, both ways together
+        #[arg(long, value_name = "BYTES")]
+        bytes: Option<u64>,
+        /// At most so many connections
+        #[arg(long, value_name = "COUNT")]
+        connections: Option<u64>,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Take back a host that was lent, and cut its connections
+    #[command(after_help = "Example:\n  octant egress revoke fetcher 5d41402abc4b")]
+    Revoke {
+        /// The agent: its identifier, or its name
+        #[arg(value_name = "AGENT")]
+        agent: String,
+        /// The lease, as `octant egress list` shows it
+        #[arg(value_name = "LEASE")]
+        lease: String,
     },
 }
 

@@ -90,7 +90,12 @@ fn request(asked: &Query) -> QueryRequest {
 }
 
 /// Page after page, until there is no more or `limit` entries were printed.
-fn query(service: &Service, mut request: QueryRequest, limit: u32, out: &mut Out) -> Result<(), CliError> {
+pub(crate) fn query(
+    service: &Service,
+    mut request: QueryRequest,
+    limit: u32,
+    out: &mut Out,
+) -> Result<(), CliError> {
     let mut left = limit;
     while left > 0 {
         request.limit = left.min(QUERY_MAX);

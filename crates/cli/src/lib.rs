@@ -13,6 +13,7 @@ mod approvals;
 mod args;
 mod deeds;
 mod doctor;
+mod egress;
 mod error;
 mod family;
 mod image;
@@ -168,6 +169,7 @@ fn act(
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Approvals(command) => approvals::run(command, layout, out),
+        Command::Egress(command) => egress::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Workspace(command) => workspace::run(command, layout, out),

@@ -10,9 +10,36 @@ const GRANT: &str = "PROTOCOL://HOST:PORT such as \"tls://api.example.org:443\""
 const NAME_BYTES: usize = 253;
 const LABEL_BYTES: usize = 63;
 
-/// The name of a host, or of everything below a name, which is not the name itself.
+/// The name of a host in normal form: lower-case A-labels, no dot at the end, at least two labels, no address.
 ///
-/// In normal form: lower-case A-labels, no dot at the end, at least two labels, no address.
+/// What a program asks for becomes one before anything is decided about it, so that no two spellings of a name are
+/// decided differently.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostName(String);
+
+impl HostName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        normal(text, text).map(Self)
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a host, or of everything below a name, which is not the name itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPattern {
     name: String,
@@ -20,10 +47,10 @@ pub struct HostPattern {
 }
 
 impl HostPattern {
-    /// Whether it names this host, which must be in normal form.
+    /// Whether it names this host.
     #[must_use]
-    pub fn matches(&self, host: &str) -> bool {
-        if self.below { is_below(host, &self.name) } else { host == self.name }
+    pub fn matches(&self, host: &HostName) -> bool {
+        if self.below { is_below(&host.0, &self.name) } else { host.0 == self.name }
     }
 }
 
@@ -43,43 +70,46 @@ impl Pattern for HostPattern {
     }
 }
 
+/// The normal form of a name; `written` is what stands in an error.
+fn normal(name: &str, written: &str) -> Result<String, PatternError> {
+    let refuse = |why| PatternError::new(written, why, HOST);
+    if !name.is_ascii() {
+        return Err(refuse(
+            "a name with letters beyond a-z is written with its A-labels, which begin with xn--",
+        ));
+    }
+    let lower = name.to_ascii_lowercase();
+    let name = lower.strip_suffix('.').unwrap_or(&lower);
+    if name.contains('*') {
+        return Err(refuse("a * stands alone for everything before the first dot, and nowhere else"));
+    }
+    if name.len() > NAME_BYTES || name.split('.').any(|label| label.len() > LABEL_BYTES) {
+        return Err(refuse("a name has at most 253 characters, and 63 between two dots"));
+    }
+    let legal = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        inner && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if !name.split('.').all(legal) {
+        return Err(refuse("between the dots stand letters, digits and - within"));
+    }
+    let mut from_right = name.rsplit('.');
+    let top = from_right.next().unwrap_or_default();
+    if top.bytes().all(|b| b.is_ascii_digit()) || top.starts_with("0x") {
+        return Err(refuse("an address is no name, and what it leads to changes"));
+    }
+    if from_right.next().is_none() {
+        return Err(refuse("one label alone is a whole domain of the registries, or a machine's own affair"));
+    }
+    Ok(name.to_owned())
+}
+
 impl FromStr for HostPattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let refuse = |why| PatternError::new(text, why, HOST);
-        if !text.is_ascii() {
-            return Err(refuse(
-                "a name with letters beyond a-z is written with its A-labels, which begin with xn--",
-            ));
-        }
-        let lower = text.to_ascii_lowercase();
-        let (name, below) = lower.strip_prefix("*.").map_or((lower.as_str(), false), |name| (name, true));
-        let name = name.strip_suffix('.').unwrap_or(name);
-        if name.contains('*') {
-            return Err(refuse("a * stands alone for everything before the first dot, and nowhere else"));
-        }
-        if name.len() > NAME_BYTES || name.split('.').any(|label| label.len() > LABEL_BYTES) {
-            return Err(refuse("a name has at most 253 characters, and 63 between two dots"));
-        }
-        let legal = |label: &str| {
-            let inner = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-            inner && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
-        };
-        if !name.split('.').all(legal) {
-            return Err(refuse("between the dots stand letters, digits and - within"));
-        }
-        let mut from_right = name.rsplit('.');
-        let top = from_right.next().unwrap_or_default();
-        if top.bytes().all(|b| b.is_ascii_digit()) || top.starts_with("0x") {
-            return Err(refuse("an address is no name, and what it leads to changes"));
-        }
-        if from_right.next().is_none() {
-            return Err(refuse(
-                "one label alone is a whole domain of the registries, or a machine's own affair",
-            ));
-        }
-        Ok(Self { name: name.to_owned(), below })
+        let (name, below) = text.strip_prefix("*.").map_or((text, false), |name| (name, true));
+        Ok(Self { name: normal(name, text)?, below })
     }
 }
 

@@ -1,7 +1,9 @@
 //! Roles: the ceilings of operators' keys, as data.
 
 use crate::action::{Action, Approvals};
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
+use crate::grants::{
+    Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
+};
 use crate::pattern::{Pattern, PatternError, PatternSet};
 use crate::schema::OWN;
 use crate::{GrantPath, PathError, PathSet, Pins};
@@ -155,18 +157,15 @@ impl From<Limits> for Resources {
     }
 }
 
-/// The trees of a role.
-fn trees(role: &str, paths: &[String]) -> Result<PathSet, RolesError> {
-    paths
-        .iter()
-        .map(|path| GrantPath::parse(path).map_err(|e| RolesError::Path(role.to_owned(), e)))
-        .collect()
-}
-
 /// The actions that a role approves.
 fn actions(role: &str, texts: &[String]) -> Result<Approvals, RolesError> {
     let read = |text: &String| text.parse::<Action>().map_err(|e| RolesError::Pattern(role.to_owned(), e));
     texts.iter().map(read).collect()
+}
+
+/// The paths of a role.
+fn paths_of(role: &str, paths: Vec<String>) -> Result<PathSet, RolesError> {
+    paths.iter().map(|p| GrantPath::parse(p).map_err(|e| RolesError::Path(role.to_owned(), e))).collect()
 }
 
 /// What a role lets be kept that lets anything be.
@@ -189,6 +188,7 @@ impl Roles {
             toml::from_str(text).map_err(|e| RolesError::Toml(e.to_string()))?;
         let mut roles = BTreeMap::new();
         for (name, file) in files {
+            let set = |paths| paths_of(&name, paths);
             let RoleFile {
                 assigns,
                 approves,
@@ -214,8 +214,7 @@ impl Roles {
                 tools,
                 resources,
             } = file;
-            let (read, write, execute) =
-                (trees(&name, &read)?, trees(&name, &write)?, trees(&name, &execute)?);
+            let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
             let any = |all: bool| if all { Kept::Any } else { Kept::None };
             let ceiling = Grants {
                 root: any(images),
@@ -236,6 +235,8 @@ impl Roles {
                 generations,
                 rooms: rooms.into(),
                 hosts: hosts.patterns(&name)?,
+                // What a role lets an agent reach it lets it reach as fast as it goes.
+                traffic: Traffic::ALL,
                 credentials: credentials.patterns(&name)?,
                 models: Models {
                     allowed: models.patterns(&name)?,

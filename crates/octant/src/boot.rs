@@ -2,6 +2,7 @@
 
 use octant_agents::AgentsService;
 use octant_api::unit::{Criticality, Restart, Spec, ordered};
+use octant_egress::EgressService;
 use octant_ledger::LedgerService;
 use octant_service::Service;
 use octant_vault::VaultService;
@@ -46,8 +47,13 @@ const SPAWNER: Spec = Spec {
 };
 
 /// Everything that PID 1 starts by itself.
-pub(crate) const BOOT: &[Spec] =
-    &[LedgerService::SPEC, <VaultService as Service>::SPEC, SPAWNER, <AgentsService as Service>::SPEC];
+pub(crate) const BOOT: &[Spec] = &[
+    LedgerService::SPEC,
+    <VaultService as Service>::SPEC,
+    <EgressService as Service>::SPEC,
+    SPAWNER,
+    <AgentsService as Service>::SPEC,
+];
 
 const _: () = assert!(ordered(BOOT), "a service needs one that does not boot before it");
 
@@ -61,6 +67,7 @@ pub(crate) fn service(name: &OsStr) -> Option<ExitCode> {
     match name.to_str()? {
         "ledger" => Some(octant_service::run::<LedgerService>()),
         "vault" => Some(octant_service::run::<VaultService>()),
+        "egress" => Some(octant_service::run::<EgressService>()),
         "agents" => Some(octant_service::run::<AgentsService>()),
         _ => None,
     }

@@ -44,7 +44,7 @@ pub(crate) fn confine(
         }
     }
     let abi = landlock_abi().min(NEWEST_ABI);
-    restrict_paths(abi, &paths, profile.signals.is_some())?;
+    restrict_paths(abi, &paths, profile)?;
 
     let filter = filter(profile).map_err(|error| match error {
         FilterError::Profile(source) => invalid(source),
@@ -54,7 +54,11 @@ pub(crate) fn confine(
     Ok(Confined { landlock_abi: abi, syscalls: profile.syscalls.len() })
 }
 
-fn restrict_paths(abi: u32, paths: &[(PathBuf, Access, bool)], signals: bool) -> Result<(), ServiceError> {
+fn restrict_paths(
+    abi: u32,
+    paths: &[(PathBuf, Access, bool)],
+    profile: &Profile,
+) -> Result<(), ServiceError> {
     let failed = |why: String| ServiceError::Layer { layer: "landlock", why };
     if abi == 0 {
         return Err(failed(
@@ -67,12 +71,14 @@ fn restrict_paths(abi: u32, paths: &[(PathBuf, Access, bool)], signals: bool) ->
             .set_compatibility(CompatLevel::HardRequirement)
             .handle_access(AccessFs::from_all(level))?;
         if abi >= 4 {
-            // No rule allows any TCP port.
-            ruleset = ruleset.handle_access(AccessNet::from_all(level))?;
+            // No rule allows any TCP port; what is not handled is not held.
+            let held = AccessNet::from_all(level);
+            let held = if profile.network.is_some() { held & !AccessNet::ConnectTcp } else { held };
+            ruleset = ruleset.handle_access(held)?;
         }
         if abi >= 6 {
             ruleset = ruleset.scope(Scope::AbstractUnixSocket)?;
-            if !signals {
+            if profile.signals.is_none() {
                 ruleset = ruleset.scope(Scope::Signal)?;
             }
         }
@@ -81,7 +87,7 @@ fn restrict_paths(abi: u32, paths: &[(PathBuf, Access, bool)], signals: bool) ->
     let mut ruleset = ruleset().map_err(|error| failed(error.to_string()))?;
     for (path, access, optional) in paths {
         let Some(fd) = open(path, *optional)? else { continue };
-        let rights = rights(level, *access, path.is_file());
+        let rights = rights(level, *access, !path.is_dir());
         ruleset = ruleset
             .add_rule(PathBeneath::new(fd, rights))
             .map_err(|error| ServiceError::GrantedPath { path: path.clone(), why: error.to_string() })?;

@@ -17,6 +17,9 @@ pub struct Profile {
     /// Paths beyond the service's own state directory. Everything else cannot be opened.
     #[serde(default)]
     pub(crate) paths: Vec<PathGrant>,
+    /// Why it may connect to ports of hosts; absent when it may not. It never listens on one that it was not given.
+    #[serde(default)]
+    pub(crate) network: Option<String>,
     /// Why it may signal processes outside its own confinement; absent when it may not.
     #[serde(default)]
     pub(crate) signals: Option<String>,
@@ -104,8 +107,10 @@ impl Profile {
                 return Err(ProfileError::NoReason(name.clone()));
             }
         }
-        if profile.signals.as_ref().is_some_and(|why| why.trim().is_empty()) {
-            return Err(ProfileError::NoReason("signals".to_owned()));
+        for (name, why) in [("network", &profile.network), ("signals", &profile.signals)] {
+            if why.as_ref().is_some_and(|why| why.trim().is_empty()) {
+                return Err(ProfileError::NoReason(name.to_owned()));
+            }
         }
         Ok(profile)
     }
@@ -116,6 +121,7 @@ impl Profile {
         let own = Self::parse(own)?;
         profile.syscalls.extend(own.syscalls);
         profile.paths.extend(own.paths);
+        profile.network = own.network;
         profile.signals = own.signals;
         Ok(profile)
     }

@@ -2,6 +2,7 @@
 
 use crate::collect;
 use crate::kernel::wait_readable;
+use crate::listen::Listen;
 use crate::plan::{Plan, Report, Stdio};
 use crate::request::{MAX_PLAN, MAX_REPLY, Op, Reply, Request, seal};
 use crate::spawner::READY;
@@ -121,6 +122,30 @@ impl SpawnerClient {
     pub fn release(&mut self, slot: u32, aid: Aid, ticket: &Ticket) -> Result<(), SpawnError> {
         let ticket = Some(ticket.clone());
         self.ask(&Request { op: Op::Release, slot, plan_len: 0, aid, ticket }, &[]).map(drop)
+    }
+
+    /// Has sockets listen in a workstation's network, in the order of the doors, for the gate to serve. The ticket is for
+    /// [`Listen::digest`].
+    ///
+    /// # Errors
+    /// [`SpawnError`]: no such workstation, the ticket is refused, or something else listens there.
+    pub fn listen(
+        &mut self,
+        slot: u32,
+        listen: &Listen,
+        ticket: &Ticket,
+    ) -> Result<Vec<OwnedFd>, SpawnError> {
+        let bytes = listen.to_bytes()?;
+        let plan_len = u32::try_from(bytes.len())
+            .map_err(|_| SpawnError::refused(Step::Request, "what is to be listened on is too long"))?;
+        let sealed = seal(&bytes).map_err(failed("seal what is to be listened on"))?;
+        let request =
+            Request { op: Op::Listen, slot, plan_len, aid: listen.aid, ticket: Some(ticket.clone()) };
+        let (_, _, fds) = self.ask(&request, &[sealed.as_fd()])?;
+        if fds.len() == listen.doors.len() {
+            return Ok(fds);
+        }
+        Err(SpawnError::refused(Step::Request, "the spawner's answer lacks sockets"))
     }
 
     fn build(

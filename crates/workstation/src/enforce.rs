@@ -16,6 +16,7 @@ use crate::step::{SpawnError, Step};
 use crate::tickets::Tickets;
 use crate::users::Users;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use octant_api::egress;
 use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::confine::{Instruction, Program};
@@ -744,7 +745,9 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
         ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
         ("octant/applets", &applets),
     ];
-    for (name, text) in files {
+    let resolver = format!("nameserver {}\n", egress::DNS);
+    let names = plan.syscalls.network.then_some(("resolv.conf", resolver.as_str()));
+    for (name, text) in files.into_iter().chain(names) {
         let path = &format!("{etc}/{name}");
         run(kernel, Step::Tree, Call::PutFile { root, path, bytes: text.as_bytes() })?;
     }

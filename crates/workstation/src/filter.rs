@@ -83,6 +83,14 @@ const PRCTLS: [(u32, &str); 13] = [
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const X32_BIT: u32 = 0x4000_0000;
+// Families and types of sockets (linux/socket.h, linux/net.h), and the protocol that each type has on the internet.
+const AF_UNIX: u32 = 1;
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+const SOCK_TYPE: u32 = 0xf;
+const SOCK_STREAM: u32 = 1;
+const SOCK_DGRAM: u32 = 2;
+const INTERNET: [(u32, u32); 2] = [(SOCK_STREAM, 6), (SOCK_DGRAM, 17)];
 const SYS_SOCKET: u32 = 41;
 const SYS_SOCKETPAIR: u32 = 53;
 const SYS_CLONE: u32 = 56;
@@ -159,6 +167,7 @@ fn statement(code: u16, k: u32) -> Instruction {
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const IF_ABOVE: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 const IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
@@ -213,9 +222,36 @@ pub(crate) fn fallbacks() -> Vec<Instruction> {
     program
 }
 
+/// Which sockets can be made: local ones, and where there is a network TCP and UDP over IPv4 and IPv6, whose only way
+/// out is the gate. Every other family, type and protocol reaches parts of the kernel that few programs need.
+fn sockets(network: bool) -> Vec<Instruction> {
+    let mut tests = when(IF_EQUAL, AF_UNIX, ALLOW).to_vec();
+    if !network {
+        tests.push(statement(RETURN, errno(Errno::EAFNOSUPPORT)));
+        return tests;
+    }
+    tests.extend([
+        Instruction { code: IF_EQUAL, jt: 2, jf: 0, k: AF_INET },
+        Instruction { code: IF_EQUAL, jt: 1, jf: 0, k: AF_INET6 },
+        statement(RETURN, errno(Errno::EAFNOSUPPORT)),
+        statement(LOAD, ARG1),
+        statement(AND, SOCK_TYPE),
+    ]);
+    for (kind, protocol) in INTERNET {
+        // Past what this kind is asked.
+        tests.push(Instruction { code: IF_EQUAL, jt: 0, jf: 6, k: kind });
+        tests.push(statement(LOAD, ARG2));
+        tests.extend(when(IF_EQUAL, 0, ALLOW));
+        tests.extend(when(IF_EQUAL, protocol, ALLOW));
+        tests.push(statement(RETURN, errno(Errno::EPROTONOSUPPORT)));
+    }
+    tests.push(statement(RETURN, errno(Errno::EPERM)));
+    tests
+}
+
 /// The floor: a list of what is denied, everything else is left to the other filters.
 #[must_use]
-pub(crate) fn floor() -> Vec<Instruction> {
+pub(crate) fn floor(network: bool) -> Vec<Instruction> {
     let denied = errno(Errno::EPERM);
     let mut program = vec![statement(LOAD, ARCH)];
     // Foreign system call tables (int 0x80, x32) have other numbers for the same calls: never a fallback, always an attack.
@@ -230,15 +266,9 @@ pub(crate) fn floor() -> Vec<Instruction> {
         program.extend(when(IF_EQUAL, row.number, denied));
     }
     // By argument: the kernel looks at the lower 32 bits of these, so the filter does too.
-    let unix_only = || {
-        vec![
-            Instruction { code: IF_EQUAL, jt: 1, jf: 0, k: 1 },
-            statement(RETURN, errno(Errno::EAFNOSUPPORT)),
-        ]
-    };
     program.extend(by_argument(SYS_CLONE, ARG0, when(IF_ANY_BIT, NAMESPACE_FLAGS, denied).to_vec()));
-    program.extend(by_argument(SYS_SOCKET, ARG0, unix_only()));
-    program.extend(by_argument(SYS_SOCKETPAIR, ARG0, unix_only()));
+    program.extend(by_argument(SYS_SOCKET, ARG0, sockets(network)));
+    program.extend(by_argument(SYS_SOCKETPAIR, ARG0, sockets(false)));
     let ioctls = DENIED_IOCTLS.iter().flat_map(|command| when(IF_EQUAL, *command, denied)).collect();
     program.extend(by_argument(SYS_IOCTL, ARG1, ioctls));
     // No file with a set-id bit can be made: inside it would mean nothing, but a granted directory is the host's too.
@@ -328,7 +358,23 @@ pub(crate) fn of_profile(syscalls: &Syscalls) -> Result<Vec<Instruction>, Filter
         context.add_rule_conditional(ScmpAction::Allow, call("clone")?, &[plain])?;
     }
     for name in ["socket", "socketpair"] {
-        context.add_rule_conditional(ScmpAction::Allow, call(name)?, &[masked(0, LOW, 1)])?;
+        context.add_rule_conditional(
+            ScmpAction::Allow,
+            call(name)?,
+            &[masked(0, LOW, u64::from(AF_UNIX))],
+        )?;
+    }
+    if syscalls.network {
+        for family in [AF_INET, AF_INET6] {
+            for (kind, own) in INTERNET {
+                for protocol in [0, own] {
+                    let [family, kind, protocol] = [family, kind, protocol].map(u64::from);
+                    let kind = masked(1, u64::from(SOCK_TYPE), kind);
+                    let rule = [masked(0, LOW, family), kind, masked(2, LOW, protocol)];
+                    context.add_rule_conditional(ScmpAction::Allow, call("socket")?, &rule)?;
+                }
+            }
+        }
     }
     for (command, _) in IOCTLS {
         context.add_rule_conditional(

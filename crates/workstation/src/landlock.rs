@@ -35,6 +35,9 @@ pub(crate) struct Rules {
     pub(crate) abi: u32,
     /// Whether signals to processes outside the domain are denied, where the kernel can.
     pub(crate) scope_signals: bool,
+    /// Whether ports can be connected to and listened on: those of the agent's own network, and what is behind the gate.
+    /// Which those are changes with leases, and a rule cannot be taken back.
+    pub(crate) network: bool,
     /// What is allowed, by path inside the new root.
     pub(crate) paths: Vec<(String, Right)>,
 }
@@ -71,12 +74,12 @@ impl Rules {
             paths.push(("/run/octant".into(), Right::Connect));
         }
         paths.extend(plan.binds.iter().map(|bind| (bind.target.clone(), right_of(bind))));
-        Self { abi, scope_signals: true, paths }
+        Self { abi, scope_signals: true, network: plan.syscalls.network, paths }
     }
 
     /// The rules of the reaper: no file at all. It must be able to signal the agent, whose domain is not its own.
     pub(crate) fn of_reaper(abi: u32) -> Self {
-        Self { abi, scope_signals: false, paths: Vec::new() }
+        Self { abi, scope_signals: false, network: false, paths: Vec::new() }
     }
 
     /// Confines the calling thread. Every right that the kernel's ABI version knows is handled, and handled in full.
@@ -88,7 +91,7 @@ impl Rules {
             .set_compatibility(CompatLevel::HardRequirement)
             .handle_access(handled)
             .map_err(other)?;
-        if self.abi >= 4 {
+        if self.abi >= 4 && !self.network {
             ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(other)?;
         }
         if self.abi >= 6 {

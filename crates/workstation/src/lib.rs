@@ -16,6 +16,7 @@ mod image;
 mod inside;
 mod kernel;
 mod landlock;
+mod listen;
 mod lower;
 mod notify;
 mod pinned;
@@ -34,6 +35,7 @@ mod users;
 pub use actions::{Action, DENIALS, Denial, denial};
 pub use client::{Spawned, SpawnerClient};
 pub use filter::{call_name, grantable, permits};
+pub use listen::{DOORS_MAX, Listen};
 pub use lower::{Here, LowerError, Site};
 pub use octant_manifest::Io;
 pub use plan::{

@@ -145,6 +145,8 @@ pub struct Syscalls {
     pub profile: String,
     /// System calls beyond the profile; what the floor denies stays denied.
     pub add: Vec<String>,
+    /// Whether sockets of TCP and UDP can be made. What they reach is behind the gate.
+    pub network: bool,
 }
 
 /// Resource limits of the agent as a whole (cgroup v2) and of each process in it (setrlimit(2)).
@@ -294,8 +296,8 @@ const MAX_PATH: usize = 1024;
 /// Places in the new root that are the spawner's own; nothing can be put on, over or under them.
 const RESERVED: [&str; 8] = ["/octant", "/bin", "/dev", "/proc", "/sys", "/run", "/tmp", "/workspace"];
 /// Files in the new root's `/etc` that are the spawner's own.
-const RESERVED_ETC: [&str; 5] =
-    ["/etc/octant", "/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf"];
+const RESERVED_ETC: [&str; 6] =
+    ["/etc/octant", "/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"];
 
 /// Whether `path` is `root` or lies below it, by component.
 pub(crate) fn within(path: &str, root: &str) -> bool {
@@ -527,7 +529,7 @@ pub(crate) mod tests {
             shm: Some(Scratch { bytes: 16 << 20, inodes: 1024, exec: false }),
             terminals: true,
             proc: Proc::Machine,
-            syscalls: Syscalls { profile: "shell".into(), add: vec![] },
+            syscalls: Syscalls { profile: "shell".into(), add: vec![], network: false },
             limits: Limits {
                 memory_max: 256 << 20,
                 memory_high: 224 << 20,

@@ -41,12 +41,14 @@ pub(crate) enum Op {
     Prepare = 16,
     /// Let that program run.
     Release = 17,
+    /// Listen in its network for the gate; with what is listened on as a descriptor.
+    Listen = 18,
 }
 
 impl Op {
     /// Whether it adds authority, and so comes with a ticket.
     fn takes_ticket(self) -> bool {
-        matches!(self, Self::Spawn | Self::Prepare | Self::Release)
+        matches!(self, Self::Spawn | Self::Prepare | Self::Release | Self::Listen)
     }
 }
 
@@ -99,6 +101,7 @@ impl Request {
             5 => Op::Collect,
             16 => Op::Prepare,
             17 => Op::Release,
+            18 => Op::Listen,
             _ => return Err(refused("an unknown operation")),
         };
         let aid = std::str::from_utf8(aid).ok().and_then(|text| text.parse().ok());

@@ -10,6 +10,7 @@ use crate::enforce::{self, DEVICES, Filters, Granted, NAMESPACES, Site, Standing
 use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
+use crate::listen::{Listen, MAX_LISTEN};
 use crate::pinned::Pinned;
 use crate::plan::{Bind, Layer, Plan, Report, Stdio, Syscalls};
 use crate::readback::namespaces_of;
@@ -121,7 +122,8 @@ struct Spawner {
     own_namespaces: Vec<(String, u64)>,
     reaper: Rc<[confine::Instruction]>,
     fallbacks: Rc<[confine::Instruction]>,
-    floor: Rc<[confine::Instruction]>,
+    /// Without a network and with one.
+    floor: [Rc<[confine::Instruction]>; 2],
     collector: Rc<[confine::Instruction]>,
     profiles: HashMap<Syscalls, Filters>,
     pinned: Pinned,
@@ -318,7 +320,7 @@ impl Spawner {
             own_namespaces: start("read the own namespaces", namespaces_of("self"))?,
             reaper: start("compile the reaper's filter", filter::of_reaper().map_err(other))?.into(),
             fallbacks: filter::fallbacks().into(),
-            floor: filter::floor().into(),
+            floor: [false, true].map(|network| filter::floor(network).into()),
             collector: start("compile the collector's filter", filter::of_collector().map_err(other))?.into(),
             profiles: HashMap::new(),
             pinned: Pinned::new(config.layout.state.join("pinned")),
@@ -353,6 +355,7 @@ impl Spawner {
         let answer = Request::decode(bytes).and_then(|request| match request.op {
             Op::Spawn | Op::Prepare => self.spawn(&request, packet.fds),
             Op::Release => self.release(&request).map(|()| (0, None, Vec::new())),
+            Op::Listen => self.listen(&request, packet.fds).map(|fds| (0, None, fds)),
             Op::Kill => self.kill(&request).map(|()| (0, None, Vec::new())),
             Op::Retire => self.retire(&request).map(|looked_for| (looked_for, None, Vec::new())),
             Op::Terminate => self.terminate(&request).map(|()| (0, None, Vec::new())),
@@ -462,6 +465,17 @@ impl Spawner {
         })
     }
 
+    /// Makes sockets in an agent's network that its caller gives to the gate.
+    fn listen(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, SpawnError> {
+        let entry = self.entry(request)?;
+        let sealed = fds.into_iter().next();
+        let sealed = sealed.ok_or_else(|| SpawnError::refused(Step::Request, "nothing says what for"))?;
+        let bytes = unseal(sealed, usize::try_from(request.plan_len).unwrap_or(usize::MAX), MAX_LISTEN)?;
+        let _durable: octant_ticket::Redeemed =
+            self.tickets.redeem(request.ticket.as_ref(), &digest(&bytes), clock::boottime_ns())?;
+        Listen::read(&bytes, request.aid)?.open(entry.pidfd.as_fd())
+    }
+
     /// The descriptors of the program, which came behind the plan.
     fn standard(&self, stdio: Stdio, fds: Vec<OwnedFd>) -> Result<Granted, SpawnError> {
         let refused = |text: &str| Err(SpawnError::refused(Step::Request, text));
@@ -505,7 +519,8 @@ impl Spawner {
             .map_err(|error| SpawnError::refused(Step::Filter, error.to_string()))?
             .into();
         let mut hash = Sha256::new();
-        for part in [&profile, &self.fallbacks, &self.floor] {
+        let floor = &self.floor[usize::from(syscalls.network)];
+        for part in [&profile, &self.fallbacks, floor] {
             for i in part.iter() {
                 hash.update(i.code.to_le_bytes());
                 hash.update([i.jt, i.jf]);
@@ -513,7 +528,7 @@ impl Spawner {
             }
         }
         let digest = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        let [fallbacks, reaper, floor] = [&self.fallbacks, &self.reaper, &self.floor].map(Rc::clone);
+        let [fallbacks, reaper, floor] = [&self.fallbacks, &self.reaper, floor].map(Rc::clone);
         let filters = Filters { profile, fallbacks, reaper, floor, digest };
         if self.profiles.len() >= MAX_CACHED {
             self.profiles.clear();

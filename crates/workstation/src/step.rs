@@ -69,6 +69,7 @@ steps! {
     CloseRange "close-range" "close every other descriptor";
     Seccomp "seccomp" "install the system call filters";
     ReadBack "read-back" "compare the effective state in /proc with the plan";
+    Listen "listen" "listen in the network of the agent for the gate";
     Execute "execute" "execute the agent's program";
     Collect "collect" "read what is to be kept of the workspace";
     Remove "remove" "kill what runs and remove the cgroup leaf";

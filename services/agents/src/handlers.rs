@@ -6,11 +6,12 @@ use crate::manager::{Begin, Manager, Refusal};
 use octant_api::agents::{
     AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest,
     Artefacts, ArtefactsRequest, DiscardRequest, FetchRequest, Fetched, ForkRequest, Handler, KillRequest,
-    ListRequest, LogChunk, LogsEnd, LogsRequest, PermitRequest, Permitted, PrepareRequest, Prepared,
-    PreparedList, PreparedRequest, RecordRequest, Recorded, RemoveArtefactsRequest, RemovedArtefacts,
-    ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest, TrustList, TrustRequest,
-    UnthrottleRequest, WaitRequest,
+    LendRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, PermitRequest, Permitted, PrepareRequest,
+    Prepared, PreparedList, PreparedRequest, RecordRequest, Recorded, RemoveArtefactsRequest,
+    RemovedArtefacts, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, TakeBackRequest, TakenBack,
+    ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest, WaitRequest,
 };
+use octant_api::egress::HostLease;
 use octant_api::error::{ApiError, Code};
 use octant_ids::Aid;
 use octant_wire::{Call, Sink};
@@ -160,6 +161,18 @@ impl Handler<Call> for Methods {
         let recorded = self.0.record_command_first(aid, &call.caller().principal, what).await;
         recorded.map_err(|refusal| refused(aid, WHAT, refusal))?;
         self.ask(aid, WHAT, Event::UnthrottleAsked).await
+    }
+
+    async fn lend(&self, request: LendRequest, call: Call) -> Result<HostLease, ApiError> {
+        let aid = self.0.find(&request.agent)?;
+        let lent = self.0.lend(aid, &request, &call.caller().principal).await;
+        lent.map_err(|refusal| refused(aid, "lend a host", refusal))
+    }
+
+    async fn take_back(&self, request: TakeBackRequest, call: Call) -> Result<TakenBack, ApiError> {
+        let aid = self.0.find(&request.agent)?;
+        let taken = self.0.take_back(aid, &request.lease, &call.caller().principal).await;
+        taken.map(|cut| TakenBack { cut }).map_err(|refusal| refused(aid, "take back a host", refusal))
     }
 
     async fn prepare(&self, request: PrepareRequest, call: Call) -> Result<Prepared, ApiError> {

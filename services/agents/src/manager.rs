@@ -7,6 +7,7 @@ mod family;
 mod hold;
 mod keep;
 mod look;
+mod network;
 mod post;
 mod prepare;
 mod report;
@@ -94,6 +95,8 @@ pub(crate) struct Site {
 pub(crate) struct Manager {
     pub(crate) records: Records,
     pub(crate) vault: Client,
+    /// The one way out of workstations.
+    gate: Client,
     /// What the vault has to be told.
     ends: Ends,
     pub(crate) site: Site,
@@ -231,6 +234,7 @@ impl Manager {
         site: Site,
         records: Records,
         vault: Client,
+        gate: Client,
         files: Files,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
@@ -245,6 +249,7 @@ impl Manager {
         Self {
             records,
             vault,
+            gate,
             ends: Ends::default(),
             site,
             exits,
@@ -557,7 +562,8 @@ impl Manager {
             self.read_reports(stop),
             self.deny_unanswered(stop),
             self.watch_trust(stop),
-            self.keep_prepared(stop)
+            self.keep_prepared(stop),
+            self.watch_gate(stop)
         );
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();

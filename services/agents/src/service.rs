@@ -83,7 +83,7 @@ impl AgentsService {
     pub const SPEC: Spec = Spec {
         name: "agents",
         about: "agents: from a signed manifest to their end",
-        needs: &["ledger", "vault", "spawner"],
+        needs: &["ledger", "vault", "egress", "spawner"],
         restart: Restart::Always,
         criticality: Criticality::Degrades,
         // It opens files and sockets and asks the ledger for its head.
@@ -122,7 +122,7 @@ impl Service for AgentsService {
             agents_cgroup: context.boot.agents_cgroup.clone(),
         };
         let records = Records::new(context.client("ledger")?);
-        let vault = context.client("vault")?;
+        let (vault, gate) = (context.client("vault")?, context.client("egress")?);
         let dir = context.state_dir();
         let store =
             Store::open(dir.clone()).map_err(|e| StartError::new("read what was kept", dir.display(), e))?;
@@ -138,7 +138,7 @@ impl Service for AgentsService {
         let reports = Reports::new(context.inherited.remove("audit"));
         let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
         let files = Files { store, approvals, noted, wishes };
-        let manager = Manager::new(site, records, vault, files, Arc::new(spawner), keeper);
+        let manager = Manager::new(site, records, vault, gate, files, Arc::new(spawner), keeper);
         let manager = Arc::new(manager.reporting(reports));
         let pending = adopt::adopt(&manager, context.inherited.stored())
             .map_err(|e| StartError::new("take over agents", dir.display(), e))?;

@@ -7,7 +7,7 @@ use octant_ids::{Aid, Sha256};
 use octant_manifest::Effective;
 use octant_sys::clock;
 use octant_tree::Wish;
-use octant_workstation::{Layer, Plan, Site, SpawnError, Spawned, SpawnerClient, Step, cpu_files};
+use octant_workstation::{Layer, Listen, Plan, Site, SpawnError, Spawned, SpawnerClient, Step, cpu_files};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -53,6 +53,8 @@ pub(crate) trait Spawner: Send + Sync + 'static {
     ) -> Result<Spawned, SpawnError>;
     /// Lets such a program go, with another of the ledger's tickets for the same plan.
     fn release(&self, slot: u32, aid: Aid, ticket: &Ticket) -> Result<(), SpawnError>;
+    /// Has sockets listen in its network, with the ledger's ticket for these.
+    fn listen(&self, slot: u32, listen: &Listen, ticket: &Ticket) -> Result<Vec<OwnedFd>, SpawnError>;
     /// Asks its program to end.
     fn terminate(&self, slot: u32, aid: Aid) -> Result<(), String>;
     /// Kills all its processes.
@@ -182,6 +184,10 @@ impl Spawner for Remote {
 
     fn release(&self, slot: u32, aid: Aid, ticket: &Ticket) -> Result<(), SpawnError> {
         self.builder()?.release(slot, aid, ticket)
+    }
+
+    fn listen(&self, slot: u32, listen: &Listen, ticket: &Ticket) -> Result<Vec<OwnedFd>, SpawnError> {
+        self.builder()?.listen(slot, listen, ticket)
     }
 
     fn terminate(&self, slot: u32, aid: Aid) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use crate::core::held::Held;
 use octant_api::agents::AgentInfo;
+use octant_api::egress::HostLease;
 use octant_ids::{Aid, Sha256};
 use octant_manifest::{GrantPath, OnParentDeath, OnTimeout, Retention};
 use octant_service::{KeepError, replace};
@@ -60,6 +61,9 @@ pub(crate) struct Saved {
     /// How many children it had from each manifest.
     #[serde(default)]
     pub(crate) children_of: BTreeMap<Sha256, u64>,
+    /// The hosts that it was lent.
+    #[serde(default)]
+    pub(crate) leases: Vec<HostLease>,
     /// What callers see.
     pub(crate) info: AgentInfo,
 }
@@ -127,6 +131,7 @@ impl Saved {
             on_parent_death: None,
             allotment: [0; 3],
             children_of: BTreeMap::new(),
+            leases: Vec::new(),
             info,
         }
     }

@@ -253,7 +253,7 @@ pub(crate) fn plan(program: &str, target: &str, round: usize) -> Plan {
         shm: None,
         terminals: false,
         proc: octant_workstation::Proc::Processes,
-        syscalls: Syscalls { profile: "minimal".into(), add: vec![] },
+        syscalls: Syscalls { profile: "minimal".into(), add: vec![], network: false },
         limits: Limits {
             memory_max: 64 << 20,
             memory_high: 64 << 20,

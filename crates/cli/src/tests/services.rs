@@ -178,10 +178,10 @@ fn check_names_all_that_is_wrong_and_explain_each_line() {
     assert!(problems.iter().any(|p| p["field"] == "resources.pids_max" && p["line"] == line), "{stdout}");
     assert!(stderr.contains("bpf") && stderr.contains("pids_max"), "{stderr}");
 
-    std::fs::write(at("net.toml"), text.replace("hosts = []", "hosts = [\"tls://a.org:443\"]")).unwrap();
+    std::fs::write(at("net.toml"), text.replace("allowed = []", "allowed = [\"any\"]")).unwrap();
     let (exit, stdout, _) = octant(&dir.0, &["manifest", "check", &at("net.toml")]);
     assert_eq!(exit, Exit::Ok);
-    assert!(stdout.contains("is valid") && stdout.contains("cannot enforce network.hosts"), "{stdout}");
+    assert!(stdout.contains("is valid") && stdout.contains("cannot enforce models.allowed"), "{stdout}");
 
     let (exit, stdout, stderr) = octant(&dir.0, &["--json", "manifest", "explain", &signed]);
     assert_eq!(exit, Exit::Ok, "{stderr}");

@@ -39,7 +39,7 @@ fn role_resources_and_lifetime_are_told_at_once() {
     assert_eq!(rule(&template("hello", "admin", "ada"), "analyst"), Rule::RoleCeiling);
     assert_eq!(rule(&with("memory_max = \"64MiB\"", "memory_max = \"9GiB\""), "admin"), Rule::Resources);
     assert_eq!(rule(&with("ttl = \"5min\"", "ttl = \"unlimited\""), "admin"), Rule::UnlimitedLifetime);
-    assert_eq!(rule(&with("hosts = []", "hosts = [\"tls://a.org:443\"]"), "admin"), Rule::Schema);
+    assert_eq!(rule(&with("allowed = []", "allowed = [\"any\"]"), "admin"), Rule::Schema);
 
     let text = with("memory_max = \"64MiB\"", "memory_max = \"9GiB\"")
         .replace("cpu_quota_percent = 100", "cpu_quota_percent = 1000")
@@ -61,8 +61,8 @@ fn a_child_breaks_the_intersection_and_the_budget_and_takes_nothing() {
     assert!(reasons.iter().any(|r| matches!(r, RightsError::ProgramNarrowed(_))), "{reasons:?}");
     assert_eq!(broken_by_child(&reasons), [Rule::ParentIntersection, Rule::SpawnBudget]);
     assert_eq!(parent.allotment().parts(), before);
-    let network = with("hosts = []", "hosts = [\"tls://a.org:443\"]");
-    let wish = Delegated::read(network.as_bytes(), &super::here()).unwrap();
+    let models = with("allowed = []", "allowed = [\"any\"]");
+    let wish = Delegated::read(models.as_bytes(), &super::here()).unwrap();
     let reasons = parent.narrow(&wish, &ceiling(), None).unwrap_err();
     assert!(reasons.iter().any(|r| matches!(r, RightsError::Unenforceable(_))), "{reasons:?}");
 }

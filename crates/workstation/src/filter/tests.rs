@@ -65,8 +65,12 @@ fn number(name: &str) -> u32 {
     u32::try_from(call.as_raw_syscall()).unwrap_or_else(|_| panic!("{name} is no call on this architecture"))
 }
 
+fn with_network(name: &str) -> Syscalls {
+    Syscalls { profile: name.into(), add: vec![], network: true }
+}
+
 fn profile_of(name: &str) -> Vec<Instruction> {
-    of_profile(&Syscalls { profile: name.into(), add: vec![] }).unwrap()
+    of_profile(&Syscalls { profile: name.into(), add: vec![], network: false }).unwrap()
 }
 
 /// Calls that are decided by an argument.
@@ -74,7 +78,7 @@ const BY_ARGUMENT: [&str; 6] = ["clone", "socket", "socketpair", "ioctl", "prctl
 
 #[test]
 fn exactly_what_the_table_says_is_allowed() {
-    let floor = floor();
+    let floor = floor(false);
     let decided: BTreeSet<u32> = BY_ARGUMENT.iter().map(|name| number(name)).collect();
     for profile in PROFILES {
         let granted: BTreeSet<u32> =
@@ -135,11 +139,12 @@ fn an_addition_is_allowed_and_nothing_else_changes() {
         of_profile(&Syscalls {
             profile: "minimal".into(),
             add: add.iter().map(|n| (*n).to_owned()).collect(),
+            network: false,
         })
     };
     let program = with(&["mkdir"]).unwrap();
-    assert_eq!(in_force(&program, &floor(), &Data::call(number("mkdir"), [0; 6])), ALLOW);
-    assert_eq!(in_force(&program, &floor(), &Data::call(number("rmdir"), [0; 6])), errno(Errno::EPERM));
+    assert_eq!(in_force(&program, &floor(false), &Data::call(number("mkdir"), [0; 6])), ALLOW);
+    assert_eq!(in_force(&program, &floor(false), &Data::call(number("rmdir"), [0; 6])), errno(Errno::EPERM));
     for row in DENIALS {
         match (row.action, with(&[row.name])) {
             // The library of the build machine may be older than a call.
@@ -151,7 +156,7 @@ fn an_addition_is_allowed_and_nothing_else_changes() {
         }
     }
     assert!(matches!(with(&["no_such_call"]), Err(FilterError::Unknown(_))));
-    let unknown = Syscalls { profile: "everything".into(), add: vec![] };
+    let unknown = Syscalls { profile: "everything".into(), add: vec![], network: false };
     assert!(matches!(of_profile(&unknown), Err(FilterError::Profile(_))));
 }
 
@@ -160,7 +165,7 @@ fn the_reaper_can_do_what_its_table_says() {
     let program = of_reaper().unwrap();
     let granted: BTreeSet<u32> = REAPER.iter().map(|row| number(row.0)).collect();
     for nr in 0..=HIGHEST_KNOWN {
-        let verdict = in_force(&program, &floor(), &Data::call(nr, [1; 6]));
+        let verdict = in_force(&program, &floor(false), &Data::call(nr, [1; 6]));
         let allowed = verdict == ALLOW;
         assert_eq!(allowed, granted.contains(&nr), "call {nr}");
     }
@@ -168,7 +173,7 @@ fn the_reaper_can_do_what_its_table_says() {
 
 #[test]
 fn no_file_can_be_made_set_id() {
-    let (program, floor) = (profile_of("shell"), floor());
+    let (program, floor) = (profile_of("shell"), floor(false));
     let verdict = |name: &str, args: &[u64]| {
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
@@ -199,8 +204,46 @@ fn no_file_can_be_made_set_id() {
 }
 
 #[test]
+fn a_network_is_tcp_and_udp_and_nothing_else() {
+    let program = of_profile(&with_network("shell")).unwrap();
+    let floor = floor(true);
+    for family in 0..64_u64 {
+        for kind in 0..16_u64 {
+            for protocol in [0, 1, 2, 6, 17, 33, 58, 132, 136, 255, 256, 262] {
+                let good = match (family, kind) {
+                    (1, _) => true,
+                    (2 | 10, 1) => matches!(protocol, 0 | 6),
+                    (2 | 10, 2) => matches!(protocol, 0 | 17),
+                    _ => false,
+                };
+                // Flags for the new descriptor, and bits that the kernel does not look at.
+                for flags in [0, 0o2_000_000, 0o4000, 1 << 40] {
+                    let call =
+                        Data::call(SYS_SOCKET, [family | 1 << 33, kind | flags, protocol | 1 << 35, 0, 0, 0]);
+                    let verdicts =
+                        [in_force(&program, &floor, &call), run(&floor, &call), run(&program, &call)];
+                    for verdict in verdicts {
+                        assert_eq!(
+                            verdict == ALLOW,
+                            good,
+                            "{family} {kind} {protocol} {flags}: {verdict:#x}"
+                        );
+                    }
+                }
+                let pair = Data::call(SYS_SOCKETPAIR, [family, kind, protocol, 0, 0, 0]);
+                assert_eq!(in_force(&program, &floor, &pair) == ALLOW, family == 1, "{family}");
+            }
+        }
+    }
+    let other = |family| in_force(&program, &floor, &Data::call(SYS_SOCKET, [family, 1, 0, 0, 0, 0]));
+    for family in [16, 17, 21, 38, 40] {
+        assert_eq!(other(family), errno(Errno::EAFNOSUPPORT), "{family}");
+    }
+}
+
+#[test]
 fn arguments_decide_as_documented() {
-    let (program, floor) = (profile_of("shell"), floor());
+    let (program, floor) = (profile_of("shell"), floor(false));
     let verdict = |name: &str, args: [u64; 6]| in_force(&program, &floor, &Data::call(number(name), args));
     let first = |value: u64| [value, 0, 0, 0, 0, 0];
     let second = |value: u64| [0, value, 0, 0, 0, 0];
@@ -231,8 +274,9 @@ fn arguments_decide_as_documented() {
 /// With a limit of zero the kernel would start the machine's crash handler.
 #[test]
 fn a_limit_of_core_dumps_seems_to_be_set_and_another_is() {
-    let of =
-        |name: &str, args: [u64; 6]| in_force(profile_of_shell(), &floor(), &Data::call(number(name), args));
+    let of = |name: &str, args: [u64; 6]| {
+        in_force(profile_of_shell(), &floor(false), &Data::call(number(name), args))
+    };
     let upper = 1 << 32;
     for core in [4, 4 | upper] {
         assert_eq!(of("setrlimit", [core, 1, 0, 0, 0, 0]), DONE);
@@ -255,7 +299,7 @@ proptest! {
     fn another_table_of_calls_kills(nr: u32, arch: u32, args: [u64; 6]) {
         let program = profile_of_shell();
         for floor in [true, false] {
-            let run = |data: &Data| if floor { run(&super::floor(), data) } else { run(program, data) };
+            let run = |data: &Data| if floor { run(&super::floor(false), data) } else { run(program, data) };
             if arch != AUDIT_ARCH_X86_64 {
                 prop_assert_eq!(run(&Data { nr, arch, args }), KILL_PROCESS);
             }
@@ -268,7 +312,7 @@ proptest! {
 
     #[test]
     fn a_number_that_nobody_knows_is_enosys(nr in HIGHEST_KNOWN + 1..X32_BIT, args: [u64; 6]) {
-        prop_assert_eq!(in_force(profile_of_shell(), &floor(), &Data::call(nr, args)), errno(Errno::ENOSYS));
+        prop_assert_eq!(in_force(profile_of_shell(), &floor(false), &Data::call(nr, args)), errno(Errno::ENOSYS));
     }
 
     #[test]
@@ -280,9 +324,9 @@ proptest! {
         let at = usize::from(call == "ioctl");
         let mut args = [0_u64; 6];
         args[at] = u64::from(low);
-        let plain = in_force(profile_of_shell(), &floor(), &Data::call(number(call), args));
+        let plain = in_force(profile_of_shell(), &floor(false), &Data::call(number(call), args));
         args[at] |= u64::from(upper) << 32;
-        prop_assert_eq!(in_force(profile_of_shell(), &floor(), &Data::call(number(call), args)), plain);
+        prop_assert_eq!(in_force(profile_of_shell(), &floor(false), &Data::call(number(call), args)), plain);
     }
 
     #[test]
@@ -290,7 +334,7 @@ proptest! {
         row in prop::sample::select(actions::floor().collect::<Vec<_>>()),
         args: [u64; 6],
     ) {
-        prop_assert_eq!(run(&floor(), &Data::call(row.number, args)), errno(Errno::EPERM));
+        prop_assert_eq!(run(&floor(false), &Data::call(row.number, args)), errno(Errno::EPERM));
     }
 
     #[test]
@@ -333,22 +377,25 @@ fn what_a_manifest_is_told_is_what_the_floor_denies() {
 fn compiled_twice() -> &'static [(Vec<Instruction>, Vec<Instruction>)] {
     static PAIRS: std::sync::OnceLock<Vec<(Vec<Instruction>, Vec<Instruction>)>> = std::sync::OnceLock::new();
     PAIRS.get_or_init(|| {
-        PROFILES.iter().map(|profile| (profile_of(profile.name), by_seccompiler(profile))).collect()
+        let without = PROFILES.iter().map(|p| (profile_of(p.name), by_seccompiler(p, false)));
+        let with =
+            PROFILES.iter().map(|p| (of_profile(&with_network(p.name)).unwrap(), by_seccompiler(p, true)));
+        without.chain(with).collect()
     })
 }
 
-fn by_seccompiler(profile: &crate::profiles::Profile) -> Vec<Instruction> {
+fn by_seccompiler(profile: &crate::profiles::Profile, network: bool) -> Vec<Instruction> {
     use seccompiler::{
         BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
         SeccompRule, TargetArch,
     };
-    let rule = |argument, mask, value| {
+    let condition = |(argument, mask, value)| {
         let masked = SeccompCmpOp::MaskedEq(mask);
-        SeccompRule::new(vec![
-            SeccompCondition::new(argument, SeccompCmpArgLen::Qword, masked, value).unwrap(),
-        ])
-        .unwrap()
+        SeccompCondition::new(argument, SeccompCmpArgLen::Qword, masked, value).unwrap()
     };
+    let all =
+        |row: &[(u8, u64, u64)]| SeccompRule::new(row.iter().copied().map(condition).collect()).unwrap();
+    let rule = |argument, mask, value| all(&[(argument, mask, value)]);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for row in profile.groups.iter().flat_map(|group| group.rows) {
         rules.insert(number(row.0).into(), vec![]);
@@ -360,7 +407,14 @@ fn by_seccompiler(profile: &crate::profiles::Profile) -> Vec<Instruction> {
     if profile.groups.iter().any(|group| group.clone) {
         add("clone", vec![rule(0, NAMESPACE_FLAGS.into(), 0)]);
     }
-    add("socket", vec![rule(0, LOW, 1)]);
+    let mut sockets = vec![rule(0, LOW, 1)];
+    if network {
+        let rows =
+            [(2, 1, 0), (2, 1, 6), (2, 2, 0), (2, 2, 17), (10, 1, 0), (10, 1, 6), (10, 2, 0), (10, 2, 17)];
+        let one = |(family, kind, own)| all(&[(0, LOW, family), (1, 0xf, kind), (2, LOW, own)]);
+        sockets.extend(rows.map(one));
+    }
+    add("socket", sockets);
     add("socketpair", vec![rule(0, LOW, 1)]);
     add("ioctl", IOCTLS.iter().map(|row| rule(1, LOW, row.0.into())).collect());
     add("prctl", PRCTLS.iter().map(|row| rule(0, LOW, row.0.into())).collect());

@@ -257,7 +257,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         shm: None,
         terminals: false,
         proc: octant_workstation::Proc::Processes,
-        syscalls: Syscalls { profile: "shell".into(), add: vec![] },
+        syscalls: Syscalls { profile: "shell".into(), add: vec![], network: false },
         limits: Limits {
             memory_max: 256 << 20,
             memory_high: 224 << 20,

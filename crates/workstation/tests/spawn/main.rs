@@ -705,6 +705,7 @@ fn every_step_can_fail_and_then_nothing_runs() {
         Step::Sources,
         Step::Filter,
         Step::Channel,
+        Step::Listen,
         Step::Execute,
         Step::Collect,
         Step::Remove,

@@ -11,11 +11,13 @@ use crate::{describe, drain};
 use octant_api::agent;
 use octant_api::agents::{ExitInfo, Output};
 use octant_api::error::{ApiError, Code};
+use octant_api::ledger::{AppendRequest, Kind};
 use octant_ids::{Aid, Principal, Sha256};
 use octant_manifest::OnTimeout;
 use octant_sys::clock;
 use octant_wire::{Identity, Limits, serve, shutdown};
 use octant_workstation::{Spawned, Step};
+use serde_json::json;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,7 @@ fn code_of(step: Step) -> Code {
 
 impl Manager {
     pub(super) async fn isolate(self: &Arc<Self>, aid: Aid) -> Event {
+        let network = self.has_network(aid);
         let (start, waits) = {
             let mut inner = self.inner();
             let Some(agent) = inner.agents.get_mut(&aid) else { return Event::NotIsolated(String::new()) };
@@ -83,7 +86,8 @@ impl Manager {
                 return self.not_isolated(aid, Code::Unavailable, &format!("make its pipes: {error}"));
             }
         };
-        let build = move |spawner: &dyn Spawner| match waits {
+        // A program that has a network runs once that is there.
+        let build = move |spawner: &dyn Spawner| match waits || network {
             true => spawner.prepare(&plan, &ticket, out_end, err_end),
             false => spawner.spawn(&plan, &ticket, out_end, err_end),
         };
@@ -108,7 +112,10 @@ impl Manager {
         } else {
             self.deposit(aid, &handles);
             self.begin_life(aid, until_ns);
-            Ok(())
+            match network {
+                true => self.start_with_network(aid, digest).await,
+                false => Ok(()),
+            }
         };
         match ready.and_then(|()| self.attend(aid, handles)) {
             Ok(()) => Event::Isolated,
@@ -117,6 +124,21 @@ impl Manager {
                 self.not_isolated(aid, Code::Internal, &why)
             }
         }
+    }
+
+    /// Opens the network of a workstation whose program waits for that, and lets the program go, with a ticket of its own.
+    async fn start_with_network(&self, aid: Aid, plan: Sha256) -> Result<(), String> {
+        let slot = self.slot(aid).ok_or("it has no slot")?;
+        let failed = |(_, why): (Code, String)| why;
+        self.open_network(aid, slot).await.map_err(failed)?;
+        let what = json!({"do": "let its program go", "agent": aid});
+        let (intent, ticket) = self.intend(aid, plan, &what).await.map_err(failed)?;
+        let released = self.blocking(move |spawner| spawner.release(slot, aid, &ticket)).await;
+        let released = released.and_then(|done| done.map_err(|error| error.to_string()));
+        let became = json!({"agent": aid, "done": released.is_ok(), "why": released.as_ref().err()});
+        let outcome = super::about(aid, Kind::Outcome, &became);
+        self.records.later(AppendRequest { intent: Some(intent), ..outcome });
+        released
     }
 
     /// Keeps what is needed of an agent whose program waits.
@@ -157,6 +179,9 @@ impl Manager {
             return self.not_let_go(aid, Code::Unavailable, NO_TICKET);
         };
         self.deposit(aid, &spare.handles);
+        if let Err((code, why)) = self.open_network(aid, slot).await {
+            return self.not_let_go(aid, code, &why);
+        }
         match self.blocking(move |spawner| spawner.release(slot, aid, &ticket)).await {
             Err(gone) => self.not_let_go(aid, Code::Internal, &gone),
             Ok(Err(error)) => self.not_let_go(aid, code_of(error.step), &error.to_string()),
@@ -316,11 +341,12 @@ impl Manager {
         None
     }
 
-    pub(super) fn close_socket(&self, aid: Aid) {
+    pub(super) fn close_socket(self: &Arc<Self>, aid: Aid) {
         if let Some(agent) = self.inner().agents.get_mut(&aid) {
             // Dropping the trigger stops the serving; dropping the others closes them.
             (agent.guest, agent.socket, agent.pidfd, agent.spare) = (None, None, None, None);
         }
+        self.close_network(aid);
         self.ends.add(aid);
         self.let_go(aid, false);
     }

@@ -88,7 +88,10 @@ impl Manager {
         }
         // Again, should PID 1 not have taken it the first time.
         let kept = self.let_go(aid, true);
-        let done = self.blocking(move |spawner| spawner.retire(slot, aid)).await.and_then(|done| done);
+        // While the gate holds sockets in it, its network is not gone.
+        let closed = if self.has_network(aid) { self.network_closed(aid).await } else { Ok(()) };
+        let retired = self.blocking(move |spawner| spawner.retire(slot, aid)).await.and_then(|done| done);
+        let done = closed.and(retired);
         self.take_in_reports();
         let mut inner = self.inner();
         let still_open = || kept.first().map(|name| format!("PID 1 still keeps {name}"));

@@ -35,7 +35,7 @@ impl Manager {
         let (mut admitted, mut approved) = (self.admit(envelope, false, now_ms).await, None);
         if let Err(Refused { asks: Some(asks), error }) = &admitted {
             let rules = error.data.rules.clone();
-            match self.approve_unlimited(asks, &caller, &begin).await {
+            match self.approve_unlimited(asks, &begin, &caller).await {
                 Ok(used) => {
                     approved = Some(used);
                     admitted = self.admit(Envelope::parse(text.as_bytes()), true, now_ms).await;
@@ -100,8 +100,8 @@ impl Manager {
     async fn approve_unlimited(
         self: &Arc<Self>,
         asks: &Asks,
-        caller: &Principal,
         begin: &Begin,
+        caller: &Principal,
     ) -> Result<Used, ApiError> {
         if begin.workspace.is_some() {
             // What is approved is a manifest, and the snapshot would not be a part of it.

@@ -1,0 +1,254 @@
+//! An agent's network: what it may reach is said to the gate, and sockets are made in its network for the gate to serve.
+//!
+//! The gate forgets what it was told when it ends, and lets nobody through from then on. It is told again when it is
+//! back, from the rights that this service has, not from what the gate may have kept.
+
+use super::Manager;
+use crate::spawner::Spawner;
+use octant_api::agents::LendRequest;
+use octant_api::egress::{
+    AdmitRequest, Admitted, Caps, DismissRequest, Door, HostLease, ListenRequest, REASON_MAX, WatchRequest,
+};
+use octant_api::error::Code;
+use octant_api::ledger::{AppendRequest, Kind};
+use octant_api::ticket::Ticket;
+use octant_ids::{Aid, Principal, Sha256};
+use octant_manifest::{HostGrant, PatternError, PatternSet, Traffic};
+use octant_sys::{clock, entropy};
+use octant_wire::Shutdown;
+use octant_workstation::{DOORS_MAX, Listen};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest that a host is lent, in milliseconds: a day.
+const LEND_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+/// The pause before the gate is looked for again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Why an agent has no network.
+pub(super) type NoNetwork = (Code, String);
+
+fn gate_failed(error: impl std::fmt::Display) -> NoNetwork {
+    (Code::Unavailable, format!("the gate: {error}"))
+}
+
+impl Manager {
+    /// Whether an agent has a network at all, running or about to.
+    pub(super) fn has_network(&self, aid: Aid) -> bool {
+        let inner = self.inner();
+        let rights = inner.agents.get(&aid).and_then(|agent| agent.rights.as_ref());
+        rights.is_some_and(|rights| !rights.grants().hosts().is_empty())
+    }
+
+    /// What the gate is told of an agent; none where it has no network or its rights are not known any more.
+    fn admission(&self, aid: Aid) -> Option<AdmitRequest> {
+        let inner = self.inner();
+        let agent = inner.agents.get(&aid)?;
+        let PatternSet::Only(hosts) = agent.rights.as_ref()?.grants().hosts() else { return None };
+        let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+        let Traffic { connections, bytes_per_second } = agent.rights.as_ref()?.grants().traffic();
+        let bytes_per_second = bytes_per_second.map(|rate| rate.0);
+        let caps = Caps { connections, bytes: None, bytes_per_second };
+        let leases = agent.saved.leases.clone();
+        // The machine's own clock, so that a later word has a greater number over a restart too.
+        let generation = clock::boottime_ns();
+        (!hosts.is_empty()).then_some(AdmitRequest { aid, generation, hosts, leases, caps })
+    }
+
+    /// Opens the network of a workstation that stands and whose program waits.
+    pub(super) async fn open_network(&self, aid: Aid, slot: u32) -> Result<(), NoNetwork> {
+        let Some(request) = self.admission(aid) else { return Ok(()) };
+        let Admitted { missing, .. } = self.gate.call(&request).await.map_err(gate_failed)?;
+        for doors in missing.chunks(DOORS_MAX) {
+            self.open_doors(aid, slot, doors).await?;
+        }
+        Ok(())
+    }
+
+    async fn open_doors(&self, aid: Aid, slot: u32, doors: &[Door]) -> Result<(), NoNetwork> {
+        let listen = Listen { aid, doors: doors.to_vec() };
+        let digest = listen.digest().map_err(|error| (Code::Internal, error.to_string()))?;
+        let what = json!({"do": "listen", "agent": aid, "doors": doors});
+        let (intent, ticket) = self.intend(aid, digest, &what).await?;
+        let asked = self.blocking(move |spawner: &dyn Spawner| spawner.listen(slot, &listen, &ticket)).await;
+        let sockets = asked.and_then(|sockets| sockets.map_err(|error| error.to_string()));
+        let served = match sockets {
+            Err(why) => Err((Code::LayerMissing, why)),
+            Ok(sockets) => {
+                let mut served = Ok(());
+                for (door, socket) in doors.iter().zip(sockets) {
+                    let request = ListenRequest { aid, door: *door };
+                    if let Err(error) = self.gate.call_with(&request, &[socket]).await {
+                        served = Err(gate_failed(error));
+                        break;
+                    }
+                }
+                served
+            }
+        };
+        let became = match &served {
+            Ok(()) => json!({"agent": aid, "done": true}),
+            Err((_, why)) => json!({"agent": aid, "done": false, "why": why}),
+        };
+        self.records
+            .later(AppendRequest { intent: Some(intent), ..super::about(aid, Kind::Outcome, &became) });
+        served
+    }
+
+    /// Puts an intent on record that the spawner is to act on, and gives its number and the ticket for it.
+    pub(super) async fn intend(
+        &self,
+        aid: Aid,
+        subject: Sha256,
+        what: &Value,
+    ) -> Result<(u64, Ticket), NoNetwork> {
+        let entry = AppendRequest {
+            subject: Some(subject),
+            ticket_for: "spawner".parse().ok(),
+            ..super::about(aid, Kind::Intent, what)
+        };
+        let (done, all) = self.records.append(&[entry]).await;
+        all.map_err(|error| (Code::Unavailable, format!("the ledger did not accept a record: {error}")))?;
+        let appended = done.into_iter().next().flatten();
+        let ticket = appended.and_then(|appended| Some((appended.seq, appended.ticket?)));
+        ticket.ok_or_else(|| (Code::Unavailable, "the ledger gave no ticket for the spawner".to_owned()))
+    }
+
+    /// Lends an agent a host for a while.
+    pub(crate) async fn lend(
+        &self,
+        aid: Aid,
+        asked: &LendRequest,
+        by: &Principal,
+    ) -> Result<HostLease, NoNetwork> {
+        let invalid = |why: String| (Code::InvalidParams, why);
+        let host: HostGrant = asked.host.parse().map_err(|error: PatternError| invalid(error.to_string()))?;
+        if !(1..=LEND_MAX_MS).contains(&asked.ttl_ms) {
+            return Err(invalid(format!("{} ms are not between 1 and {LEND_MAX_MS}", asked.ttl_ms)));
+        }
+        if asked.reason.trim().is_empty() || asked.reason.len() > REASON_MAX {
+            return Err(invalid(format!("a lease has a reason of 1 to {REASON_MAX} bytes")));
+        }
+        if !self.has_network(aid) {
+            let why = "its workstation was built without a network, since its manifest names no host";
+            return Err((Code::Conflict, why.to_owned()));
+        }
+        let mut id = [0; 6];
+        entropy::fill_seeded(&mut id).map_err(|error| (Code::Unavailable, error.to_string()))?;
+        let now_ms = clock::boottime_ns() / 1_000_000;
+        let lease = HostLease {
+            id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            host: host.to_string(),
+            until_ms: now_ms.saturating_add(asked.ttl_ms),
+            bytes: asked.bytes,
+            connections: asked.connections,
+            reason: asked.reason.clone(),
+            by: by.to_string(),
+        };
+        let what = json!({"do": "lend a host", "lease": lease, "ttl_ms": asked.ttl_ms});
+        self.record_command_first(aid, by, what).await?;
+        let slot = {
+            let mut inner = self.inner();
+            let gone = || (Code::Conflict, "it has ended".to_owned());
+            let agent =
+                inner.agents.get_mut(&aid).filter(|agent| agent.state.phase.live()).ok_or_else(gone)?;
+            agent.saved.leases.retain(|lease| lease.until_ms > now_ms);
+            agent.saved.leases.push(lease.clone());
+            let slot = agent.saved.slot.ok_or_else(gone)?;
+            self.keep(&mut inner, aid, false);
+            slot
+        };
+        let told = self.open_network(aid, slot).await;
+        if told.is_err() {
+            // What is not in force is not left behind to come into force later.
+            self.drop_lease(aid, &lease.id);
+        }
+        told.map(|()| lease)
+    }
+
+    /// Takes back what was lent; how many connections that cut.
+    pub(crate) async fn take_back(&self, aid: Aid, lease: &str, by: &Principal) -> Result<u64, NoNetwork> {
+        if !self.drop_lease(aid, lease) {
+            return Err((Code::NotFound, format!("it has no lease {lease}")));
+        }
+        let request = self.admission(aid).ok_or((Code::Conflict, "it has no network".to_owned()))?;
+        let told = self.gate.call(&request).await;
+        self.record_command(aid, by, json!({"do": "take back a host", "lease": lease}));
+        told.map(|admitted| admitted.cut).map_err(gate_failed)
+    }
+
+    fn drop_lease(&self, aid: Aid, lease: &str) -> bool {
+        let mut inner = self.inner();
+        let Some(agent) = inner.agents.get_mut(&aid) else { return false };
+        let before = agent.saved.leases.len();
+        agent.saved.leases.retain(|row| row.id != lease);
+        let dropped = agent.saved.leases.len() < before;
+        self.keep(&mut inner, aid, false);
+        dropped
+    }
+
+    /// Has the gate cut everything of an agent. It takes authority away, so it waits for nothing.
+    pub(super) fn close_network(self: &Arc<Self>, aid: Aid) {
+        if self.has_network(aid) {
+            let manager = Arc::clone(self);
+            tokio::spawn(async move {
+                if let Err(why) = manager.network_closed(aid).await {
+                    tracing::warn!("{aid}: {why}; it is tried again when its workstation is removed");
+                }
+            });
+        }
+    }
+
+    /// The same, and waits until nothing of it is left at the gate.
+    pub(super) async fn network_closed(&self, aid: Aid) -> Result<(), String> {
+        self.gate.call(&DismissRequest { aid }).await.map(drop).map_err(|error| format!("the gate: {error}"))
+    }
+
+    /// Tells the gate about every agent that lives, each time it comes back.
+    pub(super) async fn watch_gate(&self, stop: &Shutdown) {
+        tokio::select! {
+            () = stop.requested() => {}
+            () = self.follow_gate() => {}
+        }
+    }
+
+    async fn follow_gate(&self) {
+        loop {
+            if let Ok(mut stream) = self.gate.stream(&WatchRequest {}).await {
+                while let Ok(Some(instance)) = stream.next().await {
+                    self.tell_gate(&instance.agents).await;
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Who has ended goes, and who lives is told anew.
+    async fn tell_gate(&self, known: &[Aid]) {
+        let (mut live, mut ended) = (Vec::new(), Vec::new());
+        {
+            let inner = self.inner();
+            let phase = |aid| inner.agents.get(aid).map(|agent| agent.state.phase);
+            ended.extend(known.iter().filter(|aid| phase(aid).is_none_or(|phase| phase.ended())));
+            for agent in inner.agents.values() {
+                if agent.state.phase.live() && !agent.state.prepared() {
+                    live.extend(agent.saved.slot.map(|slot| (agent.saved.info.aid, slot)));
+                }
+            }
+        }
+        for aid in ended {
+            if let Err(why) = self.network_closed(aid).await {
+                tracing::warn!("{aid}: {why}");
+            }
+        }
+        for (aid, slot) in live {
+            if !self.has_network(aid) {
+                continue;
+            }
+            if let Err((_, why)) = self.open_network(aid, slot).await {
+                tracing::error!("{aid}: it reaches nothing until the gate is back: {why}");
+            }
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! The gate: which agents there are, and the way from an accepted socket to a connection outside.
+//!
+//! Every way out ends in [`Gate::pass`]: one decision, one record before the first byte, one look at the address, and one
+//! record at the end.
+
+use crate::book::{Book, Denials};
+use crate::core::{Allowed, BadWord, Denied, Rights, Rule};
+use crate::flow::{End, Flow, Meter};
+use crate::names::{Names, is_ours};
+use crate::resolve::Resolve;
+use crate::vet::Vet;
+use octant_api::egress::{AdmitRequest, Admitted, AtGate, Door, LeaseState, Open, PORTS_MAX, Preview, Usage};
+use octant_ids::Aid;
+use octant_manifest::HostName;
+use octant_sys::clock;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// How long one address may take to answer.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How many addresses of a host are tried.
+const ADDRESSES_MAX: usize = 4;
+/// How many open connections are listed.
+const LISTED_MAX: usize = 100;
+/// How many connections all agents have open together. Each is two descriptors of the gate's.
+pub(crate) const OPEN_MAX: u64 = 16_000;
+
+/// A name that no registry ever gives (RFC 6761).
+const NOBODYS: &str = "nobody.octant.invalid";
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn now_ms() -> u64 {
+    clock::boottime_ns() / 1_000_000
+}
+
+/// The gate, for all agents.
+pub(crate) struct Gate {
+    book: Box<dyn Book>,
+    resolve: Box<dyn Resolve>,
+    vet: Vet,
+    clients: Mutex<BTreeMap<Aid, Arc<Client>>>,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate")
+            .field("vet", &self.vet)
+            .field("agents", &lock(&self.clients).len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One agent at the gate.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) aid: Aid,
+    pub(crate) names: Mutex<Names>,
+    rights: watch::Sender<Arc<Rights>>,
+    meter: Arc<Meter>,
+    denials: Mutex<Denials>,
+    doors: Mutex<BTreeMap<Door, AbortHandle>>,
+    open: Mutex<BTreeMap<u64, Showing>>,
+}
+
+/// An open connection, for who looks.
+#[derive(Debug)]
+struct Showing {
+    host: String,
+    port: u16,
+    flow: Arc<Flow>,
+}
+
+/// A place among the connections that an agent has open.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Client>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.meter.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum NotPassed {
+    /// It is not allowed.
+    Denied(Denied),
+    /// It is allowed, and did not come about.
+    Failed(String),
+}
+
+impl From<Denied> for NotPassed {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+/// A connection to a host. What became of it is recorded when this is dropped, whatever ended it.
+pub(crate) struct Passage {
+    pub(crate) stream: Option<TcpStream>,
+    pub(crate) flow: Arc<Flow>,
+    gate: Arc<Gate>,
+    client: Arc<Client>,
+    intent: u64,
+    address: Option<SocketAddr>,
+    since_ns: u64,
+    end: Mutex<Option<String>>,
+}
+
+impl Passage {
+    /// Says how it ended; the first word counts.
+    pub(crate) fn ended(&self, end: impl Into<String>) {
+        lock(&self.end).get_or_insert_with(|| end.into());
+    }
+
+    /// As [`Self::ended`].
+    pub(crate) fn ended_by(&self, end: &End) {
+        match end {
+            End::Closed => self.ended("closed"),
+            End::Failed(error) => self.ended(format!("failed: {error}")),
+            End::Cut(why) => self.ended(format!("cut: {why}")),
+        }
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        lock(&self.client.open).remove(&self.intent);
+        let end = lock(&self.end).take().unwrap_or_else(|| "cut: the agent or the gate ended".to_owned());
+        let ms = clock::monotonic_ns().saturating_sub(self.since_ns) / 1_000_000;
+        let payload = json!({
+            "done": self.address.is_some(),
+            "end": end,
+            "address": self.address,
+            "bytes_out": self.flow.bytes_out.load(Ordering::Relaxed),
+            "bytes_in": self.flow.bytes_in.load(Ordering::Relaxed),
+            "ms": ms,
+        });
+        self.gate.book.outcome(self.client.aid, self.intent, &payload);
+    }
+}
+
+/// Why a word of `agents` is not in force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotAdmitted {
+    #[error(transparent)]
+    Bad(#[from] BadWord),
+    #[error("{0} ports are more than {PORTS_MAX}")]
+    Ports(usize),
+    #[error("generation {0} is not newer than {1}, which is in force")]
+    Old(u64, u64),
+}
+
+impl Client {
+    /// What it may reach right now.
+    pub(crate) fn rights(&self) -> Arc<Rights> {
+        Arc::clone(&self.rights.borrow())
+    }
+
+    /// Whether a connection to a host may be made.
+    pub(crate) fn decide(&self, host: &HostName, port: u16) -> Result<Allowed, Denied> {
+        self.rights().decide(host, port, now_ms())
+    }
+
+    fn usage(&self) -> Usage {
+        let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Usage {
+            connections: of(&self.meter.used.connections),
+            denied: of(&self.meter.denied),
+            bytes_out: of(&self.meter.bytes_out),
+            bytes_in: of(&self.meter.bytes_in),
+        }
+    }
+
+    fn show(&self) -> AtGate {
+        let (rights, now_ms) = (self.rights(), now_ms());
+        let lease = |lease: &crate::core::Lease| LeaseState {
+            lease: lease.said.clone(),
+            left_ms: lease.said.until_ms.saturating_sub(now_ms),
+            bytes: lease.used.bytes.load(Ordering::Relaxed),
+            connections: lease.used.connections.load(Ordering::Relaxed),
+        };
+        let open = lock(&self.open);
+        let row = |(intent, showing): (&u64, &Showing)| Open {
+            host: showing.host.clone(),
+            port: showing.port,
+            rule: showing.flow.rule.to_string(),
+            intent: *intent,
+            bytes_out: showing.flow.bytes_out.load(Ordering::Relaxed),
+            bytes_in: showing.flow.bytes_in.load(Ordering::Relaxed),
+        };
+        AtGate {
+            aid: self.aid,
+            generation: rights.generation,
+            hosts: rights.grants.iter().map(ToString::to_string).collect(),
+            leases: rights.leases.iter().map(lease).collect(),
+            caps: rights.caps,
+            doors: lock(&self.doors).keys().copied().collect(),
+            open: open.iter().take(LISTED_MAX).map(row).collect(),
+            open_count: open.len() as u64,
+            usage: self.usage(),
+        }
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(book: Box<dyn Book>, resolve: Box<dyn Resolve>, vet: Vet) -> Self {
+        Self { book, resolve, vet, clients: Mutex::default() }
+    }
+
+    /// Puts a word of `agents` in force.
+    pub(crate) fn admit(&self, asked: &AdmitRequest) -> Result<Admitted, NotAdmitted> {
+        let mut clients = lock(&self.clients);
+        let before = clients.get(&asked.aid).map(|client| client.rights());
+        let kept = |id: &str| {
+            let leases = before.as_ref()?.leases.iter();
+            leases.clone().find(|lease| lease.said.id == id).map(|lease| Arc::clone(&lease.used))
+        };
+        let rights = Rights::read(asked.generation, &asked.hosts, &asked.leases, asked.caps, kept)?;
+        let ports = rights.ports();
+        if ports.len() > PORTS_MAX {
+            return Err(NotAdmitted::Ports(ports.len()));
+        }
+        let shared = [Door::Dns, Door::DnsTcp, Door::Proxy, Door::Socks];
+        let mut wanted: BTreeSet<Door> =
+            shared.into_iter().chain(ports.into_iter().map(Door::Port)).collect();
+        let Some(client) = clients.get(&asked.aid) else {
+            let client = Client {
+                aid: asked.aid,
+                names: Mutex::new(Names::new(asked.aid)),
+                rights: watch::Sender::new(Arc::new(rights)),
+                meter: Arc::default(),
+                denials: Mutex::default(),
+                doors: Mutex::default(),
+                open: Mutex::default(),
+            };
+            clients.insert(asked.aid, Arc::new(client));
+            return Ok(Admitted { cut: 0, missing: wanted.into_iter().collect() });
+        };
+        let is = client.rights().generation;
+        if asked.generation < is {
+            return Err(NotAdmitted::Old(asked.generation, is));
+        }
+        let now_ms = now_ms();
+        let cut =
+            lock(&client.open).values().filter(|open| rights.still(&open.flow.rule, now_ms).is_err()).count();
+        client.rights.send_replace(Arc::new(rights));
+        let mut doors = lock(&client.doors);
+        // A port that no rule names any more is a port that nothing listens on.
+        doors.retain(|door, serving| {
+            let stays = wanted.remove(door);
+            if !stays {
+                serving.abort();
+            }
+            stays
+        });
+        Ok(Admitted { cut: cut as u64, missing: wanted.into_iter().collect() })
+    }
+
+    /// Cuts everything of an agent, and says what it used.
+    pub(crate) fn dismiss(&self, aid: Aid) -> Usage {
+        let Some(client) = lock(&self.clients).remove(&aid) else { return Usage::default() };
+        // What has no rule is cut; what waits for a first byte finds nothing either.
+        let none = Rights { grants: Vec::new(), leases: Vec::new(), ..(*client.rights()).clone() };
+        client.rights.send_replace(Arc::new(none));
+        for door in std::mem::take(&mut *lock(&client.doors)).into_values() {
+            door.abort();
+        }
+        self.tell_again(&client);
+        client.usage()
+    }
+
+    pub(crate) fn client(&self, aid: Aid) -> Option<Arc<Client>> {
+        lock(&self.clients).get(&aid).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Client>> {
+        lock(&self.clients).values().cloned().collect()
+    }
+
+    /// Every agent, or one.
+    pub(crate) fn list(&self, only: Option<Aid>) -> Vec<AtGate> {
+        let wanted = |client: &&Arc<Client>| only.is_none_or(|aid| aid == client.aid);
+        self.all().iter().filter(wanted).map(|client| client.show()).collect()
+    }
+
+    /// How many agents and how many open connections there are.
+    pub(crate) fn count(&self) -> (usize, u64) {
+        let all = self.all();
+        (all.len(), all.iter().map(|client| client.meter.open.load(Ordering::Relaxed)).sum())
+    }
+
+    /// What is listened on for an agent.
+    pub(crate) fn doors(&self, client: &Client) -> Vec<Door> {
+        lock(&client.doors).keys().copied().collect()
+    }
+
+    /// Whether a name that nobody was granted is denied to everybody.
+    pub(crate) fn probe(&self) -> Result<(), String> {
+        let nobodys: HostName = NOBODYS.parse().map_err(|error| format!("{NOBODYS}: {error}"))?;
+        for client in self.all() {
+            let named = client.rights().names(&nobodys, now_ms());
+            if let (false, Ok(allowed)) = (named, client.decide(&nobodys, 443)) {
+                return Err(format!(
+                    "{} would reach {NOBODYS}, which no grant names: {allowed:?}",
+                    client.aid
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves a listener of an agent from here on, in place of one for the same.
+    pub(crate) fn open_door(&self, client: &Client, door: Door, serving: AbortHandle) {
+        if let Some(before) = lock(&client.doors).insert(door, serving) {
+            before.abort();
+        }
+    }
+
+    /// Records what was denied more than once since the last time.
+    pub(crate) fn tell_all_again(&self) {
+        for client in self.all() {
+            self.tell_again(&client);
+        }
+    }
+
+    fn tell_again(&self, client: &Client) {
+        let again = lock(&client.denials).again();
+        if !again.is_empty() {
+            self.book.denied(client.aid, &json!({ "do": "connect", "denied": "again", "times": again }));
+        }
+    }
+
+    /// Records a denial.
+    pub(crate) fn denied(&self, client: &Client, to: &str, port: u16, why: &Denied) {
+        client.meter.denied.fetch_add(1, Ordering::Relaxed);
+        let to: String = to.chars().take(255).collect();
+        if lock(&client.denials).add(format!("{to}:{port}: {why}")) {
+            let payload = json!({
+                "do": "connect", "denied": why.to_string(), "host": to, "port": port, "next": why.next(),
+            });
+            self.book.denied(client.aid, &payload);
+        }
+    }
+
+    /// Takes one of the places for connections; every accepted socket has one, whatever comes of it.
+    pub(crate) fn place(&self, client: &Arc<Client>) -> Result<Place, Denied> {
+        let most = client.rights().caps.connections;
+        let all = self.count().1;
+        let before = client.meter.open.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(client));
+        if before >= most || all >= OPEN_MAX { Err(Denied::Connections(most.min(before))) } else { Ok(place) }
+    }
+
+    /// The name that a program means by what it says: a name, or an address that stands for one.
+    pub(crate) fn host(&self, client: &Client, said: &str) -> Result<HostName, Denied> {
+        let bare = said.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(said);
+        match bare.parse::<IpAddr>() {
+            Ok(address) => self.host_of(client, address),
+            Err(_) => said.parse().map_err(Denied::BadName),
+        }
+    }
+
+    /// The name that an address stands for.
+    pub(crate) fn host_of(&self, client: &Client, address: IpAddr) -> Result<HostName, Denied> {
+        match lock(&client.names).name(address) {
+            Some(host) => Ok(host.clone()),
+            None if is_ours(address) => Err(Denied::NoName(address)),
+            None => Err(Denied::Address),
+        }
+    }
+
+    /// What would be decided, without doing anything.
+    pub(crate) fn preview(&self, client: &Client, host: &str, port: u16) -> Preview {
+        let decided = self.host(client, host).and_then(|host| client.decide(&host, port).map(|a| (host, a)));
+        match decided {
+            Ok((host, allowed)) => Preview {
+                allowed: true,
+                host: host.to_string(),
+                port,
+                rule: allowed.any().map(ToString::to_string).unwrap_or_default(),
+                why: String::new(),
+                next: String::new(),
+            },
+            Err(why) => Preview {
+                allowed: false,
+                host: host.to_owned(),
+                port,
+                rule: String::new(),
+                why: why.to_string(),
+                next: why.next().to_owned(),
+            },
+        }
+    }
+
+    /// Makes a connection that a rule allows: on record before anything is asked for or sent, to an address that was
+    /// looked at and to no other.
+    pub(crate) async fn pass(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        host: &HostName,
+        port: u16,
+        protocol: &'static str,
+        rule: &Rule,
+    ) -> Result<Passage, NotPassed> {
+        let rights = client.rights();
+        if let Some(lease) = rights.lease(rule) {
+            lease.used.connections.fetch_add(1, Ordering::Relaxed);
+        }
+        let payload: Value = json!({
+            "do": "connect", "host": host.as_str(), "port": port, "protocol": protocol,
+            "rule": rule.to_string(), "generation": rights.generation,
+        });
+        let intent = self.book.intent(client.aid, payload).await.map_err(NotPassed::Failed)?;
+        client.meter.used.connections.fetch_add(1, Ordering::Relaxed);
+        let flow = Arc::new(Flow {
+            rule: rule.clone(),
+            meter: Arc::clone(&client.meter),
+            rights: client.rights.subscribe(),
+            bytes_out: Default::default(),
+            bytes_in: Default::default(),
+        });
+        let showing = Showing { host: host.to_string(), port, flow: Arc::clone(&flow) };
+        lock(&client.open).insert(intent, showing);
+        let mut passage = Passage {
+            stream: None,
+            flow,
+            gate: Arc::clone(self),
+            client: Arc::clone(client),
+            intent,
+            address: None,
+            since_ns: clock::monotonic_ns(),
+            end: Mutex::default(),
+        };
+        let connected = tokio::select! {
+            biased;
+            why = passage.flow.cut() => Err(NotPassed::Denied(why)),
+            connected = self.reach(host, port) => connected,
+        };
+        match connected {
+            Ok((stream, address)) => {
+                (passage.stream, passage.address) = (Some(stream), Some(address));
+                Ok(passage)
+            }
+            Err(not) => {
+                match &not {
+                    NotPassed::Denied(why) => passage.ended(format!("denied: {why}")),
+                    NotPassed::Failed(why) => passage.ended(format!("failed: {why}")),
+                }
+                Err(not)
+            }
+        }
+    }
+
+    async fn reach(&self, host: &HostName, port: u16) -> Result<(TcpStream, SocketAddr), NotPassed> {
+        let found = self.resolve.addresses(host).await;
+        let found = found.map_err(|why| NotPassed::Failed(format!("{host} has no address: {why}")))?;
+        let mut why = None;
+        let mut good = Vec::new();
+        for address in found {
+            match self.vet.check(address) {
+                // What the machine's configuration names is meant, whosever it is.
+                Ok(false) if is_own(address) => why = why.or(Some(format!("{address} is this machine"))),
+                Ok(_) => good.push(address),
+                Err(what) => why = why.or(Some(format!("{address} is {what}"))),
+            }
+        }
+        if good.is_empty() {
+            let why = why.unwrap_or_else(|| "its name servers know none".to_owned());
+            return Err(NotPassed::Denied(Denied::Refused(host.to_string(), why)));
+        }
+        let mut last = String::new();
+        for address in good.into_iter().take(ADDRESSES_MAX) {
+            let to = SocketAddr::new(address, port);
+            match tokio::time::timeout(CONNECT, TcpStream::connect(to)).await {
+                Ok(Ok(stream)) => {
+                    // What is small is not held back; a socket that cannot do that is no worse.
+                    let _ = stream.set_nodelay(true);
+                    return Ok((stream, to));
+                }
+                Ok(Err(error)) => last = format!("{to}: {error}"),
+                Err(_) => last = format!("{to}: no answer within {CONNECT:?}"),
+            }
+        }
+        Err(NotPassed::Failed(last))
+    }
+}
+
+/// Whether an address is one of this machine's own: then the way to it begins at itself. A datagram socket that is
+/// connected finds its way and sends nothing.
+fn is_own(address: IpAddr) -> bool {
+    let any: SocketAddr = if address.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let way = || -> io::Result<IpAddr> {
+        let socket = std::net::UdpSocket::bind(any)?;
+        socket.connect(SocketAddr::new(address, 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    // Where there is no way at all, connecting fails by itself.
+    way().is_ok_and(|from| from.to_canonical() == address.to_canonical())
+}

@@ -1,0 +1,44 @@
+//! The gate: the one way out of a workstation.
+//!
+//! Owns: the sockets that listen inside agents' networks, the addresses there that stand for names, what each agent may
+//! reach, every connection between the two.
+//! Promises: an agent reaches exactly the hosts that its manifest or a lease names, by name, on the ports and with the
+//! protocols that are named; a connection is on record before its first byte leaves, and its end with what went through;
+//! what is revoked is cut; an address is looked at, and what was looked at is what is connected to; a name that is not
+//! granted is not asked for. When it does not run nothing goes out.
+//! Never: lets something through because it does not understand it, connects inwards, listens on a socket of the machine's
+//! own network, keeps a right over a restart.
+//!
+//! | file | what |
+//! |---|---|
+//! | `core.rs` | what an agent may reach, whether a connection may go on: the one decision; pure |
+//! | `names.rs`, `dns.rs` | addresses that stand for names, and the answers to questions for them; pure |
+//! | `hello.rs`, `socks.rs` | what a connection begins with; pure |
+//! | `vet.rs` | which addresses may be connected to; pure |
+//! | `gate.rs` | agents, and the way from a decision to a connection |
+//! | `doors.rs`, `http.rs` | the sockets inside, and what is spoken there |
+//! | `flow.rs` | bytes: counted, capped, cut |
+//! | `resolve.rs` | names outside |
+//! | `book.rs` | what goes on record |
+//! | `handlers.rs`, `service.rs` | the methods, the glue |
+#![forbid(unsafe_code)]
+
+mod book;
+mod core;
+mod dns;
+mod doors;
+mod flow;
+mod gate;
+mod handlers;
+mod hello;
+mod http;
+mod names;
+mod resolve;
+mod service;
+mod socks;
+#[cfg(test)]
+mod tests;
+mod vet;
+
+pub use service::{EgressConfig, EgressService};
+pub use vet::{Network, NetworkError};

@@ -1,0 +1,310 @@
+//! The whole gate between two networks of its own: the agent's, where the addresses that stand for names are on its
+//! loopback, and one for the gate and all hosts. Needs root, as every test does that makes a namespace.
+
+mod http;
+mod through;
+
+use crate::book::Book;
+use crate::doors::{self, Listener};
+use crate::gate::{Client, Gate};
+use crate::resolve::Resolve;
+use crate::vet::Vet;
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use nix::sched::CloneFlags;
+use octant_api::egress::{AdmitRequest, Caps, Door, HostLease, NAMES_V4, NAMES_V6};
+use octant_ids::Aid;
+use octant_manifest::HostName;
+use octant_sys::netlink;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+
+/// What was put on record.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Line {
+    Intent(u64, Value),
+    Outcome(u64, Value),
+    Denied(Value),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) lines: Mutex<Vec<Line>>,
+    next: AtomicU64,
+    pub(super) broken: AtomicBool,
+}
+
+impl Book for Arc<Ledger> {
+    fn intent(
+        &self,
+        _: Aid,
+        payload: Value,
+    ) -> Pin<Box<dyn Future<Output = Result<u64, String>> + Send + '_>> {
+        Box::pin(async move {
+            if self.broken.load(Ordering::Relaxed) {
+                return Err("the ledger is broken".to_owned());
+            }
+            let seq = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+            self.lines.lock().unwrap().push(Line::Intent(seq, payload));
+            Ok(seq)
+        })
+    }
+
+    fn outcome(&self, _: Aid, intent: u64, payload: &Value) {
+        self.lines.lock().unwrap().push(Line::Outcome(intent, payload.clone()));
+    }
+
+    fn denied(&self, _: Aid, payload: &Value) {
+        self.lines.lock().unwrap().push(Line::Denied(payload.clone()));
+    }
+}
+
+/// Names outside.
+#[derive(Debug, Default)]
+pub(super) struct Outside {
+    names: Mutex<BTreeMap<String, Vec<IpAddr>>>,
+    pub(super) asked: AtomicU64,
+}
+
+impl Resolve for Arc<Outside> {
+    fn addresses<'a>(
+        &'a self,
+        host: &'a HostName,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, String>> + Send + 'a>> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.names.lock().unwrap().get(host.as_str()).cloned().ok_or_else(|| "no such name".to_owned())
+        })
+    }
+}
+
+/// A gate with one agent, and hosts.
+pub(super) struct World {
+    pub(super) gate: Arc<Gate>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) outside: Arc<Outside>,
+    pub(super) aid: Aid,
+    generation: AtomicU64,
+    networks: Networks,
+}
+
+/// The agent's network, and the one outside it in which the thread is.
+#[derive(Debug)]
+struct Networks {
+    agents: File,
+    outside: File,
+}
+
+impl Networks {
+    fn new() -> Self {
+        let unshared = || {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            netlink::loopback_up().unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap()
+        };
+        let agents = unshared();
+        netlink::local_route(NAMES_V4.0.into(), NAMES_V4.1).unwrap();
+        netlink::local_route(NAMES_V6.0.into(), NAMES_V6.1).unwrap();
+        let outside = unshared();
+        // 11/8 are the hosts: as public as any.
+        netlink::local_route("11.0.0.0".parse().unwrap(), 8).unwrap();
+        Self { agents, outside }
+    }
+
+    /// Makes a socket in the agent's network, where it then stays.
+    fn inside<T>(&self, make: impl FnOnce() -> T) -> T {
+        nix::sched::setns(&self.agents, CloneFlags::CLONE_NEWNET).unwrap();
+        let made = make();
+        nix::sched::setns(&self.outside, CloneFlags::CLONE_NEWNET).unwrap();
+        made
+    }
+}
+
+pub(super) const FREE: Caps = Caps { connections: 16, bytes: None, bytes_per_second: None };
+
+/// Runs a test in a network of its own.
+pub(super) fn alone<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        let networks = Networks::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { test(World::new(networks)).await });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+pub(super) fn lease(id: &str, host: &str, for_ms: u64) -> HostLease {
+    HostLease {
+        id: id.into(),
+        host: host.into(),
+        until_ms: crate::gate::now_ms() + for_ms,
+        bytes: None,
+        connections: None,
+        reason: "a test".into(),
+        by: "operator:0".into(),
+    }
+}
+
+impl World {
+    fn new(networks: Networks) -> Self {
+        let (ledger, outside) = (Arc::<Ledger>::default(), Arc::<Outside>::default());
+        let vet = Vet { allow: vec!["11.0.0.0/8".parse().unwrap()] };
+        let gate = Gate::new(Box::new(Arc::clone(&ledger)), Box::new(Arc::clone(&outside)), vet);
+        Self {
+            gate: Arc::new(gate),
+            ledger,
+            outside,
+            aid: Aid::from_bytes([5; 16]),
+            generation: AtomicU64::new(1),
+            networks,
+        }
+    }
+
+    /// Says what the agent may reach, and listens where that needs it.
+    pub(super) async fn admit(&self, hosts: &[&str], leases: &[HostLease], caps: Caps) -> u64 {
+        let admitted = self.gate.admit(&AdmitRequest {
+            aid: self.aid,
+            generation: self.generation.fetch_add(1, Ordering::Relaxed),
+            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+            leases: leases.to_vec(),
+            caps,
+        });
+        let admitted = admitted.unwrap();
+        for door in admitted.missing {
+            self.listen(door);
+        }
+        admitted.cut
+    }
+
+    fn listen(&self, door: Door) {
+        let (ip, port) = door.place();
+        let at = SocketAddr::new(ip.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
+        let fd: OwnedFd = self.networks.inside(|| match door {
+            Door::Dns => std::net::UdpSocket::bind(at).unwrap().into(),
+            _ => std::net::TcpListener::bind(at).unwrap().into(),
+        });
+        let listener = Listener::new(fd, door).unwrap();
+        let client = self.client();
+        let serving = doors::serve(Arc::clone(&self.gate), Arc::clone(&client), door, listener);
+        self.gate.open_door(&client, door, tokio::spawn(serving).abort_handle());
+    }
+
+    pub(super) fn client(&self) -> Arc<Client> {
+        self.gate.client(self.aid).unwrap()
+    }
+
+    /// Has a name lead to an address.
+    pub(super) fn name(&self, host: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.outside.names.lock().unwrap().insert(host.to_owned(), addresses);
+    }
+
+    /// A host at an address that sends back what it hears; how many have connected.
+    pub(super) async fn echo(&self, at: &str) -> Arc<AtomicU64> {
+        let listener = TcpListener::bind(at).await.unwrap();
+        let count = Arc::<AtomicU64>::default();
+        let counting = Arc::clone(&count);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                counting.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        count
+    }
+
+    /// What a program does: asks for the name, and connects to what it is told.
+    pub(super) async fn connect(&self, host: &str, port: u16) -> std::io::Result<TcpStream> {
+        let address =
+            self.ask(host, RecordType::A).await.map_err(|code| std::io::Error::other(code.to_string()))?;
+        self.dial(SocketAddr::new(address, port)).await
+    }
+
+    /// Connects from the agent's network.
+    pub(super) async fn dial(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let socket =
+            self.networks.inside(|| if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() });
+        socket?.connect(to).await
+    }
+
+    /// A datagram socket in the agent's network.
+    pub(super) fn datagrams(&self) -> UdpSocket {
+        let socket = self.networks.inside(|| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        socket.set_nonblocking(true).unwrap();
+        UdpSocket::from_std(socket).unwrap()
+    }
+
+    pub(super) async fn ask(&self, host: &str, kind: RecordType) -> Result<IpAddr, ResponseCode> {
+        let socket = self.datagrams();
+        let mut message = Message::query();
+        message.add_query(Query::query(Name::from_str(host).unwrap(), kind));
+        socket.send_to(&message.to_vec().unwrap(), "127.0.0.53:53").await.unwrap();
+        let mut buffer = [0; 1024];
+        let (count, _) = socket.recv_from(&mut buffer).await.unwrap();
+        let reply = Message::from_vec(&buffer[..count]).unwrap();
+        match reply.answers.first().map(|answer| &answer.data) {
+            Some(RData::A(a)) => Ok(a.0.into()),
+            Some(RData::AAAA(a)) => Ok(a.0.into()),
+            _ => Err(reply.metadata.response_code),
+        }
+    }
+
+    pub(super) fn lines(&self) -> Vec<Line> {
+        self.ledger.lines.lock().unwrap().clone()
+    }
+
+    /// Waits for an outcome that says this.
+    pub(super) async fn outcome(&self, of: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..500 {
+            let found = self.lines().into_iter().find_map(|line| match line {
+                Line::Outcome(_, value) if of(&value) => Some(value),
+                _ => None,
+            });
+            if let Some(value) = found {
+                return value;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("no such outcome: {:?}", self.lines());
+    }
+
+    /// The reasons of what was denied.
+    pub(super) fn denied(&self) -> Vec<String> {
+        let lines = self.lines().into_iter();
+        lines
+            .filter_map(|line| {
+                if let Line::Denied(v) = line { v["denied"].as_str().map(str::to_owned) } else { None }
+            })
+            .collect()
+    }
+}
+
+/// Sends bytes, and gives what comes back until so many are there or the end.
+pub(super) async fn say(stream: &mut TcpStream, bytes: &[u8], back: usize) -> std::io::Result<Vec<u8>> {
+    stream.write_all(bytes).await?;
+    let mut answer = vec![0; back];
+    let mut at = 0;
+    while at < back {
+        match stream.read(&mut answer[at..]).await? {
+            0 => break,
+            count => at += count,
+        }
+    }
+    answer.truncate(at);
+    Ok(answer)
+}

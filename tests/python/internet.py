@@ -1,0 +1,136 @@
+"""A small internet for tests: addresses, names, TLS and plain servers, all on this namespace's loopback.
+
+internet.py DIR COMMAND...: serves, runs the command, ends with its code. DIR has NAME.crt and NAME.key of each TLS host.
+Written to /DIR/heard: a line for each request and question that came in.
+"""
+
+import fcntl
+import http.server
+import os
+import socket
+import socketserver
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+NAMES = {
+    "api.example.org": "11.0.0.2",
+    "slow.example.org": "11.0.0.3",
+    "evil.example.net": "11.0.0.4",
+    "inwards.example.org": "127.0.0.1",
+    "meta.example.org": "169.254.169.254",
+    "web.example.org": "11.0.0.5",
+}
+DNS = "11.0.0.53"
+DIR = sys.argv[1]
+HEARD = open(os.path.join(DIR, "heard"), "a", buffering=1)
+
+
+def interfaces():
+    """Brings loopback up and gives it every address (netdevice(7))."""
+    control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    addresses = sorted(set(NAMES.values()) | {DNS, "127.0.0.1"})
+    for number, address in enumerate(a for a in addresses if a.startswith("11.")):
+        name = b"lo:%d" % number
+        request = struct.pack("16sHH4s8x", name, socket.AF_INET, 0, socket.inet_aton(address))
+        fcntl.ioctl(control, 0x8916, request)  # SIOCSIFADDR
+    fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", 0x49))  # SIOCSIFFLAGS: up, loopback, running
+
+
+def dns():
+    """Answers A questions (RFC 1035); everything else has no answer."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((DNS, 53))
+    while True:
+        packet, sender = server.recvfrom(2048)
+        labels, at = [], 12
+        while packet[at]:
+            labels.append(packet[at + 1 : at + 1 + packet[at]].decode())
+            at += 1 + packet[at]
+        name = ".".join(labels).lower()
+        kind = struct.unpack(">H", packet[at + 1 : at + 3])[0]
+        HEARD.write(f"dns {name} {kind}\n")
+        question = packet[12 : at + 5]
+        address = NAMES.get(name)
+        answer = b""
+        if address and kind == 1:
+            answer = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04" + socket.inet_aton(address)
+        code = 0 if address else 3
+        head = packet[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, 1 if answer else 0, 0, 0)
+        server.sendto(head + question + answer, sender)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        HEARD.write(f"http {self.headers['Host']} {self.path} {self.headers.get('Authorization', '-')}\n")
+        if self.path.startswith("/slow"):
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                for _ in range(6000):
+                    self.wfile.write(b"4\r\ndrip\r\n")
+                    self.wfile.flush()
+                    time.sleep(0.01)
+            except OSError as error:
+                HEARD.write(f"cut {self.headers['Host']} {error}\n")
+            self.close_connection = True
+            return
+        body = f"hello from {self.headers['Host']}\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self):
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        HEARD.write(f"post {self.headers['Host']} {self.path} {len(body)} {self.headers.get('Authorization', '-')}\n")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+def serve(name, port, tls):
+    server = Server((NAMES[name], port), Handler)
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.path.join(DIR, name + ".crt"), os.path.join(DIR, name + ".key"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def canary():
+    """What listens on the machine itself, which nothing inside may reach."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind(("127.0.0.1", 443))
+    server.listen()
+    while True:
+        connection, _ = server.accept()
+        HEARD.write("canary\n")
+        connection.close()
+
+
+interfaces()
+threading.Thread(target=dns, daemon=True).start()
+threading.Thread(target=canary, daemon=True).start()
+serve("api.example.org", 443, True)
+serve("slow.example.org", 443, True)
+serve("evil.example.net", 443, True)
+serve("web.example.org", 80, False)
+sys.exit(subprocess.call(sys.argv[2:]))

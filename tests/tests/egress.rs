@@ -1,0 +1,170 @@
+//! The way out of a workstation, with real programs, real TLS and names, on a network of the test's own.
+
+use crate::exports::Said;
+use crate::namespace::{Instance, ended};
+use octant_tests::agents::{guest_files, sign};
+use octant_tests::environment::binary;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// An instance in a network of its own with an internet beside it.
+struct Internet {
+    instance: Instance,
+    /// What the internet has, and what it heard.
+    dir: PathBuf,
+}
+
+/// Hosts with TLS.
+const HOSTS: [&str; 3] = ["api.example.org", "slow.example.org", "evil.example.net"];
+
+impl Internet {
+    fn new(name: &str) -> Self {
+        let instance = Instance::new(name);
+        // Where a developer's agents may read, and not below /tmp, which is the agent's own with this profile.
+        let dir = PathBuf::from(format!("/srv/octant-test-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        instance.write(
+            "etc/octant.toml",
+            b"[egress]\nname_servers = [\"11.0.0.53\"]\nallow_addresses = [\"11.0.0.0/8\"]\n",
+        );
+        let internet = Self { instance, dir };
+        internet.certificates();
+        internet
+    }
+
+    /// One authority, and a certificate of each host.
+    fn certificates(&self) {
+        let key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Named apart from what it signs: with one name for both, the certificate passes for one that signs itself.
+        authority.distinguished_name.push(DnType::CommonName, "the authority of a test");
+        self.write("ca.pem", &authority.self_signed(&key).unwrap().pem());
+        let issuer = Issuer::new(authority, key);
+        for host in HOSTS {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+            self.write(&format!("{host}.crt"), &params.signed_by(&key, &issuer).unwrap().pem());
+            self.write(&format!("{host}.key"), &key.serialize_pem());
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.dir.join(name);
+        fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+
+    /// A signed manifest of a Python program that may reach these hosts.
+    fn manifest(&self, name: &str, hosts: &str, script: &str, args: &str) {
+        let new = Command::new(binary())
+            .args(["manifest", "new", name, "--operator", "operator", "--profile", "python"])
+            .output()
+            .unwrap_or_else(|e| panic!("manifest new: {e}"));
+        let mut manifest: toml::Table = String::from_utf8_lossy(&new.stdout).parse().unwrap();
+        let script = guest_files().join("../python").join(script);
+        fs::copy(&script, self.dir.join(format!("{name}.py")))
+            .unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+        let dir = self.dir.display();
+        let mut set = |section: &str, field: &str, value: &str| {
+            let value: toml::Table = format!("value = {value}").parse().unwrap();
+            manifest[section].as_table_mut().unwrap().insert(field.into(), value["value"].clone());
+        };
+        set("program", "executable", "\"/usr/bin/python3\"");
+        set("program", "args", &format!("[\"-u\", \"{dir}/{name}.py\", \"{dir}/ca.pem\"{args}]"));
+        set("network", "hosts", hosts);
+        set("lifetime", "ttl", "\"5min\"");
+        let read = manifest["filesystem"]["read"].as_array_mut().unwrap();
+        read.extend([format!("{dir}/{name}.py"), format!("{dir}/ca.pem")].map(toml::Value::from));
+        self.write(&format!("{name}.toml"), &manifest.to_string());
+        let path = self.dir.join(name);
+        sign(&path.with_extension("toml"), &path.with_extension("signed.json"));
+    }
+
+    fn up(&self, job: &str) -> Said {
+        let internet = guest_files().join("../python/internet.py");
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "180", "unshare", "--net", "python3"]).arg(internet).arg(&self.dir);
+        self.instance.up_by(&mut command, &["--accept-missing", "cgroup"], job)
+    }
+
+    fn heard(&self) -> String {
+        fs::read_to_string(self.dir.join("heard")).unwrap_or_default()
+    }
+}
+
+impl Drop for Internet {
+    fn drop(&mut self) {
+        // Best effort: what is left over harms nothing.
+        let _ignored = fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[test]
+fn a_program_reaches_what_is_granted_and_nothing_else() {
+    let internet = Internet::new("egress");
+    let hosts = "[\"tls://api.example.org:443\", \"http://web.example.org:80\", \"tls://inwards.example.org:443\", \
+                 \"tls://meta.example.org:443\"]";
+    internet.manifest("out", hosts, "way_out.py", "");
+    let dir = internet.dir.display();
+    let job = format!(
+        "octant agent spawn --wait {dir}/out.signed.json; octant agent logs out; octant egress log out; \
+         octant ledger verify"
+    );
+    let outcome = internet.up(&job);
+    let heard = internet.heard();
+    ended(
+        &outcome,
+        0,
+        &[
+            "granted: hello from api.example.org",
+            "granted: hello from web.example.org",
+            "way out: all denied",
+        ],
+    );
+    assert!(!outcome.1.contains("GOT OUT"), "{}", outcome.1);
+    assert_eq!(outcome.1.matches("granted: ").count(), 7, "{}", outcome.1);
+    assert!(!heard.contains("canary") && !heard.contains("evil"), "{heard}");
+    for name in ["api.example.org", "web.example.org", "inwards.example.org"] {
+        assert!(heard.contains(&format!("dns {name} ")), "{heard}");
+    }
+    // On record: what was let through, with what went through, and what was denied.
+    for word in ["rule=tls://api.example.org:443", "bytes_in=", "no grant names evil.example.net"] {
+        assert!(outcome.1.contains(word), "no {word:?} in {}", outcome.1);
+    }
+}
+
+#[test]
+fn a_lease_is_cut_while_it_is_used_and_a_gate_that_dies_lets_nothing_through() {
+    let internet = Internet::new("lease");
+    internet.manifest("drip", "[\"tls://api.example.org:443\"]", "drip.py", "");
+    let dir = internet.dir.display();
+    let job = format!(
+        "set -e\n\
+         until_says() {{ n=0; while ! octant agent logs drip | grep -q \"$1\"; do n=$((n+1)); [ $n -lt 300 ]; sleep 0.1; done; }}\n\
+         octant agent spawn {dir}/drip.signed.json\n\
+         until_says 'not lent'\n\
+         octant egress preview drip https://slow.example.org/\n\
+         octant egress lease drip tls://slow.example.org:443 --for 5min --reason 'a test' > lease; cat lease\n\
+         octant egress preview drip https://slow.example.org/\n\
+         until_says 'drips'\n\
+         octant egress list drip\n\
+         octant egress revoke drip $(sed 's/^lease \\([0-9a-f]*\\) .*/\\1/' lease)\n\
+         until_says 'cut 1'\n\
+         octant egress lease drip tls://slow.example.org:443 --for 5min --reason 'a test'\n\
+         until_says 'drips again'\n\
+         octant service restart egress\n\
+         until_says 'cut 2'\n\
+         until_says 'granted after the restart'\n\
+         octant agent kill drip; octant egress list; octant ledger verify; octant ledger query --kind command\n\
+         echo lease: done"
+    );
+    let outcome = internet.up(&job);
+    ended(
+        &outcome,
+        0,
+        &["would be denied", "would be let through by lease", "connections cut: 1", "lease: done"],
+    );
+    assert!(internet.heard().matches("cut slow.example.org").count() >= 2, "{}", internet.heard());
+}
