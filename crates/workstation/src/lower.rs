@@ -6,7 +6,7 @@ use crate::plan::{
     WORKSPACE, within,
 };
 use octant_ids::{Aid, Sha256};
-use octant_manifest::{Effective, GrantPath, Kept};
+use octant_manifest::{Effective, GrantPath, Kept, Resources};
 use std::collections::BTreeMap;
 
 /// What a plan needs beside the rights.
@@ -135,17 +135,7 @@ impl Plan {
                 add: rights.syscalls().iter().map(str::to_owned).collect(),
                 network: !rights.grants().hosts().is_empty(),
             },
-            limits: Limits {
-                memory_max: resources.memory_max.0,
-                memory_high: resources.memory_high.0,
-                // The reaper is one more, and not the agent's.
-                pids_max: narrow("resources.pids_max", resources.pids_max.saturating_add(1))?,
-                cpu_quota_percent: narrow("resources.cpu_quota_percent", resources.cpu_quota_percent)?,
-                cpu_weight: narrow("resources.cpu_weight", resources.cpu_weight)?,
-                nofile: resources.nofile,
-                fsize: resources.fsize.0,
-                io: resources.io,
-            },
+            limits: limits(resources)?,
             landlock_floor: site.landlock_floor,
             accept_missing: site.accept_missing.clone(),
             stdio: here.map_or(Stdio::Pipes, |here| here.stdio),
@@ -153,6 +143,20 @@ impl Plan {
         plan.check()?;
         Ok(plan)
     }
+}
+
+fn limits(resources: &Resources) -> Result<Limits, LowerError> {
+    Ok(Limits {
+        memory_max: resources.memory_max.0,
+        memory_high: resources.memory_high.0,
+        // The reaper is one more, and not the agent's.
+        pids_max: narrow("resources.pids_max", resources.pids_max.saturating_add(1))?,
+        cpu_quota_percent: narrow("resources.cpu_quota_percent", resources.cpu_quota_percent)?,
+        cpu_weight: narrow("resources.cpu_weight", resources.cpu_weight)?,
+        nofile: resources.nofile,
+        fsize: resources.fsize.0,
+        io: resources.io,
+    })
 }
 
 fn narrow(what: &'static str, number: u64) -> Result<u32, LowerError> {
