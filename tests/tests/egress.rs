@@ -1,11 +1,10 @@
 //! The way out of a workstation, with real programs, real TLS and names, on a network of the test's own.
 
 use crate::exports::Said;
-
 use crate::namespace::{Instance, ended};
 use octant_tests::agents::{guest_files, sign};
 use octant_tests::environment::binary;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,8 +22,8 @@ const HOSTS: [&str; 3] = ["api.example.org", "slow.example.org", "evil.example.n
 impl Internet {
     fn new(name: &str) -> Self {
         let instance = Instance::new(name);
-        // Not below /tmp, which is the agent's own with this profile.
-        let dir = PathBuf::from(format!("/var/tmp/octant-test-{name}-{}", std::process::id()));
+        // Where a developer's agents may read, and not below /tmp, which is the agent's own with this profile.
+        let dir = PathBuf::from(format!("/srv/octant-test-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         let internet = Self { instance, dir };
         let authority = internet.certificates();
@@ -41,6 +40,8 @@ impl Internet {
         let key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Named apart from what it signs: with one name for both, the certificate passes for one that signs itself.
+        authority.distinguished_name.push(DnType::CommonName, "the authority of a test");
         let pem = authority.self_signed(&key).unwrap().pem();
         self.write("ca.pem", &pem);
         let issuer = Issuer::new(authority, key);
@@ -61,17 +62,7 @@ impl Internet {
     /// A signed manifest of a Python program that may reach these hosts and have these secrets used for it.
     fn manifest(&self, name: &str, hosts: &str, credentials: &str, script: &str, args: &str) {
         let new = Command::new(binary())
-            .args([
-                "manifest",
-                "new",
-                name,
-                "--operator",
-                "operator",
-                "--role",
-                "admin",
-                "--profile",
-                "python",
-            ])
+            .args(["manifest", "new", name, "--operator", "operator", "--profile", "python"])
             .output()
             .unwrap_or_else(|e| panic!("manifest new: {e}"));
         let mut manifest: toml::Table = String::from_utf8_lossy(&new.stdout).parse().unwrap();

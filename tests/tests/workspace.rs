@@ -1,7 +1,7 @@
 //! What agents make: kept after their end, forked while they run, compared and merged.
 
-use crate::image::sign;
 use crate::namespace::{Instance, ended};
+use octant_tests::agents::sign;
 use octant_tests::environment::binary;
 use std::fs;
 use std::process::Command;

@@ -10,8 +10,8 @@ use crate::error::CliError;
 use crate::out::{Out, utc};
 use octant_ids::{Layout, Sha256};
 use octant_manifest::{
-    Audience, Draft, Envelope, Manifest, NameSet, Retention, SigningKey, TrustedKeys, digest, json_schema,
-    limits, lines, sign,
+    Audience, Draft, Envelope, Manifest, NameSet, Retention, SigningKey, Traffic, TrustedKeys, digest,
+    json_schema, limits, lines, sign,
 };
 use octant_sys::clock;
 use serde::Serialize;
@@ -259,6 +259,7 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("utilities", names(asked.utilities())),
         ("syscalls", format!("profile {}, and {}", asked.profile().name(), names(asked.syscalls()))),
         ("network", listed(asked.hosts().iter())),
+        ("traffic", traffic(asked.traffic())),
         ("secrets", listed(asked.credentials().iter())),
         ("models", listed(asked.models().allowed.iter())),
         ("skills", listed(asked.skills().iter())),
@@ -281,6 +282,12 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
 }
 
 /// What of the workspace outlives the agent.
+fn traffic(traffic: Traffic) -> String {
+    let rate =
+        traffic.bytes_per_second.map_or("as fast as it goes".to_owned(), |rate| format!("{rate} a second"));
+    format!("{} connections at once, {rate}", traffic.connections)
+}
+
 fn kept(retain: &Retention) -> String {
     match retain.places.is_empty() {
         true => "nothing".to_owned(),

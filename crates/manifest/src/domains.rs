@@ -2,11 +2,14 @@
 
 use crate::credential::{CredentialGrant, Way};
 use crate::error::Problem;
-use crate::grants::{Grants, Models};
+use crate::grants::{Grants, Models, Traffic};
 use crate::host::{HostGrant, HostPattern, Protocol};
+use crate::limits;
 use crate::money;
 use crate::pattern::{NamePattern, Pattern, PatternSet};
 use crate::reader::{Document, Field, Gather, Result, Whole};
+use crate::schema::{ranged, within};
+use octant_ids::ByteSize;
 use serde::Serialize;
 
 const MODELS: [&str; 5] = ["allowed", "tokens", "tokens_per_minute", "spend_usd", "spend_usd_per_minute"];
@@ -35,6 +38,7 @@ impl Budget {
 /// The grants of these domains.
 pub(crate) struct Services {
     pub(crate) hosts: PatternSet<HostGrant>,
+    pub(crate) traffic: Traffic,
     pub(crate) credentials: PatternSet<CredentialGrant>,
     pub(crate) models: Models,
     pub(crate) skills: PatternSet<NamePattern>,
@@ -43,23 +47,38 @@ pub(crate) struct Services {
 
 pub(crate) fn services(document: &Document<'_>) -> Whole<Services> {
     let mut all = Gather::default();
-    let hosts = all.take(hosts(document));
-    let credentials = hosts.as_ref().and_then(|hosts| all.take(credentials(document, hosts)));
+    let network = all.take(network(document));
+    let hosts = network.as_ref().map(|network| &network.0);
+    let credentials = hosts.and_then(|hosts| all.take(credentials(document, hosts)));
     let models = all.take(models(document));
     let skills = all.take(skills(document));
     let whole = || {
         let (skills, tools) = skills?;
-        Some(Services { hosts: hosts?, credentials: credentials?, models: models?, skills, tools })
+        let (hosts, traffic) = network?;
+        Some(Services { hosts, traffic, credentials: credentials?, models: models?, skills, tools })
     };
     all.done(whole())
 }
 
-fn hosts(document: &Document<'_>) -> Whole<PatternSet<HostGrant>> {
-    let section = document.section("network", &["hosts"])?;
+/// Few programs have as many open, and each is two descriptors of the gate's.
+const CONNECTIONS: u64 = 64;
+
+fn network(document: &Document<'_>) -> Whole<(PatternSet<HostGrant>, Traffic)> {
+    let section = document.section("network", &["hosts", "connections", "bytes_per_second"])?;
     let mut all = Gather::default();
     all.take(section.no_strays());
     let hosts = all.take(section.patterns("hosts"));
-    all.done(hosts)
+    let connections = section.get("connections");
+    let connections = connections.map_or(Ok(CONNECTIONS), |field| {
+        ranged(field, 1..=limits::CONNECTIONS, "each is two descriptors of the gate")
+    });
+    let rate = section.get("bytes_per_second").map(|field| {
+        let rate = field.bytes()?;
+        within(field, rate.0, rate.to_string(), 1024..=u64::MAX, "less is no connection at all").map(ByteSize)
+    });
+    let (connections, rate) = (all.take(connections), all.take(rate.transpose()));
+    let traffic = || Some(Traffic { connections: connections?, bytes_per_second: rate? });
+    all.done(hosts.zip(traffic()))
 }
 
 fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<PatternSet<CredentialGrant>> {

@@ -207,6 +207,18 @@ pub const FIELDS: &[FieldInfo] = &[
         "Hosts that it may reach: PROTOCOL://HOST:PORT. tls is held to the name, http to each request's, tcp to the address alone; *.NAME is everything below NAME and not NAME.",
     ),
     field(
+        "network.connections",
+        Kind::Number(1, crate::limits::CONNECTIONS),
+        Some("64"),
+        "Connections to them that are open at the same time.",
+    ),
+    field(
+        "network.bytes_per_second",
+        Kind::Size,
+        Some("as fast as it goes"),
+        "Bytes a second to and from them together, at least 1KiB.",
+    ),
+    field(
         "credentials.grants",
         Kind::Texts(CREDENTIAL),
         NONE,

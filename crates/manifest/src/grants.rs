@@ -372,6 +372,38 @@ impl Retention {
     }
 }
 
+/// How much may go through the gate at once. Each agent has a way out of its own, so it bounds each one and is not shared
+/// out; how many agents there are is what an allotment bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// How many connections are open at the same time.
+    pub connections: u64,
+    /// How many bytes a second, both ways together; `None` is as fast as it goes.
+    pub bytes_per_second: Option<ByteSize>,
+}
+
+impl Traffic {
+    /// Everything.
+    pub const ALL: Self = Self { connections: u64::MAX, bytes_per_second: None };
+
+    /// What both let through.
+    #[must_use]
+    pub fn meet(self, other: Self) -> Self {
+        let Self { connections, bytes_per_second } = other;
+        let slower = match (self.bytes_per_second, bytes_per_second) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self { connections: self.connections.min(connections), bytes_per_second: slower }
+    }
+
+    fn rows(self) -> [(&'static str, String); 2] {
+        let Self { connections, bytes_per_second } = self;
+        let rate = bytes_per_second.map_or("unlimited".to_owned(), |rate| rate.to_string());
+        [("network.connections", connections.to_string()), ("network.bytes_per_second", rate)]
+    }
+}
+
 /// Which models may be asked, and how fast. How much in total is a budget, which is used up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Models {
@@ -429,6 +461,7 @@ pub struct Grants {
     pub(crate) generations: u64,
     pub(crate) rooms: NameSet,
     pub(crate) hosts: PatternSet<HostGrant>,
+    pub(crate) traffic: Traffic,
     pub(crate) credentials: PatternSet<CredentialGrant>,
     pub(crate) models: Models,
     pub(crate) skills: PatternSet<NamePattern>,
@@ -550,6 +583,12 @@ impl Grants {
         &self.rooms
     }
 
+    /// How much may go to them at once.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
     /// The hosts that may be reached.
     #[must_use]
     pub fn hosts(&self) -> &PatternSet<HostGrant> {
@@ -608,6 +647,7 @@ impl Grants {
             generations,
             rooms,
             hosts,
+            traffic,
             credentials,
             models,
             skills,
@@ -637,6 +677,7 @@ impl Grants {
             generations: self.generations.min(*generations),
             rooms: self.rooms.meet(rooms),
             hosts: self.hosts.meet(hosts),
+            traffic: self.traffic.meet(*traffic),
             credentials: self.credentials.meet(credentials),
             models: self.models.meet(models),
             skills: self.skills.meet(skills),
@@ -689,6 +730,7 @@ impl Grants {
             generations,
             rooms,
             hosts,
+            traffic,
             credentials,
             models,
             skills,
@@ -718,6 +760,7 @@ impl Grants {
             ("approvals.required", approvals.to_string()),
         ];
         rows.extend(retain.rows());
+        rows.extend(traffic.rows());
         rows.extend(models.rows());
         rows.extend(resources.rows());
         rows

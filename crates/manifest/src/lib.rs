@@ -121,7 +121,7 @@ pub use error::{ManifestError, ManifestErrors, Problem};
 pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
 pub use fuzz::{fuzz_envelope, fuzz_manifest};
 pub use grants::{
-    Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention,
+    Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
 };
 pub use host::{HostGrant, HostName, HostPattern, Protocol};
 pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};

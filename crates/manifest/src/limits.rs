@@ -52,3 +52,5 @@ pub const RETAIN_BYTES: u64 = 1 << 30;
 pub const RETAIN_FILES: u64 = 1 << 16;
 /// The least memory that a program can be started in, in bytes.
 pub const MEMORY_MIN_BYTES: u64 = 4 << 20;
+/// Connections that one agent can have open at the same time.
+pub(crate) const CONNECTIONS: u64 = 4096;

@@ -1,7 +1,9 @@
 //! Roles: the ceilings of operators' keys, as data.
 
 use crate::action::{Action, Approvals};
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
+use crate::grants::{
+    Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
+};
 use crate::pattern::{Pattern, PatternError, PatternSet};
 use crate::schema::OWN;
 use crate::{GrantPath, PathError, PathSet, Pins};
@@ -231,6 +233,8 @@ impl Roles {
                 generations,
                 rooms: rooms.into(),
                 hosts: hosts.patterns(&name)?,
+                // What a role lets an agent reach it lets it reach as fast as it goes.
+                traffic: Traffic::ALL,
                 credentials: credentials.patterns(&name)?,
                 models: Models {
                     allowed: models.patterns(&name)?,

@@ -407,7 +407,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     let whole = || {
         let (read, write, execute) = (read?, write?, execute?);
         let Lifetime { ttl, on_timeout, on_parent_death, retain } = lifetime?;
-        let Services { hosts, credentials, models, skills, tools } = services?;
+        let Services { hosts, traffic, credentials, models, skills, tools } = services?;
         Some(Grants {
             root: root?,
             workspace: workspace?,
@@ -426,6 +426,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             generations: 0,
             rooms: rooms?,
             hosts,
+            traffic,
             credentials,
             models,
             skills,
@@ -571,12 +572,12 @@ fn syscalls(section: &Section<'_>) -> Whole<NameSet> {
 }
 
 /// A number within a range. `why` says what is wrong with one outside of it.
-fn ranged(field: Field<'_>, range: RangeInclusive<u64>, why: &'static str) -> Result<u64> {
+pub(crate) fn ranged(field: Field<'_>, range: RangeInclusive<u64>, why: &'static str) -> Result<u64> {
     let number = field.number()?;
     within(field, number, number.to_string(), range, why)
 }
 
-fn within(
+pub(crate) fn within(
     field: Field<'_>,
     number: u64,
     asked: String,

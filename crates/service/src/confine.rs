@@ -87,7 +87,7 @@ fn restrict_paths(
     let mut ruleset = ruleset().map_err(|error| failed(error.to_string()))?;
     for (path, access, optional) in paths {
         let Some(fd) = open(path, *optional)? else { continue };
-        let rights = rights(level, *access, path.is_file());
+        let rights = rights(level, *access, !path.is_dir());
         ruleset = ruleset
             .add_rule(PathBeneath::new(fd, rights))
             .map_err(|error| ServiceError::GrantedPath { path: path.clone(), why: error.to_string() })?;

@@ -66,8 +66,9 @@ impl Listen {
             |what: &'static str| move |error: io::Error| SpawnError::failed(Step::Listen, what, &error);
         let own = File::open("/proc/self/ns/net").map_err(failed("open the own network"))?;
         setns(pidfd, CloneFlags::CLONE_NEWNET).map_err(|e| failed("enter the agent's network")(e.into()))?;
-        let made = self.doors.iter().map(|door| bind(*door)).collect::<io::Result<Vec<_>>>();
-        let made = ways().and(made);
+        // In this order: an address that no route leads to yet is taken for one that is not this network's own.
+        let made =
+            ways().and_then(|()| self.doors.iter().map(|door| bind(*door)).collect::<io::Result<Vec<_>>>());
         if let Err(error) = setns(&own, CloneFlags::CLONE_NEWNET) {
             // Whoever is served next would be served in an agent's network. PID 1 starts another; no agent ends with it.
             let _ = writeln!(io::stderr(), "the spawner cannot leave an agent's network, and ends: {error}");

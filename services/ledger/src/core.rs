@@ -50,8 +50,10 @@ pub(crate) fn item(
         Kind::Erasure | Kind::Key | Kind::Archive => Some("the ledger's own"),
         Kind::Command if request.operator.is_none() => Some("of operators"),
         Kind::Lifecycle | Kind::Seal if !is_agents(caller) => Some("the service agents'"),
-        Kind::Decision if !["governance", "vault", "agents"].iter().any(|name| *caller == service(name)) => {
-            Some("the services governance's, vault's and agents'")
+        Kind::Decision
+            if !["governance", "vault", "agents", "egress"].iter().any(|name| *caller == service(name)) =>
+        {
+            Some("the services governance's, vault's, egress's and agents'")
         }
         _ => None,
     };

@@ -1,6 +1,8 @@
 //! The laws of grants and budgets.
 
-use crate::grants::{Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention};
+use crate::grants::{
+    Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
+};
 use crate::{
     Action, Allotment, Approvals, CredentialGrant, GrantPath, HostGrant, HostName, HostPattern, NamePattern,
     PathSet, Pattern, PatternSet, Pins,
@@ -116,13 +118,15 @@ fn grants() -> impl Strategy<Value = Grants> {
         retain.prop_map(|(places, bytes, files)| Retention { places, bytes: ByteSize(bytes), files });
     let policy = (policy, retain);
     let outside = (patterns(host_grant()), patterns(credential()), models());
-    let outside = (outside, patterns(name_pattern()), patterns(name_pattern()), approvals());
+    let traffic = (0_u64..4, proptest::option::of(0_u64..4))
+        .prop_map(|(connections, rate)| Traffic { connections, bytes_per_second: rate.map(ByteSize) });
+    let outside = ((outside, traffic), patterns(name_pattern()), patterns(name_pattern()), approvals());
     let sets = (names(), names(), names());
     (files, sets, profile, resources(), ttl, policy, 0_u64..4, outside).prop_map(
         |(files, sets, profile, resources, ttl, policy, generations, outside)| {
             let ((root, workspace, read, write, execute), pins) = files;
             let (utilities, syscalls, rooms) = sets;
-            let ((hosts, credentials, models), skills, tools, approvals) = outside;
+            let (((hosts, credentials, models), traffic), skills, tools, approvals) = outside;
             let ((on_timeout, on_parent_death), retain) = policy;
             Grants {
                 root,
@@ -142,6 +146,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 generations,
                 rooms,
                 hosts,
+                traffic,
                 credentials,
                 models,
                 skills,

@@ -16,7 +16,7 @@ use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, SecretName, Sha256};
-use octant_manifest::{Effective, HostGrant, PatternError, PatternSet, Way};
+use octant_manifest::{Effective, HostGrant, PatternError, PatternSet, Traffic, Way};
 use octant_sys::{clock, entropy};
 use octant_wire::Shutdown;
 use octant_workstation::{DOORS_MAX, Listen, Trust};
@@ -25,8 +25,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many connections an agent can have open.
-const CONNECTIONS: u64 = 256;
 /// The longest that a host is lent, in milliseconds: a day.
 const LEND_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// The pause before the gate is looked for again.
@@ -101,7 +99,9 @@ impl Manager {
         let agent = inner.agents.get(&aid)?;
         let PatternSet::Only(hosts) = agent.rights.as_ref()?.grants().hosts() else { return None };
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-        let caps = Caps { connections: CONNECTIONS, bytes: None, bytes_per_second: None };
+        let Traffic { connections, bytes_per_second } = agent.rights.as_ref()?.grants().traffic();
+        let bytes_per_second = bytes_per_second.map(|rate| rate.0);
+        let caps = Caps { connections, bytes: None, bytes_per_second };
         let (leases, credentials) = (agent.saved.leases.clone(), agent.saved.credentials.clone());
         let manifest = Some(agent.saved.info.manifest_digest);
         // The machine's own clock, so that a later word has a greater number over a restart too.

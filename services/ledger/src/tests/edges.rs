@@ -314,13 +314,13 @@ fn what_verify_found_is_not_forgotten_by_a_restart() {
 
 #[test]
 fn nobody_but_the_ledger_says_that_segments_were_archived() {
-    let egress = Principal::Service("egress".parse().unwrap());
+    let search = Principal::Service("search".parse().unwrap());
     let archive = Json::from_text(r#"{"first":5}"#.into()).unwrap();
     for (kind, caller) in [
-        (Kind::Archive, &egress),
+        (Kind::Archive, &search),
         (Kind::Archive, &agents()),
-        (Kind::Command, &egress),
-        (Kind::Decision, &egress),
+        (Kind::Command, &search),
+        (Kind::Decision, &search),
     ] {
         let request = AppendRequest::new(kind, archive.clone());
         let refused = core::item(caller, request, Tip::START, || Ok([4; 32])).unwrap_err();
