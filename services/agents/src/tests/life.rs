@@ -220,7 +220,7 @@ async fn a_spawn_is_refused_with_its_code_and_leaves_nothing() {
     let good = signed("one", "true", &[]);
     let expired = signed("one", "true", &[("2035-01-01", "2020-01-01")]);
     let elsewhere = signed("one", "true", &[("[\"*\"]", "[\"m2\"]")]);
-    let network = signed("one", "true", &[("hosts = []", "hosts = [\"tls://a.org:443\"]")]);
+    let signs = signed("one", "true", &[("grants = []", "grants = [\"sign prod/key\"]")]);
     let admin = signed("one", "true", &[("role = \"analyst\"", "role = \"admin\"")]);
     let forever = signed("one", "true", &[("ttl = \"5min\"", "ttl = \"unlimited\"")]);
     let large = signed("one", "true", &[("memory_max = \"64MiB\"", "memory_max = \"2GiB\"")]);
@@ -231,7 +231,7 @@ async fn a_spawn_is_refused_with_its_code_and_leaves_nothing() {
         ("{}".to_owned(), Code::InvalidParams, &["signature"]),
         (expired, Code::Denied, &["signature"]),
         (elsewhere, Code::Denied, &["signature"]),
-        (network, Code::InvalidParams, &["schema"]),
+        (signs, Code::InvalidParams, &["schema"]),
         (two, Code::InvalidParams, &["schema", "deny-list"]),
         (admin, Code::Denied, &["role-ceiling"]),
         (forever, Code::ApprovalNeeded, &["unlimited-lifetime"]),
