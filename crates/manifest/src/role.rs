@@ -161,6 +161,11 @@ fn actions(role: &str, texts: &[String]) -> Result<Approvals, RolesError> {
     texts.iter().map(read).collect()
 }
 
+/// The paths of a role.
+fn paths_of(role: &str, paths: Vec<String>) -> Result<PathSet, RolesError> {
+    paths.iter().map(|p| GrantPath::parse(p).map_err(|e| RolesError::Path(role.to_owned(), e))).collect()
+}
+
 /// What a role lets be kept that lets anything be.
 fn whole_workspace() -> Retention {
     let places = GrantPath::parse(OWN[0]).into_iter().collect();
@@ -181,12 +186,7 @@ impl Roles {
             toml::from_str(text).map_err(|e| RolesError::Toml(e.to_string()))?;
         let mut roles = BTreeMap::new();
         for (name, file) in files {
-            let set = |paths: Vec<String>| -> Result<PathSet, RolesError> {
-                paths
-                    .iter()
-                    .map(|p| GrantPath::parse(p).map_err(|e| RolesError::Path(name.clone(), e)))
-                    .collect()
-            };
+            let set = |paths| paths_of(&name, paths);
             let RoleFile {
                 assigns,
                 approves,

@@ -43,6 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-init", &[IDS, API, SYS, TICKET]),
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
+    ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, TREE, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),

@@ -36,16 +36,7 @@ impl Manager {
         let (mut admitted, mut approved) = (self.admit(envelope, false, now_ms).await, None);
         if let Err(Refused { asks: Some(asks), error }) = &admitted {
             let rules = error.data.rules.clone();
-            // What is approved is a manifest, and the snapshot would not be a part of it.
-            let asked = match begin.workspace {
-                None => self.approve_unlimited(asks, &caller).await,
-                Some(_) => {
-                    let why = "what waits for an approval cannot begin with a snapshot that is named here";
-                    let next = "name the snapshot in the manifest";
-                    Err(ApiError::new(Code::InvalidParams, WHAT, "its workspace", why, next))
-                }
-            };
-            match asked {
+            match self.approve_unlimited(asks, &begin, &caller).await {
                 Ok(used) => {
                     approved = Some(used);
                     admitted = self.admit(Envelope::parse(text.as_bytes()), true, now_ms).await;
@@ -107,7 +98,18 @@ impl Manager {
     }
 
     /// Uses up an operator's approval of a life without end, or asks for one.
-    async fn approve_unlimited(self: &Arc<Self>, asks: &Asks, caller: &Principal) -> Result<Used, ApiError> {
+    async fn approve_unlimited(
+        self: &Arc<Self>,
+        asks: &Asks,
+        begin: &Begin,
+        caller: &Principal,
+    ) -> Result<Used, ApiError> {
+        if begin.workspace.is_some() {
+            // What is approved is a manifest, and the snapshot would not be a part of it.
+            let why = "what waits for an approval cannot begin with a snapshot that is named here";
+            let next = "name the snapshot in the manifest";
+            return Err(ApiError::new(Code::InvalidParams, WHAT, "its workspace", why, next));
+        }
         let failed = |e| ApiError::new(Code::Internal, WHAT, "approval", e, "report it as a fault of Octant");
         let deed = Deed {
             action: Action::UnlimitedLifetime,
