@@ -68,6 +68,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         HEARD.write(f"http {self.headers['Host']} {self.path} {self.headers.get('Authorization', '-')}\n")
+        if self.path.startswith("/mirror"):
+            self.mirror()
+            return
         if self.path.startswith("/slow"):
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
@@ -86,6 +89,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def mirror(self):
+        """Gives back what it was sent, in a header and in pieces of the body."""
+        said = self.headers.get("Authorization", "-")
+        self.send_response(200)
+        self.send_header("X-Mirror", said)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in (said[:12], said[12:] + "\n"):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece.encode()))
+            self.wfile.flush()
+            time.sleep(0.05)
+        self.wfile.write(b"0\r\n\r\n")
 
     def do_POST(self):
         length = int(self.headers.get("Content-Length", 0))

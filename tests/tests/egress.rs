@@ -25,23 +25,25 @@ impl Internet {
         // Where a developer's agents may read, and not below /tmp, which is the agent's own with this profile.
         let dir = PathBuf::from(format!("/srv/octant-test-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        instance.write(
-            "etc/octant.toml",
-            b"[egress]\nname_servers = [\"11.0.0.53\"]\nallow_addresses = [\"11.0.0.0/8\"]\n",
-        );
         let internet = Self { instance, dir };
-        internet.certificates();
+        let authority = internet.certificates();
+        let config = format!(
+            "[egress]\nname_servers = [\"11.0.0.53\"]\nallow_addresses = [\"11.0.0.0/8\"]\n\
+             extra_roots = \"\"\"\n{authority}\"\"\"\n"
+        );
+        internet.instance.write("etc/octant.toml", config.as_bytes());
         internet
     }
 
-    /// One authority, and a certificate of each host.
-    fn certificates(&self) {
+    /// One authority, and a certificate of each host; gives the authority's.
+    fn certificates(&self) -> String {
         let key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // Named apart from what it signs: with one name for both, the certificate passes for one that signs itself.
         authority.distinguished_name.push(DnType::CommonName, "the authority of a test");
-        self.write("ca.pem", &authority.self_signed(&key).unwrap().pem());
+        let pem = authority.self_signed(&key).unwrap().pem();
+        self.write("ca.pem", &pem);
         let issuer = Issuer::new(authority, key);
         for host in HOSTS {
             let key = KeyPair::generate().unwrap();
@@ -49,6 +51,7 @@ impl Internet {
             self.write(&format!("{host}.crt"), &params.signed_by(&key, &issuer).unwrap().pem());
             self.write(&format!("{host}.key"), &key.serialize_pem());
         }
+        pem
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -56,8 +59,8 @@ impl Internet {
         fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 
-    /// A signed manifest of a Python program that may reach these hosts.
-    fn manifest(&self, name: &str, hosts: &str, script: &str, args: &str) {
+    /// A signed manifest of a Python program that may reach these hosts and have these secrets used for it.
+    fn manifest(&self, name: &str, hosts: &str, credentials: &str, script: &str, args: &str) {
         let new = Command::new(binary())
             .args(["manifest", "new", name, "--operator", "operator", "--profile", "python"])
             .output()
@@ -74,6 +77,7 @@ impl Internet {
         set("program", "executable", "\"/usr/bin/python3\"");
         set("program", "args", &format!("[\"-u\", \"{dir}/{name}.py\", \"{dir}/ca.pem\"{args}]"));
         set("network", "hosts", hosts);
+        set("credentials", "grants", credentials);
         set("lifetime", "ttl", "\"5min\"");
         let read = manifest["filesystem"]["read"].as_array_mut().unwrap();
         read.extend([format!("{dir}/{name}.py"), format!("{dir}/ca.pem")].map(toml::Value::from));
@@ -106,7 +110,7 @@ fn a_program_reaches_what_is_granted_and_nothing_else() {
     let internet = Internet::new("egress");
     let hosts = "[\"tls://api.example.org:443\", \"http://web.example.org:80\", \"tls://inwards.example.org:443\", \
                  \"tls://meta.example.org:443\"]";
-    internet.manifest("out", hosts, "way_out.py", "");
+    internet.manifest("out", hosts, "[]", "way_out.py", "");
     let dir = internet.dir.display();
     let job = format!(
         "octant agent spawn --wait {dir}/out.signed.json; octant agent logs out; octant egress log out; \
@@ -138,7 +142,7 @@ fn a_program_reaches_what_is_granted_and_nothing_else() {
 #[test]
 fn a_lease_is_cut_while_it_is_used_and_a_gate_that_dies_lets_nothing_through() {
     let internet = Internet::new("lease");
-    internet.manifest("drip", "[\"tls://api.example.org:443\"]", "drip.py", "");
+    internet.manifest("drip", "[\"tls://api.example.org:443\"]", "[]", "drip.py", "");
     let dir = internet.dir.display();
     let job = format!(
         "set -e\n\
@@ -167,4 +171,51 @@ fn a_lease_is_cut_while_it_is_used_and_a_gate_that_dies_lets_nothing_through() {
         &["would be denied", "would be let through by lease", "connections cut: 1", "lease: done"],
     );
     assert!(internet.heard().matches("cut slow.example.org").count() >= 2, "{}", internet.heard());
+}
+
+/// What no file, variable or line of the workstation has.
+const SECRET: &str = "ghp_5f0c6d3e-the-real-one";
+
+#[test]
+fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
+    let internet = Internet::new("inject");
+    let hosts = "[\"tls://api.example.org:443\", \"http://web.example.org:80\"]";
+    let backwards: String = SECRET.chars().rev().collect();
+    let grants = "[\"use prod/api at api.example.org\"]";
+    internet.manifest("api", hosts, grants, "api.py", &format!(", \"{backwards}\""));
+    internet.write("secret", SECRET);
+    let dir = internet.dir.display();
+    let job = format!(
+        "set -e\n\
+         echo 'correct horse battery' | octant vault init --passphrase\n\
+         octant vault put prod/api --from {dir}/secret; rm {dir}/secret\n\
+         octant vault grant prod/api --to manifest-file:{dir}/api.signed.json --mode use --host api.example.org --reason test\n\
+         octant agent spawn --wait {dir}/api.signed.json || true\n\
+         octant agent logs api; octant egress log api; octant ledger query; octant ledger verify\n\
+         echo inject: done"
+    );
+    let outcome = internet.up(&job);
+    let heard = internet.heard();
+    let masked = "*".repeat(SECRET.len());
+    ended(
+        &outcome,
+        0,
+        &[
+            "placeholder: octs_",
+            "hello: (200, 'hello from api.example.org')",
+            &format!("mirror: (200, 'Bearer {masked}', 'Bearer {masked}')"),
+            "misplaced: 403",
+            "canary: 403",
+            "others: 403",
+            "found: []",
+            "looked: True",
+            "use a secret",
+            "inject: done",
+        ],
+    );
+    assert!(heard.contains(&format!("http api.example.org /hello Bearer {SECRET}\n")), "{heard}");
+    // The host heard the secret and never what stands for it; everybody else the reverse, or nothing.
+    assert_eq!(heard.matches(SECRET).count(), 2, "{heard}");
+    assert!(!heard.contains("octs_") && !heard.contains("web.example.org"), "{heard}");
+    assert!(!outcome.1.contains(SECRET), "{}", outcome.1);
 }

@@ -4,13 +4,15 @@
 //! whole, and what the new word no longer allows is cut. Whoever looks gets what is in force, not what was asked for.
 
 use crate::rpc::{Deadline, Need};
-use octant_ids::Aid;
+use octant_ids::{Aid, SecretName, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How many hosts and how many leases one agent can have.
 pub const RULES_MAX: usize = 256;
+/// How many secrets are used for one agent.
+pub const CREDENTIALS_MAX: usize = 32;
 /// How many ports one agent can reach.
 pub const PORTS_MAX: usize = 32;
 /// The longest reason of a lease, in bytes.
@@ -104,8 +106,28 @@ pub struct AdmitRequest {
     /// What it was lent beyond them.
     #[serde(default)]
     pub leases: Vec<HostLease>,
+    /// The secrets that are used for it, without its seeing them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Credential>,
+    /// The digest of the manifest that it runs under, by which the vault may have granted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub manifest: Option<Sha256>,
     /// How much.
     pub caps: Caps,
+}
+
+/// A secret that the gate puts into an agent's requests to a host, in place of what stands for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// The secret's name in the vault.
+    #[schemars(with = "String")]
+    pub secret: SecretName,
+    /// For which host: `api.example.org`, or `*.example.org` for those below.
+    pub host: String,
+    /// What the agent has in its place: `octs_` and 22 digits of base32 in lower case.
+    pub placeholder: String,
 }
 
 /// Answer of `egress.admit`: it is in force.
@@ -115,6 +137,10 @@ pub struct Admitted {
     pub cut: u64,
     /// What has to be listened on for it and is not yet.
     pub missing: Vec<Door>,
+    /// The certificate, as PEM, of the authority that its programs have to trust where a secret is used for it; absent
+    /// where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
 }
 
 /// Parameters of `egress.listen`. Takes the socket as a descriptor, bound inside the agent's network.

@@ -143,14 +143,14 @@ pub struct Unenforceable {
     pub why: &'static str,
 }
 
-const VAULT: &str =
-    "the vault leases by its own grants and does not read manifests yet; see octant vault grant";
+const VAULT: &str = "signing and revealing are leased by the vault's own grants and not by manifests yet; see octant vault grant";
 const ROUTER: &str = "the router does not exist yet";
 
 /// A row each, in the order of the schema. What is here disappears with the service that enforces it.
 pub(crate) fn unenforceable(asked: &Grants, budget: &Budget) -> Vec<Unenforceable> {
+    let not_by_gate = |grant: &CredentialGrant| !matches!(grant.way, Way::Use(_));
     let rows = [
-        (!asked.credentials.is_empty(), "credentials.grants", "credentials", VAULT),
+        (asked.credentials.iter().any(not_by_gate), "credentials.grants", "sign and reveal", VAULT),
         (!asked.models.allowed.is_empty(), "models.allowed", "models", ROUTER),
         (budget.tokens > 0, "models.tokens", "a model budget", ROUTER),
         (budget.spend_microusd > 0, "models.spend_usd", "a model budget", ROUTER),

@@ -252,7 +252,7 @@ pub const FIELDS: &[FieldInfo] = &[
         "credentials.grants",
         Kind::Texts(CREDENTIAL),
         NONE,
-        "Secrets: \"use SECRET at HOST\" for a host granted with tls, \"sign SECRET\", \"reveal SECRET\".",
+        "Secrets: \"use SECRET at HOST\" for a host granted with tls: the gate puts it into requests, the agent never sees it; \"sign SECRET\", \"reveal SECRET\".",
     ),
     field(
         "models.allowed",

@@ -207,6 +207,7 @@ fn site(
         landlock_floor: LANDLOCK_FLOOR,
         base: None,
         here: Some(here),
+        trust: None,
     }
 }
 

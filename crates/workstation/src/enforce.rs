@@ -715,15 +715,23 @@ fn scratch_options(scratch: &Scratch, owner: u32) -> Made<Vec<(&'static CStr, CS
     ])
 }
 
+/// The certificate of the authority that vouches for the gate, below [`etc`].
+pub(crate) const AUTHORITY: &str = "octant/ca.pem";
+/// The same, and every authority that is trusted outside.
+pub(crate) const BUNDLE: &str = "octant/trust.pem";
+
+/// Where Octant's own files of `/etc` are: an image has an `/etc` of its own.
+pub(crate) fn etc(image: bool) -> &'static str {
+    if image { crate::image::ETC } else { "/etc" }
+}
+
 /// Directories, files and links of the new root.
 fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources: &[OwnedFd]) -> Made<()> {
     let mut made = vec!["/".to_owned()];
     let hosts_bin = plan.links.iter().any(|link| link.at == "/bin");
     // An image has an /etc and perhaps a /bin of its own.
-    let (etc, bin) = match plan.root {
-        Some(_) => (crate::image::ETC, crate::image::BIN),
-        None => ("/etc", "/bin"),
-    };
+    let etc = etc(plan.root.is_some());
+    let bin = if plan.root.is_some() { crate::image::BIN } else { "/bin" };
     let own_bin = plan.root.is_some() || !hosts_bin;
     let (etc_octant, fixed) = (format!("{etc}/octant"), ["/dev", "/proc", "/run/octant"]);
     let chosen = [(etc_octant.as_str(), true), (bin, own_bin), ("/dev/pts", plan.terminals)];
@@ -747,7 +755,10 @@ fn lay_out<K: Kernel>(kernel: &mut K, plan: &Plan, root: BorrowedFd<'_>, sources
     ];
     let resolver = format!("nameserver {}\n", egress::DNS);
     let names = plan.syscalls.network.then_some(("resolv.conf", resolver.as_str()));
-    for (name, text) in files.into_iter().chain(names) {
+    let bundle = plan.trust.as_ref().map(|authority| crate::roots::with(authority));
+    let trust = plan.trust.iter().map(|authority| (AUTHORITY, authority.as_str()));
+    let trust = trust.chain(bundle.iter().map(|bundle| (BUNDLE, bundle.as_str())));
+    for (name, text) in files.into_iter().chain(names).chain(trust) {
         let path = &format!("{etc}/{name}");
         run(kernel, Step::Tree, Call::PutFile { root, path, bytes: text.as_bytes() })?;
     }

@@ -25,6 +25,7 @@ mod profiles;
 mod readback;
 mod request;
 mod residue;
+mod roots;
 mod snapshot;
 mod sources;
 pub mod spawner;
@@ -36,7 +37,7 @@ pub use actions::{Action, DENIALS, Denial, denial};
 pub use client::{Spawned, SpawnerClient};
 pub use filter::{call_name, grantable, permits};
 pub use listen::{DOORS_MAX, Listen};
-pub use lower::{Here, LowerError, Site};
+pub use lower::{Here, LowerError, Site, Trust};
 pub use octant_manifest::Io;
 pub use plan::{
     Bind, Layer, Limits, Link, Plan, PlanError, Proc, Program, Report, Scratch, Stdio, Syscalls, VERSION,

@@ -1,6 +1,6 @@
 //! From rights to a plan: a pure function, so that the same rights give the same plan on every machine.
 
-use crate::enforce::SOCKET;
+use crate::enforce::{AUTHORITY, BUNDLE, SOCKET, etc};
 use crate::plan::{
     Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Stdio, Syscalls, VERSION,
     WORKSPACE, within,
@@ -24,6 +24,17 @@ pub struct Site {
     pub base: Option<Sha256>,
     /// Where a person runs the program, if it is one and not a service.
     pub here: Option<Here>,
+    /// What it needs for secrets that the gate uses for it, where it does.
+    pub trust: Option<Trust>,
+}
+
+/// How a program's requests get secrets that it does not see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// The certificate, as PEM, of the authority that vouches for the gate.
+    pub authority: String,
+    /// Variables, as `NAME=value`, with what stands for the secrets.
+    pub env: Vec<String>,
 }
 
 /// The place at which a person runs a program (`octant run`). It says where things that the rights grant stand inside, and
@@ -110,8 +121,9 @@ impl Plan {
                 path: inside(&rights.program().executable),
                 args: rights.program().args.clone(),
                 cwd: inside(&rights.program().cwd),
-                env: environment(site.aid, path_of(root.is_some(), &binds, &links), here),
+                env: environment(site, path_of(root.is_some(), &binds, &links), root.is_some()),
             },
+            trust: site.trust.as_ref().map(|trust| trust.authority.clone()),
             octant: true,
             utilities,
             root,
@@ -280,17 +292,28 @@ fn path_of(image: bool, binds: &[Bind], links: &[Link]) -> String {
     own.into_iter().chain(hosts).collect::<Vec<_>>().join(":")
 }
 
-fn environment(aid: Aid, path: String, here: Option<&Here>) -> Vec<String> {
+/// Variables that name a file of all authorities that are trusted.
+const BUNDLE_VARIABLES: [&str; 4] =
+    ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"];
+
+fn environment(site: &Site, path: String, image: bool) -> Vec<String> {
     let mut env = vec![
         format!("PATH={path}"),
         "HOME=/workspace".into(),
         "TMPDIR=/tmp".into(),
         "USER=agent".into(),
         "LANG=C.UTF-8".into(),
-        format!("OCTANT_AGENT={aid}"),
+        format!("OCTANT_AGENT={}", site.aid),
         format!("OCTANT_SOCKET={SOCKET}"),
     ];
-    for variable in here.map(|here| here.env.as_slice()).unwrap_or_default() {
+    if let Some(trust) = &site.trust {
+        let etc = etc(image);
+        // What replaces the roots that a program knows gets all of them, and what adds to them the one more.
+        env.extend(BUNDLE_VARIABLES.iter().map(|name| format!("{name}={etc}/{BUNDLE}")));
+        env.push(format!("NODE_EXTRA_CA_CERTS={etc}/{AUTHORITY}"));
+        env.extend(trust.env.iter().cloned());
+    }
+    for variable in site.here.as_ref().map(|here| here.env.as_slice()).unwrap_or_default() {
         let name = variable.split_inclusive('=').next().unwrap_or_default();
         env.retain(|other| !other.starts_with(name));
         env.push(variable.clone());
@@ -334,6 +357,7 @@ mod tests {
             landlock_floor: 2,
             base: None,
             here: None,
+            trust: None,
         }
     }
 
@@ -343,6 +367,20 @@ mod tests {
         assert_eq!(plan.check(), Ok(()));
         assert_eq!(plan.slot, 3);
         assert!(crate::filter::of_profile(&plan.syscalls).is_ok());
+    }
+
+    #[test]
+    fn what_secrets_need_is_in_the_environment_and_in_a_file() {
+        let authority = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+        let trust = Trust { authority: authority.clone(), env: vec!["OCTANT_SECRET_X=octs_x".into()] };
+        let plan = Plan::lower(&rights(&[]), &Site { trust: Some(trust), ..site() }).unwrap();
+        assert_eq!((plan.check(), plan.trust.as_ref()), (Ok(()), Some(&authority)));
+        for variable in ["OCTANT_SECRET_X=octs_x", "SSL_CERT_FILE=/etc/octant/trust.pem"] {
+            assert!(plan.program.env.iter().any(|other| other == variable), "{:?}", plan.program.env);
+        }
+        for bad in ["", "/etc/passwd", &"-----BEGIN CERTIFICATE-----\n".repeat(2000)] {
+            assert!(Plan { trust: Some(bad.to_owned()), ..plan.clone() }.check().is_err());
+        }
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub struct Plan {
     /// Whether the Octant binary is at `/octant`, with `/bin/<utility>` linking to it; with an image, whose `/bin` is its
     /// own, `/run/octant/bin/<utility>`.
     pub octant: bool,
+    /// The certificate, as PEM, of the authority that vouches for the gate where that uses secrets for the agent; in
+    /// `/etc/octant`, alone and with those that everybody trusts.
+    pub trust: Option<String>,
     /// The utilities granted, by name; content of `/etc/octant/applets`.
     pub utilities: Vec<String>,
     /// The imported image whose tree lies below everything else, where there is one. The spawner itself knows where it is.
@@ -292,6 +295,8 @@ const MAX_UTILITIES: usize = 512;
 const MAX_TEXTS: usize = 512;
 const MAX_TEXT_BYTES: usize = 128 * 1024;
 const MAX_PATH: usize = 1024;
+/// The certificate of an authority with a name constraint for each host that secrets are used at.
+const MAX_PEM: usize = 32 * 1024;
 
 /// Places in the new root that are the spawner's own; nothing can be put on, over or under them.
 const RESERVED: [&str; 8] = ["/octant", "/bin", "/dev", "/proc", "/sys", "/run", "/tmp", "/workspace"];
@@ -378,6 +383,11 @@ impl Plan {
             if !good {
                 return Err(PlanError::Text { what: "the utility", text: name.clone() });
             }
+        }
+        let certificate =
+            |pem: &String| pem.len() <= MAX_PEM && pem.starts_with("-----BEGIN CERTIFICATE-----\n");
+        if self.trust.as_ref().is_some_and(|pem| !certificate(pem)) {
+            return Err(PlanError::Text { what: "the authority", text: "no certificate".into() });
         }
         at_most("syscalls.add", self.syscalls.add.len(), MAX_TEXTS)?;
         self.check_limits()
@@ -513,6 +523,7 @@ pub(crate) mod tests {
                 env: vec!["PATH=/bin".into()],
             },
             octant: true,
+            trust: None,
             utilities: vec!["ls".into(), "sh".into()],
             root: None,
             image_environment: false,

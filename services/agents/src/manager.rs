@@ -297,6 +297,8 @@ impl Manager {
                 effects.extend(follows);
                 if ended {
                     manager.bereave(aid);
+                    // One that was never built may have been introduced to the gate.
+                    manager.close_network(aid);
                 }
                 match manager.perform_all(aid, effects, &mut refusal).await {
                     Ok(follow) => {

@@ -7,7 +7,9 @@ use octant_ids::{Aid, Sha256};
 use octant_manifest::Effective;
 use octant_sys::clock;
 use octant_tree::Wish;
-use octant_workstation::{Layer, Listen, Plan, Site, SpawnError, Spawned, SpawnerClient, Step, cpu_files};
+use octant_workstation::{
+    Layer, Listen, Plan, Site, SpawnError, Spawned, SpawnerClient, Step, Trust, cpu_files,
+};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -33,8 +35,16 @@ impl NotHeld {
 
 /// What is asked of the spawner. Every call blocks.
 pub(crate) trait Spawner: Send + Sync + 'static {
-    /// The plan of a workstation with these rights, and with this snapshot where one was named. Pure.
-    fn plan(&self, rights: &Effective, aid: Aid, slot: u32, base: Option<Sha256>) -> Result<Plan, String>;
+    /// The plan of a workstation with these rights, with this snapshot where one was named, and with what secrets that
+    /// are used for it need. Pure.
+    fn plan(
+        &self,
+        rights: &Effective,
+        aid: Aid,
+        slot: u32,
+        base: Option<Sha256>,
+        trust: Option<Trust>,
+    ) -> Result<Plan, String>;
     /// Builds a workstation and starts its program, with the ledger's ticket for this plan.
     fn spawn(
         &self,
@@ -156,9 +166,17 @@ fn until_frozen(leaf: &Path) -> Result<(), NotHeld> {
 }
 
 impl Spawner for Remote {
-    fn plan(&self, rights: &Effective, aid: Aid, slot: u32, base: Option<Sha256>) -> Result<Plan, String> {
+    fn plan(
+        &self,
+        rights: &Effective,
+        aid: Aid,
+        slot: u32,
+        base: Option<Sha256>,
+        trust: Option<Trust>,
+    ) -> Result<Plan, String> {
         let accept_missing = self.accept_missing.clone();
-        let site = Site { aid, slot, accept_missing, landlock_floor: LANDLOCK_FLOOR, base, here: None };
+        let site =
+            Site { aid, slot, accept_missing, landlock_floor: LANDLOCK_FLOOR, base, here: None, trust };
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 

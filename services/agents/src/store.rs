@@ -2,7 +2,7 @@
 
 use crate::core::held::Held;
 use octant_api::agents::AgentInfo;
-use octant_api::egress::HostLease;
+use octant_api::egress::{Credential, HostLease};
 use octant_ids::{Aid, Sha256};
 use octant_manifest::{GrantPath, OnParentDeath, OnTimeout, Retention};
 use octant_service::{KeepError, replace};
@@ -64,6 +64,12 @@ pub(crate) struct Saved {
     /// The hosts that it was lent.
     #[serde(default)]
     pub(crate) leases: Vec<HostLease>,
+    /// What stands for the secrets that the gate uses for it.
+    #[serde(default)]
+    pub(crate) credentials: Vec<Credential>,
+    /// The certificate of the authority that its programs trust where that is so.
+    #[serde(default)]
+    pub(crate) authority: Option<String>,
     /// What callers see.
     pub(crate) info: AgentInfo,
 }
@@ -132,6 +138,8 @@ impl Saved {
             allotment: [0; 3],
             children_of: BTreeMap::new(),
             leases: Vec::new(),
+            credentials: Vec::new(),
+            authority: None,
             info,
         }
     }

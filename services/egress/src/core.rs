@@ -1,6 +1,8 @@
 //! What an agent may reach, and whether it may go on. Pure but for the counters, which only grow.
 
-use octant_api::egress::{Caps, HostLease, REASON_MAX, RULES_MAX};
+use crate::inject::Credential;
+use octant_api::egress::{CREDENTIALS_MAX, Caps, Credential as Said, HostLease, REASON_MAX, RULES_MAX};
+use octant_ids::Sha256;
 use octant_manifest::{HostGrant, HostName, Protocol};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -49,6 +51,10 @@ pub(crate) struct Rights {
     pub(crate) grants: Vec<HostGrant>,
     pub(crate) leases: Vec<Lease>,
     pub(crate) caps: Caps,
+    /// The secrets that are used for it.
+    pub(crate) credentials: Vec<Credential>,
+    /// The manifest that it runs under.
+    pub(crate) manifest: Option<Sha256>,
 }
 
 /// Why a word of `agents` cannot be taken.
@@ -60,6 +66,10 @@ pub(crate) enum BadWord {
     Host(octant_manifest::PatternError),
     #[error("the lease {0} stands there twice")]
     Twice(String),
+    #[error("{0}")]
+    Credential(String),
+    #[error("{0} secrets are more than {CREDENTIALS_MAX}")]
+    Credentials(usize),
     #[error("the reason of the lease {0} is longer than {REASON_MAX} bytes")]
     Reason(String),
 }
@@ -157,6 +167,12 @@ pub(crate) enum Denied {
     Host { host: String, got: String },
     #[error("a request cannot be read in one way only: {0}")]
     Request(&'static str),
+    #[error("a placeholder that is not this agent's for {0} was about to be sent there")]
+    Canary(String),
+    #[error("what stands for {secret} is in {place}, where no secret is put")]
+    Misplaced { secret: String, place: String },
+    #[error("{secret} cannot be used at {host}: {why}")]
+    NoSecret { secret: String, host: String, why: String },
     #[error("{0} has no address that may be connected to: {1}")]
     Refused(String, String),
 }
@@ -180,6 +196,15 @@ impl Denied {
             Self::OtherProtocol { .. } => "grant the protocol that is spoken: tls, http or tcp",
             Self::ServerName { .. } | Self::Hello(_) | Self::Host { .. } | Self::Request(_) => {
                 "let the program name the host that it connects to; tcp://HOST:PORT grants a connection unread"
+            }
+            Self::Canary(_) => {
+                "look at what the agent was told to do: what it holds for one host is of no use at another"
+            }
+            Self::Misplaced { .. } => {
+                "send it as the whole of Authorization (after its scheme), x-api-key, api-key, x-goog-api-key or private-token"
+            }
+            Self::NoSecret { .. } => {
+                "see `octant vault status`; octant vault grant SECRET --to manifest-file:FILE --mode use --host HOST"
             }
             Self::Refused(..) => {
                 "private and local addresses are reached only where the machine's octant.toml says so: [egress] allow_addresses"
@@ -240,7 +265,22 @@ impl Rights {
             Ok(Lease { said: said.clone(), grant, used: kept(&said.id).unwrap_or_default() })
         };
         let leases = leases.iter().map(lease).collect::<Result<_, _>>()?;
-        Ok(Self { generation, grants, leases, caps })
+        Ok(Self { generation, grants, leases, caps, credentials: Vec::new(), manifest: None })
+    }
+
+    /// With the secrets that are used for it.
+    pub(crate) fn using(mut self, said: &[Said], manifest: Option<Sha256>) -> Result<Self, BadWord> {
+        if said.len() > CREDENTIALS_MAX {
+            return Err(BadWord::Credentials(said.len()));
+        }
+        let read = said.iter().map(Credential::read).collect::<Result<_, _>>();
+        (self.credentials, self.manifest) = (read.map_err(BadWord::Credential)?, manifest);
+        Ok(self)
+    }
+
+    /// Whether a secret is used at this host, so that what is said to it is read.
+    pub(crate) fn inspects(&self, host: &HostName) -> bool {
+        self.credentials.iter().any(|credential| credential.host.matches(host))
     }
 
     /// Every port that some rule names.

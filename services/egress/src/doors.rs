@@ -136,6 +136,9 @@ pub(crate) async fn carry(
         Ok(Spoken::Http(rule)) => {
             http::guarded(gate, client, Prefixed::new(Vec::new(), stream), host.clone(), port, rule).await;
         }
+        Ok(Spoken::Inspected(rule, hello)) => {
+            http::inspected(gate, client, Prefixed::new(hello, stream), host.clone(), port, rule).await;
+        }
         Ok(Spoken::Through(passage, first)) => through(&stream, passage, &first).await,
         Err(not) => {
             if let NotPassed::Denied(why) = &not {
@@ -150,6 +153,8 @@ pub(crate) async fn carry(
 enum Spoken {
     /// Requests, each of which is looked at.
     Http(Rule),
+    /// TLS that ends here, and requests in it, since a secret is used at the host; what was said is there already.
+    Inspected(Rule, Vec<u8>),
     /// Bytes for the host, the first of which are there already.
     Through(Passage, Vec<u8>),
 }
@@ -181,6 +186,9 @@ async fn by_what_is_spoken(
             if name.as_ref().is_none_or(|name| name.parse().as_ref() != Ok(host)) {
                 let got = name.unwrap_or_else(|| "missing".to_owned());
                 return Err(Denied::ServerName { host: host.to_string(), got }.into());
+            }
+            if client.rights().inspects(host) {
+                return Ok(Spoken::Inspected(rule.clone(), hello));
             }
             let passage = gate.pass(client, host, port, Protocol::Tls.name(), rule).await?;
             Ok(Spoken::Through(passage, hello))

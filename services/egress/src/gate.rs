@@ -3,17 +3,20 @@
 //! Every way out ends in [`Gate::pass`]: one decision, one record before the first byte, one look at the address, and one
 //! record at the end.
 
+use crate::authority::{Authority, NoAuthority};
 use crate::book::{Book, Denials};
 use crate::core::{Allowed, BadWord, Denied, Rights, Rule};
 use crate::flow::{End, Flow, Meter};
 use crate::names::{Names, is_ours};
 use crate::resolve::Resolve;
+use crate::secrets::{Secrets, Value as SecretValue, Wanted};
 use crate::vet::Vet;
 use octant_api::egress::{AdmitRequest, Admitted, AtGate, Door, LeaseState, Open, PORTS_MAX, Preview, Usage};
-use octant_ids::Aid;
+use octant_ids::{Aid, SecretName, Sha256};
 use octant_manifest::HostName;
 use octant_sys::clock;
 use serde_json::{Value, json};
+use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +26,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsConnector;
 
 /// How long one address may take to answer.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -49,6 +53,9 @@ pub(crate) struct Gate {
     book: Box<dyn Book>,
     resolve: Box<dyn Resolve>,
     vet: Vet,
+    secrets: Box<dyn Secrets>,
+    /// What is spoken to hosts that secrets are used at.
+    pub(crate) tls: TlsConnector,
     clients: Mutex<BTreeMap<Aid, Arc<Client>>>,
 }
 
@@ -69,6 +76,8 @@ pub(crate) struct Client {
     rights: watch::Sender<Arc<Rights>>,
     meter: Arc<Meter>,
     denials: Mutex<Denials>,
+    /// Vouches for the gate where a secret is used for it.
+    authority: Option<Authority>,
     doors: Mutex<BTreeMap<Door, AbortHandle>>,
     open: Mutex<BTreeMap<u64, Showing>>,
 }
@@ -112,7 +121,7 @@ pub(crate) struct Passage {
     pub(crate) flow: Arc<Flow>,
     gate: Arc<Gate>,
     client: Arc<Client>,
-    intent: u64,
+    pub(crate) intent: u64,
     address: Option<SocketAddr>,
     since_ns: u64,
     end: Mutex<Option<String>>,
@@ -151,6 +160,40 @@ impl Drop for Passage {
     }
 }
 
+/// The request that a secret is used for.
+#[derive(Debug)]
+pub(crate) struct UsedFor<'a> {
+    pub(crate) host: &'a HostName,
+    pub(crate) port: u16,
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    /// The ledger entry of the connection.
+    pub(crate) connection: u64,
+}
+
+/// A secret in use. What became of it is recorded when this is dropped.
+pub(crate) struct SecretUse {
+    gate: Arc<Gate>,
+    aid: Aid,
+    intent: u64,
+    became: Option<Value>,
+}
+
+impl SecretUse {
+    /// Says what became of it.
+    pub(crate) fn became(&mut self, what: Value) {
+        self.became = Some(what);
+    }
+}
+
+impl Drop for SecretUse {
+    fn drop(&mut self) {
+        let unknown = || json!({"done": false, "why": "the request came to no answer"});
+        let became = self.became.take().unwrap_or_else(unknown);
+        self.gate.book.outcome(self.aid, self.intent, &became);
+    }
+}
+
 /// Why a word of `agents` is not in force.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotAdmitted {
@@ -158,6 +201,8 @@ pub(crate) enum NotAdmitted {
     Bad(#[from] BadWord),
     #[error("{0} ports are more than {PORTS_MAX}")]
     Ports(usize),
+    #[error(transparent)]
+    Authority(#[from] NoAuthority),
     #[error("generation {0} is not newer than {1}, which is in force")]
     Old(u64, u64),
 }
@@ -171,6 +216,11 @@ impl Client {
     /// Whether a connection to a host may be made.
     pub(crate) fn decide(&self, host: &HostName, port: u16) -> Result<Allowed, Denied> {
         self.rights().decide(host, port, now_ms())
+    }
+
+    /// The authority that its programs trust.
+    pub(crate) fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
     }
 
     fn usage(&self) -> Usage {
@@ -215,8 +265,14 @@ impl Client {
 }
 
 impl Gate {
-    pub(crate) fn new(book: Box<dyn Book>, resolve: Box<dyn Resolve>, vet: Vet) -> Self {
-        Self { book, resolve, vet, clients: Mutex::default() }
+    pub(crate) fn new(
+        book: Box<dyn Book>,
+        resolve: Box<dyn Resolve>,
+        vet: Vet,
+        secrets: Box<dyn Secrets>,
+        tls: TlsConnector,
+    ) -> Self {
+        Self { book, resolve, vet, secrets, tls, clients: Mutex::default() }
     }
 
     /// Puts a word of `agents` in force.
@@ -227,7 +283,8 @@ impl Gate {
             let leases = before.as_ref()?.leases.iter();
             leases.clone().find(|lease| lease.said.id == id).map(|lease| Arc::clone(&lease.used))
         };
-        let rights = Rights::read(asked.generation, &asked.hosts, &asked.leases, asked.caps, kept)?;
+        let rights = Rights::read(asked.generation, &asked.hosts, &asked.leases, asked.caps, kept)?
+            .using(&asked.credentials, asked.manifest)?;
         let ports = rights.ports();
         if ports.len() > PORTS_MAX {
             return Err(NotAdmitted::Ports(ports.len()));
@@ -236,8 +293,12 @@ impl Gate {
         let mut wanted: BTreeSet<Door> =
             shared.into_iter().chain(ports.into_iter().map(Door::Port)).collect();
         let Some(client) = clients.get(&asked.aid) else {
+            let hosts = || rights.credentials.iter().map(|credential| &credential.host);
+            let authority = (!rights.credentials.is_empty()).then(|| Authority::new(hosts())).transpose()?;
+            let pem = authority.as_ref().map(|authority| authority.pem().to_owned());
             let client = Client {
                 aid: asked.aid,
+                authority,
                 names: Mutex::new(Names::new(asked.aid)),
                 rights: watch::Sender::new(Arc::new(rights)),
                 meter: Arc::default(),
@@ -246,7 +307,7 @@ impl Gate {
                 open: Mutex::default(),
             };
             clients.insert(asked.aid, Arc::new(client));
-            return Ok(Admitted { cut: 0, missing: wanted.into_iter().collect() });
+            return Ok(Admitted { cut: 0, missing: wanted.into_iter().collect(), authority: pem });
         };
         let is = client.rights().generation;
         if asked.generation < is {
@@ -265,14 +326,20 @@ impl Gate {
             }
             stays
         });
-        Ok(Admitted { cut: cut as u64, missing: wanted.into_iter().collect() })
+        let authority = client.authority().map(|authority| authority.pem().to_owned());
+        Ok(Admitted { cut: cut as u64, missing: wanted.into_iter().collect(), authority })
     }
 
     /// Cuts everything of an agent, and says what it used.
     pub(crate) fn dismiss(&self, aid: Aid) -> Usage {
         let Some(client) = lock(&self.clients).remove(&aid) else { return Usage::default() };
         // What has no rule is cut; what waits for a first byte finds nothing either.
-        let none = Rights { grants: Vec::new(), leases: Vec::new(), ..(*client.rights()).clone() };
+        let none = Rights {
+            grants: Vec::new(),
+            leases: Vec::new(),
+            credentials: Vec::new(),
+            ..(*client.rights()).clone()
+        };
         client.rights.send_replace(Arc::new(none));
         for door in std::mem::take(&mut *lock(&client.doors)).into_values() {
             door.abort();
@@ -347,9 +414,12 @@ impl Gate {
         client.meter.denied.fetch_add(1, Ordering::Relaxed);
         let to: String = to.chars().take(255).collect();
         if lock(&client.denials).add(format!("{to}:{port}: {why}")) {
-            let payload = json!({
+            let mut payload = json!({
                 "do": "connect", "denied": why.to_string(), "host": to, "port": port, "next": why.next(),
             });
+            if matches!(why, Denied::Canary(_)) {
+                payload["canary"] = json!(true);
+            }
             self.book.denied(client.aid, &payload);
         }
     }
@@ -459,6 +529,37 @@ impl Gate {
                     NotPassed::Failed(why) => passage.ended(format!("failed: {why}")),
                 }
                 Err(not)
+            }
+        }
+    }
+
+    /// Takes a secret for one request: on record before the vault is asked.
+    pub(crate) async fn use_secret(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        secret: &SecretName,
+        request: &UsedFor<'_>,
+    ) -> Result<(SecretUse, SecretValue), NotPassed> {
+        let UsedFor { host, port, method, path, connection } = request;
+        let digest = Sha256(sha2::Sha256::digest(path.as_bytes()).into());
+        let what = json!({
+            "do": "use a secret", "secret": secret, "host": host.as_str(), "port": port, "method": method,
+            "path_sha256": digest, "connection": connection,
+        });
+        let intent = self.book.intent(client.aid, what).await.map_err(NotPassed::Failed)?;
+        let mut used = SecretUse { gate: Arc::clone(self), aid: client.aid, intent, became: None };
+        let rights = client.rights();
+        let wanted = Wanted {
+            aid: client.aid,
+            manifest: rights.manifest,
+            secret: secret.clone(),
+            host: (*host).clone(),
+        };
+        match self.secrets.open(wanted).await {
+            Ok(value) => Ok((used, value)),
+            Err(why) => {
+                used.became(json!({"done": false, "why": why}));
+                Err(Denied::NoSecret { secret: secret.to_string(), host: host.to_string(), why }.into())
             }
         }
     }

@@ -84,7 +84,10 @@ impl Handler<Call> for Methods {
         let before = self.gate.client(aid).map(|client| self.gate.doors(&client)).unwrap_or_default();
         let mut admitted = self.gate.admit(&request).map_err(|error| {
             let code = match error {
-                NotAdmitted::Bad(BadWord::TooMany(_)) | NotAdmitted::Ports(_) => Code::Full,
+                NotAdmitted::Bad(BadWord::TooMany(_) | BadWord::Credentials(_)) | NotAdmitted::Ports(_) => {
+                    Code::Full
+                }
+                NotAdmitted::Authority(_) => Code::Internal,
                 NotAdmitted::Bad(_) => Code::InvalidParams,
                 NotAdmitted::Old(..) => Code::Conflict,
             };

@@ -4,10 +4,11 @@
 use crate::core::{Denied, Rule};
 use crate::doors;
 use crate::flow::Metered;
-use crate::gate::{Client, Gate, NotPassed, Passage};
+use crate::gate::{Client, Gate, NotPassed, Passage, SecretUse, UsedFor};
+use crate::inject::{self, Place, Scrub};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::uri::{Authority, PathAndQuery, Uri};
@@ -15,6 +16,8 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use octant_manifest::{HostName, Protocol};
+use rustls::pki_types::ServerName;
+use serde_json::json;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -24,6 +27,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio_rustls::TlsAcceptor;
 
 /// How long the head of a request may take.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
@@ -86,7 +90,7 @@ impl AsyncWrite for Prefixed {
 /// Where the requests of one connection go.
 enum Where {
     /// To the host whose address it was made to.
-    Host(HostName, u16, Rule),
+    Host(HostName, u16, Rule, Protocol),
     /// To whom each request names: it was made to the proxy.
     Named,
 }
@@ -115,7 +119,29 @@ pub(crate) async fn guarded(
     port: u16,
     rule: Rule,
 ) {
-    serve(gate, client, stream, Where::Host(host, port, rule)).await;
+    serve(gate, client, stream, Where::Host(host, port, rule, Protocol::Http)).await;
+}
+
+/// Serves requests in TLS that ends here, since a secret is used at the host.
+pub(crate) async fn inspected(
+    gate: &Arc<Gate>,
+    client: &Arc<Client>,
+    stream: Prefixed,
+    host: HostName,
+    port: u16,
+    rule: Rule,
+) {
+    let Some(authority) = client.authority() else { return };
+    let config = match authority.as_host(&host) {
+        Ok(config) => config,
+        Err(error) => return tracing::error!("{}: {host}: {error}", client.aid),
+    };
+    let accepted = tokio::time::timeout(HEAD_WITHIN, TlsAcceptor::from(config).accept(stream)).await;
+    match accepted {
+        Ok(Ok(stream)) => serve(gate, client, stream, Where::Host(host, port, rule, Protocol::Tls)).await,
+        Ok(Err(error)) => tracing::debug!("TLS of {} for {host} did not come about: {error}", client.aid),
+        Err(_) => tracing::debug!("TLS of {} for {host} did not come about in time", client.aid),
+    }
 }
 
 /// Serves a connection to the proxy.
@@ -123,7 +149,10 @@ pub(crate) async fn proxy(gate: Arc<Gate>, client: Arc<Client>, stream: TcpStrea
     serve(&gate, &client, Prefixed::new(Vec::new(), stream), Where::Named).await;
 }
 
-async fn serve(gate: &Arc<Gate>, client: &Arc<Client>, stream: Prefixed, goes: Where) {
+async fn serve<S>(gate: &Arc<Gate>, client: &Arc<Client>, stream: S, goes: Where)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let session = Arc::new(Session {
         gate: Arc::clone(gate),
         client: Arc::clone(client),
@@ -225,8 +254,13 @@ fn tunnel(session: &Arc<Session>, mut request: Request<Incoming>) -> Result<Resp
     Ok(response)
 }
 
+/// The port that is left out of a URL.
+fn usual_port(protocol: Protocol) -> u16 {
+    if protocol == Protocol::Tls { 443 } else { 80 }
+}
+
 /// The host that a request means, which every part of it agrees on.
-fn target(session: &Session, request: &Request<Incoming>) -> Result<(HostName, u16, Rule), Not> {
+fn target(session: &Session, request: &Request<Incoming>) -> Result<(HostName, u16, Rule, Protocol), Not> {
     let denied = |said: &str, port, why| Not::Denied(said.to_owned(), port, why);
     let hosts: Vec<&HeaderValue> = request.headers().get_all(header::HOST).iter().collect();
     let said = match hosts.as_slice() {
@@ -237,10 +271,10 @@ fn target(session: &Session, request: &Request<Incoming>) -> Result<(HostName, u
         said.ok_or_else(|| denied("a request", 80, Denied::Request("not exactly one host is named")))?;
     let whole = request.uri().authority();
     match (&session.goes, whole) {
-        (Where::Host(host, port, rule), whole) => {
+        (Where::Host(host, port, rule, protocol), whole) => {
             for authority in [Some(&said), whole].into_iter().flatten() {
-                let (name, its) =
-                    split(authority, Some(80)).map_err(|why| denied(host.as_str(), *port, why))?;
+                let (name, its) = split(authority, Some(usual_port(*protocol)))
+                    .map_err(|why| denied(host.as_str(), *port, why))?;
                 // A program may leave the port out where it is not the usual one: which it is, the connection tells.
                 let same_port = its == *port || authority.port().is_none();
                 if name.parse().as_ref() != Ok(host) || !same_port {
@@ -251,8 +285,8 @@ fn target(session: &Session, request: &Request<Incoming>) -> Result<(HostName, u
             // What was allowed when the connection was made may have been revoked since.
             let allowed =
                 session.client.decide(host, *port).map_err(|why| denied(host.as_str(), *port, why))?;
-            let rule = allowed.rule(Protocol::Http).cloned().unwrap_or_else(|| rule.clone());
-            Ok((host.clone(), *port, rule))
+            let rule = allowed.rule(*protocol).cloned().unwrap_or_else(|| rule.clone());
+            Ok((host.clone(), *port, rule, *protocol))
         }
         (Where::Named, None) => {
             Err(denied("a request", 80, Denied::Request("a proxy is asked with the whole URL")))
@@ -273,7 +307,7 @@ fn target(session: &Session, request: &Request<Incoming>) -> Result<(HostName, u
             let allowed = client.decide(&host, port).map_err(|why| denied(name, port, why))?;
             let rule = allowed.rule(Protocol::Http).or(allowed.opaque()).cloned();
             let granted = Denied::OtherProtocol { host: host.to_string(), granted: "tls" };
-            rule.map(|rule| (host, port, rule)).ok_or_else(|| denied(name, port, granted))
+            rule.map(|rule| (host, port, rule, Protocol::Http)).ok_or_else(|| denied(name, port, granted))
         }
     }
 }
@@ -305,7 +339,7 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 async fn forward(session: &Arc<Session>, mut request: Request<Incoming>) -> Result<Response<Body>, Not> {
-    let (host, port, rule) = target(session, &request)?;
+    let (host, port, rule, protocol) = target(session, &request)?;
     let bad = |why| Not::Denied(host.to_string(), port, Denied::Request(why));
     if request.headers().contains_key(header::UPGRADE) {
         return Err(bad("another protocol is asked for; tcp://HOST:PORT grants a connection unread"));
@@ -315,9 +349,13 @@ async fn forward(session: &Arc<Session>, mut request: Request<Incoming>) -> Resu
     }
     strip(request.headers_mut());
     request.headers_mut().remove(header::TRANSFER_ENCODING);
+    let inspected = protocol == Protocol::Tls;
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let rights = session.client.rights();
+    let places = inject::places(&rights.credentials, &host, inspected, path.as_str(), request.headers())
+        .map_err(|why| Not::Denied(host.to_string(), port, why))?;
     *request.uri_mut() = Uri::from(path);
-    let named = if port == 80 { host.to_string() } else { format!("{host}:{port}") };
+    let named = if port == usual_port(protocol) { host.to_string() } else { format!("{host}:{port}") };
     let named = HeaderValue::from_str(&named).map_err(|_| bad("its host cannot be written"))?;
     request.headers_mut().insert(header::HOST, named);
     let mut upstream = session.upstream.lock().await;
@@ -328,25 +366,150 @@ async fn forward(session: &Arc<Session>, mut request: Request<Incoming>) -> Resu
     });
     let mut up = match again {
         Some(up) => up,
-        None => open(session, &host, port, &rule).await?,
+        None => open(session, &host, port, &rule, protocol).await?,
     };
+    let mut using = Using::default();
+    if inspected {
+        using.put_all(session, &up, &places, &mut request).await?;
+    }
     let sent = match up.sender.ready().await {
         Ok(()) => up.sender.send_request(request).await,
         Err(error) => Err(error),
     };
-    let mut response = sent.map_err(|error| Not::Failed(format!("{host}:{port} gave no answer: {error}")))?;
+    let response = sent.map_err(|error| Not::Failed(format!("{host}:{port} gave no answer: {error}")))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Not::Failed(format!("{host}:{port} changed the protocol without being asked")));
     }
+    using.answered(response.status());
+    let response =
+        if inspected { scrubbed(response, using.scrub, &host)? } else { response.map(BodyExt::boxed) };
     *upstream = Some(up);
+    Ok(passed_on(response))
+}
+
+fn passed_on(mut response: Response<Body>) -> Response<Body> {
     strip(response.headers_mut());
     response.headers_mut().remove(header::TRANSFER_ENCODING);
-    Ok(response.map(BodyExt::boxed))
+    response
+}
+
+/// The secrets of one request.
+#[derive(Default)]
+struct Using {
+    uses: Vec<SecretUse>,
+    scrub: Scrub,
+}
+
+impl Using {
+    /// Puts every secret of a request in its place.
+    async fn put_all(
+        &mut self,
+        session: &Session,
+        up: &Upstream,
+        places: &[Place],
+        request: &mut Request<Incoming>,
+    ) -> Result<(), Not> {
+        let denied = |why| Not::Denied(up.host.to_string(), up.port, why);
+        let (method, path) = (request.method().to_string(), request.uri().to_string());
+        let connection = up.passage.intent;
+        let what = UsedFor { host: &up.host, port: up.port, method: &method, path: &path, connection };
+        for place in places {
+            let taken = session.gate.use_secret(&session.client, &place.secret, &what).await;
+            let (mut used, value) = taken.map_err(|not| match not {
+                NotPassed::Denied(why) => denied(why),
+                NotPassed::Failed(why) => Not::Failed(why),
+            })?;
+            if let Err(why) = place.put(request.headers_mut(), &value) {
+                used.became(json!({"done": false, "why": why}));
+                let (secret, host) = (place.secret.to_string(), up.host.to_string());
+                return Err(denied(Denied::NoSecret { secret, host, why }));
+            }
+            self.scrub.add(&value);
+            self.uses.push(used);
+        }
+        // An answer is read on its way back: all of it, and as it is.
+        let headers = request.headers_mut();
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if !places.is_empty() {
+            headers.remove(header::RANGE);
+            headers.remove(header::IF_RANGE);
+        }
+        Ok(())
+    }
+
+    /// Says that a host answered.
+    fn answered(&mut self, status: StatusCode) {
+        for used in &mut self.uses {
+            used.became(json!({"done": true, "status": status.as_u16()}));
+        }
+    }
+}
+
+/// An answer without the secrets that the request had.
+fn scrubbed(response: Response<Incoming>, scrub: Scrub, host: &HostName) -> Result<Response<Body>, Not> {
+    let (mut parts, body) = response.into_parts();
+    let other = |name: HeaderName, plain: &str| {
+        parts
+            .headers
+            .get_all(name)
+            .iter()
+            .any(|value| !value.as_bytes().eq_ignore_ascii_case(plain.as_bytes()))
+    };
+    if other(header::CONTENT_ENCODING, "identity") || other(header::TRANSFER_ENCODING, "chunked") {
+        return Err(Not::Failed(format!("{host} encodes its answer although it was asked not to")));
+    }
+    // The reason after the status is a host's own words too.
+    parts.extensions.clear();
+    for value in parts.headers.values_mut() {
+        let shown = scrub.whole(value.as_bytes());
+        if shown != value.as_bytes() {
+            *value = HeaderValue::from_bytes(&shown).map_err(|error| Not::Failed(error.to_string()))?;
+        }
+    }
+    Ok(Response::from_parts(parts, Scrubbed { inner: body, scrub, over: false }.boxed()))
+}
+
+/// A body from which secrets are taken out on the way. What comes after the body is not passed on.
+struct Scrubbed {
+    inner: Incoming,
+    scrub: Scrub,
+    over: bool,
+}
+
+impl hyper::body::Body for Scrubbed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        while !self.over {
+            let goes = match std::task::ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+                Some(Ok(frame)) => frame.into_data().map(|data| self.scrub.push(&data)).unwrap_or_default(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    self.over = true;
+                    self.scrub.end()
+                }
+            };
+            if !goes.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(goes.into()))));
+            }
+        }
+        Poll::Ready(None)
+    }
 }
 
 /// Makes a connection to a host for requests.
-async fn open(session: &Arc<Session>, host: &HostName, port: u16, rule: &Rule) -> Result<Upstream, Not> {
-    let passed = session.gate.pass(&session.client, host, port, Protocol::Http.name(), rule).await;
+async fn open(
+    session: &Arc<Session>,
+    host: &HostName,
+    port: u16,
+    rule: &Rule,
+    protocol: Protocol,
+) -> Result<Upstream, Not> {
+    let passed = session.gate.pass(&session.client, host, port, protocol.name(), rule).await;
     let mut passage = passed.map_err(|not| match not {
         NotPassed::Denied(why) => Not::Denied(host.to_string(), port, why),
         NotPassed::Failed(why) => Not::Failed(why),
@@ -354,13 +517,38 @@ async fn open(session: &Arc<Session>, host: &HostName, port: u16, rule: &Rule) -
     let stream = passage.stream.take().ok_or_else(|| Not::Failed("the connection is gone".into()))?;
     let passage = Arc::new(passage);
     let metered = Metered::new(stream, Arc::clone(&passage.flow));
+    let sender = if protocol == Protocol::Tls {
+        let failed = |why: String| {
+            passage.ended(format!("failed: {why}"));
+            Not::Failed(format!("{host}:{port}: {why}"))
+        };
+        let name = ServerName::try_from(host.to_string()).map_err(|error| failed(error.to_string()))?;
+        let connecting = session.gate.tls.connect(name, metered);
+        let connected = tokio::select! {
+            biased;
+            why = passage.flow.cut() => return Err(failed(why.to_string())),
+            connected = tokio::time::timeout(HEAD_WITHIN, connecting) => connected,
+        };
+        let stream = connected.map_err(|_| failed("no TLS within the time for it".into()))?;
+        converse(stream.map_err(|error| failed(format!("TLS: {error}")))?, &passage).await?
+    } else {
+        converse(metered, &passage).await?
+    };
+    Ok(Upstream { host: host.clone(), port, sender, passage })
+}
+
+/// Begins to speak HTTP to a host, for as long as the rule for it stands.
+async fn converse<S>(stream: S, passage: &Arc<Passage>) -> Result<SendRequest<Incoming>, Not>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .max_headers(HEADERS_MAX)
-        .handshake(TokioIo::new(metered))
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Not::Failed(error.to_string()))?;
-    let held = Arc::clone(&passage);
+    let held = Arc::clone(passage);
     tokio::spawn(async move {
         tokio::select! {
             biased;
@@ -371,5 +559,5 @@ async fn open(session: &Arc<Session>, host: &HostName, port: u16, rule: &Rule) -
             },
         }
     });
-    Ok(Upstream { host: host.clone(), port, sender, passage })
+    Ok(sender)
 }

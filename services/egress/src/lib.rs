@@ -17,12 +17,16 @@
 //! | `vet.rs` | which addresses may be connected to; pure |
 //! | `gate.rs` | agents, and the way from a decision to a connection |
 //! | `doors.rs`, `http.rs` | the sockets inside, and what is spoken there |
+//! | `inject.rs` | what stands for secrets, where they are put, how they are taken out of answers; pure |
+//! | `authority.rs` | certificates for programs whose requests get a secret, and what is trusted outside |
+//! | `secrets.rs` | the way to the vault |
 //! | `flow.rs` | bytes: counted, capped, cut |
 //! | `resolve.rs` | names outside |
 //! | `book.rs` | what goes on record |
 //! | `handlers.rs`, `service.rs` | the methods, the glue |
 #![forbid(unsafe_code)]
 
+mod authority;
 mod book;
 mod core;
 mod dns;
@@ -32,8 +36,10 @@ mod gate;
 mod handlers;
 mod hello;
 mod http;
+mod inject;
 mod names;
 mod resolve;
+mod secrets;
 mod service;
 mod socks;
 #[cfg(test)]

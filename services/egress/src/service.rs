@@ -1,5 +1,6 @@
 //! The glue between the gate and its process.
 
+use crate::authority::towards_hosts;
 use crate::gate::Gate;
 use crate::handlers::{Methods, of_kept_name};
 use crate::resolve::{Resolve, Servers};
@@ -9,12 +10,17 @@ use octant_api::unit::{Criticality, Restart, Spec};
 use octant_service::{Context, Health, Notifier, Records, ServeError, Service, Shutdown, StartError};
 use octant_sys::entropy;
 use octant_wire::{Identity, Limits};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixListener;
+use tokio_rustls::TlsConnector;
 
 /// `[egress]` of octant.toml.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -24,6 +30,9 @@ pub struct EgressConfig {
     pub name_servers: Vec<IpAddr>,
     /// Addresses of private networks, or of this machine, that granted names may lead to all the same.
     pub allow_addresses: Vec<Network>,
+    /// Certificates, as PEM, of authorities that are trusted beside those that are built in, for hosts that secrets are
+    /// used at.
+    pub extra_roots: String,
 }
 
 /// The gate as PID 1 runs it.
@@ -47,7 +56,7 @@ impl EgressService {
     pub const SPEC: Spec = Spec {
         name: "egress",
         about: "the one way out of a workstation",
-        needs: &["ledger"],
+        needs: &["ledger", "vault"],
         restart: Restart::Always,
         criticality: Criticality::Degrades,
         ready_within_ms: 10_000,
@@ -61,6 +70,18 @@ impl EgressService {
     };
 }
 
+/// The authorities that the configuration names; one that cannot be read is a reason not to start.
+fn extra_roots(pem: &str) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    if roots.is_empty() && !pem.trim().is_empty() {
+        return Err(io::Error::other("there is no certificate in it"));
+    }
+    Ok(roots)
+}
+
 impl Service for EgressService {
     const SPEC: Spec = Self::SPEC;
     const PROFILE: &'static str = include_str!("../profile.json");
@@ -70,6 +91,11 @@ impl Service for EgressService {
         let records = Arc::new(Records::new(context.client("ledger")?).outlasting_agents());
         let resolve: Box<dyn Resolve> =
             Box::new(Servers::new(config.name_servers, PathBuf::from(RESOLV_CONF)));
+        let vault = context.client("vault")?;
+        let tls = extra_roots(&config.extra_roots)
+            .and_then(|roots| towards_hosts(roots).map_err(io::Error::other))
+            .map_err(|error| StartError::new("set up TLS", "extra_roots", error))?;
+        let tls = TlsConnector::from(Arc::new(tls));
         let vet = Vet { allow: config.allow_addresses };
         let mut waiting = crate::handlers::Waiting::new();
         for (name, fd) in context.inherited.stored() {
@@ -82,7 +108,7 @@ impl Service for EgressService {
         entropy::fill_seeded(&mut random)
             .map_err(|error| StartError::new("name this run", "getrandom", error))?;
         Ok(Self {
-            gate: Arc::new(Gate::new(Box::new(Arc::clone(&records)), resolve, vet)),
+            gate: Arc::new(Gate::new(Box::new(Arc::clone(&records)), resolve, vet, Box::new(vault), tls)),
             records,
             identity: context.identity(),
             notifier: context.notifier,
@@ -146,6 +172,14 @@ impl Service for EgressService {
 mod tests {
     use super::*;
     use octant_service::Profile;
+
+    #[test]
+    fn a_root_that_cannot_be_read_is_not_passed_over() {
+        assert!(extra_roots("\n").unwrap().is_empty());
+        assert!(extra_roots("what is this").is_err());
+        let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(extra_roots(bad).is_err());
+    }
 
     #[test]
     fn the_profile_is_valid_and_gives_a_reason_for_each_line() {

@@ -12,8 +12,8 @@ use octant_api::text::Base64;
 use octant_api::vault::{
     AttestRequest, Attestation, BackupRequest, Changed, Copied, DestroyRequest, Details, DoctorReport,
     DoctorRequest, GrantInfo, GrantRequest, Handler, IdentityRequest, InitRequest, Initialised, Kind, Lease,
-    LeaseInfo, LeaseList, LeaseRequest, LeasesRequest, ListRequest, MachineIdentity, OpenRequest, Opened,
-    Page, PutRequest, RekeyRequest, Rekeyed, ReleaseRequest, Released, RemoveRequest, RenewRequest,
+    LeaseInfo, LeaseList, LeaseRequest, LeasesRequest, ListRequest, MachineIdentity, Mode, OpenRequest,
+    Opened, Page, PutRequest, RekeyRequest, Rekeyed, ReleaseRequest, Released, RemoveRequest, RenewRequest,
     RestoreRequest, RetireRequest, RevealRequest, Revealed, RevokeRequest, Revoked, RollbackRequest,
     RotateRequest, SealRequest, Sealed, SecretInfo, ShowRequest, SignRequest, Signed, SlotAddRequest,
     SlotAdded, SlotRemoveRequest, Status, StatusRequest, Token, UnsealRequest, Unsealed, VALUE_MAX,
@@ -193,8 +193,14 @@ impl Methods {
         let token = Token(*token.bytes());
         let hash = hashed(&token);
         let (vault, denying, boot) = (Arc::clone(&self.vault), action.clone(), self.vault.site.boot.clone());
-        // Only `agents` knows agents: who else names one has taken it from nowhere.
-        if agent.is_some() && who.service.as_str() != "agents" {
+        // Only `agents` knows agents, and the gate, which is told of them by `agents` alone and uses a value for them at a
+        // host. Who else names one has taken it from nowhere.
+        let knows = match who.service.as_str() {
+            "agents" => true,
+            "egress" => asked.mode == Mode::Use,
+            _ => false,
+        };
+        if agent.is_some() && !knows {
             return Err(self.vault.deny(&action, &Refusal::NotGranted));
         }
         // Decided a first time without the right to change anything: a refusal takes the same way for everybody, and
@@ -400,7 +406,7 @@ impl Handler<Call> for Methods {
             let secret = core::secret(state, &asked.name)?;
             if secret.info.kind == Kind::KeyPair {
                 let (name, kind) = (asked.name.clone(), Kind::KeyPair);
-                return Err(Refusal::Mode { name, kind, mode: octant_api::vault::Mode::Reveal });
+                return Err(Refusal::Mode { name, kind, mode: Mode::Reveal });
             }
             core::usable(state, secret, asked.version, now).map(Picked::from)
         };

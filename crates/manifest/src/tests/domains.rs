@@ -135,7 +135,8 @@ fn a_secret_is_used_only_for_a_host_that_is_granted_with_tls() {
         Draft::parse(text.replace("grants = []", &format!("grants = [{grant:?}]")).as_bytes())
     };
     let tls = "\"tls://*.example.org:443\"";
-    assert!(with_hosts(tls, "use prod/git at api.example.org").is_ok());
+    let draft = with_hosts(tls, "use prod/git at api.example.org").unwrap();
+    assert_eq!(draft.manifest().unenforceable(), []);
     for (hosts, grant) in [
         (tls, "use prod/git at example.org"),
         ("\"http://api.example.org:443\"", "use prod/git at api.example.org"),

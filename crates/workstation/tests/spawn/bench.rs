@@ -244,6 +244,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
             env: vec!["PATH=/bin".into(), "HOME=/workspace".into()],
         },
         octant: true,
+        trust: None,
         utilities: vec!["ls".into(), "sh".into()],
         root: None,
         image_environment: false,

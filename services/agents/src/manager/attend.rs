@@ -130,7 +130,7 @@ impl Manager {
     async fn start_with_network(&self, aid: Aid, plan: Sha256) -> Result<(), String> {
         let slot = self.slot(aid).ok_or("it has no slot")?;
         let failed = |(_, why): (Code, String)| why;
-        self.open_network(aid, slot).await.map_err(failed)?;
+        self.open_first_network(aid, slot).await.map_err(failed)?;
         let what = json!({"do": "let its program go", "agent": aid});
         let (intent, ticket) = self.intend(aid, plan, &what).await.map_err(failed)?;
         let released = self.blocking(move |spawner| spawner.release(slot, aid, &ticket)).await;
@@ -179,7 +179,7 @@ impl Manager {
             return self.not_let_go(aid, Code::Unavailable, NO_TICKET);
         };
         self.deposit(aid, &spare.handles);
-        if let Err((code, why)) = self.open_network(aid, slot).await {
+        if let Err((code, why)) = self.open_first_network(aid, slot).await {
             return self.not_let_go(aid, code, &why);
         }
         match self.blocking(move |spawner| spawner.release(slot, aid, &ticket)).await {

@@ -96,7 +96,8 @@ impl Manager {
         // Where its output cannot be kept, its share stays used up: the disk has to be looked at first.
         let first = self.provision(saved, Some(rights), &Principal::Agent(parent), Program::Starts);
         let first = first.inspect_err(refused)?;
-        let event = match self.reserve(aid, &Asked::Agent { parent }, now_ms) {
+        let introduced = self.introduce(aid).await;
+        let event = match introduced.and_then(|()| self.reserve(aid, &Asked::Agent { parent }, now_ms)) {
             Ok(()) => {
                 chain.delegated.push(text);
                 self.keep_chain(aid, &chain);

@@ -4,20 +4,24 @@
 //! back, from the rights that this service has, not from what the gate may have kept.
 
 use super::Manager;
+use crate::admit::WHAT;
 use crate::spawner::Spawner;
+use crate::store::Saved;
 use octant_api::agents::LendRequest;
 use octant_api::egress::{
-    AdmitRequest, Admitted, Caps, DismissRequest, Door, HostLease, ListenRequest, REASON_MAX, WatchRequest,
+    AdmitRequest, Admitted, Caps, Credential, DismissRequest, Door, HostLease, ListenRequest, REASON_MAX,
+    WatchRequest,
 };
-use octant_api::error::Code;
+use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_api::ticket::Ticket;
-use octant_ids::{Aid, Principal, Sha256};
-use octant_manifest::{HostGrant, PatternError, PatternSet, Traffic};
+use octant_ids::{Aid, Principal, SecretName, Sha256};
+use octant_manifest::{Effective, HostGrant, PatternError, PatternSet, Traffic, Way};
 use octant_sys::{clock, entropy};
 use octant_wire::Shutdown;
-use octant_workstation::{DOORS_MAX, Listen};
+use octant_workstation::{DOORS_MAX, Listen, Trust};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +35,54 @@ pub(super) type NoNetwork = (Code, String);
 
 fn gate_failed(error: impl std::fmt::Display) -> NoNetwork {
     (Code::Unavailable, format!("the gate: {error}"))
+}
+
+/// What is so once the gate has started anew.
+const OTHER_AUTHORITY: &str = "the gate has started since its workstation was built, and has another authority: no secret \
+                               is used for it any more; spawn it again";
+/// How a placeholder begins, and how many digits of base32 follow.
+const PLACEHOLDER: (&str, usize) = ("octs_", 22);
+const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// What stands for the secrets that are used for an agent with these rights: one for each secret, at every host that it is
+/// granted for.
+fn credentials(rights: &Effective) -> Result<Vec<Credential>, String> {
+    let mut made: BTreeMap<String, (SecretName, String)> = BTreeMap::new();
+    let mut credentials = Vec::new();
+    for grant in rights.grants().credentials().iter() {
+        let Way::Use(host) = &grant.way else { continue };
+        let variable = variable(&grant.secret);
+        if !made.contains_key(&variable) {
+            made.insert(variable.clone(), (grant.secret.clone(), placeholder()?));
+        }
+        let Some((secret, placeholder)) = made.get(&variable) else { continue };
+        if *secret != grant.secret {
+            return Err(format!("{secret} and {} would both be {variable}", grant.secret));
+        }
+        let (secret, placeholder) = (secret.clone(), placeholder.clone());
+        credentials.push(Credential { secret, host: host.to_string(), placeholder });
+    }
+    Ok(credentials)
+}
+
+fn placeholder() -> Result<String, String> {
+    let mut random = [0; PLACEHOLDER.1];
+    entropy::fill_seeded(&mut random).map_err(|error| error.to_string())?;
+    let digits = random.iter().map(|byte| char::from(BASE32[usize::from(byte % 32)]));
+    Ok(PLACEHOLDER.0.chars().chain(digits).collect())
+}
+
+/// The variable in which an agent finds what stands for a secret.
+fn variable(secret: &SecretName) -> String {
+    let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("OCTANT_SECRET_{}", secret.as_str().chars().map(upper).collect::<String>())
+}
+
+/// What a workstation needs where secrets are used for its agent.
+pub(super) fn trust_of(saved: &Saved) -> Option<Trust> {
+    let env: BTreeSet<String> =
+        saved.credentials.iter().map(|c| format!("{}={}", variable(&c.secret), c.placeholder)).collect();
+    Some(Trust { authority: saved.authority.clone()?, env: env.into_iter().collect() })
 }
 
 impl Manager {
@@ -50,20 +102,71 @@ impl Manager {
         let Traffic { connections, bytes_per_second } = agent.rights.as_ref()?.grants().traffic();
         let bytes_per_second = bytes_per_second.map(|rate| rate.0);
         let caps = Caps { connections, bytes: None, bytes_per_second };
-        let leases = agent.saved.leases.clone();
+        let (leases, credentials) = (agent.saved.leases.clone(), agent.saved.credentials.clone());
+        let manifest = Some(agent.saved.info.manifest_digest);
         // The machine's own clock, so that a later word has a greater number over a restart too.
         let generation = clock::boottime_ns();
-        (!hosts.is_empty()).then_some(AdmitRequest { aid, generation, hosts, leases, caps })
+        (!hosts.is_empty()).then_some(AdmitRequest {
+            aid,
+            generation,
+            hosts,
+            leases,
+            credentials,
+            manifest,
+            caps,
+        })
+    }
+
+    /// Tells the gate of an agent before its workstation is planned, where secrets are used for it: the plan has the
+    /// certificate of the authority that the gate makes for it. Nothing reaches the gate from it before its sockets are
+    /// made.
+    pub(super) async fn introduce(&self, aid: Aid) -> Result<(), ApiError> {
+        let refuse = |code, why: String| {
+            ApiError::new(code, WHAT, "credentials.grants", why, "see `octant status`; then spawn it again")
+        };
+        let credentials = {
+            let inner = self.inner();
+            let rights = inner.agents.get(&aid).and_then(|agent| agent.rights.as_ref());
+            rights.map_or(Ok(Vec::new()), credentials)
+        };
+        let credentials = credentials.map_err(|why| refuse(Code::InvalidParams, why))?;
+        if credentials.is_empty() {
+            return Ok(());
+        }
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.saved.credentials = credentials;
+        }
+        let request = self.admission(aid);
+        let request = request.ok_or_else(|| refuse(Code::Conflict, "no host is left to it".into()))?;
+        let told = self.gate.call(&request).await;
+        let Admitted { authority, .. } =
+            told.map_err(|error| refuse(Code::Unavailable, error.to_string()))?;
+        if authority.is_none() {
+            return Err(refuse(Code::Internal, "the gate made no authority for it".into()));
+        }
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.saved.authority = authority;
+        }
+        Ok(())
     }
 
     /// Opens the network of a workstation that stands and whose program waits.
-    pub(super) async fn open_network(&self, aid: Aid, slot: u32) -> Result<(), NoNetwork> {
-        let Some(request) = self.admission(aid) else { return Ok(()) };
-        let Admitted { missing, .. } = self.gate.call(&request).await.map_err(gate_failed)?;
+    pub(super) async fn open_first_network(&self, aid: Aid, slot: u32) -> Result<(), NoNetwork> {
+        match self.open_network(aid, slot).await? {
+            true => Ok(()),
+            false => Err((Code::Unavailable, OTHER_AUTHORITY.to_owned())),
+        }
+    }
+
+    /// Opens a network; whether the authority of the gate is the one that the workstation was built to trust.
+    async fn open_network(&self, aid: Aid, slot: u32) -> Result<bool, NoNetwork> {
+        let Some(request) = self.admission(aid) else { return Ok(true) };
+        let Admitted { missing, authority, .. } = self.gate.call(&request).await.map_err(gate_failed)?;
         for doors in missing.chunks(DOORS_MAX) {
             self.open_doors(aid, slot, doors).await?;
         }
-        Ok(())
+        let inner = self.inner();
+        Ok(inner.agents.get(&aid).is_some_and(|agent| agent.saved.authority == authority))
     }
 
     async fn open_doors(&self, aid: Aid, slot: u32, doors: &[Door]) -> Result<(), NoNetwork> {
@@ -164,7 +267,7 @@ impl Manager {
             // What is not in force is not left behind to come into force later.
             self.drop_lease(aid, &lease.id);
         }
-        told.map(|()| lease)
+        told.map(|_| lease)
     }
 
     /// Takes back what was lent; how many connections that cut.
@@ -246,9 +349,26 @@ impl Manager {
             if !self.has_network(aid) {
                 continue;
             }
-            if let Err((_, why)) = self.open_network(aid, slot).await {
-                tracing::error!("{aid}: it reaches nothing until the gate is back: {why}");
+            match self.open_network(aid, slot).await {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!("{aid}: {OTHER_AUTHORITY}"),
+                Err((_, why)) => tracing::error!("{aid}: it reaches nothing until the gate is back: {why}"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_for_a_secret_says_nothing_of_it() {
+        let (one, other) = (placeholder().unwrap(), placeholder().unwrap());
+        assert_ne!(one, other);
+        let digits = one.strip_prefix("octs_").unwrap();
+        assert!(digits.len() == 22 && digits.bytes().all(|byte| BASE32.contains(&byte)), "{one}");
+        let name = |text: &str| variable(&text.parse().unwrap());
+        assert_eq!(name("prod/git-hub.x"), "OCTANT_SECRET_PROD_GIT_HUB_X");
     }
 }

@@ -7,6 +7,7 @@
 //! is not worth a way of its own through a restart.
 
 use super::Begin;
+use super::network::trust_of;
 use super::spawn::{Asked, blank, new_aid};
 use super::{Agent, Handles, Manager, Start};
 use crate::admit::{self, Admitted, WHAT};
@@ -347,7 +348,8 @@ impl Manager {
         let saved = Saved::new(&self.site.boot_id, blank(aid, rights.digest()));
         let first = self.provision(saved, Some(rights), &wish.by, Program::Prepares)?;
         let asked = Asked::Prepared { key: declared.signer().key, caller: &wish.by };
-        let event = match self.reserve(aid, &asked, now_ms) {
+        let introduced = self.introduce(aid).await;
+        let event = match introduced.and_then(|()| self.reserve(aid, &asked, now_ms)) {
             Ok(()) => Event::Verified,
             Err(error) => self.refused(aid, error),
         };
@@ -410,7 +412,8 @@ impl Manager {
         }
         let agent = inner.agents.values_mut().find(|agent| agent.waits_for(declared.digest()))?;
         let (aid, slot) = (agent.saved.info.aid, agent.saved.slot?);
-        let plan = self.spawner.plan(rights, aid, slot, None).ok()?;
+        let trust = trust_of(&agent.saved);
+        let plan = self.spawner.plan(rights, aid, slot, None, trust).ok()?;
         let digest = plan.digest().ok()?;
         let built = agent.spare.as_ref()?.plan;
         if built != digest {

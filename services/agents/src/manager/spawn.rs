@@ -2,6 +2,7 @@
 
 use super::approve::{Deed, Used};
 use super::family::lineage;
+use super::network::trust_of;
 use super::{Agent, Manager, Start, no_agent};
 use crate::admit::{self, Admitted, Asks, Refused, WHAT};
 use crate::core::prepared::Program;
@@ -68,7 +69,7 @@ impl Manager {
             Ok(Admitted { declared, rights }) => {
                 self.entitle(aid, rights);
                 let asked = Asked::Operator { declared: &declared, caller: &caller, begin: &begin };
-                self.reserve(aid, &asked, now_ms)
+                self.introduce(aid).await.and_then(|()| self.reserve(aid, &asked, now_ms))
             }
             Err(Refused { error, .. }) => Err(error),
         };
@@ -259,7 +260,7 @@ impl Manager {
         let agent = inner.agents.get_mut(&aid).ok_or_else(|| no_agent(&aid.to_string()))?;
         let rights = agent.rights.as_ref().ok_or_else(|| no_agent(&aid.to_string()))?;
         let base = asked.begin().and_then(|begin| begin.workspace);
-        let plan = self.spawner.plan(rights, aid, slot, base).map_err(|why| {
+        let plan = self.spawner.plan(rights, aid, slot, base, trust_of(&agent.saved)).map_err(|why| {
             ApiError::new(Code::InvalidParams, WHAT, "manifest", why, "change the manifest")
         })?;
         if let Asked::Operator { declared, .. } = asked {

@@ -27,7 +27,7 @@ use octant_sys::{clock, packet};
 use octant_ticket::{Actuator, Issuer, Key, Keys, SECOND_NS};
 use octant_tree::{Dir, Wish};
 use octant_wire::{Call, Client, Identity, Limits, Shutdown, Sink, Trigger, serve, shutdown};
-use octant_workstation::{Listen, Plan, Report, SpawnError, Spawned, Step};
+use octant_workstation::{Listen, Plan, Report, SpawnError, Spawned, Step, Trust};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io;
@@ -299,10 +299,24 @@ impl Plain {
 }
 
 impl Spawner for Arc<Plain> {
-    fn plan(&self, rights: &Effective, aid: Aid, slot: u32, base: Option<Sha256>) -> Result<Plan, String> {
+    fn plan(
+        &self,
+        rights: &Effective,
+        aid: Aid,
+        slot: u32,
+        base: Option<Sha256>,
+        trust: Option<Trust>,
+    ) -> Result<Plan, String> {
         let accept_missing = Vec::new();
-        let site =
-            octant_workstation::Site { aid, slot, accept_missing, landlock_floor: 1, base, here: None };
+        let site = octant_workstation::Site {
+            aid,
+            slot,
+            accept_missing,
+            landlock_floor: 1,
+            base,
+            here: None,
+            trust,
+        };
         Plan::lower(rights, &site).map_err(|e| e.to_string())
     }
 

@@ -2,20 +2,25 @@
 //! loopback, and one for the gate and all hosts. Needs root, as every test does that makes a namespace.
 
 mod http;
+mod inject;
 mod through;
 
+use crate::authority::towards_hosts;
 use crate::book::Book;
 use crate::doors::{self, Listener};
 use crate::gate::{Client, Gate};
 use crate::resolve::Resolve;
+use crate::secrets::{Secrets, Value as SecretValue, Wanted};
 use crate::vet::Vet;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use nix::sched::CloneFlags;
-use octant_api::egress::{AdmitRequest, Caps, Door, HostLease, NAMES_V4, NAMES_V6};
-use octant_ids::Aid;
+use octant_api::egress::{AdmitRequest, Admitted, Caps, Credential, Door, HostLease, NAMES_V4, NAMES_V6};
+use octant_ids::{Aid, Sha256};
 use octant_manifest::HostName;
 use octant_sys::netlink;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::RootCertStore;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -88,11 +93,40 @@ impl Resolve for Arc<Outside> {
     }
 }
 
+/// A vault in which every secret of a name has a value.
+#[derive(Debug, Default)]
+pub(super) struct Vault {
+    pub(super) values: Mutex<BTreeMap<String, String>>,
+    pub(super) asked: Mutex<Vec<Wanted>>,
+}
+
+impl Secrets for Arc<Vault> {
+    fn open(&self, wanted: Wanted) -> Pin<Box<dyn Future<Output = Result<SecretValue, String>> + Send + '_>> {
+        Box::pin(async move {
+            let value = self.values.lock().unwrap().get(wanted.secret.as_str()).cloned();
+            self.asked.lock().unwrap().push(wanted);
+            value.map(|value| value.into_bytes().into()).ok_or_else(|| "it was not granted".to_owned())
+        })
+    }
+}
+
+/// The authority that hosts outside have their certificates from.
+pub(super) fn authority() -> (Issuer<'static, KeyPair>, RootCertStore) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let mut roots = RootCertStore::empty();
+    roots.add(params.self_signed(&key).unwrap().der().clone()).unwrap();
+    (Issuer::new(params, key), roots)
+}
+
 /// A gate with one agent, and hosts.
 pub(super) struct World {
     pub(super) gate: Arc<Gate>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) outside: Arc<Outside>,
+    pub(super) vault: Arc<Vault>,
+    pub(super) issuer: Issuer<'static, KeyPair>,
     pub(super) aid: Aid,
     generation: AtomicU64,
     networks: Networks,
@@ -156,12 +190,27 @@ pub(super) fn lease(id: &str, host: &str, for_ms: u64) -> HostLease {
     }
 }
 
+pub(super) fn gate_of(
+    ledger: &Arc<Ledger>,
+    outside: &Arc<Outside>,
+    vault: &Arc<Vault>,
+    vet: Vet,
+    roots: RootCertStore,
+) -> Gate {
+    let tls = Arc::new(towards_hosts(roots).unwrap());
+    let (ledger, outside, vault) = (Arc::clone(ledger), Arc::clone(outside), Arc::clone(vault));
+    Gate::new(Box::new(ledger), Box::new(outside), vet, Box::new(vault), tls.into())
+}
+
 impl World {
     fn new(networks: Networks) -> Self {
         let (ledger, outside) = (Arc::<Ledger>::default(), Arc::<Outside>::default());
         let vet = Vet { allow: vec!["11.0.0.0/8".parse().unwrap()] };
-        let gate = Gate::new(Box::new(Arc::clone(&ledger)), Box::new(Arc::clone(&outside)), vet);
+        let (vault, (issuer, roots)) = (Arc::<Vault>::default(), authority());
+        let gate = gate_of(&ledger, &outside, &vault, vet, roots);
         Self {
+            vault,
+            issuer,
             gate: Arc::new(gate),
             ledger,
             outside,
@@ -173,18 +222,31 @@ impl World {
 
     /// Says what the agent may reach, and listens where that needs it.
     pub(super) async fn admit(&self, hosts: &[&str], leases: &[HostLease], caps: Caps) -> u64 {
+        self.admit_with(hosts, leases, caps, &[]).await.cut
+    }
+
+    /// The same, with secrets that are used for it.
+    pub(super) async fn admit_with(
+        &self,
+        hosts: &[&str],
+        leases: &[HostLease],
+        caps: Caps,
+        credentials: &[Credential],
+    ) -> Admitted {
         let admitted = self.gate.admit(&AdmitRequest {
             aid: self.aid,
             generation: self.generation.fetch_add(1, Ordering::Relaxed),
             hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
             leases: leases.to_vec(),
+            credentials: credentials.to_vec(),
+            manifest: Some(Sha256([3; 32])),
             caps,
         });
         let admitted = admitted.unwrap();
-        for door in admitted.missing {
-            self.listen(door);
+        for door in &admitted.missing {
+            self.listen(*door);
         }
-        admitted.cut
+        admitted
     }
 
     fn listen(&self, door: Door) {

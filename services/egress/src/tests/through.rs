@@ -1,6 +1,6 @@
 //! Connections that are let through, that are not, and that are cut.
 
-use super::{FREE, Line, World, alone, lease, say};
+use super::{FREE, Line, World, alone, gate_of, lease, say};
 use crate::hello::tests::{client_hello, record};
 use crate::vet::Vet;
 use hickory_proto::op::ResponseCode;
@@ -106,11 +106,8 @@ fn a_name_that_leads_inwards_is_refused_at_every_connection() {
 fn the_machine_itself_is_not_reached_by_any_of_its_addresses() {
     alone(|world| async move {
         // 11.0.0.1 is the machine's own here; without the configuration's word it is not connected to.
-        let strict = crate::gate::Gate::new(
-            Box::new(std::sync::Arc::clone(&world.ledger)),
-            Box::new(std::sync::Arc::clone(&world.outside)),
-            Vet::default(),
-        );
+        let roots = rustls::RootCertStore::empty();
+        let strict = gate_of(&world.ledger, &world.outside, &world.vault, Vet::default(), roots);
         let world = World { gate: std::sync::Arc::new(strict), ..world };
         let count = with_db(&world).await;
         let mut stream = world.connect("db.example.org.", 5432).await.unwrap();

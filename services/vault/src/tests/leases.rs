@@ -150,6 +150,14 @@ fn a_manifest_can_be_granted_to_and_a_service_can_hold_a_lease_itself() {
         let to = Subject::Manifest(Sha256([7; 32]));
         world.call(&grant("db", to, Mode::Use), None).await.unwrap();
         leased(&world.agents, &lease(7, "db", Mode::Use)).await.unwrap();
+        // The gate uses values for agents, and has no other lease of theirs.
+        let used = LeaseRequest { cgroup: None, ..lease(7, "db", Mode::Use) };
+        let held = leased(&world.egress, &used).await.unwrap();
+        let open = OpenRequest { cgroup: None, ..open(7, &held.token) };
+        assert_eq!(call(&world.egress, &open, None).await.unwrap().1.unwrap(), b"the value");
+        world.call(&grant("db", Subject::Manifest(Sha256([7; 32])), Mode::Reveal), None).await.unwrap();
+        let error = leased(&world.egress, &LeaseRequest { mode: Mode::Reveal, ..used }).await.unwrap_err();
+        assert_eq!(error.code, Code::Denied);
         let own = LeaseRequest { agent: None, manifest: None, cgroup: None, ..lease(0, "db", Mode::Use) };
         assert_eq!(leased(&world.egress, &own).await.unwrap_err().code, Code::Denied);
         let to = Subject::Service("egress".parse().unwrap());

@@ -1,0 +1,261 @@
+//! Secrets that are used for an agent and that it never sees: TLS that ends at the gate, and begins there anew.
+
+use super::{FREE, Line, World, alone};
+use octant_api::egress::{AdmitRequest, Credential};
+use octant_ids::{Aid, Sha256};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+const MINE: &str = "octs_abcdefghijklmnopqrstuv";
+const OTHERS: &str = "octs_bbbbbbbbbbbbbbbbbbbbbb";
+const SECRET: &str = "ghp_the-real-secret-value";
+const API: &str = "api.example.org";
+
+/// A host of TLS that answers by what it is asked, and keeps what it heard.
+async fn host(world: &World, name: &str, at: &str) -> Arc<Mutex<String>> {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &world.issuer).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(at).await.unwrap();
+    let heard = Arc::<Mutex<String>>::default();
+    let keeps = Arc::clone(&heard);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (keeps, acceptor) = (Arc::clone(&keeps), acceptor.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut buffer = [0; 8192];
+                while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                    let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                    keeps.lock().unwrap().push_str(&text);
+                    if answers(&text, &mut stream).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    heard
+}
+
+async fn answers(request: &str, to: &mut (impl AsyncWriteExt + Unpin)) -> std::io::Result<()> {
+    if request.starts_with("GET /packed") {
+        to.write_all(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx").await?;
+    } else if request.starts_with("GET /mirror") {
+        // Everything back, in two pieces that part the secret, and a reason of its own.
+        let (one, other) = request.split_at(request.find(SECRET).unwrap_or(0) + 5);
+        let head = format!(
+            "HTTP/1.1 200 {SECRET}\r\nX-Mirror: a {SECRET} b\r\nSet-Cookie: s={SECRET}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        to.write_all(head.as_bytes()).await?;
+        to.write_all(format!("{:x}\r\n{one}\r\n", one.len()).as_bytes()).await?;
+        to.flush().await?;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        to.write_all(format!("{:x}\r\n{other}\r\n0\r\nX-Trailer: {SECRET}\r\n\r\n", other.len()).as_bytes())
+            .await?;
+    } else {
+        to.write_all(b"HTTP/1.1 302 Found\r\nLocation: https://evil.org/\r\nContent-Length: 2\r\n\r\nok")
+            .await?;
+    }
+    to.flush().await
+}
+
+fn credential() -> Credential {
+    Credential { secret: "prod/api".parse().unwrap(), host: API.into(), placeholder: MINE.into() }
+}
+
+/// The hosts, and the authority that the agent trusts.
+async fn with_api(world: &World) -> (Arc<Mutex<String>>, String) {
+    world.name(API, &["11.0.0.2"]);
+    let heard = host(world, API, "11.0.0.2:443").await;
+    let hosts = ["tls://api.example.org:443", "tls://other.example.org:443", "http://web.example.org:80"];
+    let admitted = world.admit_with(&hosts, &[], FREE, &[credential()]).await;
+    world.vault.values.lock().unwrap().insert("prod/api".into(), SECRET.into());
+    (heard, admitted.authority.unwrap())
+}
+
+fn trusting(authority: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// What a program does that trusts this authority alone: one request, and everything that comes back.
+async fn ask(world: &World, authority: &str, request: &str) -> Result<String, String> {
+    let stream = world.connect("api.example.org.", 443).await.map_err(|e| e.to_string())?;
+    let name = ServerName::try_from(API).unwrap();
+    let connected = TlsConnector::from(trusting(authority)).connect(name, stream).await;
+    let mut stream = connected.map_err(|error| error.to_string())?;
+    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut text = Vec::new();
+    // The gate need not say that TLS ends before it closes.
+    let _ = stream.read_to_end(&mut text).await;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn get(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {API}\r\nConnection: close\r\n{headers}\r\n")
+}
+
+#[test]
+fn a_secret_is_used_and_never_seen() {
+    alone(|world| async move {
+        let (heard, authority) = with_api(&world).await;
+        let bearer = format!("Authorization: Bearer {MINE}\r\nAccept-Encoding: gzip\r\nRange: bytes=0-3\r\n");
+        let answer = ask(&world, &authority, &get("/v1?x=y", &bearer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 302") && answer.ends_with("ok"), "{answer}");
+        let said = heard.lock().unwrap().to_ascii_lowercase();
+        assert!(said.contains(&format!("authorization: bearer {SECRET}\r\n")), "{said}");
+        assert!(said.contains("accept-encoding: identity\r\n") && !said.contains("range:"), "{said}");
+        assert!(!said.contains(MINE), "{said}");
+        let asked = world.vault.asked.lock().unwrap().clone();
+        assert_eq!(asked.len(), 1);
+        assert_eq!((asked[0].aid, asked[0].manifest), (world.aid, Some(Sha256([3; 32]))));
+        assert_eq!((asked[0].secret.as_str(), asked[0].host.as_str()), ("prod/api", API));
+        world.outcome(|v| v["status"] == 302).await;
+        let lines = world.lines();
+        let intents: Vec<_> = lines
+            .iter()
+            .filter_map(|line| if let Line::Intent(seq, value) = line { Some((*seq, value)) } else { None })
+            .collect();
+        assert_eq!(intents[0].1["do"], "connect");
+        let used = intents[1].1;
+        assert_eq!(
+            (&used["secret"], &used["method"], &used["connection"]),
+            (&"prod/api".into(), &"GET".into(), &intents[0].0.into())
+        );
+        assert_eq!(used["path_sha256"].as_str().unwrap().len(), 64);
+        assert!(!format!("{lines:?}").contains(SECRET));
+    });
+}
+
+#[test]
+fn what_a_host_gives_back_is_taken_out() {
+    alone(|world| async move {
+        let (_, authority) = with_api(&world).await;
+        let request = get("/mirror", &format!("X-Api-Key: {MINE}\r\n"));
+        let answer = ask(&world, &authority, &request).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let masked = "*".repeat(SECRET.len());
+        assert!(answer.contains(&format!("x-mirror: a {masked} b")), "{answer}");
+        assert!(answer.contains(&format!("set-cookie: s={masked}")), "{answer}");
+        assert!(answer.contains("x-api-key: ") && !answer.contains(SECRET), "{answer}");
+        assert!(!answer.to_ascii_lowercase().contains("trailer"), "{answer}");
+        // Without the piece that was held back, no piece has it either.
+        assert!(!answer.contains(&SECRET[..5]) && !answer.contains(&SECRET[5..]), "{answer}");
+        let packed =
+            ask(&world, &authority, &get("/packed", &format!("X-Api-Key: {MINE}\r\n"))).await.unwrap();
+        assert!(packed.starts_with("HTTP/1.1 502") && packed.contains("encodes"), "{packed}");
+    });
+}
+
+#[test]
+fn what_must_not_be_sent_is_not_sent() {
+    alone(|world| async move {
+        let (heard, authority) = with_api(&world).await;
+        for (headers, path, why) in [
+            (format!("X-Note: {MINE}\r\n"), "/".to_owned(), "no secret is put"),
+            (String::new(), format!("/?key={MINE}"), "no secret is put"),
+            (format!("Authorization: Bearer {OTHERS}\r\n"), "/".to_owned(), "not this agent's"),
+        ] {
+            let answer = ask(&world, &authority, &get(&path, &headers)).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(why), "{answer}");
+        }
+        let other = get("/", "").replace(API, "other.example.org");
+        let answer = ask(&world, &authority, &other).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+        world.vault.values.lock().unwrap().clear();
+        let bearer = format!("Authorization: Bearer {MINE}\r\n");
+        let answer = ask(&world, &authority, &get("/", &bearer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("not granted"), "{answer}");
+        world.vault.values.lock().unwrap().insert("prod/api".into(), SECRET.into());
+        world.ledger.broken.store(true, std::sync::atomic::Ordering::Relaxed);
+        let answer = ask(&world, &authority, &get("/", &bearer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("ledger"), "{answer}");
+        assert_eq!(*heard.lock().unwrap(), "", "nothing of it was sent");
+        let canaries =
+            world.lines().into_iter().filter(|line| matches!(line, Line::Denied(v) if v["canary"] == true));
+        assert_eq!(canaries.count(), 1);
+    });
+}
+
+#[test]
+fn a_placeholder_in_the_open_is_a_canary() {
+    alone(|world| async move {
+        with_api(&world).await;
+        world.name("web.example.org", &["11.0.0.3"]);
+        let reached = world.echo("11.0.0.3:80").await;
+        let mut stream = world.connect("web.example.org.", 80).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: web.example.org\r\nX-Api-Key: {MINE}\r\n\r\n");
+        let answer = super::say(&mut stream, request.as_bytes(), 12).await.unwrap();
+        assert_eq!(answer, b"HTTP/1.1 403");
+        assert_eq!(reached.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert!(world.denied()[0].contains("web.example.org"), "{:?}", world.denied());
+        assert!(matches!(&world.lines()[0], Line::Denied(v) if v["canary"] == true));
+    });
+}
+
+#[test]
+fn a_host_that_nobody_vouches_for_gets_no_secret() {
+    alone(|world| async move {
+        let (issuer, _) = super::authority();
+        let world = World { issuer, ..world };
+        let (heard, authority) = with_api(&world).await;
+        let bearer = format!("Authorization: Bearer {MINE}\r\n");
+        let answer = ask(&world, &authority, &get("/", &bearer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("TLS"), "{answer}");
+        assert_eq!(*heard.lock().unwrap(), "");
+        assert!(world.vault.asked.lock().unwrap().is_empty(), "the vault is not asked before");
+    });
+}
+
+#[test]
+fn an_authority_is_one_agents_and_good_for_its_hosts_alone() {
+    alone(|world| async move {
+        let (_, authority) = with_api(&world).await;
+        let again = world.admit_with(&["tls://api.example.org:443"], &[], FREE, &[credential()]).await;
+        assert_eq!(again.authority.as_ref(), Some(&authority), "a later word keeps it");
+        let others = world.gate.admit(&AdmitRequest {
+            aid: Aid::from_bytes([6; 16]),
+            generation: 1,
+            hosts: vec!["tls://api.example.org:443".into()],
+            leases: Vec::new(),
+            credentials: vec![credential()],
+            manifest: None,
+            caps: FREE,
+        });
+        let others = others.unwrap().authority.unwrap();
+        let refused = ask(&world, &others, &get("/", "")).await.unwrap_err();
+        assert!(refused.contains("certificate"), "{refused}");
+        // For a host that no secret is used at its word is worth nothing.
+        let other = "other.example.org".parse().unwrap();
+        let config = world.client().authority().unwrap().as_host(&other).unwrap();
+        let (inside, outside) = tokio::io::duplex(1 << 16);
+        let accepting =
+            tokio::spawn(async move { TlsAcceptor::from(config).accept(outside).await.map(drop) });
+        let connector = TlsConnector::from(trusting(&authority));
+        let refused = connector.connect(ServerName::try_from("other.example.org").unwrap(), inside).await;
+        assert!(refused.map(drop).unwrap_err().to_string().contains("certificate"));
+        assert!(accepting.await.unwrap().is_err());
+    });
+}
