@@ -20,5 +20,5 @@ fn two_hundred_agents_at_once_and_as_many_in_turn_leave_nothing() {
     let script = guest_files().join("many.sh");
     let list = instance.scratch.path("list");
     let job = format!("sh {} {} {} {}", script.display(), signed[0], signed[1], list.display());
-    ended(&instance.accepting_for(600, &job), 0, &["six hundred agents came and went"]);
+    ended(&instance.accepting_for(600, &job), 0, &["four hundred agents came and went"]);
 }

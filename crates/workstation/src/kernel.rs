@@ -24,7 +24,6 @@ use octant_ticket::Redeemed;
 use std::ffi::{CStr, CString};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 
 /// One call to the kernel, or a few that only make sense together.
 #[derive(Debug)]
@@ -273,32 +272,6 @@ pub(crate) struct Real {
     pub(crate) side: Side,
     /// How many calls it has made.
     pub(crate) count: u32,
-    owners: OwnerMaps,
-}
-
-/// Who is shown as whom: user and group on disk, and the user inside.
-type OwnerMap = (u32, u32, u32);
-
-/// The maps of owners that were made, newest last. A map is a number in a namespace in which nothing runs, so that one
-/// serves every workstation that needs the same; to make one takes a process, and waiting for its end.
-#[derive(Debug, Default, Clone)]
-struct OwnerMaps(Vec<(OwnerMap, Rc<OwnedFd>)>);
-
-impl OwnerMaps {
-    /// A hostile caller could ask for endless ones.
-    const MOST: usize = 256;
-
-    fn get(&mut self, map: OwnerMap) -> io::Result<OwnedFd> {
-        if let Some((_, made)) = self.0.iter().find(|row| row.0 == map) {
-            return made.try_clone();
-        }
-        let made = Rc::new(owner_map(map)?);
-        if self.0.len() == Self::MOST {
-            self.0.remove(0);
-        }
-        self.0.push((map, Rc::clone(&made)));
-        made.try_clone()
-    }
 }
 
 impl Real {
@@ -341,7 +314,7 @@ impl Kernel for Real {
             return Ok(None);
         }
         match call {
-            Call::OwnerMap { uid, gid, to } => self.owners.get((*uid, *gid, *to)).map(Some),
+            Call::OwnerMap { uid, gid, to } => owner_map(*uid, *gid, *to).map(Some),
             Call::CloneTree { .. }
             | Call::Restore { .. }
             | Call::NewFilesystem { .. }
@@ -537,7 +510,7 @@ fn on_mounts(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
 }
 
 /// The namespace lives as long as its descriptor; the process that it takes to make one ends at once.
-fn owner_map((uid, gid, to): OwnerMap) -> io::Result<OwnedFd> {
+fn owner_map(uid: u32, gid: u32, to: u32) -> io::Result<OwnedFd> {
     let args = CloneArgs { namespaces: CloneFlags::CLONE_NEWUSER.bits(), ..CloneArgs::new() };
     let (pid, pidfd) = match clone3(&args)? {
         Cloned::Child => {
