@@ -340,7 +340,7 @@ pub(crate) enum Egress {
     },
     /// Lend an agent a host beyond its manifest
     #[command(
-        after_help = "Example:\n  octant egress lease fetcher tls://pypi.org:443 --for 10min --reason 'one download'"
+        after_help = "Example:\n  octant egress lease fetcher tls://a.example.org:443 --for 1h --reason fix"
     )]
     Lease {
         /// The agent: its identifier, or its name

@@ -29,6 +29,13 @@ impl Used {
         got
     }
 
+    /// Takes one connection, if there is one yet below the limit. What was decided before it was taken may have been
+    /// decided for others too.
+    pub(crate) fn take_connection(&self, most: Option<u64>) -> bool {
+        let take = |used: u64| most.is_none_or(|most| used < most).then(|| used.saturating_add(1));
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
     /// Gives back what was taken and not used.
     pub(crate) fn return_bytes(&self, count: u64) {
         self.bytes.fetch_sub(count, Ordering::Relaxed);
@@ -455,6 +462,14 @@ mod tests {
         assert_eq!(used.take_bytes(8, Some(10)), 2);
         assert_eq!(rights.still(&rule, 1), Err(Denied::LeaseBytes("l1".into())));
         assert_eq!(rights_of_nobody.still(&rule, 1), Err(Denied::Revoked));
+    }
+
+    #[test]
+    fn connections_of_a_lease_are_taken_one_by_one() {
+        let used = Used::default();
+        let taken = (0..5).filter(|_| used.take_connection(Some(2))).count();
+        assert_eq!((taken, used.connections.load(Ordering::Relaxed)), (2, 2));
+        assert!(used.take_connection(None));
     }
 
     #[test]

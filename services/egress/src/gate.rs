@@ -20,7 +20,7 @@ use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -57,6 +57,8 @@ pub(crate) struct Gate {
     /// What is spoken to hosts that secrets are used at.
     pub(crate) tls: TlsConnector,
     clients: Mutex<BTreeMap<Aid, Arc<Client>>>,
+    /// How many connections all agents have open together.
+    open: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Gate {
@@ -92,11 +94,12 @@ struct Showing {
 
 /// A place among the connections that an agent has open.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Client>);
+pub(crate) struct Place(Arc<Client>, Arc<AtomicU64>);
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.meter.open.fetch_sub(1, Ordering::Relaxed);
+        self.1.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -224,7 +227,7 @@ impl Client {
     }
 
     fn usage(&self) -> Usage {
-        let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Usage {
             connections: of(&self.meter.used.connections),
             denied: of(&self.meter.denied),
@@ -272,7 +275,7 @@ impl Gate {
         secrets: Box<dyn Secrets>,
         tls: TlsConnector,
     ) -> Self {
-        Self { book, resolve, vet, secrets, tls, clients: Mutex::default() }
+        Self { book, resolve, vet, secrets, tls, clients: Mutex::default(), open: Arc::default() }
     }
 
     /// Puts a word of `agents` in force.
@@ -364,8 +367,7 @@ impl Gate {
 
     /// How many agents and how many open connections there are.
     pub(crate) fn count(&self) -> (usize, u64) {
-        let all = self.all();
-        (all.len(), all.iter().map(|client| client.meter.open.load(Ordering::Relaxed)).sum())
+        (lock(&self.clients).len(), self.open.load(Ordering::Relaxed))
     }
 
     /// What is listened on for an agent.
@@ -427,9 +429,9 @@ impl Gate {
     /// Takes one of the places for connections; every accepted socket has one, whatever comes of it.
     pub(crate) fn place(&self, client: &Arc<Client>) -> Result<Place, Denied> {
         let most = client.rights().caps.connections;
-        let all = self.count().1;
+        let all = self.open.fetch_add(1, Ordering::Relaxed);
         let before = client.meter.open.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(client));
+        let place = Place(Arc::clone(client), Arc::clone(&self.open));
         if before >= most || all >= OPEN_MAX { Err(Denied::Connections(most.min(before))) } else { Ok(place) }
     }
 
@@ -485,8 +487,12 @@ impl Gate {
         rule: &Rule,
     ) -> Result<Passage, NotPassed> {
         let rights = client.rights();
-        if let Some(lease) = rights.lease(rule) {
-            lease.used.connections.fetch_add(1, Ordering::Relaxed);
+        // The program may have taken its time since it was decided.
+        rights.still(rule, now_ms())?;
+        if let Some(lease) = rights.lease(rule)
+            && !lease.used.take_connection(lease.said.connections)
+        {
+            return Err(Denied::LeaseConnections(lease.said.id.clone()).into());
         }
         let payload: Value = json!({
             "do": "connect", "host": host.as_str(), "port": port, "protocol": protocol,

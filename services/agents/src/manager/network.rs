@@ -264,8 +264,14 @@ impl Manager {
         };
         let told = self.open_network(aid, slot).await;
         if told.is_err() {
-            // What is not in force is not left behind to come into force later.
+            // What was refused is in force nowhere: not here to come into force later, and not at the gate, which may have
+            // taken it before a socket could not be had. A gate that does not answer is told anew when it is back.
             self.drop_lease(aid, &lease.id);
+            if let Some(request) = self.admission(aid)
+                && let Err(error) = self.gate.call(&request).await
+            {
+                tracing::warn!("{aid}: the gate was not told that a lease was refused: {error}");
+            }
         }
         told.map(|_| lease)
     }
