@@ -1,6 +1,7 @@
 //! What an agent can ask of Octant through the socket in its workstation.
 
 use crate::agents::{AgentState, ApprovalState, Denial, ExitInfo, LogChunk, LogsEnd, Output};
+use crate::egress::Preview;
 use crate::rpc::{Deadline, Need};
 use crate::text::{Base64, Json};
 use crate::vault::{Lease, Mode, Opened, Released, Signed, Token};
@@ -345,6 +346,38 @@ pub struct ApprovalInfo {
     pub why: String,
 }
 
+/// Parameters of `agent.credentials`: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsRequest {}
+
+/// A secret that the gate uses for the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Credential {
+    /// The secret's name.
+    #[schemars(with = "String")]
+    pub secret: SecretName,
+    /// The variable of the agent's environment that holds what stands for it, to be sent in its place.
+    pub variable: String,
+    /// The hosts at which it is used: `api.example.org`, or `*.example.org` for those below.
+    pub hosts: Vec<String>,
+}
+
+/// Answer of `agent.credentials`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Credentials {
+    /// The secrets, by name.
+    pub credentials: Vec<Credential>,
+}
+
+/// Parameters of `agent.preview`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreviewRequest {
+    /// Where to: `https://api.example.org/`, `http://example.org:8080/`, or a host and a port.
+    pub url: String,
+}
+
 /// How long a spawn may take when the caller does not say, in milliseconds.
 const SPAWN_MS: u64 = 30_000;
 /// A kill waits for its grace and then for the last process.
@@ -395,6 +428,12 @@ crate::rpc! {
         /// Gives what is in this agent's mailbox, or waits for it.
         "receive" => receive, Receive(ReceiveRequest) -> Received,
             needs [Need::Agent], deadline Deadline::Ms(35_000);
+        /// Says which secrets the gate uses for this agent, at which hosts, and where it finds what stands for each.
+        "credentials" => credentials, ShowCredentials(CredentialsRequest) -> Credentials,
+            needs [Need::Agent], deadline Deadline::Ms(5_000), idempotent: true;
+        /// Says whether the gate would let a connection through, and why not. Nothing is sent.
+        "preview" => preview, ShowPreview(PreviewRequest) -> Preview,
+            needs [Need::Agent], deadline Deadline::Ms(6_000), idempotent: true;
         /// Says where a request for approval of this agent's is, or waits for its answer.
         "approval" => approval, ShowApproval(ApprovalRequest) -> ApprovalInfo,
             needs [Need::Agent], deadline Deadline::Open, idempotent: true;

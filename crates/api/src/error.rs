@@ -54,12 +54,14 @@ pub enum Code {
     /// An operator has to approve it first: `data.approval` is the request that waits. The same call is made again after
     /// the answer.
     ApprovalNeeded,
+    /// MCP's own: a revision of that protocol that is not served. `data.supported` names those that are.
+    UnsupportedVersion,
     /// A code that this build does not know.
     Other(i32),
 }
 
 /// Every code with its number, its name in the documentation, and the exit code that a command ends with.
-pub const CODES: [(Code, i32, &str, Exit); 21] = [
+pub const CODES: [(Code, i32, &str, Exit); 22] = [
     (Code::Parse, -32700, "parse", Exit::Invalid),
     (Code::InvalidRequest, -32600, "invalid_request", Exit::Invalid),
     (Code::MethodNotFound, -32601, "method_not_found", Exit::NotFound),
@@ -81,6 +83,7 @@ pub const CODES: [(Code, i32, &str, Exit); 21] = [
     (Code::DuplicateId, -32014, "duplicate_id", Exit::Invalid),
     (Code::Failed, -32015, "failed", Exit::Failed),
     (Code::ApprovalNeeded, -32016, "approval_needed", Exit::Denied),
+    (Code::UnsupportedVersion, -32022, "unsupported_version", Exit::Invalid),
 ];
 
 impl Code {
@@ -152,6 +155,12 @@ pub struct ErrorData {
     /// The request that waits for an operator's answer; only with the code `approval_needed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
+    /// The revisions of MCP that are served; only with the code `unsupported_version`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supported: Vec<String>,
+    /// The revision that was asked for; only with the code `unsupported_version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<String>,
 }
 
 impl ApiError {

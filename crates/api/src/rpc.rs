@@ -508,6 +508,19 @@ macro_rules! rpc {
             }
         }
 
+        /// The schemas of one method by itself: of its parameters, and of its answer.
+        #[must_use]
+        pub fn schemas_of(method: &$crate::rpc::Method) -> Option<(serde_json::Value, serde_json::Value)> {
+            $(
+                if method.name == <$Params as $crate::rpc::Request>::METHOD.name {
+                    let types = schemars::SchemaGenerator::default;
+                    let params = types().into_root_schema_for::<$Params>().to_value();
+                    return Some((params, types().into_root_schema_for::<$Reply>().to_value()));
+                }
+            )+
+            None
+        }
+
         /// The JSON schema (draft 2020-12) of every method, as docs/api shows it.
         #[must_use]
         pub fn schema() -> serde_json::Value {

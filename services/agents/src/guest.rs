@@ -1,13 +1,15 @@
 //! What an agent can ask, through the socket in its workstation.
 
 use crate::manager::Manager;
-use crate::{family, secrets};
+use crate::{family, outside, secrets};
 use octant_api::agent::{
-    ApprovalInfo, ApprovalRequest, Child, Children, ChildrenRequest, Handler, KillRequest, LeaseRequest,
-    LogsRequest, NOTE_MAX, NoteRequest, Noted, ReceiveRequest, Received, ReleaseRequest, RenewRequest,
-    RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
+    ApprovalInfo, ApprovalRequest, Child, Children, ChildrenRequest, Credentials, CredentialsRequest,
+    Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest, Noted, PreviewRequest,
+    ReceiveRequest, Received, ReleaseRequest, RenewRequest, RevealRequest, SelfInfo, SelfRequest,
+    SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
 };
 use octant_api::agents::{Approval, LogChunk, LogsEnd};
+use octant_api::egress::Preview;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
 use octant_api::vault::{Lease, Opened, Released, Signed};
@@ -190,6 +192,14 @@ impl Handler<Call> for Guest {
         let approval = self.manager.approval_of(self.aid, &asked.id, wait).await?;
         let Approval { id, action, digest, state, expires_ms, why, .. } = approval;
         Ok(ApprovalInfo { id, action, digest, state, expires_ms, why })
+    }
+
+    async fn credentials(&self, _: CredentialsRequest, _: Call) -> Result<Credentials, ApiError> {
+        Ok(outside::credentials(self))
+    }
+
+    async fn preview(&self, asked: PreviewRequest, _: Call) -> Result<Preview, ApiError> {
+        outside::preview(self, asked).await
     }
 
     async fn logs(&self, asked: LogsRequest, items: Sink<LogChunk>, _: Call) -> Result<LogsEnd, ApiError> {

@@ -9,7 +9,8 @@
 //!
 //! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
 //! `approvals` keeps what waits for an operator, `trust` what is on record of the operators' keys, `family` is what an
-//! agent asks about those below it, `secrets` what it asks of the vault, `mailbox` what agents say to each other,
+//! agent asks about those below it, `secrets` what it asks of the vault, `outside` what it asks about its network, `tools` how
+//! its socket speaks MCP, `mailbox` what agents say to each other,
 //! `archive` what is kept of their workspaces, `calls` what the kernel reports as denied to them.
 #![forbid(unsafe_code)]
 
@@ -28,12 +29,14 @@ mod handlers;
 mod log;
 mod mailbox;
 mod manager;
+mod outside;
 mod secrets;
 mod service;
 mod spawner;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod trust;
 
 pub use mailbox::fuzz_mailbox;

@@ -10,6 +10,7 @@ const IDS: &str = "octant-ids";
 const API: &str = "octant-api";
 const SYS: &str = "octant-sys";
 const MANIFEST: &str = "octant-manifest";
+const MCP: &str = "octant-mcp";
 const WIRE: &str = "octant-wire";
 const WORKSTATION: &str = "octant-workstation";
 const TICKET: &str = "octant-ticket";
@@ -32,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (TREE, &[IDS]),
     (OCI, &[IDS, TREE]),
     (MANIFEST, &[IDS]),
+    (MCP, &[API]),
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
     (TLOG, &[IDS, API]),
@@ -44,7 +46,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
     ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
-    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, TREE, WORKSTATION]),
+    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, MCP, TICKET, TREE, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),

@@ -7,8 +7,8 @@ use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
 use crate::guest::Guest;
 use crate::spawner::Spawner;
+use crate::tools::Front;
 use crate::{describe, drain};
-use octant_api::agent;
 use octant_api::agents::{ExitInfo, Output};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
@@ -330,8 +330,7 @@ impl Manager {
         let guest = Guest::new(Arc::clone(self), aid);
         let identity = Identity::Listener(Principal::Agent(aid));
         tokio::spawn(async move {
-            let server = agent::Server(Arc::new(guest));
-            if let Err(error) = serve(listener, server, identity, GUEST, stop).await {
+            if let Err(error) = serve(listener, Front::new(guest), identity, GUEST, stop).await {
                 tracing::error!("{aid}: its socket is not served any more: {error}");
             }
         });

@@ -6,6 +6,7 @@ use octant_api::agents::{AgentInfo, LogChunk, LogsEnd, Output};
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Base64;
 use octant_ids::Aid;
+use octant_manifest::{Effective, Grants};
 use octant_wire::Sink;
 use std::sync::Arc;
 
@@ -19,6 +20,13 @@ impl Manager {
             info.calls_unreported = info.calls_unreported.or_else(|| self.reports.missing());
         }
         Ok(info)
+    }
+
+    /// What an agent may do, looked at in place; nothing where that is not known any more.
+    pub(crate) fn with_grants<T>(&self, aid: Aid, look: impl FnOnce(Option<&Grants>) -> T) -> T {
+        let inner = self.inner();
+        let rights = inner.agents.get(&aid).and_then(|agent| agent.rights.as_ref());
+        look(rights.map(Effective::grants))
     }
 
     /// Every agent, oldest first.

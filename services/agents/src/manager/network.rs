@@ -7,10 +7,11 @@ use super::Manager;
 use crate::admit::WHAT;
 use crate::spawner::Spawner;
 use crate::store::Saved;
+use octant_api::agent;
 use octant_api::agents::LendRequest;
 use octant_api::egress::{
-    AdmitRequest, Admitted, Caps, Credential, DismissRequest, Door, HostLease, ListenRequest, REASON_MAX,
-    WatchRequest,
+    AdmitRequest, Admitted, Caps, Credential, DismissRequest, Door, HostLease, ListenRequest, Preview,
+    PreviewRequest, REASON_MAX, WatchRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
@@ -18,7 +19,7 @@ use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, SecretName, Sha256};
 use octant_manifest::{Effective, HostGrant, PatternError, PatternSet, Traffic, Way};
 use octant_sys::{clock, entropy};
-use octant_wire::Shutdown;
+use octant_wire::{Shutdown, WireError};
 use octant_workstation::{DOORS_MAX, Listen, Trust};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,6 +149,35 @@ impl Manager {
             agent.saved.authority = authority;
         }
         Ok(())
+    }
+
+    /// The secrets that the gate uses for an agent, with the variable of what stands for each and the hosts, by name.
+    pub(crate) fn credentials_of(&self, aid: Aid) -> Vec<agent::Credential> {
+        let inner = self.inner();
+        let known = inner.agents.get(&aid).map_or(&[][..], |agent| &agent.saved.credentials);
+        let mut by_name: BTreeMap<&SecretName, Vec<String>> = BTreeMap::new();
+        for credential in known {
+            by_name.entry(&credential.secret).or_default().push(credential.host.clone());
+        }
+        let row = |(secret, hosts): (&SecretName, Vec<String>)| agent::Credential {
+            secret: secret.clone(),
+            variable: variable(secret),
+            hosts,
+        };
+        by_name.into_iter().map(row).collect()
+    }
+
+    /// What the gate would decide for an agent.
+    pub(crate) async fn preview(&self, aid: Aid, url: String) -> Result<Preview, ApiError> {
+        const WHAT: &str = "preview a connection";
+        if !self.has_network(aid) {
+            let why = "it has no network, since its manifest names no host";
+            return Err(ApiError::new(Code::Denied, WHAT, aid.to_string(), why, "do without"));
+        }
+        self.gate.call(&PreviewRequest { aid, url }).await.map_err(|error| match error {
+            WireError::Api(error) => error,
+            other => ApiError::new(Code::Unavailable, WHAT, "the gate", other, "try again"),
+        })
     }
 
     /// Opens the network of a workstation that stands and whose program waits.

@@ -5,6 +5,7 @@ mod artefacts;
 mod family;
 mod hold;
 mod life;
+mod mcp;
 mod messages;
 mod prepared;
 mod restart;
