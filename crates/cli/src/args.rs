@@ -142,6 +142,12 @@ pub(crate) enum Command {
         /// The note: at most 4096 bytes
         text: String,
     },
+    /// Inside a workstation: serve this agent's tools over MCP on standard input and output
+    ///
+    /// For clients of the Model Context Protocol that only start a process; in their list of servers it is the command
+    /// `octant` with the argument `mcp`. Others connect to /run/octant/agent.sock, where the same is served.
+    #[command(after_help = "Example:\n  octant mcp")]
+    Mcp,
     /// Inside a workstation: write to the agents in a room, and read what they write
     #[command(subcommand, after_help = "Example:\n  octant message send team \"the first half is done\"")]
     Message(Message),

@@ -20,6 +20,7 @@ mod image;
 mod inside;
 mod ledger;
 mod manifest;
+mod mcp;
 mod message;
 mod operator;
 mod out;
@@ -177,6 +178,7 @@ fn act(
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
         Command::Message(command) => message::run(command, layout, out),
         Command::Secret(command) => vault::of_agent(command, layout, input, out),
+        Command::Mcp => mcp::run(layout, out),
         Command::Note { text } => inside::note(text, layout, out),
         Command::Itself { attempt: None } => inside::describe(layout, out),
         Command::Itself { attempt: Some(what) } => inside::attempt(*what, layout, out),

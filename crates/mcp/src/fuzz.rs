@@ -15,3 +15,20 @@ pub fn fuzz_request(bytes: &[u8]) {
     }
     let _ = result_of(Revision::V2026, Ok(bytes));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_corpus_of_requests_is_survived() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/mcp");
+        let mut files = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            fuzz_request(&std::fs::read(file.unwrap().path()).unwrap());
+            files += 1;
+        }
+        assert!(files >= 10, "the corpus has only {files} files");
+    }
+}
