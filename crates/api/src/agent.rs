@@ -1,7 +1,7 @@
 //! What an agent can ask of Octant through the socket in its workstation.
 
-use crate::agents::{AgentState, ApprovalState, Denial, ExitInfo, LogChunk, LogsEnd, Output};
-use crate::egress::Preview;
+use crate::agents::{AgentState, ApprovalState, Denial, ExitInfo, LogChunk, LogsEnd, Output, TakenBack};
+use crate::egress::{HostLease, Preview};
 use crate::rpc::{Deadline, Need};
 use crate::text::{Base64, Json};
 use crate::vault::{Lease, Mode, Opened, Released, Signed, Token};
@@ -378,6 +378,32 @@ pub struct PreviewRequest {
     pub url: String,
 }
 
+/// Parameters of `agent.borrow`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BorrowRequest {
+    /// The host, one by its name, with protocol and port: `tls://api.example.org:443`.
+    pub host: String,
+    /// For how long, in milliseconds; at most a day.
+    pub ttl_ms: u64,
+    /// How many bytes, both ways together; absent: as many as the agent may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// How many connections in all; absent: as many as the agent may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
+    /// Why, for the record and for who is asked; at most 200 bytes.
+    pub reason: String,
+}
+
+/// Parameters of `agent.return`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReturnRequest {
+    /// The lease.
+    pub lease: String,
+}
+
 /// How long a spawn may take when the caller does not say, in milliseconds.
 const SPAWN_MS: u64 = 30_000;
 /// A kill waits for its grace and then for the last process.
@@ -434,6 +460,13 @@ crate::rpc! {
         /// Says whether the gate would let a connection through, and why not. Nothing is sent.
         "preview" => preview, ShowPreview(PreviewRequest) -> Preview,
             needs [Need::Agent], deadline Deadline::Ms(6_000), idempotent: true;
+        /// Asks to be lent a host beyond the manifest, for a while. What may be asked for stands in the manifest
+        /// (network.leases), and so does whether an operator is asked each time (approvals.required).
+        "borrow" => borrow, Borrow(BorrowRequest) -> HostLease,
+            needs [Need::Agent], deadline Deadline::Ms(15_000);
+        /// Gives a host back that was lent, and cuts its connections.
+        "return" => give_back, GiveBack(ReturnRequest) -> TakenBack,
+            needs [Need::Agent], deadline Deadline::Ms(15_000), idempotent: true;
         /// Says where a request for approval of this agent's is, or waits for its answer.
         "approval" => approval, ShowApproval(ApprovalRequest) -> ApprovalInfo,
             needs [Need::Agent], deadline Deadline::Open, idempotent: true;

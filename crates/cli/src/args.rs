@@ -142,6 +142,14 @@ pub(crate) enum Command {
         /// The note: at most 4096 bytes
         text: String,
     },
+    /// Inside a workstation: ask to be lent a host beyond the manifest, for a while
+    ///
+    /// What can be asked for stands in the manifest (network.leases). Where an operator has to approve it, the same command
+    /// works again after the answer; `octant approvals wait` waits for that.
+    #[command(
+        after_help = "Example:\n  octant lease tls://a.example.org:443 --for 10min --reason \"the price list\""
+    )]
+    Lease(Borrow),
     /// Inside a workstation: serve this agent's tools over MCP on standard input and output
     ///
     /// For clients of the Model Context Protocol that only start a process; in their list of servers it is the command
@@ -378,6 +386,28 @@ pub(crate) enum Egress {
         #[arg(value_name = "LEASE")]
         lease: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Borrow {
+    /// The host: PROTOCOL://HOST:PORT with tls, http or tcp
+    #[arg(value_name = "HOST", required_unless_present = "give_back")]
+    pub(crate) host: Option<String>,
+    /// For how long (ms, s, min, h), at most a day
+    #[arg(long = "for", value_name = "TIME", value_parser = millis, default_value = "10min")]
+    pub(crate) ttl: Millis,
+    /// At most so many bytes, both ways together
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) bytes: Option<u64>,
+    /// At most so many connections
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) connections: Option<u64>,
+    /// Why, for the record and for who is asked
+    #[arg(long, value_name = "TEXT", required_unless_present = "give_back")]
+    pub(crate) reason: Option<String>,
+    /// Instead, give a lease back, and cut its connections
+    #[arg(long, value_name = "LEASE", conflicts_with_all = ["host", "reason", "bytes", "connections"])]
+    pub(crate) give_back: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,14 +1,14 @@
-//! `octant note` and `octant self`: what an agent can ask, from inside its workstation.
+//! `octant lease`, `octant note` and `octant self`: what an agent can ask, from inside its workstation.
 
-use crate::args::Attempt;
+use crate::args::{Attempt, Borrow};
 use crate::error::CliError;
-use crate::out::Out;
+use crate::out::{Out, span};
 use crate::service::Service;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
-use octant_api::agent::{NoteRequest, SelfRequest};
+use octant_api::agent::{BorrowRequest, NoteRequest, ReturnRequest, SelfRequest};
 use octant_ids::{Exit, Layout};
 use serde::Serialize;
 use std::io::{self, IoSliceMut};
@@ -24,6 +24,29 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) fn note(text: &str, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
     let noted = Service::of_workstation(layout).call(&NoteRequest { text: text.to_owned() })?;
     if out.json { out.json(&noted) } else { out.line(format_args!("ledger entry {}", noted.seq)) }
+}
+
+/// `octant lease HOST`, `octant lease --give-back LEASE`
+pub(crate) fn lease(wish: &Borrow, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    let own = Service::of_workstation(layout);
+    if let Some(lease) = &wish.give_back {
+        let taken = own.call(&ReturnRequest { lease: lease.clone() })?;
+        if out.json {
+            return out.json(&taken);
+        }
+        return out.line(format_args!("lease {lease} is given back; connections cut: {}", taken.cut));
+    }
+    let lease = own.call(&BorrowRequest {
+        host: wish.host.clone().unwrap_or_default(),
+        ttl_ms: wish.ttl.0,
+        bytes: wish.bytes,
+        connections: wish.connections,
+        reason: wish.reason.clone().unwrap_or_default(),
+    })?;
+    if out.json {
+        return out.json(&lease);
+    }
+    out.line(format_args!("lease {} for {} lasts {}", lease.id, lease.host, span(wish.ttl.0 / 1000)))
 }
 
 /// `octant self`

@@ -178,6 +178,7 @@ fn act(
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
         Command::Message(command) => message::run(command, layout, out),
         Command::Secret(command) => vault::of_agent(command, layout, input, out),
+        Command::Lease(wish) => inside::lease(wish, layout, out),
         Command::Mcp => mcp::run(layout, out),
         Command::Note { text } => inside::note(text, layout, out),
         Command::Itself { attempt: None } => inside::describe(layout, out),

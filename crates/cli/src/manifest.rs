@@ -259,6 +259,7 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("utilities", names(asked.utilities())),
         ("syscalls", format!("profile {}, and {}", asked.profile().name(), names(asked.syscalls()))),
         ("network", listed(asked.hosts().iter())),
+        ("lendable", listed(asked.leases().iter())),
         ("traffic", traffic(asked.traffic())),
         ("secrets", listed(asked.credentials().iter())),
         ("models", listed(asked.models().allowed.iter())),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-const WRITE: &str = "lifetime.unlimited, spawn, adopt, lease:SECRET, message:ROOM, tool:NAME or spend:USD, where the \
+const WRITE: &str = "lifetime.unlimited, spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME or spend:USD, where the \
                      beginning of names with a * behind it stands for all of them";
 
 /// An action, or all actions of one sort whose names begin alike. The set is closed: what is not here cannot be
@@ -20,7 +20,7 @@ pub enum Action {
     Spawn,
     /// Going on under another when the agent that spawned it has ended.
     Adopt,
-    /// A lease of a secret.
+    /// A lease of a secret, or of a host as a manifest writes it (`lease:tls://api.example.org:443`).
     Lease(NamePattern),
     /// A message into a room.
     Message(NamePattern),

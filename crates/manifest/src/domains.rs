@@ -38,6 +38,7 @@ impl Budget {
 /// The grants of these domains.
 pub(crate) struct Services {
     pub(crate) hosts: PatternSet<HostGrant>,
+    pub(crate) leases: PatternSet<HostGrant>,
     pub(crate) traffic: Traffic,
     pub(crate) credentials: PatternSet<CredentialGrant>,
     pub(crate) models: Models,
@@ -54,8 +55,8 @@ pub(crate) fn services(document: &Document<'_>) -> Whole<Services> {
     let skills = all.take(skills(document));
     let whole = || {
         let (skills, tools) = skills?;
-        let (hosts, traffic) = network?;
-        Some(Services { hosts, traffic, credentials: credentials?, models: models?, skills, tools })
+        let (hosts, leases, traffic) = network?;
+        Some(Services { hosts, leases, traffic, credentials: credentials?, models: models?, skills, tools })
     };
     all.done(whole())
 }
@@ -63,11 +64,15 @@ pub(crate) fn services(document: &Document<'_>) -> Whole<Services> {
 /// Few programs have as many open, and each is two descriptors of the gate's.
 const CONNECTIONS: u64 = 64;
 
-fn network(document: &Document<'_>) -> Whole<(PatternSet<HostGrant>, Traffic)> {
-    let section = document.section("network", &["hosts", "connections", "bytes_per_second"])?;
+/// What may be reached, what may be asked for, and how much at once.
+type Network = (PatternSet<HostGrant>, PatternSet<HostGrant>, Traffic);
+
+fn network(document: &Document<'_>) -> Whole<Network> {
+    let section = document.section("network", &["hosts", "leases", "connections", "bytes_per_second"])?;
     let mut all = Gather::default();
     all.take(section.no_strays());
     let hosts = all.take(section.patterns("hosts"));
+    let leases = all.take(section.patterns("leases"));
     let connections = section.get("connections");
     let connections = connections.map_or(Ok(CONNECTIONS), |field| {
         ranged(field, 1..=limits::CONNECTIONS, "each is two descriptors of the gate")
@@ -77,8 +82,8 @@ fn network(document: &Document<'_>) -> Whole<(PatternSet<HostGrant>, Traffic)> {
         within(field, rate.0, rate.to_string(), 1024..=u64::MAX, "less is no connection at all").map(ByteSize)
     });
     let (connections, rate) = (all.take(connections), all.take(rate.transpose()));
-    let traffic = || Some(Traffic { connections: connections?, bytes_per_second: rate? });
-    all.done(hosts.zip(traffic()))
+    let whole = || Some((hosts?, leases?, Traffic { connections: connections?, bytes_per_second: rate? }));
+    all.done(whole())
 }
 
 fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<PatternSet<CredentialGrant>> {

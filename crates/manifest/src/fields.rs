@@ -237,6 +237,12 @@ pub const FIELDS: &[FieldInfo] = &[
         "Hosts that it may reach: PROTOCOL://HOST:PORT. tls is held to the name, http to each request's, tcp to the address alone; *.NAME is everything below NAME and not NAME.",
     ),
     field(
+        "network.leases",
+        Kind::Texts(HOST),
+        NONE,
+        "Hosts that it may ask to be lent for a while, each by its name; approvals.required says whether an operator is asked.",
+    ),
+    field(
         "network.connections",
         Kind::Number(1, crate::limits::CONNECTIONS),
         Some("64"),
@@ -294,7 +300,7 @@ pub const FIELDS: &[FieldInfo] = &[
         "approvals.required",
         Kind::Texts(ACTION),
         NONE,
-        "What an operator has to approve each time: spawn, adopt, lease:SECRET, message:ROOM, tool:NAME, spend:USD (that much at once, or more), lifetime.unlimited (which needs it anyway).",
+        "What an operator has to approve each time: spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME, spend:USD (that much at once, or more), lifetime.unlimited (which needs it anyway).",
     ),
 ];
 

@@ -468,6 +468,8 @@ pub struct Grants {
     pub(crate) generations: u64,
     pub(crate) rooms: NameSet,
     pub(crate) hosts: PatternSet<HostGrant>,
+    /// What it may ask to be lent.
+    pub(crate) leases: PatternSet<HostGrant>,
     pub(crate) traffic: Traffic,
     pub(crate) credentials: PatternSet<CredentialGrant>,
     pub(crate) models: Models,
@@ -602,6 +604,18 @@ impl Grants {
         &self.hosts
     }
 
+    /// The hosts that it may ask to be lent, for a while.
+    #[must_use]
+    pub fn leases(&self) -> &PatternSet<HostGrant> {
+        &self.leases
+    }
+
+    /// Whether it has a network at all: something to reach, or to ask for.
+    #[must_use]
+    pub fn has_network(&self) -> bool {
+        !self.hosts.is_empty() || !self.leases.is_empty()
+    }
+
     /// The secrets that may be used, and how.
     #[must_use]
     pub fn credentials(&self) -> &PatternSet<CredentialGrant> {
@@ -654,6 +668,7 @@ impl Grants {
             generations,
             rooms,
             hosts,
+            leases,
             traffic,
             credentials,
             models,
@@ -684,6 +699,7 @@ impl Grants {
             generations: self.generations.min(*generations),
             rooms: self.rooms.meet(rooms),
             hosts: self.hosts.meet(hosts),
+            leases: self.leases.meet(leases),
             traffic: self.traffic.meet(*traffic),
             credentials: self.credentials.meet(credentials),
             models: self.models.meet(models),
@@ -737,6 +753,7 @@ impl Grants {
             generations,
             rooms,
             hosts,
+            leases,
             traffic,
             credentials,
             models,
@@ -761,6 +778,7 @@ impl Grants {
             ("spawning.depth", generations.to_string()),
             ("rooms.join", rooms.to_string()),
             ("network.hosts", hosts.to_string()),
+            ("network.leases", leases.to_string()),
             ("credentials.grants", credentials.to_string()),
             ("skills.allowed", skills.to_string()),
             ("skills.tools", tools.to_string()),

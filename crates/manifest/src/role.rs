@@ -6,7 +6,7 @@ use crate::grants::{
 };
 use crate::pattern::{Pattern, PatternError, PatternSet};
 use crate::schema::OWN;
-use crate::{GrantPath, PathError, PathSet, Pins};
+use crate::{GrantPath, HostGrant, PathError, PathSet, Pins};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -215,6 +215,7 @@ impl Roles {
                 resources,
             } = file;
             let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
+            let hosts: PatternSet<HostGrant> = hosts.patterns(&name)?;
             let any = |all: bool| if all { Kept::Any } else { Kept::None };
             let ceiling = Grants {
                 root: any(images),
@@ -234,7 +235,9 @@ impl Roles {
                 retain: if artefacts { whole_workspace() } else { Retention::none() },
                 generations,
                 rooms: rooms.into(),
-                hosts: hosts.patterns(&name)?,
+                // What a role lets an agent reach it lets it ask for.
+                leases: hosts.clone(),
+                hosts,
                 // What a role lets an agent reach it lets it reach as fast as it goes.
                 traffic: Traffic::ALL,
                 credentials: credentials.patterns(&name)?,

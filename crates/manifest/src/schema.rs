@@ -429,7 +429,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     let whole = || {
         let (read, write, execute) = (read?, write?, execute?);
         let Lifetime { ttl, on_timeout, on_parent_death, retain } = lifetime?;
-        let Services { hosts, traffic, credentials, models, skills, tools } = services?;
+        let Services { hosts, leases, traffic, credentials, models, skills, tools } = services?;
         Some(Grants {
             root: root?,
             workspace: workspace?,
@@ -448,6 +448,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             generations: 0,
             rooms: rooms?,
             hosts,
+            leases,
             traffic,
             credentials,
             models,

@@ -145,7 +145,7 @@ impl Plan {
             syscalls: Syscalls {
                 profile: profile.name().to_owned(),
                 add: rights.syscalls().iter().map(str::to_owned).collect(),
-                network: !rights.grants().hosts().is_empty(),
+                network: rights.grants().has_network(),
             },
             limits: limits(resources)?,
             landlock_floor: site.landlock_floor,
@@ -196,7 +196,7 @@ fn kept(rights: &Effective, site: &Site) -> Result<(Option<Sha256>, Option<Sha25
     };
     match site.here {
         Some(_) if root.is_some() => Err(LowerError::Here("filesystem.root")),
-        Some(_) if !rights.grants().hosts().is_empty() => Err(LowerError::Here("network.hosts")),
+        Some(_) if rights.grants().has_network() => Err(LowerError::Here("network.hosts")),
         Some(_) if snapshot.is_some() => Err(LowerError::Here("filesystem.workspace")),
         _ => Ok((root, snapshot)),
     }

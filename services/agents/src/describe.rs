@@ -59,6 +59,7 @@ pub(crate) fn grants(rights: &Effective) -> Vec<String> {
 /// What it may reach and use beyond its workstation.
 fn outside(grants: &Grants) -> Vec<String> {
     let mut lines: Vec<String> = grants.hosts().iter().map(|host| format!("connect to {host}")).collect();
+    lines.extend(grants.leases().iter().map(|host| format!("ask to be lent {host}")));
     lines.extend(grants.credentials().iter().map(|grant| format!("secret: {grant}")));
     lines.extend(grants.models().allowed.iter().map(|model| format!("model {model}")));
     lines.extend(grants.skills().iter().map(|skill| format!("skill {skill}")));

@@ -3,13 +3,13 @@
 use crate::manager::Manager;
 use crate::{family, outside, secrets};
 use octant_api::agent::{
-    ApprovalInfo, ApprovalRequest, Child, Children, ChildrenRequest, Credentials, CredentialsRequest,
-    Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest, Noted, PreviewRequest,
-    ReceiveRequest, Received, ReleaseRequest, RenewRequest, RevealRequest, SelfInfo, SelfRequest,
-    SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
+    ApprovalInfo, ApprovalRequest, BorrowRequest, Child, Children, ChildrenRequest, Credentials,
+    CredentialsRequest, Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest, Noted,
+    PreviewRequest, ReceiveRequest, Received, ReleaseRequest, RenewRequest, ReturnRequest, RevealRequest,
+    SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
 };
-use octant_api::agents::{Approval, LogChunk, LogsEnd};
-use octant_api::egress::Preview;
+use octant_api::agents::{Approval, LogChunk, LogsEnd, TakenBack};
+use octant_api::egress::{HostLease, Preview};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
 use octant_api::vault::{Lease, Opened, Released, Signed};
@@ -29,6 +29,9 @@ const NOTES_PER_SECOND: u64 = 8;
 /// The same for spawning and ending descendants.
 const FAMILY_BURST: u64 = 16;
 const FAMILY_PER_SECOND: u64 = 2;
+/// The same for hosts to be lent, each of which is on record too.
+const LEASES_BURST: u64 = 16;
+const LEASES_PER_SECOND: u64 = 1;
 /// The same for messages, each of which is on record.
 const MESSAGES_BURST: u64 = 64;
 const MESSAGES_PER_SECOND: u64 = 16;
@@ -44,6 +47,7 @@ pub(crate) struct Guest {
     pub(crate) notes: Mutex<Bucket>,
     pub(crate) secrets: Mutex<Bucket>,
     pub(crate) family: Mutex<Bucket>,
+    pub(crate) leases: Mutex<Bucket>,
     pub(crate) messages: Mutex<Bucket>,
     /// One place, for the one value that can be on its way to this agent: the connections to the vault on which values
     /// come are few, and one agent must not have them all.
@@ -59,6 +63,7 @@ impl Guest {
             notes: bucket(NOTES_BURST, NOTES_PER_SECOND),
             secrets: bucket(NOTES_BURST, NOTES_PER_SECOND),
             family: bucket(FAMILY_BURST, FAMILY_PER_SECOND),
+            leases: bucket(LEASES_BURST, LEASES_PER_SECOND),
             messages: bucket(MESSAGES_BURST, MESSAGES_PER_SECOND),
             revealing: Semaphore::new(1),
         }
@@ -196,6 +201,14 @@ impl Handler<Call> for Guest {
 
     async fn credentials(&self, _: CredentialsRequest, _: Call) -> Result<Credentials, ApiError> {
         Ok(outside::credentials(self))
+    }
+
+    async fn borrow(&self, asked: BorrowRequest, _: Call) -> Result<HostLease, ApiError> {
+        outside::borrow(self, asked).await
+    }
+
+    async fn give_back(&self, asked: ReturnRequest, _: Call) -> Result<TakenBack, ApiError> {
+        outside::give_back(self, asked).await
     }
 
     async fn preview(&self, asked: PreviewRequest, _: Call) -> Result<Preview, ApiError> {

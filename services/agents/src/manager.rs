@@ -6,6 +6,7 @@ mod end;
 mod family;
 mod hold;
 mod keep;
+mod lend;
 mod look;
 mod network;
 mod post;
@@ -491,7 +492,7 @@ impl Manager {
         }
     }
 
-    /// Puts an operator's command about an agent on record, without waiting.
+    /// Puts an operator's command about an agent, or its own deed, on record, without waiting.
     pub(crate) fn record_command(&self, aid: Aid, caller: &Principal, what: Value) {
         let inner = self.inner();
         if let Some(entry) = command(&inner, aid, caller, what) {
@@ -499,7 +500,7 @@ impl Manager {
         }
     }
 
-    /// Puts an operator's command that gives something to an agent on record, before it is followed.
+    /// The same for what gives something to an agent, before it is followed.
     pub(crate) async fn record_command_first(
         &self,
         aid: Aid,
@@ -613,12 +614,24 @@ const SPAWNER: &str = "spawner";
 
 /// An operator's command about an agent, in its partition while that is open.
 fn command(inner: &Inner, aid: Aid, caller: &Principal, mut what: Value) -> Option<AppendRequest> {
-    let Principal::Operator(uid) = caller else { return None };
     what["agent"] = json!(aid);
-    let mut entry = record(Kind::Command, &what);
-    entry.operator = Some(*uid);
-    entry.agent = inner.agents.get(&aid).filter(|agent| !agent.sealed).map(|_| aid);
-    Some(entry)
+    let open = |aid: Aid| inner.agents.get(&aid).is_some_and(|agent| !agent.sealed);
+    match caller {
+        Principal::Operator(uid) => {
+            let mut entry = record(Kind::Command, &what);
+            entry.operator = Some(*uid);
+            entry.agent = open(aid).then_some(aid);
+            Some(entry)
+        }
+        // In its own name, in its own partition.
+        Principal::Agent(by) => {
+            what["by"] = json!(by);
+            let mut entry = record(Kind::Grant, &what);
+            entry.actor = open(*by).then_some(*by);
+            Some(entry)
+        }
+        _ => None,
+    }
 }
 
 /// A record about an agent, in its partition.

@@ -3,8 +3,9 @@
 
 use crate::guest::Guest;
 use octant_api::agent::{
-    self, ApprovalRequest, ChildrenRequest, CredentialsRequest, INTERFACE, KillRequest, NoteRequest,
-    PreviewRequest, ReceiveRequest, SelfRequest, SendRequest, SpawnRequest, WaitRequest,
+    self, ApprovalRequest, BorrowRequest, ChildrenRequest, CredentialsRequest, INTERFACE, KillRequest,
+    NoteRequest, PreviewRequest, ReceiveRequest, ReturnRequest, SelfRequest, SendRequest, SpawnRequest,
+    WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::rpc::{Deadline, Dispatch, Interface, Meta, Method, Request};
@@ -42,7 +43,11 @@ fn rooms(grants: &Grants) -> bool {
 }
 
 fn network(grants: &Grants) -> bool {
-    !grants.hosts().is_empty()
+    grants.has_network()
+}
+
+fn leases(grants: &Grants) -> bool {
+    !grants.leases().is_empty()
 }
 
 fn secrets(grants: &Grants) -> bool {
@@ -56,11 +61,13 @@ fn approvals(grants: &Grants) -> bool {
 /// The tools in the order in which they are listed. Leases of secrets are not among them: no manifest of this build grants
 /// what they are for.
 static TOOLS: LazyLock<Vec<(Tool, Allows)>> = LazyLock::new(|| {
-    let rows: [(&'static Method, Allows); 11] = [
+    let rows: [(&'static Method, Allows); 13] = [
         (SelfRequest::METHOD, None),
         (NoteRequest::METHOD, None),
         (CredentialsRequest::METHOD, Some(secrets)),
         (PreviewRequest::METHOD, Some(network)),
+        (BorrowRequest::METHOD, Some(leases)),
+        (ReturnRequest::METHOD, Some(network)),
         (SendRequest::METHOD, Some(rooms)),
         (ReceiveRequest::METHOD, Some(rooms)),
         (SpawnRequest::METHOD, Some(family)),

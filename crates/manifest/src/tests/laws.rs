@@ -126,7 +126,8 @@ fn grants() -> impl Strategy<Value = Grants> {
     let retain =
         retain.prop_map(|(places, bytes, files)| Retention { places, bytes: ByteSize(bytes), files });
     let policy = (policy, retain);
-    let outside = (patterns(host_grant()), patterns(credential()), models());
+    let hosts = (patterns(host_grant()), patterns(host_grant()));
+    let outside = (hosts, patterns(credential()), models());
     let traffic = (0_u64..4, proptest::option::of(0_u64..4))
         .prop_map(|(connections, rate)| Traffic { connections, bytes_per_second: rate.map(ByteSize) });
     let outside = ((outside, traffic), patterns(name_pattern()), patterns(name_pattern()), approvals());
@@ -135,7 +136,7 @@ fn grants() -> impl Strategy<Value = Grants> {
         |(files, sets, profile, resources, ttl, policy, generations, outside)| {
             let ((root, workspace, read, write, execute), pins) = files;
             let (utilities, syscalls, rooms) = sets;
-            let (((hosts, credentials, models), traffic), skills, tools, approvals) = outside;
+            let ((((hosts, leases), credentials, models), traffic), skills, tools, approvals) = outside;
             let ((on_timeout, on_parent_death), retain) = policy;
             Grants {
                 root,
@@ -155,6 +156,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 generations,
                 rooms,
                 hosts,
+                leases,
                 traffic,
                 credentials,
                 models,

@@ -8,16 +8,15 @@ use crate::admit::WHAT;
 use crate::spawner::Spawner;
 use crate::store::Saved;
 use octant_api::agent;
-use octant_api::agents::LendRequest;
 use octant_api::egress::{
-    AdmitRequest, Admitted, Caps, Credential, DismissRequest, Door, HostLease, ListenRequest, Preview,
-    PreviewRequest, REASON_MAX, WatchRequest,
+    AdmitRequest, Admitted, Caps, Credential, DismissRequest, Door, ListenRequest, Preview, PreviewRequest,
+    WatchRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_api::ticket::Ticket;
-use octant_ids::{Aid, Principal, SecretName, Sha256};
-use octant_manifest::{Effective, HostGrant, PatternError, PatternSet, Traffic, Way};
+use octant_ids::{Aid, SecretName, Sha256};
+use octant_manifest::{Effective, PatternSet, Traffic, Way};
 use octant_sys::{clock, entropy};
 use octant_wire::{Shutdown, WireError};
 use octant_workstation::{DOORS_MAX, Listen, Trust};
@@ -26,15 +25,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest that a host is lent, in milliseconds: a day.
-const LEND_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// The pause before the gate is looked for again.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Why an agent has no network.
 pub(super) type NoNetwork = (Code, String);
 
-fn gate_failed(error: impl std::fmt::Display) -> NoNetwork {
+pub(super) fn gate_failed(error: impl std::fmt::Display) -> NoNetwork {
     (Code::Unavailable, format!("the gate: {error}"))
 }
 
@@ -91,11 +88,11 @@ impl Manager {
     pub(super) fn has_network(&self, aid: Aid) -> bool {
         let inner = self.inner();
         let rights = inner.agents.get(&aid).and_then(|agent| agent.rights.as_ref());
-        rights.is_some_and(|rights| !rights.grants().hosts().is_empty())
+        rights.is_some_and(|rights| rights.grants().has_network())
     }
 
     /// What the gate is told of an agent; none where it has no network or its rights are not known any more.
-    fn admission(&self, aid: Aid) -> Option<AdmitRequest> {
+    pub(super) fn admission(&self, aid: Aid) -> Option<AdmitRequest> {
         let inner = self.inner();
         let agent = inner.agents.get(&aid)?;
         let PatternSet::Only(hosts) = agent.rights.as_ref()?.grants().hosts() else { return None };
@@ -107,7 +104,7 @@ impl Manager {
         let manifest = Some(agent.saved.info.manifest_digest);
         // The machine's own clock, so that a later word has a greater number over a restart too.
         let generation = clock::boottime_ns();
-        (!hosts.is_empty()).then_some(AdmitRequest {
+        agent.rights.as_ref()?.grants().has_network().then_some(AdmitRequest {
             aid,
             generation,
             hosts,
@@ -189,7 +186,7 @@ impl Manager {
     }
 
     /// Opens a network; whether the authority of the gate is the one that the workstation was built to trust.
-    async fn open_network(&self, aid: Aid, slot: u32) -> Result<bool, NoNetwork> {
+    pub(super) async fn open_network(&self, aid: Aid, slot: u32) -> Result<bool, NoNetwork> {
         let Some(request) = self.admission(aid) else { return Ok(true) };
         let Admitted { missing, authority, .. } = self.gate.call(&request).await.map_err(gate_failed)?;
         for doors in missing.chunks(DOORS_MAX) {
@@ -246,85 +243,6 @@ impl Manager {
         let appended = done.into_iter().next().flatten();
         let ticket = appended.and_then(|appended| Some((appended.seq, appended.ticket?)));
         ticket.ok_or_else(|| (Code::Unavailable, "the ledger gave no ticket for the spawner".to_owned()))
-    }
-
-    /// Lends an agent a host for a while.
-    pub(crate) async fn lend(
-        &self,
-        aid: Aid,
-        asked: &LendRequest,
-        by: &Principal,
-    ) -> Result<HostLease, NoNetwork> {
-        let invalid = |why: String| (Code::InvalidParams, why);
-        let host: HostGrant = asked.host.parse().map_err(|error: PatternError| invalid(error.to_string()))?;
-        if !(1..=LEND_MAX_MS).contains(&asked.ttl_ms) {
-            return Err(invalid(format!("{} ms are not between 1 and {LEND_MAX_MS}", asked.ttl_ms)));
-        }
-        if asked.reason.trim().is_empty() || asked.reason.len() > REASON_MAX {
-            return Err(invalid(format!("a lease has a reason of 1 to {REASON_MAX} bytes")));
-        }
-        if !self.has_network(aid) {
-            let why = "its workstation was built without a network, since its manifest names no host";
-            return Err((Code::Conflict, why.to_owned()));
-        }
-        let mut id = [0; 6];
-        entropy::fill_seeded(&mut id).map_err(|error| (Code::Unavailable, error.to_string()))?;
-        let now_ms = clock::boottime_ns() / 1_000_000;
-        let lease = HostLease {
-            id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
-            host: host.to_string(),
-            until_ms: now_ms.saturating_add(asked.ttl_ms),
-            bytes: asked.bytes,
-            connections: asked.connections,
-            reason: asked.reason.clone(),
-            by: by.to_string(),
-        };
-        let what = json!({"do": "lend a host", "lease": lease, "ttl_ms": asked.ttl_ms});
-        self.record_command_first(aid, by, what).await?;
-        let slot = {
-            let mut inner = self.inner();
-            let gone = || (Code::Conflict, "it has ended".to_owned());
-            let agent =
-                inner.agents.get_mut(&aid).filter(|agent| agent.state.phase.live()).ok_or_else(gone)?;
-            agent.saved.leases.retain(|lease| lease.until_ms > now_ms);
-            agent.saved.leases.push(lease.clone());
-            let slot = agent.saved.slot.ok_or_else(gone)?;
-            self.keep(&mut inner, aid, false);
-            slot
-        };
-        let told = self.open_network(aid, slot).await;
-        if told.is_err() {
-            // What was refused is in force nowhere: not here to come into force later, and not at the gate, which may have
-            // taken it before a socket could not be had. A gate that does not answer is told anew when it is back.
-            self.drop_lease(aid, &lease.id);
-            if let Some(request) = self.admission(aid)
-                && let Err(error) = self.gate.call(&request).await
-            {
-                tracing::warn!("{aid}: the gate was not told that a lease was refused: {error}");
-            }
-        }
-        told.map(|_| lease)
-    }
-
-    /// Takes back what was lent; how many connections that cut.
-    pub(crate) async fn take_back(&self, aid: Aid, lease: &str, by: &Principal) -> Result<u64, NoNetwork> {
-        if !self.drop_lease(aid, lease) {
-            return Err((Code::NotFound, format!("it has no lease {lease}")));
-        }
-        let request = self.admission(aid).ok_or((Code::Conflict, "it has no network".to_owned()))?;
-        let told = self.gate.call(&request).await;
-        self.record_command(aid, by, json!({"do": "take back a host", "lease": lease}));
-        told.map(|admitted| admitted.cut).map_err(gate_failed)
-    }
-
-    fn drop_lease(&self, aid: Aid, lease: &str) -> bool {
-        let mut inner = self.inner();
-        let Some(agent) = inner.agents.get_mut(&aid) else { return false };
-        let before = agent.saved.leases.len();
-        agent.saved.leases.retain(|row| row.id != lease);
-        let dropped = agent.saved.leases.len() < before;
-        self.keep(&mut inner, aid, false);
-        dropped
     }
 
     /// Has the gate cut everything of an agent. It takes authority away, so it waits for nothing.

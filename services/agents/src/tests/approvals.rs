@@ -66,7 +66,7 @@ impl World {
     }
 
     /// The request that a refusal names.
-    async fn asked(&self, refusal: ApiError) -> Approval {
+    pub(super) async fn asked(&self, refusal: ApiError) -> Approval {
         assert_eq!(refusal.code, Code::ApprovalNeeded, "{refusal}");
         let asked = self.shown(refusal.data.approval.as_ref().unwrap()).await;
         assert!(refusal.message.contains(&asked.digest.to_string()), "{refusal}");

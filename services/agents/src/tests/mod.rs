@@ -4,6 +4,7 @@ mod approvals;
 mod artefacts;
 mod family;
 mod hold;
+mod lend;
 mod life;
 mod mcp;
 mod messages;
