@@ -1,6 +1,8 @@
 //! What an agent can ask of Octant through the socket in its workstation.
 
-use crate::agents::{AgentState, ApprovalState, Denial, ExitInfo, LogChunk, LogsEnd, Output, TakenBack};
+use crate::agents::{
+    AgentState, ApprovalState, BudgetInfo, Denial, ExitInfo, LogChunk, LogsEnd, Output, TakenBack,
+};
 use crate::egress::{HostLease, Preview};
 use crate::rpc::{Deadline, Need};
 use crate::text::{Base64, Json};
@@ -370,6 +372,11 @@ pub struct Credentials {
     pub credentials: Vec<Credential>,
 }
 
+/// Parameters of `agent.budget`: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetRequest {}
+
 /// Parameters of `agent.preview`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -454,6 +461,9 @@ crate::rpc! {
         /// Gives what is in this agent's mailbox, or waits for it.
         "receive" => receive, Receive(ReceiveRequest) -> Received,
             needs [Need::Agent], deadline Deadline::Ms(35_000);
+        /// Says what this agent was given to be used up, what it and those below it have used, and what is left.
+        "budget" => budget, ShowBudget(BudgetRequest) -> BudgetInfo,
+            needs [Need::Agent], deadline Deadline::Ms(5_000), idempotent: true;
         /// Says which secrets the gate uses for this agent, at which hosts, and where it finds what stands for each.
         "credentials" => credentials, ShowCredentials(CredentialsRequest) -> Credentials,
             needs [Need::Agent], deadline Deadline::Ms(5_000), idempotent: true;

@@ -8,6 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod approval;
+mod budget;
+
+pub use budget::{Amounts, BudgetInfo, BudgetRequest, BudgetRow};
 
 pub use approval::{
     AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState, ApprovalsRequest, PARAMS_MAX,
@@ -670,6 +673,9 @@ crate::rpc! {
         /// Takes back a host that was lent. Answers when its connections are cut; it is recorded after.
         "take_back" => take_back, TakeBack(TakeBackRequest) -> TakenBack,
             needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;
+        /// Shows what an agent was given to be used up, what it and those below it have used, and what is left.
+        "budget" => budget, ShowBudget(BudgetRequest) -> BudgetInfo,
+            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
         /// Looks at the trusted set now, follows and records what has changed in it, and lists its keys.
         "trust" => trust, Trust(TrustRequest) -> TrustList,
             needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;

@@ -3,6 +3,7 @@
 //! Only `agents` says what an agent may reach, and it says all of it at once: what is in force for an agent is replaced
 //! whole, and what the new word no longer allows is cut. Whoever looks gets what is in force, not what was asked for.
 
+use crate::agents::Amounts;
 use crate::rpc::{Deadline, Need};
 use octant_ids::{Aid, SecretName, Sha256};
 use schemars::JsonSchema;
@@ -68,6 +69,10 @@ pub struct Caps {
     /// How many bytes a second, both ways together; absent: as fast as it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+    /// Whether bytes and requests are drawn from the agent's budgets before they are used: asked for by `egress.watch`,
+    /// given by `egress.fund`.
+    #[serde(default)]
+    pub drawn: bool,
 }
 
 /// A host that may be reached for a while.
@@ -168,10 +173,22 @@ pub struct DismissRequest {
 }
 
 /// Answer of `egress.dismiss`: no connection and no listener of the agent is left.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Dismissed {
     /// What it had used.
     pub usage: Usage,
+    /// What of that was drawn from its budgets; absent where this run of the gate does not know the agent any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Settled>,
+}
+
+/// The gate's last word about what it drew for an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Settled {
+    /// The run of the gate that says so.
+    pub run: String,
+    /// What that run has used.
+    pub used: Amounts,
 }
 
 /// What went through the gate.
@@ -291,7 +308,7 @@ pub struct AtGates {
 #[serde(deny_unknown_fields)]
 pub struct WatchRequest {}
 
-/// What `egress.watch` sends, once, at its begin.
+/// The run of the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Instance {
     /// Another for each start of the gate.
@@ -300,6 +317,45 @@ pub struct Instance {
     #[schemars(with = "Vec<String>")]
     pub agents: Vec<Aid>,
 }
+
+/// What the gate may need of an agent's budgets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Draw {
+    /// The agent.
+    #[schemars(with = "String")]
+    pub aid: Aid,
+    /// What this run of the gate has used for it so far.
+    pub used: Amounts,
+    /// Up to how much it may have to use, from its start on.
+    pub want: Amounts,
+}
+
+/// What `egress.watch` sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// Which run this is; once, at its begin.
+    Began(Instance),
+    /// Something is to be drawn from an agent's budgets, and is answered with `egress.fund`.
+    Draw(Draw),
+}
+
+/// Parameters of `egress.fund`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FundRequest {
+    /// The agent.
+    #[schemars(with = "String")]
+    pub aid: Aid,
+    /// The run of the gate that this is for.
+    pub run: String,
+    /// Up to how much that run may use for it, from its start on. Less than it wanted is all that there is.
+    pub limit: Amounts,
+}
+
+/// Answer of `egress.fund`: it is in force.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Funded {}
 
 /// The last answer of `egress.watch`: the gate stops.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -320,9 +376,12 @@ crate::rpc! {
         /// Cuts everything of an agent and forgets it.
         "dismiss" => dismiss, Dismiss(DismissRequest) -> Dismissed,
             needs [Need::Service("agents")], deadline Deadline::Ms(ADMIT_MS), idempotent: true;
-        /// Says that the gate has started, and goes on for as long as it runs.
-        "watch" => watch, Watch(WatchRequest) -> Watched, stream Instance,
+        /// Says that the gate has started, and what is to be drawn from budgets for as long as it runs.
+        "watch" => watch, Watch(WatchRequest) -> Watched, stream Told,
             needs [Need::Service("agents")], deadline Deadline::Open, idempotent: true;
+        /// Says up to how much the gate may use for an agent that has budgets.
+        "fund" => fund, Fund(FundRequest) -> Funded,
+            needs [Need::Service("agents")], deadline Deadline::Ms(ADMIT_MS), idempotent: true;
         /// Says what would be decided, without doing anything.
         "preview" => preview, PreviewCall(PreviewRequest) -> Preview,
             needs [Need::Operator, Need::Service("agents")], deadline Deadline::Ms(ADMIT_MS), idempotent: true;

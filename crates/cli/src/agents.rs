@@ -1,6 +1,7 @@
 //! `octant agent`: asks the service that keeps agents.
 
 mod authority;
+pub(crate) mod budget;
 mod keep;
 mod prepared;
 mod why;
@@ -13,9 +14,9 @@ use crate::out::{Out, Table, Ticking, span, utc};
 use crate::service::Service;
 use octant_api::agent::Child;
 use octant_api::agents::{
-    AgentInfo, AgentList, AgentState, ENVELOPE_MAX, ExitInfo, KillRequest, ListRequest, LogChunk, LogsEnd,
-    LogsRequest, Output, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, ThrottleRequest,
-    UnthrottleRequest, WaitRequest,
+    AgentInfo, AgentList, AgentState, BudgetRequest, ENVELOPE_MAX, ExitInfo, KillRequest, ListRequest,
+    LogChunk, LogsEnd, LogsRequest, Output, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest,
+    ThrottleRequest, UnthrottleRequest, WaitRequest,
 };
 use octant_api::rpc::StreamRequest;
 use octant_ids::{Aid, Layout};
@@ -55,6 +56,10 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             let agent = resolve(&service, &which.agent)?;
             let info = service.call(&ShowRequest { agent })?;
             authority::show(&info, &lineage(&service, &info)?, out)
+        }
+        Command::Budget(which) => {
+            let agent = resolve(&service, &which.agent)?;
+            budget::show(&service.call(&BudgetRequest { agent })?, out)
         }
         Command::Why { which, manifest } => {
             let agent = resolve(&service, &which.agent)?;

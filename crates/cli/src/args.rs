@@ -232,6 +232,9 @@ pub(crate) enum Agent {
     /// Show what an agent can do, and who granted it
     #[command(after_help = "Example:\n  octant agent authority incident-report")]
     Authority(Which),
+    /// Show what an agent has to use up, what it and those below it have used, and what is left
+    #[command(after_help = "Example:\n  octant agent budget incident-report")]
+    Budget(Which),
     /// Show what an agent was denied: by which rule, in which line, and what would grant it
     #[command(after_help = "Example:\n  octant agent why incident-report --manifest manifest.toml")]
     Why {

@@ -60,6 +60,7 @@ pub(crate) fn run(own: &Service, command: &Command, out: &mut Out) -> Result<(),
         | Command::Tree { .. }
         | Command::Show(_)
         | Command::Authority(_)
+        | Command::Budget(_)
         | Command::Why { .. }
         | Command::Suspend(_)
         | Command::Resume { .. }
@@ -69,7 +70,7 @@ pub(crate) fn run(own: &Service, command: &Command, out: &mut Out) -> Result<(),
             what: "cannot do that inside a workstation".to_owned(),
             why: "it is for operators".to_owned(),
             exit: Exit::Denied,
-            next: Some("an agent has: spawn --manifest FILE, children, wait, kill, logs".to_owned()),
+            next: Some("an agent has: spawn --manifest FILE, children, wait, kill, logs; its budgets are in `octant self`".to_owned()),
         }),
     }
 }

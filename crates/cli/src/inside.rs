@@ -1,5 +1,6 @@
 //! `octant lease`, `octant note` and `octant self`: what an agent can ask, from inside its workstation.
 
+use crate::agents::budget;
 use crate::args::{Attempt, Borrow};
 use crate::error::CliError;
 use crate::out::{Out, span};
@@ -8,7 +9,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
-use octant_api::agent::{BorrowRequest, NoteRequest, ReturnRequest, SelfRequest};
+use octant_api::agent::{BorrowRequest, BudgetRequest, NoteRequest, ReturnRequest, SelfRequest};
 use octant_ids::{Exit, Layout};
 use serde::Serialize;
 use std::io::{self, IoSliceMut};
@@ -51,7 +52,8 @@ pub(crate) fn lease(wish: &Borrow, layout: &Layout, out: &mut Out) -> Result<(),
 
 /// `octant self`
 pub(crate) fn describe(layout: &Layout, out: &mut Out) -> Result<(), CliError> {
-    let info = Service::of_workstation(layout).call(&SelfRequest {})?;
+    let own = Service::of_workstation(layout);
+    let info = own.call(&SelfRequest {})?;
     if out.json {
         return out.json(&info);
     }
@@ -65,7 +67,9 @@ pub(crate) fn describe(layout: &Layout, out: &mut Out) -> Result<(), CliError> {
         ("manifest", info.manifest_digest.to_string()),
     ];
     rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))?;
-    info.grants.iter().try_for_each(|grant| out.wrapped("grant", grant))
+    info.grants.iter().try_for_each(|grant| out.wrapped("grant", grant))?;
+    let budgets = own.call(&BudgetRequest {})?.budgets;
+    budgets.iter().filter_map(budget::line).try_for_each(|line| out.wrapped("budget", &line))
 }
 
 #[derive(Serialize)]

@@ -10,8 +10,8 @@ use crate::error::CliError;
 use crate::out::{Out, utc};
 use octant_ids::{Layout, Sha256};
 use octant_manifest::{
-    Audience, Draft, Envelope, Manifest, NameSet, Retention, SigningKey, Traffic, TrustedKeys, digest,
-    json_schema, limits, lines, sign,
+    Audience, Budget, Draft, Envelope, Manifest, NO_END, NameSet, Retention, SigningKey, Traffic,
+    TrustedKeys, digest, json_schema, limits, lines, sign,
 };
 use octant_sys::clock;
 use serde::Serialize;
@@ -261,6 +261,7 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
         ("network", listed(asked.hosts().iter())),
         ("lendable", listed(asked.leases().iter())),
         ("traffic", traffic(asked.traffic())),
+        ("in all", budgets(manifest.budget())),
         ("secrets", listed(asked.credentials().iter())),
         ("models", listed(asked.models().allowed.iter())),
         ("skills", listed(asked.skills().iter())),
@@ -283,13 +284,21 @@ fn summary(manifest: &Manifest, out: &mut Out) -> Result<(), CliError> {
     rows.iter().try_for_each(|(name, value)| out.wrapped(name, value))
 }
 
-/// What of the workspace outlives the agent.
+/// What is used up over its life, where that has an end.
+fn budgets(budget: &Budget) -> String {
+    let finite = budget.rows().into_iter().filter(|(_, units, _)| (1..NO_END).contains(units));
+    let said: Vec<String> = finite.map(|(field, _, text)| format!("{field} {text}")).collect();
+    if said.is_empty() { "as much as it likes".to_owned() } else { said.join(", ") }
+}
+
+/// How much may go through the gate at once.
 fn traffic(traffic: Traffic) -> String {
     let rate =
         traffic.bytes_per_second.map_or("as fast as it goes".to_owned(), |rate| format!("{rate} a second"));
     format!("{} connections at once, {rate}", traffic.connections)
 }
 
+/// What of the workspace outlives the agent.
 fn kept(retain: &Retention) -> String {
     match retain.places.is_empty() {
         true => "nothing".to_owned(),

@@ -205,7 +205,7 @@ fn divided_work_is_divided_without_a_rest() {
             1 + spawn(&mut child, rest)
         });
         let count = below.sum();
-        assert_eq!(above.allotment().parts(), [0, 0, 0]);
+        assert_eq!(above.allotment().parts(), [0, 0, 0, 0, 0]);
         count
     }
     assert_eq!(spawn(&mut first, &wishes), 14);

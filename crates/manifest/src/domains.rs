@@ -1,5 +1,6 @@
 //! The domains that other services enforce: network, credentials, models, skills and tools.
 
+use crate::allotment::{NO_END, amount};
 use crate::credential::{CredentialGrant, Way};
 use crate::error::Problem;
 use crate::grants::{Grants, Models, Traffic};
@@ -12,6 +13,7 @@ use crate::schema::{ranged, within};
 use octant_ids::ByteSize;
 use serde::Serialize;
 
+const NETWORK: [&str; 6] = ["hosts", "leases", "connections", "bytes_per_second", "bytes", "requests"];
 const MODELS: [&str; 5] = ["allowed", "tokens", "tokens_per_minute", "spend_usd", "spend_usd_per_minute"];
 
 /// What is used up, in total over the agent's life.
@@ -21,17 +23,30 @@ pub struct Budget {
     pub tokens: u64,
     /// How much money, in millionths of a US dollar.
     pub spend_microusd: u64,
+    /// How many bytes through the gate, both ways together.
+    pub bytes: u64,
+    /// How many requests through it.
+    pub requests: u64,
 }
 
 impl Budget {
     /// Each amount with its field, as a number and as text.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64, String); 2] {
-        let Self { tokens, spend_microusd } = self;
+    pub fn rows(&self) -> [(&'static str, u64, String); 4] {
+        let Self { tokens, spend_microusd, bytes, requests } = self;
+        let size = if *bytes == NO_END { amount(*bytes) } else { ByteSize(*bytes).to_string() };
         [
             ("models.tokens", *tokens, tokens.to_string()),
             ("models.spend_usd", *spend_microusd, money::text(*spend_microusd)),
+            ("network.bytes", *bytes, size),
+            ("network.requests", *requests, amount(*requests)),
         ]
+    }
+
+    /// The parts of an allotment with it, and so many descendants.
+    pub(crate) fn with(&self, descendants: u64) -> [u64; 5] {
+        let Self { tokens, spend_microusd, bytes, requests } = self;
+        [descendants, *tokens, *spend_microusd, *bytes, *requests]
     }
 }
 
@@ -68,7 +83,7 @@ const CONNECTIONS: u64 = 64;
 type Network = (PatternSet<HostGrant>, PatternSet<HostGrant>, Traffic);
 
 fn network(document: &Document<'_>) -> Whole<Network> {
-    let section = document.section("network", &["hosts", "leases", "connections", "bytes_per_second"])?;
+    let section = document.section("network", &NETWORK)?;
     let mut all = Gather::default();
     all.take(section.no_strays());
     let hosts = all.take(section.patterns("hosts"));
@@ -132,7 +147,20 @@ pub(crate) fn budget(document: &Document<'_>) -> Whole<Budget> {
     all.take(section.no_strays());
     let tokens = all.take(section.get("tokens").map_or(Ok(0), |f| f.number()));
     let spend_microusd = all.take(section.get("spend_usd").map_or(Ok(0), |f| f.microusd()));
-    let whole = || Some(Budget { tokens: tokens?, spend_microusd: spend_microusd? });
+    let network = document.section("network", &NETWORK)?;
+    // Who reaches nothing needs nothing; who does is bounded where it is said.
+    let some = |field| network.patterns::<HostGrant>(field).is_ok_and(|hosts| !hosts.is_empty());
+    let absent = if some("hosts") || some("leases") { NO_END } else { 0 };
+    let finite = |field: Field<'_>, units: u64| {
+        within(field, units, units.to_string(), 0..=NO_END - 1, "so much is no end; leave it out")
+    };
+    let bytes = network.get("bytes").map_or(Ok(absent), |f| f.bytes().and_then(|size| finite(f, size.0)));
+    let requests = network.get("requests").map_or(Ok(absent), |f| f.number().and_then(|n| finite(f, n)));
+    let (bytes, requests) = (all.take(bytes), all.take(requests));
+    let whole = || {
+        let (tokens, spend_microusd) = (tokens?, spend_microusd?);
+        Some(Budget { tokens, spend_microusd, bytes: bytes?, requests: requests? })
+    };
     all.done(whole())
 }
 

@@ -228,7 +228,7 @@ impl Effective {
             Some((grants, descendants)) if reasons.is_empty() => {
                 let origin = Origin::Signed { operator: signer.operator.clone(), key: signer.key };
                 let budget = manifest.budget();
-                let allotment = Allotment::new(descendants, budget.tokens, budget.spend_microusd);
+                let allotment = Allotment::new(budget.with(descendants));
                 Ok(Self::of(manifest, declared.digest(), grants, allotment, origin))
             }
             _ => Err(reasons),
@@ -271,7 +271,7 @@ impl Effective {
         let descendants = manifest.descendants.min(most);
         let budget = manifest.budget();
         // One is the child itself.
-        let share = [descendants + 1, budget.tokens, budget.spend_microusd];
+        let share = budget.with(descendants + 1);
         reasons.extend(self.allotment.lacks(share).map(RightsError::from));
         if !reasons.is_empty() {
             return Err(reasons);
@@ -296,8 +296,19 @@ impl Effective {
     }
 
     /// Keeps no more of its allotment than this: what is known to be left of it.
-    pub fn limit_allotment(&mut self, left: [u64; 3]) {
+    pub fn limit_allotment(&mut self, left: [u64; 5]) {
         self.allotment.limit(left);
+    }
+
+    /// Sets something of its allotment apart, at most this: a service uses it up for this agent.
+    #[must_use]
+    pub fn set_apart(&mut self, most: [u64; 5]) -> Allotment {
+        self.allotment.take(most)
+    }
+
+    /// Takes back what was set apart and not used up, of it or of a descendant that has ended.
+    pub fn put_back(&mut self, share: Allotment) {
+        self.allotment.restore(share);
     }
 
     fn of(manifest: &Manifest, digest: Sha256, grants: Grants, allotment: Allotment, origin: Origin) -> Self {

@@ -255,6 +255,18 @@ pub const FIELDS: &[FieldInfo] = &[
         "Bytes a second to and from them together, at least 1KiB.",
     ),
     field(
+        "network.bytes",
+        Kind::Size,
+        Some("no end"),
+        "Bytes to and from them together over its whole life, its descendants' taken out of it.",
+    ),
+    field(
+        "network.requests",
+        Kind::Number(0, MOST),
+        Some("no end"),
+        "Connections, and requests of HTTP beyond the first on each, over its whole life, the same way.",
+    ),
+    field(
         "credentials.grants",
         Kind::Texts(CREDENTIAL),
         NONE,

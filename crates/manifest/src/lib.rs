@@ -109,7 +109,7 @@ mod rule;
 mod schema;
 
 pub use action::{Action, Approvals};
-pub use allotment::{Allotment, Exhausted};
+pub use allotment::{Allotment, BUDGETS, Exhausted, NO_END};
 pub use answer::{Answer, AnswerError, Answered, Asked, DECISION_TYPE, Decision};
 pub use credential::{CredentialGrant, Way};
 pub use delegated::Delegated;

@@ -6,7 +6,7 @@ use crate::grants::{
 };
 use crate::pattern::{Pattern, PatternError, PatternSet};
 use crate::schema::OWN;
-use crate::{GrantPath, HostGrant, PathError, PathSet, Pins};
+use crate::{GrantPath, HostGrant, NamePattern, PathError, PathSet, Pins};
 use octant_ids::{ByteSize, Millis};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -241,11 +241,7 @@ impl Roles {
                 // What a role lets an agent reach it lets it reach as fast as it goes.
                 traffic: Traffic::ALL,
                 credentials: credentials.patterns(&name)?,
-                models: Models {
-                    allowed: models.patterns(&name)?,
-                    tokens_per_minute: tokens_per_minute.unwrap_or(u64::MAX),
-                    microusd_per_minute: microusd_per_minute.unwrap_or(u64::MAX),
-                },
+                models: models_of(models.patterns(&name)?, tokens_per_minute, microusd_per_minute),
                 skills: skills.patterns(&name)?,
                 tools: tools.patterns(&name)?,
                 // A role bounds what is given; what has to be asked for each time is the manifest's.
@@ -275,4 +271,9 @@ impl Roles {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+}
+
+fn models_of(allowed: PatternSet<NamePattern>, tokens: Option<u64>, microusd: Option<u64>) -> Models {
+    let (tokens_per_minute, microusd_per_minute) = (tokens.unwrap_or(u64::MAX), microusd.unwrap_or(u64::MAX));
+    Models { allowed, tokens_per_minute, microusd_per_minute }
 }

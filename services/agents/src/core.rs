@@ -25,6 +25,7 @@
 //! stops at a record that was not accepted and says `NotRecorded`. What gives authority back comes after `Given`, which
 //! only an accepted `Give` leads to. What takes authority away never stands behind a record.
 
+pub(crate) mod budget;
 pub(crate) mod held;
 pub(crate) mod prepared;
 

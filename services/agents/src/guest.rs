@@ -3,12 +3,12 @@
 use crate::manager::Manager;
 use crate::{family, outside, secrets};
 use octant_api::agent::{
-    ApprovalInfo, ApprovalRequest, BorrowRequest, Child, Children, ChildrenRequest, Credentials,
-    CredentialsRequest, Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest, Noted,
-    PreviewRequest, ReceiveRequest, Received, ReleaseRequest, RenewRequest, ReturnRequest, RevealRequest,
-    SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
+    ApprovalInfo, ApprovalRequest, BorrowRequest, BudgetRequest, Child, Children, ChildrenRequest,
+    Credentials, CredentialsRequest, Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest,
+    Noted, PreviewRequest, ReceiveRequest, Received, ReleaseRequest, RenewRequest, ReturnRequest,
+    RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
 };
-use octant_api::agents::{Approval, LogChunk, LogsEnd, TakenBack};
+use octant_api::agents::{Approval, BudgetInfo, LogChunk, LogsEnd, TakenBack};
 use octant_api::egress::{HostLease, Preview};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
@@ -209,6 +209,10 @@ impl Handler<Call> for Guest {
 
     async fn give_back(&self, asked: ReturnRequest, _: Call) -> Result<TakenBack, ApiError> {
         outside::give_back(self, asked).await
+    }
+
+    async fn budget(&self, _: BudgetRequest, _: Call) -> Result<BudgetInfo, ApiError> {
+        self.manager.budget(self.aid)
     }
 
     async fn preview(&self, asked: PreviewRequest, _: Call) -> Result<Preview, ApiError> {

@@ -5,11 +5,12 @@ use crate::core::{Ending, Event};
 use crate::manager::{Begin, Manager, Refusal};
 use octant_api::agents::{
     AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest,
-    Artefacts, ArtefactsRequest, DiscardRequest, FetchRequest, Fetched, ForkRequest, Handler, KillRequest,
-    LendRequest, ListRequest, LogChunk, LogsEnd, LogsRequest, PermitRequest, Permitted, PrepareRequest,
-    Prepared, PreparedList, PreparedRequest, RecordRequest, Recorded, RemoveArtefactsRequest,
-    RemovedArtefacts, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, TakeBackRequest, TakenBack,
-    ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest, WaitRequest,
+    Artefacts, ArtefactsRequest, BudgetInfo, BudgetRequest, DiscardRequest, FetchRequest, Fetched,
+    ForkRequest, Handler, KillRequest, LendRequest, ListRequest, LogChunk, LogsEnd, LogsRequest,
+    PermitRequest, Permitted, PrepareRequest, Prepared, PreparedList, PreparedRequest, RecordRequest,
+    Recorded, RemoveArtefactsRequest, RemovedArtefacts, ResumeRequest, ShowRequest, SpawnRequest,
+    SuspendRequest, TakeBackRequest, TakenBack, ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest,
+    WaitRequest,
 };
 use octant_api::egress::HostLease;
 use octant_api::error::{ApiError, Code};
@@ -190,6 +191,10 @@ impl Handler<Call> for Methods {
     async fn discard(&self, request: DiscardRequest, call: Call) -> Result<PreparedList, ApiError> {
         let prepared = self.0.discard(request.manifest, &call.caller().principal).await?;
         Ok(PreparedList { prepared })
+    }
+
+    async fn budget(&self, request: BudgetRequest, _: Call) -> Result<BudgetInfo, ApiError> {
+        self.0.budget(self.0.find(&request.agent)?)
     }
 
     async fn trust(&self, _: TrustRequest, _: Call) -> Result<TrustList, ApiError> {

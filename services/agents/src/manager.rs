@@ -2,6 +2,7 @@
 
 mod approve;
 mod attend;
+mod budget;
 mod end;
 mod family;
 mod hold;

@@ -1,5 +1,6 @@
 //! What is kept on disk: one record for each agent, and how often each manifest was used.
 
+use crate::core::budget::Account;
 use crate::core::held::Held;
 use octant_api::agents::AgentInfo;
 use octant_api::egress::{Credential, HostLease};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// The shape of [`Saved`]; another one is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The longest record that is read, in bytes.
 const RECORD_MAX: u64 = 4 << 20;
 const SPAWNS: &str = "spawns.json";
@@ -57,7 +58,13 @@ pub(crate) struct Saved {
     pub(crate) on_parent_death: Option<OnParentDeath>,
     /// What is left of its allotment.
     #[serde(default)]
-    pub(crate) allotment: [u64; 3],
+    pub(crate) allotment: [u64; 5],
+    /// What services use up of it.
+    #[serde(default)]
+    pub(crate) account: Account,
+    /// Whether it has a network.
+    #[serde(default)]
+    pub(crate) network: bool,
     /// How many children it had from each manifest.
     #[serde(default)]
     pub(crate) children_of: BTreeMap<Sha256, u64>,
@@ -135,7 +142,9 @@ impl Saved {
             unadopted: false,
             ancestors: Vec::new(),
             on_parent_death: None,
-            allotment: [0; 3],
+            allotment: [0; 5],
+            account: Account::default(),
+            network: false,
             children_of: BTreeMap::new(),
             leases: Vec::new(),
             credentials: Vec::new(),

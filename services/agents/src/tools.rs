@@ -3,9 +3,9 @@
 
 use crate::guest::Guest;
 use octant_api::agent::{
-    self, ApprovalRequest, BorrowRequest, ChildrenRequest, CredentialsRequest, INTERFACE, KillRequest,
-    NoteRequest, PreviewRequest, ReceiveRequest, ReturnRequest, SelfRequest, SendRequest, SpawnRequest,
-    WaitRequest,
+    self, ApprovalRequest, BorrowRequest, BudgetRequest, ChildrenRequest, CredentialsRequest, INTERFACE,
+    KillRequest, NoteRequest, PreviewRequest, ReceiveRequest, ReturnRequest, SelfRequest, SendRequest,
+    SpawnRequest, WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::rpc::{Deadline, Dispatch, Interface, Meta, Method, Request};
@@ -61,8 +61,9 @@ fn approvals(grants: &Grants) -> bool {
 /// The tools in the order in which they are listed. Leases of secrets are not among them: no manifest of this build grants
 /// what they are for.
 static TOOLS: LazyLock<Vec<(Tool, Allows)>> = LazyLock::new(|| {
-    let rows: [(&'static Method, Allows); 13] = [
+    let rows: [(&'static Method, Allows); 14] = [
         (SelfRequest::METHOD, None),
+        (BudgetRequest::METHOD, None),
         (NoteRequest::METHOD, None),
         (CredentialsRequest::METHOD, Some(secrets)),
         (PreviewRequest::METHOD, Some(network)),

@@ -154,6 +154,8 @@ pub(crate) enum Denied {
     Connections(u64),
     #[error("all {0} bytes that the agent may send and receive are used up")]
     Bytes(u64),
+    #[error("the agent's budget {0} is used up, or nobody could say that it is not")]
+    Budget(&'static str),
     #[error("the lease {0} is over")]
     LeaseOver(String),
     #[error("the connections of the lease {0} are used up")]
@@ -195,7 +197,9 @@ impl Denied {
                 "connect by the host's name, and grant that name"
             }
             Self::Connections(_) => "close some, or raise network.connections",
-            Self::Bytes(_) => "raise network.bytes and start the agent anew",
+            Self::Bytes(_) | Self::Budget(_) => {
+                "see octant agent budget AID; end an agent below it, or raise the budget and start it anew"
+            }
             Self::LeaseOver(_) | Self::LeaseConnections(_) | Self::LeaseBytes(_) | Self::Revoked => {
                 "lend it again: octant egress lease AID HOST"
             }
@@ -415,7 +419,7 @@ mod tests {
         }
     }
 
-    const CAPS: Caps = Caps { connections: 8, bytes: None, bytes_per_second: None };
+    const CAPS: Caps = Caps { connections: 8, bytes: None, bytes_per_second: None, drawn: false };
 
     fn rights(hosts: &[&str], leases: &[HostLease]) -> Rights {
         let hosts: Vec<String> = hosts.iter().map(|&h| h.to_owned()).collect();

@@ -90,7 +90,7 @@ mod tests {
     use std::str::FromStr;
 
     fn rights() -> Rights {
-        let caps = Caps { connections: 1, bytes: None, bytes_per_second: None };
+        let caps = Caps { connections: 1, bytes: None, bytes_per_second: None, drawn: false };
         let hosts = ["tls://api.example.org:443".to_owned(), "tls://*.example.net:443".to_owned()];
         Rights::read(1, &hosts, &[], caps, |_| None).unwrap()
     }

@@ -1,6 +1,7 @@
 //! One connection's bytes: counted before they go on, held to every cap, cut when the rule behind them is gone.
 
 use crate::core::{Bucket, Denied, Rights, Rule, Used};
+use crate::purse::Purse;
 use octant_sys::clock;
 use std::cell::RefCell;
 use std::io;
@@ -22,9 +23,15 @@ pub(crate) struct Meter {
     pub(crate) bytes_out: AtomicU64,
     pub(crate) bytes_in: AtomicU64,
     bucket: Mutex<Option<(u64, Bucket)>>,
+    /// What is drawn from its budgets, where it has any.
+    pub(crate) purse: Option<Purse>,
 }
 
 impl Meter {
+    pub(crate) fn new(purse: Option<Purse>) -> Self {
+        Self { purse, ..Self::default() }
+    }
+
     /// Takes up to `wanted` bytes of the agent's rate, or says how many nanoseconds to wait.
     fn pace(&self, wanted: u64, per_second: Option<u64>) -> Result<u64, u64> {
         let Some(rate) = per_second else { return Ok(wanted) };
@@ -71,14 +78,17 @@ impl Flow {
     pub(crate) fn take(&self, wanted: u64, way: Way) -> Result<u64, Held> {
         let rights = Arc::clone(&self.rights.borrow());
         let caps = rights.caps;
-        let mine = self.meter.used.take_bytes(wanted, caps.bytes);
+        let drawn = self.meter.purse.as_ref().map_or(Ok(wanted), |purse| purse.take_bytes(wanted))?;
+        let mine = self.meter.used.take_bytes(drawn, caps.bytes);
         if mine == 0 {
+            self.undraw(drawn);
             return Err(Held::Cut(Denied::Bytes(caps.bytes.unwrap_or(0))));
         }
         let lease = rights.lease(&self.rule);
         let lent = lease.map_or(mine, |lease| lease.used.take_bytes(mine, lease.said.bytes));
         let paced = if lent == 0 { Ok(0) } else { self.meter.pace(lent, caps.bytes_per_second) };
         let go = *paced.as_ref().unwrap_or(&0);
+        self.undraw(drawn - go);
         self.meter.used.return_bytes(mine - go);
         if let Some(lease) = lease {
             lease.used.return_bytes(lent - go);
@@ -95,6 +105,7 @@ impl Flow {
 
     /// Gives back bytes that were taken and did not go on.
     fn give_back(&self, count: u64, way: Way) {
+        self.undraw(count);
         self.meter.used.return_bytes(count);
         if let Some(lease) = self.rights.borrow().lease(&self.rule) {
             lease.used.return_bytes(count);
@@ -102,6 +113,12 @@ impl Flow {
         self.meter.unpace(count);
         for counter in self.counters(way) {
             counter.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+
+    fn undraw(&self, count: u64) {
+        if let Some(purse) = &self.meter.purse {
+            purse.return_bytes(count);
         }
     }
 

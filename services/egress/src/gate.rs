@@ -8,10 +8,14 @@ use crate::book::{Book, Denials};
 use crate::core::{Allowed, BadWord, Denied, Rights, Rule};
 use crate::flow::{End, Flow, Meter};
 use crate::names::{Names, is_ours};
+use crate::purse::Purse;
 use crate::resolve::Resolve;
 use crate::secrets::{Secrets, Value as SecretValue, Wanted};
 use crate::vet::Vet;
-use octant_api::egress::{AdmitRequest, Admitted, AtGate, Door, LeaseState, Open, PORTS_MAX, Preview, Usage};
+use octant_api::agents::Amounts;
+use octant_api::egress::{
+    AdmitRequest, Admitted, AtGate, Door, Draw, LeaseState, Open, PORTS_MAX, Preview, Usage,
+};
 use octant_ids::{Aid, SecretName, Sha256};
 use octant_manifest::HostName;
 use octant_sys::clock;
@@ -24,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
@@ -59,6 +63,8 @@ pub(crate) struct Gate {
     clients: Mutex<BTreeMap<Aid, Arc<Client>>>,
     /// How many connections all agents have open together.
     open: Arc<AtomicU64>,
+    /// Told when something is to be drawn from a budget.
+    pub(crate) drawing: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Gate {
@@ -216,6 +222,21 @@ impl Client {
         Arc::clone(&self.rights.borrow())
     }
 
+    /// Takes a request out of its budget, where it has one.
+    pub(crate) async fn take_request(&self) -> Result<(), Denied> {
+        match &self.meter.purse {
+            Some(purse) => purse.take_request().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes what `agents` says of its budgets.
+    pub(crate) fn fund(&self, limit: Amounts) {
+        if let Some(purse) = &self.meter.purse {
+            purse.fund(limit);
+        }
+    }
+
     /// Whether a connection to a host may be made.
     pub(crate) fn decide(&self, host: &HostName, port: u16) -> Result<Allowed, Denied> {
         self.rights().decide(host, port, now_ms())
@@ -275,7 +296,16 @@ impl Gate {
         secrets: Box<dyn Secrets>,
         tls: TlsConnector,
     ) -> Self {
-        Self { book, resolve, vet, secrets, tls, clients: Mutex::default(), open: Arc::default() }
+        Self {
+            book,
+            resolve,
+            vet,
+            secrets,
+            tls,
+            clients: Mutex::default(),
+            open: Arc::default(),
+            drawing: Arc::default(),
+        }
     }
 
     /// Puts a word of `agents` in force.
@@ -299,12 +329,13 @@ impl Gate {
             let hosts = || rights.credentials.iter().map(|credential| &credential.host);
             let authority = (!rights.credentials.is_empty()).then(|| Authority::new(hosts())).transpose()?;
             let pem = authority.as_ref().map(|authority| authority.pem().to_owned());
+            let purse = asked.caps.drawn.then(|| Purse::new(asked.aid, Arc::clone(&self.drawing)));
             let client = Client {
                 aid: asked.aid,
                 authority,
                 names: Mutex::new(Names::new(asked.aid)),
                 rights: watch::Sender::new(Arc::new(rights)),
-                meter: Arc::default(),
+                meter: Arc::new(Meter::new(purse)),
                 denials: Mutex::default(),
                 doors: Mutex::default(),
                 open: Mutex::default(),
@@ -333,9 +364,10 @@ impl Gate {
         Ok(Admitted { cut: cut as u64, missing: wanted.into_iter().collect(), authority })
     }
 
-    /// Cuts everything of an agent, and says what it used.
-    pub(crate) fn dismiss(&self, aid: Aid) -> Usage {
-        let Some(client) = lock(&self.clients).remove(&aid) else { return Usage::default() };
+    /// Cuts everything of an agent, and says what it used, and what of that was drawn from its budgets.
+    pub(crate) fn dismiss(&self, aid: Aid) -> (Usage, Option<Amounts>) {
+        let Some(client) = lock(&self.clients).remove(&aid) else { return (Usage::default(), None) };
+        let drawn = client.meter.purse.as_ref().map(Purse::close);
         // What has no rule is cut; what waits for a first byte finds nothing either.
         let none = Rights {
             grants: Vec::new(),
@@ -348,7 +380,7 @@ impl Gate {
             door.abort();
         }
         self.tell_again(&client);
-        client.usage()
+        (client.usage(), drawn)
     }
 
     pub(crate) fn client(&self, aid: Aid) -> Option<Arc<Client>> {
@@ -357,6 +389,12 @@ impl Gate {
 
     fn all(&self) -> Vec<Arc<Client>> {
         lock(&self.clients).values().cloned().collect()
+    }
+
+    /// What is to be drawn from budgets, with the number of each question.
+    pub(crate) fn questions(&self) -> Vec<(u64, Draw)> {
+        let clients = self.all();
+        clients.iter().filter_map(|client| client.meter.purse.as_ref()?.question()).collect()
     }
 
     /// Every agent, or one.
@@ -494,6 +532,7 @@ impl Gate {
         {
             return Err(Denied::LeaseConnections(lease.said.id.clone()).into());
         }
+        client.take_request().await?;
         let payload: Value = json!({
             "do": "connect", "host": host.as_str(), "port": port, "protocol": protocol,
             "rule": rule.to_string(), "generation": rights.generation,

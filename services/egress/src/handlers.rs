@@ -4,8 +4,8 @@ use crate::core::BadWord;
 use crate::doors::{self, Listener};
 use crate::gate::{Client, Gate, NotAdmitted};
 use octant_api::egress::{
-    AdmitRequest, Admitted, AtGates, DismissRequest, Dismissed, Door, Handler, Instance, ListRequest,
-    ListenRequest, Listening, Preview, PreviewRequest, WatchRequest, Watched,
+    AdmitRequest, Admitted, AtGates, DismissRequest, Dismissed, Door, FundRequest, Funded, Handler, Instance,
+    ListRequest, ListenRequest, Listening, Preview, PreviewRequest, Settled, Told, WatchRequest, Watched,
 };
 use octant_api::error::{ApiError, Code};
 use octant_ids::Aid;
@@ -68,6 +68,23 @@ impl Methods {
         let serving = doors::serve(Arc::clone(&self.gate), Arc::clone(client), door, listener);
         self.gate.open_door(client, door, tokio::spawn(serving).abort_handle());
         Ok(())
+    }
+
+    /// Passes on what is to be drawn from budgets: each question once, and on a new connection all that are not answered.
+    async fn tell_questions(&self, items: &Sink<Told>) -> Result<Watched, ApiError> {
+        let mut told: BTreeMap<Aid, u64> = BTreeMap::new();
+        loop {
+            // Before the look, so that no question falls between.
+            let drawing = self.gate.drawing.notified();
+            tokio::pin!(drawing);
+            drawing.as_mut().enable();
+            for (number, draw) in self.gate.questions() {
+                if told.insert(draw.aid, number) != Some(number) {
+                    items.send(&Told::Draw(draw)).await?;
+                }
+            }
+            drawing.await;
+        }
     }
 
     /// Takes a name out of PID 1's store. Where that fails the socket comes back at the next start, and is dropped then.
@@ -142,7 +159,8 @@ impl Handler<Call> for Methods {
     async fn dismiss(&self, request: DismissRequest, _: Call) -> Result<Dismissed, ApiError> {
         let aid = request.aid;
         let mut doors = self.gate.client(aid).map(|client| self.gate.doors(&client)).unwrap_or_default();
-        let usage = self.gate.dismiss(aid);
+        let (usage, drawn) = self.gate.dismiss(aid);
+        let settled = drawn.map(|used| Settled { run: self.instance.clone(), used });
         {
             let mut waiting = self.waiting();
             doors.extend(waiting.keys().filter(|(whose, _)| *whose == aid).map(|(_, door)| *door));
@@ -151,15 +169,28 @@ impl Handler<Call> for Methods {
         for door in doors {
             self.unstore(aid, door);
         }
-        Ok(Dismissed { usage })
+        Ok(Dismissed { usage, settled })
     }
 
-    async fn watch(&self, _: WatchRequest, items: Sink<Instance>, _: Call) -> Result<Watched, ApiError> {
+    async fn watch(&self, _: WatchRequest, items: Sink<Told>, _: Call) -> Result<Watched, ApiError> {
         let waiting: BTreeSet<Aid> = self.waiting().keys().map(|(aid, _)| *aid).collect();
         let agents = waiting.into_iter().chain(self.gate.list(None).into_iter().map(|row| row.aid)).collect();
-        items.send(&Instance { instance: self.instance.clone(), agents }).await?;
-        self.stop.requested().await;
-        Ok(Watched {})
+        items.send(&Told::Began(Instance { instance: self.instance.clone(), agents })).await?;
+        tokio::select! {
+            ended = self.tell_questions(&items) => ended,
+            () = self.stop.requested() => Ok(Watched {}),
+        }
+    }
+
+    async fn fund(&self, request: FundRequest, _: Call) -> Result<Funded, ApiError> {
+        let FundRequest { aid, run, limit } = request;
+        let what = "fund an agent";
+        if run != self.instance {
+            let why = "this is another run of the gate";
+            return Err(ApiError::new(Code::Conflict, what, aid.to_string(), why, "wait for its questions"));
+        }
+        self.gate.client(aid).ok_or_else(|| unknown(what, aid))?.fund(limit);
+        Ok(Funded {})
     }
 
     async fn preview(&self, request: PreviewRequest, _: Call) -> Result<Preview, ApiError> {

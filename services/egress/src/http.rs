@@ -365,7 +365,11 @@ async fn forward(session: &Arc<Session>, mut request: Request<Incoming>) -> Resu
         up.host == host && up.port == port && up.passage.flow.rule == rule && !up.sender.is_closed() && still
     });
     let mut up = match again {
-        Some(up) => up,
+        Some(up) => {
+            let taken = session.client.take_request().await;
+            taken.map_err(|why| Not::Denied(host.to_string(), port, why))?;
+            up
+        }
         None => open(session, &host, port, &rule, protocol).await?,
     };
     let mut using = Using::default();

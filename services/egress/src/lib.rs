@@ -38,6 +38,7 @@ mod hello;
 mod http;
 mod inject;
 mod names;
+mod purse;
 mod resolve;
 mod secrets;
 mod service;

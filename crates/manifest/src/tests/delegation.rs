@@ -158,7 +158,7 @@ fn a_child_is_refused_with_all_its_reasons_and_takes_nothing() {
     has(|e| matches!(e, RightsError::ProgramNarrowed(_)));
     has(|e| matches!(e, RightsError::CwdNarrowed(_)));
     assert_eq!(reasons.len(), 4);
-    assert_eq!(parent.allotment().parts(), [2, 0, 0]);
+    assert_eq!(parent.allotment().parts(), [2, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -195,7 +195,11 @@ fn each_generation_has_one_less_below_it() {
         assert_eq!(child.grants().generations(), left);
         line.push(child);
     }
-    assert_eq!(line[3].allotment().parts(), [0, 0, 0], "who may spawn nobody holds no descendants back");
+    assert_eq!(
+        line[3].allotment().parts(),
+        [0, 0, 0, 0, 0],
+        "who may spawn nobody holds no descendants back"
+    );
     let reasons = line[3].narrow(&delegated(&spawning(1, 1)), &ceiling(), None).unwrap_err();
     assert!(reasons.contains(&RightsError::MayNotSpawn));
 }
@@ -263,7 +267,7 @@ fn a_role_says_what_it_lets_spawn() {
     let of = |field| rights.narrowed().iter().find(|n| n.field == field).map(|n| n.got.clone());
     assert_eq!(of("spawning.depth").as_deref(), Some("2"));
     assert_eq!(of("spawning.descendants").as_deref(), Some("16"));
-    assert_eq!(rights.allotment().parts(), [16, 0, 0]);
+    assert_eq!(rights.allotment().parts(), [16, 0, 0, 0, 0]);
 }
 
 /// Any manifest of a child that can be read: what it asks in each domain, as lines of the template.
@@ -375,10 +379,10 @@ proptest! {
 #[test]
 fn what_is_known_to_be_left_bounds_an_allotment_and_does_not_raise_it() {
     let mut rights = parent(1, 8);
-    rights.limit_allotment([u64::MAX, 5, 5]);
-    assert_eq!(rights.allotment().parts(), [8, 0, 0]);
-    rights.limit_allotment([3, 0, 0]);
-    assert_eq!(rights.allotment().parts(), [3, 0, 0]);
+    rights.limit_allotment([u64::MAX, 5, 5, 5, 5]);
+    assert_eq!(rights.allotment().parts(), [8, 0, 0, 0, 0]);
+    rights.limit_allotment([3, 0, 0, 0, 0]);
+    assert_eq!(rights.allotment().parts(), [3, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -254,9 +254,9 @@ proptest! {
     }
 
     #[test]
-    fn budgets_are_conserved(start in any::<[u32; 3]>(), asks in vec(any::<[u16; 3]>(), 0..8)) {
+    fn budgets_are_conserved(start in any::<[u32; 5]>(), asks in vec(any::<[u16; 5]>(), 0..8)) {
         let total = start.map(u64::from);
-        let mut pool = Allotment::new(total[0], total[1], total[2]);
+        let mut pool = Allotment::new(total);
         let mut shares = Vec::new();
         for ask in asks {
             let before = pool.parts();
@@ -269,7 +269,7 @@ proptest! {
             }
             let held = shares.iter().fold(pool.parts(), |sum, s| {
                 let parts = s.parts();
-                [sum[0] + parts[0], sum[1] + parts[1], sum[2] + parts[2]]
+                std::array::from_fn(|budget| sum[budget] + parts[budget])
             });
             prop_assert_eq!(held, total);
         }

@@ -66,7 +66,7 @@ impl Inner {
     }
 
     /// The nearest above an agent that has not ended.
-    fn heir(&self, saved: &Saved) -> Option<Aid> {
+    pub(super) fn heir(&self, saved: &Saved) -> Option<Aid> {
         let lives = |aid: &&Aid| self.agents.get(aid).is_some_and(|agent| !agent.state.phase.ended());
         saved.ancestors.iter().rev().find(lives).copied()
     }
@@ -258,7 +258,13 @@ impl Manager {
         let rights = agent.rights.take();
         let heir = inner.agents.get(&ended).and_then(|agent| inner.heir(&agent.saved));
         let (Some(rights), Some(heir)) = (rights, heir) else { return };
+        // Where the gate has something of it yet, its account is closed with the gate's last word.
+        let account = inner.agents.get(&ended).map(|agent| &agent.saved.account);
+        let account = account.filter(|account| account.settled()).cloned();
         let Some(above) = inner.agents.get_mut(&heir) else { return };
+        if let Some(account) = account {
+            above.saved.account.bury(&account);
+        }
         let Some(own) = above.rights.as_mut() else { return };
         own.take_back(rights);
         above.saved.allotment = own.allotment().parts();

@@ -10,13 +10,13 @@ use crate::store::Saved;
 use octant_api::agent;
 use octant_api::egress::{
     AdmitRequest, Admitted, Caps, Credential, DismissRequest, Door, ListenRequest, Preview, PreviewRequest,
-    WatchRequest,
+    Told, WatchRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, SecretName, Sha256};
-use octant_manifest::{Effective, PatternSet, Traffic, Way};
+use octant_manifest::{Effective, NO_END, PatternSet, Traffic, Way};
 use octant_sys::{clock, entropy};
 use octant_wire::{Shutdown, WireError};
 use octant_workstation::{DOORS_MAX, Listen, Trust};
@@ -84,11 +84,10 @@ pub(super) fn trust_of(saved: &Saved) -> Option<Trust> {
 }
 
 impl Manager {
-    /// Whether an agent has a network at all, running or about to.
+    /// Whether an agent has a network at all, running or about to, or had one.
     pub(super) fn has_network(&self, aid: Aid) -> bool {
         let inner = self.inner();
-        let rights = inner.agents.get(&aid).and_then(|agent| agent.rights.as_ref());
-        rights.is_some_and(|rights| rights.grants().has_network())
+        inner.agents.get(&aid).is_some_and(|agent| agent.saved.network)
     }
 
     /// What the gate is told of an agent; none where it has no network or its rights are not known any more.
@@ -99,7 +98,9 @@ impl Manager {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let Traffic { connections, bytes_per_second } = agent.rights.as_ref()?.grants().traffic();
         let bytes_per_second = bytes_per_second.map(|rate| rate.0);
-        let caps = Caps { connections, bytes: None, bytes_per_second };
+        let drawn = agent.saved.account.given;
+        let drawn = drawn.bytes != NO_END || drawn.requests != NO_END;
+        let caps = Caps { connections, bytes: None, bytes_per_second, drawn };
         let (leases, credentials) = (agent.saved.leases.clone(), agent.saved.credentials.clone());
         let manifest = Some(agent.saved.info.manifest_digest);
         // The machine's own clock, so that a later word has a greater number over a restart too.
@@ -259,22 +260,36 @@ impl Manager {
 
     /// The same, and waits until nothing of it is left at the gate.
     pub(super) async fn network_closed(&self, aid: Aid) -> Result<(), String> {
-        self.gate.call(&DismissRequest { aid }).await.map(drop).map_err(|error| format!("the gate: {error}"))
+        let dismissed = self.gate.call(&DismissRequest { aid }).await;
+        let dismissed = dismissed.map_err(|error| format!("the gate: {error}"))?;
+        self.settle_drawn(aid, dismissed.settled.as_ref());
+        Ok(())
     }
 
     /// Tells the gate about every agent that lives, each time it comes back.
-    pub(super) async fn watch_gate(&self, stop: &Shutdown) {
+    pub(super) async fn watch_gate(self: &Arc<Self>, stop: &Shutdown) {
         tokio::select! {
             () = stop.requested() => {}
             () = self.follow_gate() => {}
         }
     }
 
-    async fn follow_gate(&self) {
+    async fn follow_gate(self: &Arc<Self>) {
         loop {
             if let Ok(mut stream) = self.gate.stream(&WatchRequest {}).await {
-                while let Ok(Some(instance)) = stream.next().await {
-                    self.tell_gate(&instance.agents).await;
+                let mut run = String::new();
+                while let Ok(Some(told)) = stream.next().await {
+                    match told {
+                        Told::Began(instance) => {
+                            self.tell_gate(&instance.agents).await;
+                            run = instance.instance;
+                        }
+                        Told::Draw(wish) => {
+                            let manager = Arc::clone(self);
+                            let run = run.clone();
+                            tokio::spawn(async move { manager.fund(run, wish).await });
+                        }
+                    }
                 }
             }
             tokio::time::sleep(AGAIN).await;

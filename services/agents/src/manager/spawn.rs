@@ -1,10 +1,12 @@
 //! From an envelope to an agent that can be isolated.
 
 use super::approve::{Deed, Used};
+use super::budget::given;
 use super::family::lineage;
 use super::network::trust_of;
 use super::{Agent, Manager, Start, no_agent};
 use crate::admit::{self, Admitted, Asks, Refused, WHAT};
+use crate::core::budget::Account;
 use crate::core::prepared::Program;
 use crate::core::{self, Effect, Event, State};
 use crate::describe;
@@ -178,7 +180,9 @@ impl Manager {
             _ => core::prepare(),
         };
         let mut agent = self.agent(state, saved)?;
-        agent.rights = rights;
+        if let Some(rights) = rights {
+            agent.entitle(rights);
+        }
         agent.operator = match caller {
             Principal::Operator(uid) => Some(*uid),
             _ => None,
@@ -229,7 +233,7 @@ impl Manager {
     /// Gives an agent its rights.
     pub(super) fn entitle(&self, aid: Aid, rights: Effective) {
         if let Some(agent) = self.inner().agents.get_mut(&aid) {
-            agent.rights = Some(rights);
+            agent.entitle(rights);
         }
     }
 
@@ -429,5 +433,15 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         denied_calls: Vec::new(),
         calls_unreported: None,
         grants: Vec::new(),
+    }
+}
+
+impl Agent {
+    /// Gives it its rights, with what there is to be used up.
+    fn entitle(&mut self, rights: Effective) {
+        self.saved.network = rights.grants().has_network();
+        self.saved.account = Account::given(given(&rights));
+        self.saved.allotment = rights.allotment().parts();
+        self.rights = Some(rights);
     }
 }

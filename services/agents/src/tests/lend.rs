@@ -2,13 +2,14 @@
 
 use super::approvals::machinery;
 use super::family::{SLEEP, payload, spawn, text};
-use super::life::api;
+use super::life::{api, until};
 use super::world::{Machinery, World, key, listen};
 use octant_api::agent::{BorrowRequest, ReturnRequest};
-use octant_api::agents::{LendRequest, TakeBackRequest};
+use octant_api::agents::{Amounts, LendRequest, TakeBackRequest};
 use octant_api::egress::{
-    self, AdmitRequest, Admitted, AtGates, DismissRequest, Dismissed, Handler, HostLease, Instance,
-    ListRequest, ListenRequest, Listening, Preview, PreviewRequest, WatchRequest, Watched,
+    self, AdmitRequest, Admitted, AtGates, DismissRequest, Dismissed, Draw, FundRequest, Funded, Handler,
+    HostLease, Instance, ListRequest, ListenRequest, Listening, Preview, PreviewRequest, Settled, Told,
+    WatchRequest, Watched,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
@@ -17,11 +18,21 @@ use octant_wire::{Call, Sink, Trigger, shutdown};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The run of the gate.
+pub(super) const RUN: &str = "i1";
 
 /// A gate that keeps the last word about each agent.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    words: Mutex<BTreeMap<Aid, AdmitRequest>>,
+    pub(super) words: Mutex<BTreeMap<Aid, AdmitRequest>>,
+    /// What is to be drawn, and what was answered.
+    wishes: Mutex<Vec<Draw>>,
+    funded: Mutex<BTreeMap<Aid, Vec<Amounts>>>,
+    /// Its last word about each agent that is dismissed.
+    pub(super) last: Mutex<BTreeMap<Aid, Settled>>,
+    pub(super) dismissed: Mutex<Vec<Aid>>,
 }
 
 impl Gate {
@@ -36,6 +47,16 @@ impl Gate {
             &stop,
         );
         (gate, trigger)
+    }
+
+    /// Draws for an agent: says what was used and wants more; up to how much it may use then.
+    pub(super) async fn draw(&self, aid: Aid, used: u64, want: u64) -> u64 {
+        let answers = || self.funded.lock().unwrap().get(&aid).cloned().unwrap_or_default();
+        let before = answers().len();
+        let bytes = |bytes| Amounts { bytes, ..Amounts::default() };
+        self.wishes.lock().unwrap().push(Draw { aid, used: bytes(used), want: bytes(want) });
+        until("the answer", || answers().len() > before).await;
+        answers()[before].bytes
     }
 
     /// The hosts that an agent is lent.
@@ -55,13 +76,28 @@ impl Handler<Call> for Gate {
         Ok(Listening {})
     }
 
-    async fn dismiss(&self, _: DismissRequest, _: Call) -> Result<Dismissed, ApiError> {
-        Ok(Dismissed::default())
+    async fn dismiss(&self, asked: DismissRequest, _: Call) -> Result<Dismissed, ApiError> {
+        self.dismissed.lock().unwrap().push(asked.aid);
+        let settled = self.last.lock().unwrap().remove(&asked.aid);
+        Ok(Dismissed { settled, ..Dismissed::default() })
     }
 
-    async fn watch(&self, _: WatchRequest, items: Sink<Instance>, _: Call) -> Result<Watched, ApiError> {
-        items.send(&Instance { instance: "i1".into(), agents: Vec::new() }).await?;
-        std::future::pending().await
+    async fn fund(&self, asked: FundRequest, _: Call) -> Result<Funded, ApiError> {
+        assert_eq!(asked.run, RUN);
+        self.funded.lock().unwrap().entry(asked.aid).or_default().push(asked.limit);
+        Ok(Funded {})
+    }
+
+    async fn watch(&self, _: WatchRequest, items: Sink<Told>, _: Call) -> Result<Watched, ApiError> {
+        let agents = Vec::new();
+        items.send(&Told::Began(Instance { instance: RUN.into(), agents })).await?;
+        loop {
+            let wishes = std::mem::take(&mut *self.wishes.lock().unwrap());
+            for wish in wishes {
+                items.send(&Told::Draw(wish)).await?;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn preview(&self, asked: PreviewRequest, _: Call) -> Result<Preview, ApiError> {

@@ -53,7 +53,11 @@ async fn the_official_client_lists_tools_and_calls_them_in_both_revisions() {
         assert!(info.capabilities.tools.is_some() && info.capabilities.resources.is_none());
         let tools = client.list_all_tools().await.unwrap();
         let names: Vec<&str> = tools.iter().map(|tool| &*tool.name).collect();
-        assert_eq!(names, ["self", "note", "spawn", "children", "wait", "kill"], "what this manifest allows");
+        assert_eq!(
+            names,
+            ["self", "budget", "note", "spawn", "children", "wait", "kill"],
+            "what this manifest allows"
+        );
         for tool in &tools {
             assert_eq!(tool.input_schema["type"], "object", "{}", tool.name);
             assert_eq!(tool.output_schema.as_ref().unwrap()["type"], "object", "{}", tool.name);
@@ -84,7 +88,7 @@ async fn what_a_manifest_does_not_allow_is_no_tool_and_what_fails_says_what_next
         let client = client(&machinery, aid, &version).await;
         let tools = client.list_all_tools().await.unwrap();
         let names: Vec<&str> = tools.iter().map(|tool| &*tool.name).collect();
-        assert_eq!(names, ["self", "note", "send", "receive"]);
+        assert_eq!(names, ["self", "budget", "note", "send", "receive"]);
         for name in ["spawn", "reveal", "lease", "nothing", "agent.note"] {
             let unknown = client.call_tool(CallToolRequestParams::new(name)).await.unwrap_err().to_string();
             assert!(unknown.contains("-32602") && unknown.contains(name), "{unknown}");

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod artefacts;
+mod budget;
 mod family;
 mod hold;
 mod lend;

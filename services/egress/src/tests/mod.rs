@@ -164,7 +164,7 @@ impl Networks {
     }
 }
 
-pub(super) const FREE: Caps = Caps { connections: 16, bytes: None, bytes_per_second: None };
+pub(super) const FREE: Caps = Caps { connections: 16, bytes: None, bytes_per_second: None, drawn: false };
 
 /// Runs a test in a network of its own.
 pub(super) fn alone<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'static) {

@@ -5,8 +5,10 @@ use crate::hello::tests::{client_hello, record};
 use crate::vet::Vet;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+use octant_api::agents::Amounts;
 use octant_api::egress::Caps;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +16,7 @@ use tokio::net::TcpStream;
 
 const DB: &str = "tcp://db.example.org:5432";
 
-async fn with_db(world: &World) -> std::sync::Arc<std::sync::atomic::AtomicU64> {
+async fn with_db(world: &World) -> Arc<std::sync::atomic::AtomicU64> {
     world.name("db.example.org", &["11.0.0.1"]);
     let count = world.echo("11.0.0.1:5432").await;
     world.admit(&[DB], &[], FREE).await;
@@ -108,7 +110,7 @@ fn the_machine_itself_is_not_reached_by_any_of_its_addresses() {
         // 11.0.0.1 is the machine's own here; without the configuration's word it is not connected to.
         let roots = rustls::RootCertStore::empty();
         let strict = gate_of(&world.ledger, &world.outside, &world.vault, Vet::default(), roots);
-        let world = World { gate: std::sync::Arc::new(strict), ..world };
+        let world = World { gate: Arc::new(strict), ..world };
         let count = with_db(&world).await;
         let mut stream = world.connect("db.example.org.", 5432).await.unwrap();
         assert!(say(&mut stream, b"hello", 5).await.is_err());
@@ -217,7 +219,8 @@ fn the_end_of_an_agent_is_the_end_of_its_connections_and_listeners() {
         with_db(&world).await;
         let mut stream = world.connect("db.example.org.", 5432).await.unwrap();
         assert_eq!(say(&mut stream, b"hello", 5).await.unwrap(), b"hello");
-        let usage = world.gate.dismiss(world.aid);
+        let (usage, drawn) = world.gate.dismiss(world.aid);
+        assert_eq!(drawn, None, "what has no budget draws nothing");
         assert_eq!((usage.connections, usage.bytes_out, usage.bytes_in), (1, 5, 5));
         assert!(dies(&mut stream).await);
         let socket = world.datagrams();
@@ -258,6 +261,49 @@ fn caps_hold_to_the_byte() {
         // And no new connection brings more.
         let mut again = world.connect("db.example.org.", 5432).await.unwrap();
         assert!(say(&mut again, b"x", 1).await.is_err());
+    });
+}
+
+/// Answers what the gate asks, out of so much in all.
+fn answers(world: &World, total: Amounts) {
+    let (gate, aid) = (Arc::clone(&world.gate), world.aid);
+    tokio::spawn(async move {
+        loop {
+            for (_, draw) in gate.questions() {
+                gate.client(aid).unwrap().fund(draw.want.zip(total, u64::min));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+#[test]
+fn a_budget_holds_to_the_byte_and_to_the_request() {
+    alone(|world| async move {
+        world.name("db.example.org", &["11.0.0.1"]);
+        world.echo("11.0.0.1:5432").await;
+        world.admit(&[DB], &[], Caps { drawn: true, ..FREE }).await;
+        answers(&world, Amounts { bytes: 1_500_001, requests: 3, ..Amounts::default() });
+        for _ in 0..2 {
+            let mut stream = world.connect("db.example.org.", 5432).await.unwrap();
+            assert_eq!(say(&mut stream, b"hello", 5).await.unwrap(), b"hello");
+        }
+        let mut stream = world.connect("db.example.org.", 5432).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let sending = vec![7; 4 << 20];
+        let all = async {
+            let mut buffer = vec![0; 65_536];
+            while read.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+        };
+        let _ = tokio::join!(write.write_all(&sending), all);
+        let end = world.outcome(|v| v["end"].as_str().is_some_and(|end| end.contains("network.bytes"))).await;
+        let sum = end["bytes_out"].as_u64().unwrap() + end["bytes_in"].as_u64().unwrap();
+        assert_eq!(sum, 1_500_001 - 20, "{end}");
+        let mut fourth = world.connect("db.example.org.", 5432).await.unwrap();
+        assert!(say(&mut fourth, b"x", 1).await.map_or(true, |got| got.is_empty()), "three are three");
+        let (_, drawn) = world.gate.dismiss(world.aid);
+        let drawn = drawn.unwrap();
+        assert_eq!((drawn.bytes, drawn.requests), (1_500_001, 3));
     });
 }
 

@@ -1,0 +1,134 @@
+//! What services use up for agents, out of their allotments.
+
+use super::{Agent, Manager};
+use octant_api::agents::{Amounts, BudgetInfo, BudgetRow};
+use octant_api::egress::{Draw, FundRequest, Settled};
+use octant_api::error::ApiError;
+use octant_ids::Aid;
+use octant_manifest::{Allotment, BUDGETS, Effective, NO_END};
+
+/// The gate, which draws bytes and requests.
+const GATE: &str = "egress";
+
+/// Of amounts, those that the gate uses up.
+fn gates(amounts: Amounts) -> Amounts {
+    let Amounts { bytes, requests, .. } = amounts;
+    Amounts { bytes, requests, ..Amounts::default() }
+}
+
+/// Amounts as parts of an allotment, which has descendants too.
+fn parts(amounts: Amounts) -> [u64; 5] {
+    let Amounts { bytes, requests, tokens, microusd } = amounts;
+    [0, tokens, microusd, bytes, requests]
+}
+
+fn amounts([_, tokens, microusd, bytes, requests]: [u64; 5]) -> Amounts {
+    Amounts { bytes, requests, tokens, microusd }
+}
+
+/// What rights were given at first, of what services use up.
+pub(super) fn given(rights: &Effective) -> Amounts {
+    amounts(rights.allotment().parts())
+}
+
+impl Agent {
+    /// Puts what was set apart and not used back to where it came from.
+    fn put_back(&mut self, unused: Amounts) {
+        if let Some(rights) = &mut self.rights {
+            rights.put_back(Allotment::new(parts(unused)));
+            self.saved.allotment = rights.allotment().parts();
+        }
+    }
+}
+
+impl Manager {
+    /// Reserves what the gate is going to use up for an agent, and tells it up to how much it may. Where that cannot be
+    /// kept, or the agent is gone, it may use no more than it was told before.
+    pub(super) async fn fund(&self, run: String, wish: Draw) {
+        let aid = wish.aid;
+        let limit = self.draw(&run, &wish).unwrap_or_else(|why| {
+            tracing::warn!("{aid}: nothing is drawn from its budgets: {why}");
+            Amounts::default()
+        });
+        if let Err(error) = self.gate.call(&FundRequest { aid, run, limit }).await {
+            tracing::warn!("{aid}: the gate was not told what it may use: {error}");
+        }
+    }
+
+    /// Reserves; up to how much this run of the gate may use now. What is answered is kept.
+    pub(crate) fn draw(&self, run: &str, wish: &Draw) -> Result<Amounts, String> {
+        let mut inner = self.inner();
+        let agent = inner.alive(wish.aid).map_err(|error| error.to_string())?;
+        let lacks = agent.saved.account.lacks(GATE, run, gates(wish.want));
+        // Of rights that are not known any more nothing can be taken.
+        let share = agent.rights.as_mut().map(|rights| rights.set_apart(parts(lacks)));
+        let taken = share.map(|share| amounts(share.parts())).unwrap_or_default();
+        let before = agent.saved.account.clone();
+        let limit = agent.saved.account.draw(GATE, run, gates(wish.used), taken);
+        if let Some(rights) = &agent.rights {
+            agent.saved.allotment = rights.allotment().parts();
+        }
+        if let Err(error) = self.store.save(&agent.saved) {
+            agent.saved.account = before;
+            agent.put_back(taken);
+            return Err(error.to_string());
+        }
+        Ok(limit)
+    }
+
+    /// Takes the gate's last word about an agent; without one all that it drew counts as used.
+    pub(super) fn settle_drawn(&self, aid: Aid, word: Option<&Settled>) {
+        let mut inner = self.inner();
+        let Some(agent) = inner.agents.get_mut(&aid).filter(|agent| !agent.saved.account.settled()) else {
+            return;
+        };
+        let word = word.map(|word| (word.run.as_str(), gates(word.used)));
+        let unused = agent.saved.account.settle(GATE, word);
+        let (ended, account) = (agent.rights.is_none(), agent.saved.account.clone());
+        agent.put_back(unused);
+        self.keep(&mut inner, aid, false);
+        let heir = inner.agents.get(&aid).and_then(|agent| inner.heir(&agent.saved));
+        if let Some(heir) = heir.filter(|_| ended)
+            && let Some(above) = inner.agents.get_mut(&heir)
+        {
+            above.put_back(unused);
+            above.saved.account.bury(&account);
+            self.keep(&mut inner, heir, false);
+        }
+    }
+
+    /// How each budget of an agent stands.
+    pub(crate) fn budget(&self, aid: Aid) -> Result<BudgetInfo, ApiError> {
+        let inner = self.inner();
+        let agent = inner.agents.get(&aid).ok_or_else(|| super::no_agent(&aid.to_string()))?;
+        let account = &agent.saved.account;
+        let descendants = inner.agents.values().filter(|agent| agent.saved.ancestors.contains(&aid));
+        // Those that have ended and are settled are in the account of the nearest above them that lives.
+        let lives = descendants.filter(|agent| !agent.buried());
+        let below = lives.fold(account.below, |sum, agent| {
+            let own = agent.saved.account.used().zip(agent.saved.account.below, u64::saturating_add);
+            sum.zip(own, u64::saturating_add)
+        });
+        let left = agent.saved.allotment;
+        let columns = [account.given, account.used(), account.reserved(), below].map(parts);
+        let [given, used, reserved, below] = columns;
+        let finite = |units: u64| (units != NO_END).then_some(units);
+        // Descendants are counted elsewhere.
+        let rows = (1..BUDGETS.len()).map(|at| BudgetRow {
+            budget: BUDGETS[at].to_owned(),
+            given: finite(given[at]),
+            used: used[at],
+            reserved: reserved[at],
+            below: below[at],
+            left: finite(left[at]),
+        });
+        Ok(BudgetInfo { agent: aid, budgets: rows.collect() })
+    }
+}
+
+impl Agent {
+    /// Whether what it used is in the account of one above it.
+    fn buried(&self) -> bool {
+        self.state.phase.ended() && self.saved.account.settled()
+    }
+}
