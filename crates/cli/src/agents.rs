@@ -6,7 +6,7 @@ mod keep;
 mod prepared;
 mod why;
 
-use crate::args::{Agent as Command, Output as Only};
+use crate::args::{Agent as Command, Output as Only, Which};
 use crate::error::CliError;
 use crate::family;
 use crate::manifest;
@@ -40,6 +40,10 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         return family::run(&own, command, out);
     }
     let service = Service::of(layout, "agents");
+    let known = |which: &Which| {
+        let agent = resolve(&service, &which.agent)?;
+        service.call(&ShowRequest { agent })
+    };
     match command {
         Command::Spawn { file: Some(file), wait, .. } => spawn(&service, file, *wait, out),
         Command::Spawn { .. } | Command::Children { .. } => Err(family::outside()),
@@ -48,23 +52,16 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::Prepared { manifest, .. } => prepared::drop(&service, *manifest, out),
         Command::List { all } => list(&service, *all, out),
         Command::Tree { all } => tree(&service, *all, out),
-        Command::Show(which) => {
-            let agent = resolve(&service, &which.agent)?;
-            show(&service.call(&ShowRequest { agent })?, out)
-        }
+        Command::Show(which) => show(&known(which)?, out),
         Command::Authority(which) => {
-            let agent = resolve(&service, &which.agent)?;
-            let info = service.call(&ShowRequest { agent })?;
+            let info = known(which)?;
             authority::show(&info, &lineage(&service, &info)?, out)
         }
         Command::Budget(which) => {
             let agent = resolve(&service, &which.agent)?;
             budget::show(&service.call(&BudgetRequest { agent })?, out)
         }
-        Command::Why { which, manifest } => {
-            let agent = resolve(&service, &which.agent)?;
-            why::show(&service.call(&ShowRequest { agent })?, manifest.as_deref(), out)
-        }
+        Command::Why { which, manifest } => why::show(&known(which)?, manifest.as_deref(), out),
         Command::Logs { which, follow, only } => {
             let agent = resolve(&service, &which.agent)?;
             let request = LogsRequest { agent, output: only.map(Output::from), follow: *follow };
