@@ -3,7 +3,7 @@
 use crate::exports::Said;
 use crate::namespace::{Instance, ended};
 use octant_tests::agents::{guest_files, sign};
-use octant_tests::environment::binary;
+use octant_tests::environment::{binary, path};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
 use std::path::PathBuf;
@@ -61,6 +61,16 @@ impl Internet {
 
     /// A signed manifest of a Python program that may reach these hosts and have these secrets used for it.
     fn manifest(&self, name: &str, hosts: &str, credentials: &str, script: &str, args: &str) {
+        self.manifest_with(
+            name,
+            &[("network", "hosts", hosts), ("credentials", "grants", credentials)],
+            script,
+            args,
+        );
+    }
+
+    /// The same, with these fields.
+    fn manifest_with(&self, name: &str, fields: &[(&str, &str, &str)], script: &str, args: &str) {
         let new = Command::new(binary())
             .args(["manifest", "new", name, "--operator", "operator", "--profile", "python"])
             .output()
@@ -76,8 +86,7 @@ impl Internet {
         };
         set("program", "executable", "\"/usr/bin/python3\"");
         set("program", "args", &format!("[\"-u\", \"{dir}/{name}.py\", \"{dir}/ca.pem\"{args}]"));
-        set("network", "hosts", hosts);
-        set("credentials", "grants", credentials);
+        fields.iter().for_each(|(section, field, value)| set(section, field, value));
         set("lifetime", "ttl", "\"5min\"");
         let read = manifest["filesystem"]["read"].as_array_mut().unwrap();
         read.extend([format!("{dir}/{name}.py"), format!("{dir}/ca.pem")].map(toml::Value::from));
@@ -218,4 +227,57 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
     assert_eq!(heard.matches(SECRET).count(), 2, "{heard}");
     assert!(!heard.contains("octs_") && !heard.contains("web.example.org"), "{heard}");
     assert!(!outcome.1.contains(SECRET), "{}", outcome.1);
+}
+
+#[test]
+fn an_agent_asks_by_its_socket_for_a_host_and_its_budget_ends_to_the_byte() {
+    let internet = Internet::new("socket");
+    let fields = [
+        ("network", "leases", "[\"tls://*.example.org:443\"]"),
+        ("network", "bytes", "\"12KiB\""),
+        ("approvals", "required", "[\"lease:*\"]"),
+    ];
+    internet.manifest_with("asks", &fields, "agent_socket.py", "");
+    let dir = internet.dir.display();
+    let key = path("OCTANT_OPERATOR_KEY");
+    let key = key.display();
+    let job = format!(
+        "set -e\n\
+         until_says() {{ n=0; while ! octant agent logs asks | grep -q \"$1\"; do n=$((n+1)); [ $n -lt 300 ]; sleep 0.1; done; }}\n\
+         octant agent spawn {dir}/asks.signed.json\n\
+         until_says 'asked: -32016'\n\
+         id=$(octant agent logs asks | sed -n 's/^asked: -32016 //p')\n\
+         octant approvals show $id\n\
+         octant approvals allow $id --key {key}\n\
+         until_says 'more:'\n\
+         octant agent logs asks; octant agent budget asks; octant egress list asks\n\
+         octant ledger query; octant agent kill asks; octant agent budget asks; octant ledger verify\n\
+         echo socket: done"
+    );
+    let outcome = internet.up(&job);
+    ended(
+        &outcome,
+        0,
+        &[
+            "tools: self budget note preview borrow return approval",
+            "noted: True",
+            "elsewhere: -32001",
+            "the list of prices",
+            "answered: allowed",
+            "lent: tls://slow.example.org:443",
+            "granted: hello from slow.example.org",
+            "given: 12288",
+            "spent: 12288 left: 0",
+            "more: denied",
+            "lend a host",
+            "socket: done",
+        ],
+    );
+    assert!(!outcome.1.contains("GOT OUT"), "{}", outcome.1);
+    let shown = outcome.1.lines().filter(|line| line.starts_with("network.bytes"));
+    let shown: Vec<Vec<&str>> = shown.map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(shown.len(), 2, "{}", outcome.1);
+    for row in shown {
+        assert_eq!(row, ["network.bytes", "12288", "12288", "0", "0", "0"], "{}", outcome.1);
+    }
 }

@@ -40,10 +40,7 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         return family::run(&own, command, out);
     }
     let service = Service::of(layout, "agents");
-    let known = |which: &Which| {
-        let agent = resolve(&service, &which.agent)?;
-        service.call(&ShowRequest { agent })
-    };
+    let known = |of: &Which| service.call(&ShowRequest { agent: resolve(&service, &of.agent)? });
     match command {
         Command::Spawn { file: Some(file), wait, .. } => spawn(&service, file, *wait, out),
         Command::Spawn { .. } | Command::Children { .. } => Err(family::outside()),

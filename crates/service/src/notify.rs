@@ -1,6 +1,7 @@
 //! Speaking to PID 1 (sd_notify(3), with `X_OCTANT_HEALTH` beside the known fields).
 
 use crate::Health;
+use nix::poll::{PollFd, PollFlags, poll};
 use octant_sys::packet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,6 +11,8 @@ use std::sync::Arc;
 
 /// The longest status or reason that is sent, in bytes; what PID 1 shows is shorter.
 const TEXT_MAX: usize = 256;
+/// How long PID 1 may take to read what was sent before.
+const ROOM_WITHIN_MS: u8 = 50;
 
 /// Sends notifications to whoever started this process. Without a NOTIFY_SOCKET there is nobody, and
 /// everything succeeds.
@@ -31,9 +34,15 @@ impl Notifier {
     }
 
     fn send(&self, text: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        match &self.0 {
-            Some(socket) => packet::send(socket.as_fd(), text.as_bytes(), fds),
-            None => Ok(()),
+        let Some(socket) = &self.0 else { return Ok(()) };
+        match packet::send(socket.as_fd(), text.as_bytes(), fds) {
+            // Ten are kept for PID 1, and what ends an agent is more: it has read them in a moment.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut room = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+                poll(&mut room, ROOM_WITHIN_MS)?;
+                packet::send(socket.as_fd(), text.as_bytes(), fds)
+            }
+            sent => sent,
         }
     }
 
@@ -129,5 +138,23 @@ mod tests {
         for bad in ["", "a:b", "a\nb", &"x".repeat(65)] {
             assert!(notifier.store(bad, null.as_fd()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_full_queue_is_waited_for_a_moment_and_no_longer() {
+        let (notifier, socket) = pair();
+        notifier.0.as_ref().unwrap().set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while notifier.unstore("a").is_ok() {
+            sent += 1;
+        }
+        assert!(sent > 0, "it ends by itself, since nobody reads");
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            got(&socket);
+            socket
+        });
+        notifier.unstore("b").unwrap();
+        drop(reader.join().unwrap());
     }
 }
