@@ -30,7 +30,7 @@ struct State {
     used: Amounts,
     asking: Option<Question>,
     asked: u64,
-    /// Of what the last answer was less than was wanted.
+    /// Of what the last answer gave no more, though more was wanted.
     short: Vec<Unit>,
     closed: bool,
 }
@@ -191,10 +191,13 @@ impl Purse {
     /// Takes an answer: up to how much may be used.
     pub(crate) fn fund(&self, limit: Amounts) {
         let mut state = self.state();
-        state.limit = state.limit.zip(limit, u64::max);
+        let before = state.limit;
+        let limit = before.zip(limit, u64::max);
+        state.limit = limit;
         let Some(Question { want, .. }) = state.asking.take() else { return };
-        let limit = state.limit;
-        state.short = Unit::ALL.into_iter().filter(|unit| unit.of(limit) < unit.of(want)).collect();
+        // Some of what was wanted is given in parts; nothing at all is the end.
+        let ends = |unit: &Unit| unit.of(limit) < unit.of(want) && unit.of(limit) == unit.of(before);
+        state.short = Unit::ALL.into_iter().filter(ends).collect();
     }
 
     /// Ends it: nothing can be taken any more. What was used.
@@ -212,6 +215,12 @@ mod tests {
 
     fn purse() -> Purse {
         Purse::new(Aid::from_bytes([1; 16]), Arc::default())
+    }
+
+    impl Purse {
+        fn close_look(&self) -> u64 {
+            self.state().used.bytes
+        }
     }
 
     fn amounts(bytes: u64, requests: u64) -> Amounts {
@@ -251,6 +260,21 @@ mod tests {
         assert_eq!(purse.take_bytes(9), Ok(9), "since something may have come back");
         assert_eq!(purse.close().bytes, 300_010);
         assert!(matches!(purse.take_bytes(9), Err(Held::Cut(Denied::Dismissed))));
+    }
+
+    #[test]
+    fn a_part_of_what_was_wanted_is_not_the_end() {
+        let purse = purse();
+        let _ = purse.take_bytes(1);
+        for limit in [1, 5, 7] {
+            purse.fund(amounts(limit, 0));
+            let before = purse.close_look();
+            assert_eq!(purse.take_bytes(100), Ok(limit - before), "all of the part");
+            assert!(matches!(purse.take_bytes(1), Err(Held::Wait(_))), "and the rest is asked for");
+        }
+        purse.fund(amounts(7, 0));
+        assert!(matches!(purse.take_bytes(1), Err(Held::Cut(Denied::Budget(_)))), "no more is the end");
+        assert!(matches!(purse.take(Unit::Requests, 1), Err(Held::Cut(_))), "of requests too");
     }
 
     #[test]

@@ -16,6 +16,13 @@ fn gates(amounts: Amounts) -> Amounts {
     Amounts { bytes, requests, ..Amounts::default() }
 }
 
+/// The most that is reserved at once: a quarter of what is left, so that what is lost with a gate is never most of it, and
+/// what is near its end in one piece.
+fn most_at_once(left: Amounts) -> Amounts {
+    let least = Amounts { bytes: 64 << 10, requests: 16, ..Amounts::default() };
+    left.zip(least, |left, least| (left / 4).max(least))
+}
+
 /// Amounts as parts of an allotment, which has descendants too.
 fn parts(amounts: Amounts) -> [u64; 5] {
     let Amounts { bytes, requests, tokens, microusd } = amounts;
@@ -60,6 +67,7 @@ impl Manager {
         let mut inner = self.inner();
         let agent = inner.alive(wish.aid).map_err(|error| error.to_string())?;
         let lacks = agent.saved.account.lacks(GATE, run, gates(wish.want));
+        let lacks = lacks.zip(most_at_once(amounts(agent.saved.allotment)), u64::min);
         // Of rights that are not known any more nothing can be taken.
         let share = agent.rights.as_mut().map(|rights| rights.set_apart(parts(lacks)));
         let taken = share.map(|share| amounts(share.parts())).unwrap_or_default();

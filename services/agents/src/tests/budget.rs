@@ -80,6 +80,7 @@ async fn a_childs_budget_is_its_parents_and_comes_back_but_for_what_it_used() {
     let young = spawn(&machinery, parent, child("bytes = \"30KiB\"")).await.unwrap().aid;
     assert_eq!(stands(&world, parent).await, (0, 0, 0, Some(70 * KIB)));
     assert_eq!(gate.draw(young, 0, 50 * KIB).await, 30 * KIB, "to the unit");
+    assert_eq!(gate.draw(parent, 0, 80 * KIB).await, 64 * KIB, "not all at once");
     assert_eq!(gate.draw(parent, 0, 80 * KIB).await, 70 * KIB);
     gate.draw(young, 20 * KIB, 50 * KIB).await;
     assert_eq!(stands(&world, parent).await, (0, 70 * KIB, 20 * KIB, Some(0)), "what is below is seen");

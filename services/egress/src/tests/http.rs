@@ -1,7 +1,10 @@
 //! Plain HTTP, by the host's address and by the proxy.
 
+use super::through::answers;
 use super::{FREE, World, alone, say};
 use crate::hello::tests::{client_hello, record};
+use octant_api::agents::Amounts;
+use octant_api::egress::Caps;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -115,6 +118,25 @@ fn every_request_is_held_to_its_host() {
         assert!(code(&answer) == 200 && answer.contains("connection: close"), "{answer}");
         assert!(said.matches("http/1.1").count() == 1 && !said.contains("evil"), "{said}");
         assert!(!said.contains("content-length: 5"), "{said}");
+    });
+}
+
+#[test]
+fn each_request_is_taken_out_of_the_budget_on_a_connection_that_stays_too() {
+    alone(|world| async move {
+        world.name("web.example.org", &["11.0.0.3"]);
+        let heard = host("11.0.0.3:80").await;
+        world.admit(&["http://web.example.org:80"], &[], Caps { drawn: true, ..FREE }).await;
+        answers(&world, Amounts { bytes: 1 << 20, requests: 2, ..Amounts::default() });
+        let mut stream = world.connect("web.example.org.", 80).await.unwrap();
+        let request = "GET /x HTTP/1.1\r\nHost: web.example.org\r\n\r\n";
+        let mut codes = Vec::new();
+        for _ in 0..3 {
+            codes.push(code(&ask(&mut stream, request).await));
+        }
+        assert_eq!(codes, [200, 200, 403], "{}", heard.lock().unwrap());
+        assert_eq!(heard.lock().unwrap().matches("GET /x").count(), 2, "the third never left");
+        assert_eq!(world.gate.dismiss(world.aid).1.unwrap().requests, 2);
     });
 }
 

@@ -265,13 +265,12 @@ fn caps_hold_to_the_byte() {
 }
 
 /// Answers what the gate asks, out of so much in all.
-fn answers(world: &World, total: Amounts) {
+pub(super) fn answers(world: &World, total: Amounts) {
     let (gate, aid) = (Arc::clone(&world.gate), world.aid);
     tokio::spawn(async move {
         loop {
-            for (_, draw) in gate.questions() {
-                gate.client(aid).unwrap().fund(draw.want.zip(total, u64::min));
-            }
+            let Some(client) = gate.client(aid) else { return };
+            gate.questions().iter().for_each(|(_, draw)| client.fund(draw.want.zip(total, u64::min)));
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
