@@ -31,6 +31,7 @@ mod manager;
 mod secrets;
 mod service;
 mod spawner;
+mod ssh;
 mod store;
 #[cfg(test)]
 mod tests;
