@@ -25,6 +25,7 @@ mod message;
 mod operator;
 mod out;
 mod service;
+mod ssh;
 mod trust;
 mod units;
 mod vault;
@@ -180,6 +181,8 @@ fn act(
         Command::Secret(command) => vault::of_agent(command, layout, input, out),
         Command::Lease(wish) => inside::lease(wish, layout, out),
         Command::Mcp => mcp::run(layout, out),
+        Command::SshAgent { serve: Some(dir), .. } => ssh::serve(dir, layout, out),
+        Command::SshAgent { command, .. } => ssh::run(command, layout),
         Command::Note { text } => inside::note(text, layout, out),
         Command::Itself { attempt: None } => inside::describe(layout, out),
         Command::Itself { attempt: Some(what) } => inside::attempt(*what, layout, out),

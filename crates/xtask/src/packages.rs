@@ -131,6 +131,20 @@ pub(crate) const GIT: Package = Package {
     bookworm_suite: None,
     mb: 9,
 };
+pub(crate) const SSH: Package = Package {
+    name: "openssh-client",
+    why: "logs in from inside a workstation with a key that it does not have",
+    proof: Proof::Program("ssh"),
+    bookworm_suite: None,
+    mb: 1,
+};
+pub(crate) const SSHD: Package = Package {
+    name: "openssh-server",
+    why: "is what is logged in at",
+    proof: Proof::Program("sshd"),
+    bookworm_suite: None,
+    mb: 2,
+};
 pub(crate) const MAKE: Package = Package {
     name: "make",
     why: "everyday work inside a workstation is tried with it",
@@ -218,8 +232,8 @@ pub(crate) const BOOT: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU]
 pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] = &[
-    &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &MAKE,
-    &GXX, &SQLITE, &NODE,
+    &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &SSH,
+    &SSHD, &MAKE, &GXX, &SQLITE, &NODE,
 ];
 /// What the bench needs: a machine to boot, and the peers.
 pub(crate) const BENCH: &[&Package] = &[

@@ -33,6 +33,7 @@ mod outside;
 mod secrets;
 mod service;
 mod spawner;
+mod ssh;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use octant_api::agent::{
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::rpc::{Deadline, Dispatch, Interface, Meta, Method, Request};
-use octant_manifest::Grants;
+use octant_manifest::{Grants, Way};
 use octant_mcp::{METHODS, Tool};
 use octant_wire::Call;
 use serde_json::Value;
@@ -51,7 +51,7 @@ fn leases(grants: &Grants) -> bool {
 }
 
 fn secrets(grants: &Grants) -> bool {
-    !grants.credentials().is_empty()
+    grants.credentials().iter().any(|grant| matches!(grant.way, Way::Use(_)))
 }
 
 fn approvals(grants: &Grants) -> bool {

@@ -12,6 +12,7 @@ mod messages;
 mod prepared;
 mod restart;
 mod secrets;
+mod ssh;
 mod trust;
 mod world;
 
