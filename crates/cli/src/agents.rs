@@ -58,7 +58,8 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         }
         Command::Why { which, manifest } => {
             let agent = resolve(&service, &which.agent)?;
-            why::show(&service.call(&ShowRequest { agent })?, manifest.as_deref(), out)
+            let info = service.call(&ShowRequest { agent })?;
+            why::show(&info, manifest.as_deref(), &Service::of(layout, "ledger"), out)
         }
         Command::Logs { which, follow, only } => {
             let agent = resolve(&service, &which.agent)?;

@@ -1,11 +1,15 @@
 //! `octant agent why`: what an agent was denied, by what, and what would grant it.
 //!
 //! What no layer reports is not made up: a path that is not there inside is an ordinary "no such file" to the kernel. That
-//! is said, and so is where system calls are not reported, or not all.
+//! is said, and so is where system calls are not reported, or not all. What the kernel reported is with the agent; what the
+//! gate denied stands in the ledger, and is read there.
+
+mod gate;
 
 use crate::error::CliError;
 use crate::manifest::{self, Loaded};
 use crate::out::{Out, printable};
+use crate::service::Service;
 use octant_api::agents::{AgentInfo, AgentState, DeniedCall, ExitInfo};
 use octant_ids::Exit;
 use octant_learn::{Explained, explain};
@@ -46,11 +50,20 @@ fn unreported(info: &AgentInfo) -> Vec<String> {
     PATHS.map(str::to_owned).into_iter().chain(calls).collect()
 }
 
-pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Result<(), CliError> {
+pub(super) fn show(
+    info: &AgentInfo,
+    file: Option<&Path>,
+    ledger: &Service,
+    out: &mut Out,
+) -> Result<(), CliError> {
     let loaded = file.map(|file| same(info, file)).transpose()?;
-    let denied = denials(info, loaded.as_ref());
+    let line = |field: &str| loaded.as_ref().and_then(|loaded| loaded.lines.get(field).copied());
+    let gate = gate::read(ledger, info.aid);
+    let mut denied = denials(info, &line);
+    denied.extend(gate.rows(&line));
+    let not_reported: Vec<String> = unreported(info).into_iter().chain(gate.missing).collect();
     if out.json {
-        return out.json(&Report { denied, not_reported: unreported(info) });
+        return out.json(&Report { denied, not_reported });
     }
     if denied.is_empty() {
         out.line("nothing that is known of was denied to it")?;
@@ -64,7 +77,7 @@ pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Resu
         out.line(format_args!("    to grant it: {grant}"))?;
     }
     out.line("not reported by any layer, and so not here:")?;
-    unreported(info).iter().try_for_each(|text| out.line(format_args!("    {}", printable(text))))?;
+    not_reported.iter().try_for_each(|text| out.line(format_args!("    {}", printable(text))))?;
     out.line("octant manifest learn, with the same command, finds all of them")
 }
 
@@ -82,8 +95,7 @@ fn same(info: &AgentInfo, file: &Path) -> Result<Loaded, CliError> {
     })
 }
 
-fn denials(info: &AgentInfo, loaded: Option<&Loaded>) -> Vec<Denied> {
-    let line = |field: &str| loaded.and_then(|loaded| loaded.lines.get(field).copied());
+fn denials(info: &AgentInfo, line: &dyn Fn(&str) -> Option<usize>) -> Vec<Denied> {
     let mut found = Vec::new();
     if info.state == AgentState::Rejected {
         found.push(Denied {
@@ -116,13 +128,17 @@ fn denials(info: &AgentInfo, loaded: Option<&Loaded>) -> Vec<Denied> {
             grant: "nothing: build the program for this machine's architecture".to_owned(),
         });
     }
-    found.extend(info.denied_calls.iter().map(|row| call(row, &line)));
+    found.extend(info.denied_calls.iter().map(|row| call(row, line)));
     found
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// A denied system call, with what would grant it.
 fn call(row: &DeniedCall, line: &dyn Fn(&str) -> Option<usize>) -> Denied {
-    let times = if row.count == 1 { "once".to_owned() } else { format!("{} times", row.count) };
+    let times = times(row.count);
     let Explained { rule, field, grant } = explain(&row.call);
     Denied {
         what: format!("the system call {} ({times}, by {})", row.call, row.program),
@@ -148,10 +164,10 @@ mod tests {
 
     #[test]
     fn each_denial_has_its_rule_and_what_would_grant_it() {
-        assert_eq!(denials(&info("running"), None), []);
+        assert_eq!(denials(&info("running"), &|_| None), []);
         let mut rejected = info("rejected");
         rejected.reason = Some("no trusted key".into());
-        assert!(denials(&rejected, None)[0].what.contains("no trusted key"));
+        assert!(denials(&rejected, &|_| None)[0].what.contains("no trusted key"));
         let mut narrowed = info("running");
         let field = "resources.pids_max".to_owned();
         narrowed.denials = vec![Narrowed { field: field.clone(), asked: "900".into(), got: String::new() }];
@@ -162,7 +178,7 @@ mod tests {
             lines: octant_manifest::lines(text.as_bytes()),
             digest: octant_ids::Sha256::ZERO,
         };
-        let found = denials(&narrowed, Some(&loaded));
+        let found = denials(&narrowed, &|field| loaded.lines.get(field).copied());
         assert_eq!(found.len(), 2);
         let at = text.lines().position(|l| l.starts_with("pids_max")).unwrap() + 1;
         assert_eq!((found[0].field.as_deref(), found[0].line), (Some(&field[..]), Some(at)));
@@ -181,7 +197,7 @@ mod tests {
             program: "python3".into(),
         };
         info.denied_calls = vec![row("mount", 1), row("mq_open", 3)];
-        let found = denials(&info, None);
+        let found = denials(&info, &|_| None);
         assert_eq!(found[0].what, "the system call mount (once, by python3)");
         assert_eq!((found[0].grant.as_str(), &found[0].field), ("nothing", &None));
         assert_eq!(found[1].what, "the system call mq_open (3 times, by python3)");
