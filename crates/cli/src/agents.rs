@@ -422,6 +422,8 @@ mod tests {
             denials: vec![],
             denied_calls: vec![],
             calls_unreported: None,
+            denied_accesses: vec![],
+            accesses_unreported: None,
             grants: vec![],
         }
     }

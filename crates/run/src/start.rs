@@ -52,6 +52,7 @@ impl Spawner {
             accept_missing: missing.iter().map(|layer| layer.name().to_owned()).collect(),
             agents_cgroup: cgroup.map(Path::to_owned),
             hardware: BTreeMap::new(),
+            landlock_unreported: None,
             service: serde_json::Value::Object(serde_json::Map::new()),
         };
         let failed = at("start the spawner");

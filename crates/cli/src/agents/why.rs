@@ -10,9 +10,9 @@ use crate::error::CliError;
 use crate::manifest::{self, Loaded};
 use crate::out::{Out, printable};
 use crate::service::Service;
-use octant_api::agents::{AgentInfo, AgentState, DeniedCall, ExitInfo};
+use octant_api::agents::{AgentInfo, AgentState, DeniedAccess, DeniedCall, ExitInfo};
 use octant_ids::Exit;
-use octant_learn::{Explained, explain};
+use octant_learn::{Explained, explain, explain_access};
 use serde::Serialize;
 use std::path::Path;
 
@@ -35,7 +35,7 @@ struct Denied {
 
 const PATHS: [&str; 2] = [
     "paths that were not granted: they do not exist inside, which the kernel reports to nobody",
-    "granted files that may not be written or executed: only the program sees the refusal",
+    "files that are mounted so that they cannot be written or executed: only the program sees the refusal",
 ];
 
 #[derive(Serialize)]
@@ -47,7 +47,8 @@ struct Report {
 /// What no layer reports of this agent.
 fn unreported(info: &AgentInfo) -> Vec<String> {
     let calls = info.calls_unreported.as_ref().map(|why| format!("system calls that a filter denied: {why}"));
-    PATHS.map(str::to_owned).into_iter().chain(calls).collect()
+    let accesses = info.accesses_unreported.as_ref().map(|why| format!("what Landlock denied: {why}"));
+    PATHS.map(str::to_owned).into_iter().chain(calls).chain(accesses).collect()
 }
 
 pub(super) fn show(
@@ -129,6 +130,7 @@ fn denials(info: &AgentInfo, line: &dyn Fn(&str) -> Option<usize>) -> Vec<Denied
         });
     }
     found.extend(info.denied_calls.iter().map(|row| call(row, line)));
+    found.extend(info.denied_accesses.iter().map(|row| access(row, line)));
     found
 }
 
@@ -142,6 +144,18 @@ fn call(row: &DeniedCall, line: &dyn Fn(&str) -> Option<usize>) -> Denied {
     let Explained { rule, field, grant } = explain(&row.call);
     Denied {
         what: format!("the system call {} ({times}, by {})", row.call, row.program),
+        rule,
+        line: field.and_then(line),
+        field: field.map(str::to_owned),
+        grant: grant.unwrap_or_else(|| "nothing".to_owned()),
+    }
+}
+
+/// An access that Landlock denied, with what would grant it.
+fn access(row: &DeniedAccess, line: &dyn Fn(&str) -> Option<usize>) -> Denied {
+    let Explained { rule, field, grant } = explain_access(&row.rights, &row.object);
+    Denied {
+        what: format!("{} ({})", row.name(), times(row.count)),
         rule,
         line: field.and_then(line),
         field: field.map(str::to_owned),
@@ -205,10 +219,22 @@ mod tests {
     }
 
     #[test]
+    fn a_denied_access_is_shown_with_the_line_that_would_grant_it() {
+        let mut info = info("running");
+        let (rights, object) = ("fs.execute".to_owned(), "/workspace/a\u{1b}b".to_owned());
+        info.denied_accesses = vec![DeniedAccess { rights, object, count: 2, first_ms: 1, last_ms: 2 }];
+        let found = &denials(&info, &|field| (field == "executables.paths").then_some(7))[0];
+        assert_eq!((found.field.as_deref(), found.line), (Some("executables.paths"), Some(7)));
+        assert!(found.what.ends_with("(2 times)") && found.grant.contains("executables.paths"));
+        assert!(!found.grant.contains('\u{1b}'), "{}", found.grant);
+    }
+
+    #[test]
     fn what_is_not_reported_is_said() {
         let mut info = info("running");
         assert_eq!(unreported(&info), PATHS);
         info.calls_unreported = Some("audit=0".into());
-        assert!(unreported(&info)[2].contains("audit=0"));
+        info.accesses_unreported = Some("audit is off".into());
+        assert!(unreported(&info)[2].contains("audit=0") && unreported(&info)[3].contains("Landlock"));
     }
 }

@@ -158,6 +158,7 @@ pub(crate) fn start(
         accept_missing: vec!["cgroup".into()],
         agents_cgroup: cgroup,
         hardware: Default::default(),
+        landlock_unreported: None,
         service: serde_json::json!({}),
     };
     // Inherited on purpose, so without close-on-exec.
