@@ -57,8 +57,7 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             authority::show(&info, &lineage(&service, &info)?, out)
         }
         Command::Why { which, manifest } => {
-            let agent = resolve(&service, &which.agent)?;
-            let info = service.call(&ShowRequest { agent })?;
+            let info = service.call(&ShowRequest { agent: resolve(&service, &which.agent)? })?;
             why::show(&info, manifest.as_deref(), &Service::of(layout, "ledger"), out)
         }
         Command::Logs { which, follow, only } => {

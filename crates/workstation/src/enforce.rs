@@ -75,24 +75,28 @@ pub(crate) struct Site<'a> {
     pub(crate) own_namespaces: &'a [(String, u64)],
     /// The spawner's key, for the new process to forget.
     pub(crate) tickets: &'a Tickets,
-    /// Whether the spawner has no user but its own.
-    pub(crate) one_user: bool,
+    /// Who the processes are where they are not of a slot's range.
+    pub(crate) caller: Option<Users>,
 }
 
 impl Site<'_> {
     /// Who the plan's processes are; `missing` gets the layer that is not there.
     fn users(&self, plan: &Plan, missing: &mut Vec<Layer>) -> Made<Users> {
-        if !self.one_user {
+        let Some(users) = self.caller else {
             let base = plan.uid_base();
             let base = base.map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
             return Ok(Users::Range(base));
+        };
+        for layer in users.missing() {
+            if !accepted(*layer, &plan.accept_missing, self.accept_missing) {
+                let text = format!(
+                    "layer {layer}: the spawner was not started by root, who alone can put it in place"
+                );
+                return Err(SpawnError::refused(Step::IdMap, text));
+            }
+            missing.push(*layer);
         }
-        if !accepted(Layer::Users, &plan.accept_missing, self.accept_missing) {
-            let text = "layer users: the spawner has one user id, and a workstation needs a range of its own";
-            return Err(SpawnError::refused(Step::IdMap, text));
-        }
-        missing.push(Layer::Users);
-        Ok(Users::One)
+        Ok(users)
     }
 }
 
@@ -373,21 +377,13 @@ fn bring_up<K: Kernel>(
     Ok(Report {
         missing: Vec::new(),
         landlock_abi: site.landlock_abi,
-        uid_base: plan_base(expected),
+        uid_base: expected.users.base(),
         payload_pid: payload,
         filters: site.filters.digest.clone(),
         filter_count: agent.filters,
         namespaces: agent.namespaces,
         mounts: agent.mounts.iter().map(ToString::to_string).collect(),
     })
-}
-
-/// The first user id of the range that the workstation has; 0 where it has none.
-fn plan_base(expected: &Expected<'_>) -> u32 {
-    match expected.users {
-        Users::Range(base) => base,
-        Users::One => 0,
-    }
 }
 
 /// What the agent's standard descriptors are to be, as `/proc` names them.
@@ -614,7 +610,7 @@ fn masks<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, users: Users) 
             Call::NewFilesystem { kind: c"proc", options: Vec::new(), attributes: MASK_ATTRIBUTES }
         }
         // The spawner does not own the PID namespace that it is in; the names are the same in the host's.
-        Users::One => Call::OpenProc,
+        Users::Beside(_) | Users::One => Call::OpenProc,
     };
     let all = get(kernel, Step::Proc, all)?;
     let entries = kernel
@@ -653,7 +649,7 @@ fn granted_trees<K: Kernel>(
     let mut maps: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
     for (bind, source) in binds {
         let (target, attributes) = (bind.target.clone(), bind_attributes(bind));
-        if users == Users::One {
+        if !users.of_root() {
             // Everything that this user owns is the agent's, and the kernel maps no owners for who is not root.
             trees.push(clone_tree(kernel, source.as_fd(), target, attributes, None)?);
             continue;

@@ -83,8 +83,8 @@ pub(crate) fn compose<K: Kernel>(
     //    inside, although with no capability outside any more: memory files that can be executed are forbidden in the
     //    new PID namespace, and the clocks of a new time namespace, for the children, start at zero.
     let sysctl = |path: &str, text: &str| Call::Write { path: path.into(), text: text.into() };
-    //    Where this process was never root outside, that file is closed to it, which the layer `users` says.
-    if users != Users::One {
+    //    Where this process was never root outside, that file is closed to it, which the layer `memfd` says.
+    if users.of_root() {
         run(kernel, Step::Sysctl, sysctl("/proc/sys/vm/memfd_noexec", "2"))?;
     }
     run(kernel, Step::Time, Call::NewTimeNamespace)?;

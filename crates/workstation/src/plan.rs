@@ -190,8 +190,10 @@ pub enum Layer {
     /// Limits by cgroup v2 controllers (memory, pids, cpu, and io where disks have a bound).
     Cgroup,
     /// A range of user ids of its own. Without it the workstation has one user, who is the one that started it outside
-    /// and keeps that user's groups, and the kernel does not let it forbid executable memory files.
+    /// and keeps that user's groups.
     Users,
+    /// No executable files in memory (memfd_create(2)), which the kernel lets root alone forbid.
+    Memfd,
 }
 
 impl Layer {
@@ -201,13 +203,14 @@ impl Layer {
         match self {
             Self::Cgroup => "cgroup",
             Self::Users => "users",
+            Self::Memfd => "memfd",
         }
     }
 
     /// The layer of this name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Cgroup, Self::Users].into_iter().find(|layer| layer.name() == name)
+        [Self::Cgroup, Self::Users, Self::Memfd].into_iter().find(|layer| layer.name() == name)
     }
 }
 

@@ -159,6 +159,13 @@ pub(crate) const NODE: Package = Package {
     bookworm_suite: None,
     mb: 25,
 };
+pub(crate) const UIDMAP: Package = Package {
+    name: "uidmap",
+    why: "maps sub-ids, with which an ordinary user's workstation has a range of users",
+    proof: Proof::Program("newuidmap"),
+    bookworm_suite: None,
+    mb: 1,
+};
 /// What the static binary needs.
 pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];
 /// What the boot image needs besides.
@@ -170,7 +177,7 @@ pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] = &[
     &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &MAKE,
-    &GXX, &SQLITE, &NODE,
+    &GXX, &SQLITE, &NODE, &UIDMAP,
 ];
 /// What mkosi needs.
 pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];
