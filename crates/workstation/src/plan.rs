@@ -34,6 +34,8 @@ pub struct Plan {
     pub root: Option<Sha256>,
     /// Whether the program has the variables of the image's maker too, those that Octant sets excepted.
     pub image_environment: bool,
+    /// Whether the program starts in the directory of the image's maker, where that named one.
+    pub image_cwd: bool,
     /// Granted paths.
     pub binds: Vec<Bind>,
     /// Sources of binds whose bytes have this digest: a copy is bound, which nobody can change.
@@ -397,7 +399,7 @@ impl Plan {
     }
 
     fn check_program(&self) -> Result<(), PlanError> {
-        if self.image_environment && self.root.is_none() {
+        if (self.image_environment || self.image_cwd) && self.root.is_none() {
             return Err(PlanError::NoImage);
         }
         let program = &self.program;
@@ -530,6 +532,7 @@ pub(crate) mod tests {
             utilities: vec!["ls".into(), "sh".into()],
             root: None,
             image_environment: false,
+            image_cwd: false,
             binds: vec![
                 Bind { source: "/srv/logs".into(), target: "/srv/logs".into(), write: false, exec: false },
                 Bind { source: "/srv/out".into(), target: "/srv/out".into(), write: true, exec: false },
@@ -593,7 +596,7 @@ pub(crate) mod tests {
     #[test]
     fn each_wrong_part_is_named() {
         type Change = fn(&mut Plan);
-        let cases: [(Change, &str); 24] = [
+        let cases: [(Change, &str); 25] = [
             (|p| p.version = 1, "version"),
             (|p| p.slot = uid::AGENT_SLOTS, "slot"),
             (|p| p.program.path = "bin/sh".into(), "the program"),
@@ -617,6 +620,7 @@ pub(crate) mod tests {
             (|p| p.limits.memory_high = 1 << 40, "memory_high"),
             (|p| p.limits.pids_max = 1, "pids_max"),
             (|p| p.image_environment = true, "no image"),
+            (|p| p.image_cwd = true, "no image"),
             (|p| p.limits.io.read_ops = Some(0), "io"),
         ];
         for (change, word) in cases {

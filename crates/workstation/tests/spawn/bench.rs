@@ -249,6 +249,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         utilities: vec!["ls".into(), "sh".into()],
         root: None,
         image_environment: false,
+        image_cwd: false,
         binds: if STATIC { vec![] } else { vec![lib, lib64] },
         pins: std::collections::BTreeMap::new(),
         links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },

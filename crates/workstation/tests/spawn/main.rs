@@ -89,6 +89,7 @@ fn inside(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("image") => image::inside(),
+        Some("cwd") => image::directory(),
         Some("pinned") => pinned::inside(),
         Some("snapshot") => snapshot::inside(),
         Some("report") => snapshot::report(),
