@@ -102,11 +102,12 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let namespace = Namespace::make()?;
     let missing = missing_layers(args, &leaf, namespace.as_ref())?;
     let slot = Slot::take()?;
-    let site = site(aid, slot.number, &here, &wish, &guarded, &standard, &missing);
+    let accepted = accepted(args, &missing);
+    let site = site(aid, slot.number, &here, &wish, &guarded, &standard, &accepted);
     let plan = Plan::lower(&wish.rights, &site).map_err(RunError::Lower)?;
 
     let keys = record::keys()?;
-    let spawner = Spawner::start(&places, namespace.as_ref(), &missing, leaf.agents(), &keys)?;
+    let spawner = Spawner::start(&places, namespace.as_ref(), &accepted, leaf.agents(), &keys)?;
     // While the ledger is opened the spawner comes up.
     let alive = Alive::new(&places, aid)?;
     let mut record = Record::open(&places)?;
@@ -128,6 +129,9 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let tied = attend::Tied::to(&spawned)?;
     record.started(&plan, &spawned)?;
     say_if_read_only(&spawned);
+    for layer in spawned.report.missing.iter().filter(|layer| !missing.contains(layer)) {
+        say(&format!("without {}", described(*layer, namespace.as_ref())));
+    }
     record.close()?;
     let ended = attend(spawned, standard, &wish, &plan);
     drop(tied);
@@ -180,6 +184,12 @@ fn missing_layers(args: &Args, leaf: &Leaf, namespace: Option<&Namespace>) -> Re
     Ok(missing)
 }
 
+/// What the spawner may go on without: that, and what only it can find missing.
+fn accepted(args: &Args, missing: &[Layer]) -> Vec<Layer> {
+    let more = args.accept_missing.iter().filter(|layer| **layer == Layer::Nftables);
+    missing.iter().chain(more).copied().collect()
+}
+
 fn described(layer: Layer, namespace: Option<&Namespace>) -> String {
     let text = match layer {
         Layer::Cgroup => "the memory, processor and process limits are not in force".to_owned(),
@@ -187,6 +197,7 @@ fn described(layer: Layer, namespace: Option<&Namespace>) -> String {
             let why = namespace.and_then(|namespace| namespace.alone.as_deref()).unwrap_or_default();
             format!("one user id, yours, instead of a range of its own: {why}")
         }
+        Layer::Nftables => "its network has no rules, only an empty routing table and a filter".to_owned(),
         Layer::Memfd => "files in memory can be executed, which only root can forbid".to_owned(),
     };
     format!("layer {layer} ({text})")
@@ -199,7 +210,7 @@ fn site(
     wish: &Wish,
     guarded: &Guarded,
     standard: &Standard,
-    missing: &[Layer],
+    accepted: &[Layer],
 ) -> Site {
     let here = Here {
         workspace: here.clone(),
@@ -211,7 +222,7 @@ fn site(
     Site {
         aid,
         slot,
-        accept_missing: missing.to_vec(),
+        accept_missing: accepted.to_vec(),
         landlock_floor: LANDLOCK_FLOOR,
         base: None,
         here: Some(here),

@@ -21,6 +21,7 @@ use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::confine::{Instruction, Program};
 use octant_sys::mount::attr;
+use octant_sys::nftables;
 use octant_ticket::Redeemed;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -258,6 +259,7 @@ pub(crate) fn stand<K: Kernel>(
         build(kernel, plan, site, Parts { users, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {
         Ok(mut standing) => {
+            missing.append(&mut standing.report.missing);
             standing.report.missing = missing;
             Ok(Standing { leaf, ..standing })
         }
@@ -319,7 +321,7 @@ fn build<K: Kernel>(
     let masked: Vec<&str> = prepared.masks.iter().map(|mask| mask.target.as_str()).collect();
     let (leaf_fd, own_namespaces) = (leaf.map(AsFd::as_fd), site.own_namespaces);
     let expected = Expected { plan, masked: &masked, users, leaf: leaf_fd, own_namespaces, stdio: &stdio };
-    match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
+    match bring_up(kernel, &expected, site, (pid, pidfd.as_fd()), ours.as_fd()) {
         Ok(report) => {
             let Prepared { socket, terminal, trees, .. } = prepared;
             let terminal = terminal.map(|terminal| terminal.outside);
@@ -344,7 +346,7 @@ fn bring_up<K: Kernel>(
     kernel: &mut K,
     expected: &Expected<'_>,
     site: &Site<'_>,
-    pid: u32,
+    (pid, pidfd): (u32, BorrowedFd<'_>),
     channel: BorrowedFd<'_>,
 ) -> Made<Report> {
     for file in ["uid_map", "gid_map"] {
@@ -374,8 +376,9 @@ fn bring_up<K: Kernel>(
     kernel.verdict(expected.agrees(Role::Reaper, &inside)).map_err(disagree)?;
     kernel.verdict(expected.agrees(Role::Payload, &agent)).map_err(disagree)?;
     kernel.verdict(expected.only_in_leaf(&[pid, payload])).map_err(disagree)?;
+    let missing = network_agrees(kernel, expected, site, pidfd)?;
     Ok(Report {
-        missing: Vec::new(),
+        missing: missing.into_iter().collect(),
         landlock_abi: site.landlock_abi,
         uid_base: expected.users.base(),
         payload_pid: payload,
@@ -384,6 +387,42 @@ fn bring_up<K: Kernel>(
         namespaces: agent.namespaces,
         mounts: agent.mounts.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// Whether nothing leaves the network but what may; the layer where the kernel has none and that is accepted.
+fn network_agrees<K: Kernel>(
+    kernel: &mut K,
+    expected: &Expected<'_>,
+    site: &Site<'_>,
+    pidfd: BorrowedFd<'_>,
+) -> Made<Option<Layer>> {
+    let found = match kernel.network_is_confined(pidfd) {
+        Err(error) if nftables::is_missing(&error) => {
+            let both = accepted(Layer::Nftables, &expected.plan.accept_missing, site.accept_missing);
+            return if both { Ok(Some(Layer::Nftables)) } else { Err(no_nftables()) };
+        }
+        found => {
+            found.map_err(|error| SpawnError::failed(Step::ReadBack, "read the network's rules", &error))?
+        }
+    };
+    if found {
+        return Ok(None);
+    }
+    let differ = crate::readback::Disagreement {
+        role: Role::Reaper,
+        what: "the rules of the network",
+        expected: "nothing out but to its own addresses and the gate's".into(),
+        found: "others".into(),
+    };
+    let disagree =
+        |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
+    kernel.verdict(Err(differ)).map_err(disagree).map(|()| None)
+}
+
+/// The kernel has no nf_tables, and not everybody accepts that.
+pub(crate) fn no_nftables() -> SpawnError {
+    let text = "layer nftables: the kernel has no nf_tables for IPv4 and IPv6 (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)";
+    SpawnError::refused(Step::Network, text)
 }
 
 /// What the agent's standard descriptors are to be, as `/proc` names them.

@@ -196,9 +196,20 @@ pub enum Layer {
     Users,
     /// No executable files in memory (memfd_create(2)), which the kernel lets root alone forbid.
     Memfd,
+    /// Rules of the workstation's network by nf_tables, behind the empty routing table and the filter.
+    Nftables,
 }
 
 impl Layer {
+    /// Those that an operator may accept as missing; what else is missing follows from who starts a program.
+    pub const ACCEPTABLE: [Self; 2] = [Self::Cgroup, Self::Nftables];
+
+    /// One of these, by its name.
+    #[must_use]
+    pub fn acceptable(name: &str) -> Option<Self> {
+        Self::ACCEPTABLE.into_iter().find(|layer| layer.name() == name)
+    }
+
     /// The name in configuration and messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -206,13 +217,16 @@ impl Layer {
             Self::Cgroup => "cgroup",
             Self::Users => "users",
             Self::Memfd => "memfd",
+            Self::Nftables => "nftables",
         }
     }
 
     /// The layer of this name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Cgroup, Self::Users, Self::Memfd].into_iter().find(|layer| layer.name() == name)
+        [Self::Cgroup, Self::Users, Self::Memfd, Self::Nftables]
+            .into_iter()
+            .find(|layer| layer.name() == name)
     }
 }
 

@@ -116,6 +116,11 @@ impl Kernel for Fake {
         let role = if pid == 42 { Role::Reaper } else { Role::Payload };
         Ok(crate::readback::tests::as_planned(&sample(), role))
     }
+
+    fn network_is_confined(&mut self, _: BorrowedFd<'_>) -> io::Result<bool> {
+        self.note("network".into())?;
+        Ok(true)
+    }
 }
 
 struct Stage {
