@@ -123,7 +123,7 @@ fn a_program_reaches_what_is_granted_and_nothing_else() {
     let dir = internet.dir.display();
     let job = format!(
         "octant agent spawn --wait {dir}/out.signed.json; octant agent logs out; octant egress log out; \
-         octant ledger verify"
+         octant agent why out --manifest {dir}/out.toml; octant ledger verify"
     );
     let outcome = internet.up(&job);
     let heard = internet.heard();
@@ -137,13 +137,19 @@ fn a_program_reaches_what_is_granted_and_nothing_else() {
         ],
     );
     assert!(!outcome.1.contains("GOT OUT"), "{}", outcome.1);
-    assert_eq!(outcome.1.matches("granted: ").count(), 7, "{}", outcome.1);
+    let granted = outcome.1.lines().filter(|line| line.starts_with("granted: ")).count();
+    assert_eq!(granted, 7, "{}", outcome.1);
     assert!(!heard.contains("canary") && !heard.contains("evil"), "{heard}");
     for name in ["api.example.org", "web.example.org", "inwards.example.org"] {
         assert!(heard.contains(&format!("dns {name} ")), "{heard}");
     }
     // On record: what was let through, with what went through, and what was denied.
-    for word in ["rule=tls://api.example.org:443", "bytes_in=", "no grant names evil.example.net"] {
+    let why = [
+        "evil.example.net:443 (once): the gate: no grant names evil.example.net",
+        "manifest: network.hosts, line ",
+        " tls://evil.example.net:443 --for TIME",
+    ];
+    for word in ["rule=tls://api.example.org:443", "bytes_in="].iter().chain(&why) {
         assert!(outcome.1.contains(word), "no {word:?} in {}", outcome.1);
     }
 }
@@ -200,7 +206,7 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
          octant vault put prod/api --from {dir}/secret; rm {dir}/secret\n\
          octant vault grant prod/api --to manifest-file:{dir}/api.signed.json --mode use --host api.example.org --reason test\n\
          octant agent spawn --wait {dir}/api.signed.json || true\n\
-         octant agent logs api; octant egress log api; octant ledger query; octant ledger verify\n\
+         octant agent logs api; octant egress log api; octant agent why api; octant ledger query; octant ledger verify\n\
          echo inject: done"
     );
     let outcome = internet.up(&job);
@@ -219,6 +225,8 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
             "found: []",
             "looked: True",
             "use a secret",
+            "the gate: what stands for prod/api is in ",
+            "manifest: credentials.grants",
             "inject: done",
         ],
     );

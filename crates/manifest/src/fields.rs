@@ -92,6 +92,12 @@ pub const FIELDS: &[FieldInfo] = &[
         "Whether it has the variables that its image's maker wrote down, beside those of Octant's own, which stay as they are. Needs filesystem.root.",
     ),
     field(
+        "program.image_cwd",
+        Kind::Flag,
+        Some("false"),
+        "Whether it starts in the directory that its image's maker wrote down; in program.cwd where that named none. Needs filesystem.root.",
+    ),
+    field(
         "filesystem.root",
         Kind::Text("^image:sha256:[0-9a-f]{64}$"),
         NONE,

@@ -201,7 +201,7 @@ async fn answer(session: &Arc<Session>, request: Request<Incoming>) -> Response<
                 Denied::Request(_) | Denied::BadName(_) => StatusCode::BAD_REQUEST,
                 _ => StatusCode::FORBIDDEN,
             };
-            say(code, &format!("octant: {why}; {}\n", why.next()))
+            say(code, &format!("octant: {why}; {}\n", why.next(session.client.aid, &host, port)))
         }
         Err(Not::Failed(why)) => say(StatusCode::BAD_GATEWAY, &format!("octant: {why}\n")),
     }
