@@ -2,8 +2,9 @@
 
 use crate::inject::Credential;
 use octant_api::egress::{CREDENTIALS_MAX, Caps, Credential as Said, HostLease, REASON_MAX, RULES_MAX};
-use octant_ids::Sha256;
+use octant_ids::{SecretName, Sha256};
 use octant_manifest::{HostGrant, HostName, Protocol};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -173,7 +174,7 @@ pub(crate) enum Denied {
     #[error("a request names {got}, not {host}")]
     Host { host: String, got: String },
     #[error("a request cannot be read in one way only: {0}")]
-    Request(&'static str),
+    Request(Cow<'static, str>),
     #[error("a placeholder that is not this agent's for {0} was about to be sent there")]
     Canary(String),
     #[error("what stands for {secret} is in {place}, where no secret is put")]
@@ -288,6 +289,16 @@ impl Rights {
     /// Whether a secret is used at this host, so that what is said to it is read.
     pub(crate) fn inspects(&self, host: &HostName) -> bool {
         self.credentials.iter().any(|credential| credential.host.matches(host))
+    }
+
+    /// Whether a secret is used for it at this host.
+    pub(crate) fn uses(&self, secret: &SecretName, host: &HostName) -> bool {
+        self.credentials.iter().any(|c| c.secret == *secret && c.host.matches(host))
+    }
+
+    /// What stands for secrets at this host.
+    pub(crate) fn credentials_at(&self, host: &HostName) -> Vec<Said> {
+        self.credentials.iter().filter(|c| c.host.matches(host)).map(Credential::said).collect()
     }
 
     /// Every port that some rule names.

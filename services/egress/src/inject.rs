@@ -2,6 +2,7 @@
 //! are taken out of what comes back. Pure.
 
 use crate::core::Denied;
+use crate::said::short;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -9,6 +10,7 @@ use memchr::memmem;
 use octant_api::egress::Credential as Said;
 use octant_ids::SecretName;
 use octant_manifest::{HostName, HostPattern};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
@@ -39,6 +41,46 @@ pub(crate) struct Credential {
     placeholder: String,
 }
 
+/// What is wrong with a request that is read, in the words of who reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Misuse {
+    /// A placeholder stands in it that is not this agent's for this host.
+    Canary,
+    /// A placeholder stands where no secret is put.
+    Misplaced { secret: SecretName, place: String },
+    /// It names another host.
+    Host(String),
+    /// It cannot be read in one way only.
+    Request(String),
+    /// The secret cannot stand where it is to be put.
+    Unfit { secret: SecretName, why: String },
+}
+
+impl Misuse {
+    /// As the refusal of a request to this host; texts are as long as they may be on record.
+    pub(crate) fn denied(self, host: &HostName) -> Denied {
+        let host = host.to_string();
+        match self {
+            Self::Canary => Denied::Canary(host),
+            Self::Misplaced { secret, place } => {
+                Denied::Misplaced { secret: secret.to_string(), place: short(&place) }
+            }
+            Self::Host(got) => Denied::Host { host, got: short(&got) },
+            Self::Request(why) => Denied::Request(short(&why).into()),
+            Self::Unfit { secret, why } => {
+                Denied::NoSecret { secret: secret.to_string(), host, why: short(&why) }
+            }
+        }
+    }
+}
+
+/// Whether a placeholder, anybody's, stands in the head of a request in which none belongs.
+pub(crate) fn is_canary(path: &str, headers: &HeaderMap) -> bool {
+    let texts = headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+    std::iter::once(path.as_bytes()).chain(texts).any(|text| !placeholders(text).is_empty())
+}
+
 impl Credential {
     /// Reads what `agents` says.
     pub(crate) fn read(said: &Said) -> Result<Self, String> {
@@ -48,6 +90,12 @@ impl Credential {
         }
         let host = said.host.parse().map_err(|error| format!("{error}"))?;
         Ok(Self { secret: said.secret.clone(), host, placeholder: said.placeholder.clone() })
+    }
+
+    /// As `agents` said it.
+    pub(crate) fn said(&self) -> Said {
+        let (secret, placeholder) = (self.secret.clone(), self.placeholder.clone());
+        Said { secret, host: self.host.to_string(), placeholder }
     }
 }
 
@@ -69,31 +117,28 @@ pub(crate) struct Place {
     before: String,
 }
 
-/// Where in the head of a request to a host secrets are to be put. `mine` are the agent's; `inspected` is whether they
-/// are put into this request at all.
+/// Where in the head of a request to a host secrets are to be put. `mine` are the agent's.
 ///
 /// # Errors
-/// [`Denied::Canary`] when a placeholder stands there that is not this agent's for this host, [`Denied::Misplaced`] when
+/// [`Misuse::Canary`] when a placeholder stands there that is not this agent's for this host, [`Misuse::Misplaced`] when
 /// it stands where no secret is put.
 pub(crate) fn places(
     mine: &[Credential],
     host: &HostName,
-    inspected: bool,
     path: &str,
     headers: &HeaderMap,
-) -> Result<Vec<Place>, Denied> {
-    let ours = |text: &[u8]| -> Result<Option<&Credential>, Denied> {
+) -> Result<Vec<Place>, Misuse> {
+    let ours = |text: &[u8]| -> Result<Option<&Credential>, Misuse> {
         let mut found = None;
         for (at, len) in placeholders(text) {
             let said = &text[at..at + len];
             let fits = |c: &&Credential| c.placeholder.as_bytes() == said && c.host.matches(host);
-            let credential = mine.iter().find(fits).filter(|_| inspected);
-            found = Some(credential.ok_or_else(|| Denied::Canary(host.to_string()))?);
+            found = Some(mine.iter().find(fits).ok_or(Misuse::Canary)?);
         }
         Ok(found)
     };
     let misplaced = |credential: &Credential, place: &str| {
-        Err(Denied::Misplaced { secret: credential.secret.to_string(), place: place.to_owned() })
+        Err(Misuse::Misplaced { secret: credential.secret.clone(), place: place.to_owned() })
     };
     if let Some(credential) = ours(path.as_bytes())? {
         return misplaced(credential, "the URL");
@@ -266,17 +311,16 @@ mod tests {
         vec![Credential::read(&said).unwrap()]
     }
 
-    fn asked(
-        host: &str,
-        inspected: bool,
-        path: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<Vec<Place>, Denied> {
+    fn head(headers: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        places(&mine(), &host.parse().unwrap(), inspected, path, &map)
+        map
+    }
+
+    fn asked(host: &str, path: &str, headers: &[(&str, &str)]) -> Result<Vec<Place>, Misuse> {
+        places(&mine(), &host.parse().unwrap(), path, &head(headers))
     }
 
     #[test]
@@ -284,9 +328,9 @@ mod tests {
         let api = "api.example.org";
         let bearer = format!("Bearer {MINE}");
         for good in [("authorization", bearer.as_str()), ("authorization", MINE), ("x-api-key", MINE)] {
-            assert_eq!(asked(api, true, "/", &[good]).unwrap().len(), 1, "{good:?}");
+            assert_eq!(asked(api, "/", &[good]).unwrap().len(), 1, "{good:?}");
         }
-        assert_eq!(asked(api, true, "/octs_short", &[("x", "octs_")]), Ok(vec![]));
+        assert_eq!(asked(api, "/octs_short", &[("x", "octs_")]), Ok(vec![]));
         let twice = [("x-api-key", MINE), ("x-api-key", "other")];
         let longer = format!("{MINE}x");
         for bad in [
@@ -297,24 +341,26 @@ mod tests {
             &[("x-api-key", &longer)],
             &twice,
         ] {
-            assert!(matches!(asked(api, true, "/", bad), Err(Denied::Misplaced { .. })), "{bad:?}");
+            assert!(matches!(asked(api, "/", bad), Err(Misuse::Misplaced { .. })), "{bad:?}");
         }
         let path = format!("/x?key={MINE}");
-        assert!(matches!(asked(api, true, &path, &[]), Err(Denied::Misplaced { .. })));
+        assert!(matches!(asked(api, &path, &[]), Err(Misuse::Misplaced { .. })));
     }
 
     #[test]
     fn a_placeholder_elsewhere_is_a_canary() {
-        let canary = |asked| matches!(asked, Err(Denied::Canary(_)));
-        assert!(canary(asked("evil.org", true, "/", &[("authorization", MINE)])));
-        assert!(canary(asked("api.example.org", false, "/", &[("authorization", MINE)])));
-        assert!(canary(asked("api.example.org", true, "/", &[("authorization", OTHERS)])));
-        assert!(canary(asked("evil.org", false, &format!("/{MINE}"), &[])));
+        let canary = |asked| matches!(asked, Err(Misuse::Canary));
+        assert!(canary(asked("evil.org", "/", &[("authorization", MINE)])));
+        assert!(canary(asked("api.example.org", "/", &[("authorization", OTHERS)])));
+        for (path, headers) in [(format!("/{MINE}"), vec![]), ("/".to_owned(), vec![("x-note", OTHERS)])] {
+            assert!(is_canary(&path, &head(&headers)), "{path} {headers:?}");
+        }
+        assert!(!is_canary("/octs_short", &head(&[("x", "octs_")])));
     }
 
     #[test]
     fn a_secret_that_cannot_stand_in_a_header_is_not_put_there() {
-        let place = asked("api.example.org", true, "/", &[("x-api-key", MINE)]).unwrap().remove(0);
+        let place = asked("api.example.org", "/", &[("x-api-key", MINE)]).unwrap().remove(0);
         let mut headers = HeaderMap::new();
         for bad in [&b"short"[..], b"with a space in", b"with\r\nanother: line", &[b'x'; SECRET_MAX + 1]] {
             assert!(place.put(&mut headers, bad).is_err() && headers.is_empty());

@@ -1,6 +1,7 @@
 //! Secrets that are used for an agent and that it never sees: TLS that ends at the gate, and begins there anew.
 
 use super::{FREE, Line, World, alone};
+use crate::authority::Voucher;
 use octant_api::egress::{AdmitRequest, Credential};
 use octant_ids::{Aid, Sha256};
 use rcgen::{CertificateParams, KeyPair};
@@ -13,13 +14,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-const MINE: &str = "octs_abcdefghijklmnopqrstuv";
-const OTHERS: &str = "octs_bbbbbbbbbbbbbbbbbbbbbb";
-const SECRET: &str = "ghp_the-real-secret-value";
-const API: &str = "api.example.org";
+pub(super) const MINE: &str = "octs_abcdefghijklmnopqrstuv";
+pub(super) const OTHERS: &str = "octs_bbbbbbbbbbbbbbbbbbbbbb";
+pub(super) const SECRET: &str = "ghp_the-real-secret-value";
+pub(super) const API: &str = "api.example.org";
 
 /// A host of TLS that answers by what it is asked, and keeps what it heard.
-async fn host(world: &World, name: &str, at: &str) -> Arc<Mutex<String>> {
+pub(super) async fn host(world: &World, name: &str, at: &str) -> Arc<Mutex<String>> {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &world.issuer).unwrap();
@@ -75,12 +76,12 @@ async fn answers(request: &str, to: &mut (impl AsyncWriteExt + Unpin)) -> std::i
     to.flush().await
 }
 
-fn credential() -> Credential {
+pub(super) fn credential() -> Credential {
     Credential { secret: "prod/api".parse().unwrap(), host: API.into(), placeholder: MINE.into() }
 }
 
 /// The hosts, and the authority that the agent trusts.
-async fn with_api(world: &World) -> (Arc<Mutex<String>>, String) {
+pub(super) async fn with_api(world: &World) -> (Arc<Mutex<String>>, String) {
     world.name(API, &["11.0.0.2"]);
     let heard = host(world, API, "11.0.0.2:443").await;
     let hosts = ["tls://api.example.org:443", "tls://other.example.org:443", "http://web.example.org:80"];
@@ -89,7 +90,7 @@ async fn with_api(world: &World) -> (Arc<Mutex<String>>, String) {
     (heard, admitted.authority.unwrap())
 }
 
-fn trusting(authority: &str) -> Arc<ClientConfig> {
+pub(super) fn trusting(authority: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -101,7 +102,7 @@ fn trusting(authority: &str) -> Arc<ClientConfig> {
 }
 
 /// What a program does that trusts this authority alone: one request, and everything that comes back.
-async fn ask(world: &World, authority: &str, request: &str) -> Result<String, String> {
+pub(super) async fn ask(world: &World, authority: &str, request: &str) -> Result<String, String> {
     let stream = world.connect("api.example.org.", 443).await.map_err(|e| e.to_string())?;
     let name = ServerName::try_from(API).unwrap();
     let connected = TlsConnector::from(trusting(authority)).connect(name, stream).await;
@@ -113,7 +114,7 @@ async fn ask(world: &World, authority: &str, request: &str) -> Result<String, St
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn get(path: &str, headers: &str) -> String {
+pub(super) fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {API}\r\nConnection: close\r\n{headers}\r\n")
 }
 
@@ -235,21 +236,26 @@ fn an_authority_is_one_agents_and_good_for_its_hosts_alone() {
         let (_, authority) = with_api(&world).await;
         let again = world.admit_with(&["tls://api.example.org:443"], &[], FREE, &[credential()]).await;
         assert_eq!(again.authority.as_ref(), Some(&authority), "a later word keeps it");
-        let others = world.gate.admit(&AdmitRequest {
-            aid: Aid::from_bytes([6; 16]),
-            generation: 1,
-            hosts: vec!["tls://api.example.org:443".into()],
-            leases: Vec::new(),
-            credentials: vec![credential()],
-            manifest: None,
-            caps: FREE,
-        });
+        let others = world.gate.admit(
+            &AdmitRequest {
+                aid: Aid::from_bytes([6; 16]),
+                generation: 1,
+                hosts: vec!["tls://api.example.org:443".into()],
+                leases: Vec::new(),
+                credentials: vec![credential()],
+                manifest: None,
+                caps: FREE,
+            },
+            None,
+        );
         let others = others.unwrap().authority.unwrap();
         let refused = ask(&world, &others, &get("/", "")).await.unwrap_err();
         assert!(refused.contains("certificate"), "{refused}");
         // For a host that no secret is used at its word is worth nothing.
         let other = "other.example.org".parse().unwrap();
-        let config = world.client().authority().unwrap().as_host(&other).unwrap();
+        let config =
+            Voucher::read(world.client().authority().unwrap().fd().try_clone_to_owned().unwrap()).unwrap();
+        let config = config.as_host(&other).unwrap();
         let (inside, outside) = tokio::io::duplex(1 << 16);
         let accepting =
             tokio::spawn(async move { TlsAcceptor::from(config).accept(outside).await.map(drop) });

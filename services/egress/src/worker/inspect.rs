@@ -1,0 +1,286 @@
+//! One connection of a program to a host that a secret is used at: requests get secrets where they are meant to stand,
+//! answers are looked through on their way back.
+
+use super::Work;
+use super::asking::Asking;
+use super::prefixed::Prefixed;
+use super::upstream::{HEAD_LIST_MAX, Sender, Upstream, Version};
+use super::using::{Using, scrubbed};
+use crate::inject::{self, Credential, Misuse, Place};
+use crate::message::{Body, HEAD_MAX, HEAD_WITHIN, HEADERS_MAX, code_of, passed_on, say, split, strip};
+use crate::said::{Inspect, What};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use octant_manifest::HostName;
+use rustls::server::Acceptor;
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// The port that is left out of a URL.
+const USUAL_PORT: u16 = 443;
+/// How many requests of one connection of HTTP/2 are under way at once.
+const STREAMS_MAX: u32 = 64;
+/// How many of them a program may take back before they were looked at; one that does so for ever is closed.
+const RESETS_MAX: usize = 32;
+
+/// Why a request has no answer of a host.
+pub(crate) enum Not {
+    /// It is refused here.
+    Misused(Misuse),
+    /// It is refused by the gate.
+    Denied(String),
+    /// It is allowed and did not come about.
+    Failed(String),
+}
+
+impl From<Misuse> for Not {
+    fn from(misuse: Misuse) -> Self {
+        Self::Misused(misuse)
+    }
+}
+
+fn unread(why: &str) -> Not {
+    Not::Misused(Misuse::Request(why.to_owned()))
+}
+
+struct Session {
+    work: Arc<Work>,
+    asking: Arc<Asking>,
+    host: HostName,
+    port: u16,
+    credentials: Vec<Credential>,
+    /// What both sides speak.
+    version: Version,
+    /// The connection to the host, or why there is none.
+    upstream: Mutex<Option<Result<Upstream, Not>>>,
+}
+
+/// Serves the connection until either side, or the gate, is done with it.
+pub(crate) async fn serve(
+    work: &Arc<Work>,
+    connection: Inspect,
+    stream: OwnedFd,
+    control: OwnedFd,
+) -> io::Result<()> {
+    let asking = Arc::new(Asking::new(control)?);
+    let stream = TcpStream::from_std(std::net::TcpStream::from(stream))?;
+    let hello = STANDARD.decode(&connection.hello).map_err(io::Error::other)?;
+    let stream = Prefixed::new(hello, stream);
+    tokio::select! {
+        biased;
+        gone = asking.listen() => gone,
+        served = converse(Arc::clone(work), connection, Arc::clone(&asking), stream) => served,
+    }
+}
+
+async fn within<T>(of: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(HEAD_WITHIN, of).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Speaks TLS with the program, and in it what the host speaks: so the connection to the host comes first.
+async fn converse(
+    work: Arc<Work>,
+    connection: Inspect,
+    asking: Arc<Asking>,
+    stream: Prefixed,
+) -> io::Result<()> {
+    let Inspect { host, port, hello: _, credentials } = connection;
+    let host: HostName = host.parse().map_err(|error| io::Error::other(format!("{error}")))?;
+    let credentials = credentials.iter().map(Credential::read).collect::<Result<_, _>>();
+    let credentials = credentials.map_err(io::Error::other)?;
+    let start = within(LazyConfigAcceptor::new(Acceptor::default(), stream)).await?;
+    let versions = Version::offered(start.client_hello().alpn());
+    let upstream = Upstream::open(&asking, &host, &work.roots, &versions).await;
+    let version = match &upstream {
+        Ok(upstream) => upstream.version(),
+        Err(_) => *versions.last().unwrap_or(&Version::Http1),
+    };
+    let mut config = (*work.voucher.as_host(&host).map_err(io::Error::other)?).clone();
+    config.alpn_protocols = vec![version.alpn().to_vec()];
+    let stream = within(start.into_stream(Arc::new(config))).await?;
+    let upstream = Mutex::new(Some(upstream));
+    let session = Session { work, asking, host, port, credentials, version, upstream };
+    session.serve(stream).await.map_err(io::Error::other)
+}
+
+impl Session {
+    async fn serve(self, stream: TlsStream<Prefixed>) -> hyper::Result<()> {
+        let version = self.version;
+        let session = Arc::new(self);
+        let service = service_fn(move |request| {
+            let session = Arc::clone(&session);
+            async move { Ok::<_, Infallible>(session.answer(request).await) }
+        });
+        match version {
+            Version::Http1 => {
+                hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_WITHIN)
+                    .max_buf_size(HEAD_MAX)
+                    .max_headers(HEADERS_MAX)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
+            }
+            Version::Http2 => {
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .max_header_list_size(HEAD_LIST_MAX)
+                    .max_concurrent_streams(STREAMS_MAX)
+                    .max_pending_accept_reset_streams(RESETS_MAX)
+                    .max_local_error_reset_streams(RESETS_MAX)
+                    .max_send_buf_size(HEAD_MAX)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let (code, text) = match self.forward(request).await {
+            Ok(response) => return response,
+            Err(Not::Misused(misuse)) => {
+                self.asking.tell(What::Refused(misuse.clone())).await;
+                let why = misuse.denied(&self.host);
+                (code_of(&why), format!("{why}; {}", why.next()))
+            }
+            Err(Not::Denied(why)) => (StatusCode::FORBIDDEN, why),
+            Err(Not::Failed(why)) => (StatusCode::BAD_GATEWAY, why),
+        };
+        let mut response = say(code, &format!("octant: {text}\n"));
+        if self.version == Version::Http1 {
+            // Nothing that comes after a refusal is read.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Looks whether a request means this host, in every part that names one, and in a version that is spoken.
+    fn check(&self, request: &Request<Incoming>) -> Result<(), Not> {
+        let spoken = match self.version {
+            Version::Http1 => hyper::Version::HTTP_11,
+            Version::Http2 => hyper::Version::HTTP_2,
+        };
+        if request.version() != spoken {
+            return Err(unread("it is in another version of HTTP than its connection"));
+        }
+        if *request.method() == Method::CONNECT {
+            return Err(unread("CONNECT is for a proxy"));
+        }
+        if request.headers().contains_key(header::UPGRADE) {
+            return Err(unread("another protocol is asked for, in which a secret would not be found again"));
+        }
+        if request.uri().scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS) {
+            return Err(unread("it is for another scheme than https"));
+        }
+        let hosts = request.headers().get_all(header::HOST);
+        let said: Option<Vec<Authority>> =
+            hosts.iter().map(|host| host.to_str().ok()?.parse().ok()).collect();
+        let mut said = said.ok_or_else(|| unread("the host that is named is no host"))?;
+        // HTTP/1.1 has one Host, HTTP/2 one :authority and at the most one Host beside it.
+        let least = usize::from(self.version == Version::Http1);
+        if said.len() > 1 || said.len() < least {
+            return Err(unread("not exactly one host is named"));
+        }
+        said.extend(request.uri().authority().cloned());
+        if said.is_empty() {
+            return Err(unread("no host is named"));
+        }
+        for authority in said {
+            let (name, port) = split(&authority, Some(USUAL_PORT)).map_err(|why| unread(&why.to_string()))?;
+            // A program may leave the port out where it is not the usual one: which it is, the connection tells.
+            let same_port = port == self.port || authority.port().is_none();
+            if name.parse().as_ref() != Ok(&self.host) || !same_port {
+                return Err(Misuse::Host(authority.to_string()).into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn forward(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Not> {
+        self.check(&request)?;
+        let trailers = request.headers().get(header::TE).is_some_and(|te| te == "trailers");
+        strip(request.headers_mut());
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        let path = request.uri().path_and_query().cloned();
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let places = inject::places(&self.credentials, &self.host, path.as_str(), request.headers())?;
+        let named = if self.port == USUAL_PORT {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        };
+        let unfit = |_| unread("its host cannot be written");
+        match self.version {
+            Version::Http1 => {
+                let named =
+                    HeaderValue::from_str(&named).map_err(|_| unread("its host cannot be written"))?;
+                *request.uri_mut() = Uri::from(path);
+                request.headers_mut().insert(header::HOST, named);
+            }
+            Version::Http2 => {
+                let uri = Uri::builder().scheme(Scheme::HTTPS).authority(named).path_and_query(path);
+                *request.uri_mut() = uri.build().map_err(unfit)?;
+                request.headers_mut().remove(header::HOST);
+                if trailers {
+                    // What comes after a body is looked through too (gRPC ends with it).
+                    request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+                }
+            }
+        }
+        self.exchange(request.map(BodyExt::boxed), &places).await
+    }
+
+    /// Sends a request, and gives the answer. Requests of HTTP/1.1 come one after another.
+    async fn exchange(&self, mut request: Request<Body>, places: &[Place]) -> Result<Response<Body>, Not> {
+        let mut slot = self.upstream.lock().await;
+        let again = match slot.take() {
+            Some(Ok(upstream)) if upstream.is_closed() => None,
+            Some(Err(why)) => return Err(why),
+            other => other.and_then(Result::ok),
+        };
+        let mut upstream = match again {
+            Some(upstream) => upstream,
+            None => Upstream::open(&self.asking, &self.host, &self.work.roots, &[self.version]).await?,
+        };
+        if upstream.version() != self.version {
+            return Err(Not::Failed(format!("{} speaks another version of HTTP than before", self.host)));
+        }
+        let mut using = Using::default();
+        let response = match &mut upstream.sender {
+            Sender::Http1(_) => {
+                using.put_all(&self.asking, &self.host, places, &mut request).await?;
+                let sent = upstream.sender.send(request).await;
+                *slot = Some(Ok(upstream));
+                sent
+            }
+            Sender::Http2(sender) => {
+                let mut sender = Sender::Http2(sender.clone());
+                *slot = Some(Ok(upstream));
+                drop(slot);
+                using.put_all(&self.asking, &self.host, places, &mut request).await?;
+                sender.send(request).await
+            }
+        };
+        let response =
+            response.map_err(|error| Not::Failed(format!("{} gave no answer: {error}", self.host)))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Not::Failed(format!("{} changed the protocol without being asked", self.host)));
+        }
+        using.answered(response.status());
+        Ok(passed_on(scrubbed(response, using, &self.host)?))
+    }
+}
