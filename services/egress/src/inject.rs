@@ -30,6 +30,8 @@ const HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("x-goog-api-key"),
     HeaderName::from_static("private-token"),
 ];
+/// So much of what may be the begin of a secret is not held back for ever.
+const LITTLE: usize = 4;
 /// What stands in place of each byte of a secret in an answer, so that nothing changes its length.
 const MASK: u8 = b'*';
 
@@ -238,6 +240,8 @@ pub(crate) struct Scrub {
     raw: Zeroizing<Vec<u8>>,
     /// The same, without what was found.
     shown: Zeroizing<Vec<u8>>,
+    /// How much of it has gone on already.
+    released: usize,
 }
 
 impl std::fmt::Debug for Scrub {
@@ -280,16 +284,31 @@ impl Scrub {
         let first = (self.raw.len() + 1).saturating_sub(longest);
         let begins = |at: &usize| self.forms.iter().any(|form| form.starts_with(&self.raw[*at..]));
         let keep = (first..self.raw.len()).find(begins).unwrap_or(self.raw.len());
-        let goes = shown[..keep].to_vec();
+        let goes = shown[self.released.min(keep)..keep].to_vec();
+        self.released = self.released.saturating_sub(keep);
         self.raw = Zeroizing::new(self.raw[keep..].to_vec());
         self.shown = Zeroizing::new(shown[keep..].to_vec());
         goes
     }
 
+    /// Whether what is held back is so little that it hardly is the begin of a secret.
+    pub(crate) fn holds_little(&self) -> bool {
+        let seen = self.shown.iter().filter(|byte| **byte != MASK).count();
+        self.released < self.shown.len() && seen <= LITTLE
+    }
+
+    /// What is held back, for a reader that would wait for ever: what follows it is still looked at together with it.
+    pub(crate) fn release(&mut self) -> Vec<u8> {
+        let goes = self.shown[self.released..].to_vec();
+        self.released = self.shown.len();
+        goes
+    }
+
     /// What is left at the end.
     pub(crate) fn end(&mut self) -> Vec<u8> {
-        self.raw.clear();
-        std::mem::take(&mut *self.shown)
+        let goes = self.release();
+        *self = Self { forms: std::mem::take(&mut self.forms), ..Self::default() };
+        goes
     }
 }
 
@@ -406,6 +425,23 @@ mod tests {
             let out = String::from_utf8(scrubbed(text.as_bytes(), 5)).unwrap();
             assert!(out.matches('*').count() + 2 >= SECRET.len() * 8 / 6, "{out}");
         }
+    }
+
+    #[test]
+    fn what_is_released_early_is_hardly_anything() {
+        let mut scrub = Scrub::default();
+        scrub.add(SECRET.as_bytes());
+        let (text, mut out) = (format!("say g{SECRET}g"), Vec::new());
+        for byte in text.bytes() {
+            out.extend(scrub.push(&[byte]));
+            if scrub.holds_little() {
+                out.extend(scrub.release());
+            }
+        }
+        out.extend(scrub.end());
+        let out = String::from_utf8(out).unwrap();
+        let masked = "*".repeat(SECRET.len() - LITTLE);
+        assert_eq!(out, format!("say g{}{masked}g", &SECRET[..LITTLE]));
     }
 
     proptest! {

@@ -19,17 +19,22 @@ pub(super) const OTHERS: &str = "octs_bbbbbbbbbbbbbbbbbbbbbb";
 pub(super) const SECRET: &str = "ghp_the-real-secret-value";
 pub(super) const API: &str = "api.example.org";
 
-/// A host of TLS that answers by what it is asked, and keeps what it heard.
-pub(super) async fn host(world: &World, name: &str, at: &str) -> Arc<Mutex<String>> {
+/// What a host of this name is towards who connects.
+pub(super) fn certified(world: &World, name: &str) -> ServerConfig {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &world.issuer).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-        .unwrap();
+        .unwrap()
+}
+
+/// A host of TLS that answers by what it is asked, and keeps what it heard.
+pub(super) async fn host(world: &World, name: &str, at: &str) -> Arc<Mutex<String>> {
+    let config = certified(world, name);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(at).await.unwrap();
     let heard = Arc::<Mutex<String>>::default();

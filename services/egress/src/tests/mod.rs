@@ -2,6 +2,7 @@
 //! loopback, and one for the gate and all hosts. Needs root, as every test does that makes a namespace.
 
 mod http;
+mod http2;
 mod inject;
 mod through;
 mod worker;

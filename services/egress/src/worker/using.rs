@@ -13,10 +13,15 @@ use hyper::{Request, Response, StatusCode};
 use octant_ids::Sha256;
 use octant_manifest::HostName;
 use sha2::Digest as _;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Sleep;
 
+/// How long what may be the begin of a secret waits for what follows it. A program that waits for it in turn goes on then.
+const HELD: Duration = Duration::from_millis(20);
 /// What gRPC calls the encodings that an answer may have.
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
@@ -128,7 +133,7 @@ pub(crate) fn scrubbed(
     // The reason after the status is a host's own words too.
     parts.extensions.clear();
     cover(&using.scrub, &mut parts.headers).map_err(|error| Not::Failed(error.to_string()))?;
-    let body = Scrubbed { inner: body, scrub: using.scrub, trailers: None, over: false };
+    let body = Scrubbed { inner: body, scrub: using.scrub, trailers: None, over: false, pause: None };
     Ok(Response::from_parts(parts, body.boxed()))
 }
 
@@ -138,6 +143,21 @@ struct Scrubbed {
     scrub: Scrub,
     trailers: Option<HeaderMap>,
     over: bool,
+    /// Until when what is held back waits for more.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Scrubbed {
+    /// What was held back for long enough.
+    fn poll_release(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        if !self.scrub.holds_little() {
+            return Poll::Pending;
+        }
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(HELD)));
+        std::task::ready!(pause.as_mut().poll(context));
+        self.pause = None;
+        Poll::Ready(self.scrub.release().into())
+    }
 }
 
 impl hyper::body::Body for Scrubbed {
@@ -149,7 +169,11 @@ impl hyper::body::Body for Scrubbed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         while !self.over {
-            let goes = match std::task::ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+            let Poll::Ready(next) = Pin::new(&mut self.inner).poll_frame(context) else {
+                return self.poll_release(context).map(|goes| Some(Ok(Frame::data(goes))));
+            };
+            self.pause = None;
+            let goes = match next {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.scrub.push(&data),
                     Err(frame) => {
