@@ -91,7 +91,9 @@ fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<
     let read = |field: &Field<'_>| -> Result<CredentialGrant> {
         let grant: CredentialGrant = field.pattern()?;
         match &grant.way {
-            Way::Use(host) if !reached(host) => Err(field.refuse(Problem::CredentialHost(grant.to_string()))),
+            Way::Use(host, _) if !reached(host) => {
+                Err(field.refuse(Problem::CredentialHost(grant.to_string())))
+            }
             _ => Ok(grant),
         }
     };
@@ -148,7 +150,7 @@ const ROUTER: &str = "the router does not exist yet";
 
 /// A row each, in the order of the schema. What is here disappears with the service that enforces it.
 pub(crate) fn unenforceable(asked: &Grants, budget: &Budget) -> Vec<Unenforceable> {
-    let not_by_gate = |grant: &CredentialGrant| !matches!(grant.way, Way::Use(_));
+    let not_by_gate = |grant: &CredentialGrant| !matches!(grant.way, Way::Use(..));
     let rows = [
         (asked.credentials.iter().any(not_by_gate), "credentials.grants", "sign and reveal", VAULT),
         (!asked.models.allowed.is_empty(), "models.allowed", "models", ROUTER),

@@ -209,7 +209,7 @@ impl Denied {
                 "look at what the agent was told to do: what it holds for one host is of no use at another"
             }
             Self::Misplaced { .. } => {
-                "send it as the whole of Authorization (after its scheme), x-api-key, api-key, x-goog-api-key or private-token"
+                "send it where its grant says; without a place there as the whole of Authorization (after its scheme), x-api-key, api-key, x-goog-api-key or private-token"
             }
             Self::NoSecret { .. } => {
                 "see `octant vault status`; octant vault grant SECRET --to manifest-file:FILE --mode use --host HOST"

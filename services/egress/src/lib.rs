@@ -21,7 +21,8 @@
 //! | `workers.rs`, `said.rs`, `packets.rs` | inspection workers as the gate has them, and what the two say to each other |
 //! | `starter.rs` | the process that workers are made from |
 //! | `worker/` | a worker: TLS that ends there, requests that get secrets, answers that are looked through |
-//! | `inject.rs` | what stands for secrets, where they are put, how they are taken out of answers; pure |
+//! | `inject.rs`, `sigv4.rs` | what stands for secrets, where they are put, requests that are signed with them; pure |
+//! | `scrub.rs` | how they are taken out of answers; pure |
 //! | `authority.rs` | certificates for programs whose requests get a secret, and what is trusted outside |
 //! | `secrets.rs` | the way to the vault |
 //! | `flow.rs` | bytes: counted, capped, cut |
@@ -46,8 +47,10 @@ mod names;
 mod packets;
 mod resolve;
 mod said;
+mod scrub;
 mod secrets;
 mod service;
+mod sigv4;
 mod socks;
 mod starter;
 #[cfg(test)]

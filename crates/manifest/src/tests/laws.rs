@@ -78,8 +78,17 @@ fn host_grant() -> impl Strategy<Value = HostGrant> {
 fn credential() -> impl Strategy<Value = CredentialGrant> {
     let secret = proptest::sample::select(vec!["x", "prod/y"]);
     let way = proptest::sample::select(vec!["use", "sign", "reveal"]);
-    (way, secret, host()).prop_map(|(way, secret, host)| match way {
-        "use" => parsed(&format!("use {secret} at {host}")),
+    let places = [
+        "",
+        " in header x-key",
+        " in basic me",
+        " in query GET /a k",
+        " in form POST /a k",
+        " in json POST /a k",
+    ];
+    let place = proptest::sample::select([&places[..], &[" in sigv4 A r s", " in sigv4 A q s"]].concat());
+    (way, secret, host(), place).prop_map(|(way, secret, host, place)| match way {
+        "use" => parsed(&format!("use {secret} at {host}{place}")),
         _ => parsed(&format!("{way} {secret}")),
     })
 }

@@ -50,7 +50,7 @@ fn credentials(rights: &Effective) -> Result<Vec<Credential>, String> {
     let mut made: BTreeMap<String, (SecretName, String)> = BTreeMap::new();
     let mut credentials = Vec::new();
     for grant in rights.grants().credentials().iter() {
-        let Way::Use(host) = &grant.way else { continue };
+        let Way::Use(host, place) = &grant.way else { continue };
         let variable = variable(&grant.secret);
         if !made.contains_key(&variable) {
             made.insert(variable.clone(), (grant.secret.clone(), placeholder()?));
@@ -60,7 +60,8 @@ fn credentials(rights: &Effective) -> Result<Vec<Credential>, String> {
             return Err(format!("{secret} and {} would both be {variable}", grant.secret));
         }
         let (secret, placeholder) = (secret.clone(), placeholder.clone());
-        credentials.push(Credential { secret, host: host.to_string(), placeholder });
+        let (host, place) = (host.to_string(), place.to_string());
+        credentials.push(Credential { secret, host, placeholder, place });
     }
     Ok(credentials)
 }

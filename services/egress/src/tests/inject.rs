@@ -82,7 +82,12 @@ async fn answers(request: &str, to: &mut (impl AsyncWriteExt + Unpin)) -> std::i
 }
 
 pub(super) fn credential() -> Credential {
-    Credential { secret: "prod/api".parse().unwrap(), host: API.into(), placeholder: MINE.into() }
+    Credential {
+        secret: "prod/api".parse().unwrap(),
+        host: API.into(),
+        placeholder: MINE.into(),
+        place: String::new(),
+    }
 }
 
 /// The hosts, and the authority that the agent trusts.

@@ -6,14 +6,15 @@ use super::asking::Asking;
 use super::prefixed::Prefixed;
 use super::upstream::{HEAD_LIST_MAX, Sender, Upstream, Version};
 use super::using::{Using, scrubbed};
-use crate::inject::{self, Credential, Misuse, Place};
+use crate::inject::{self, Credential, Misuse, Put};
 use crate::message::{Body, HEAD_MAX, HEAD_WITHIN, HEADERS_MAX, code_of, passed_on, say, split, strip};
 use crate::said::{Inspect, What};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -24,6 +25,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -36,6 +38,10 @@ const USUAL_PORT: u16 = 443;
 const STREAMS_MAX: u32 = 64;
 /// How many of them a program may take back before they were looked at; one that does so for ever is closed.
 const RESETS_MAX: usize = 32;
+
+/// The longest body that is read before it goes on, and how long it may take.
+const BODY_MAX: usize = 1 << 20;
+const BODY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Why a request has no answer of a host.
 pub(crate) enum Not {
@@ -169,24 +175,24 @@ impl Session {
     }
 
     /// Looks whether a request means this host, in every part that names one, and in a version that is spoken.
-    fn check(&self, request: &Request<Incoming>) -> Result<(), Not> {
+    fn check(&self, request: &Parts) -> Result<(), Not> {
         let spoken = match self.version {
             Version::Http1 => hyper::Version::HTTP_11,
             Version::Http2 => hyper::Version::HTTP_2,
         };
-        if request.version() != spoken {
+        if request.version != spoken {
             return Err(unread("it is in another version of HTTP than its connection"));
         }
-        if *request.method() == Method::CONNECT {
+        if request.method == Method::CONNECT {
             return Err(unread("CONNECT is for a proxy"));
         }
-        if request.headers().contains_key(header::UPGRADE) {
+        if request.headers.contains_key(header::UPGRADE) {
             return Err(unread("another protocol is asked for, in which a secret would not be found again"));
         }
-        if request.uri().scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS) {
+        if request.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS) {
             return Err(unread("it is for another scheme than https"));
         }
-        let hosts = request.headers().get_all(header::HOST);
+        let hosts = request.headers.get_all(header::HOST);
         let said: Option<Vec<Authority>> =
             hosts.iter().map(|host| host.to_str().ok()?.parse().ok()).collect();
         let mut said = said.ok_or_else(|| unread("the host that is named is no host"))?;
@@ -195,7 +201,7 @@ impl Session {
         if said.len() > 1 || said.len() < least {
             return Err(unread("not exactly one host is named"));
         }
-        said.extend(request.uri().authority().cloned());
+        said.extend(request.uri.authority().cloned());
         if said.is_empty() {
             return Err(unread("no host is named"));
         }
@@ -210,69 +216,96 @@ impl Session {
         Ok(())
     }
 
-    async fn forward(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Not> {
-        self.check(&request)?;
-        let trailers = request.headers().get(header::TE).is_some_and(|te| te == "trailers");
-        strip(request.headers_mut());
-        request.headers_mut().remove(header::TRANSFER_ENCODING);
-        let path = request.uri().path_and_query().cloned();
+    async fn forward(&self, request: Request<Incoming>) -> Result<Response<Body>, Not> {
+        let (mut parts, body) = request.into_parts();
+        self.check(&parts)?;
+        let trailers = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
+        strip(&mut parts.headers);
+        parts.headers.remove(header::TRANSFER_ENCODING);
+        let (read, streamed) = if inject::reads_body(&self.credentials, &self.host, &parts) {
+            (Some(read(&parts, body).await?), None)
+        } else {
+            (None, Some(body))
+        };
+        let puts = inject::places(&self.credentials, &self.host, &parts, read.as_deref())?;
+        self.address(&mut parts)?;
+        if trailers && self.version == Version::Http2 {
+            // What comes after a body is looked through too (gRPC ends with it).
+            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        self.exchange(parts, read, streamed, &puts).await
+    }
+
+    /// Has a request name its host as the version of its connection does.
+    fn address(&self, parts: &mut Parts) -> Result<(), Not> {
+        let path = parts.uri.path_and_query().cloned();
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let places = inject::places(&self.credentials, &self.host, path.as_str(), request.headers())?;
         let named = if self.port == USUAL_PORT {
             self.host.to_string()
         } else {
             format!("{}:{}", self.host, self.port)
         };
-        let unfit = |_| unread("its host cannot be written");
+        let unfit = || unread("its host cannot be written");
         match self.version {
             Version::Http1 => {
-                let named =
-                    HeaderValue::from_str(&named).map_err(|_| unread("its host cannot be written"))?;
-                *request.uri_mut() = Uri::from(path);
-                request.headers_mut().insert(header::HOST, named);
+                let named = HeaderValue::from_str(&named).map_err(|_| unfit())?;
+                parts.uri = Uri::from(path);
+                parts.headers.insert(header::HOST, named);
             }
             Version::Http2 => {
                 let uri = Uri::builder().scheme(Scheme::HTTPS).authority(named).path_and_query(path);
-                *request.uri_mut() = uri.build().map_err(unfit)?;
-                request.headers_mut().remove(header::HOST);
-                if trailers {
-                    // What comes after a body is looked through too (gRPC ends with it).
-                    request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
-                }
+                parts.uri = uri.build().map_err(|_| unfit())?;
+                parts.headers.remove(header::HOST);
             }
         }
-        self.exchange(request.map(BodyExt::boxed), &places).await
+        Ok(())
     }
 
-    /// Sends a request, and gives the answer. Requests of HTTP/1.1 come one after another.
-    async fn exchange(&self, mut request: Request<Body>, places: &[Place]) -> Result<Response<Body>, Not> {
-        let mut slot = self.upstream.lock().await;
-        let again = match slot.take() {
-            Some(Ok(upstream)) if upstream.is_closed() => None,
+    /// A connection to the host: the one there is, or another.
+    async fn upstream(&self, before: Option<Result<Upstream, Not>>) -> Result<Upstream, Not> {
+        let upstream = match before {
             Some(Err(why)) => return Err(why),
-            other => other.and_then(Result::ok),
-        };
-        let mut upstream = match again {
-            Some(upstream) => upstream,
-            None => Upstream::open(&self.asking, &self.host, &self.work.roots, &[self.version]).await?,
+            Some(Ok(upstream)) if !upstream.is_closed() => upstream,
+            _ => Upstream::open(&self.asking, &self.host, &self.work.roots, &[self.version]).await?,
         };
         if upstream.version() != self.version {
             return Err(Not::Failed(format!("{} speaks another version of HTTP than before", self.host)));
         }
+        Ok(upstream)
+    }
+
+    /// Sends a request, and gives the answer. Requests of HTTP/1.1 come one after another.
+    async fn exchange(
+        &self,
+        mut parts: Parts,
+        mut read: Option<Bytes>,
+        streamed: Option<Incoming>,
+        puts: &[Put],
+    ) -> Result<Response<Body>, Not> {
+        let mut slot = self.upstream.lock().await;
+        let before = slot.take();
+        let mut upstream = self.upstream(before).await?;
         let mut using = Using::default();
+        let whole = |parts, read: Option<Bytes>| {
+            let read = read.map(|bytes| Full::new(bytes).map_err(|never| match never {}).boxed());
+            Request::from_parts(parts, streamed.map(BodyExt::boxed).or(read).unwrap_or_default())
+        };
         let response = match &mut upstream.sender {
             Sender::Http1(_) => {
-                using.put_all(&self.asking, &self.host, places, &mut request).await?;
-                let sent = upstream.sender.send(request).await;
+                let put = using.put_all(&self.asking, puts, &mut parts, &mut read).await;
+                let sent = match put {
+                    Ok(()) => Ok(upstream.sender.send(whole(parts, read)).await),
+                    Err(why) => Err(why),
+                };
                 *slot = Some(Ok(upstream));
-                sent
+                sent?
             }
             Sender::Http2(sender) => {
                 let mut sender = Sender::Http2(sender.clone());
                 *slot = Some(Ok(upstream));
                 drop(slot);
-                using.put_all(&self.asking, &self.host, places, &mut request).await?;
-                sender.send(request).await
+                using.put_all(&self.asking, puts, &mut parts, &mut read).await?;
+                sender.send(whole(parts, read)).await
             }
         };
         let response =
@@ -283,4 +316,16 @@ impl Session {
         using.answered(response.status());
         Ok(passed_on(scrubbed(response, using, &self.host)?))
     }
+}
+
+/// Reads the body of a request, which is short and as it is.
+async fn read(parts: &Parts, body: Incoming) -> Result<Bytes, Not> {
+    if parts.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(unread("its body is encoded, and a secret is put into it"));
+    }
+    let read = timeout(BODY_WITHIN, Limited::new(body, BODY_MAX).collect()).await;
+    let read = read.map_err(|_| unread("its body, which a secret is put into, does not come in time"))?;
+    Ok(read
+        .map_err(|_| unread("its body is too long to have a secret put into it, or breaks off"))?
+        .to_bytes())
 }

@@ -2,14 +2,16 @@
 
 use super::asking::Asking;
 use super::inspect::Not;
-use crate::inject::{Misuse, Place, Scrub};
+use crate::inject::{Misuse, Put};
 use crate::message::Body;
 use crate::said::{Said, What};
+use crate::scrub::Scrub;
 use crate::secrets::{Value, read};
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
 use octant_ids::Sha256;
 use octant_manifest::HostName;
 use sha2::Digest as _;
@@ -52,17 +54,26 @@ impl Using {
     pub(crate) async fn put_all(
         &mut self,
         asking: &Arc<Asking>,
-        host: &HostName,
-        places: &[Place],
-        request: &mut Request<Body>,
+        puts: &[Put],
+        parts: &mut Parts,
+        body: &mut Option<Bytes>,
     ) -> Result<(), Not> {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        // An answer is read on its way back: all of it, and as it is. What is signed is signed with this.
+        parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if parts.headers.contains_key(GRPC_ACCEPT_ENCODING) {
+            parts.headers.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        if !puts.is_empty() {
+            parts.headers.remove(header::RANGE);
+            parts.headers.remove(header::IF_RANGE);
+        }
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let path_sha256 = Sha256(sha2::Sha256::digest(path.as_bytes()).into());
-        let method = request.method().to_string();
-        for place in places {
-            let what = What::Use { secret: place.secret.clone(), method: method.clone(), path_sha256 };
-            let failed = |why: String| Not::Failed(format!("{}: {why}", place.secret));
-            let (of, told) = asking.ask(what).await.map_err(|error| failed(error.to_string()))?;
+        for put in puts {
+            let (secret, method) = (put.secret.clone(), parts.method.to_string());
+            let failed = |why: String| Not::Failed(format!("{}: {why}", put.secret));
+            let asked = asking.ask(What::Use { secret, method, path_sha256 }).await;
+            let (of, told) = asked.map_err(|error| failed(error.to_string()))?;
             let value = match told {
                 (Said::Given { bytes }, Some(fd)) => Value { fd, bytes },
                 (Said::Denied(why), _) => return Err(Not::Denied(why)),
@@ -72,24 +83,13 @@ impl Using {
             let no_answer = "the request came to no answer".to_owned();
             self.uses.push(Used { asking: Arc::clone(asking), of, status: None, why: no_answer });
             let value = read(value).map_err(|error| failed(error.to_string()))?;
-            if let Err(why) = place.put(request.headers_mut(), &value) {
+            if let Err(why) = put.put(parts, body, &value) {
                 if let Some(used) = self.uses.last_mut() {
                     used.why.clone_from(&why);
                 }
-                return Err(Misuse::Unfit { secret: place.secret.clone(), why }.into());
+                return Err(Misuse::Unfit { secret: put.secret.clone(), why }.into());
             }
             self.scrub.add(&value);
-        }
-        tracing::trace!("{} secrets are used at {host}", places.len());
-        // An answer is read on its way back: all of it, and as it is.
-        let headers = request.headers_mut();
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if headers.contains_key(GRPC_ACCEPT_ENCODING) {
-            headers.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
-        if !places.is_empty() {
-            headers.remove(header::RANGE);
-            headers.remove(header::IF_RANGE);
         }
         Ok(())
     }
