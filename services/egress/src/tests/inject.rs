@@ -2,6 +2,8 @@
 
 use super::{FREE, Line, World, alone};
 use crate::authority::Voucher;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use octant_api::egress::{AdmitRequest, Credential};
 use octant_ids::{Aid, Sha256};
 use rcgen::{CertificateParams, KeyPair};
@@ -273,5 +275,91 @@ fn an_authority_is_one_agents_and_good_for_its_hosts_alone() {
         let refused = connector.connect(ServerName::try_from("other.example.org").unwrap(), inside).await;
         assert!(refused.map(drop).unwrap_err().to_string().contains("certificate"));
         assert!(accepting.await.unwrap().is_err());
+    });
+}
+
+#[test]
+fn a_secret_goes_where_its_grant_says() {
+    alone(|world| async move {
+        world.name(API, &["11.0.0.2"]);
+        let heard = host(&world, API, "11.0.0.2:443").await;
+        world.vault.values.lock().unwrap().insert("prod/api".into(), SECRET.into());
+        let places =
+            ["header x-auth", "basic me", "query GET /in key", "form POST /in key", "json PUT /in key"];
+        let at = |place: &&str| Credential { place: (*place).into(), ..credential() };
+        let credentials: Vec<Credential> =
+            places.iter().chain(&["sigv4 AKID us-east-1 s3"]).map(at).collect();
+        let admitted = world.admit_with(&["tls://api.example.org:443"], &[], FREE, &credentials).await;
+        let authority = admitted.authority.unwrap();
+        let basic = |password: &str| format!("Basic {}", STANDARD.encode(format!("me:{password}")));
+        let put = |method: &str, kind: &str, body: &str| {
+            let lines = format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+            get("/in", &lines).replacen("GET", method, 1) + body
+        };
+        let json = format!("{{\"a\":1,\"key\":\"{SECRET}\"}}");
+        for (request, sent) in [
+            (get("/", &format!("X-Auth: {MINE}\r\n")), format!("x-auth: {SECRET}\r\n")),
+            (
+                get("/", &format!("Authorization: {}\r\n", basic(MINE))),
+                format!("authorization: {}\r\n", basic(SECRET)),
+            ),
+            (get(&format!("/in?key={MINE}"), ""), format!("GET /in?key={SECRET} HTTP/1.1\r\n")),
+            (
+                put("POST", "application/x-www-form-urlencoded", &format!("key={MINE}")),
+                format!("\r\n\r\nkey={SECRET}"),
+            ),
+            (put("PUT", "application/json", &json.replace(SECRET, MINE)), format!("\r\n\r\n{json}")),
+        ] {
+            heard.lock().unwrap().clear();
+            let answer = ask(&world, &authority, &request).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 302"), "{request}: {answer}");
+            let said = heard.lock().unwrap().clone();
+            assert!(said.contains(&sent) && !said.contains(MINE), "{sent} is not in {said}");
+        }
+        heard.lock().unwrap().clear();
+        let signed = "Authorization: AWS4-HMAC-SHA256 Credential=AKID/20130524/us-east-1/s3/aws4_request, \
+                      SignedHeaders=host;x-amz-date, Signature=00\r\nX-Amz-Date: 20130524T000000Z\r\n";
+        ask(&world, &authority, &get("/x", signed)).await.unwrap();
+        let said = heard.lock().unwrap().clone();
+        assert!(
+            said.contains("SignedHeaders=host;x-amz-date,Signature=") && !said.contains("Signature=00\r\n"),
+            "{said}"
+        );
+        assert_eq!(world.vault.asked.lock().unwrap().len(), 6);
+        // Without a place of its own among them the usual headers are none.
+        let answer = ask(&world, &authority, &get("/", &format!("X-Api-Key: {MINE}\r\n"))).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    });
+}
+
+#[test]
+fn an_authority_outlives_the_gate() {
+    alone(|world| async move {
+        let (_, authority) = with_api(&world).await;
+        let kept = world.client().authority().unwrap().fd().try_clone_to_owned().unwrap();
+        world.gate.dismiss(world.aid);
+        // Its listeners are closed by then.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        // Another gate, which has what PID 1 kept.
+        let vet = crate::vet::Vet { allow: vec!["11.0.0.0/8".parse().unwrap()] };
+        let start = Box::new(Arc::clone(&world.copies));
+        let gate = super::gate_of(&world.ledger, &world.outside, &world.vault, vet, start, &world.roots);
+        let world = World { gate: Arc::new(gate), ..world };
+        let kept = crate::authority::Authority::kept(kept).unwrap();
+        let hosts = ["tls://api.example.org:443"];
+        let admitted = world.admit_kept(&hosts, &[credential()], Some(kept)).await;
+        assert_eq!(admitted.authority.as_ref(), Some(&authority));
+        // A program that trusted the gate before trusts it now.
+        let answer = ask(&world, &authority, &get("/", &format!("X-Api-Key: {MINE}\r\n"))).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 302"), "{answer}");
+        // For other hosts than it was made for it is none.
+        let kept = world.client().authority().unwrap().fd().try_clone_to_owned().unwrap();
+        world.gate.dismiss(world.aid);
+        // Its listeners are closed by then.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let kept = crate::authority::Authority::kept(kept).unwrap();
+        let others = Credential { host: "other.example.org".into(), ..credential() };
+        let admitted = world.admit_kept(&["tls://other.example.org:443"], &[others], Some(kept)).await;
+        assert!(admitted.authority.is_some_and(|now| now != authority));
     });
 }

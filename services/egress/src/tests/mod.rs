@@ -1,13 +1,14 @@
 //! The whole gate between two networks of its own: the agent's, where the addresses that stand for names are on its
 //! loopback, and one for the gate and all hosts. Needs root, as every test does that makes a namespace.
 
+mod attacks;
 mod http;
 mod http2;
 mod inject;
 mod through;
 mod worker;
 
-use crate::authority::sealed;
+use crate::authority::{Authority, sealed};
 use crate::book::Book;
 use crate::doors::{self, Listener};
 use crate::gate::{Client, Gate};
@@ -175,6 +176,7 @@ pub(super) struct World {
     pub(super) copies: Arc<Copies>,
     pub(super) issuer: Arc<Issuer<'static, KeyPair>>,
     pub(super) aid: Aid,
+    pub(super) roots: String,
     generation: AtomicU64,
     networks: Networks,
 }
@@ -275,6 +277,7 @@ impl World {
             copies,
             issuer,
             gate: Arc::new(gate),
+            roots,
             ledger,
             outside,
             aid: Aid::from_bytes([5; 16]),
@@ -292,6 +295,7 @@ impl World {
             vault: Arc::clone(&self.vault),
             copies: Arc::clone(&self.copies),
             issuer: Arc::clone(&self.issuer),
+            roots: self.roots.clone(),
             aid: Aid::from_bytes([6; 16]),
             generation: AtomicU64::new(1),
             networks: self.networks.beside(),
@@ -311,6 +315,27 @@ impl World {
         caps: Caps,
         credentials: &[Credential],
     ) -> Admitted {
+        self.admit_all(hosts, leases, caps, credentials, None)
+    }
+
+    /// The same, with an authority that an earlier gate made.
+    pub(super) async fn admit_kept(
+        &self,
+        hosts: &[&str],
+        credentials: &[Credential],
+        kept: Option<Authority>,
+    ) -> Admitted {
+        self.admit_all(hosts, &[], FREE, credentials, kept)
+    }
+
+    fn admit_all(
+        &self,
+        hosts: &[&str],
+        leases: &[HostLease],
+        caps: Caps,
+        credentials: &[Credential],
+        kept: Option<Authority>,
+    ) -> Admitted {
         let admitted = self.gate.admit(
             &AdmitRequest {
                 aid: self.aid,
@@ -321,7 +346,7 @@ impl World {
                 manifest: Some(Sha256([3; 32])),
                 caps,
             },
-            None,
+            kept,
         );
         let admitted = admitted.unwrap();
         for door in &admitted.missing {
