@@ -37,6 +37,7 @@ mod core;
 mod dns;
 mod doors;
 mod flow;
+mod fuzz;
 mod gate;
 mod handlers;
 mod hello;
@@ -59,5 +60,6 @@ mod vet;
 mod worker;
 mod workers;
 
+pub use fuzz::{fuzz_dns, fuzz_hello, fuzz_http, fuzz_socks};
 pub use service::{EgressConfig, EgressService};
 pub use vet::{Network, NetworkError};

@@ -4,10 +4,11 @@
 use super::Work;
 use super::asking::Asking;
 use super::prefixed::Prefixed;
+use super::target;
 use super::upstream::{HEAD_LIST_MAX, Sender, Upstream, Version};
 use super::using::{Using, scrubbed};
 use crate::inject::{self, Credential, Misuse, Put};
-use crate::message::{Body, HEAD_MAX, HEAD_WITHIN, HEADERS_MAX, code_of, passed_on, say, split, strip};
+use crate::message::{Body, HEAD_MAX, HEAD_WITHIN, HEADERS_MAX, code_of, passed_on, say, strip};
 use crate::said::{Inspect, What};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,9 +16,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use octant_manifest::HostName;
 use rustls::server::Acceptor;
@@ -32,8 +32,6 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The port that is left out of a URL.
-const USUAL_PORT: u16 = 443;
 /// How many requests of one connection of HTTP/2 are under way at once.
 const STREAMS_MAX: u32 = 64;
 /// How many of them a program may take back before they were looked at; one that does so for ever is closed.
@@ -174,91 +172,25 @@ impl Session {
         response
     }
 
-    /// Looks whether a request means this host, in every part that names one, and in a version that is spoken.
-    fn check(&self, request: &Parts) -> Result<(), Not> {
-        let spoken = match self.version {
-            Version::Http1 => hyper::Version::HTTP_11,
-            Version::Http2 => hyper::Version::HTTP_2,
-        };
-        if request.version != spoken {
-            return Err(unread("it is in another version of HTTP than its connection"));
-        }
-        if request.method == Method::CONNECT {
-            return Err(unread("CONNECT is for a proxy"));
-        }
-        if request.headers.contains_key(header::UPGRADE) {
-            return Err(unread("another protocol is asked for, in which a secret would not be found again"));
-        }
-        if request.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS) {
-            return Err(unread("it is for another scheme than https"));
-        }
-        let hosts = request.headers.get_all(header::HOST);
-        let said: Option<Vec<Authority>> =
-            hosts.iter().map(|host| host.to_str().ok()?.parse().ok()).collect();
-        let mut said = said.ok_or_else(|| unread("the host that is named is no host"))?;
-        // HTTP/1.1 has one Host, HTTP/2 one :authority and at the most one Host beside it.
-        let least = usize::from(self.version == Version::Http1);
-        if said.len() > 1 || said.len() < least {
-            return Err(unread("not exactly one host is named"));
-        }
-        said.extend(request.uri.authority().cloned());
-        if said.is_empty() {
-            return Err(unread("no host is named"));
-        }
-        for authority in said {
-            let (name, port) = split(&authority, Some(USUAL_PORT)).map_err(|why| unread(&why.to_string()))?;
-            // A program may leave the port out where it is not the usual one: which it is, the connection tells.
-            let same_port = port == self.port || authority.port().is_none();
-            if name.parse().as_ref() != Ok(&self.host) || !same_port {
-                return Err(Misuse::Host(authority.to_string()).into());
-            }
-        }
-        Ok(())
-    }
-
     async fn forward(&self, request: Request<Incoming>) -> Result<Response<Body>, Not> {
         let (mut parts, body) = request.into_parts();
-        self.check(&parts)?;
+        let Self { host, port, version, .. } = self;
+        target::check(&parts, *version, host, *port)?;
         let trailers = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
         strip(&mut parts.headers);
         parts.headers.remove(header::TRANSFER_ENCODING);
-        let (read, streamed) = if inject::reads_body(&self.credentials, &self.host, &parts) {
+        let (read, streamed) = if inject::reads_body(&self.credentials, host, &parts) {
             (Some(read(&parts, body).await?), None)
         } else {
             (None, Some(body))
         };
-        let puts = inject::places(&self.credentials, &self.host, &parts, read.as_deref())?;
-        self.address(&mut parts)?;
-        if trailers && self.version == Version::Http2 {
+        let puts = inject::places(&self.credentials, host, &parts, read.as_deref())?;
+        target::write(&mut parts, *version, host, *port)?;
+        if trailers && *version == Version::Http2 {
             // What comes after a body is looked through too (gRPC ends with it).
             parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
         self.exchange(parts, read, streamed, &puts).await
-    }
-
-    /// Has a request name its host as the version of its connection does.
-    fn address(&self, parts: &mut Parts) -> Result<(), Not> {
-        let path = parts.uri.path_and_query().cloned();
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let named = if self.port == USUAL_PORT {
-            self.host.to_string()
-        } else {
-            format!("{}:{}", self.host, self.port)
-        };
-        let unfit = || unread("its host cannot be written");
-        match self.version {
-            Version::Http1 => {
-                let named = HeaderValue::from_str(&named).map_err(|_| unfit())?;
-                parts.uri = Uri::from(path);
-                parts.headers.insert(header::HOST, named);
-            }
-            Version::Http2 => {
-                let uri = Uri::builder().scheme(Scheme::HTTPS).authority(named).path_and_query(path);
-                parts.uri = uri.build().map_err(|_| unfit())?;
-                parts.headers.remove(header::HOST);
-            }
-        }
-        Ok(())
     }
 
     /// A connection to the host: the one there is, or another.

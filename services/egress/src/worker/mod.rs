@@ -5,7 +5,8 @@
 mod asking;
 mod inspect;
 mod prefixed;
-mod upstream;
+pub(crate) mod target;
+pub(crate) mod upstream;
 mod using;
 
 use crate::authority::{ROOTS_MAX, Voucher, extra_roots, towards_hosts, unsealed};
