@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn the_corpora_are_read_without_a_panic_and_told_apart() {
-        let readers: [(&str, fn(&[u8]) -> bool); 4] = [
+        type Reads = fn(&[u8]) -> bool;
+        let readers: [(&str, Reads); 4] = [
             ("hello", hello_is_read),
             ("socks", socks_is_read),
             ("dns", dns_is_read),

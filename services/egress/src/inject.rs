@@ -91,8 +91,7 @@ fn placeholders(text: &[u8]) -> Vec<(usize, usize)> {
 /// What HTTP Basic authentication says (RFC 7617): a user, a colon, a password.
 fn basic(name: &HeaderName, value: &HeaderValue) -> Option<Vec<u8>> {
     let (scheme, said) = value.to_str().ok().filter(|_| *name == AUTHORIZATION)?.split_once(' ')?;
-    let said = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(said.trim()).ok())?;
-    said
+    scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(said.trim()).ok())?
 }
 
 /// Whether a placeholder, anybody's, stands in the head of a request in which none belongs.

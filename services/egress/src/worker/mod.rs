@@ -64,7 +64,6 @@ fn limits() -> io::Result<()> {
     let files = files.min(DESCRIPTORS_MAX);
     setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
     setrlimit(Resource::RLIMIT_DATA, MEMORY_MAX, MEMORY_MAX)?;
-    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0)?)
 }
 
