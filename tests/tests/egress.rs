@@ -205,7 +205,11 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
          echo 'correct horse battery' | octant vault init --passphrase\n\
          octant vault put prod/api --from {dir}/secret; rm {dir}/secret\n\
          octant vault grant prod/api --to manifest-file:{dir}/api.signed.json --mode use --host api.example.org --reason test\n\
-         octant agent spawn --wait {dir}/api.signed.json || true\n\
+         until_says() {{ n=0; while ! octant agent logs api | grep -q \"$1\"; do n=$((n+1)); [ $n -lt 300 ]; sleep 0.1; done; }}\n\
+         octant agent spawn {dir}/api.signed.json\n\
+         until_says 'waits for another gate'\n\
+         octant service restart egress\n\
+         until_says 'after the restart'\n\
          octant agent logs api; octant egress log api; octant agent why api; octant ledger query; octant ledger verify\n\
          echo inject: done"
     );
@@ -224,6 +228,7 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
             "others: 403",
             "found: []",
             "looked: True",
+            "after the restart: (200, 'hello from api.example.org')",
             "use a secret",
             "the gate: what stands for prod/api is in ",
             "manifest: credentials.grants",
@@ -232,7 +237,7 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
     );
     assert!(heard.contains(&format!("http api.example.org /hello Bearer {SECRET}\n")), "{heard}");
     // The host heard the secret and never what stands for it; everybody else the reverse, or nothing.
-    assert_eq!(heard.matches(SECRET).count(), 2, "{heard}");
+    assert_eq!(heard.matches(SECRET).count(), 3, "{heard}");
     assert!(!heard.contains("octs_") && !heard.contains("web.example.org"), "{heard}");
     assert!(!outcome.1.contains(SECRET), "{}", outcome.1);
 }
