@@ -4,6 +4,7 @@ TERCES is the secret backwards, so that what looks for it does not find itself.
 """
 
 import os
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -48,3 +49,11 @@ secret = sys.argv[2][::-1].encode()
 places = list(everything())
 print("found:", [name for name, bytes in places if secret in bytes])
 print("looked:", any(name == "/etc/octant/ca.pem" for name, _ in places))
+# The gate starts anew while this waits: what the workstation trusts is kept.
+waiting = socket.create_connection(("web.example.org", 80))
+print("waits for another gate")
+try:
+    waiting.recv(1)
+except OSError:
+    pass
+print("after the restart:", call("https://api.example.org/hello", "Authorization", "Bearer " + TOKEN)[:2])

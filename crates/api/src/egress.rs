@@ -133,6 +133,9 @@ pub struct Credential {
     pub host: String,
     /// What the agent has in its place: `octs_` and 22 digits of base32 in lower case.
     pub placeholder: String,
+    /// Where in a request it is put, as the manifest has it after `in`; empty for a header that is for keys.
+    #[serde(default)]
+    pub place: String,
 }
 
 /// Answer of `egress.admit`: it is in force.

@@ -58,7 +58,9 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             let agent = resolve(&service, &which.agent)?;
             budget::show(&service.call(&BudgetRequest { agent })?, out)
         }
-        Command::Why { which, manifest } => why::show(&known(which)?, manifest.as_deref(), out),
+        Command::Why { which, manifest } => {
+            why::show(&known(which)?, manifest.as_deref(), &Service::of(layout, "ledger"), out)
+        }
         Command::Logs { which, follow, only } => {
             let agent = resolve(&service, &which.agent)?;
             let request = LogsRequest { agent, output: only.map(Output::from), follow: *follow };
@@ -420,6 +422,8 @@ mod tests {
             denials: vec![],
             denied_calls: vec![],
             calls_unreported: None,
+            denied_accesses: vec![],
+            accesses_unreported: None,
             grants: vec![],
         }
     }

@@ -2,17 +2,18 @@
 
 use crate::host::{HostName, HostPattern};
 use crate::pattern::{Pattern, PatternError};
+use crate::place::Place;
 use octant_ids::SecretName;
 use octant_ssh::Fingerprint;
 use std::fmt;
 use std::str::FromStr;
 
-const GRANT: &str = "\"use SECRET at HOST\", \"ssh SECRET to USER@HOST:PORT key SHA256:...\", \"sign SECRET\" or \"reveal SECRET\"";
+const GRANT: &str = "\"use SECRET at HOST\", the same with \"in PLACE\", \"ssh SECRET to USER@HOST:PORT key SHA256:...\", \"sign SECRET\" or \"reveal SECRET\"";
 /// The longest name of a user at a host, in bytes; Linux has 32.
 const USER_MAX: usize = 64;
 
-/// One way to use one secret: `use prod/github at api.github.com`, `sign prod/key`, `reveal prod/token`,
-/// `ssh prod/deploy to git@git.example.org:22 key SHA256:...`.
+/// One way to use one secret: `use prod/github at api.github.com`, `use prod/pypi at upload.pypi.org in basic __token__`,
+/// `ssh prod/deploy to git@git.example.org:22 key SHA256:...`, `sign prod/key`, `reveal prod/token`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CredentialGrant {
     /// Which secret.
@@ -24,8 +25,8 @@ pub struct CredentialGrant {
 /// What is done with a secret, in the vault's words.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
-    /// A service uses the value for the agent towards this host; the agent never sees it.
-    Use(HostPattern),
+    /// A service uses the value for the agent towards this host, in this place; the agent never sees it.
+    Use(HostPattern, Place),
     /// The vault signs logins over SSH to this host, and nothing else.
     Ssh(SshLogin),
     /// The vault signs with it.
@@ -75,7 +76,8 @@ impl fmt::Display for SshLogin {
 impl Pattern for CredentialGrant {
     fn meet(&self, other: &Self) -> Option<Self> {
         let way = match (&self.way, &other.way) {
-            (Way::Use(a), Way::Use(b)) => Way::Use(a.meet(b)?),
+            // A place is whole or not at all: none is part of another.
+            (Way::Use(a, here), Way::Use(b, there)) if here == there => Way::Use(a.meet(b)?, here.clone()),
             (Way::Ssh(a), Way::Ssh(b)) if a == b => Way::Ssh(a.clone()),
             (Way::Sign, Way::Sign) => Way::Sign,
             (Way::Reveal, Way::Reveal) => Way::Reveal,
@@ -90,9 +92,18 @@ impl FromStr for CredentialGrant {
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
         let refuse = |why| PatternError::new(text, why, GRANT);
-        let words: Vec<&str> = text.split(' ').collect();
+        let (grant, place) = match text.split_once(" in ") {
+            // What stands after the word is a place, and there is one.
+            Some((_, "")) => return Err(refuse("the place is missing in which the secret is put")),
+            Some((grant, place)) => (grant, Some(place)),
+            None => (text, None),
+        };
+        let words: Vec<&str> = grant.split(' ').collect();
         let (secret, way) = match words[..] {
-            ["use", secret, "at", host] => (secret, Way::Use(host.parse()?)),
+            ["use", secret, "at", host] => {
+                (secret, Way::Use(host.parse()?, place.unwrap_or_default().parse()?))
+            }
+            _ if place.is_some() => return Err(refuse("only what is used at a host is put in a place")),
             ["use", ..] => return Err(refuse("the host is missing for which the secret may be used")),
             ["ssh", secret, "to", to, "key", key] => (secret, Way::Ssh(SshLogin::parse(text, to, key)?)),
             ["ssh", ..] => return Err(refuse("user, host, port or the host's key are missing")),
@@ -109,7 +120,8 @@ impl fmt::Display for CredentialGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = self.secret.as_str();
         match &self.way {
-            Way::Use(host) => write!(f, "use {secret} at {host}"),
+            Way::Use(host, Place::Usual) => write!(f, "use {secret} at {host}"),
+            Way::Use(host, place) => write!(f, "use {secret} at {host} in {place}"),
             Way::Ssh(login) => write!(f, "ssh {secret} to {login}"),
             Way::Sign => write!(f, "sign {secret}"),
             Way::Reveal => write!(f, "reveal {secret}"),

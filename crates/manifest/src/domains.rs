@@ -115,7 +115,9 @@ fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<
     let read = |field: &Field<'_>| -> Result<CredentialGrant> {
         let grant: CredentialGrant = field.pattern()?;
         match &grant.way {
-            Way::Use(host) if !reached(host) => Err(field.refuse(Problem::CredentialHost(grant.to_string()))),
+            Way::Use(host, _) if !reached(host) => {
+                Err(field.refuse(Problem::CredentialHost(grant.to_string())))
+            }
             Way::Ssh(to) if !logs_in(to) => {
                 let wanted = format!("tcp://{}:{}", to.host, to.port);
                 Err(field.refuse(Problem::SshHost(grant.to_string(), wanted)))

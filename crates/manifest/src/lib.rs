@@ -103,6 +103,7 @@ mod outline;
 mod path;
 mod pattern;
 mod pins;
+mod place;
 mod reader;
 mod role;
 mod rule;
@@ -120,7 +121,7 @@ pub use effective::{Ceiling, Effective, Machine, Origin, RightsError};
 pub use envelope::{Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, Signer, VerifyError, sign};
 pub use error::{ManifestError, ManifestErrors, Problem};
 pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
-pub use fuzz::{fuzz_envelope, fuzz_manifest};
+pub use fuzz::{fuzz_answer, fuzz_envelope, fuzz_manifest};
 pub use grants::{
     Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
 };
@@ -131,6 +132,7 @@ pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};
 pub use pins::Pins;
+pub use place::{Field as PlaceField, Place, Scope};
 pub use role::Roles;
 pub use rule::{Rule, broken, broken_by_child};
 pub use schema::{Declared, Draft, Identity, Manifest, Program, VERSION, Validity, digest, lines};

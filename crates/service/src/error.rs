@@ -74,6 +74,14 @@ pub enum ServiceError {
     /// What it holds is not valid.
     #[error(transparent)]
     Boot(#[from] BootConfigError),
+    /// What it needs beside itself could not be made.
+    #[error("{service}: make the process beside it: {source}")]
+    Helper {
+        /// The service.
+        service: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
     /// The service's own table of octant.toml is not valid.
     #[error("[{service}] of octant.toml: {source}; correct it and restart the service")]
     Config {

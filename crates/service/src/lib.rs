@@ -9,6 +9,7 @@
 //! | step | state | a failure means |
 //! |---|---|---|
 //! | take inherited descriptors, read `config` | one thread, unconfined | exit, naming the descriptor |
+//! | [`Service::helper`] | one thread, unconfined | exit, naming the service |
 //! | no_new_privs, Landlock, seccomp | one thread | exit, naming the layer |
 //! | runtime, [`Service::open`] | confined | exit, with the service's reason |
 //! | [`Service::serve`], first [`Service::health`] | serving | no answer: not ready; a bad answer: ready and unhealthy |
@@ -28,6 +29,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+pub use confine::confine_helper;
 pub use error::{ServeError, ServiceError, StartError};
 pub use inherited::Inherited;
 pub use kept::{KeepError, Kept, replace};
@@ -42,6 +44,8 @@ use octant_api::unit::Spec;
 use octant_wire::{Client, Identity};
 use serde::de::DeserializeOwned;
 use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::UnixListener;
@@ -63,6 +67,15 @@ pub trait Service: Sized + Send + Sync + 'static {
     const PROFILE: &'static str;
     /// Its table in octant.toml.
     type Config: DeserializeOwned + Default;
+
+    /// Makes what can be made only by a process that is not confined yet and has one thread: its socket is then in
+    /// [`Context::helper`]. Most services have none.
+    ///
+    /// # Errors
+    /// What failed; the process ends with it.
+    fn helper() -> io::Result<Option<OwnedFd>> {
+        Ok(None)
+    }
 
     /// Makes it ready to serve.
     ///
@@ -95,6 +108,8 @@ pub struct Context {
     pub inherited: Inherited,
     /// Speaks to PID 1.
     pub notifier: Notifier,
+    /// The way to what [`Service::helper`] made.
+    pub helper: Option<OwnedFd>,
 }
 
 impl Context {

@@ -75,6 +75,7 @@ fn run_with<S: Service>(variable: impl Fn(&str) -> Option<String>) -> Result<(),
     let state_dir = boot.layout.state_of(S::SPEC.name);
     let profile = Profile::with_base(S::PROFILE)
         .map_err(|source| ServiceError::Profile { service: S::SPEC.name, source })?;
+    let helper = S::helper().map_err(|source| ServiceError::Helper { service: S::SPEC.name, source })?;
     let confined = confine::confine(S::SPEC.name, &profile, &boot, &state_dir)?;
     tracing::info!(
         "confined: no_new_privs, Landlock ABI {}, {} system calls",
@@ -83,7 +84,7 @@ fn run_with<S: Service>(variable: impl Fn(&str) -> Option<String>) -> Result<(),
     );
 
     let runtime = runtime().map_err(ServiceError::Runtime)?;
-    let context = Context { spec: &S::SPEC, boot, inherited, notifier };
+    let context = Context { spec: &S::SPEC, boot, inherited, notifier, helper };
     runtime.block_on(live::<S>(config, context, listener, watchdog))
 }
 

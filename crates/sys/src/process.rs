@@ -48,6 +48,19 @@ pub fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
     Ok(kill(Pid::from_raw(-leader.as_raw()), signal)?)
 }
 
+/// Has the kernel end this process when the thread that made it ends. `parent` is that process, as it was told to the
+/// child by its own side of the fork.
+///
+/// # Errors
+/// `ESRCH` when that process is gone already, so that nobody would be waited for.
+pub fn end_with_parent(parent: u32) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if std::os::unix::process::parent_id() == parent {
+        return Ok(());
+    }
+    Err(io::Error::from_raw_os_error(libc::ESRCH))
+}
+
 fn to_pid(pid: u32) -> io::Result<Pid> {
     match i32::try_from(pid) {
         Ok(pid) if pid > 1 => Ok(Pid::from_raw(pid)),

@@ -133,6 +133,7 @@ impl Plan {
             utilities,
             root,
             image_environment: rights.program().image_environment,
+            image_cwd: rights.program().image_cwd,
             links,
             binds,
             pins: pins(rights)?,
@@ -498,14 +499,17 @@ mod tests {
     }
 
     #[test]
-    fn an_image_gives_its_environment_where_the_manifest_says_so() {
+    fn an_image_gives_its_environment_and_directory_where_the_manifest_says_so() {
         let root = format!("root = \"image:sha256:{}\"\nread = []", "a".repeat(64));
         let of = |more: &str| {
             let cwd = format!("cwd = \"/workspace\"{more}");
             let rights = rights(&[("read =", &root), ("cwd =", &cwd)]);
-            Plan::lower(&rights, &site()).unwrap().image_environment
+            let plan = Plan::lower(&rights, &site()).unwrap();
+            (plan.image_environment, plan.image_cwd)
         };
-        assert!(!of("") && of("\nimage_environment = true"));
+        assert_eq!(of(""), (false, false));
+        assert_eq!(of("\nimage_environment = true"), (true, false));
+        assert_eq!(of("\nimage_cwd = true"), (false, true));
     }
 
     #[test]

@@ -222,6 +222,13 @@ pub(crate) const CRYPTOGRAPHY: Package = Package {
     bookworm_suite: None,
     mb: 2,
 };
+pub(crate) const UIDMAP: Package = Package {
+    name: "uidmap",
+    why: "maps sub-ids, with which an ordinary user's workstation has a range of users",
+    proof: Proof::Program("newuidmap"),
+    bookworm_suite: None,
+    mb: 1,
+};
 /// What the static binary needs.
 pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];
 /// What the boot image needs besides.
@@ -233,7 +240,7 @@ pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] = &[
     &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &SSH,
-    &SSHD, &MAKE, &GXX, &SQLITE, &NODE,
+    &SSHD, &MAKE, &GXX, &SQLITE, &NODE, &UIDMAP,
 ];
 /// What the bench needs: a machine to boot, and the peers.
 pub(crate) const BENCH: &[&Package] = &[

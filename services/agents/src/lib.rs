@@ -11,9 +11,10 @@
 //! `approvals` keeps what waits for an operator, `trust` what is on record of the operators' keys, `family` is what an
 //! agent asks about those below it, `secrets` what it asks of the vault, `outside` what it asks about its network, `tools` how
 //! its socket speaks MCP, `mailbox` what agents say to each other,
-//! `archive` what is kept of their workspaces, `calls` what the kernel reports as denied to them.
+//! `archive` what is kept of their workspaces, `calls` and `accesses` what the kernel reports as denied to them (`record`).
 #![forbid(unsafe_code)]
 
+mod accesses;
 mod admit;
 mod adopt;
 mod approvals;
@@ -30,6 +31,7 @@ mod log;
 mod mailbox;
 mod manager;
 mod outside;
+mod record;
 mod secrets;
 mod service;
 mod spawner;

@@ -51,7 +51,7 @@ fn leases(grants: &Grants) -> bool {
 }
 
 fn secrets(grants: &Grants) -> bool {
-    grants.credentials().iter().any(|grant| matches!(grant.way, Way::Use(_)))
+    grants.credentials().iter().any(|grant| matches!(grant.way, Way::Use(..)))
 }
 
 fn approvals(grants: &Grants) -> bool {

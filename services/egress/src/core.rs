@@ -2,8 +2,9 @@
 
 use crate::inject::Credential;
 use octant_api::egress::{CREDENTIALS_MAX, Caps, Credential as Said, HostLease, REASON_MAX, RULES_MAX};
-use octant_ids::Sha256;
+use octant_ids::{Aid, SecretName, Sha256};
 use octant_manifest::{HostGrant, HostName, Protocol};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -175,7 +176,7 @@ pub(crate) enum Denied {
     #[error("a request names {got}, not {host}")]
     Host { host: String, got: String },
     #[error("a request cannot be read in one way only: {0}")]
-    Request(&'static str),
+    Request(Cow<'static, str>),
     #[error("a placeholder that is not this agent's for {0} was about to be sent there")]
     Canary(String),
     #[error("what stands for {secret} is in {place}, where no secret is put")]
@@ -187,21 +188,72 @@ pub(crate) enum Denied {
 }
 
 impl Denied {
-    /// What to do about it.
-    pub(crate) fn next(&self) -> &'static str {
+    /// The field of the manifest that decides it; none where no field does.
+    pub(crate) fn field(&self) -> Option<&'static str> {
         match self {
-            Self::NoGrant(_) | Self::OtherPort { .. } => {
-                "add it to network.hosts and sign the manifest anew, or lend it: octant egress lease AID HOST"
+            Self::NoGrant(_)
+            | Self::OtherPort { .. }
+            | Self::NoName(_)
+            | Self::Address
+            | Self::BadName(_)
+            | Self::OtherProtocol { .. }
+            | Self::ServerName { .. }
+            | Self::Hello(_)
+            | Self::Host { .. }
+            | Self::Request(_) => Some("network.hosts"),
+            Self::Connections(_) => Some("network.connections"),
+            Self::Budget(field) => Some(field),
+            Self::Canary(_) | Self::Misplaced { .. } | Self::NoSecret { .. } => Some("credentials.grants"),
+            // What is lent or configured stands in no manifest, and a cap that is not drawn stands in none.
+            Self::LeaseOver(_)
+            | Self::LeaseConnections(_)
+            | Self::LeaseBytes(_)
+            | Self::Revoked
+            | Self::Bytes(_)
+            | Self::Dismissed
+            | Self::Refused(..) => None,
+        }
+    }
+
+    /// What to do about it, where `to` was denied to the agent: with the command that would grant it, where there is one.
+    pub(crate) fn next(&self, aid: Aid, to: &str, port: u16) -> String {
+        let lend = || match port {
+            // A question for a name says nothing of what is to be spoken.
+            53 => format!("octant egress lease {aid} PROTOCOL://{to}:PORT --for TIME --reason TEXT"),
+            443 => format!("octant egress lease {aid} tls://{to}:443 --for TIME --reason TEXT"),
+            80 => format!("octant egress lease {aid} http://{to}:80 --for TIME --reason TEXT"),
+            port => format!("octant egress lease {aid} tcp://{to}:{port} --for TIME --reason TEXT"),
+        };
+        match self {
+            Self::LeaseOver(_) | Self::LeaseConnections(_) | Self::LeaseBytes(_) | Self::Revoked => {
+                format!("lend it again: {}", lend())
             }
+            Self::NoSecret { secret, host, .. } => format!(
+                "see octant vault status; octant vault grant {secret} --to manifest-file:FILE --mode use --host {host}"
+            ),
+            _ => self.advice().map_or_else(
+                || format!("add it to network.hosts and sign the manifest anew, or lend it: {}", lend()),
+                str::to_owned,
+            ),
+        }
+    }
+
+    /// What to do about it, where that is the same for every agent and no command.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoGrant(_)
+            | Self::OtherPort { .. }
+            | Self::LeaseOver(_)
+            | Self::LeaseConnections(_)
+            | Self::LeaseBytes(_)
+            | Self::Revoked
+            | Self::NoSecret { .. } => return None,
             Self::NoName(_) | Self::Address | Self::BadName(_) => {
                 "connect by the host's name, and grant that name"
             }
             Self::Connections(_) => "close some, or raise network.connections",
             Self::Bytes(_) | Self::Budget(_) => {
                 "see octant agent budget AID; end an agent below it, or raise the budget and start it anew"
-            }
-            Self::LeaseOver(_) | Self::LeaseConnections(_) | Self::LeaseBytes(_) | Self::Revoked => {
-                "lend it again: octant egress lease AID HOST"
             }
             Self::Dismissed => "start the agent anew",
             Self::OtherProtocol { .. } => "grant the protocol that is spoken: tls, http or tcp",
@@ -212,15 +264,12 @@ impl Denied {
                 "look at what the agent was told to do: what it holds for one host is of no use at another"
             }
             Self::Misplaced { .. } => {
-                "send it as the whole of Authorization (after its scheme), x-api-key, api-key, x-goog-api-key or private-token"
-            }
-            Self::NoSecret { .. } => {
-                "see `octant vault status`; octant vault grant SECRET --to manifest-file:FILE --mode use --host HOST"
+                "send it where its grant says; without a place there as the whole of Authorization (after its scheme), x-api-key, api-key, x-goog-api-key or private-token"
             }
             Self::Refused(..) => {
                 "private and local addresses are reached only where the machine's octant.toml says so: [egress] allow_addresses"
             }
-        }
+        })
     }
 }
 
@@ -292,6 +341,16 @@ impl Rights {
     /// Whether a secret is used at this host, so that what is said to it is read.
     pub(crate) fn inspects(&self, host: &HostName) -> bool {
         self.credentials.iter().any(|credential| credential.host.matches(host))
+    }
+
+    /// Whether a secret is used for it at this host.
+    pub(crate) fn uses(&self, secret: &SecretName, host: &HostName) -> bool {
+        self.credentials.iter().any(|c| c.secret == *secret && c.host.matches(host))
+    }
+
+    /// What stands for secrets at this host.
+    pub(crate) fn credentials_at(&self, host: &HostName) -> Vec<Said> {
+        self.credentials.iter().filter(|c| c.host.matches(host)).map(Credential::said).collect()
     }
 
     /// Every port that some rule names.

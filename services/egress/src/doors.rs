@@ -5,8 +5,9 @@ use crate::dns;
 use crate::flow::{self, End, Way};
 use crate::gate::{Client, Gate, NotPassed, Passage, now_ms};
 use crate::hello::{self, HELLO_MAX, Hello};
-use crate::http::{self, Prefixed};
+use crate::http;
 use crate::socks::{self, GREETING, NO_METHOD, Next, REQUEST_MAX, Reply, Target};
+use crate::workers;
 use octant_api::egress::Door;
 use octant_manifest::{HostName, Protocol};
 use std::io;
@@ -134,10 +135,10 @@ pub(crate) async fn carry(
     };
     match said {
         Ok(Spoken::Http(rule)) => {
-            http::guarded(gate, client, Prefixed::new(Vec::new(), stream), host.clone(), port, rule).await;
+            http::guarded(gate, client, stream, host.clone(), port, rule).await;
         }
         Ok(Spoken::Inspected(rule, hello)) => {
-            http::inspected(gate, client, Prefixed::new(hello, stream), host.clone(), port, rule).await;
+            workers::inspect(gate, client, stream, &hello, (host.clone(), port, rule)).await;
         }
         Ok(Spoken::Through(passage, first)) => through(&stream, passage, &first).await,
         Err(not) => {
@@ -153,7 +154,7 @@ pub(crate) async fn carry(
 enum Spoken {
     /// Requests, each of which is looked at.
     Http(Rule),
-    /// TLS that ends here, and requests in it, since a secret is used at the host; what was said is there already.
+    /// TLS that ends at the agent's worker, since a secret is used at the host; what was said is there already.
     Inspected(Rule, Vec<u8>),
     /// Bytes for the host, the first of which are there already.
     Through(Passage, Vec<u8>),

@@ -4,14 +4,16 @@ use crate::core::{Bucket, Denied, Rights, Rule, Used};
 use crate::purse::Purse;
 use octant_sys::clock;
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
 /// What an agent used, and how fast it may go on.
@@ -203,8 +205,43 @@ impl Drop for Chunk {
     }
 }
 
+/// A connected socket that is waited for and then tried.
+pub(crate) trait Socket: AsRawFd + Sync {
+    fn wait(&self, interest: Interest) -> impl Future<Output = io::Result<()>> + Send;
+    fn read_now(&self, into: &mut [u8]) -> io::Result<usize>;
+    fn write_now(&self, from: &[u8]) -> io::Result<usize>;
+}
+
+impl Socket for TcpStream {
+    async fn wait(&self, interest: Interest) -> io::Result<()> {
+        self.ready(interest).await.map(drop)
+    }
+
+    fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.try_read(into)
+    }
+
+    fn write_now(&self, from: &[u8]) -> io::Result<usize> {
+        self.try_write(from)
+    }
+}
+
+impl Socket for UnixStream {
+    async fn wait(&self, interest: Interest) -> io::Result<()> {
+        self.ready(interest).await.map(drop)
+    }
+
+    fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.try_read(into)
+    }
+
+    fn write_now(&self, from: &[u8]) -> io::Result<usize> {
+        self.try_write(from)
+    }
+}
+
 /// Sends bytes on, as far as the caps let them.
-pub(crate) async fn send(to: &TcpStream, mut bytes: &[u8], flow: &Flow, way: Way) -> Result<(), End> {
+pub(crate) async fn send(to: &impl Socket, mut bytes: &[u8], flow: &Flow, way: Way) -> Result<(), End> {
     while !bytes.is_empty() {
         let count = match flow.take(bytes.len() as u64, way) {
             Ok(count) => usize::try_from(count).unwrap_or(bytes.len()),
@@ -216,8 +253,8 @@ pub(crate) async fn send(to: &TcpStream, mut bytes: &[u8], flow: &Flow, way: Way
         };
         let (mut now, later) = bytes.split_at(count);
         while !now.is_empty() {
-            to.writable().await.map_err(End::Failed)?;
-            match to.try_write(now) {
+            to.wait(Interest::WRITABLE).await.map_err(End::Failed)?;
+            match to.write_now(now) {
                 Ok(count) => now = &now[count..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(End::Failed(error)),
@@ -228,17 +265,14 @@ pub(crate) async fn send(to: &TcpStream, mut bytes: &[u8], flow: &Flow, way: Way
     Ok(())
 }
 
-async fn one_way(from: &TcpStream, to: &TcpStream, flow: &Flow, way: Way) -> Result<(), End> {
+async fn one_way(from: &impl Socket, to: &impl Socket, flow: &Flow, way: Way) -> Result<(), End> {
     loop {
-        from.readable().await.map_err(End::Failed)?;
+        from.wait(Interest::READABLE).await.map_err(End::Failed)?;
         let mut chunk = Chunk::get();
-        match from.try_read(&mut chunk.0) {
+        match from.read_now(&mut chunk.0) {
             Ok(0) => {
                 // The other direction may go on. A side that is gone already fails here and there alike.
-                let _ = nix::sys::socket::shutdown(
-                    std::os::fd::AsRawFd::as_raw_fd(to),
-                    nix::sys::socket::Shutdown::Write,
-                );
+                let _ = nix::sys::socket::shutdown(to.as_raw_fd(), nix::sys::socket::Shutdown::Write);
                 return Ok(());
             }
             Ok(count) => send(to, &chunk.0[..count], flow, way).await?,
@@ -249,7 +283,7 @@ async fn one_way(from: &TcpStream, to: &TcpStream, flow: &Flow, way: Way) -> Res
 }
 
 /// Lets two sides speak until both are done, one fails, or the connection is cut.
-pub(crate) async fn relay(agent: &TcpStream, host: &TcpStream, flow: &Flow) -> End {
+pub(crate) async fn relay(agent: &impl Socket, host: &impl Socket, flow: &Flow) -> End {
     let both =
         async { tokio::try_join!(one_way(agent, host, flow, Way::Out), one_way(host, agent, flow, Way::In)) };
     tokio::select! {

@@ -12,6 +12,7 @@ use crate::purse::Purse;
 use crate::resolve::Resolve;
 use crate::secrets::{Secrets, Value as SecretValue, Wanted};
 use crate::vet::Vet;
+use crate::workers::{Worker, Workers};
 use octant_api::agents::Amounts;
 use octant_api::egress::{
     AdmitRequest, Admitted, AtGate, Door, Draw, LeaseState, Open, PORTS_MAX, Preview, Usage,
@@ -20,7 +21,6 @@ use octant_ids::{Aid, SecretName, Sha256};
 use octant_manifest::HostName;
 use octant_sys::clock;
 use serde_json::{Value, json};
-use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -30,7 +30,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
-use tokio_rustls::TlsConnector;
 
 /// How long one address may take to answer.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -58,8 +57,7 @@ pub(crate) struct Gate {
     resolve: Box<dyn Resolve>,
     vet: Vet,
     secrets: Box<dyn Secrets>,
-    /// What is spoken to hosts that secrets are used at.
-    pub(crate) tls: TlsConnector,
+    pub(crate) workers: Workers,
     clients: Mutex<BTreeMap<Aid, Arc<Client>>>,
     /// How many connections all agents have open together.
     open: Arc<AtomicU64>,
@@ -84,8 +82,12 @@ pub(crate) struct Client {
     rights: watch::Sender<Arc<Rights>>,
     meter: Arc<Meter>,
     denials: Mutex<Denials>,
-    /// Vouches for the gate where a secret is used for it.
+    /// Vouches for its worker where a secret is used for it.
     authority: Option<Authority>,
+    /// Reads its requests there; made when there is one.
+    worker: Mutex<Option<Arc<Worker>>>,
+    /// Held by who makes one.
+    pub(crate) making: tokio::sync::Mutex<()>,
     doors: Mutex<BTreeMap<Door, AbortHandle>>,
     open: Mutex<BTreeMap<u64, Showing>>,
 }
@@ -175,7 +177,7 @@ pub(crate) struct UsedFor<'a> {
     pub(crate) host: &'a HostName,
     pub(crate) port: u16,
     pub(crate) method: &'a str,
-    pub(crate) path: &'a str,
+    pub(crate) path_sha256: Sha256,
     /// The ledger entry of the connection.
     pub(crate) connection: u64,
 }
@@ -247,6 +249,25 @@ impl Client {
         self.authority.as_ref()
     }
 
+    /// The worker that it has now.
+    pub(crate) fn worker(&self) -> Option<Arc<Worker>> {
+        lock(&self.worker).clone()
+    }
+
+    /// Has this worker from here on.
+    pub(crate) fn has_worker(&self, worker: Worker) -> Arc<Worker> {
+        let worker = Arc::new(worker);
+        *lock(&self.worker) = Some(Arc::clone(&worker));
+        worker
+    }
+
+    /// Ends its worker, and with it every connection that the worker has.
+    fn end_worker(&self) {
+        if let Some(worker) = lock(&self.worker).take() {
+            worker.end();
+        }
+    }
+
     fn usage(&self) -> Usage {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Usage {
@@ -294,14 +315,14 @@ impl Gate {
         resolve: Box<dyn Resolve>,
         vet: Vet,
         secrets: Box<dyn Secrets>,
-        tls: TlsConnector,
+        workers: Workers,
     ) -> Self {
         Self {
             book,
             resolve,
             vet,
             secrets,
-            tls,
+            workers,
             clients: Mutex::default(),
             open: Arc::default(),
             drawing: Arc::default(),
@@ -309,14 +330,18 @@ impl Gate {
     }
 
     /// Puts a word of `agents` in force.
-    pub(crate) fn admit(&self, asked: &AdmitRequest) -> Result<Admitted, NotAdmitted> {
+    pub(crate) fn admit(
+        &self,
+        asked: &AdmitRequest,
+        kept: Option<Authority>,
+    ) -> Result<Admitted, NotAdmitted> {
         let mut clients = lock(&self.clients);
         let before = clients.get(&asked.aid).map(|client| client.rights());
-        let kept = |id: &str| {
+        let used = |id: &str| {
             let leases = before.as_ref()?.leases.iter();
             leases.clone().find(|lease| lease.said.id == id).map(|lease| Arc::clone(&lease.used))
         };
-        let rights = Rights::read(asked.generation, &asked.hosts, &asked.leases, asked.caps, kept)?
+        let rights = Rights::read(asked.generation, &asked.hosts, &asked.leases, asked.caps, used)?
             .using(&asked.credentials, asked.manifest)?;
         let ports = rights.ports();
         if ports.len() > PORTS_MAX {
@@ -327,12 +352,19 @@ impl Gate {
             shared.into_iter().chain(ports.into_iter().map(Door::Port)).collect();
         let Some(client) = clients.get(&asked.aid) else {
             let hosts = || rights.credentials.iter().map(|credential| &credential.host);
-            let authority = (!rights.credentials.is_empty()).then(|| Authority::new(hosts())).transpose()?;
+            // The one of an earlier run of the gate is what running programs trust.
+            let authority = match kept.filter(|kept| kept.is_for(hosts())) {
+                _ if rights.credentials.is_empty() => None,
+                Some(kept) => Some(kept),
+                None => Some(Authority::new(hosts())?),
+            };
             let pem = authority.as_ref().map(|authority| authority.pem().to_owned());
             let purse = asked.caps.drawn.then(|| Purse::new(asked.aid, Arc::clone(&self.drawing)));
             let client = Client {
                 aid: asked.aid,
                 authority,
+                worker: Mutex::default(),
+                making: tokio::sync::Mutex::default(),
                 names: Mutex::new(Names::new(asked.aid)),
                 rights: watch::Sender::new(Arc::new(rights)),
                 meter: Arc::new(Meter::new(purse)),
@@ -376,6 +408,7 @@ impl Gate {
             ..(*client.rights()).clone()
         };
         client.rights.send_replace(Arc::new(none));
+        client.end_worker();
         for door in std::mem::take(&mut *lock(&client.doors)).into_values() {
             door.abort();
         }
@@ -455,7 +488,8 @@ impl Gate {
         let to: String = to.chars().take(255).collect();
         if lock(&client.denials).add(format!("{to}:{port}: {why}")) {
             let mut payload = json!({
-                "do": "connect", "denied": why.to_string(), "host": to, "port": port, "next": why.next(),
+                "do": "connect", "denied": why.to_string(), "host": to, "port": port, "next": why.next(client.aid, &to, port),
+                "field": why.field(),
             });
             if matches!(why, Denied::Canary(_)) {
                 payload["canary"] = json!(true);
@@ -509,7 +543,7 @@ impl Gate {
                 port,
                 rule: String::new(),
                 why: why.to_string(),
-                next: why.next().to_owned(),
+                next: why.next(client.aid, host, port),
             },
         }
     }
@@ -585,11 +619,10 @@ impl Gate {
         secret: &SecretName,
         request: &UsedFor<'_>,
     ) -> Result<(SecretUse, SecretValue), NotPassed> {
-        let UsedFor { host, port, method, path, connection } = request;
-        let digest = Sha256(sha2::Sha256::digest(path.as_bytes()).into());
+        let UsedFor { host, port, method, path_sha256, connection } = request;
         let what = json!({
             "do": "use a secret", "secret": secret, "host": host.as_str(), "port": port, "method": method,
-            "path_sha256": digest, "connection": connection,
+            "path_sha256": path_sha256, "connection": connection,
         });
         let intent = self.book.intent(client.aid, what).await.map_err(NotPassed::Failed)?;
         let mut used = SecretUse { gate: Arc::clone(self), aid: client.aid, intent, became: None };

@@ -1,5 +1,6 @@
 //! The methods: from a request to the gate, and back.
 
+use crate::authority::Authority;
 use crate::core::BadWord;
 use crate::doors::{self, Listener};
 use crate::gate::{Client, Gate, NotAdmitted};
@@ -12,11 +13,46 @@ use octant_ids::Aid;
 use octant_service::Notifier;
 use octant_wire::{Call, Shutdown, Sink};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Sockets of an earlier run, by whose they are and what they are for.
-pub(crate) type Waiting = BTreeMap<(Aid, Door), OwnedFd>;
+/// What PID 1 keeps for an agent over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thing {
+    /// A socket in its network.
+    Door(Door),
+    /// Its authority, which its programs trust.
+    Authority,
+}
+
+/// What an earlier run had, by whose it is.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    doors: BTreeMap<(Aid, Door), OwnedFd>,
+    authorities: BTreeMap<Aid, OwnedFd>,
+}
+
+impl Waiting {
+    pub(crate) fn add(&mut self, (aid, thing): (Aid, Thing), fd: OwnedFd) {
+        match thing {
+            Thing::Door(door) => drop(self.doors.insert((aid, door), fd)),
+            Thing::Authority => drop(self.authorities.insert(aid, fd)),
+        }
+    }
+
+    fn agents(&self) -> impl Iterator<Item = Aid> {
+        self.doors.keys().map(|(aid, _)| *aid).chain(self.authorities.keys().copied())
+    }
+
+    /// Forgets an agent; which things of it there were.
+    fn forget(&mut self, aid: Aid) -> Vec<Thing> {
+        let mine = self.doors.keys().filter(|(whose, _)| *whose == aid);
+        let mut things: Vec<Thing> = mine.map(|(_, door)| Thing::Door(*door)).collect();
+        self.doors.retain(|(whose, _), _| *whose != aid);
+        things.extend(self.authorities.remove(&aid).map(|_| Thing::Authority));
+        things
+    }
+}
 
 /// The service's side of its socket.
 #[derive(Debug)]
@@ -29,28 +65,30 @@ pub(crate) struct Methods {
 }
 
 /// The name of a socket in PID 1's store.
-fn kept_name(aid: Aid, door: Door) -> String {
-    let what = match door {
-        Door::Dns => "dns".to_owned(),
-        Door::DnsTcp => "dns-tcp".to_owned(),
-        Door::Proxy => "proxy".to_owned(),
-        Door::Socks => "socks".to_owned(),
-        Door::Port(port) => port.to_string(),
+fn kept_name(aid: Aid, thing: Thing) -> String {
+    let what = match thing {
+        Thing::Authority => "authority".to_owned(),
+        Thing::Door(Door::Dns) => "dns".to_owned(),
+        Thing::Door(Door::DnsTcp) => "dns-tcp".to_owned(),
+        Thing::Door(Door::Proxy) => "proxy".to_owned(),
+        Thing::Door(Door::Socks) => "socks".to_owned(),
+        Thing::Door(Door::Port(port)) => port.to_string(),
     };
     format!("{aid}.{what}")
 }
 
 /// What a name in PID 1's store says.
-pub(crate) fn of_kept_name(name: &str) -> Option<(Aid, Door)> {
+pub(crate) fn of_kept_name(name: &str) -> Option<(Aid, Thing)> {
     let (aid, what) = name.split_once('.')?;
-    let door = match what {
-        "dns" => Door::Dns,
-        "dns-tcp" => Door::DnsTcp,
-        "proxy" => Door::Proxy,
-        "socks" => Door::Socks,
-        port => Door::Port(port.parse().ok()?),
+    let thing = match what {
+        "authority" => Thing::Authority,
+        "dns" => Thing::Door(Door::Dns),
+        "dns-tcp" => Thing::Door(Door::DnsTcp),
+        "proxy" => Thing::Door(Door::Proxy),
+        "socks" => Thing::Door(Door::Socks),
+        port => Thing::Door(Door::Port(port.parse().ok()?)),
     };
-    Some((aid.parse().ok()?, door))
+    Some((aid.parse().ok()?, thing))
 }
 
 fn unknown(what: &str, aid: Aid) -> ApiError {
@@ -88,18 +126,38 @@ impl Methods {
     }
 
     /// Takes a name out of PID 1's store. Where that fails the socket comes back at the next start, and is dropped then.
-    fn unstore(&self, aid: Aid, door: Door) {
-        if let Err(error) = self.notifier.unstore(&kept_name(aid, door)) {
-            tracing::warn!("a socket of {aid} stays in PID 1's store: {error}");
+    fn unstore(&self, aid: Aid, thing: Thing) {
+        if let Err(error) = self.notifier.unstore(&kept_name(aid, thing)) {
+            tracing::warn!("{thing:?} of {aid} stays in PID 1's store: {error}");
         }
+    }
+
+    fn store(&self, aid: Aid, thing: Thing, fd: BorrowedFd<'_>) {
+        if let Err(error) = self.notifier.store(&kept_name(aid, thing), fd) {
+            // It is in use; only a restart of this service loses it.
+            tracing::warn!("{thing:?} of {aid} cannot be kept over a restart: {error}");
+        }
+    }
+
+    /// The authority that an agent had in an earlier run.
+    fn kept_authority(&self, aid: Aid) -> Option<Authority> {
+        let kept = Authority::kept(self.waiting().authorities.remove(&aid)?);
+        // The agent then has another one, which its programs do not trust; `agents` says so.
+        kept.inspect_err(|error| {
+            tracing::error!("the authority of {aid} from an earlier run is lost: {error}")
+        })
+        .ok()
     }
 }
 
 impl Handler<Call> for Methods {
     async fn admit(&self, request: AdmitRequest, _: Call) -> Result<Admitted, ApiError> {
         let aid = request.aid;
-        let before = self.gate.client(aid).map(|client| self.gate.doors(&client)).unwrap_or_default();
-        let mut admitted = self.gate.admit(&request).map_err(|error| {
+        let known = self.gate.client(aid);
+        let before = known.as_ref().map(|client| self.gate.doors(client)).unwrap_or_default();
+        let kept = self.kept_authority(aid);
+        let was = kept.as_ref().map(|kept| kept.pem().to_owned());
+        let mut admitted = self.gate.admit(&request, kept).map_err(|error| {
             let code = match error {
                 NotAdmitted::Bad(BadWord::TooMany(_) | BadWord::Credentials(_)) | NotAdmitted::Ports(_) => {
                     Code::Full
@@ -117,20 +175,28 @@ impl Handler<Call> for Methods {
             )
         })?;
         let client = self.gate.client(aid).ok_or_else(|| unknown("admit an agent", aid))?;
+        if let (None, Some(authority)) =
+            (known, client.authority().filter(|now| was.as_deref() != Some(now.pem())))
+        {
+            if was.is_some() {
+                self.unstore(aid, Thing::Authority);
+            }
+            self.store(aid, Thing::Authority, authority.fd());
+        }
         let now = self.gate.doors(&client);
         for door in before.into_iter().filter(|door| !now.contains(door)) {
-            self.unstore(aid, door);
+            self.unstore(aid, Thing::Door(door));
         }
         // What an earlier run was listening on goes on here.
         admitted.missing.retain(|door| {
-            let Some(fd) = self.waiting().remove(&(aid, *door)) else { return true };
+            let Some(fd) = self.waiting().doors.remove(&(aid, *door)) else { return true };
             match self.open(&client, *door, fd) {
                 Ok(()) => false,
                 Err(error) => {
                     tracing::warn!(
                         "the socket of {aid} for {door:?} from an earlier run is of no use: {error}"
                     );
-                    self.unstore(aid, *door);
+                    self.unstore(aid, Thing::Door(*door));
                     true
                 }
             }
@@ -149,31 +215,28 @@ impl Handler<Call> for Methods {
         let fd = call.take_fds().pop().ok_or_else(|| refuse("no socket came with the request".into()))?;
         let kept = fd.try_clone().map_err(|error| refuse(error.to_string()))?;
         self.open(&client, door, fd).map_err(|error| refuse(error.to_string()))?;
-        if let Err(error) = self.notifier.store(&kept_name(aid, door), kept.as_fd()) {
-            // It is served; only a restart of this service loses it, and `agents` then makes another.
-            tracing::warn!("the socket of {aid} for {door:?} cannot be kept over a restart: {error}");
-        }
+        self.store(aid, Thing::Door(door), kept.as_fd());
         Ok(Listening {})
     }
 
     async fn dismiss(&self, request: DismissRequest, _: Call) -> Result<Dismissed, ApiError> {
         let aid = request.aid;
-        let mut doors = self.gate.client(aid).map(|client| self.gate.doors(&client)).unwrap_or_default();
+        let mut things = Vec::new();
+        if let Some(client) = self.gate.client(aid) {
+            things.extend(self.gate.doors(&client).into_iter().map(Thing::Door));
+            things.extend(client.authority().map(|_| Thing::Authority));
+        }
         let (usage, drawn) = self.gate.dismiss(aid);
         let settled = drawn.map(|used| Settled { run: self.instance.clone(), used });
-        {
-            let mut waiting = self.waiting();
-            doors.extend(waiting.keys().filter(|(whose, _)| *whose == aid).map(|(_, door)| *door));
-            waiting.retain(|(whose, _), _| *whose != aid);
-        }
-        for door in doors {
-            self.unstore(aid, door);
+        things.extend(self.waiting().forget(aid));
+        for thing in things {
+            self.unstore(aid, thing);
         }
         Ok(Dismissed { usage, settled })
     }
 
     async fn watch(&self, _: WatchRequest, items: Sink<Told>, _: Call) -> Result<Watched, ApiError> {
-        let waiting: BTreeSet<Aid> = self.waiting().keys().map(|(aid, _)| *aid).collect();
+        let waiting: BTreeSet<Aid> = self.waiting().agents().collect();
         let agents = waiting.into_iter().chain(self.gate.list(None).into_iter().map(|row| row.aid)).collect();
         items.send(&Told::Began(Instance { instance: self.instance.clone(), agents })).await?;
         tokio::select! {
@@ -237,10 +300,11 @@ mod tests {
     #[test]
     fn a_name_in_the_store_says_whose_and_what() {
         let aid = Aid::from_bytes([9; 16]);
-        for door in [Door::Dns, Door::DnsTcp, Door::Proxy, Door::Socks, Door::Port(65_535)] {
-            let name = kept_name(aid, door);
+        let doors = [Door::Dns, Door::DnsTcp, Door::Proxy, Door::Socks, Door::Port(65_535)];
+        for thing in doors.map(Thing::Door).into_iter().chain([Thing::Authority]) {
+            let name = kept_name(aid, thing);
             assert!(name.len() <= 64 && !name.contains(':'), "{name}");
-            assert_eq!(of_kept_name(&name), Some((aid, door)));
+            assert_eq!(of_kept_name(&name), Some((aid, thing)));
         }
         assert_eq!(of_kept_name("x.dns"), None);
         assert_eq!(of_kept_name(&format!("{aid}.99999")), None);

@@ -17,7 +17,12 @@
 //! | `vet.rs` | which addresses may be connected to; pure |
 //! | `gate.rs` | agents, and the way from a decision to a connection |
 //! | `doors.rs`, `http.rs` | the sockets inside, and what is spoken there |
-//! | `inject.rs` | what stands for secrets, where they are put, how they are taken out of answers; pure |
+//! | `message.rs` | what every message of HTTP is held to |
+//! | `workers.rs`, `said.rs`, `packets.rs` | inspection workers as the gate has them, and what the two say to each other |
+//! | `starter.rs` | the process that workers are made from |
+//! | `worker/` | a worker: TLS that ends there, requests that get secrets, answers that are looked through |
+//! | `inject.rs`, `sigv4.rs` | what stands for secrets, where they are put, requests that are signed with them; pure |
+//! | `scrub.rs` | how they are taken out of answers; pure |
 //! | `authority.rs` | certificates for programs whose requests get a secret, and what is trusted outside |
 //! | `secrets.rs` | the way to the vault |
 //! | `flow.rs` | bytes: counted, capped, cut |
@@ -32,20 +37,30 @@ mod core;
 mod dns;
 mod doors;
 mod flow;
+mod fuzz;
 mod gate;
 mod handlers;
 mod hello;
 mod http;
 mod inject;
+mod message;
 mod names;
+mod packets;
 mod purse;
 mod resolve;
+mod said;
+mod scrub;
 mod secrets;
 mod service;
+mod sigv4;
 mod socks;
+mod starter;
 #[cfg(test)]
 mod tests;
 mod vet;
+mod worker;
+mod workers;
 
+pub use fuzz::{fuzz_dns, fuzz_hello, fuzz_http, fuzz_socks};
 pub use service::{EgressConfig, EgressService};
 pub use vet::{Network, NetworkError};

@@ -1,4 +1,4 @@
-//! The way to the vault: a secret for one request.
+//! The way to the vault: a secret for one request. The gate passes on what it is in, and never has it itself.
 
 use octant_api::vault::{LeaseRequest, Mode, OpenRequest, ReleaseRequest, Token, VALUE_MAX};
 use octant_ids::{Aid, SecretName, Sha256};
@@ -6,7 +6,8 @@ use octant_manifest::HostName;
 use octant_wire::Client;
 use std::fs::File;
 use std::future::Future;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -25,7 +26,13 @@ pub(crate) struct Wanted {
     pub(crate) host: HostName,
 }
 
-pub(crate) type Value = Zeroizing<Vec<u8>>;
+/// A secret's value, where its reader finds it.
+#[derive(Debug)]
+pub(crate) struct Value {
+    /// All of it is there, and its end.
+    pub(crate) fd: OwnedFd,
+    pub(crate) bytes: u64,
+}
 
 /// Gives secrets. A seam: tests put another one in its place.
 pub(crate) trait Secrets: Send + Sync {
@@ -66,12 +73,15 @@ async fn value_of(vault: &Client, wanted: &Wanted, token: Token) -> Result<Value
         OpenRequest { agent: Some(wanted.aid), cgroup: None, token, host: Some(wanted.host.to_string()) };
     let (opened, fds) = vault.call_with(&request, &[]).await.map_err(|error| error.to_string())?;
     let fd = fds.into_iter().next().ok_or("the vault sent no value")?;
-    // The vault has written all of it and closed its end before it answers, so this does not wait.
-    let mut value = Zeroizing::new(Vec::with_capacity(VALUE_MAX + 1));
-    let read = File::from(fd).take(VALUE_MAX as u64 + 1).read_to_end(&mut value);
-    read.map_err(|error| format!("the value cannot be read: {error}"))?;
-    if value.len() as u64 != opened.bytes {
-        return Err("the value did not come whole".into());
+    Ok(Value { fd, bytes: opened.bytes })
+}
+
+/// Takes a value out of where it is. Whoever wrote it has closed its end, so this does not wait.
+pub(crate) fn read(value: Value) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(VALUE_MAX + 1));
+    File::from(value.fd).take(VALUE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != value.bytes {
+        return Err(io::Error::other("the value did not come whole"));
     }
-    Ok(value)
+    Ok(bytes)
 }

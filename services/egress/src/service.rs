@@ -1,26 +1,25 @@
 //! The glue between the gate and its process.
 
-use crate::authority::towards_hosts;
+use crate::authority::{extra_roots, sealed};
 use crate::gate::Gate;
 use crate::handlers::{Methods, of_kept_name};
 use crate::resolve::{Resolve, Servers};
+use crate::starter::{self, Starter};
 use crate::vet::{Network, Vet};
+use crate::workers::Workers;
 use octant_api::egress::Server;
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_service::{Context, Health, Notifier, Records, ServeError, Service, Shutdown, StartError};
 use octant_sys::entropy;
 use octant_wire::{Identity, Limits};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio_rustls::TlsConnector;
 
 /// `[egress]` of octant.toml.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -44,6 +43,7 @@ pub struct EgressService {
     notifier: Notifier,
     waiting: Mutex<crate::handlers::Waiting>,
     instance: String,
+    starter: Arc<Starter>,
 }
 
 /// How often what was denied again is recorded.
@@ -70,37 +70,34 @@ impl EgressService {
     };
 }
 
-/// The authorities that the configuration names; one that cannot be read is a reason not to start.
-fn extra_roots(pem: &str) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
-    }
-    if roots.is_empty() && !pem.trim().is_empty() {
-        return Err(io::Error::other("there is no certificate in it"));
-    }
-    Ok(roots)
-}
-
 impl Service for EgressService {
     const SPEC: Spec = Self::SPEC;
     const PROFILE: &'static str = include_str!("../profile.json");
     type Config = EgressConfig;
+
+    fn helper() -> io::Result<Option<OwnedFd>> {
+        starter::make().map(Some)
+    }
 
     async fn open(config: EgressConfig, mut context: Context) -> Result<Self, StartError> {
         let records = Arc::new(Records::new(context.client("ledger")?).outlasting_agents());
         let resolve: Box<dyn Resolve> =
             Box::new(Servers::new(config.name_servers, PathBuf::from(RESOLV_CONF)));
         let vault = context.client("vault")?;
-        let tls = extra_roots(&config.extra_roots)
-            .and_then(|roots| towards_hosts(roots).map_err(io::Error::other))
+        // Workers read it again; one that they could not read is a reason not to start.
+        let roots = extra_roots(config.extra_roots.as_bytes())
+            .and_then(|_| sealed(config.extra_roots.as_bytes()))
             .map_err(|error| StartError::new("set up TLS", "extra_roots", error))?;
-        let tls = TlsConnector::from(Arc::new(tls));
+        let starter = context.helper.take().ok_or_else(|| io::Error::other("it was not made"));
+        let starter = starter.and_then(Starter::new).map(Arc::new);
+        let starter =
+            starter.map_err(|error| StartError::new("reach the starter of workers", "its socket", error))?;
+        let workers = Workers::new(Box::new(Arc::clone(&starter)), roots);
         let vet = Vet { allow: config.allow_addresses };
-        let mut waiting = crate::handlers::Waiting::new();
+        let mut waiting = crate::handlers::Waiting::default();
         for (name, fd) in context.inherited.stored() {
             match of_kept_name(&name) {
-                Some(whose) => drop(waiting.insert(whose, fd)),
+                Some(whose) => waiting.add(whose, fd),
                 None => tracing::warn!("PID 1 kept a descriptor {name:?}, which is none of a gate's"),
             }
         }
@@ -108,7 +105,8 @@ impl Service for EgressService {
         entropy::fill_seeded(&mut random)
             .map_err(|error| StartError::new("name this run", "getrandom", error))?;
         Ok(Self {
-            gate: Arc::new(Gate::new(Box::new(Arc::clone(&records)), resolve, vet, Box::new(vault), tls)),
+            gate: Arc::new(Gate::new(Box::new(Arc::clone(&records)), resolve, vet, Box::new(vault), workers)),
+            starter,
             records,
             identity: context.identity(),
             notifier: context.notifier,
@@ -137,8 +135,15 @@ impl Service for EgressService {
             stop: stop.clone(),
         };
         let server = Server(Arc::new(methods));
-        let served =
-            octant_wire::serve(listener, server, self.identity.clone(), Limits::default(), stop).await;
+        let serving =
+            octant_wire::serve(listener, server, self.identity.clone(), Limits::default(), stop.clone());
+        let served = tokio::select! {
+            served = serving => served,
+            // Told to stop, everything of this service is; otherwise PID 1 starts both anew.
+            () = self.starter.gone(), if !stop.is_requested() => {
+                return Err(ServeError::new("make inspection workers", "their starter has ended"));
+            }
+        };
         again.abort();
         self.gate.tell_all_again();
         served.map_err(|error| ServeError::new("accept connections", error))?;
@@ -174,15 +179,9 @@ mod tests {
     use octant_service::Profile;
 
     #[test]
-    fn a_root_that_cannot_be_read_is_not_passed_over() {
-        assert!(extra_roots("\n").unwrap().is_empty());
-        assert!(extra_roots("what is this").is_err());
-        let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(extra_roots(bad).is_err());
-    }
-
-    #[test]
-    fn the_profile_is_valid_and_gives_a_reason_for_each_line() {
-        Profile::parse(EgressService::PROFILE).unwrap();
+    fn every_profile_is_valid_and_gives_a_reason_for_each_line() {
+        for text in [EgressService::PROFILE, crate::worker::PROFILE, starter::PROFILE] {
+            Profile::parse(text).unwrap();
+        }
     }
 }

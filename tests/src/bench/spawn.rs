@@ -245,6 +245,7 @@ pub(crate) fn plan(program: &str, target: &str, round: usize) -> Plan {
         utilities: vec!["sh".into()],
         root: None,
         image_environment: false,
+        image_cwd: false,
         binds: vec![Bind { source: program.to_owned(), target: target.into(), write: false, exec: true }],
         pins: std::collections::BTreeMap::new(),
         links: vec![],

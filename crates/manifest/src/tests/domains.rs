@@ -148,9 +148,20 @@ fn a_secret_is_used_only_for_a_host_that_is_granted_with_tls() {
         assert!(matches!(error.problem, Problem::CredentialHost(_)), "{error}");
         assert_eq!(error.field, "credentials.grants[0]");
     }
-    for bad in
-        ["prod/git", "use prod/git", "use prod/git at", "show x", "sign ../x", "sign x at a.org", "sign  x"]
-    {
+    for bad in [
+        "prod/git",
+        "use prod/git",
+        "use prod/git at",
+        "show x",
+        "sign ../x",
+        "sign x at a.org",
+        "sign  x",
+        "use x at a.org in",
+        "use x at a.org in ",
+        "use x at a.org in body",
+        "sign x in header x-key",
+        "use x at a.org in header x-key in basic me",
+    ] {
         assert!(bad.parse::<CredentialGrant>().is_err(), "{bad}");
     }
 }

@@ -80,8 +80,17 @@ const KEY: &str = "SHA256:II89XAYBZc6bTX4f3LFTMNuPCHTb1fJJ3Xvd6n563FY";
 fn credential() -> impl Strategy<Value = CredentialGrant> {
     let secret = proptest::sample::select(vec!["x", "prod/y"]);
     let way = proptest::sample::select(vec!["use", "ssh", "sign", "reveal"]);
-    (way, secret, host()).prop_map(|(way, secret, host)| match way {
-        "use" => parsed(&format!("use {secret} at {host}")),
+    let places = [
+        "",
+        " in header x-key",
+        " in basic me",
+        " in query GET /a k",
+        " in form POST /a k",
+        " in json POST /a k",
+    ];
+    let place = proptest::sample::select([&places[..], &[" in sigv4 A r s", " in sigv4 A q s"]].concat());
+    (way, secret, host(), place).prop_map(|(way, secret, host, place)| match way {
+        "use" => parsed(&format!("use {secret} at {host}{place}")),
         "ssh" => parsed(&format!("ssh {secret} to git@{}:22 key {KEY}", host.to_string().replace('*', "a"))),
         _ => parsed(&format!("{way} {secret}")),
     })

@@ -48,7 +48,7 @@ fn credentials(rights: &Effective) -> Result<Vec<Credential>, String> {
     let mut made: BTreeMap<String, (SecretName, String)> = BTreeMap::new();
     let mut credentials = Vec::new();
     for grant in rights.grants().credentials().iter() {
-        let Way::Use(host) = &grant.way else { continue };
+        let Way::Use(host, place) = &grant.way else { continue };
         let variable = variable(&grant.secret);
         if !made.contains_key(&variable) {
             made.insert(variable.clone(), (grant.secret.clone(), placeholder()?));
@@ -58,7 +58,8 @@ fn credentials(rights: &Effective) -> Result<Vec<Credential>, String> {
             return Err(format!("{secret} and {} would both be {variable}", grant.secret));
         }
         let (secret, placeholder) = (secret.clone(), placeholder.clone());
-        credentials.push(Credential { secret, host: host.to_string(), placeholder });
+        let (host, place) = (host.to_string(), place.to_string());
+        credentials.push(Credential { secret, host, placeholder, place });
     }
     Ok(credentials)
 }
@@ -91,7 +92,7 @@ impl Manager {
         let grants = rights.into_iter().flat_map(|rights| rights.grants().credentials().iter());
         let of = |grant: &CredentialGrant| match &grant.way {
             Way::Ssh(login) => Some((grant.secret.clone(), login.clone())),
-            Way::Use(_) | Way::Sign | Way::Reveal => None,
+            Way::Use(..) | Way::Sign | Way::Reveal => None,
         };
         grants.filter_map(of).collect()
     }

@@ -10,6 +10,7 @@ mod life;
 mod mcp;
 mod messages;
 mod prepared;
+mod reports;
 mod restart;
 mod secrets;
 mod ssh;
@@ -70,6 +71,8 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         denials: Vec::new(),
         denied_calls: Vec::new(),
         calls_unreported: None,
+        denied_accesses: Vec::new(),
+        accesses_unreported: None,
         grants: Vec::new(),
     }
 }

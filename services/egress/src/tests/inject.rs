@@ -1,6 +1,9 @@
 //! Secrets that are used for an agent and that it never sees: TLS that ends at the gate, and begins there anew.
 
 use super::{FREE, Line, World, alone};
+use crate::authority::Voucher;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use octant_api::egress::{AdmitRequest, Credential};
 use octant_ids::{Aid, Sha256};
 use rcgen::{CertificateParams, KeyPair};
@@ -13,22 +16,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-const MINE: &str = "octs_abcdefghijklmnopqrstuv";
-const OTHERS: &str = "octs_bbbbbbbbbbbbbbbbbbbbbb";
-const SECRET: &str = "ghp_the-real-secret-value";
-const API: &str = "api.example.org";
+pub(super) const MINE: &str = "octs_abcdefghijklmnopqrstuv";
+pub(super) const OTHERS: &str = "octs_bbbbbbbbbbbbbbbbbbbbbb";
+pub(super) const SECRET: &str = "ghp_the-real-secret-value";
+pub(super) const API: &str = "api.example.org";
 
-/// A host of TLS that answers by what it is asked, and keeps what it heard.
-async fn host(world: &World, name: &str, at: &str) -> Arc<Mutex<String>> {
+/// What a host of this name is towards who connects.
+pub(super) fn certified(world: &World, name: &str) -> ServerConfig {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &world.issuer).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-        .unwrap();
+        .unwrap()
+}
+
+/// A host of TLS that answers by what it is asked, and keeps what it heard.
+pub(super) async fn host(world: &World, name: &str, at: &str) -> Arc<Mutex<String>> {
+    let config = certified(world, name);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(at).await.unwrap();
     let heard = Arc::<Mutex<String>>::default();
@@ -75,12 +83,17 @@ async fn answers(request: &str, to: &mut (impl AsyncWriteExt + Unpin)) -> std::i
     to.flush().await
 }
 
-fn credential() -> Credential {
-    Credential { secret: "prod/api".parse().unwrap(), host: API.into(), placeholder: MINE.into() }
+pub(super) fn credential() -> Credential {
+    Credential {
+        secret: "prod/api".parse().unwrap(),
+        host: API.into(),
+        placeholder: MINE.into(),
+        place: String::new(),
+    }
 }
 
 /// The hosts, and the authority that the agent trusts.
-async fn with_api(world: &World) -> (Arc<Mutex<String>>, String) {
+pub(super) async fn with_api(world: &World) -> (Arc<Mutex<String>>, String) {
     world.name(API, &["11.0.0.2"]);
     let heard = host(world, API, "11.0.0.2:443").await;
     let hosts = ["tls://api.example.org:443", "tls://other.example.org:443", "http://web.example.org:80"];
@@ -89,7 +102,7 @@ async fn with_api(world: &World) -> (Arc<Mutex<String>>, String) {
     (heard, admitted.authority.unwrap())
 }
 
-fn trusting(authority: &str) -> Arc<ClientConfig> {
+pub(super) fn trusting(authority: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -101,7 +114,7 @@ fn trusting(authority: &str) -> Arc<ClientConfig> {
 }
 
 /// What a program does that trusts this authority alone: one request, and everything that comes back.
-async fn ask(world: &World, authority: &str, request: &str) -> Result<String, String> {
+pub(super) async fn ask(world: &World, authority: &str, request: &str) -> Result<String, String> {
     let stream = world.connect("api.example.org.", 443).await.map_err(|e| e.to_string())?;
     let name = ServerName::try_from(API).unwrap();
     let connected = TlsConnector::from(trusting(authority)).connect(name, stream).await;
@@ -113,7 +126,7 @@ async fn ask(world: &World, authority: &str, request: &str) -> Result<String, St
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn get(path: &str, headers: &str) -> String {
+pub(super) fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {API}\r\nConnection: close\r\n{headers}\r\n")
 }
 
@@ -235,21 +248,26 @@ fn an_authority_is_one_agents_and_good_for_its_hosts_alone() {
         let (_, authority) = with_api(&world).await;
         let again = world.admit_with(&["tls://api.example.org:443"], &[], FREE, &[credential()]).await;
         assert_eq!(again.authority.as_ref(), Some(&authority), "a later word keeps it");
-        let others = world.gate.admit(&AdmitRequest {
-            aid: Aid::from_bytes([6; 16]),
-            generation: 1,
-            hosts: vec!["tls://api.example.org:443".into()],
-            leases: Vec::new(),
-            credentials: vec![credential()],
-            manifest: None,
-            caps: FREE,
-        });
+        let others = world.gate.admit(
+            &AdmitRequest {
+                aid: Aid::from_bytes([6; 16]),
+                generation: 1,
+                hosts: vec!["tls://api.example.org:443".into()],
+                leases: Vec::new(),
+                credentials: vec![credential()],
+                manifest: None,
+                caps: FREE,
+            },
+            None,
+        );
         let others = others.unwrap().authority.unwrap();
         let refused = ask(&world, &others, &get("/", "")).await.unwrap_err();
         assert!(refused.contains("certificate"), "{refused}");
         // For a host that no secret is used at its word is worth nothing.
         let other = "other.example.org".parse().unwrap();
-        let config = world.client().authority().unwrap().as_host(&other).unwrap();
+        let config =
+            Voucher::read(world.client().authority().unwrap().fd().try_clone_to_owned().unwrap()).unwrap();
+        let config = config.as_host(&other).unwrap();
         let (inside, outside) = tokio::io::duplex(1 << 16);
         let accepting =
             tokio::spawn(async move { TlsAcceptor::from(config).accept(outside).await.map(drop) });
@@ -257,5 +275,91 @@ fn an_authority_is_one_agents_and_good_for_its_hosts_alone() {
         let refused = connector.connect(ServerName::try_from("other.example.org").unwrap(), inside).await;
         assert!(refused.map(drop).unwrap_err().to_string().contains("certificate"));
         assert!(accepting.await.unwrap().is_err());
+    });
+}
+
+#[test]
+fn a_secret_goes_where_its_grant_says() {
+    alone(|world| async move {
+        world.name(API, &["11.0.0.2"]);
+        let heard = host(&world, API, "11.0.0.2:443").await;
+        world.vault.values.lock().unwrap().insert("prod/api".into(), SECRET.into());
+        let places =
+            ["header x-auth", "basic me", "query GET /in key", "form POST /in key", "json PUT /in key"];
+        let at = |place: &&str| Credential { place: (*place).into(), ..credential() };
+        let credentials: Vec<Credential> =
+            places.iter().chain(&["sigv4 AKID us-east-1 s3"]).map(at).collect();
+        let admitted = world.admit_with(&["tls://api.example.org:443"], &[], FREE, &credentials).await;
+        let authority = admitted.authority.unwrap();
+        let basic = |password: &str| format!("Basic {}", STANDARD.encode(format!("me:{password}")));
+        let put = |method: &str, kind: &str, body: &str| {
+            let lines = format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+            get("/in", &lines).replacen("GET", method, 1) + body
+        };
+        let json = format!("{{\"a\":1,\"key\":\"{SECRET}\"}}");
+        for (request, sent) in [
+            (get("/", &format!("X-Auth: {MINE}\r\n")), format!("x-auth: {SECRET}\r\n")),
+            (
+                get("/", &format!("Authorization: {}\r\n", basic(MINE))),
+                format!("authorization: {}\r\n", basic(SECRET)),
+            ),
+            (get(&format!("/in?key={MINE}"), ""), format!("GET /in?key={SECRET} HTTP/1.1\r\n")),
+            (
+                put("POST", "application/x-www-form-urlencoded", &format!("key={MINE}")),
+                format!("\r\n\r\nkey={SECRET}"),
+            ),
+            (put("PUT", "application/json", &json.replace(SECRET, MINE)), format!("\r\n\r\n{json}")),
+        ] {
+            heard.lock().unwrap().clear();
+            let answer = ask(&world, &authority, &request).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 302"), "{request}: {answer}");
+            let said = heard.lock().unwrap().clone();
+            assert!(said.contains(&sent) && !said.contains(MINE), "{sent} is not in {said}");
+        }
+        heard.lock().unwrap().clear();
+        let signed = "Authorization: AWS4-HMAC-SHA256 Credential=AKID/20130524/us-east-1/s3/aws4_request, \
+                      SignedHeaders=host;x-amz-date, Signature=00\r\nX-Amz-Date: 20130524T000000Z\r\n";
+        ask(&world, &authority, &get("/x", signed)).await.unwrap();
+        let said = heard.lock().unwrap().clone();
+        assert!(
+            said.contains("SignedHeaders=host;x-amz-date,Signature=") && !said.contains("Signature=00\r\n"),
+            "{said}"
+        );
+        assert_eq!(world.vault.asked.lock().unwrap().len(), 6);
+        // Without a place of its own among them the usual headers are none.
+        let answer = ask(&world, &authority, &get("/", &format!("X-Api-Key: {MINE}\r\n"))).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    });
+}
+
+#[test]
+fn an_authority_outlives_the_gate() {
+    alone(|world| async move {
+        let (_, authority) = with_api(&world).await;
+        let kept = world.client().authority().unwrap().fd().try_clone_to_owned().unwrap();
+        world.gate.dismiss(world.aid);
+        // Its listeners are closed by then.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        // Another gate, which has what PID 1 kept.
+        let vet = crate::vet::Vet { allow: vec!["11.0.0.0/8".parse().unwrap()] };
+        let start = Box::new(Arc::clone(&world.copies));
+        let gate = super::gate_of(&world.ledger, &world.outside, &world.vault, vet, start, &world.roots);
+        let world = World { gate: Arc::new(gate), ..world };
+        let kept = crate::authority::Authority::kept(kept).unwrap();
+        let hosts = ["tls://api.example.org:443"];
+        let admitted = world.admit_kept(&hosts, &[credential()], Some(kept)).await;
+        assert_eq!(admitted.authority.as_ref(), Some(&authority));
+        // A program that trusted the gate before trusts it now.
+        let answer = ask(&world, &authority, &get("/", &format!("X-Api-Key: {MINE}\r\n"))).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 302"), "{answer}");
+        // For other hosts than it was made for it is none.
+        let kept = world.client().authority().unwrap().fd().try_clone_to_owned().unwrap();
+        world.gate.dismiss(world.aid);
+        // Its listeners are closed by then.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let kept = crate::authority::Authority::kept(kept).unwrap();
+        let others = Credential { host: "other.example.org".into(), ..credential() };
+        let admitted = world.admit_kept(&["tls://other.example.org:443"], &[others], Some(kept)).await;
+        assert!(admitted.authority.is_some_and(|now| now != authority));
     });
 }

@@ -1,17 +1,22 @@
 //! The whole gate between two networks of its own: the agent's, where the addresses that stand for names are on its
 //! loopback, and one for the gate and all hosts. Needs root, as every test does that makes a namespace.
 
+mod attacks;
 mod http;
+mod http2;
 mod inject;
 mod through;
+mod worker;
 
-use crate::authority::towards_hosts;
+use crate::authority::{Authority, sealed};
 use crate::book::Book;
 use crate::doors::{self, Listener};
 use crate::gate::{Client, Gate};
 use crate::resolve::Resolve;
 use crate::secrets::{Secrets, Value as SecretValue, Wanted};
+use crate::starter::Start;
 use crate::vet::Vet;
+use crate::workers::Workers;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use nix::sched::CloneFlags;
@@ -20,14 +25,15 @@ use octant_ids::{Aid, Sha256};
 use octant_manifest::HostName;
 use octant_sys::netlink;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::RootCertStore;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::future::Future;
+use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -105,19 +111,60 @@ impl Secrets for Arc<Vault> {
         Box::pin(async move {
             let value = self.values.lock().unwrap().get(wanted.secret.as_str()).cloned();
             self.asked.lock().unwrap().push(wanted);
-            value.map(|value| value.into_bytes().into()).ok_or_else(|| "it was not granted".to_owned())
+            let value = value.ok_or_else(|| "it was not granted".to_owned())?;
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(value.as_bytes()).unwrap();
+            Ok(SecretValue { fd: reader.into(), bytes: value.len() as u64 })
         })
     }
 }
 
+/// The variable that says to a copy of this program that it is a worker.
+const AS_WORKER: &str = "OCTANT_TEST_WORKER";
+
+/// Workers that are copies of this program, each of which runs [`as_worker`] and nothing else.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    pub(super) all: Mutex<Vec<Child>>,
+}
+
+impl Start for Arc<Copies> {
+    fn start(&self, socket: OwnedFd) -> std::io::Result<u64> {
+        let (this, name) = (std::env::current_exe()?, "tests::as_worker");
+        let child = Command::new(this)
+            .args([name, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(AS_WORKER, "1")
+            .stdin(socket)
+            .stdout(Stdio::null())
+            .spawn()?;
+        let mut all = self.all.lock().unwrap();
+        all.push(child);
+        Ok(all.len() as u64 - 1)
+    }
+
+    fn end(&self, number: u64) {
+        let child = &mut self.all.lock().unwrap()[usize::try_from(number).unwrap()];
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// The worker that [`Copies`] start; its socket is in place of standard input.
+#[test]
+#[ignore = "it is a worker of another test"]
+fn as_worker() {
+    if std::env::var_os(AS_WORKER).is_some() {
+        crate::worker::run(std::io::stdin().as_fd().try_clone_to_owned().unwrap()).unwrap();
+    }
+}
+
 /// The authority that hosts outside have their certificates from.
-pub(super) fn authority() -> (Issuer<'static, KeyPair>, RootCertStore) {
+pub(super) fn authority() -> (Arc<Issuer<'static, KeyPair>>, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let mut roots = RootCertStore::empty();
-    roots.add(params.self_signed(&key).unwrap().der().clone()).unwrap();
-    (Issuer::new(params, key), roots)
+    let roots = params.self_signed(&key).unwrap().pem();
+    (Arc::new(Issuer::new(params, key)), roots)
 }
 
 /// A gate with one agent, and hosts.
@@ -126,8 +173,10 @@ pub(super) struct World {
     pub(super) ledger: Arc<Ledger>,
     pub(super) outside: Arc<Outside>,
     pub(super) vault: Arc<Vault>,
-    pub(super) issuer: Issuer<'static, KeyPair>,
+    pub(super) copies: Arc<Copies>,
+    pub(super) issuer: Arc<Issuer<'static, KeyPair>>,
     pub(super) aid: Aid,
+    pub(super) roots: String,
     generation: AtomicU64,
     networks: Networks,
 }
@@ -139,20 +188,33 @@ struct Networks {
     outside: File,
 }
 
+fn unshared() -> File {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    netlink::loopback_up().unwrap();
+    File::open("/proc/thread-self/ns/net").unwrap()
+}
+
+fn agents() -> File {
+    let agents = unshared();
+    netlink::local_route(NAMES_V4.0.into(), NAMES_V4.1).unwrap();
+    netlink::local_route(NAMES_V6.0.into(), NAMES_V6.1).unwrap();
+    agents
+}
+
 impl Networks {
     fn new() -> Self {
-        let unshared = || {
-            nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            netlink::loopback_up().unwrap();
-            File::open("/proc/thread-self/ns/net").unwrap()
-        };
-        let agents = unshared();
-        netlink::local_route(NAMES_V4.0.into(), NAMES_V4.1).unwrap();
-        netlink::local_route(NAMES_V6.0.into(), NAMES_V6.1).unwrap();
+        let agents = agents();
         let outside = unshared();
         // 11/8 are the hosts: as public as any.
         netlink::local_route("11.0.0.0".parse().unwrap(), 8).unwrap();
         Self { agents, outside }
+    }
+
+    /// The network of another agent, with the same outside.
+    fn beside(&self) -> Self {
+        let networks = Self { agents: agents(), outside: self.outside.try_clone().unwrap() };
+        nix::sched::setns(&networks.outside, CloneFlags::CLONE_NEWNET).unwrap();
+        networks
     }
 
     /// Makes a socket in the agent's network, where it then stays.
@@ -195,11 +257,12 @@ pub(super) fn gate_of(
     outside: &Arc<Outside>,
     vault: &Arc<Vault>,
     vet: Vet,
-    roots: RootCertStore,
+    start: Box<dyn Start>,
+    roots: &str,
 ) -> Gate {
-    let tls = Arc::new(towards_hosts(roots).unwrap());
+    let workers = Workers::new(start, sealed(roots.as_bytes()).unwrap());
     let (ledger, outside, vault) = (Arc::clone(ledger), Arc::clone(outside), Arc::clone(vault));
-    Gate::new(Box::new(ledger), Box::new(outside), vet, Box::new(vault), tls.into())
+    Gate::new(Box::new(ledger), Box::new(outside), vet, Box::new(vault), workers)
 }
 
 impl World {
@@ -207,16 +270,35 @@ impl World {
         let (ledger, outside) = (Arc::<Ledger>::default(), Arc::<Outside>::default());
         let vet = Vet { allow: vec!["11.0.0.0/8".parse().unwrap()] };
         let (vault, (issuer, roots)) = (Arc::<Vault>::default(), authority());
-        let gate = gate_of(&ledger, &outside, &vault, vet, roots);
+        let copies = Arc::<Copies>::default();
+        let gate = gate_of(&ledger, &outside, &vault, vet, Box::new(Arc::clone(&copies)), &roots);
         Self {
             vault,
+            copies,
             issuer,
             gate: Arc::new(gate),
+            roots,
             ledger,
             outside,
             aid: Aid::from_bytes([5; 16]),
             generation: AtomicU64::new(1),
             networks,
+        }
+    }
+
+    /// Another agent at the same gate.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            gate: Arc::clone(&self.gate),
+            ledger: Arc::clone(&self.ledger),
+            outside: Arc::clone(&self.outside),
+            vault: Arc::clone(&self.vault),
+            copies: Arc::clone(&self.copies),
+            issuer: Arc::clone(&self.issuer),
+            roots: self.roots.clone(),
+            aid: Aid::from_bytes([6; 16]),
+            generation: AtomicU64::new(1),
+            networks: self.networks.beside(),
         }
     }
 
@@ -233,15 +315,39 @@ impl World {
         caps: Caps,
         credentials: &[Credential],
     ) -> Admitted {
-        let admitted = self.gate.admit(&AdmitRequest {
-            aid: self.aid,
-            generation: self.generation.fetch_add(1, Ordering::Relaxed),
-            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-            leases: leases.to_vec(),
-            credentials: credentials.to_vec(),
-            manifest: Some(Sha256([3; 32])),
-            caps,
-        });
+        self.admit_all(hosts, leases, caps, credentials, None)
+    }
+
+    /// The same, with an authority that an earlier gate made.
+    pub(super) async fn admit_kept(
+        &self,
+        hosts: &[&str],
+        credentials: &[Credential],
+        kept: Option<Authority>,
+    ) -> Admitted {
+        self.admit_all(hosts, &[], FREE, credentials, kept)
+    }
+
+    fn admit_all(
+        &self,
+        hosts: &[&str],
+        leases: &[HostLease],
+        caps: Caps,
+        credentials: &[Credential],
+        kept: Option<Authority>,
+    ) -> Admitted {
+        let admitted = self.gate.admit(
+            &AdmitRequest {
+                aid: self.aid,
+                generation: self.generation.fetch_add(1, Ordering::Relaxed),
+                hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+                leases: leases.to_vec(),
+                credentials: credentials.to_vec(),
+                manifest: Some(Sha256([3; 32])),
+                caps,
+            },
+            kept,
+        );
         let admitted = admitted.unwrap();
         for door in &admitted.missing {
             self.listen(*door);

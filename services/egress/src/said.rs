@@ -1,0 +1,76 @@
+//! What the gate and an inspection worker say to each other. A worker says nothing about whose connection it is, nor to
+//! which host it goes: that is what the socket stands for.
+
+use crate::inject::Misuse;
+use octant_api::egress::Credential;
+use octant_ids::{SecretName, Sha256};
+use serde::{Deserialize, Serialize};
+
+/// To a worker, once: its descriptors are the agent's authority and what is trusted outside.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Begin {}
+
+/// To a worker: a connection of its agent, whose descriptors are the program's socket and the one to ask the gate on.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Inspect {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// What the program said already, in base64.
+    pub(crate) hello: String,
+    /// What stands for secrets at this host.
+    pub(crate) credentials: Vec<Credential>,
+}
+
+/// From a worker, about one connection; `id` tells the answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ask {
+    pub(crate) id: u64,
+    pub(crate) what: What,
+}
+
+/// What a worker wants. It never says where to: a connection goes to the host that the program connected to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum What {
+    /// A connection to the host; the one before it is over.
+    Open,
+    /// The value of a secret, for one request.
+    Use { secret: SecretName, method: String, path_sha256: Sha256 },
+    /// What became of the request that this answer's secret was for. There is no answer.
+    Became { of: u64, status: Option<u16>, why: String },
+    /// A request was refused. There is no answer.
+    Refused(Misuse),
+}
+
+/// To a worker: the answer to what it asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Answer {
+    pub(crate) id: u64,
+    pub(crate) said: Said,
+}
+
+/// What the gate says to it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Said {
+    /// The descriptor leads to the host.
+    Opened,
+    /// So many bytes of a secret can be read from the descriptor.
+    Given { bytes: u64 },
+    /// It is not allowed, and on record: why, and what to do.
+    Denied(String),
+    /// It is allowed and did not come about.
+    Failed(String),
+}
+
+/// The longest text of a worker that goes on record, in characters.
+const TEXT_MAX: usize = 255;
+
+/// As much of a text as goes on record.
+pub(crate) fn short(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
+}
