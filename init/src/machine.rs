@@ -4,8 +4,8 @@ use crate::config::InitTable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_settime};
 use octant_api::boot::Mode;
-use octant_sys::confine::CORE_LIMIT;
-use octant_sys::{clock, entropy, inherit, netlink};
+use octant_sys::confine::{CORE_LIMIT, landlock_abi};
+use octant_sys::{audit, clock, entropy, inherit, netlink};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,6 +53,9 @@ pub(crate) fn settle(table: &InitTable) -> Vec<String> {
         }
     }
     note("clock", raise_clock());
+    if landlock_abi() >= audit::LANDLOCK_ABI {
+        note("audit", audit::switch_on());
+    }
     troubles
 }
 

@@ -6,7 +6,7 @@ use octant_tests::environment::{Scratch, binary};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -55,18 +55,14 @@ impl Desk {
 
     /// A command of this person, in the project.
     fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new("setpriv");
+        self.command_by(Command::new("setpriv"), &["--clear-groups"], program)
+    }
+
+    /// The same with what `setpriv` is told besides.
+    fn command_by(&self, mut command: Command, told: &[&str], program: &Path) -> Command {
         let user = self.user.to_string();
-        command.args([
-            "--reuid",
-            &user,
-            "--regid",
-            &user,
-            "--clear-groups",
-            "timeout",
-            "--kill-after=5",
-            "60",
-        ]);
+        command.args(["--reuid", &user, "--regid", &user]).args(told);
+        command.args(["timeout", "--kill-after=5", "60"]);
         let home = self.scratch.path("home");
         command.arg(program).current_dir(self.project()).env_clear().env("PATH", "/usr/bin:/bin");
         command.env("TERM", "dumb").env("HOME", &home);
@@ -130,7 +126,7 @@ fn a_program_runs_in_the_directory_and_its_exit_code_is_passed_on() {
             "/workspace\n1000\n/tmp\n",
         );
         let made = fs::metadata(desk.project().join("made")).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), desk.user, "what it makes is the person's");
+        assert_eq!(made.uid(), desk.user, "what it makes is the person's");
         assert_eq!(desk.left(""), ["made", "there"], "nothing else is left");
     }
 }
@@ -209,6 +205,41 @@ fn a_manifest_of_ones_own_decides_and_another_persons_does_not() {
         ended(&desk.run(&["--profile", "shell", "--", "./built"]), 6, "");
         ended(&desk.shell("./built 2>/dev/null"), 126, "");
     }
+}
+
+impl Desk {
+    /// A script for the shell inside, where this person has a range of sub-ids and one more group.
+    fn with_sub_ids(&self, told: &[&str], script: &str) -> Output {
+        let ranges = self.scratch.path("ranges");
+        fs::write(&ranges, "root:100000:65536\nnobody:700000:65536\n").unwrap_or_else(|e| panic!("{e}"));
+        let mount =
+            "mount --bind \"$0\" /etc/subuid && mount --bind \"$0\" /etc/subgid && exec setpriv \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mount]).arg(&ranges);
+        let told = [&["--groups", "65534,4242"], told].concat();
+        let mut command = self.command_by(command, &told, &self.program());
+        let output = command.args(["run", ACCEPT, "--", "sh", "-c", script]).stdin(Stdio::null()).output();
+        output.unwrap_or_else(|e| panic!("unshare: {e}"))
+    }
+}
+
+#[test]
+fn with_sub_ids_an_ordinary_user_has_a_range_of_users_and_no_groups() {
+    let desk = Desk::new("run-subids", NOBODY);
+    let script = "id -u; cat /proc/self/uid_map /proc/self/gid_map | tr -s ' '; grep Groups: /proc/self/status | tr -d '\t '\n\
+                  echo x > made; setpriv --reuid 0 true 2> no || echo stays";
+    let output = desk.with_sub_ids(&[], script);
+    let map = " 0 1 1000\n 1000 0 1\n 1001 1001 64535\n";
+    ended(&output, 0, &format!("1000\n{map}{map}Groups:\nstays\n"));
+    let said = text(&output.stderr);
+    assert!(!said.contains("layer users") && said.contains("layer memfd"), "{said}");
+    let made = fs::metadata(desk.project().join("made")).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((made.uid(), made.gid()), (NOBODY, NOBODY));
+    // Where the program that maps them cannot do that, the layer is missing and the reason is said.
+    let output = desk.with_sub_ids(&["--no-new-privs"], "id -u; cat /proc/self/uid_map | tr -s ' '");
+    ended(&output, 0, "1000\n 1000 0 1\n");
+    let said = text(&output.stderr);
+    assert!(said.contains("layer users") && said.contains("newuidmap"), "{said}");
 }
 
 #[test]

@@ -181,6 +181,30 @@ pub struct DeniedCall {
     pub program: String,
 }
 
+/// An access that Landlock denied to an agent, as the kernel reported it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeniedAccess {
+    /// The rights that it would have taken, as the kernel names them: `fs.read_file`, `fs.make_reg,fs.refer`.
+    pub rights: String,
+    /// What it was about: a path inside, or a port; empty where the kernel does not say.
+    pub object: String,
+    /// How often it was denied.
+    pub count: u64,
+    /// When it was denied first, in milliseconds since 1970.
+    pub first_ms: u64,
+    /// When it was denied last, in milliseconds since 1970.
+    pub last_ms: u64,
+}
+
+impl DeniedAccess {
+    /// Rights and object in one text.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{} {}", self.rights, self.object).trim_end().to_owned()
+    }
+}
+
 /// What is known of one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentInfo {
@@ -253,6 +277,12 @@ pub struct AgentInfo {
     /// Why `denied_calls` may be incomplete: nothing reports them here, or reports were lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_unreported: Option<String>,
+    /// What Landlock denied to it, the first denied first. In `agents.show` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied_accesses: Vec<DeniedAccess>,
+    /// Why `denied_accesses` may be incomplete: nothing reports them here, or reports were lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accesses_unreported: Option<String>,
     /// The limits and grants in force, for people. In `agents.show` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<String>,

@@ -63,6 +63,9 @@ pub struct BootConfig {
     /// What PID 1 knows of the hardware, by name; only for the vault.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hardware: BTreeMap<String, String>,
+    /// Why the kernel reports nothing of what Landlock denies, where it does not; only for `agents`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landlock_unreported: Option<String>,
     /// The service's own table of octant.toml; an empty object when there is none.
     pub service: serde_json::Value,
 }
@@ -115,6 +118,7 @@ mod tests {
             accept_missing: vec!["cgroup".into()],
             agents_cgroup: None,
             hardware: BTreeMap::from([("product_uuid".into(), "1".into())]),
+            landlock_unreported: Some("audit is off".into()),
             service: serde_json::json!({"segment_bytes": 4096}),
         }
     }

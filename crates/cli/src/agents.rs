@@ -57,8 +57,8 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             authority::show(&info, &lineage(&service, &info)?, out)
         }
         Command::Why { which, manifest } => {
-            let agent = resolve(&service, &which.agent)?;
-            why::show(&service.call(&ShowRequest { agent })?, manifest.as_deref(), out)
+            let info = service.call(&ShowRequest { agent: resolve(&service, &which.agent)? })?;
+            why::show(&info, manifest.as_deref(), &Service::of(layout, "ledger"), out)
         }
         Command::Logs { which, follow, only } => {
             let agent = resolve(&service, &which.agent)?;
@@ -421,6 +421,8 @@ mod tests {
             denials: vec![],
             denied_calls: vec![],
             calls_unreported: None,
+            denied_accesses: vec![],
+            accesses_unreported: None,
             grants: vec![],
         }
     }

@@ -89,21 +89,35 @@ fn request(asked: &Query) -> QueryRequest {
     }
 }
 
-/// Page after page, until there is no more or `limit` entries were printed.
+/// Prints what is found, at most `limit` entries.
 pub(crate) fn query(
     service: &Service,
-    mut request: QueryRequest,
+    request: QueryRequest,
     limit: u32,
     out: &mut Out,
 ) -> Result<(), CliError> {
+    let more = each(service, request, limit, |entry| print(&entry, out))?;
+    if let Some(from) = more.filter(|_| !out.json) {
+        out.note(&format!("there is more: --from {from}"));
+    }
+    Ok(())
+}
+
+/// Page after page, until there is no more or `limit` entries were seen: then where the next one begins.
+pub(crate) fn each(
+    service: &Service,
+    mut request: QueryRequest,
+    limit: u32,
+    mut see: impl FnMut(Entry) -> Result<(), CliError>,
+) -> Result<Option<u64>, CliError> {
     let mut left = limit;
     while left > 0 {
         request.limit = left.min(QUERY_MAX);
         let page = service.call(&request)?;
-        page.entries.iter().try_for_each(|entry| print(entry, out))?;
         left = left.saturating_sub(u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
+        page.entries.into_iter().try_for_each(&mut see)?;
         match page.next {
-            None => return Ok(()),
+            None => return Ok(None),
             // A page that leads backwards would never end.
             Some(next) if next <= request.from => {
                 let why = format!("the page after entry {} begins at {next}", request.from);
@@ -112,10 +126,7 @@ pub(crate) fn query(
             Some(next) => request.from = next,
         }
     }
-    if !out.json {
-        out.note(&format!("there is more: --from {}", request.from));
-    }
-    Ok(())
+    Ok(Some(request.from))
 }
 
 /// An answer that the ledger cannot have meant.

@@ -71,9 +71,78 @@ fn of_profiles(call: &str) -> Explained {
     }
 }
 
+/// Explains an access that Landlock denied, by the rights that it would have taken and what it was about, as the kernel
+/// names them.
+#[must_use]
+pub fn explain_access(rights: &str, object: &str) -> Explained {
+    let any =
+        |names: &[&str]| rights.split(',').any(|right| names.iter().any(|name| right.starts_with(name)));
+    let path = |field: &'static str| Explained {
+        rule: format!("Landlock: {rights} is granted nowhere above it"),
+        field: Some(field),
+        grant: Some(format!(
+            "{object:?}, or a directory above it, in {field}, then octant manifest sign and octant agent spawn"
+        )),
+    };
+    let none = |why: &str| Explained { rule: format!("Landlock: {why}"), field: None, grant: None };
+    if any(&["net."]) {
+        return Explained {
+            rule: "Landlock: an agent without hosts has no ports".to_owned(),
+            field: Some("network.hosts"),
+            grant: Some("a host in network.hosts, or octant egress lease for one that has some".to_owned()),
+        };
+    }
+    if any(&["scope.signal"]) {
+        return none("no process outside of the workstation can be signalled");
+    }
+    if any(&["scope.", "fs.resolve_unix"]) {
+        return none("no socket outside of the workstation can be connected to");
+    }
+    if any(&["fs.ioctl_dev"]) {
+        return none(
+            "of a device nothing is granted but reading and writing; programs ask each whether it is a terminal",
+        );
+    }
+    if any(&["fs.make_char", "fs.make_block"]) {
+        return none("no device can be made");
+    }
+    if any(&["fs.write_file", "fs.make_", "fs.remove_", "fs.refer", "fs.truncate"]) {
+        return path("filesystem.write");
+    }
+    if any(&["fs.execute"]) {
+        return path("executables.paths");
+    }
+    if any(&["fs.read_"]) {
+        return path("filesystem.read");
+    }
+    none("a right that this build does not know")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_denied_access_has_the_line_that_would_grant_it() {
+        for (rights, field) in [
+            ("fs.read_file", Some("filesystem.read")),
+            ("fs.read_dir", Some("filesystem.read")),
+            ("fs.execute", Some("executables.paths")),
+            ("fs.read_file,fs.write_file", Some("filesystem.write")),
+            ("fs.make_reg,fs.refer", Some("filesystem.write")),
+            ("net.connect_tcp", Some("network.hosts")),
+            ("fs.make_char", None),
+            ("fs.ioctl_dev", None),
+            ("scope.signal", None),
+            ("scope.abstract_unix_socket", None),
+            ("fs.of_tomorrow", None),
+        ] {
+            let found = explain_access(rights, "/a/b");
+            assert_eq!(found.field, field, "{rights}");
+            assert_eq!(found.grant.is_some(), field.is_some(), "{rights}");
+        }
+        assert!(explain_access("fs.execute", "/a/b").grant.unwrap().contains("\"/a/b\""));
+    }
 
     #[test]
     fn each_denied_call_has_its_reason_and_what_would_grant_it() {

@@ -12,7 +12,7 @@ mod reduce;
 mod seen;
 mod usage;
 
-pub use explain::{Explained, explain};
+pub use explain::{Explained, explain, explain_access};
 pub use reduce::{Place, outline};
 pub use seen::Seen;
 pub use usage::Usage;

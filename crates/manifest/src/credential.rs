@@ -1,17 +1,20 @@
 //! Secrets as grants: which, how, and for which host.
 
-use crate::host::HostPattern;
+use crate::host::{HostName, HostPattern};
 use crate::pattern::{Pattern, PatternError};
 use crate::place::Place;
 use octant_ids::SecretName;
+use octant_ssh::Fingerprint;
 use std::fmt;
 use std::str::FromStr;
 
-const GRANT: &str =
-    "\"use SECRET at HOST\", the same with \"in PLACE\", \"sign SECRET\" or \"reveal SECRET\"";
+const GRANT: &str = "\"use SECRET at HOST\", the same with \"in PLACE\", \"ssh SECRET to USER@HOST:PORT key SHA256:...\", \
+                     \"sign SECRET\" or \"reveal SECRET\"";
+/// The longest name of a user at a host, in bytes; Linux has 32.
+const USER_MAX: usize = 64;
 
 /// One way to use one secret: `use prod/github at api.github.com`, `use prod/pypi at upload.pypi.org in basic __token__`,
-/// `sign prod/key`, `reveal prod/token`.
+/// `sign prod/key`, `reveal prod/token`, `ssh prod/deploy to git@git.example.org:22 key SHA256:...`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CredentialGrant {
     /// Which secret.
@@ -25,10 +28,50 @@ pub struct CredentialGrant {
 pub enum Way {
     /// A service uses the value for the agent towards this host, in this place; the agent never sees it.
     Use(HostPattern, Place),
+    /// The vault signs logins over SSH to this host, and nothing else.
+    Ssh(SshLogin),
     /// The vault signs with it.
     Sign,
     /// The agent sees the value.
     Reveal,
+}
+
+/// Where a key pair logs in over SSH: as whom, at which host, known by which key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SshLogin {
+    /// The user's name at the host.
+    pub user: String,
+    /// The host.
+    pub host: HostName,
+    /// On which port.
+    pub port: u16,
+    /// The host's key: what a login is held to, whatever the name leads to.
+    pub key: Fingerprint,
+}
+
+impl SshLogin {
+    fn parse(text: &str, to: &str, key: &str) -> Result<Self, PatternError> {
+        let refuse = |why| PatternError::new(text, why, GRANT);
+        let (user, host) =
+            to.split_once('@').ok_or_else(|| refuse("the user's name at the host is missing"))?;
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if user.is_empty() || user.len() > USER_MAX || user.starts_with('-') || !user.bytes().all(legal) {
+            return Err(refuse("a user's name is 1 to 64 letters, digits, dots, - and _"));
+        }
+        let (host, port) = host.rsplit_once(':').ok_or_else(|| refuse("the port is missing"))?;
+        let bad = port.starts_with('0') || !port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|_| !bad);
+        let port = port.ok_or_else(|| refuse("the port is not a number from 1 to 65535"))?;
+        let key = key.parse().map_err(|_| refuse("the host's key is what `ssh-keygen -l -f FILE` prints"))?;
+        Ok(Self { user: user.to_owned(), host: host.parse()?, port, key })
+    }
+}
+
+impl fmt::Display for SshLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, host, port, key } = self;
+        write!(f, "{user}@{host}:{port} key {key}")
+    }
 }
 
 impl Pattern for CredentialGrant {
@@ -36,6 +79,7 @@ impl Pattern for CredentialGrant {
         let way = match (&self.way, &other.way) {
             // A place is whole or not at all: none is part of another.
             (Way::Use(a, here), Way::Use(b, there)) if here == there => Way::Use(a.meet(b)?, here.clone()),
+            (Way::Ssh(a), Way::Ssh(b)) if a == b => Way::Ssh(a.clone()),
             (Way::Sign, Way::Sign) => Way::Sign,
             (Way::Reveal, Way::Reveal) => Way::Reveal,
             _ => return None,
@@ -62,6 +106,8 @@ impl FromStr for CredentialGrant {
             }
             _ if place.is_some() => return Err(refuse("only what is used at a host is put in a place")),
             ["use", ..] => return Err(refuse("the host is missing for which the secret may be used")),
+            ["ssh", secret, "to", to, "key", key] => (secret, Way::Ssh(SshLogin::parse(text, to, key)?)),
+            ["ssh", ..] => return Err(refuse("user, host, port or the host's key are missing")),
             ["sign", secret] => (secret, Way::Sign),
             ["reveal", secret] => (secret, Way::Reveal),
             _ => return Err(refuse("it is not a way to use a secret")),
@@ -77,6 +123,7 @@ impl fmt::Display for CredentialGrant {
         match &self.way {
             Way::Use(host, Place::Usual) => write!(f, "use {secret} at {host}"),
             Way::Use(host, place) => write!(f, "use {secret} at {host} in {place}"),
+            Way::Ssh(login) => write!(f, "ssh {secret} to {login}"),
             Way::Sign => write!(f, "sign {secret}"),
             Way::Reveal => write!(f, "reveal {secret}"),
         }

@@ -1,9 +1,10 @@
 //! Entries for fuzzers and for the replay of their corpus: any bytes, no panic, and a few things that must hold.
 
 use crate::{
-    Audience, Ceiling, Delegated, Draft, Effective, Envelope, Machine, Roles, SigningKey, TrustedKeys,
-    limits, sign,
+    Action, Answer, Asked, Audience, Ceiling, DECISION_TYPE, Delegated, Draft, Effective, Envelope, Machine,
+    Roles, SigningKey, TrustedKeys, dsse, limits, sign,
 };
+use octant_ids::Sha256;
 
 /// Reads bytes as an envelope and verifies it against a key that did not sign it.
 ///
@@ -16,6 +17,42 @@ pub fn fuzz_envelope(bytes: &[u8]) {
     let Ok(keys) = TrustedKeys::from_files(&files) else { return };
     let verdict = envelope.verify(&keys, &Audience { machine: "fuzz", now_ms: 0 });
     assert!(verdict.is_err(), "an envelope verified that the key did not sign");
+}
+
+/// Reads bytes as the envelope of an answer, and as what such an envelope says, signed by who may; whether that is an
+/// answer to the one request that there is.
+///
+/// # Panics
+/// When an answer counts that nobody signed, or one that does not say what was asked.
+pub fn fuzz_answer(bytes: &[u8]) -> bool {
+    let key = SigningKey::from_seed([0x5a; 32]);
+    let files = [("fuzz.pub".to_owned(), key.public_file("fuzz", "developer"))];
+    let Ok(keys) = TrustedKeys::from_files(&files) else { return false };
+    let ceiling = Ceiling::new(&Roles::builtin(), Machine { memory_bytes: 1 << 40, cpus: 64 });
+    let asked = Asked {
+        approval: "3f2a9c0012ab45ef",
+        digest: Sha256([7; 32]),
+        action: &Action::Spawn,
+        role: "analyst",
+        machine: "m1",
+        now_ms: 1_800_000_000_000,
+    };
+    let _where_to_look = Answer::request(bytes);
+    assert!(Answer::verify(bytes, &asked, &keys, &ceiling).is_err(), "an answer counts that nobody signed");
+    let envelope = dsse::sign(DECISION_TYPE, bytes, &[&key]);
+    let Ok(done) = Answer::verify(&envelope, &asked, &keys, &ceiling) else { return false };
+    let said = serde_json::from_slice::<Answer>(bytes).ok();
+    let expected = Answer {
+        approval: asked.approval.to_owned(),
+        digest: asked.digest,
+        decision: done.decision,
+        machine: asked.machine.to_owned(),
+        not_after_ms: done.not_after_ms,
+    };
+    assert_eq!(said, Some(expected), "an answer counts that says something else");
+    let left = done.not_after_ms.checked_sub(asked.now_ms);
+    assert!(left.is_some_and(|left| (1..=limits::ANSWER_MS).contains(&left)), "it counts at a wrong time");
+    true
 }
 
 /// Reads bytes as a manifest; what is read is signed and becomes a right within its ceiling.

@@ -112,7 +112,7 @@ mod schema;
 pub use action::{Action, Approvals};
 pub use allotment::{Allotment, Exhausted};
 pub use answer::{Answer, AnswerError, Answered, Asked, DECISION_TYPE, Decision};
-pub use credential::{CredentialGrant, Way};
+pub use credential::{CredentialGrant, SshLogin, Way};
 pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};
 pub use domains::{Budget, Unenforceable};
@@ -121,7 +121,7 @@ pub use effective::{Ceiling, Effective, Machine, Origin, RightsError};
 pub use envelope::{Audience, Authentic, Envelope, EnvelopeError, PAYLOAD_TYPE, Signer, VerifyError, sign};
 pub use error::{ManifestError, ManifestErrors, Problem};
 pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
-pub use fuzz::{fuzz_envelope, fuzz_manifest};
+pub use fuzz::{fuzz_answer, fuzz_envelope, fuzz_manifest};
 pub use grants::{
     Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
 };

@@ -83,6 +83,8 @@ pub struct Program {
     pub cwd: GrantPath,
     /// Whether it has the variables that its image's maker wrote down.
     pub image_environment: bool,
+    /// Whether it starts in the directory that its image's maker wrote down, where there is one.
+    pub image_cwd: bool,
 }
 
 /// Where, when and how often a manifest may be used.
@@ -151,7 +153,7 @@ impl Manifest {
     #[must_use]
     pub fn facts(&self) -> Vec<(&'static str, String)> {
         let Identity { name, role, operator } = &self.identity;
-        let Program { executable, args, cwd, image_environment } = &self.program;
+        let Program { executable, args, cwd, image_environment, image_cwd } = &self.program;
         let Validity { machines, not_before_ms, not_after_ms, max_spawns } = &self.validity;
         vec![
             ("identity.name", name.clone()),
@@ -165,6 +167,7 @@ impl Manifest {
             ("program.args", format!("{args:?}")),
             ("program.cwd", cwd.to_string()),
             ("program.image_environment", image_environment.to_string()),
+            ("program.image_cwd", image_cwd.to_string()),
         ]
     }
 
@@ -329,7 +332,8 @@ fn validity(document: &Document<'_>) -> Whole<Validity> {
 
 /// What is run. What is granted is `None` when that could not be read: then only the form is checked.
 fn program(document: &Document<'_>, grants: Option<&Grants>) -> Whole<Program> {
-    let section = document.section("program", &["executable", "args", "cwd", "image_environment"])?;
+    let known = ["executable", "args", "cwd", "image_environment", "image_cwd"];
+    let section = document.section("program", &known)?;
     let mut all = Gather::default();
     all.take(section.no_strays());
     let executable = section.need("executable", "\"/bin/sh\"").and_then(|field| {
@@ -346,21 +350,23 @@ fn program(document: &Document<'_>, grants: Option<&Grants>) -> Whole<Program> {
         if granted { Ok(path) } else { Err(field.refuse(Problem::CwdNotGranted(path.to_string()))) }
     });
     let cwd = all.take(cwd);
-    let image_environment = section.get("image_environment").map_or(Ok(false), |field| {
-        let imageless = grants.is_some_and(|grants| grants.root == Kept::None);
-        match field.flag()? {
+    let imageless = grants.is_some_and(|grants| grants.root == Kept::None);
+    let of_image = |name: &str, asked: &str| {
+        section.get(name).map_or(Ok(false), |field| match field.flag()? {
             true if imageless => {
                 let why = "it is that of an image, and filesystem.root names none";
                 let next = "name one there, or take it out".to_owned();
-                Err(field.refuse(Problem::Impossible { asked: "its environment".to_owned(), why, next }))
+                Err(field.refuse(Problem::Impossible { asked: asked.to_owned(), why, next }))
             }
             flag => Ok(flag),
-        }
-    });
-    let image_environment = all.take(image_environment);
+        })
+    };
+    let image_environment = all.take(of_image("image_environment", "its environment"));
+    let image_cwd = all.take(of_image("image_cwd", "its directory"));
     let whole = || {
         let (executable, args, cwd) = (executable?, args?, cwd?);
-        Some(Program { executable, args, cwd, image_environment: image_environment? })
+        let (image_environment, image_cwd) = (image_environment?, image_cwd?);
+        Some(Program { executable, args, cwd, image_environment, image_cwd })
     };
     all.done(whole())
 }

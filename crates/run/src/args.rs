@@ -19,7 +19,7 @@ is no network yet. The exit code is the command's; 128 and the signal's number i
 Options:
       --profile PROFILE        minimal, shell, python, node or compiler [default: by the command]
       --manifest FILE          a manifest of your own, signed by you or to be signed by your key, in place of a profile
-      --accept-missing=LAYERS  go on without these layers of isolation: cgroup (development only; it is on record)
+      --accept-missing=LAYERS  go on without these layers of isolation: cgroup, nftables (development only; it is on record)
   -h, --help                   print this
 
 Your key is made at the first use, in ~/.config/octant; what was run is on record in ~/.local/state/octant/run
@@ -101,9 +101,10 @@ fn profile(name: &str) -> Result<Profile, RunError> {
 
 /// The one layer that a person can go without; what a user who is not root lacks is not for choosing.
 fn layer(name: &str) -> Result<Layer, RunError> {
-    Layer::of_name(name)
-        .filter(|layer| *layer == Layer::Cgroup)
-        .ok_or_else(|| usage(format!("{name:?} is not a layer that can be missing; only cgroup is")))
+    Layer::acceptable(name).ok_or_else(|| {
+        let known = Layer::ACCEPTABLE.map(Layer::name).join(", ");
+        usage(format!("{name:?} is not a layer that can be missing; those are {known}"))
+    })
 }
 
 #[cfg(test)]

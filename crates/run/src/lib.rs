@@ -16,6 +16,7 @@
 //! | `record.rs` | the ledger |
 //! | `alive.rs` | which runs are still there |
 //! | `cgroup.rs`, `slot.rs` | a cgroup and a range of users for the workstation |
+//! | `namespace.rs`, `subids.rs` | an ordinary user's own user namespace, and the ids in it |
 //! | `start.rs` | the spawner, and what keeps an ordinary user from having one |
 //! | `relay.rs`, `terminal.rs` | what goes between the program and the terminal |
 //! | `attend.rs`, `watch.rs` | waiting, signals, job control; whether what is guarded still is |
@@ -27,11 +28,13 @@ mod attend;
 mod cgroup;
 mod error;
 mod guard;
+mod namespace;
 mod places;
 mod record;
 mod relay;
 mod slot;
 mod start;
+mod subids;
 mod terminal;
 mod watch;
 mod wish;
@@ -42,6 +45,7 @@ use attend::Ended;
 use cgroup::Leaf;
 use error::RunError;
 use guard::Guarded;
+use namespace::Namespace;
 use octant_ids::{Aid, Exit};
 use octant_manifest::GrantPath;
 use octant_sys::{clock, entropy};
@@ -95,13 +99,15 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let standard = Standard::take()?;
     let aid = new_aid()?;
     let mut leaf = Leaf::make(&aid);
-    let missing = missing_layers(args, &leaf)?;
+    let namespace = Namespace::make()?;
+    let missing = missing_layers(args, &leaf, namespace.as_ref())?;
     let slot = Slot::take()?;
-    let site = site(aid, slot.number, &here, &wish, &guarded, &standard, &missing);
+    let accepted = accepted(args, &missing);
+    let site = site(aid, slot.number, &here, &wish, &guarded, &standard, &accepted);
     let plan = Plan::lower(&wish.rights, &site).map_err(RunError::Lower)?;
 
     let keys = record::keys()?;
-    let spawner = Spawner::start(&places, &missing, leaf.agents(), &keys)?;
+    let spawner = Spawner::start(&places, namespace.as_ref(), &accepted, leaf.agents(), &keys)?;
     // While the ledger is opened the spawner comes up.
     let alive = Alive::new(&places, aid)?;
     let mut record = Record::open(&places)?;
@@ -109,7 +115,8 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let spawner = spawner.ready()?;
     let ticket = record.intend(&plan, &wish, &missing, keys)?;
     if !missing.is_empty() {
-        say(&format!("without {}", missing.iter().map(described).collect::<Vec<_>>().join("; without ")));
+        let described = missing.iter().map(|layer| described(*layer, namespace.as_ref()));
+        say(&format!("without {}", described.collect::<Vec<_>>().join("; without ")));
     }
     let spawned = match spawner.spawn(&plan, &ticket, &standard) {
         Ok(spawned) => spawned,
@@ -122,6 +129,9 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let tied = attend::Tied::to(&spawned)?;
     record.started(&plan, &spawned)?;
     say_if_read_only(&spawned);
+    for layer in spawned.report.missing.iter().filter(|layer| !missing.contains(layer)) {
+        say(&format!("without {}", described(*layer, namespace.as_ref())));
+    }
     record.close()?;
     let ended = attend(spawned, standard, &wish, &plan);
     drop(tied);
@@ -162,7 +172,7 @@ fn new_aid() -> Result<Aid, RunError> {
 }
 
 /// What the workstation goes without, each as accepted or as it has to be for this user.
-fn missing_layers(args: &Args, leaf: &Leaf) -> Result<Vec<Layer>, RunError> {
+fn missing_layers(args: &Args, leaf: &Leaf, namespace: Option<&Namespace>) -> Result<Vec<Layer>, RunError> {
     let mut missing = Vec::new();
     if let Some(why) = leaf.lacking() {
         if !args.accept_missing.contains(&Layer::Cgroup) {
@@ -170,16 +180,25 @@ fn missing_layers(args: &Args, leaf: &Leaf) -> Result<Vec<Layer>, RunError> {
         }
         missing.push(Layer::Cgroup);
     }
-    if !nix::unistd::geteuid().is_root() {
-        missing.push(Layer::Users);
-    }
+    missing.extend(namespace.map_or(&[][..], Namespace::missing));
     Ok(missing)
 }
 
-fn described(layer: &Layer) -> String {
+/// What the spawner may go on without: that, and what only it can find missing.
+fn accepted(args: &Args, missing: &[Layer]) -> Vec<Layer> {
+    let more = args.accept_missing.iter().filter(|layer| **layer == Layer::Nftables);
+    missing.iter().chain(more).copied().collect()
+}
+
+fn described(layer: Layer, namespace: Option<&Namespace>) -> String {
     let text = match layer {
-        Layer::Cgroup => "the memory, processor and process limits are not in force",
-        Layer::Users => "one user id, yours, instead of a range of its own",
+        Layer::Cgroup => "the memory, processor and process limits are not in force".to_owned(),
+        Layer::Users => {
+            let why = namespace.and_then(|namespace| namespace.alone.as_deref()).unwrap_or_default();
+            format!("one user id, yours, instead of a range of its own: {why}")
+        }
+        Layer::Nftables => "its network has no rules, only an empty routing table and a filter".to_owned(),
+        Layer::Memfd => "files in memory can be executed, which only root can forbid".to_owned(),
     };
     format!("layer {layer} ({text})")
 }
@@ -191,7 +210,7 @@ fn site(
     wish: &Wish,
     guarded: &Guarded,
     standard: &Standard,
-    missing: &[Layer],
+    accepted: &[Layer],
 ) -> Site {
     let here = Here {
         workspace: here.clone(),
@@ -203,7 +222,7 @@ fn site(
     Site {
         aid,
         slot,
-        accept_missing: missing.to_vec(),
+        accept_missing: accepted.to_vec(),
         landlock_floor: LANDLOCK_FLOOR,
         base: None,
         here: Some(here),

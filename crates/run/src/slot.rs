@@ -17,8 +17,8 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// From the last one on, since an Octant that runs on this machine takes the first ones; a user who is not root has no
-    /// range, and needs none.
+    /// From the last one on, since an Octant that runs on this machine takes the first ones; a user who is not root has a
+    /// range of their own, or none.
     pub(crate) fn take() -> Result<Self, RunError> {
         if !nix::unistd::geteuid().is_root() {
             return Ok(Self { number: 0, _name: None });

@@ -1,10 +1,10 @@
 //! The spawner of one run: a child of this process that builds the workstation and ends.
 
 use crate::error::{RunError, at};
+use crate::namespace::Namespace;
 use crate::places::Places;
 use crate::terminal::Standard;
 use nix::fcntl::OFlag;
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
@@ -36,10 +36,10 @@ pub(crate) struct Spawner {
 }
 
 impl Spawner {
-    /// Starts it: as root in the machine's own namespaces, as another user as root of a user namespace that has this one
-    /// user.
+    /// Starts it: as root in the machine's own namespaces, as another user as root of that user's own.
     pub(crate) fn start(
         places: &Places,
+        namespace: Option<&Namespace>,
         missing: &[Layer],
         cgroup: Option<&Path>,
         keys: &Keys,
@@ -52,6 +52,7 @@ impl Spawner {
             accept_missing: missing.iter().map(|layer| layer.name().to_owned()).collect(),
             agents_cgroup: cgroup.map(Path::to_owned),
             hardware: BTreeMap::new(),
+            landlock_unreported: None,
             service: serde_json::Value::Object(serde_json::Map::new()),
         };
         let failed = at("start the spawner");
@@ -66,7 +67,7 @@ impl Spawner {
             let program = program()?;
             match clone3(&CloneArgs::new())? {
                 Cloned::Child => {
-                    let error = become_spawner(&program, given, complaint.as_fd());
+                    let error = become_spawner(&program, given, complaint.as_fd(), namespace);
                     let text = format!("{} {}", error.0, error.1);
                     let _told_by_the_exit = nix::unistd::write(&say, text.as_bytes());
                     exit_now(1)
@@ -151,6 +152,7 @@ fn become_spawner(
     program: &Program,
     given: [BorrowedFd<'_>; 3],
     complaint: BorrowedFd<'_>,
+    namespace: Option<&Namespace>,
 ) -> (&'static str, io::Error) {
     let place = || {
         let null =
@@ -167,27 +169,13 @@ fn become_spawner(
     if let Err(error) = tied {
         return ("it cannot be tied to this process:", error);
     }
-    if !nix::unistd::geteuid().is_root()
-        && let Err(refused) = own_user_namespace()
-    {
-        return refused;
+    if let Some(Err(error)) = namespace.map(Namespace::enter) {
+        return ("it cannot become root of its user namespace:", error);
     }
     match place() {
         Ok(()) => ("the spawner cannot be executed:", program.execute()),
         Err(error) => ("its descriptors cannot be put in place:", error),
     }
-}
-
-/// Makes this process root of a user namespace that has its own user and no other.
-fn own_user_namespace() -> Result<(), (&'static str, io::Error)> {
-    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    unshare(CloneFlags::CLONE_NEWUSER)
-        .map_err(|errno| ("the kernel gives it no user namespace:", errno.into()))?;
-    let write = |path: &str, text: String| fs::write(path, text);
-    write("/proc/self/setgroups", "deny".into())
-        .and_then(|()| write("/proc/self/uid_map", format!("0 {uid} 1")))
-        .and_then(|()| write("/proc/self/gid_map", format!("0 {gid} 1")))
-        .map_err(|error| ("its user cannot be mapped:", error))
 }
 
 /// A setting by which a distribution keeps ordinary users from namespaces: the file, the value that does, and what to do.
@@ -202,7 +190,7 @@ const RESTRICTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// What this machine keeps from ordinary users, and how that is changed.
-fn restrictions() -> String {
+pub(crate) fn restrictions() -> String {
     if nix::unistd::geteuid().is_root() {
         return String::new();
     }

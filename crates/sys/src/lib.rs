@@ -17,6 +17,7 @@ pub mod fault;
 pub mod inherit;
 pub mod mount;
 pub mod netlink;
+pub mod nftables;
 pub mod observe;
 pub mod packet;
 pub mod probe;

@@ -11,6 +11,7 @@
 mod canonical;
 mod changes;
 mod dir;
+mod fuzz;
 mod pack;
 mod place;
 mod scan;
@@ -20,6 +21,7 @@ mod tree;
 pub use canonical::FormError;
 pub use changes::{Change, Conflict, changes, merge};
 pub use dir::{Dir, remove_all};
+pub use fuzz::fuzz_pack;
 pub use pack::{LeftOut, Wish, list, pack};
 pub use place::{Place, PlaceError};
 pub use scan::{Odd, ScanError, hash};

@@ -25,7 +25,7 @@ const PIECE: usize = 64 << 10;
 /// Stands for a length: the rest of the file could not be read.
 const CUT: u32 = u32::MAX;
 /// How many of those that are left out are named; the rest is counted.
-const NAMED: u64 = 100;
+pub(crate) const NAMED: u64 = 100;
 /// The most bytes of why something was left out.
 const WHY_BYTES: usize = 200;
 

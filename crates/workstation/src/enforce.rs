@@ -21,6 +21,7 @@ use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::confine::{Instruction, Program};
 use octant_sys::mount::attr;
+use octant_sys::nftables;
 use octant_ticket::Redeemed;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -75,24 +76,28 @@ pub(crate) struct Site<'a> {
     pub(crate) own_namespaces: &'a [(String, u64)],
     /// The spawner's key, for the new process to forget.
     pub(crate) tickets: &'a Tickets,
-    /// Whether the spawner has no user but its own.
-    pub(crate) one_user: bool,
+    /// Who the processes are where they are not of a slot's range.
+    pub(crate) caller: Option<Users>,
 }
 
 impl Site<'_> {
     /// Who the plan's processes are; `missing` gets the layer that is not there.
     fn users(&self, plan: &Plan, missing: &mut Vec<Layer>) -> Made<Users> {
-        if !self.one_user {
+        let Some(users) = self.caller else {
             let base = plan.uid_base();
             let base = base.map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
             return Ok(Users::Range(base));
+        };
+        for layer in users.missing() {
+            if !accepted(*layer, &plan.accept_missing, self.accept_missing) {
+                let text = format!(
+                    "layer {layer}: the spawner was not started by root, who alone can put it in place"
+                );
+                return Err(SpawnError::refused(Step::IdMap, text));
+            }
+            missing.push(*layer);
         }
-        if !accepted(Layer::Users, &plan.accept_missing, self.accept_missing) {
-            let text = "layer users: the spawner has one user id, and a workstation needs a range of its own";
-            return Err(SpawnError::refused(Step::IdMap, text));
-        }
-        missing.push(Layer::Users);
-        Ok(Users::One)
+        Ok(users)
     }
 }
 
@@ -254,6 +259,7 @@ pub(crate) fn stand<K: Kernel>(
         build(kernel, plan, site, Parts { users, redeemed, prepared, program, granted }, leaf.as_ref());
     match built {
         Ok(mut standing) => {
+            missing.append(&mut standing.report.missing);
             standing.report.missing = missing;
             Ok(Standing { leaf, ..standing })
         }
@@ -315,7 +321,7 @@ fn build<K: Kernel>(
     let masked: Vec<&str> = prepared.masks.iter().map(|mask| mask.target.as_str()).collect();
     let (leaf_fd, own_namespaces) = (leaf.map(AsFd::as_fd), site.own_namespaces);
     let expected = Expected { plan, masked: &masked, users, leaf: leaf_fd, own_namespaces, stdio: &stdio };
-    match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
+    match bring_up(kernel, &expected, site, (pid, pidfd.as_fd()), ours.as_fd()) {
         Ok(report) => {
             let Prepared { socket, terminal, trees, .. } = prepared;
             let terminal = terminal.map(|terminal| terminal.outside);
@@ -340,7 +346,7 @@ fn bring_up<K: Kernel>(
     kernel: &mut K,
     expected: &Expected<'_>,
     site: &Site<'_>,
-    pid: u32,
+    (pid, pidfd): (u32, BorrowedFd<'_>),
     channel: BorrowedFd<'_>,
 ) -> Made<Report> {
     for file in ["uid_map", "gid_map"] {
@@ -370,10 +376,11 @@ fn bring_up<K: Kernel>(
     kernel.verdict(expected.agrees(Role::Reaper, &inside)).map_err(disagree)?;
     kernel.verdict(expected.agrees(Role::Payload, &agent)).map_err(disagree)?;
     kernel.verdict(expected.only_in_leaf(&[pid, payload])).map_err(disagree)?;
+    let missing = network_agrees(kernel, expected, site, pidfd)?;
     Ok(Report {
-        missing: Vec::new(),
+        missing: missing.into_iter().collect(),
         landlock_abi: site.landlock_abi,
-        uid_base: plan_base(expected),
+        uid_base: expected.users.base(),
         payload_pid: payload,
         filters: site.filters.digest.clone(),
         filter_count: agent.filters,
@@ -382,12 +389,40 @@ fn bring_up<K: Kernel>(
     })
 }
 
-/// The first user id of the range that the workstation has; 0 where it has none.
-fn plan_base(expected: &Expected<'_>) -> u32 {
-    match expected.users {
-        Users::Range(base) => base,
-        Users::One => 0,
+/// Whether nothing leaves the network but what may; the layer where the kernel has none and that is accepted.
+fn network_agrees<K: Kernel>(
+    kernel: &mut K,
+    expected: &Expected<'_>,
+    site: &Site<'_>,
+    pidfd: BorrowedFd<'_>,
+) -> Made<Option<Layer>> {
+    let found = match kernel.network_is_confined(pidfd) {
+        Err(error) if nftables::is_missing(&error) => {
+            let both = accepted(Layer::Nftables, &expected.plan.accept_missing, site.accept_missing);
+            return if both { Ok(Some(Layer::Nftables)) } else { Err(no_nftables()) };
+        }
+        found => {
+            found.map_err(|error| SpawnError::failed(Step::ReadBack, "read the network's rules", &error))?
+        }
+    };
+    if found {
+        return Ok(None);
     }
+    let differ = crate::readback::Disagreement {
+        role: Role::Reaper,
+        what: "the rules of the network",
+        expected: "nothing out but to its own addresses and the gate's".into(),
+        found: "others".into(),
+    };
+    let disagree =
+        |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
+    kernel.verdict(Err(differ)).map_err(disagree).map(|()| None)
+}
+
+/// The kernel has no nf_tables, and not everybody accepts that.
+pub(crate) fn no_nftables() -> SpawnError {
+    let text = "layer nftables: the kernel has no nf_tables for IPv4 and IPv6 (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)";
+    SpawnError::refused(Step::Network, text)
 }
 
 /// What the agent's standard descriptors are to be, as `/proc` names them.
@@ -614,7 +649,7 @@ fn masks<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, users: Users) 
             Call::NewFilesystem { kind: c"proc", options: Vec::new(), attributes: MASK_ATTRIBUTES }
         }
         // The spawner does not own the PID namespace that it is in; the names are the same in the host's.
-        Users::One => Call::OpenProc,
+        Users::Beside(_) | Users::One => Call::OpenProc,
     };
     let all = get(kernel, Step::Proc, all)?;
     let entries = kernel
@@ -653,7 +688,7 @@ fn granted_trees<K: Kernel>(
     let mut maps: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
     for (bind, source) in binds {
         let (target, attributes) = (bind.target.clone(), bind_attributes(bind));
-        if users == Users::One {
+        if !users.of_root() {
             // Everything that this user owns is the agent's, and the kernel maps no owners for who is not root.
             trees.push(clone_tree(kernel, source.as_fd(), target, attributes, None)?);
             continue;

@@ -1,9 +1,10 @@
 //! The tree of an imported image, below everything else that a workstation has.
 //!
 //! The plan names the image by its digest alone; where images are is the spawner's own knowledge, so this is the one
-//! place of Octant's state that is ever a source of mounts, and of variables where the plan says so. Each entry of the image's top level becomes a bind or a link
-//! of the plan, as if it had been granted to be read and executed: what the image has there is looked at without
-//! following any link, and a workstation's own places are laid out by the same code as without an image.
+//! place of Octant's state that is ever a source of mounts, and of variables and a directory where the plan says so.
+//! Each entry of the image's top level becomes a bind or a link of the plan, as if it had been granted to be read and
+//! executed: what the image has there is looked at without following any link, and a workstation's own places are laid
+//! out by the same code as without an image.
 
 use crate::enforce::Made;
 use crate::plan::{Bind, Link, Plan, within};
@@ -36,9 +37,14 @@ pub(crate) fn lay_below(plan: &mut Plan, sources: &mut Vec<OwnedFd>, images: &Pa
         SpawnError::failed(Step::Sources, format!("{what} of the image sha256:{digest}"), &error)
     };
     let root = open(digest, images)?;
-    if plan.image_environment {
-        let variables = environment(digest, images).map_err(|error| failed("read the environment", error))?;
-        add_variables(&mut plan.program.env, variables);
+    if plan.image_environment || plan.image_cwd {
+        let config = config(digest, images).map_err(|error| failed("read what is known", error))?;
+        if plan.image_environment {
+            add_variables(&mut plan.program.env, config.env);
+        }
+        if plan.image_cwd && !config.working_dir.is_empty() {
+            plan.program.cwd = without_end(config.working_dir);
+        }
     }
     for name in names(root.as_fd()).map_err(|error| failed("list the tree", error))? {
         let target = format!("/{name}");
@@ -77,17 +83,25 @@ struct Record {
 #[derive(Deserialize)]
 struct Config {
     env: Vec<String>,
+    #[serde(default)]
+    working_dir: String,
 }
 
-/// The variables of the image's maker. Whether they can be a program's is for the plan's check to say.
-fn environment(digest: Sha256, images: &Path) -> io::Result<Vec<String>> {
+/// What the image's maker wrote down. Whether it can be a program's is for the plan's check to say.
+fn config(digest: Sha256, images: &Path) -> io::Result<Config> {
     let file = std::fs::File::open(images.join(digest.to_string()).join("image.json"))?;
     let mut text = Vec::new();
     file.take(RECORD_BYTES + 1).read_to_end(&mut text)?;
     if text.len() as u64 > RECORD_BYTES {
         return Err(io::Error::other(format!("image.json has more than {RECORD_BYTES} bytes")));
     }
-    Ok(serde_json::from_slice::<Record>(&text)?.config.env)
+    Ok(serde_json::from_slice::<Record>(&text)?.config)
+}
+
+/// A directory as a plan writes it: makers like to end it with a slash.
+fn without_end(mut directory: String) -> String {
+    directory.truncate(directory.trim_end_matches('/').len().max(1));
+    directory
 }
 
 /// Adds the image's variables to those that Octant sets, which no image changes. Of two with one name the later counts.

@@ -2,6 +2,7 @@
 //! and fail any of them.
 
 use crate::disks::{Disk, DiskError};
+use crate::listen;
 use crate::plan::{Layer, Plan};
 use crate::readback::Disagreement;
 use crate::snapshot::Snapshot;
@@ -13,13 +14,14 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, mkdirat, umask};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{
     Gid, Uid, UnlinkatFlags, fchown, fchownat, pivot_root, setgroups, sethostname, setresgid, setresuid,
     setsid, symlinkat, unlinkat,
 };
 use octant_sys::clone::{CloneArgs, Cloned, clone3};
 use octant_sys::confine::{self, Instruction};
-use octant_sys::{descriptor, mount, packet};
+use octant_sys::{descriptor, mount, nftables, packet};
 use octant_ticket::Redeemed;
 use std::ffi::{CStr, CString};
 use std::io::{self, Write};
@@ -119,6 +121,8 @@ pub(crate) enum Call<'a> {
         text: String,
     },
     NewTimeNamespace,
+    /// Rules for what leaves the network.
+    ConfineNetwork,
     Hostname {
         name: &'a str,
     },
@@ -235,6 +239,8 @@ pub(crate) trait Kernel {
     fn entries(&mut self, dir: BorrowedFd<'_>) -> io::Result<Vec<Entry>>;
     /// Reads the effective state of a process from `/proc`.
     fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed>;
+    /// Whether the rules of a process's network are those of [`Call::ConfineNetwork`], and no others.
+    fn network_is_confined(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool>;
     /// The read-back's verdict, which only a test of what the other layers are worth makes nothing of.
     fn verdict(&self, found: Result<(), Disagreement>) -> Result<(), Disagreement> {
         found
@@ -410,8 +416,41 @@ impl Kernel for Real {
         crate::readback::Observed::of(pid)
     }
 
+    fn network_is_confined(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+        self.gate()?;
+        confined_network(pidfd)
+    }
+
     fn verdict(&self, found: Result<(), Disagreement>) -> Result<(), Disagreement> {
         if matches!(self.fault, Some(Fault::Overlook(..))) { Ok(()) } else { found }
+    }
+}
+
+/// Looks at the rules of another network, by a process that ends there: who is not root of the machine can enter a network
+/// that is below it, and not come back.
+fn confined_network(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    const CONFINED: i32 = 0;
+    const OTHERWISE: i32 = 255;
+    match clone3(&CloneArgs::new())? {
+        Cloned::Child => {
+            let entered = nix::sched::setns(pidfd, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
+            let found = entered.and_then(|()| nftables::allows_only(&listen::ways_out()));
+            confine::exit_now(match found {
+                Ok(true) => CONFINED,
+                Ok(false) => OTHERWISE,
+                Err(error) => error.raw_os_error().unwrap_or(Errno::EIO as i32),
+            })
+        }
+        Cloned::Parent { pid, pidfd } => {
+            wait_readable(pidfd.as_fd(), 5000)?;
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
+            match nix::sys::wait::waitpid(pid, None)? {
+                WaitStatus::Exited(_, CONFINED) => Ok(true),
+                WaitStatus::Exited(_, OTHERWISE) => Ok(false),
+                WaitStatus::Exited(_, errno) => Err(io::Error::from_raw_os_error(errno)),
+                other => Err(io::Error::other(format!("who looks at it ended: {other:?}"))),
+            }
+        }
     }
 }
 
@@ -614,6 +653,7 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         Call::NewTimeNamespace => {
             nix::sched::unshare(CloneFlags::from_bits_retain(crate::enforce::CLONE_NEWTIME))?
         }
+        Call::ConfineNetwork => nftables::allow_only(&listen::ways_out())?,
         Call::Hostname { name } => sethostname(name)?,
         Call::NewSessionKeyring => confine::new_session_keyring()?,
         Call::GivePipe { pipe, owner } => {

@@ -2,9 +2,10 @@
 
 use crate::plan::{Bind, Plan};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    RestrictSelfAttr, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
+use octant_sys::audit::LANDLOCK_ABI;
 use std::io;
 
 /// What is allowed beneath a path.
@@ -111,6 +112,14 @@ impl Rules {
                 access &= AccessFs::from_file(abi);
             }
             created = created.add_rule(PathBeneath::new(fd, access)).map_err(other)?;
+        }
+        if self.abi >= LANDLOCK_ABI {
+            // The kernel reports what is denied to the program, not only to what is still this one; of
+            // domains that programs make within this one they know themselves.
+            created = created
+                .log_new_exec(true)
+                .and_then(|created| created.log_subdomains(false))
+                .map_err(other)?;
         }
         let status = created.restrict_self().map_err(other)?;
         if status.ruleset != RulesetStatus::FullyEnforced {

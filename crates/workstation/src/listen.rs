@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use octant_api::egress::{Door, NAMES_V4, NAMES_V6};
 use octant_ids::{Aid, Sha256};
+use octant_sys::nftables::Way;
 use octant_sys::{netlink, packet};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -76,6 +77,16 @@ impl Listen {
         }
         made.map_err(failed("listen"))
     }
+}
+
+/// Where packets may go in an agent's network, over loopback: to what is its own, and to what stands for names.
+pub(crate) fn ways_out() -> [Way; 4] {
+    [
+        (Ipv4Addr::new(127, 0, 0, 0).into(), 8),
+        (NAMES_V4.0.into(), NAMES_V4.1),
+        (Ipv6Addr::LOCALHOST.into(), 128),
+        (NAMES_V6.0.into(), NAMES_V6.1),
+    ]
 }
 
 /// Loopback, and the addresses that stand for names. Again it changes nothing.

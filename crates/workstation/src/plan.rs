@@ -34,6 +34,8 @@ pub struct Plan {
     pub root: Option<Sha256>,
     /// Whether the program has the variables of the image's maker too, those that Octant sets excepted.
     pub image_environment: bool,
+    /// Whether the program starts in the directory of the image's maker, where that named one.
+    pub image_cwd: bool,
     /// Granted paths.
     pub binds: Vec<Bind>,
     /// Sources of binds whose bytes have this digest: a copy is bound, which nobody can change.
@@ -190,24 +192,41 @@ pub enum Layer {
     /// Limits by cgroup v2 controllers (memory, pids, cpu, and io where disks have a bound).
     Cgroup,
     /// A range of user ids of its own. Without it the workstation has one user, who is the one that started it outside
-    /// and keeps that user's groups, and the kernel does not let it forbid executable memory files.
+    /// and keeps that user's groups.
     Users,
+    /// No executable files in memory (memfd_create(2)), which the kernel lets root alone forbid.
+    Memfd,
+    /// Rules of the workstation's network by nf_tables, behind the empty routing table and the filter.
+    Nftables,
 }
 
 impl Layer {
+    /// Those that an operator may accept as missing; what else is missing follows from who starts a program.
+    pub const ACCEPTABLE: [Self; 2] = [Self::Cgroup, Self::Nftables];
+
+    /// One of these, by its name.
+    #[must_use]
+    pub fn acceptable(name: &str) -> Option<Self> {
+        Self::ACCEPTABLE.into_iter().find(|layer| layer.name() == name)
+    }
+
     /// The name in configuration and messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cgroup => "cgroup",
             Self::Users => "users",
+            Self::Memfd => "memfd",
+            Self::Nftables => "nftables",
         }
     }
 
     /// The layer of this name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Cgroup, Self::Users].into_iter().find(|layer| layer.name() == name)
+        [Self::Cgroup, Self::Users, Self::Memfd, Self::Nftables]
+            .into_iter()
+            .find(|layer| layer.name() == name)
     }
 }
 
@@ -394,7 +413,7 @@ impl Plan {
     }
 
     fn check_program(&self) -> Result<(), PlanError> {
-        if self.image_environment && self.root.is_none() {
+        if (self.image_environment || self.image_cwd) && self.root.is_none() {
             return Err(PlanError::NoImage);
         }
         let program = &self.program;
@@ -527,6 +546,7 @@ pub(crate) mod tests {
             utilities: vec!["ls".into(), "sh".into()],
             root: None,
             image_environment: false,
+            image_cwd: false,
             binds: vec![
                 Bind { source: "/srv/logs".into(), target: "/srv/logs".into(), write: false, exec: false },
                 Bind { source: "/srv/out".into(), target: "/srv/out".into(), write: true, exec: false },
@@ -590,7 +610,7 @@ pub(crate) mod tests {
     #[test]
     fn each_wrong_part_is_named() {
         type Change = fn(&mut Plan);
-        let cases: [(Change, &str); 24] = [
+        let cases: [(Change, &str); 25] = [
             (|p| p.version = 1, "version"),
             (|p| p.slot = uid::AGENT_SLOTS, "slot"),
             (|p| p.program.path = "bin/sh".into(), "the program"),
@@ -614,6 +634,7 @@ pub(crate) mod tests {
             (|p| p.limits.memory_high = 1 << 40, "memory_high"),
             (|p| p.limits.pids_max = 1, "pids_max"),
             (|p| p.image_environment = true, "no image"),
+            (|p| p.image_cwd = true, "no image"),
             (|p| p.limits.io.read_ops = Some(0), "io"),
         ];
         for (change, word) in cases {

@@ -205,8 +205,8 @@ impl Expected<'_> {
             );
         }
         for (what, map) in [("the uid map", &seen.uid_map), ("the gid map", &seen.gid_map)] {
-            let (fields, expected) = (map.split_whitespace().collect::<Vec<_>>().join(" "), self.users.map());
-            if fields != expected {
+            let expected = self.users.map();
+            if !map.split_whitespace().eq(expected.split_whitespace()) {
                 return differ(what, expected, map.clone());
             }
         }

@@ -130,7 +130,7 @@ struct Spawner {
     slots: BTreeMap<u32, Entry>,
     /// Whether it works for the process that started it.
     for_caller: bool,
-    one_user: bool,
+    caller: Option<Users>,
 }
 
 /// `octant spawner`, as PID 1 starts it: with the descriptors `socket`, `config` and `tickets`; or as `octant run` does,
@@ -307,7 +307,7 @@ impl Spawner {
         let other = |error: filter::FilterError| io::Error::other(error.to_string());
         let accept_missing = config.accept_missing.iter().filter_map(|name| Layer::of_name(name)).collect();
         // On a machine of Octant's own there is a whole pool of users.
-        let one_user = for_caller && start("read the own users", crate::users::one_user_only())?;
+        let caller = if for_caller { start("read the own users", crate::users::of_caller())? } else { None };
         let mut spawner = Self {
             kernel: Real::new(fault),
             tickets,
@@ -326,11 +326,11 @@ impl Spawner {
             pinned: Pinned::new(config.layout.state.join("pinned")),
             slots: BTreeMap::new(),
             for_caller,
-            one_user,
+            caller,
             config,
         };
         spawner.slots = start("find the agents that run", recover())?;
-        start("drop the capabilities that it does not need", keep_only_needed(one_user))?;
+        start("drop the capabilities that it does not need", keep_only_needed(caller.is_some()))?;
         Ok(spawner)
     }
 
@@ -417,7 +417,7 @@ impl Spawner {
             landlock_abi: self.landlock_abi,
             own_namespaces: &self.own_namespaces,
             tickets: &self.tickets,
-            one_user: self.one_user,
+            caller: self.caller,
         };
         self.kernel.count = 0;
         let granted = Granted { sources, snapshot, ..given };
@@ -639,7 +639,7 @@ const NEEDED: [(caps::Capability, &str); 8] = [
     (caps::Capability::CAP_SETFCAP, "map root of the own user namespace, where there is nobody else"),
 ];
 
-fn keep_only_needed(one_user: bool) -> io::Result<()> {
+fn keep_only_needed(for_user: bool) -> io::Result<()> {
     use caps::CapSet;
     nix::sys::prctl::set_no_new_privs()?;
     let other = |error: caps::errors::CapsError| io::Error::other(error);
@@ -647,7 +647,7 @@ fn keep_only_needed(one_user: bool) -> io::Result<()> {
         caps::clear(None, set).map_err(other)?;
     }
     let held = caps::read(None, CapSet::Permitted).map_err(other)?;
-    let needed = |cap: &caps::Capability| one_user || *cap != caps::Capability::CAP_SETFCAP;
+    let needed = |cap: &caps::Capability| for_user || *cap != caps::Capability::CAP_SETFCAP;
     let kept = NEEDED.iter().map(|row| row.0).filter(|cap| held.contains(cap)).filter(needed).collect();
     caps::set(None, CapSet::Effective, &kept).map_err(other)?;
     caps::set(None, CapSet::Permitted, &kept).map_err(other)

@@ -52,6 +52,7 @@ steps! {
     Time "time" "start the clocks of the new time namespace at zero";
     Pivot "pivot" "make the new root the root";
     Detach "detach" "let go of the old root";
+    Network "network" "let nothing leave the network but by loopback, to the agent's own addresses and the gate's";
     Hostname "hostname" "set the host name";
     Keyring "keyring" "leave the session keyring";
     Fork "fork" "fork the agent's process from the reaper";

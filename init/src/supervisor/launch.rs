@@ -8,6 +8,8 @@ use crate::tickets::{self, Tickets};
 use crate::units::{CONSOLE, Command, Stdio};
 use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::{BootConfig, Mode};
+use octant_sys::audit;
+use octant_sys::confine::landlock_abi;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -21,6 +23,30 @@ use std::time::Duration;
 pub(super) const STORED_MAX: usize = 8192;
 /// The most bytes of names in one environment variable; the kernel takes 128 KiB (MAX_ARG_STRLEN).
 const NAMES_MAX: usize = 100 << 10;
+
+/// The one that is told what the kernel reports.
+const AGENTS: &str = "agents";
+
+/// Why the kernel reports nothing of what Landlock denies, where it does not.
+fn landlock_unreported() -> Option<String> {
+    let abi = landlock_abi();
+    if abi < audit::LANDLOCK_ABI {
+        return Some(format!(
+            "this kernel's Landlock (ABI {abi}) makes no records; those from Linux 6.15 on do"
+        ));
+    }
+    match audit::is_on() {
+        Ok(true) => None,
+        Ok(false) => {
+            let why = "audit is off, and Landlock then makes no records. It is the whole machine's, and so for who owns that: \
+                       auditctl -a task,never && auditctl -e 1, which costs no system call anything";
+            Some(why.to_owned())
+        }
+        Err(error) => Some(format!(
+            "whether audit is on, without which Landlock makes no records, cannot be told here: {error}"
+        )),
+    }
+}
 
 /// What kept a unit from being started.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +85,7 @@ impl Supervisor {
         fds.extend(tpm.as_ref().map(|fd| (hardware::TPM.into(), fd.as_fd())));
         match name {
             "ledger" => fds.push(("journal".into(), self.journal.channel.ends().1)),
-            "agents" => {
+            AGENTS => {
                 fds.push(("exits".into(), self.exits.ends().1));
                 fds.extend(audit.as_ref().map(|fd| ("audit".into(), fd.as_fd())));
             }
@@ -156,6 +182,7 @@ impl Supervisor {
             } else {
                 BTreeMap::new()
             },
+            landlock_unreported: (name == AGENTS).then(landlock_unreported).flatten(),
             service: self.config.services.get(name).cloned().unwrap_or_else(none),
         };
         let bytes = config.to_json().map_err(io::Error::other)?;
@@ -177,10 +204,10 @@ impl Supervisor {
     /// The kernel's reports of denied system calls, for `agents`, which has no right to ask for them itself. Without them
     /// it says so wherever it would show one.
     fn audit_fd(&self, unit: usize) -> Option<OwnedFd> {
-        if self.graph.def(unit).name != "agents" || !self.units[unit].built_in {
+        if self.graph.def(unit).name != AGENTS || !self.units[unit].built_in {
             return None;
         }
-        octant_sys::audit::listen().ok()
+        audit::listen().ok()
     }
 
     fn make_state_dir(&self, name: &str, uid: u32) -> io::Result<()> {

@@ -1,9 +1,11 @@
 //! System calls that the filters denied to agents, as the kernel reports them: one audit record each (type 1326), which
-//! names the user, and a user of an agent's slot is nobody else.
+//! names the user, and a user of an agent's slot is nobody else. What Landlock denied comes the same way (`accesses`).
 //!
 //! The records come through a socket that PID 1 opened; reading changes nothing about what is denied. What cannot be read
 //! in time is lost to this count alone, and the loss is said.
 
+use crate::accesses::{Access, Domain};
+use crate::record::Record;
 use octant_api::agents::DeniedCall;
 use octant_ids::uid;
 use octant_sys::audit;
@@ -11,6 +13,7 @@ use octant_sys::confine::{Instruction, install_filter};
 use octant_workstation::call_name;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,25 +45,15 @@ pub(crate) struct Report {
 impl Report {
     /// Reads a record's text; none when it is not as this build knows it.
     ///
-    /// `audit(1700000000.123:45): auid=… uid=… … comm="sh" exe="…" sig=0 arch=c000003e syscall=41 …`. The kernel writes
-    /// a name with a quote, a space or anything unprintable in hexadecimal, so that no name can look like a field.
+    /// `audit(…): auid=… uid=… … comm="sh" exe="…" sig=0 arch=c000003e syscall=41 …`.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?.trim_end_matches(['\0', '\n']);
-        let (stamp, fields) = text.strip_prefix("audit(")?.split_once("): ")?;
-        let (seconds, rest) = stamp.split_once('.')?;
-        let millis = rest.split_once(':')?.0;
-        let ms = seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(millis.parse().ok()?)?;
-        let field = |name: &str| {
-            fields
-                .split(' ')
-                .find_map(|field| field.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')))
-        };
+        let record = Record::parse(text)?;
         Some(Self {
-            user: field("uid")?.parse().ok()?,
-            number: field("syscall")?.parse().ok()?,
-            native: field("arch")? == NATIVE,
-            program: program(field("comm")?)?,
-            ms,
+            user: record.field("uid")?.parse().ok()?,
+            number: record.field("syscall")?.parse().ok()?,
+            native: record.field("arch")? == NATIVE,
+            program: record.text("comm")?,
+            ms: record.ms,
         })
     }
 
@@ -75,18 +68,6 @@ impl Report {
             false => format!("{} of a foreign table", self.number),
         }
     }
-}
-
-fn program(quoted: &str) -> Option<String> {
-    if let Some(plain) = quoted.strip_prefix('"') {
-        return plain.strip_suffix('"').map(str::to_owned);
-    }
-    let digits: Option<Vec<u8>> = quoted
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    Some(String::from_utf8_lossy(&digits?).into_owned())
 }
 
 /// Counts a report among those of its agent; the call's name where it is the first of it.
@@ -115,10 +96,19 @@ enum Come {
     No(String),
 }
 
+/// What Landlock's records say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    Access(Access),
+    Domain(Domain),
+}
+
 /// What was read at once.
 #[derive(Debug, Default)]
 pub(crate) struct Read {
     pub(crate) reports: Vec<Report>,
+    /// What Landlock denied, and whose domains these are: in the order in which they were made.
+    pub(crate) accesses: Vec<Denied>,
     /// Whether some were lost before.
     pub(crate) lost: bool,
     /// Whether there was nothing more to read.
@@ -130,18 +120,28 @@ pub(crate) struct Read {
 pub(crate) struct Reports {
     socket: Option<Arc<OwnedFd>>,
     come: Mutex<Come>,
+    /// Why the kernel reports nothing of what Landlock denied, where it does not.
+    landlock_missing: Option<String>,
+    /// Whether one came all the same.
+    landlock_came: AtomicBool,
 }
 
 impl Reports {
-    /// From the socket that PID 1 opened, if it could.
-    pub(crate) fn new(socket: Option<OwnedFd>) -> Self {
+    /// From the socket that PID 1 opened, if it could, and what it knows of Landlock's records.
+    pub(crate) fn new(socket: Option<OwnedFd>, landlock_missing: Option<String>) -> Self {
         let why = match socket {
             Some(_) => "it is not known yet whether they come",
             None => {
                 "PID 1 may not read the kernel's audit records here, or the kernel makes none (CONFIG_AUDIT)"
             }
         };
-        Self { socket: socket.map(Arc::new), come: Mutex::new(Come::No(why.to_owned())) }
+        let landlock_missing = landlock_missing.or_else(|| socket.is_none().then(|| why.to_owned()));
+        Self {
+            socket: socket.map(Arc::new),
+            come: Mutex::new(Come::No(why.to_owned())),
+            landlock_missing,
+            landlock_came: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn socket(&self) -> Option<Arc<OwnedFd>> {
@@ -158,6 +158,11 @@ impl Reports {
             Come::Yes => None,
             Come::No(why) => Some(why.clone()),
         }
+    }
+
+    /// Why nothing is reported of what Landlock denied; none when it is.
+    pub(crate) fn landlock_missing(&self) -> Option<String> {
+        self.landlock_missing.clone().filter(|_| !self.landlock_came.load(Ordering::Relaxed))
     }
 
     /// Makes a call that a filter denies, in a thread that has nothing else to do. Its report shows that reports come;
@@ -184,6 +189,12 @@ impl Reports {
         for _ in 0..AT_ONCE {
             match audit::receive(socket.as_fd(), &mut buffer) {
                 Ok(Some((audit::SECCOMP, text))) => read.reports.extend(Report::parse(text)),
+                Ok(Some((audit::LANDLOCK_ACCESS, text))) => {
+                    read.accesses.extend(Access::parse(text).map(Denied::Access));
+                }
+                Ok(Some((audit::LANDLOCK_DOMAIN, text))) => {
+                    read.accesses.extend(Domain::parse(text).map(Denied::Domain));
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => read.lost = true,
@@ -195,6 +206,9 @@ impl Reports {
                     break;
                 }
             }
+        }
+        if !read.accesses.is_empty() {
+            self.landlock_came.store(true, Ordering::Relaxed);
         }
         // Not getuid(2), which this service has no use for otherwise.
         let own = uid::of_service("agents");

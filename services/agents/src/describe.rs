@@ -98,6 +98,10 @@ pub(crate) fn layers(report: &Report) -> Vec<Layer> {
         report.namespaces.iter().map(|(name, number)| layer(name, format!("namespace {number}"))).collect();
     layers.push(layer("landlock", format!("ABI {}", report.landlock_abi)));
     layers.push(layer("seccomp", format!("{} filters, SHA-256 {}", report.filter_count, report.filters)));
+    if !report.missing.contains(&octant_workstation::Layer::Nftables) {
+        let detail = "what leaves the network goes over loopback, to its own addresses or the gate's";
+        layers.push(layer("nftables", detail.to_owned()));
+    }
     layers.push(layer("ids", format!("host user ids from {}", report.uid_base)));
     layers.push(layer("mounts", format!("{} mounts", report.mounts.len())));
     layers

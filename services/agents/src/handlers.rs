@@ -52,6 +52,8 @@ fn short(info: AgentInfo) -> AgentInfo {
         denials: Vec::new(),
         denied_calls: Vec::new(),
         calls_unreported: None,
+        denied_accesses: Vec::new(),
+        accesses_unreported: None,
         grants: Vec::new(),
         artefacts,
         ..info

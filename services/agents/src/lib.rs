@@ -10,9 +10,10 @@
 //! `core` decides, `manager` performs, `admit` is the way from bytes to rights, `adopt` what follows a restart,
 //! `approvals` keeps what waits for an operator, `trust` what is on record of the operators' keys, `family` is what an
 //! agent asks about those below it, `secrets` what it asks of the vault, `mailbox` what agents say to each other,
-//! `archive` what is kept of their workspaces, `calls` what the kernel reports as denied to them.
+//! `archive` what is kept of their workspaces, `calls` and `accesses` what the kernel reports as denied to them (`record`).
 #![forbid(unsafe_code)]
 
+mod accesses;
 mod admit;
 mod adopt;
 mod approvals;
@@ -28,9 +29,11 @@ mod handlers;
 mod log;
 mod mailbox;
 mod manager;
+mod record;
 mod secrets;
 mod service;
 mod spawner;
+mod ssh;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ use self::post::Post;
 use self::prepare::Spare;
 pub(crate) use self::prepare::Wishes;
 pub(crate) use self::spawn::Begin;
+use crate::accesses;
 use crate::admit::WHAT;
 use crate::approvals::Queue;
 use crate::archive::Archive;
@@ -124,6 +125,8 @@ struct Inner {
     slots: BTreeSet<u32>,
     /// Where the search for a free slot starts: a slot's user ids come again as late as possible.
     next_slot: u32,
+    /// What Landlock denied in domains of which it is not known yet whose they are.
+    unclaimed: accesses::Waiting,
 }
 
 #[derive(Debug)]
@@ -260,7 +263,7 @@ impl Manager {
             kept,
             post,
             wishes,
-            reports: Reports::new(None),
+            reports: Reports::new(None, None),
             spawner,
             keeper,
             requests,
@@ -335,6 +338,8 @@ impl Manager {
             info.pid = None;
             info.ended_ms.get_or_insert_with(clock::wall_ms);
             info.calls_unreported = info.calls_unreported.take().or_else(|| self.reports.missing());
+            let missing = || self.reports.landlock_missing();
+            info.accesses_unreported = info.accesses_unreported.take().or_else(missing);
             agent.log.close();
         }
         if agent.state.phase == AgentState::Rejected && !agent.asked {
@@ -650,6 +655,8 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
                 what["nothing_left"] = found.clone();
                 let counts = info.denied_calls.iter().map(|row| (row.call.as_str(), row.count));
                 what["denied_calls"] = json!(counts.collect::<BTreeMap<_, _>>());
+                let counts = info.denied_accesses.iter().map(|row| (row.name(), row.count));
+                what["denied_accesses"] = json!(counts.collect::<BTreeMap<_, _>>());
             }
             about(aid, Kind::Lifecycle, &what)
         }

@@ -135,7 +135,10 @@ impl Service for AgentsService {
         let identity = context.identity();
         let exits = context.inherited.remove("exits");
         let notifier = context.notifier.clone();
-        let reports = Reports::new(context.inherited.remove("audit"));
+        let reports = {
+            let unreported = context.boot.landlock_unreported.take();
+            Reports::new(context.inherited.remove("audit"), unreported)
+        };
         let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
         let files = Files { store, approvals, noted, wishes };
         let manager = Manager::new(site, records, vault, gate, files, Arc::new(spawner), keeper);

@@ -104,15 +104,12 @@ const LANDLOCK_FLOOR: u32 = 2;
 
 /// A name in `accept_missing` that is no layer that can be missing.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a layer that can be missing; only {known} is", known = Layer::Cgroup)]
+#[error("{0:?} is not a layer that can be missing; those are {known}", known = Layer::ACCEPTABLE.map(Layer::name).join(", "))]
 pub(crate) struct UnknownLayer(String);
 
 impl Remote {
     pub(crate) fn new(boot: &BootConfig) -> Result<Self, UnknownLayer> {
-        let layer = |name: &String| match name.as_str() {
-            name if name == Layer::Cgroup.name() => Ok(Layer::Cgroup),
-            name => Err(UnknownLayer(name.to_owned())),
-        };
+        let layer = |name: &String| Layer::acceptable(name).ok_or_else(|| UnknownLayer(name.to_owned()));
         Ok(Self {
             socket: boot.layout.socket("spawner"),
             cgroup: boot.agents_cgroup.clone(),

@@ -70,6 +70,9 @@ pub(crate) struct Saved {
     /// The certificate of the authority that its programs trust where that is so.
     #[serde(default)]
     pub(crate) authority: Option<String>,
+    /// The number of its Landlock domain, once the kernel has named it.
+    #[serde(default)]
+    pub(crate) domain: Option<u64>,
     /// What callers see.
     pub(crate) info: AgentInfo,
 }
@@ -132,6 +135,7 @@ impl Saved {
             terms: None,
             held: Held::default(),
             signed_with: None,
+            domain: None,
             unadopted: false,
             ancestors: Vec::new(),
             on_parent_death: None,

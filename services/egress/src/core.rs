@@ -2,7 +2,7 @@
 
 use crate::inject::Credential;
 use octant_api::egress::{CREDENTIALS_MAX, Caps, Credential as Said, HostLease, REASON_MAX, RULES_MAX};
-use octant_ids::{SecretName, Sha256};
+use octant_ids::{Aid, SecretName, Sha256};
 use octant_manifest::{HostGrant, HostName, Protocol};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -186,21 +186,58 @@ pub(crate) enum Denied {
 }
 
 impl Denied {
-    /// What to do about it.
-    pub(crate) fn next(&self) -> &'static str {
+    /// The field of the manifest that decides it; none where no field does.
+    pub(crate) fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::NoGrant(_)
+            | Self::OtherPort { .. }
+            | Self::NoName(_)
+            | Self::Address
+            | Self::BadName(_)
+            | Self::OtherProtocol { .. }
+            | Self::ServerName { .. }
+            | Self::Hello(_)
+            | Self::Host { .. }
+            | Self::Request(_) => Some("network.hosts"),
+            Self::Connections(_) => Some("network.connections"),
+            Self::Canary(_) | Self::Misplaced { .. } | Self::NoSecret { .. } => Some("credentials.grants"),
+            // What is lent or configured stands in no manifest, and of bytes in all a manifest says nothing.
+            Self::LeaseOver(_)
+            | Self::LeaseConnections(_)
+            | Self::LeaseBytes(_)
+            | Self::Revoked
+            | Self::Bytes(_)
+            | Self::Dismissed
+            | Self::Refused(..) => None,
+        }
+    }
+
+    /// What to do about it, where `to` was denied to the agent: with the command that would grant it, where there is one.
+    pub(crate) fn next(&self, aid: Aid, to: &str, port: u16) -> String {
+        let lend = || match port {
+            // A question for a name says nothing of what is to be spoken.
+            53 => format!("octant egress lease {aid} PROTOCOL://{to}:PORT --for TIME --reason TEXT"),
+            443 => format!("octant egress lease {aid} tls://{to}:443 --for TIME --reason TEXT"),
+            80 => format!("octant egress lease {aid} http://{to}:80 --for TIME --reason TEXT"),
+            port => format!("octant egress lease {aid} tcp://{to}:{port} --for TIME --reason TEXT"),
+        };
         match self {
             Self::NoGrant(_) | Self::OtherPort { .. } => {
-                "add it to network.hosts and sign the manifest anew, or lend it: octant egress lease AID HOST"
+                return format!("add it to network.hosts and sign the manifest anew, or lend it: {}", lend());
+            }
+            Self::LeaseOver(_) | Self::LeaseConnections(_) | Self::LeaseBytes(_) | Self::Revoked => {
+                return format!("lend it again: {}", lend());
+            }
+            Self::NoSecret { secret, host, .. } => {
+                return format!(
+                    "see octant vault status; octant vault grant {secret} --to manifest-file:FILE --mode use --host {host}"
+                );
             }
             Self::NoName(_) | Self::Address | Self::BadName(_) => {
                 "connect by the host's name, and grant that name"
             }
             Self::Connections(_) => "close some, or raise network.connections",
-            Self::Bytes(_) => "raise network.bytes and start the agent anew",
-            Self::LeaseOver(_) | Self::LeaseConnections(_) | Self::LeaseBytes(_) | Self::Revoked => {
-                "lend it again: octant egress lease AID HOST"
-            }
-            Self::Dismissed => "start the agent anew",
+            Self::Bytes(_) | Self::Dismissed => "start the agent anew",
             Self::OtherProtocol { .. } => "grant the protocol that is spoken: tls, http or tcp",
             Self::ServerName { .. } | Self::Hello(_) | Self::Host { .. } | Self::Request(_) => {
                 "let the program name the host that it connects to; tcp://HOST:PORT grants a connection unread"
@@ -211,13 +248,11 @@ impl Denied {
             Self::Misplaced { .. } => {
                 "send it where its grant says; without a place there as the whole of Authorization (after its scheme), x-api-key, api-key, x-goog-api-key or private-token"
             }
-            Self::NoSecret { .. } => {
-                "see `octant vault status`; octant vault grant SECRET --to manifest-file:FILE --mode use --host HOST"
-            }
             Self::Refused(..) => {
                 "private and local addresses are reached only where the machine's octant.toml says so: [egress] allow_addresses"
             }
         }
+        .to_owned()
     }
 }
 

@@ -450,7 +450,8 @@ impl Gate {
         let to: String = to.chars().take(255).collect();
         if lock(&client.denials).add(format!("{to}:{port}: {why}")) {
             let mut payload = json!({
-                "do": "connect", "denied": why.to_string(), "host": to, "port": port, "next": why.next(),
+                "do": "connect", "denied": why.to_string(), "host": to, "port": port, "next": why.next(client.aid, &to, port),
+                "field": why.field(),
             });
             if matches!(why, Denied::Canary(_)) {
                 payload["canary"] = json!(true);
@@ -504,7 +505,7 @@ impl Gate {
                 port,
                 rule: String::new(),
                 why: why.to_string(),
-                next: why.next().to_owned(),
+                next: why.next(client.aid, host, port),
             },
         }
     }

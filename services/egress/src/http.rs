@@ -110,7 +110,7 @@ async fn not_http2(gate: &Gate, client: &Client, mut stream: TcpStream, goes: &W
         Where::Named => ("the proxy", USUAL_PORT),
     };
     gate.denied(client, host, port, &why);
-    let text = format!("octant: {why}; {}\n", why.next());
+    let text = format!("octant: {why}; {}\n", why.next(client.aid, host, port));
     let head = "HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\nContent-Type: text/plain";
     let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len());
     // Who does not read it sees the end all the same.
@@ -134,7 +134,8 @@ async fn answer(session: &Arc<Session>, request: Request<Incoming>) -> Response<
         Ok(response) => response,
         Err(Not::Denied(host, port, why)) => {
             session.gate.denied(&session.client, &host, port, &why);
-            refusal(code_of(&why), &format!("octant: {why}; {}\n", why.next()))
+            let next = why.next(session.client.aid, &host, port);
+            refusal(code_of(&why), &format!("octant: {why}; {next}\n"))
         }
         Err(Not::Failed(why)) => refusal(StatusCode::BAD_GATEWAY, &format!("octant: {why}\n")),
     }

@@ -69,7 +69,7 @@ impl Worker {
         let socket = Packets::new(ours, ABOUT_MAX)?;
         let number = gate.workers.start.start(theirs)?;
         let worker = Self { gate: Arc::clone(gate), number, socket };
-        worker.socket.send(&Begin {}, &[authority.fd(), gate.workers.roots.as_fd()]).await?;
+        worker.socket.send(&Begin { aid: client.aid }, &[authority.fd(), gate.workers.roots.as_fd()]).await?;
         Ok(worker)
     }
 
@@ -199,7 +199,8 @@ impl AtWorker {
             Ok((said, fd)) => (said, Some(fd)),
             Err(NotPassed::Denied(why)) => {
                 self.gate.denied(&self.client, self.host.as_str(), self.port, &why);
-                (Said::Denied(format!("{why}; {}", why.next())), None)
+                let next = why.next(self.client.aid, self.host.as_str(), self.port);
+                (Said::Denied(format!("{why}; {next}")), None)
             }
             Err(NotPassed::Failed(why)) => (Said::Failed(why), None),
         };

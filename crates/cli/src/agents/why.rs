@@ -1,14 +1,18 @@
 //! `octant agent why`: what an agent was denied, by what, and what would grant it.
 //!
 //! What no layer reports is not made up: a path that is not there inside is an ordinary "no such file" to the kernel. That
-//! is said, and so is where system calls are not reported, or not all.
+//! is said, and so is where system calls are not reported, or not all. What the kernel reported is with the agent; what the
+//! gate denied stands in the ledger, and is read there.
+
+mod gate;
 
 use crate::error::CliError;
 use crate::manifest::{self, Loaded};
 use crate::out::{Out, printable};
-use octant_api::agents::{AgentInfo, AgentState, DeniedCall, ExitInfo};
+use crate::service::Service;
+use octant_api::agents::{AgentInfo, AgentState, DeniedAccess, DeniedCall, ExitInfo};
 use octant_ids::Exit;
-use octant_learn::{Explained, explain};
+use octant_learn::{Explained, explain, explain_access};
 use serde::Serialize;
 use std::path::Path;
 
@@ -31,7 +35,7 @@ struct Denied {
 
 const PATHS: [&str; 2] = [
     "paths that were not granted: they do not exist inside, which the kernel reports to nobody",
-    "granted files that may not be written or executed: only the program sees the refusal",
+    "files that are mounted so that they cannot be written or executed: only the program sees the refusal",
 ];
 
 #[derive(Serialize)]
@@ -43,14 +47,24 @@ struct Report {
 /// What no layer reports of this agent.
 fn unreported(info: &AgentInfo) -> Vec<String> {
     let calls = info.calls_unreported.as_ref().map(|why| format!("system calls that a filter denied: {why}"));
-    PATHS.map(str::to_owned).into_iter().chain(calls).collect()
+    let accesses = info.accesses_unreported.as_ref().map(|why| format!("what Landlock denied: {why}"));
+    PATHS.map(str::to_owned).into_iter().chain(calls).chain(accesses).collect()
 }
 
-pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Result<(), CliError> {
+pub(super) fn show(
+    info: &AgentInfo,
+    file: Option<&Path>,
+    ledger: &Service,
+    out: &mut Out,
+) -> Result<(), CliError> {
     let loaded = file.map(|file| same(info, file)).transpose()?;
-    let denied = denials(info, loaded.as_ref());
+    let line = |field: &str| loaded.as_ref().and_then(|loaded| loaded.lines.get(field).copied());
+    let gate = gate::read(ledger, info.aid);
+    let mut denied = denials(info, &line);
+    denied.extend(gate.rows(&line));
+    let not_reported: Vec<String> = unreported(info).into_iter().chain(gate.missing).collect();
     if out.json {
-        return out.json(&Report { denied, not_reported: unreported(info) });
+        return out.json(&Report { denied, not_reported });
     }
     if denied.is_empty() {
         out.line("nothing that is known of was denied to it")?;
@@ -64,7 +78,7 @@ pub(super) fn show(info: &AgentInfo, file: Option<&Path>, out: &mut Out) -> Resu
         out.line(format_args!("    to grant it: {grant}"))?;
     }
     out.line("not reported by any layer, and so not here:")?;
-    unreported(info).iter().try_for_each(|text| out.line(format_args!("    {}", printable(text))))?;
+    not_reported.iter().try_for_each(|text| out.line(format_args!("    {}", printable(text))))?;
     out.line("octant manifest learn, with the same command, finds all of them")
 }
 
@@ -82,8 +96,7 @@ fn same(info: &AgentInfo, file: &Path) -> Result<Loaded, CliError> {
     })
 }
 
-fn denials(info: &AgentInfo, loaded: Option<&Loaded>) -> Vec<Denied> {
-    let line = |field: &str| loaded.and_then(|loaded| loaded.lines.get(field).copied());
+fn denials(info: &AgentInfo, line: &dyn Fn(&str) -> Option<usize>) -> Vec<Denied> {
     let mut found = Vec::new();
     if info.state == AgentState::Rejected {
         found.push(Denied {
@@ -116,16 +129,33 @@ fn denials(info: &AgentInfo, loaded: Option<&Loaded>) -> Vec<Denied> {
             grant: "nothing: build the program for this machine's architecture".to_owned(),
         });
     }
-    found.extend(info.denied_calls.iter().map(|row| call(row, &line)));
+    found.extend(info.denied_calls.iter().map(|row| call(row, line)));
+    found.extend(info.denied_accesses.iter().map(|row| access(row, line)));
     found
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// A denied system call, with what would grant it.
 fn call(row: &DeniedCall, line: &dyn Fn(&str) -> Option<usize>) -> Denied {
-    let times = if row.count == 1 { "once".to_owned() } else { format!("{} times", row.count) };
+    let times = times(row.count);
     let Explained { rule, field, grant } = explain(&row.call);
     Denied {
         what: format!("the system call {} ({times}, by {})", row.call, row.program),
+        rule,
+        line: field.and_then(line),
+        field: field.map(str::to_owned),
+        grant: grant.unwrap_or_else(|| "nothing".to_owned()),
+    }
+}
+
+/// An access that Landlock denied, with what would grant it.
+fn access(row: &DeniedAccess, line: &dyn Fn(&str) -> Option<usize>) -> Denied {
+    let Explained { rule, field, grant } = explain_access(&row.rights, &row.object);
+    Denied {
+        what: format!("{} ({})", row.name(), times(row.count)),
         rule,
         line: field.and_then(line),
         field: field.map(str::to_owned),
@@ -148,10 +178,10 @@ mod tests {
 
     #[test]
     fn each_denial_has_its_rule_and_what_would_grant_it() {
-        assert_eq!(denials(&info("running"), None), []);
+        assert_eq!(denials(&info("running"), &|_| None), []);
         let mut rejected = info("rejected");
         rejected.reason = Some("no trusted key".into());
-        assert!(denials(&rejected, None)[0].what.contains("no trusted key"));
+        assert!(denials(&rejected, &|_| None)[0].what.contains("no trusted key"));
         let mut narrowed = info("running");
         let field = "resources.pids_max".to_owned();
         narrowed.denials = vec![Narrowed { field: field.clone(), asked: "900".into(), got: String::new() }];
@@ -162,7 +192,7 @@ mod tests {
             lines: octant_manifest::lines(text.as_bytes()),
             digest: octant_ids::Sha256::ZERO,
         };
-        let found = denials(&narrowed, Some(&loaded));
+        let found = denials(&narrowed, &|field| loaded.lines.get(field).copied());
         assert_eq!(found.len(), 2);
         let at = text.lines().position(|l| l.starts_with("pids_max")).unwrap() + 1;
         assert_eq!((found[0].field.as_deref(), found[0].line), (Some(&field[..]), Some(at)));
@@ -181,7 +211,7 @@ mod tests {
             program: "python3".into(),
         };
         info.denied_calls = vec![row("mount", 1), row("mq_open", 3)];
-        let found = denials(&info, None);
+        let found = denials(&info, &|_| None);
         assert_eq!(found[0].what, "the system call mount (once, by python3)");
         assert_eq!((found[0].grant.as_str(), &found[0].field), ("nothing", &None));
         assert_eq!(found[1].what, "the system call mq_open (3 times, by python3)");
@@ -189,10 +219,22 @@ mod tests {
     }
 
     #[test]
+    fn a_denied_access_is_shown_with_the_line_that_would_grant_it() {
+        let mut info = info("running");
+        let (rights, object) = ("fs.execute".to_owned(), "/workspace/a\u{1b}b".to_owned());
+        info.denied_accesses = vec![DeniedAccess { rights, object, count: 2, first_ms: 1, last_ms: 2 }];
+        let found = &denials(&info, &|field| (field == "executables.paths").then_some(7))[0];
+        assert_eq!((found.field.as_deref(), found.line), (Some("executables.paths"), Some(7)));
+        assert!(found.what.ends_with("(2 times)") && found.grant.contains("executables.paths"));
+        assert!(!found.grant.contains('\u{1b}'), "{}", found.grant);
+    }
+
+    #[test]
     fn what_is_not_reported_is_said() {
         let mut info = info("running");
         assert_eq!(unreported(&info), PATHS);
         info.calls_unreported = Some("audit=0".into());
-        assert!(unreported(&info)[2].contains("audit=0"));
+        info.accesses_unreported = Some("audit is off".into());
+        assert!(unreported(&info)[2].contains("audit=0") && unreported(&info)[3].contains("Landlock"));
     }
 }

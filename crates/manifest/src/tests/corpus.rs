@@ -1,6 +1,6 @@
 //! Replays the corpora of the fuzz targets, and mutates them a little.
 
-use crate::{Draft, Envelope, fuzz_envelope, fuzz_manifest};
+use crate::{Draft, Envelope, fuzz_answer, fuzz_envelope, fuzz_manifest};
 use proptest::prelude::{any, proptest};
 use std::fs;
 use std::path::PathBuf;
@@ -36,16 +36,24 @@ fn the_corpus_of_envelopes() {
     }
 }
 
+#[test]
+fn the_corpus_of_answers() {
+    for (name, bytes) in seeds("answer") {
+        assert_eq!(fuzz_answer(&bytes), name.starts_with("ok-"), "{name}");
+    }
+}
+
 proptest! {
     #[test]
     fn bytes_of_any_kind_are_answered(bytes in any::<Vec<u8>>()) {
         fuzz_manifest(&bytes);
         fuzz_envelope(&bytes);
+        fuzz_answer(&bytes);
     }
 
     #[test]
     fn damaged_seeds_are_answered(pick in any::<proptest::sample::Index>(), at in any::<proptest::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
-        for target in ["manifest", "envelope"] {
+        for target in ["manifest", "envelope", "answer"] {
             let seeds = seeds(target);
             let mut bytes = pick.get(&seeds).1.clone();
             if bytes.is_empty() {
@@ -55,6 +63,7 @@ proptest! {
             if cut { bytes.truncate(at) } else { bytes[at] = byte }
             match target {
                 "manifest" => fuzz_manifest(&bytes),
+                "answer" => drop(fuzz_answer(&bytes)),
                 _ => fuzz_envelope(&bytes),
             }
         }

@@ -75,9 +75,11 @@ fn host_grant() -> impl Strategy<Value = HostGrant> {
     (host(), port, protocol).prop_map(|(host, port, protocol)| HostGrant { host, port, protocol })
 }
 
+const KEY: &str = "SHA256:II89XAYBZc6bTX4f3LFTMNuPCHTb1fJJ3Xvd6n563FY";
+
 fn credential() -> impl Strategy<Value = CredentialGrant> {
     let secret = proptest::sample::select(vec!["x", "prod/y"]);
-    let way = proptest::sample::select(vec!["use", "sign", "reveal"]);
+    let way = proptest::sample::select(vec!["use", "ssh", "sign", "reveal"]);
     let places = [
         "",
         " in header x-key",
@@ -89,6 +91,7 @@ fn credential() -> impl Strategy<Value = CredentialGrant> {
     let place = proptest::sample::select([&places[..], &[" in sigv4 A r s", " in sigv4 A q s"]].concat());
     (way, secret, host(), place).prop_map(|(way, secret, host, place)| match way {
         "use" => parsed(&format!("use {secret} at {host}{place}")),
+        "ssh" => parsed(&format!("ssh {secret} to git@{}:22 key {KEY}", host.to_string().replace('*', "a"))),
         _ => parsed(&format!("{way} {secret}")),
     })
 }

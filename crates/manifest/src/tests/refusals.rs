@@ -408,15 +408,22 @@ fn what_would_be_swallowed_by_the_agents_own_place_is_refused() {
 }
 
 #[test]
-fn the_environment_of_an_image_needs_one() {
-    let asks = "cwd = \"/workspace\"\nimage_environment = ";
-    let text = |flag: &str| with("cwd = \"/workspace\"", &format!("{asks}{flag}"));
-    let error = refused(&text("true"));
-    assert_eq!(error.field, "program.image_environment", "{error}");
-    assert!(error.to_string().contains("filesystem.root"), "{error}");
-    assert!(matches!(refused(&text("1")).problem, Problem::Type { .. }));
-    let of = |text: &str| Draft::parse(text.as_bytes()).unwrap().manifest().program().image_environment;
+fn what_an_images_maker_wrote_down_needs_an_image() {
     let root = format!("root = \"image:sha256:{}\"\nread = []", "a".repeat(64));
-    assert!(of(&text("true").replace("read = []", &root)));
-    assert!(!of(&text("false")) && !of(&with("read = []", &root)));
+    let of = |text: &str| {
+        let draft = Draft::parse(text.as_bytes()).unwrap();
+        let program = draft.manifest().program();
+        (program.image_environment, program.image_cwd)
+    };
+    for (name, read) in [("image_environment", (true, false)), ("image_cwd", (false, true))] {
+        let asks = format!("cwd = \"/workspace\"\n{name} = ");
+        let text = |flag: &str| with("cwd = \"/workspace\"", &format!("{asks}{flag}"));
+        let error = refused(&text("true"));
+        assert_eq!(error.field, format!("program.{name}"), "{error}");
+        assert!(error.to_string().contains("filesystem.root"), "{error}");
+        assert!(matches!(refused(&text("1")).problem, Problem::Type { .. }));
+        assert_eq!(of(&text("true").replace("read = []", &root)), read);
+        assert_eq!(of(&text("false")), (false, false));
+    }
+    assert_eq!(of(&with("read = []", &root)), (false, false));
 }

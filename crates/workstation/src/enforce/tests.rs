@@ -116,6 +116,11 @@ impl Kernel for Fake {
         let role = if pid == 42 { Role::Reaper } else { Role::Payload };
         Ok(crate::readback::tests::as_planned(&sample(), role))
     }
+
+    fn network_is_confined(&mut self, _: BorrowedFd<'_>) -> io::Result<bool> {
+        self.note("network".into())?;
+        Ok(true)
+    }
 }
 
 struct Stage {
@@ -152,7 +157,7 @@ impl Stage {
             landlock_abi: 6,
             own_namespaces: &self.own,
             tickets: &self.tickets,
-            one_user: false,
+            caller: None,
         }
     }
 }
@@ -318,7 +323,7 @@ fn one_user_is_a_missing_layer_that_has_to_be_accepted() {
     let (mut plan, stage) = (sample(), Stage::new());
     plan.accept_missing = vec![Layer::Cgroup];
     let mut site = stage.site(false);
-    (site.one_user, site.accept_missing) = (true, &[Layer::Cgroup, Layer::Users]);
+    (site.caller, site.accept_missing) = (Some(Users::One), &[Layer::Cgroup, Layer::Users, Layer::Memfd]);
     let refused = |plan: &Plan, site: &Site<'_>| {
         let mut fake = Fake::new(None);
         let redeemed = crate::tickets::tests::redeemed(&plan.to_bytes().unwrap());
@@ -328,9 +333,11 @@ fn one_user_is_a_missing_layer_that_has_to_be_accepted() {
     };
     let error = refused(&plan, &site);
     assert!(error.step == Step::IdMap && error.text.contains("layer users"), "{error}");
-    plan.accept_missing.push(Layer::Users);
+    plan.accept_missing.extend([Layer::Users, Layer::Memfd]);
     site.accept_missing = &[Layer::Cgroup];
     assert_eq!(refused(&plan, &site).step, Step::IdMap, "both sides have to");
+    site.accept_missing = &[Layer::Cgroup, Layer::Users];
+    assert!(refused(&plan, &site).text.contains("layer memfd"), "each by its name");
 }
 
 #[test]

@@ -158,6 +158,7 @@ pub(crate) fn start(
         accept_missing: vec!["cgroup".into()],
         agents_cgroup: cgroup,
         hardware: Default::default(),
+        landlock_unreported: None,
         service: serde_json::json!({}),
     };
     // Inherited on purpose, so without close-on-exec.
@@ -248,6 +249,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         utilities: vec!["ls".into(), "sh".into()],
         root: None,
         image_environment: false,
+        image_cwd: false,
         binds: if STATIC { vec![] } else { vec![lib, lib64] },
         pins: std::collections::BTreeMap::new(),
         links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },

@@ -54,6 +54,15 @@ fn path(plan: &Plan) -> &str {
     plan.program.env.iter().find_map(|variable| variable.strip_prefix("PATH=")).unwrap()
 }
 
+/// Where the program was started.
+pub(crate) fn directory() -> ExitCode {
+    println!(
+        "cwd: {}",
+        std::env::current_dir().map_or_else(|error| error.to_string(), |dir| dir.display().to_string())
+    );
+    ExitCode::SUCCESS
+}
+
 /// What the program of the image says of where it is.
 pub(crate) fn inside() -> ExitCode {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_else(|error| error.kind().to_string());
@@ -106,7 +115,7 @@ pub(crate) fn a_program_of_an_image_runs_in_its_own_root() {
     let mut variables = of_image(&["image"]);
     variables.image_environment = true;
     let error = bench.spawn(&variables).unwrap_err().to_string();
-    assert!(error.contains("read the environment of the image"), "{error}");
+    assert!(error.contains("read what is known of the image"), "{error}");
     let known = Layout::under(&bench.dir.join("octant")).images().join(IMAGE.to_string()).join("image.json");
     fs::write(&known, r#"{"version": 1, "config": {"env": ["PATH=/evil", "IMAGE_SAYS=so"]}}"#).unwrap();
     let (code, more) = bench.run(&variables);
@@ -115,6 +124,22 @@ pub(crate) fn a_program_of_an_image_runs_in_its_own_root() {
     assert_eq!((code, again), (0, text), "a plan that does not say so has none of them");
     fs::write(&known, r#"{"version": 1, "config": {"env": ["=nameless"]}}"#).unwrap();
     assert!(bench.spawn(&variables).unwrap_err().to_string().contains("variable"));
+    // In the directory of its maker, or where it is told to be where that named none.
+    let mut directory = of_image(&["cwd"]);
+    (directory.image_cwd, directory.program.cwd) = (true, "/tmp".into());
+    for (named, is) in [("/usr/", "/usr"), ("", "/tmp"), ("/", "/")] {
+        let config = format!(r#"{{"version": 1, "config": {{"env": [], "working_dir": "{named}"}}}}"#);
+        fs::write(&known, config).unwrap();
+        assert_eq!(bench.run(&directory), (0, format!("cwd: {is}\n")), "{named}");
+    }
+    for (named, why) in
+        [("/usr/../etc", "working directory"), ("usr", "working directory"), ("/nowhere", "/nowhere")]
+    {
+        let config = format!(r#"{{"version": 1, "config": {{"env": [], "working_dir": "{named}"}}}}"#);
+        fs::write(&known, config).unwrap();
+        let error = bench.spawn(&directory).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
     // While it runs, its mounts say so: `octant image rm` looks for that.
     let running = of_image(&["sleep"]);
     let (spawned, mut output) = bench.spawn(&running).unwrap();

@@ -9,6 +9,7 @@ mod bench;
 mod crowd;
 mod escape;
 mod image;
+mod network;
 mod pinned;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
@@ -89,6 +90,8 @@ fn inside(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("image") => image::inside(),
+        Some("cwd") => image::directory(),
+        Some("datagrams") => network::inside(),
         Some("pinned") => pinned::inside(),
         Some("snapshot") => snapshot::inside(),
         Some("report") => snapshot::report(),
@@ -134,6 +137,7 @@ fn machine() -> ExitCode {
     mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
     std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids +cpu").unwrap();
     octant_sys::netlink::loopback_up().unwrap();
+    network::load_modules();
     // What follows `--` on the kernel's command line is for this program: which tests.
     let filter = std::env::args().nth(1).unwrap_or_default();
     let own = std::env::current_exe().unwrap();
@@ -730,6 +734,7 @@ fn what_is_left_out_is_noticed() {
         (reaper, "Attach {", REFUSED),
         (reaper, "Pivot", REFUSED),
         (reaper, "DetachOldRoot", REFUSED),
+        (reaper, "ConfineNetwork", REFUSED),
         (reaper, "Hostname", "the host name is the agent's"),
         (reaper, "DropBounding", REFUSED),
         (reaper, "Become { uids: [1000", REFUSED),
@@ -788,6 +793,7 @@ const TESTS: &[Test] = &[
         a_missing_layer_refuses_the_spawn_unless_both_accept_it,
     ),
     ("nothing_that_is_not_granted_gets_through", nothing_that_is_not_granted_gets_through),
+    ("rules_stop_what_is_let_through", network::rules_stop_what_is_let_through),
     ("a_program_of_an_image_runs_in_its_own_root", image::a_program_of_an_image_runs_in_its_own_root),
     ("what_an_image_has_in_our_places_is_not_seen", image::what_an_image_has_in_our_places_is_not_seen),
     ("grants_lie_over_an_image", image::grants_lie_over_an_image),

@@ -17,6 +17,8 @@ impl Manager {
         let mut info = info.ok_or_else(|| no_agent(&aid.to_string()))?;
         if !info.state.ended() {
             info.calls_unreported = info.calls_unreported.or_else(|| self.reports.missing());
+            let missing = || self.reports.landlock_missing();
+            info.accesses_unreported = info.accesses_unreported.or_else(missing);
         }
         Ok(info)
     }

@@ -428,6 +428,8 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         denials: Vec::new(),
         denied_calls: Vec::new(),
         calls_unreported: None,
+        denied_accesses: Vec::new(),
+        accesses_unreported: None,
         grants: Vec::new(),
     }
 }

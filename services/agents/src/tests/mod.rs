@@ -7,8 +7,10 @@ mod hold;
 mod life;
 mod messages;
 mod prepared;
+mod reports;
 mod restart;
 mod secrets;
+mod ssh;
 mod trust;
 mod world;
 
@@ -66,6 +68,8 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         denials: Vec::new(),
         denied_calls: Vec::new(),
         calls_unreported: None,
+        denied_accesses: Vec::new(),
+        accesses_unreported: None,
         grants: Vec::new(),
     }
 }

@@ -159,7 +159,8 @@ impl Session {
             Err(Not::Misused(misuse)) => {
                 self.asking.tell(What::Refused(misuse.clone())).await;
                 let why = misuse.denied(&self.host);
-                (code_of(&why), format!("{why}; {}", why.next()))
+                let next = why.next(self.work.aid, self.host.as_str(), self.port);
+                (code_of(&why), format!("{why}; {next}"))
             }
             Err(Not::Denied(why)) => (StatusCode::FORBIDDEN, why),
             Err(Not::Failed(why)) => (StatusCode::BAD_GATEWAY, why),

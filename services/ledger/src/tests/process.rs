@@ -90,6 +90,7 @@ impl Parent {
             accept_missing: Vec::new(),
             agents_cgroup: None,
             hardware: Default::default(),
+            landlock_unreported: None,
             service: self.config.clone(),
         };
         let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
