@@ -8,13 +8,12 @@ use octant_ssh::Fingerprint;
 use std::fmt;
 use std::str::FromStr;
 
-const GRANT: &str = "\"use SECRET at HOST\", the same with \"in PLACE\", \"ssh SECRET to USER@HOST:PORT key SHA256:...\", \
-                     \"sign SECRET\" or \"reveal SECRET\"";
+const GRANT: &str = "\"use SECRET at HOST\", the same with \"in PLACE\", \"ssh SECRET to USER@HOST:PORT key SHA256:...\", \"sign SECRET\" or \"reveal SECRET\"";
 /// The longest name of a user at a host, in bytes; Linux has 32.
 const USER_MAX: usize = 64;
 
 /// One way to use one secret: `use prod/github at api.github.com`, `use prod/pypi at upload.pypi.org in basic __token__`,
-/// `sign prod/key`, `reveal prod/token`, `ssh prod/deploy to git@git.example.org:22 key SHA256:...`.
+/// `ssh prod/deploy to git@git.example.org:22 key SHA256:...`, `sign prod/key`, `reveal prod/token`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CredentialGrant {
     /// Which secret.

@@ -222,17 +222,29 @@ impl Denied {
             port => format!("octant egress lease {aid} tcp://{to}:{port} --for TIME --reason TEXT"),
         };
         match self {
-            Self::NoGrant(_) | Self::OtherPort { .. } => {
-                return format!("add it to network.hosts and sign the manifest anew, or lend it: {}", lend());
-            }
             Self::LeaseOver(_) | Self::LeaseConnections(_) | Self::LeaseBytes(_) | Self::Revoked => {
-                return format!("lend it again: {}", lend());
+                format!("lend it again: {}", lend())
             }
-            Self::NoSecret { secret, host, .. } => {
-                return format!(
-                    "see octant vault status; octant vault grant {secret} --to manifest-file:FILE --mode use --host {host}"
-                );
-            }
+            Self::NoSecret { secret, host, .. } => format!(
+                "see octant vault status; octant vault grant {secret} --to manifest-file:FILE --mode use --host {host}"
+            ),
+            _ => self.advice().map_or_else(
+                || format!("add it to network.hosts and sign the manifest anew, or lend it: {}", lend()),
+                str::to_owned,
+            ),
+        }
+    }
+
+    /// What to do about it, where that is the same for every agent and no command.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoGrant(_)
+            | Self::OtherPort { .. }
+            | Self::LeaseOver(_)
+            | Self::LeaseConnections(_)
+            | Self::LeaseBytes(_)
+            | Self::Revoked
+            | Self::NoSecret { .. } => return None,
             Self::NoName(_) | Self::Address | Self::BadName(_) => {
                 "connect by the host's name, and grant that name"
             }
@@ -251,8 +263,7 @@ impl Denied {
             Self::Refused(..) => {
                 "private and local addresses are reached only where the machine's octant.toml says so: [egress] allow_addresses"
             }
-        }
-        .to_owned()
+        })
     }
 }
 

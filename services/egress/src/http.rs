@@ -134,8 +134,7 @@ async fn answer(session: &Arc<Session>, request: Request<Incoming>) -> Response<
         Ok(response) => response,
         Err(Not::Denied(host, port, why)) => {
             session.gate.denied(&session.client, &host, port, &why);
-            let next = why.next(session.client.aid, &host, port);
-            refusal(code_of(&why), &format!("octant: {why}; {next}\n"))
+            refusal(code_of(&why), &format!("octant: {why}; {}\n", why.next(session.client.aid, &host, port)))
         }
         Err(Not::Failed(why)) => refusal(StatusCode::BAD_GATEWAY, &format!("octant: {why}\n")),
     }

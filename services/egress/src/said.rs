@@ -3,16 +3,13 @@
 
 use crate::inject::Misuse;
 use octant_api::egress::Credential;
-use octant_ids::{Aid, SecretName, Sha256};
+use octant_ids::{SecretName, Sha256};
 use serde::{Deserialize, Serialize};
 
 /// To a worker, once: its descriptors are the agent's authority and what is trusted outside.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Begin {
-    /// For texts alone: what an agent may do, the gate knows by the socket.
-    pub(crate) aid: Aid,
-}
+pub(crate) struct Begin {}
 
 /// To a worker: a connection of its agent, whose descriptors are the program's socket and the one to ask the gate on.
 #[derive(Debug, Serialize, Deserialize)]

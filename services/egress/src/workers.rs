@@ -69,7 +69,7 @@ impl Worker {
         let socket = Packets::new(ours, ABOUT_MAX)?;
         let number = gate.workers.start.start(theirs)?;
         let worker = Self { gate: Arc::clone(gate), number, socket };
-        worker.socket.send(&Begin { aid: client.aid }, &[authority.fd(), gate.workers.roots.as_fd()]).await?;
+        worker.socket.send(&Begin {}, &[authority.fd(), gate.workers.roots.as_fd()]).await?;
         Ok(worker)
     }
 

@@ -159,7 +159,7 @@ impl Session {
             Err(Not::Misused(misuse)) => {
                 self.asking.tell(What::Refused(misuse.clone())).await;
                 let why = misuse.denied(&self.host);
-                let next = why.next(self.work.aid, self.host.as_str(), self.port);
+                let next = why.advice().unwrap_or("see `octant agent why` of this agent");
                 (code_of(&why), format!("{why}; {next}"))
             }
             Err(Not::Denied(why)) => (StatusCode::FORBIDDEN, why),

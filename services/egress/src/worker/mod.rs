@@ -13,7 +13,6 @@ use crate::authority::{ROOTS_MAX, Voucher, extra_roots, towards_hosts, unsealed}
 use crate::packets::{Packets, TO_WORKER_MAX};
 use crate::said::{Begin, Inspect};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use octant_ids::Aid;
 use octant_service::confine_helper;
 use rustls::ClientConfig;
 use std::io;
@@ -34,7 +33,6 @@ const BACK_EVERY: Duration = Duration::from_secs(5);
 
 /// What a worker has for all connections.
 pub(crate) struct Work {
-    pub(crate) aid: Aid,
     pub(crate) voucher: Voucher,
     pub(crate) roots: ClientConfig,
 }
@@ -70,8 +68,8 @@ fn limits() -> io::Result<()> {
 }
 
 async fn serve(socket: &Packets) -> io::Result<()> {
-    let Some((Begin { aid }, fds)) = socket.receive().await? else { return Ok(()) };
-    let work = Arc::new(work(aid, fds)?);
+    let Some((Begin {}, fds)) = socket.receive().await? else { return Ok(()) };
+    let work = Arc::new(work(fds)?);
     while let Some((connection, fds)) = socket.receive::<Inspect>().await? {
         let mut fds = fds.into_iter();
         let (Some(stream), Some(control)) = (fds.next(), fds.next()) else {
@@ -87,12 +85,12 @@ async fn serve(socket: &Packets) -> io::Result<()> {
     Ok(())
 }
 
-fn work(aid: Aid, fds: Vec<OwnedFd>) -> io::Result<Work> {
+fn work(fds: Vec<OwnedFd>) -> io::Result<Work> {
     let mut fds = fds.into_iter();
     let (Some(authority), Some(roots)) = (fds.next(), fds.next()) else {
         return Err(io::Error::other("its authority did not come"));
     };
     let voucher = Voucher::read(authority).map_err(io::Error::other)?;
     let roots = extra_roots(&unsealed(roots, ROOTS_MAX)?)?;
-    Ok(Work { aid, voucher, roots: towards_hosts(roots).map_err(io::Error::other)? })
+    Ok(Work { voucher, roots: towards_hosts(roots).map_err(io::Error::other)? })
 }
