@@ -105,6 +105,15 @@ fn a_worker_that_dies_takes_one_agents_connections_and_no_others() {
             assert_eq!(once(stream).await.as_deref(), Some("302"));
         }
         assert_eq!(world.copies.all.lock().unwrap().len(), 2, "each agent has a worker of its own");
+        let pid = world.copies.all.lock().unwrap()[0].id();
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        for (limit, most) in
+            [("Max data size", 256 << 20), ("Max open files", 4096), ("Max core file size", 0)]
+        {
+            let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+            let hard = line.split_ascii_whitespace().nth(1).unwrap();
+            assert!(hard.parse::<u64>().is_ok_and(|hard| hard <= most), "{limit}: {line}");
+        }
         // As a fault in what it reads would end it.
         world.copies.end(0);
         assert_eq!(once(&mut one).await, None);
