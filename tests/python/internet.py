@@ -1,12 +1,15 @@
 """A small internet for tests: addresses, names, TLS and plain servers, all on this namespace's loopback.
 
 internet.py DIR COMMAND...: serves, runs the command, ends with its code. DIR has NAME.crt and NAME.key of each TLS host.
-Written to /DIR/heard: a line for each request and question that came in.
+Written to /DIR/heard: a line for each request and question that came in. Where DIR has NAME.sshd there is an SSH server with
+that configuration.
 """
 
+import ctypes
 import fcntl
 import http.server
 import os
+import signal
 import socket
 import socketserver
 import ssl
@@ -23,6 +26,8 @@ NAMES = {
     "inwards.example.org": "127.0.0.1",
     "meta.example.org": "169.254.169.254",
     "web.example.org": "11.0.0.5",
+    "git.example.org": "11.0.0.6",
+    "other.example.org": "11.0.0.7",
 }
 DNS = "11.0.0.53"
 DIR = sys.argv[1]
@@ -142,7 +147,18 @@ def canary():
         connection.close()
 
 
+def ssh():
+    """Servers that log every key that they take or refuse; they end with this program (PR_SET_PDEATHSIG)."""
+    for name in [name for name in os.listdir(DIR) if name.endswith(".sshd")]:
+        os.makedirs("/run/sshd", exist_ok=True)
+        paths = [os.path.join(DIR, name), "-E", os.path.join(DIR, name + ".log")]
+        none = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        end_with_us = lambda: ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", *paths], preexec_fn=end_with_us, **none)
+
+
 interfaces()
+ssh()
 threading.Thread(target=dns, daemon=True).start()
 threading.Thread(target=canary, daemon=True).start()
 serve("api.example.org", 443, True)

@@ -61,26 +61,35 @@ impl Internet {
 
     /// A signed manifest of a Python program that may reach these hosts and have these secrets used for it.
     fn manifest(&self, name: &str, hosts: &str, credentials: &str, script: &str, args: &str) {
-        let new = Command::new(binary())
-            .args(["manifest", "new", name, "--operator", "operator", "--profile", "python"])
-            .output()
-            .unwrap_or_else(|e| panic!("manifest new: {e}"));
-        let mut manifest: toml::Table = String::from_utf8_lossy(&new.stdout).parse().unwrap();
         let script = guest_files().join("../python").join(script);
         fs::copy(&script, self.dir.join(format!("{name}.py")))
             .unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+        let dir = self.dir.display();
+        let args = format!("[\"-u\", \"{dir}/{name}.py\", \"{dir}/ca.pem\"{args}]");
+        let read = [format!("{name}.py"), "ca.pem".to_owned()];
+        self.signed(name, ["python", "/usr/bin/python3", &args], hosts, credentials, &read);
+    }
+
+    /// The same of any program: its profile, its executable, its arguments; and what of the directory it may read.
+    fn signed(&self, name: &str, program: [&str; 3], hosts: &str, credentials: &str, read: &[String]) {
+        let [profile, executable, args] = program;
+        let new = Command::new(binary())
+            .args(["manifest", "new", name, "--operator", "operator", "--profile", profile])
+            .output()
+            .unwrap_or_else(|e| panic!("manifest new: {e}"));
+        let mut manifest: toml::Table = String::from_utf8_lossy(&new.stdout).parse().unwrap();
         let dir = self.dir.display();
         let mut set = |section: &str, field: &str, value: &str| {
             let value: toml::Table = format!("value = {value}").parse().unwrap();
             manifest[section].as_table_mut().unwrap().insert(field.into(), value["value"].clone());
         };
-        set("program", "executable", "\"/usr/bin/python3\"");
-        set("program", "args", &format!("[\"-u\", \"{dir}/{name}.py\", \"{dir}/ca.pem\"{args}]"));
+        set("program", "executable", &format!("{executable:?}"));
+        set("program", "args", args);
         set("network", "hosts", hosts);
         set("credentials", "grants", credentials);
         set("lifetime", "ttl", "\"5min\"");
-        let read = manifest["filesystem"]["read"].as_array_mut().unwrap();
-        read.extend([format!("{dir}/{name}.py"), format!("{dir}/ca.pem")].map(toml::Value::from));
+        let places = manifest["filesystem"]["read"].as_array_mut().unwrap();
+        places.extend(read.iter().map(|file| toml::Value::from(format!("{dir}/{file}"))));
         self.write(&format!("{name}.toml"), &manifest.to_string());
         let path = self.dir.join(name);
         sign(&path.with_extension("toml"), &path.with_extension("signed.json"));
@@ -226,4 +235,88 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
     assert_eq!(heard.matches(SECRET).count(), 2, "{heard}");
     assert!(!heard.contains("octs_") && !heard.contains("web.example.org"), "{heard}");
     assert!(!outcome.1.contains(SECRET), "{}", outcome.1);
+}
+
+/// An SSH server of a name: its host key, which is made here. Gives the key's fingerprint.
+fn ssh_server(internet: &Internet, name: &str, address: &str) -> String {
+    let dir = internet.dir.display();
+    let key = internet.dir.join(format!("{name}.hostkey"));
+    let run = |args: &[&str]| {
+        let output = Command::new("ssh-keygen").args(args).arg("-f").arg(&key).output().unwrap();
+        assert!(output.status.success(), "ssh-keygen {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["-q", "-t", "ed25519", "-N", ""]);
+    let public = fs::read_to_string(key.with_extension("hostkey.pub")).unwrap();
+    let known = fs::read_to_string(internet.dir.join("known_hosts")).unwrap_or_default();
+    internet.write("known_hosts", &format!("{known}{name} {public}"));
+    let config = format!(
+        "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {dir}/authorized_keys\nStrictModes no\n\
+         PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+         UsePAM no\nPidFile none\nLogLevel VERBOSE\n",
+        key.display()
+    );
+    internet.write(&format!("{name}.sshd"), &config);
+    run(&["-l"]).split(' ').nth(1).unwrap().to_owned()
+}
+
+/// What runs inside: git as it is, and everything that the key is not granted for.
+const CLONES: &str = r#"
+mkdir -p ~/.ssh && cp DIR/known_hosts ~/.ssh/
+git clone -q root@git.example.org:DIR/upstream clone && cat clone/hello
+agent() { /octant ssh-agent -- "$@"; }
+agent ssh-add -L
+agent ssh root@git.example.org exit 7; echo "code $?"
+agent ssh -o BatchMode=yes root@other.example.org true; echo "other host $?"
+agent ssh -o BatchMode=yes daemon@git.example.org true; echo "other user $?"
+echo text > text; ssh-add -L > key.pub 2> /dev/null || agent ssh-add -L > key.pub
+agent ssh-keygen -Y sign -n git -f key.pub text; echo "a text $?"
+/octant secret sign prod/deploy text; echo "raw $?"
+ls -A /tmp; ls ~/.ssh
+"#;
+
+#[test]
+fn git_clones_over_ssh_with_a_key_that_only_the_vault_has() {
+    let internet = Internet::new("ssh");
+    let host = ssh_server(&internet, "git.example.org", "11.0.0.6");
+    ssh_server(&internet, "other.example.org", "11.0.0.7");
+    let dir = internet.dir.display();
+    internet.write("clones.sh", &CLONES.replace("DIR", &dir.to_string()));
+    let hosts = "[\"tcp://git.example.org:22\", \"tcp://other.example.org:22\"]";
+    let grants = format!("[\"ssh prod/deploy to root@git.example.org:22 key {host}\"]");
+    let args = format!("[\"{dir}/clones.sh\"]");
+    let read = ["clones.sh", "known_hosts"].map(str::to_owned);
+    internet.signed("clones", ["compiler", "/usr/bin/bash", &args], hosts, &grants, &read);
+    let job = format!(
+        "set -e\n\
+         echo 'correct horse battery' | octant vault init --passphrase\n\
+         octant vault put prod/deploy --kind key-pair --generate\n\
+         octant vault show prod/deploy --ssh > {dir}/authorized_keys; cat {dir}/authorized_keys\n\
+         octant vault grant prod/deploy --to manifest-file:{dir}/clones.signed.json --mode sign \
+           --host git.example.org --reason test\n\
+         git init -q {dir}/upstream; cd {dir}/upstream; echo hello over ssh > hello; git add hello\n\
+         git -c user.name=a -c user.email=a@example.org commit -q -m one; cd /\n\
+         octant agent spawn --wait {dir}/clones.signed.json || true\n\
+         octant agent logs clones; octant ledger query; octant ledger verify\n\
+         echo ssh: done"
+    );
+    let outcome = internet.up(&job);
+    ended(
+        &outcome,
+        0,
+        &[
+            "hello over ssh",
+            "prod/deploy\n",
+            "code 7",
+            "other host 255",
+            "other user 255",
+            "no grant of the manifest is for daemon",
+            "raw 5",
+            "ssh: done",
+        ],
+    );
+    assert!(!outcome.1.contains("a text 0"), "{}", outcome.1);
+    let log = |name: &str| fs::read_to_string(internet.dir.join(format!("{name}.sshd.log"))).unwrap();
+    assert_eq!(log("git.example.org").matches("Accepted publickey for root").count(), 2);
+    assert!(!log("other.example.org").contains("Accepted publickey"), "{}", log("other.example.org"));
 }

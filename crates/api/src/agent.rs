@@ -115,6 +115,47 @@ pub struct SignRequest {
     pub message: Base64,
 }
 
+/// Parameters of `agent.ssh_keys`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshKeysRequest {}
+
+/// A key pair that logs in over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SshKey {
+    /// Its name in the vault.
+    #[schemars(with = "String")]
+    pub secret: SecretName,
+    /// Its public key (Ed25519): 32 bytes.
+    pub public_key: Base64,
+    /// Where it logs in: `USER@HOST:PORT key SHA256:...`.
+    pub to: String,
+}
+
+/// Answer of `agent.ssh_keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SshKeys {
+    /// The key pairs that the manifest grants, and that the vault gives.
+    pub keys: Vec<SshKey>,
+}
+
+/// Parameters of `agent.ssh_login`: what an SSH client says to its agent (OpenSSH's PROTOCOL.agent).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshLoginRequest {
+    /// What is to be signed: a request to log in (RFC 4252 section 7), at most 64 KiB.
+    pub data: Base64,
+    /// The host's public key.
+    pub host_key: Base64,
+    /// The session's name.
+    pub session: Base64,
+    /// The host's signature over it.
+    pub signature: Base64,
+    /// Whether the session is one that is handed on to another host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forwarded: bool,
+}
+
 /// Parameters of `agent.spawn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -375,6 +416,12 @@ crate::rpc! {
             needs [Need::Agent], deadline Deadline::Ms(SECRET_MS), fds_out: 1;
         /// Signs with a key pair that stays in the vault.
         "sign" => sign, Sign(SignRequest) -> Signed,
+            needs [Need::Agent], deadline Deadline::Ms(SECRET_MS);
+        /// Lists the key pairs that log in over SSH for this agent.
+        "ssh_keys" => ssh_keys, ListSshKeys(SshKeysRequest) -> SshKeys,
+            needs [Need::Agent], deadline Deadline::Ms(SECRET_MS);
+        /// Signs a login over SSH at a host that is granted, once that host's key is seen to have signed the session.
+        "ssh_login" => ssh_login, SshLogin(SshLoginRequest) -> Signed,
             needs [Need::Agent], deadline Deadline::Ms(SECRET_MS);
         /// Starts a child within this agent's own rights. Answers when its program runs, or says every reason why it
         /// does not.

@@ -21,6 +21,7 @@ use octant_manifest::Profile;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 const AFTER: &str = "\
@@ -148,6 +149,19 @@ pub(crate) enum Command {
     /// Inside a workstation: see, sign with and lease the secrets that this agent was granted
     #[command(subcommand, after_help = "Example:\n  octant secret sign prod/key report.txt")]
     Secret(Secret),
+    /// Inside a workstation: run a command with an SSH agent whose keys are the vault's
+    ///
+    /// The command finds the agent in SSH_AUTH_SOCK. It signs logins at the hosts that the manifest grants with `ssh`, by
+    /// the hosts' keys, and nothing else; the keys never leave the vault. git finds it by itself.
+    #[command(name = "ssh-agent", after_help = "Example:\n  octant ssh-agent -- ssh git@git.example.org")]
+    SshAgent {
+        /// The directory of the socket that is standard input, to serve and to remove at the end
+        #[arg(long, hide = true, value_name = "DIR", conflicts_with = "command")]
+        serve: Option<PathBuf>,
+        /// The command and its arguments
+        #[arg(last = true, required_unless_present = "serve", value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
     /// Inside a workstation: show who this agent is and what it was granted
     #[command(name = "self", after_help = "Example:\n  octant self --try mount")]
     Itself {

@@ -24,6 +24,7 @@ mod message;
 mod operator;
 mod out;
 mod service;
+mod ssh;
 mod trust;
 mod units;
 mod vault;
@@ -177,6 +178,8 @@ fn act(
         Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
         Command::Message(command) => message::run(command, layout, out),
         Command::Secret(command) => vault::of_agent(command, layout, input, out),
+        Command::SshAgent { serve: Some(dir), .. } => ssh::serve(dir, layout, out),
+        Command::SshAgent { command, .. } => ssh::run(command, layout),
         Command::Note { text } => inside::note(text, layout, out),
         Command::Itself { attempt: None } => inside::describe(layout, out),
         Command::Itself { attempt: Some(what) } => inside::attempt(*what, layout, out),

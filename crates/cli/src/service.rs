@@ -22,7 +22,12 @@ impl Service {
 
     /// The socket of the workstation that this process is in.
     pub(crate) fn of_workstation(layout: &Layout) -> Self {
-        Self { name: "agent socket", path: layout.socket("agent") }
+        Self::at(layout.socket("agent"))
+    }
+
+    /// The same, by the socket's path.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { name: "agent socket", path }
     }
 
     /// Its socket.

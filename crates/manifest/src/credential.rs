@@ -1,14 +1,18 @@
 //! Secrets as grants: which, how, and for which host.
 
-use crate::host::HostPattern;
+use crate::host::{HostName, HostPattern};
 use crate::pattern::{Pattern, PatternError};
 use octant_ids::SecretName;
+use octant_ssh::Fingerprint;
 use std::fmt;
 use std::str::FromStr;
 
-const GRANT: &str = "\"use SECRET at HOST\", \"sign SECRET\" or \"reveal SECRET\"";
+const GRANT: &str = "\"use SECRET at HOST\", \"ssh SECRET to USER@HOST:PORT key SHA256:...\", \"sign SECRET\" or \"reveal SECRET\"";
+/// The longest name of a user at a host, in bytes; Linux has 32.
+const USER_MAX: usize = 64;
 
-/// One way to use one secret: `use prod/github at api.github.com`, `sign prod/key`, `reveal prod/token`.
+/// One way to use one secret: `use prod/github at api.github.com`, `sign prod/key`, `reveal prod/token`,
+/// `ssh prod/deploy to git@git.example.org:22 key SHA256:...`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CredentialGrant {
     /// Which secret.
@@ -22,16 +26,57 @@ pub struct CredentialGrant {
 pub enum Way {
     /// A service uses the value for the agent towards this host; the agent never sees it.
     Use(HostPattern),
+    /// The vault signs logins over SSH to this host, and nothing else.
+    Ssh(SshLogin),
     /// The vault signs with it.
     Sign,
     /// The agent sees the value.
     Reveal,
 }
 
+/// Where a key pair logs in over SSH: as whom, at which host, known by which key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SshLogin {
+    /// The user's name at the host.
+    pub user: String,
+    /// The host.
+    pub host: HostName,
+    /// On which port.
+    pub port: u16,
+    /// The host's key: what a login is held to, whatever the name leads to.
+    pub key: Fingerprint,
+}
+
+impl SshLogin {
+    fn parse(text: &str, to: &str, key: &str) -> Result<Self, PatternError> {
+        let refuse = |why| PatternError::new(text, why, GRANT);
+        let (user, host) =
+            to.split_once('@').ok_or_else(|| refuse("the user's name at the host is missing"))?;
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if user.is_empty() || user.len() > USER_MAX || user.starts_with('-') || !user.bytes().all(legal) {
+            return Err(refuse("a user's name is 1 to 64 letters, digits, dots, - and _"));
+        }
+        let (host, port) = host.rsplit_once(':').ok_or_else(|| refuse("the port is missing"))?;
+        let bad = port.starts_with('0') || !port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|_| !bad);
+        let port = port.ok_or_else(|| refuse("the port is not a number from 1 to 65535"))?;
+        let key = key.parse().map_err(|_| refuse("the host's key is what `ssh-keygen -l -f FILE` prints"))?;
+        Ok(Self { user: user.to_owned(), host: host.parse()?, port, key })
+    }
+}
+
+impl fmt::Display for SshLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, host, port, key } = self;
+        write!(f, "{user}@{host}:{port} key {key}")
+    }
+}
+
 impl Pattern for CredentialGrant {
     fn meet(&self, other: &Self) -> Option<Self> {
         let way = match (&self.way, &other.way) {
             (Way::Use(a), Way::Use(b)) => Way::Use(a.meet(b)?),
+            (Way::Ssh(a), Way::Ssh(b)) if a == b => Way::Ssh(a.clone()),
             (Way::Sign, Way::Sign) => Way::Sign,
             (Way::Reveal, Way::Reveal) => Way::Reveal,
             _ => return None,
@@ -49,6 +94,8 @@ impl FromStr for CredentialGrant {
         let (secret, way) = match words[..] {
             ["use", secret, "at", host] => (secret, Way::Use(host.parse()?)),
             ["use", ..] => return Err(refuse("the host is missing for which the secret may be used")),
+            ["ssh", secret, "to", to, "key", key] => (secret, Way::Ssh(SshLogin::parse(text, to, key)?)),
+            ["ssh", ..] => return Err(refuse("user, host, port or the host's key are missing")),
             ["sign", secret] => (secret, Way::Sign),
             ["reveal", secret] => (secret, Way::Reveal),
             _ => return Err(refuse("it is not a way to use a secret")),
@@ -63,6 +110,7 @@ impl fmt::Display for CredentialGrant {
         let secret = self.secret.as_str();
         match &self.way {
             Way::Use(host) => write!(f, "use {secret} at {host}"),
+            Way::Ssh(login) => write!(f, "ssh {secret} to {login}"),
             Way::Sign => write!(f, "sign {secret}"),
             Way::Reveal => write!(f, "reveal {secret}"),
         }

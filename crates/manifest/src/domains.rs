@@ -1,6 +1,6 @@
 //! The domains that other services enforce: network, credentials, models, skills and tools.
 
-use crate::credential::{CredentialGrant, Way};
+use crate::credential::{CredentialGrant, SshLogin, Way};
 use crate::error::Problem;
 use crate::grants::{Grants, Models, Traffic};
 use crate::host::{HostGrant, HostPattern, Protocol};
@@ -88,10 +88,18 @@ fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<
     let reached = |host: &HostPattern| {
         hosts.iter().any(|grant| grant.protocol == Protocol::Tls && host.within(&grant.host))
     };
+    let logs_in = |to: &SshLogin| {
+        let spoken = |grant: &HostGrant| grant.protocol == Protocol::Tcp && grant.port == to.port;
+        hosts.iter().any(|grant| spoken(grant) && grant.host.matches(&to.host))
+    };
     let read = |field: &Field<'_>| -> Result<CredentialGrant> {
         let grant: CredentialGrant = field.pattern()?;
         match &grant.way {
             Way::Use(host) if !reached(host) => Err(field.refuse(Problem::CredentialHost(grant.to_string()))),
+            Way::Ssh(to) if !logs_in(to) => {
+                let wanted = format!("tcp://{}:{}", to.host, to.port);
+                Err(field.refuse(Problem::SshHost(grant.to_string(), wanted)))
+            }
             _ => Ok(grant),
         }
     };
@@ -148,9 +156,9 @@ const ROUTER: &str = "the router does not exist yet";
 
 /// A row each, in the order of the schema. What is here disappears with the service that enforces it.
 pub(crate) fn unenforceable(asked: &Grants, budget: &Budget) -> Vec<Unenforceable> {
-    let not_by_gate = |grant: &CredentialGrant| !matches!(grant.way, Way::Use(_));
+    let not_by_manifest = |grant: &CredentialGrant| matches!(grant.way, Way::Sign | Way::Reveal);
     let rows = [
-        (asked.credentials.iter().any(not_by_gate), "credentials.grants", "sign and reveal", VAULT),
+        (asked.credentials.iter().any(not_by_manifest), "credentials.grants", "sign and reveal", VAULT),
         (!asked.models.allowed.is_empty(), "models.allowed", "models", ROUTER),
         (budget.tokens > 0, "models.tokens", "a model budget", ROUTER),
         (budget.spend_microusd > 0, "models.spend_usd", "a model budget", ROUTER),

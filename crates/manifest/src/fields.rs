@@ -258,7 +258,7 @@ pub const FIELDS: &[FieldInfo] = &[
         "credentials.grants",
         Kind::Texts(CREDENTIAL),
         NONE,
-        "Secrets: \"use SECRET at HOST\" for a host granted with tls: the gate puts it into requests, the agent never sees it; \"sign SECRET\", \"reveal SECRET\".",
+        "Secrets: \"use SECRET at HOST\" for a host granted with tls: the gate puts it into requests, the agent never sees it; \"ssh SECRET to USER@HOST:PORT key SHA256:...\" for a host granted with tcp: the vault signs logins at the host with that key, and nothing else; \"sign SECRET\", \"reveal SECRET\".",
     ),
     field(
         "models.allowed",

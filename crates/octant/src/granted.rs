@@ -15,7 +15,7 @@ use std::path::Path;
 const LIST: &str = "/etc/octant/applets";
 
 /// The commands of Octant's own that speak to the workstation's own socket and, where there is one, to nothing else.
-const OF_AN_AGENT: [&str; 5] = ["agent", "message", "note", "secret", "self"];
+const OF_AN_AGENT: [&str; 6] = ["agent", "message", "note", "secret", "self", "ssh-agent"];
 
 /// Far more than all names together.
 const LIST_MAX_BYTES: u64 = 64 * 1024;
@@ -123,7 +123,7 @@ mod tests {
     fn a_grant_is_for_exactly_one_name() {
         let granted = Granted::Only(vec!["ls".into(), "sh".into()]);
         assert!(granted.utility("ls") && !granted.utility("l") && !granted.utility("lss"));
-        for own in ["agent", "message", "note", "self", "secret"] {
+        for own in ["agent", "message", "note", "self", "secret", "ssh-agent"] {
             assert!(granted.command(OsStr::new(own)), "{own}");
         }
         for other in

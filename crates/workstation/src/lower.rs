@@ -6,7 +6,7 @@ use crate::plan::{
     WORKSPACE, within,
 };
 use octant_ids::{Aid, Sha256};
-use octant_manifest::{Effective, GrantPath, Kept, Resources};
+use octant_manifest::{CredentialGrant, Effective, GrantPath, Kept, Resources, Way};
 use std::collections::BTreeMap;
 
 /// What a plan needs beside the rights.
@@ -121,7 +121,12 @@ impl Plan {
                 path: inside(&rights.program().executable),
                 args: rights.program().args.clone(),
                 cwd: inside(&rights.program().cwd),
-                env: environment(site, path_of(root.is_some(), &binds, &links), root.is_some()),
+                env: environment(
+                    site,
+                    path_of(root.is_some(), &binds, &links),
+                    root.is_some(),
+                    logs_in(rights),
+                ),
             },
             trust: site.trust.as_ref().map(|trust| trust.authority.clone()),
             octant: true,
@@ -297,7 +302,13 @@ fn path_of(image: bool, binds: &[Bind], links: &[Link]) -> String {
 const BUNDLE_VARIABLES: [&str; 4] =
     ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"];
 
-fn environment(site: &Site, path: String, image: bool) -> Vec<String> {
+/// Whether git finds its keys with Octant's SSH agent.
+fn logs_in(rights: &Effective) -> bool {
+    let ssh = |grant: &CredentialGrant| matches!(grant.way, Way::Ssh(_));
+    rights.grants().credentials().iter().any(ssh)
+}
+
+fn environment(site: &Site, path: String, image: bool, logs_in: bool) -> Vec<String> {
     let mut env = vec![
         format!("PATH={path}"),
         "HOME=/workspace".into(),
@@ -313,6 +324,9 @@ fn environment(site: &Site, path: String, image: bool) -> Vec<String> {
         env.extend(BUNDLE_VARIABLES.iter().map(|name| format!("{name}={etc}/{BUNDLE}")));
         env.push(format!("NODE_EXTRA_CA_CERTS={etc}/{AUTHORITY}"));
         env.extend(trust.env.iter().cloned());
+    }
+    if logs_in {
+        env.push("GIT_SSH_COMMAND=/octant ssh-agent -- ssh".into());
     }
     for variable in site.here.as_ref().map(|here| here.env.as_slice()).unwrap_or_default() {
         let name = variable.split_inclusive('=').next().unwrap_or_default();
@@ -382,6 +396,18 @@ mod tests {
         for bad in ["", "/etc/passwd", &"-----BEGIN CERTIFICATE-----\n".repeat(2000)] {
             assert!(Plan { trust: Some(bad.to_owned()), ..plan.clone() }.check().is_err());
         }
+    }
+
+    #[test]
+    fn git_finds_the_keys_that_log_in_for_it() {
+        let set =
+            |plan: &Plan| plan.program.env.iter().any(|variable| variable.starts_with("GIT_SSH_COMMAND="));
+        assert!(!set(&Plan::lower(&rights(&[]), &site()).unwrap()));
+        let grant = "grants = [\"ssh prod/deploy to git@git.example.org:22 key \
+            SHA256:II89XAYBZc6bTX4f3LFTMNuPCHTb1fJJ3Xvd6n563FY\"]";
+        let hosts = "hosts = [\"tcp://git.example.org:22\"]";
+        let rights = rights(&[("hosts =", hosts), ("grants =", grant)]);
+        assert!(set(&Plan::lower(&rights, &site()).unwrap()));
     }
 
     #[test]

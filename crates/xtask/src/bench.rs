@@ -17,7 +17,7 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
         Measures what docs/specification.md promises, with the binary that is shipped.\n\
         `cargo x bench ledger` measures the ledger alone, `cargo x bench crypto` seals and passphrases,\n\
         `cargo x bench vault` the vault, `cargo x bench workstations` spawn, kill and a thousand agents at once;\n\
-        their rows are printed, and no machine is booted for them.";
+        their rows alone are measured and replaced, and no machine is booted for them.";
     if args.help_before_dashes(USAGE) {
         return Ok(ExitCode::SUCCESS);
     }
@@ -25,10 +25,11 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     let mut steps = Steps::new(if part.is_empty() { 6 } else { 3 });
     let machine = if part.is_empty() {
         let source = image::Source::Built(Profile::Dist);
-        let image = image::prepare(workspace, &source, packages::BOOT, &mut steps)?;
+        let image = image::prepare(workspace, &source, packages::BENCH, &mut steps)?;
         let accel = Accel::choose(workspace, &image.kernel)?;
         Some((image, accel))
     } else {
+        packages::ensure(workspace, packages::BENCH)?;
         steps.next(&format!("building the binary ({})", Profile::Dist.first_time()));
         None
     };

@@ -131,6 +131,20 @@ pub(crate) const GIT: Package = Package {
     bookworm_suite: None,
     mb: 9,
 };
+pub(crate) const SSH: Package = Package {
+    name: "openssh-client",
+    why: "logs in from inside a workstation with a key that it does not have",
+    proof: Proof::Program("ssh"),
+    bookworm_suite: None,
+    mb: 1,
+};
+pub(crate) const SSHD: Package = Package {
+    name: "openssh-server",
+    why: "is what is logged in at",
+    proof: Proof::Program("sshd"),
+    bookworm_suite: None,
+    mb: 2,
+};
 pub(crate) const MAKE: Package = Package {
     name: "make",
     why: "everyday work inside a workstation is tried with it",
@@ -166,6 +180,55 @@ pub(crate) const UIDMAP: Package = Package {
     bookworm_suite: None,
     mb: 1,
 };
+pub(crate) const RUNC: Package = Package {
+    name: "runc",
+    why: "starts a container beside ours in the bench",
+    proof: Proof::Program("runc"),
+    bookworm_suite: None,
+    mb: 4,
+};
+pub(crate) const BWRAP: Package = Package {
+    name: "bubblewrap",
+    why: "starts a sandbox beside ours in the bench",
+    proof: Proof::Program("bwrap"),
+    bookworm_suite: None,
+    mb: 1,
+};
+pub(crate) const BUSYBOX: Package = Package {
+    name: "busybox-static",
+    why: "its init is measured beside ours in the bench",
+    proof: Proof::Program("busybox"),
+    bookworm_suite: None,
+    mb: 1,
+};
+pub(crate) const RUNIT: Package = Package {
+    name: "runit",
+    why: "is measured beside our PID 1 in the bench",
+    proof: Proof::Program("runsvdir"),
+    bookworm_suite: None,
+    mb: 1,
+};
+pub(crate) const S6: Package = Package {
+    name: "s6",
+    why: "is measured beside our PID 1 in the bench",
+    proof: Proof::Program("s6-svscan"),
+    bookworm_suite: None,
+    mb: 2,
+};
+pub(crate) const AGE: Package = Package {
+    name: "age",
+    why: "encrypts beside the vault in the bench",
+    proof: Proof::Program("age"),
+    bookworm_suite: None,
+    mb: 2,
+};
+pub(crate) const CRYPTOGRAPHY: Package = Package {
+    name: "python3-cryptography",
+    why: "seals beside the vault in the bench",
+    proof: Proof::Module("cryptography"),
+    bookworm_suite: None,
+    mb: 2,
+};
 /// What the static binary needs.
 pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];
 /// What the boot image needs besides.
@@ -176,8 +239,26 @@ pub(crate) const BOOT: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU]
 pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] = &[
-    &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &MAKE,
-    &GXX, &SQLITE, &NODE, &UIDMAP,
+    &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &SSH,
+    &SSHD, &MAKE, &GXX, &SQLITE, &NODE, &UIDMAP,
+];
+/// What the bench needs: a machine to boot, and the peers.
+pub(crate) const BENCH: &[&Package] = &[
+    &GCC,
+    &LIBC,
+    &SECCOMP,
+    &XZ,
+    &EXT4,
+    &QEMU,
+    &CRUN,
+    &RUNC,
+    &BWRAP,
+    &BUSYBOX,
+    &RUNIT,
+    &S6,
+    &AGE,
+    &PYTHON,
+    &CRYPTOGRAPHY,
 ];
 /// What mkosi needs.
 pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];
@@ -185,10 +266,11 @@ pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZS
 const GROUPS: &[(&str, &[&Package])] = &[
     ("dist", BUILD),
     ("image", IMAGE),
-    ("run, bench", BOOT),
+    ("run", BOOT),
     ("image --uki", UKI),
     ("image --mkosi", MKOSI),
     ("test", TEST),
+    ("bench", BENCH),
 ];
 
 impl Package {

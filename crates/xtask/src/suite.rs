@@ -39,6 +39,8 @@ fn static_rules(workspace: &Workspace, steps: &mut Steps) -> Res {
         "--locked",
         "--workspace",
         "--all-targets",
+        // The bench too is to build at every commit.
+        "--features=octant-tests/bench",
         "--quiet",
         "--",
         "-D",

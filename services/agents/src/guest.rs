@@ -1,11 +1,12 @@
 //! What an agent can ask, through the socket in its workstation.
 
 use crate::manager::Manager;
-use crate::{family, secrets};
+use crate::{family, secrets, ssh};
 use octant_api::agent::{
     ApprovalInfo, ApprovalRequest, Child, Children, ChildrenRequest, Handler, KillRequest, LeaseRequest,
     LogsRequest, NOTE_MAX, NoteRequest, Noted, ReceiveRequest, Received, ReleaseRequest, RenewRequest,
-    RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SpawnRequest, WaitRequest,
+    RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SpawnRequest, SshKeys,
+    SshKeysRequest, SshLoginRequest, WaitRequest,
 };
 use octant_api::agents::{Approval, LogChunk, LogsEnd};
 use octant_api::error::{ApiError, Code};
@@ -46,6 +47,8 @@ pub(crate) struct Guest {
     /// One place, for the one value that can be on its way to this agent: the connections to the vault on which values
     /// come are few, and one agent must not have them all.
     pub(crate) revealing: Semaphore,
+    /// Leases of the key pairs that log in over SSH.
+    pub(crate) ssh: tokio::sync::Mutex<ssh::Leases>,
 }
 
 impl Guest {
@@ -59,6 +62,7 @@ impl Guest {
             family: bucket(FAMILY_BURST, FAMILY_PER_SECOND),
             messages: bucket(MESSAGES_BURST, MESSAGES_PER_SECOND),
             revealing: Semaphore::new(1),
+            ssh: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -149,6 +153,14 @@ impl Handler<Call> for Guest {
 
     async fn sign(&self, asked: SignRequest, call: Call) -> Result<Signed, ApiError> {
         secrets::sign(self, asked, &call).await
+    }
+
+    async fn ssh_keys(&self, _: SshKeysRequest, call: Call) -> Result<SshKeys, ApiError> {
+        ssh::keys(self, &call).await
+    }
+
+    async fn ssh_login(&self, asked: SshLoginRequest, call: Call) -> Result<Signed, ApiError> {
+        ssh::login(self, &asked, &call).await
     }
 
     async fn spawn(&self, asked: SpawnRequest, _: Call) -> Result<Child, ApiError> {

@@ -33,6 +33,7 @@ mod record;
 mod secrets;
 mod service;
 mod spawner;
+mod ssh;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -41,7 +41,7 @@ fn busy(why: &str, next: &str) -> ApiError {
 
 impl Guest {
     /// Takes a place among the requests of this agent, and finds the cgroup of the process that asks.
-    fn asks(&self, call: &Call) -> Result<Option<String>, ApiError> {
+    pub(crate) fn asks(&self, call: &Call) -> Result<Option<String>, ApiError> {
         let taken = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).take(clock::monotonic_ns());
         if !taken {
             let why = "more requests about secrets than this agent has in a second";
@@ -51,7 +51,7 @@ impl Guest {
         cgroup_of(cgroups, self.aid, call.caller().pid).map(Some)
     }
 
-    async fn ask<R: Request>(&self, request: &R) -> Result<R::Reply, ApiError> {
+    pub(crate) async fn ask<R: Request>(&self, request: &R) -> Result<R::Reply, ApiError> {
         self.manager.vault.call(request).await.map_err(failed)
     }
 }
@@ -115,7 +115,7 @@ pub(crate) async fn reveal(guest: &Guest, asked: RevealRequest, call: &Call) -> 
 pub(crate) async fn sign(guest: &Guest, asked: SignRequest, call: &Call) -> Result<Signed, ApiError> {
     let cgroup = guest.asks(call)?;
     let SignRequest { token, message } = asked;
-    guest.ask(&vault::SignRequest { agent: Some(guest.aid), cgroup, token, message }).await
+    guest.ask(&vault::SignRequest { agent: Some(guest.aid), cgroup, token, message, host: None }).await
 }
 
 /// Agents whose ends the vault has not been told of. Their sockets are closed by then, so nobody can present a token of

@@ -224,8 +224,8 @@ pub(crate) fn grant(state: &State, asked: &GrantRequest, by: u32, now: Now) -> R
     if let Some(host) = asked.hosts.iter().find(|host| !is_host_pattern(host)) {
         return Err(Refusal::Host(host.chars().take(80).collect()));
     }
-    if !asked.hosts.is_empty() && modes != [Mode::Use] {
-        return Err(Refusal::HostsWithoutUse);
+    if !asked.hosts.is_empty() && modes.contains(&Mode::Reveal) {
+        return Err(Refusal::HostsOfReveal);
     }
     let ttl_max_ms = match (asked.ttl_max_ms, asked.unlimited) {
         (Some(ttl), false) if ttl == 0 || ttl > TTL_MAX_MS => return Err(Refusal::Ttl { ms: ttl }),
@@ -390,6 +390,11 @@ pub(crate) fn renew(lease: &LeaseRecord, ttl_ms: Option<u64>, now: Now) -> Resul
     until(lease.last_ns, ttl_ms, now)
 }
 
+fn held_to_host(grant: &GrantInfo, host: Option<&str>) -> Result<(), Refusal> {
+    let granted = grant.hosts.is_empty() || host.is_some_and(|host| host_is_granted(&grant.hosts, host));
+    if granted { Ok(()) } else { Err(Refusal::HostNotGranted) }
+}
+
 /// What a token opens, for the service that asks: who uses a value for others never gives it to them, and who passes one
 /// on gets it only where the holder may see it.
 pub(crate) fn open<'a>(
@@ -407,24 +412,25 @@ pub(crate) fn open<'a>(
         Mode::Reveal if relays || own => {}
         Mode::Use | Mode::Sign | Mode::Reveal => return Err(Refusal::WrongMode(lease.mode)),
     }
-    if !grant.hosts.is_empty() && !host.is_some_and(|host| host_is_granted(&grant.hosts, host)) {
-        return Err(Refusal::HostNotGranted);
-    }
+    held_to_host(grant, host)?;
     let secret = state.secrets.get(&lease.name).ok_or(Refusal::NoLease)?;
     Ok((usable(state, secret, None, now)?, lease.mode))
 }
 
-/// What a token signs with.
+/// What a token signs with. Where the grant names hosts, the service that asks says for which one it has seen that the
+/// signature is.
 pub(crate) fn sign<'a>(
     state: &'a State,
     who: &Asking,
     token: &Sha256,
+    host: Option<&str>,
     now: Now,
 ) -> Result<Usable<'a>, Refusal> {
-    let (lease, _) = held(state, who, token, now)?;
+    let (lease, grant) = held(state, who, token, now)?;
     if lease.mode != Mode::Sign {
         return Err(Refusal::WrongMode(lease.mode));
     }
+    held_to_host(grant, host)?;
     let secret = state.secrets.get(&lease.name).ok_or(Refusal::NoLease)?;
     usable(state, secret, None, now)
 }

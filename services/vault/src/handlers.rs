@@ -178,6 +178,7 @@ impl Methods {
             renewable_ms: record.last_ns.map(left),
             hosts: state.grants.get(&record.grant).map(|grant| grant.hosts.clone()).unwrap_or_default(),
             username: secret.map(|secret| secret.info.username.clone()).unwrap_or_default(),
+            public_key: secret.and_then(|secret| public_key(&secret.info)),
         }
     }
 
@@ -571,13 +572,17 @@ impl Handler<Call> for Methods {
         let who = must(asking(&call, asked.agent, None, asked.cgroup.clone()))?;
         let message = asked.message.0;
         let digest = Sha256(sha2::Sha256::digest(&message).into());
-        let action = for_lease("sign", "sign", &who.service, asked.agent).with("sha256", digest.to_string());
+        let action = for_lease("sign", "sign", &who.service, asked.agent)
+            .with("sha256", digest.to_string())
+            .with("host", asked.host.clone());
         if message.len() > VALUE_MAX {
             let (what, bytes) = ("the message", message.len());
             return Err(action.refused(&Refusal::Length { what, bytes, least: 0, most: VALUE_MAX }));
         }
         let token = hashed(&asked.token);
-        let decide = move |state: &State, now| core::sign(state, &who, &token, now).map(Picked::from);
+        let host = asked.host;
+        let decide =
+            move |state: &State, now| core::sign(state, &who, &token, host.as_deref(), now).map(Picked::from);
         let with = move |picked: &Picked, seed: &[u8]| {
             let broken = |why: String| {
                 ApiError::new(
@@ -617,6 +622,13 @@ impl Handler<Call> for Methods {
         let (leases, _) = self.vault.take_away(action, decide).await?;
         Ok(Released { leases })
     }
+}
+
+/// The public key of the version in use.
+fn public_key(info: &SecretInfo) -> Option<Base64> {
+    let current = info.versions.iter().find(|version| version.version == info.current)?;
+    let key: Sha256 = current.public_key.as_ref()?.parse().ok()?;
+    Some(Base64(key.0.to_vec()))
 }
 
 /// An action with a lease; what it is of is not known before the lease was looked at.

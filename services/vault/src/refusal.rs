@@ -99,9 +99,9 @@ pub(crate) enum Refusal {
     /// Not a host's name.
     #[error("{0:?} is not a host's name in lower case, with or without a leading *.")]
     Host(String),
-    /// Hosts say where a value is used; a value that is seen or that signs is used nowhere.
-    #[error("hosts are named, and the grant is not for use alone")]
-    HostsWithoutUse,
+    /// Hosts say where a value is used and for what a key pair signs; a value that is seen can go anywhere.
+    #[error("hosts are named, and the grant is for reveal")]
+    HostsOfReveal,
     /// A time that no lease may last.
     #[error("a lease of {ms} ms is not between 1 ms and 24 h")]
     Ttl {

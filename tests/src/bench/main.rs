@@ -47,26 +47,25 @@ fn main() -> ExitCode {
         Some((first, _)) if first == PURE => {}
         _ => return with_pure_cgroups(&args),
     }
-    let alone = |rows: Result<Vec<Row>, String>| {
-        rows.map(|rows| {
-            println!("{}", table::render(&rows));
-            ExitCode::SUCCESS
-        })
-    };
+    let part = |rows: &[Row], old: &str| table::with_rows(old, rows);
+    let whole = |rows: &[Row], _: &str| table::render(rows);
     let done = match args.get(1).map(String::as_str) {
-        None => run().map(|rows| report(&rows)),
-        Some("ledger") => alone(ledger_alone()),
-        Some("crypto") => alone(crypto::rows()),
-        Some("vault") => alone(vault_alone()),
-        Some("workstations") => alone(workstations_alone()),
+        None => run().and_then(|rows| report(&rows, whole)),
+        Some("ledger") => ledger_alone().and_then(|rows| report(&rows, part)),
+        Some("crypto") => crypto::rows().and_then(|rows| report(&rows, part)),
+        Some("vault") => vault_alone().and_then(|rows| report(&rows, part)),
+        Some("workstations") => workstations_alone().and_then(|rows| report(&rows, part)),
         Some(other) => {
             Err(format!("there is no part {other:?}; the parts are: ledger, crypto, vault, workstations"))
         }
     };
-    done.unwrap_or_else(|why| {
-        eprintln!("bench: {why}");
-        ExitCode::FAILURE
-    })
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Runs the bench in a mount namespace whose /sys/fs/cgroup is cgroup v2 and nothing else: crun refuses to start
@@ -91,24 +90,19 @@ fn with_pure_cgroups(args: &[String]) -> ExitCode {
     }
 }
 
-fn report(rows: &[Row]) -> ExitCode {
-    let table = table::render(rows);
-    println!("{table}");
+/// Prints the rows, and puts them into the specification as `change` says.
+fn report(rows: &[Row], change: impl FnOnce(&[Row], &str) -> String) -> Result<(), String> {
+    println!("{}", table::render(rows));
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/specification.md");
-    match table::into_specification(&page, &table) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("bench: the table is not in the specification: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    table::into_specification(&page, |old| change(rows, old))
+        .map_err(|why| format!("the table is not in the specification: {why}"))
 }
 
 fn resolved(path: std::path::PathBuf) -> Result<std::path::PathBuf, String> {
     path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// `cargo x bench ledger`: the ledger's rows alone, which are printed and do not go into the specification.
+/// `cargo x bench ledger`: the ledger's rows alone.
 fn ledger_alone() -> Result<Vec<Row>, String> {
     let binary = resolved(path("OCTANT_BIN"))?;
     let scratch = Scratch::new("bench");
@@ -120,7 +114,7 @@ fn ledger_alone() -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// `cargo x bench vault`: the vault's rows alone, which are printed and do not go into the specification.
+/// `cargo x bench vault`: the vault's rows alone.
 fn vault_alone() -> Result<Vec<Row>, String> {
     let binary = resolved(path("OCTANT_BIN"))?;
     let scratch = Scratch::new("bench");
@@ -129,7 +123,7 @@ fn vault_alone() -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// `cargo x bench workstations`: theirs alone, which are printed and do not go into the specification.
+/// `cargo x bench workstations`: theirs alone.
 fn workstations_alone() -> Result<Vec<Row>, String> {
     let binary = resolved(path("OCTANT_BIN"))?;
     let scratch = Scratch::new("bench");

@@ -250,6 +250,7 @@ pub(crate) fn plan(program: &str, target: &str, round: usize) -> Plan {
         pins: std::collections::BTreeMap::new(),
         links: vec![],
         snapshot: None,
+        retain: false,
         workspace: scratch.clone(),
         tmp: scratch,
         shm: None,

@@ -1,6 +1,5 @@
 //! Samples, their summary, and the table that goes into docs/specification.md.
 
-use std::fmt::Write;
 use std::path::Path;
 
 /// What was measured for one contestant: sorted nanoseconds, or whatever unit the row names.
@@ -63,25 +62,40 @@ pub(crate) fn spread(samples: &Samples) -> String {
     format!("{} ({} to {})", ms(samples.median()), ms(samples.at(0)), ms(samples.at(900)))
 }
 
-/// The table in Markdown.
-pub(crate) fn render(rows: &[Row]) -> String {
-    let mut out = String::from("| what | Octant | peers, same run | goal | met |\n|---|---|---|---|---|\n");
-    for row in rows {
-        let met = row.met.map_or("not judged", |met| if met { "yes" } else { "no" });
-        // Writing to a String cannot fail.
-        let _infallible =
-            writeln!(out, "| {} | {} | {} | {} | {met} |", row.what, row.ours, row.peers, row.goal);
-    }
-    out
+const HEAD: &str = "| what | Octant | peers, same run | goal | met |\n|---|---|---|---|---|\n";
+
+fn line(row: &Row) -> String {
+    let met = row.met.map_or("not judged", |met| if met { "yes" } else { "no" });
+    format!("| {} | {} | {} | {} | {met} |\n", row.what, row.ours, row.peers, row.goal)
 }
 
-/// Puts `table` between the two markers of the specification.
-pub(crate) fn into_specification(path: &Path, table: &str) -> Result<(), String> {
+/// The table in Markdown.
+pub(crate) fn render(rows: &[Row]) -> String {
+    rows.iter().fold(HEAD.to_owned(), |table, row| table + &line(row))
+}
+
+/// The table `old` with the lines of `rows` in it: each where the line of the same name was, new ones at the end.
+pub(crate) fn with_rows(old: &str, rows: &[Row]) -> String {
+    let name = |line: &str| line.split(" | ").next().map(str::to_owned);
+    let mut lines: Vec<String> =
+        old.strip_prefix(HEAD).unwrap_or_default().lines().map(|line| format!("{line}\n")).collect();
+    for row in rows {
+        let new = line(row);
+        match lines.iter_mut().find(|line| name(line) == name(&new)) {
+            Some(line) => *line = new,
+            None => lines.push(new),
+        }
+    }
+    lines.iter().fold(HEAD.to_owned(), |table, line| table + line)
+}
+
+/// Puts what `change` makes of the table of the specification into its place, between the two markers.
+pub(crate) fn into_specification(path: &Path, change: impl FnOnce(&str) -> String) -> Result<(), String> {
     const BEGIN: &str = "<!-- bench:begin -->\n";
     const END: &str = "<!-- bench:end -->";
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let (head, rest) = text.split_once(BEGIN).ok_or_else(|| format!("{}: no {BEGIN}", path.display()))?;
-    let (_old, tail) = rest.split_once(END).ok_or_else(|| format!("{}: no {END}", path.display()))?;
-    std::fs::write(path, format!("{head}{BEGIN}{table}{END}{tail}"))
+    let (old, tail) = rest.split_once(END).ok_or_else(|| format!("{}: no {END}", path.display()))?;
+    std::fs::write(path, format!("{head}{BEGIN}{}{END}{tail}", change(old)))
         .map_err(|e| format!("{}: {e}", path.display()))
 }

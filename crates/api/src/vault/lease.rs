@@ -92,7 +92,7 @@ pub struct GrantRequest {
     pub to: Subject,
     /// For what; at least one.
     pub modes: Vec<Mode>,
-    /// The hosts for which a value may be used; only with `use`. Empty: as the service's own rules say.
+    /// The hosts for which a value may be used or signed with; not with `reveal`. Empty: as the service's own rules say.
     #[serde(default)]
     pub hosts: Vec<String>,
     /// The longest that a lease lasts in all, with every renewal, in milliseconds; at most [`TTL_MAX_MS`]. Absent: one
@@ -284,6 +284,9 @@ pub struct Lease {
     /// The user whose password it is, when it is one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub username: String,
+    /// The public key of a key pair: 32 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<Base64>,
 }
 
 /// Parameters of `vault.renew`.
@@ -371,6 +374,9 @@ pub struct SignRequest {
     pub token: Token,
     /// What is signed, at most 64 KiB; a longer one by its digest.
     pub message: Base64,
+    /// For which host the service has seen that it is; demanded where the grant names hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 /// Answer of `vault.sign`.

@@ -109,10 +109,15 @@ pub(crate) enum Vault {
         prefix: String,
     },
     /// Show what is known of a secret: versions, grants, leases; not its value
-    #[command(after_help = "Example:\n  octant vault show prod/api-token")]
+    #[command(
+        after_help = "Example:\n  octant vault show prod/api-token\n  octant vault show prod/deploy --ssh >> authorized_keys"
+    )]
     Show {
         /// The secret
         name: SecretName,
+        /// Only the public key of a key pair, as a line of an SSH server's authorized_keys
+        #[arg(long)]
+        ssh: bool,
     },
     /// Store every entry of an .env file, or of a JSON object of texts
     #[command(after_help = IMPORT)]

@@ -68,6 +68,9 @@ pub(crate) enum VaultError {
     /// They would have to be in a document.
     #[error("{what} is not put into JSON; nothing was done")]
     NotInJson { what: &'static str, next: &'static str },
+    /// What is asked for is no key pair.
+    #[error("{name} has no public key: it is no key pair, or its value was destroyed")]
+    NoPublicKey { name: SecretName },
     /// Something is in the way of what is to be written.
     #[error("{path} is there already, and is not overwritten", path = path.display())]
     Exists { path: PathBuf },
@@ -119,6 +122,7 @@ impl VaultError {
             | Self::NoWay
             | Self::SharesUnseen
             | Self::NotInJson { .. }
+            | Self::NoPublicKey { .. }
             | Self::TooManySlots { .. }
             | Self::SpareArgument => Exit::Usage,
             Self::RevealDenied { .. } => Exit::Denied,
@@ -155,6 +159,7 @@ impl VaultError {
                 "--shares-into DIR writes each to a file of its own; --print-shares prints them all the same"
             }
             Self::NotInJson { next, .. } => next,
+            Self::NoPublicKey { .. } => "store one with `octant vault put NAME --kind key-pair --generate`",
             Self::SharesLost { .. } => {
                 "the vault is unsealed: `octant vault slots add` adds another way to unseal, and `octant vault slots \
                  rm` takes the one without shares away"

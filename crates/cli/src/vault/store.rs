@@ -5,11 +5,14 @@ use super::{STANDARD_INPUT, Vault, VaultError, borrowed};
 use crate::args::vault::{Put, Rotate, Value, Version};
 use crate::error::CliError;
 use crate::out::{Out, Table, printable, span, utc};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use octant_api::vault::{
     Changed, DestroyRequest, Details, GrantInfo, Kind, ListRequest, PutRequest, RemoveRequest,
     RollbackRequest, RotateRequest, SecretInfo, ShowRequest, VALUE_MAX, VersionInfo, VersionState,
 };
-use octant_ids::SecretName;
+use octant_ids::{SecretName, Sha256};
+use octant_ssh::ed25519_key;
 use octant_sys::clock;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -174,6 +177,19 @@ pub(super) fn show(vault: &Vault<'_>, name: &SecretName, out: &mut Out) -> Resul
         out.wrapped(&format!("grant {}", info.id), &grant(info))?;
     }
     out.wrapped("leases", &leases.to_string())
+}
+
+/// `octant vault show --ssh`
+pub(super) fn show_ssh(vault: &Vault<'_>, name: &SecretName, out: &mut Out) -> Result<(), CliError> {
+    if out.json {
+        let next = "leave --ssh out: the document has the public key in hexadecimal";
+        return Err(VaultError::NotInJson { what: "a line of authorized_keys", next }.into());
+    }
+    let Details { secret, .. } = vault.service.call(&ShowRequest { name: name.clone() })?;
+    let current = secret.versions.iter().find(|version| version.version == secret.current);
+    let key = current.and_then(|version| version.public_key.as_ref()?.parse::<Sha256>().ok());
+    let key = key.ok_or_else(|| VaultError::NoPublicKey { name: name.clone() })?;
+    out.line(format_args!("ssh-ed25519 {} {name}", STANDARD.encode(ed25519_key(&key.0))))
 }
 
 fn version(info: &VersionInfo, now_ms: u64) -> String {

@@ -156,6 +156,37 @@ fn a_secret_is_used_only_for_a_host_that_is_granted_with_tls() {
 }
 
 #[test]
+fn a_login_over_ssh_is_for_a_host_that_is_reached_and_known_by_its_key() {
+    const KEY: &str = "SHA256:II89XAYBZc6bTX4f3LFTMNuPCHTb1fJJ3Xvd6n563FY";
+    let with_host = |host: &str, grant: &str| {
+        let text = with("hosts = []", &format!("hosts = [{host:?}]"));
+        Draft::parse(text.replace("grants = []", &format!("grants = [{grant:?}]")).as_bytes())
+    };
+    let grant = format!("ssh prod/deploy to git@git.example.org:22 key {KEY}");
+    assert_eq!(grant.parse::<CredentialGrant>().unwrap().to_string(), grant);
+    let draft = with_host("tcp://*.example.org:22", &grant).unwrap();
+    assert_eq!(draft.manifest().unenforceable(), []);
+    for host in ["tcp://git.example.org:2222", "tls://git.example.org:22", "tcp://example.org:22"] {
+        let errors = with_host(host, &grant).unwrap_err();
+        let error = errors.iter().next().unwrap();
+        assert!(matches!(error.problem, Problem::SshHost(..)), "{error}");
+        assert!(error.to_string().contains("tcp://git.example.org:22"), "{error}");
+    }
+    for bad in [
+        "ssh prod/deploy".to_owned(),
+        "ssh prod/deploy to git@git.example.org:22".to_owned(),
+        format!("ssh prod/deploy to git.example.org:22 key {KEY}"),
+        format!("ssh prod/deploy to git@git.example.org key {KEY}"),
+        format!("ssh prod/deploy to git@*.example.org:22 key {KEY}"),
+        format!("ssh prod/deploy to git@git.example.org:022 key {KEY}"),
+        format!("ssh prod/deploy to -oProxy@git.example.org:22 key {KEY}"),
+        "ssh prod/deploy to git@git.example.org:22 key MD5:aa".to_owned(),
+    ] {
+        assert!(bad.parse::<CredentialGrant>().is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn names_are_whole_or_beginnings() {
     let name = |text: &str| text.parse::<NamePattern>().unwrap();
     assert!(name("anthropic/*").matches("anthropic/x") && !name("anthropic/*").matches("anthropic"));

@@ -75,11 +75,14 @@ fn host_grant() -> impl Strategy<Value = HostGrant> {
     (host(), port, protocol).prop_map(|(host, port, protocol)| HostGrant { host, port, protocol })
 }
 
+const KEY: &str = "SHA256:II89XAYBZc6bTX4f3LFTMNuPCHTb1fJJ3Xvd6n563FY";
+
 fn credential() -> impl Strategy<Value = CredentialGrant> {
     let secret = proptest::sample::select(vec!["x", "prod/y"]);
-    let way = proptest::sample::select(vec!["use", "sign", "reveal"]);
+    let way = proptest::sample::select(vec!["use", "ssh", "sign", "reveal"]);
     (way, secret, host()).prop_map(|(way, secret, host)| match way {
         "use" => parsed(&format!("use {secret} at {host}")),
+        "ssh" => parsed(&format!("ssh {secret} to git@{}:22 key {KEY}", host.to_string().replace('*', "a"))),
         _ => parsed(&format!("{way} {secret}")),
     })
 }

@@ -22,6 +22,7 @@ const UKI: &str = "octant-uki";
 const TREE: &str = "octant-tree";
 const OCI: &str = "octant-oci";
 const LEARN: &str = "octant-learn";
+const SSH: &str = "octant-ssh";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -29,9 +30,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (SYS, &[IDS]),
     (API, &[IDS]),
     (UKI, &[]),
+    (SSH, &[]),
     (TREE, &[IDS]),
     (OCI, &[IDS, TREE]),
-    (MANIFEST, &[IDS]),
+    (MANIFEST, &[IDS, SSH]),
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
     (TLOG, &[IDS, API]),
@@ -44,11 +46,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
     ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
-    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, TICKET, TREE, WORKSTATION]),
+    ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, SSH, TICKET, TREE, WORKSTATION]),
     ("octant-applets", &[SYS]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
-    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, TLOG, TPM, TREE, WITNESS]),
+    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
     // Supervisor, spawner and ledger of one program, in one go.
     ("octant-run", &[IDS, API, SYS, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),
     ("octant-sim", &[IDS, API, "octant-init"]),

@@ -16,7 +16,9 @@ use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, SecretName, Sha256};
-use octant_manifest::{Effective, HostGrant, PatternError, PatternSet, Traffic, Way};
+use octant_manifest::{
+    CredentialGrant, Effective, HostGrant, PatternError, PatternSet, SshLogin, Traffic, Way,
+};
 use octant_sys::{clock, entropy};
 use octant_wire::Shutdown;
 use octant_workstation::{DOORS_MAX, Listen, Trust};
@@ -86,6 +88,26 @@ pub(super) fn trust_of(saved: &Saved) -> Option<Trust> {
 }
 
 impl Manager {
+    /// Where an agent logs in over SSH, and by which key pair.
+    pub(crate) fn ssh_logins(&self, aid: Aid) -> Vec<(SecretName, SshLogin)> {
+        let inner = self.inner();
+        let rights = inner.agents.get(&aid).and_then(|agent| agent.rights.as_ref());
+        let grants = rights.into_iter().flat_map(|rights| rights.grants().credentials().iter());
+        let of = |grant: &CredentialGrant| match &grant.way {
+            Way::Ssh(login) => Some((grant.secret.clone(), login.clone())),
+            Way::Use(_) | Way::Sign | Way::Reveal => None,
+        };
+        grants.filter_map(of).collect()
+    }
+
+    /// Gives an agent other rights: without a gate, none with a network is spawned.
+    #[cfg(test)]
+    pub(crate) fn give_rights(&self, aid: Aid, rights: Effective) {
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.rights = Some(rights);
+        }
+    }
+
     /// Whether an agent has a network at all, running or about to.
     pub(super) fn has_network(&self, aid: Aid) -> bool {
         let inner = self.inner();

@@ -10,6 +10,7 @@ mod prepared;
 mod reports;
 mod restart;
 mod secrets;
+mod ssh;
 mod trust;
 mod world;
 

@@ -191,6 +191,7 @@ fn a_key_pair_signs_and_is_never_handed_out() {
             cgroup: Some("/agents/1".into()),
             token: held.token.clone(),
             message: Base64(b"release 1.2".to_vec()),
+            host: None,
         };
         let signed = call(&world.agents, &sign, None).await.unwrap().0;
         let public: [u8; 32] = signed.public_key.0.try_into().unwrap();
@@ -202,6 +203,33 @@ fn a_key_pair_signs_and_is_never_handed_out() {
             reason: "curious".into(),
         };
         assert!(world.call(&reveal, None).await.is_err());
+    });
+}
+
+#[test]
+fn a_key_pair_that_is_granted_for_hosts_signs_for_them_alone() {
+    run(async {
+        let world = World::new();
+        world.init().await;
+        let pair = PutRequest { kind: Kind::KeyPair, generate: true, ..put("deploy") };
+        world.call(&pair, None).await.unwrap();
+        let hosts = vec!["git.example.org".into()];
+        let request = GrantRequest { hosts, ..grant("deploy", Subject::Agent(aid(1)), Mode::Sign) };
+        world.call(&request, None).await.unwrap();
+        let held = leased(&world.agents, &lease(1, "deploy", Mode::Sign)).await.unwrap();
+        let sign = |host: Option<&str>| SignRequest {
+            agent: Some(aid(1)),
+            cgroup: Some("/agents/1".into()),
+            token: held.token.clone(),
+            message: Base64(b"a login".to_vec()),
+            host: host.map(str::to_owned),
+        };
+        let signed = call(&world.agents, &sign(Some("git.example.org")), None).await.unwrap().0;
+        assert_eq!(Some(signed.public_key), held.public_key);
+        for elsewhere in [None, Some("example.org"), Some("other.example.org")] {
+            let error = call(&world.agents, &sign(elsewhere), None).await.unwrap_err();
+            assert_eq!(error.code, Code::Denied, "{elsewhere:?}");
+        }
     });
 }
 
