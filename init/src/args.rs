@@ -45,7 +45,7 @@ pub enum ArgsError {
 }
 
 /// The layers that may be named in `--accept-missing`.
-const LAYERS: [&str; 2] = ["cgroup", "nftables"];
+const LAYERS: [&str; 3] = ["cgroup", "nftables", "hooks"];
 
 /// Checks a layer's name.
 ///

@@ -213,8 +213,13 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
          until_says() {{ n=0; while ! octant agent logs api | grep -q \"$1\"; do n=$((n+1)); [ $n -lt 300 ]; sleep 0.1; done; }}\n\
          octant agent spawn {dir}/api.signed.json\n\
          until_says 'waits for another gate'\n\
-         octant service restart egress\n\
+         gates() {{ for p in /proc/[0-9]*; do if grep -q egress $p/cmdline 2>/dev/null && ! grep -q spawn $p/cmdline; \
+         then echo ${{p#/proc/}} $(grep PPid $p/status); fi; done; }}\n\
+         gates > old; cat old\n\
+         kill -9 $(grep 'PPid: 1$' old | cut -d ' ' -f 1)\n\
          until_says 'after the restart'\n\
+         for p in $(cut -d ' ' -f 1 old); do if [ -d /proc/$p ]; then echo $p is left; fi; done\n\
+         echo processes of the gate that was killed: $(grep -c PPid old)\n\
          octant agent logs api; octant egress log api; octant agent why api; octant ledger query; octant ledger verify\n\
          echo inject: done"
     );
@@ -233,6 +238,7 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
             "others: 403",
             "found: []",
             "looked: True",
+            "processes of the gate that was killed: 3",
             "after the restart: (200, 'hello from api.example.org')",
             "use a secret",
             "the gate: what stands for prod/api is in ",
@@ -243,6 +249,7 @@ fn a_program_calls_an_api_with_a_secret_that_only_the_vault_has() {
     assert!(heard.contains(&format!("http api.example.org /hello Bearer {SECRET}\n")), "{heard}");
     // The host heard the secret and never what stands for it; everybody else the reverse, or nothing.
     assert_eq!(heard.matches(SECRET).count(), 3, "{heard}");
+    assert!(!outcome.1.contains(" is left"), "starter and worker end with their gate: {}", outcome.1);
     assert!(!heard.contains("octs_") && !heard.contains("web.example.org"), "{heard}");
     assert!(!outcome.1.contains(SECRET), "{}", outcome.1);
 }

@@ -48,8 +48,7 @@ const NAME: &str = "^[a-z0-9-]{1,63}$";
 const PERSON: &str = "^[a-z0-9._@-]{1,63}$";
 const ANY: &str = "";
 const HOST: &str = "^(tls|http|tcp)://(\\*\\.)?[A-Za-z0-9.-]+:[0-9]{1,5}$";
-const CREDENTIAL: &str =
-    "^(use [^ ]+ at [^ ]+( in (header|basic|query|form|json|sigv4)( [^ ]+){1,3})?|sign [^ ]+|reveal [^ ]+)$";
+const CREDENTIAL: &str = "^(use [^ ]+ at [^ ]+( in (header|basic|query|form|json|sigv4)( [^ ]+){1,3})?|ssh [^ ]+ to [^ ]+ key [^ ]+|sign [^ ]+|reveal [^ ]+)$";
 const PATTERN: &str = "^[A-Za-z0-9._/:@-]*\\*?$";
 const ACTION: &str = "^(lifetime\\.unlimited|spawn|adopt|(lease|message|tool):[A-Za-z0-9._/:@-]*\\*?|spend:[0-9]+(\\.[0-9]{1,6})?)$";
 const NONE: Option<&str> = Some("none");

@@ -19,7 +19,7 @@ is no network yet. The exit code is the command's; 128 and the signal's number i
 Options:
       --profile PROFILE        minimal, shell, python, node or compiler [default: by the command]
       --manifest FILE          a manifest of your own, signed by you or to be signed by your key, in place of a profile
-      --accept-missing=LAYERS  go on without these layers of isolation: cgroup, nftables (development only; it is on record)
+      --accept-missing=LAYERS  go on without these layers of isolation: cgroup, nftables, hooks (development only; it is on record)
   -h, --help                   print this
 
 Your key is made at the first use, in ~/.config/octant; what was run is on record in ~/.local/state/octant/run

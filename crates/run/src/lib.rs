@@ -198,6 +198,7 @@ fn described(layer: Layer, namespace: Option<&Namespace>) -> String {
             format!("one user id, yours, instead of a range of its own: {why}")
         }
         Layer::Nftables => "its network has no rules, only an empty routing table and a filter".to_owned(),
+        Layer::Hooks => "nobody is asked where it connects to".to_owned(),
         Layer::Memfd => "files in memory can be executed, which only root can forbid".to_owned(),
     };
     format!("layer {layer} ({text})")

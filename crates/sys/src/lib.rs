@@ -14,6 +14,7 @@ pub mod console;
 pub mod descriptor;
 pub mod entropy;
 pub mod fault;
+pub mod hooks;
 pub mod inherit;
 pub mod mount;
 pub mod netlink;

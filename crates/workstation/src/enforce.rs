@@ -7,7 +7,7 @@
 
 mod leaf;
 
-use self::leaf::{make_leaf, remove_leaf};
+use self::leaf::{attach_hooks, make_leaf, remove_leaf};
 use crate::kernel::{Call, Kernel, accepted};
 use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, Stdio, WORKSPACE, below_own, within};
 use crate::readback::{Expected, Role};
@@ -20,6 +20,7 @@ use octant_api::egress;
 use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::confine::{Instruction, Program};
+use octant_sys::hooks::Hooks;
 use octant_sys::mount::attr;
 use octant_sys::nftables;
 use octant_ticket::Redeemed;
@@ -78,6 +79,8 @@ pub(crate) struct Site<'a> {
     pub(crate) tickets: &'a Tickets,
     /// Who the processes are where they are not of a slot's range.
     pub(crate) caller: Option<Users>,
+    /// What is asked where agents connect to, or why nothing is.
+    pub(crate) hooks: Result<&'a Hooks, &'a str>,
 }
 
 impl Site<'_> {
@@ -255,8 +258,9 @@ pub(crate) fn stand<K: Kernel>(
         }
     }
     let leaf = make_leaf(kernel, plan, site, &granted.sources, &mut missing)?;
-    let built =
-        build(kernel, plan, site, Parts { users, redeemed, prepared, program, granted }, leaf.as_ref());
+    let parts = Parts { users, redeemed, prepared, program, granted };
+    let built = attach_hooks(kernel, plan, site, leaf.as_ref().map(AsFd::as_fd), &mut missing)
+        .and_then(|()| build(kernel, plan, site, parts, leaf.as_ref()));
     match built {
         Ok(mut standing) => {
             missing.append(&mut standing.report.missing);

@@ -21,6 +21,7 @@ use nix::unistd::{
 };
 use octant_sys::clone::{CloneArgs, Cloned, clone3};
 use octant_sys::confine::{self, Instruction};
+use octant_sys::hooks::Hooks;
 use octant_sys::{descriptor, mount, nftables, packet};
 use octant_ticket::Redeemed;
 use std::ffi::{CStr, CString};
@@ -110,6 +111,10 @@ pub(crate) enum Call<'a> {
         leaf: BorrowedFd<'a>,
         file: &'static str,
         owner: u32,
+    },
+    AttachHooks {
+        hooks: &'a Hooks,
+        leaf: BorrowedFd<'a>,
     },
     RemoveLeaf {
         parent: BorrowedFd<'a>,
@@ -241,6 +246,8 @@ pub(crate) trait Kernel {
     fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed>;
     /// Whether the rules of a process's network are those of [`Call::ConfineNetwork`], and no others.
     fn network_is_confined(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool>;
+    /// Whether the programs of [`Call::AttachHooks`] are asked.
+    fn are_attached(&mut self, hooks: &Hooks, leaf: BorrowedFd<'_>) -> io::Result<bool>;
     /// The read-back's verdict, which only a test of what the other layers are worth makes nothing of.
     fn verdict(&self, found: Result<(), Disagreement>) -> Result<(), Disagreement> {
         found
@@ -342,6 +349,7 @@ impl Kernel for Real {
             | Call::Limit { .. }
             | Call::LimitDisk { .. }
             | Call::Give { .. }
+            | Call::AttachHooks { .. }
             | Call::RemoveLeaf { .. } => on_cgroups(call),
             other => on_self(other),
         }
@@ -419,6 +427,11 @@ impl Kernel for Real {
     fn network_is_confined(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool> {
         self.gate()?;
         confined_network(pidfd)
+    }
+
+    fn are_attached(&mut self, hooks: &Hooks, leaf: BorrowedFd<'_>) -> io::Result<bool> {
+        self.gate()?;
+        hooks.are_attached(leaf)
     }
 
     fn verdict(&self, found: Result<(), Disagreement>) -> Result<(), Disagreement> {
@@ -613,6 +626,7 @@ fn on_cgroups(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
                 openat(*leaf, *file, OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?;
             fchown(&fd, Some(Uid::from_raw(*owner)), None)?;
         }
+        Call::AttachHooks { hooks, leaf } => hooks.attach(*leaf)?,
         Call::RemoveLeaf { parent, name } => unlinkat(*parent, *name, UnlinkatFlags::RemoveDir)?,
         other => return Err(io::Error::other(format!("{other:?} is no call on cgroups"))),
     }

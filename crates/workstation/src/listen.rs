@@ -89,6 +89,12 @@ pub(crate) fn ways_out() -> [Way; 4] {
     ]
 }
 
+/// Where the agent may connect to: there, and to the address that stands for loopback.
+pub(crate) fn hooked_ways() -> [Way; 6] {
+    let [a, b, c, d] = ways_out();
+    [a, b, c, d, (Ipv4Addr::UNSPECIFIED.into(), 32), (Ipv6Addr::UNSPECIFIED.into(), 128)]
+}
+
 /// Loopback, and the addresses that stand for names. Again it changes nothing.
 fn ways() -> io::Result<()> {
     netlink::loopback_up()?;

@@ -198,11 +198,13 @@ pub enum Layer {
     Memfd,
     /// Rules of the workstation's network by nf_tables, behind the empty routing table and the filter.
     Nftables,
+    /// Programs of BPF in the cgroup that are asked where an agent with hosts connects to.
+    Hooks,
 }
 
 impl Layer {
     /// Those that an operator may accept as missing; what else is missing follows from who starts a program.
-    pub const ACCEPTABLE: [Self; 2] = [Self::Cgroup, Self::Nftables];
+    pub const ACCEPTABLE: [Self; 3] = [Self::Cgroup, Self::Nftables, Self::Hooks];
 
     /// One of these, by its name.
     #[must_use]
@@ -218,13 +220,14 @@ impl Layer {
             Self::Users => "users",
             Self::Memfd => "memfd",
             Self::Nftables => "nftables",
+            Self::Hooks => "hooks",
         }
     }
 
     /// The layer of this name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Cgroup, Self::Users, Self::Memfd, Self::Nftables]
+        [Self::Cgroup, Self::Users, Self::Memfd, Self::Nftables, Self::Hooks]
             .into_iter()
             .find(|layer| layer.name() == name)
     }

@@ -31,6 +31,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use octant_api::boot::BootConfig;
 use octant_ids::{Aid, uid};
 use octant_sys::clone::{CloneArgs, Cloned};
+use octant_sys::hooks::Hooks;
 use octant_sys::{clock, confine, packet};
 use octant_ticket::Keys;
 use sha2::{Digest, Sha256};
@@ -131,6 +132,8 @@ struct Spawner {
     /// Whether it works for the process that started it.
     for_caller: bool,
     caller: Option<Users>,
+    /// What is asked where agents with hosts connect to, or why nothing is.
+    hooks: Result<Hooks, String>,
 }
 
 /// `octant spawner`, as PID 1 starts it: with the descriptors `socket`, `config` and `tickets`; or as `octant run` does,
@@ -327,6 +330,7 @@ impl Spawner {
             slots: BTreeMap::new(),
             for_caller,
             caller,
+            hooks: hooks_of(caller),
             config,
         };
         spawner.slots = start("find the agents that run", recover())?;
@@ -418,6 +422,7 @@ impl Spawner {
             own_namespaces: &self.own_namespaces,
             tickets: &self.tickets,
             caller: self.caller,
+            hooks: self.hooks.as_ref().map_err(String::as_str),
         };
         self.kernel.count = 0;
         let granted = Granted { sources, snapshot, ..given };
@@ -638,6 +643,16 @@ const NEEDED: [(caps::Capability, &str); 8] = [
     (caps::Capability::CAP_SYS_PTRACE, "read back the state of the new processes"),
     (caps::Capability::CAP_SETFCAP, "map root of the own user namespace, where there is nobody else"),
 ];
+
+/// What is asked where agents with hosts connect to, or why nothing is.
+fn hooks_of(caller: Option<Users>) -> Result<Hooks, String> {
+    if caller.is_some() {
+        return Err("only the machine's root may have any".to_owned());
+    }
+    Hooks::load(&crate::listen::hooked_ways()).map_err(|error| {
+        format!("the kernel takes no programs for cgroups here (CONFIG_CGROUP_BPF, bpf(2)): {error}")
+    })
+}
 
 fn keep_only_needed(for_user: bool) -> io::Result<()> {
     use caps::CapSet;

@@ -38,6 +38,7 @@ steps! {
     Tree "tree" "compose the new root file system, detached";
     Socket "socket" "bind the agent's socket in the new root";
     Cgroup "cgroup" "make the cgroup leaf and write its limits";
+    Hooks "hooks" "have the kernel ask programs in the cgroup where the agent connects to";
     Channel "channel" "make the channel between the spawner and the new process";
     Clone "clone" "clone3 into new namespaces and the cgroup leaf";
     IdMap "id-map" "map the slot's user and group ids";

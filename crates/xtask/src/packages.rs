@@ -173,6 +173,13 @@ pub(crate) const NODE: Package = Package {
     bookworm_suite: None,
     mb: 25,
 };
+pub(crate) const UIDMAP: Package = Package {
+    name: "uidmap",
+    why: "maps sub-ids, with which an ordinary user's workstation has a range of users",
+    proof: Proof::Program("newuidmap"),
+    bookworm_suite: None,
+    mb: 1,
+};
 pub(crate) const RUNC: Package = Package {
     name: "runc",
     why: "starts a container beside ours in the bench",
@@ -221,13 +228,6 @@ pub(crate) const CRYPTOGRAPHY: Package = Package {
     proof: Proof::Module("cryptography"),
     bookworm_suite: None,
     mb: 2,
-};
-pub(crate) const UIDMAP: Package = Package {
-    name: "uidmap",
-    why: "maps sub-ids, with which an ordinary user's workstation has a range of users",
-    proof: Proof::Program("newuidmap"),
-    bookworm_suite: None,
-    mb: 1,
 };
 /// What the static binary needs.
 pub(crate) const BUILD: &[&Package] = &[&GCC, &LIBC, &SECCOMP];

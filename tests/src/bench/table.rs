@@ -74,16 +74,24 @@ pub(crate) fn render(rows: &[Row]) -> String {
     rows.iter().fold(HEAD.to_owned(), |table, row| table + &line(row))
 }
 
-/// The table `old` with the lines of `rows` in it: each where the line of the same name was, new ones at the end.
+/// The table `old` with the lines of `rows` in it: each where the line of the same name was, a new one behind the row that
+/// it follows.
 pub(crate) fn with_rows(old: &str, rows: &[Row]) -> String {
     let name = |line: &str| line.split(" | ").next().map(str::to_owned);
     let mut lines: Vec<String> =
         old.strip_prefix(HEAD).unwrap_or_default().lines().map(|line| format!("{line}\n")).collect();
+    let mut behind = lines.len();
     for row in rows {
         let new = line(row);
-        match lines.iter_mut().find(|line| name(line) == name(&new)) {
-            Some(line) => *line = new,
-            None => lines.push(new),
+        match lines.iter().position(|line| name(line) == name(&new)) {
+            Some(at) => {
+                lines[at] = new;
+                behind = at + 1;
+            }
+            None => {
+                lines.insert(behind, new);
+                behind += 1;
+            }
         }
     }
     lines.iter().fold(HEAD.to_owned(), |table, line| table + line)

@@ -1,9 +1,10 @@
 //! The cgroup leaf of a workstation, with its limits.
 
-use super::{Made, Site, get};
+use super::{Made, Site, get, run};
 use crate::disks::{Disk, DiskError};
 use crate::kernel::{Call, IO_MAX, Kernel, accepted};
 use crate::plan::{Layer, Plan, cpu_files};
+use crate::readback::{Disagreement, Role};
 use crate::step::{SpawnError, Step};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -50,6 +51,43 @@ pub(super) fn make_leaf<K: Kernel>(
         }
     }
     Ok(Some(leaf))
+}
+
+/// Where the agent's processes connect to is asked of programs in its cgroup. Who has no sockets of the network connects
+/// nowhere.
+pub(super) fn attach_hooks<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    site: &Site<'_>,
+    leaf: Option<BorrowedFd<'_>>,
+    missing: &mut Vec<Layer>,
+) -> Made<()> {
+    if !plan.syscalls.network {
+        return Ok(());
+    }
+    let (leaf, hooks) = match (leaf, site.hooks) {
+        (Some(leaf), Ok(hooks)) => (leaf, hooks),
+        (Some(_), Err(why)) if !accepted(Layer::Hooks, &plan.accept_missing, site.accept_missing) => {
+            return Err(SpawnError::refused(Step::Hooks, format!("layer hooks: {why}")));
+        }
+        // Without a cgroup, which was accepted, there is nothing to attach them to.
+        _ => {
+            missing.push(Layer::Hooks);
+            return Ok(());
+        }
+    };
+    run(kernel, Step::Hooks, Call::AttachHooks { hooks, leaf })?;
+    let attached = kernel.are_attached(hooks, leaf);
+    if attached.map_err(|error| SpawnError::failed(Step::ReadBack, "ask for the hooks", &error))? {
+        return Ok(());
+    }
+    let differ = Disagreement {
+        role: Role::Payload,
+        what: "who is asked where it connects to",
+        expected: "the spawner's programs".into(),
+        found: "others".into(),
+    };
+    kernel.verdict(Err(differ)).map_err(|error| SpawnError::refused(Step::ReadBack, error.to_string()))
 }
 
 /// Writes the limits; the files that are not there, for want of their controller.

@@ -117,6 +117,10 @@ impl Kernel for Fake {
         Ok(crate::readback::tests::as_planned(&sample(), role))
     }
 
+    fn are_attached(&mut self, _: &Hooks, _: BorrowedFd<'_>) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn network_is_confined(&mut self, _: BorrowedFd<'_>) -> io::Result<bool> {
         self.note("network".into())?;
         Ok(true)
@@ -158,6 +162,7 @@ impl Stage {
             own_namespaces: &self.own,
             tickets: &self.tickets,
             caller: None,
+            hooks: Err("a test has none"),
         }
     }
 }

@@ -74,13 +74,21 @@ impl Bench {
         Self::with(&[], none, fault)
     }
 
+    /// On a machine without cgroups, as far as the spawner knows.
+    pub(crate) fn without_cgroup(fault: Option<Fault>) -> Self {
+        Self::within(None, &[], "", fault)
+    }
+
     fn with(before: &[&str], none: &str, fault: Option<Fault>) -> Self {
+        Self::within(agents_cgroup(), before, none, fault)
+    }
+
+    fn within(cgroup: Option<PathBuf>, before: &[&str], none: &str, fault: Option<Fault>) -> Self {
         let dir = std::env::temp_dir().join(format!("octant-spawn-{}", std::process::id()));
         let layout = Layout::under(&dir.join("octant"));
         for path in [&layout.etc, &layout.state, &layout.run, &layout.log] {
             std::fs::create_dir_all(path).unwrap();
         }
-        let cgroup = agents_cgroup();
         let (spawner, client) = start(before, &layout, cgroup.clone(), none, fault);
         Self { dir, cgroup, spawner, client }
     }

@@ -676,7 +676,8 @@ fn every_step_can_fail_and_then_nothing_runs() {
     for side in SIDES {
         for call in 1..400 {
             let mut bench = Bench::new(Some(Fault::Fail(side, call)));
-            let plan = plan(&["say", "ran"]);
+            let mut plan = plan(&["say", "ran"]);
+            plan.syscalls.network = true;
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
             let stderr = write.try_clone().unwrap();
             let error = match bench.client.spawn(&plan, &ticket(&plan), write, stderr) {
@@ -793,7 +794,7 @@ const TESTS: &[Test] = &[
         a_missing_layer_refuses_the_spawn_unless_both_accept_it,
     ),
     ("nothing_that_is_not_granted_gets_through", nothing_that_is_not_granted_gets_through),
-    ("rules_stop_what_is_let_through", network::rules_stop_what_is_let_through),
+    ("rules_and_hooks_stop_what_is_let_through", network::rules_and_hooks_stop_what_is_let_through),
     ("a_program_of_an_image_runs_in_its_own_root", image::a_program_of_an_image_runs_in_its_own_root),
     ("what_an_image_has_in_our_places_is_not_seen", image::what_an_image_has_in_our_places_is_not_seen),
     ("grants_lie_over_an_image", image::grants_lie_over_an_image),

@@ -5,6 +5,7 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::sched::{CloneFlags, setns};
 use octant_api::egress::NAMES_V4;
 use octant_sys::netlink::{local_route, loopback_up};
+use octant_workstation::Layer;
 use octant_workstation::spawner::{Fault, Side};
 use std::fs::File;
 use std::io::{self, Read};
@@ -35,15 +36,26 @@ pub(crate) fn inside() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The filter lets it have sockets of the network, and the way is put there from outside, over loopback. With the rules left
-/// out everything leaves, so what stops it is the rules.
-pub(crate) fn rules_stop_what_is_let_through() {
-    let left_out = Fault::Overlook(Side::Reaper, "ConfineNetwork".into());
-    for (fault, elsewhere) in [(None, "Operation not permitted (os error 1)"), (Some(left_out), "sent")] {
-        let mut bench = Bench::new(fault);
+/// The filter lets it have sockets of the network, and the way is put there from outside, over loopback. With both barriers
+/// behind them left out everything leaves, so what stops it is each of these by itself.
+pub(crate) fn rules_and_hooks_stop_what_is_let_through() {
+    const STOPPED: &str = "Operation not permitted (os error 1)";
+    let rules = || Some(Fault::Overlook(Side::Reaper, "ConfineNetwork".into()));
+    let hooks = || Some(Fault::Overlook(Side::Spawner, "AttachHooks".into()));
+    for (left_out, cgroup, elsewhere) in
+        [(None, true, STOPPED), (hooks(), true, STOPPED), (rules(), true, STOPPED), (rules(), false, "sent")]
+    {
+        let what = format!("without {left_out:?}, with a cgroup: {cgroup}");
+        // Where there is no cgroup there are no hooks either.
+        let mut bench = if cgroup { Bench::new(left_out) } else { Bench::without_cgroup(left_out) };
+        if cgroup && bench.cgroup.is_none() {
+            println!("# skipped: this machine has no cgroup v2");
+            continue;
+        }
         let mut plan = plan(&["datagrams"]);
         plan.syscalls.network = true;
         let (spawned, output) = bench.spawn(&plan).unwrap();
+        assert_eq!(spawned.report.missing.contains(&Layer::Hooks), !cgroup, "{what}");
         let network = File::open(format!("/proc/{}/ns/net", spawned.report.payload_pid)).unwrap();
         let ways = std::thread::spawn(move || {
             setns(&network, CloneFlags::CLONE_NEWNET).unwrap();
@@ -55,7 +67,7 @@ pub(crate) fn rules_stop_what_is_let_through() {
         let mut said = String::new();
         File::from(output).read_to_string(&mut said).unwrap();
         assert_eq!(wait(&spawned), 0);
-        assert_eq!(said, format!("{NAME}: sent\n{ELSEWHERE}: {elsewhere}\n"));
+        assert_eq!(said, format!("{NAME}: sent\n{ELSEWHERE}: {elsewhere}\n"), "{what}");
         bench.client.retire(plan.slot, plan.aid).unwrap();
         bench.assert_nothing_is_left(&plan);
     }

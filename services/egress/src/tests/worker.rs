@@ -50,6 +50,8 @@ fn as_prisoner() {
     attempt("start a thread", std::thread::Builder::new().spawn(|| ()).is_ok());
     attempt("start a program", Command::new("/proc/self/exe").spawn().is_ok());
     attempt("signal its parent", nix::sys::signal::kill(nix::unistd::getppid(), None).is_ok());
+    // By the call that names a thread too, which on older kernels nothing else would keep to this process.
+    attempt("signal a thread", nix::sys::signal::raise(nix::sys::signal::SIGURG).is_ok());
     let denied = |(_, number): &(&str, i64)| probe::attempt(*number) == probe::EPERM;
     attempt("trace, and all else that no workstation may", !probe::DENIED.iter().all(denied));
     // What it has goes on working, or nothing was shown.
@@ -105,6 +107,15 @@ fn a_worker_that_dies_takes_one_agents_connections_and_no_others() {
             assert_eq!(once(stream).await.as_deref(), Some("302"));
         }
         assert_eq!(world.copies.all.lock().unwrap().len(), 2, "each agent has a worker of its own");
+        let pid = world.copies.all.lock().unwrap()[0].id();
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        for (limit, most) in
+            [("Max data size", 256 << 20), ("Max open files", 4096), ("Max core file size", 0)]
+        {
+            let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+            let hard = line.split_ascii_whitespace().nth(1).unwrap();
+            assert!(hard.parse::<u64>().is_ok_and(|hard| hard <= most), "{limit}: {line}");
+        }
         // As a fault in what it reads would end it.
         world.copies.end(0);
         assert_eq!(once(&mut one).await, None);
