@@ -1,6 +1,6 @@
 //! `octant doctor`: which layers of isolation this kernel offers.
 //!
-//! [`gather`] looks (files below `/proc` and `/sys`, and two system calls that change nothing); [`judge`] is
+//! [`gather`] looks (files below `/proc` and `/sys`, and system calls that change nothing); [`judge`] is
 //! pure and says what it means and how to get what is missing.
 
 use crate::error::CliError;
@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What was found; plain data, so that every answer can be tested.
@@ -38,12 +39,38 @@ pub(crate) struct Facts {
     /// What keeps the kernel from reporting denied system calls: no audit, `audit=0`, or no `errno` in
     /// `kernel.seccomp.actions_logged`.
     pub(crate) unreported: Option<&'static str>,
+    /// The kernel's packet filter, with which a workstation's own network is closed once more.
+    pub(crate) nftables: Asked,
+    /// Programs in a cgroup that the kernel asks where an agent connects to.
+    pub(crate) hooks: Asked,
     /// Whether `memfd_create` takes MFD_NOEXEC_SEAL.
     pub(crate) memfd_noexec: bool,
     /// `/proc/filesystems`.
     pub(crate) filesystems: Vec<String>,
     /// `/proc/sys/kernel/yama/ptrace_scope`.
     pub(crate) ptrace_scope: Option<String>,
+}
+
+/// What the kernel says of something that only root can ask about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It is there.
+    Yes,
+    /// It is not, and why.
+    No(String),
+    /// This process may not ask.
+    #[default]
+    Unknown,
+}
+
+impl Asked {
+    fn of<T>(answer: &io::Result<T>) -> Self {
+        match answer {
+            Ok(_) => Self::Yes,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Self::Unknown,
+            Err(error) => Self::No(error.to_string()),
+        }
+    }
 }
 
 /// How a check came out.
@@ -146,6 +173,8 @@ pub(crate) fn gather(root: &Path) -> Facts {
         landlock: landlock_abi(),
         seccomp_actions: words("proc/sys/kernel/seccomp/actions_avail"),
         unreported: unreported(&words),
+        nftables: Asked::of(&octant_sys::nftables::allows_only(&[])),
+        hooks: Asked::of(&octant_sys::hooks::Hooks::load(&[])),
         memfd_noexec: memfd_noexec(),
         filesystems: words("proc/filesystems"),
         ptrace_scope: Some(text("proc/sys/kernel/yama/ptrace_scope").trim().to_owned())
@@ -234,10 +263,43 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Check> {
         landlock(facts),
         seccomp(facts),
         reports(facts),
+        nftables(facts),
+        hooks(facts),
         memfd(facts),
     ]);
     checks.extend([filesystem(facts, "tmpfs", "CONFIG_TMPFS"), ptrace(facts)]);
     checks
+}
+
+const UNASKED: &str = "not known: root can ask";
+
+fn nftables(facts: &Facts) -> Check {
+    match &facts.nftables {
+        Asked::Yes => check("nftables", Verdict::Ok, "nf_tables", ""),
+        Asked::Unknown => check("nftables", Verdict::Ok, UNASKED, ""),
+        Asked::No(why) => check(
+            "nftables",
+            Verdict::Missing,
+            why,
+            "Load the module nf_tables, or use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET. \
+             `--accept-missing=nftables` goes on without: what leaves an agent's network is then stopped by its empty \
+             routing table and its filter alone.",
+        ),
+    }
+}
+
+fn hooks(facts: &Facts) -> Check {
+    match &facts.hooks {
+        Asked::Yes => check("hooks", Verdict::Ok, "programs of cgroups", ""),
+        Asked::Unknown => check("hooks", Verdict::Ok, UNASKED, ""),
+        Asked::No(why) => check(
+            "hooks",
+            Verdict::Weaker,
+            why,
+            "Use a kernel with CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL, and a container that allows bpf(2). Agents with \
+             hosts are refused until then, or until `--accept-missing=hooks`.",
+        ),
+    }
 }
 
 fn check(layer: &'static str, verdict: Verdict, found: impl Into<String>, how: impl Into<String>) -> Check {
@@ -434,6 +496,8 @@ mod tests {
             landlock: 6,
             seccomp_actions: all(&["kill_process", "errno"]),
             unreported: None,
+            nftables: Asked::Yes,
+            hooks: Asked::Yes,
             memfd_noexec: true,
             filesystems: all(&["nodev", "tmpfs"]),
             ptrace_scope: Some("1".into()),
@@ -455,7 +519,7 @@ mod tests {
     #[test]
     fn whatever_is_missing_is_named_with_the_way_to_get_it() {
         type Break = fn(&mut Facts);
-        let rows: [(Break, &str, Verdict, &str); 15] = [
+        let rows: [(Break, &str, Verdict, &str); 17] = [
             (|f| f.release = "5.10.0".into(), "kernel", Verdict::Missing, "5.14"),
             (|f| f.namespaces.retain(|n| n != "time"), "time namespace", Verdict::Missing, "CONFIG_TIME_NS"),
             (|f| f.exhausted.push("user".into()), "user namespace", Verdict::Missing, "max_user_namespaces"),
@@ -471,6 +535,8 @@ mod tests {
             (|f| f.landlock = 4, "Landlock", Verdict::Weaker, "6.12"),
             (|f| f.seccomp_actions.clear(), "seccomp", Verdict::Missing, "CONFIG_SECCOMP_FILTER"),
             (|f| f.unreported = Some("audit=0"), "reports", Verdict::Weaker, "CONFIG_AUDIT"),
+            (|f| f.nftables = Asked::No("no".into()), "nftables", Verdict::Missing, "CONFIG_NF_TABLES_INET"),
+            (|f| f.hooks = Asked::No("no".into()), "hooks", Verdict::Weaker, "CONFIG_CGROUP_BPF"),
             (|f| f.memfd_noexec = false, "memfd_noexec", Verdict::Weaker, "6.3"),
             (|f| f.filesystems.clear(), "tmpfs", Verdict::Missing, "CONFIG_TMPFS"),
             (|f| f.ptrace_scope = None, "ptrace_scope", Verdict::Weaker, "YAMA"),

@@ -12,7 +12,7 @@ const GRANT: &str = "\"use SECRET at HOST\", the same with \"in PLACE\", \"ssh S
 /// The longest name of a user at a host, in bytes; Linux has 32.
 const USER_MAX: usize = 64;
 
-/// One way to use one secret: `use prod/github at api.github.com`, `use prod/pypi at upload.pypi.org in basic __token__`,
+/// One way to use one secret: `use prod/github at api.github.com`, `use prod/upload at files.example.org in basic ada`,
 /// `ssh prod/deploy to git@git.example.org:22 key SHA256:...`, `sign prod/key`, `reveal prod/token`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CredentialGrant {
