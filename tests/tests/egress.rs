@@ -150,7 +150,8 @@ fn a_program_reaches_what_is_granted_and_nothing_else() {
     }
     // On record: what was let through, with what went through, and what was denied.
     let why = [
-        "evil.example.net:443 (once): the gate: no grant names evil.example.net",
+        "evil.example.net:443 (",
+        ": the gate: no grant names evil.example.net",
         "manifest: network.hosts, line ",
         " tls://evil.example.net:443 --for TIME",
     ];
