@@ -1,8 +1,8 @@
 """A small internet for tests: addresses, names, TLS and plain servers, all on this namespace's loopback.
 
 internet.py DIR COMMAND...: serves, runs the command, ends with its code. DIR has NAME.crt and NAME.key of each TLS host.
-Written to /DIR/heard: a line for each request and question that came in. Where DIR has NAME.sshd there is an SSH server with
-that configuration.
+Written to /DIR/heard: a line for each request and question that came in. Where DIR has NAME.dropbear there is an SSH server
+with that key.
 """
 
 import ctypes
@@ -148,13 +148,18 @@ def canary():
 
 
 def ssh():
-    """Servers that log every key that they take or refuse; they end with this program (PR_SET_PDEATHSIG)."""
-    for name in [name for name in os.listdir(DIR) if name.endswith(".sshd")]:
-        os.makedirs("/run/sshd", exist_ok=True)
-        paths = [os.path.join(DIR, name), "-E", os.path.join(DIR, name + ".log")]
-        none = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    """Servers that log every key that they take or refuse; they end with this program (PR_SET_PDEATHSIG).
+
+    Each sees a home of its own, whose authorized_keys is DIR's: nothing of the machine's is read or written.
+    """
+    for key in [name for name in os.listdir(DIR) if name.endswith(".dropbear")]:
+        name = key.removesuffix(".dropbear")
+        home = f"mount -t tmpfs -o mode=700 home ~root && mkdir -m 700 ~root/.ssh && ln -s '{DIR}/authorized_keys' ~root/.ssh/"
+        serve = f"exec dropbear -F -E -s -m -p {NAMES[name]}:22 -r '{DIR}/{key}' -P '{DIR}/{name}.pid'"
         end_with_us = lambda: ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-        subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", *paths], preexec_fn=end_with_us, **none)
+        log = open(os.path.join(DIR, name + ".log"), "w")
+        command = ["unshare", "--mount", "sh", "-c", f"{home} && {serve}"]
+        subprocess.Popen(command, preexec_fn=end_with_us, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 interfaces()

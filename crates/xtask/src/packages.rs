@@ -138,12 +138,13 @@ pub(crate) const SSH: Package = Package {
     bookworm_suite: None,
     mb: 1,
 };
+/// Without a service that a machine would start: the programs alone.
 pub(crate) const SSHD: Package = Package {
-    name: "openssh-server",
+    name: "dropbear-bin",
     why: "is what is logged in at",
-    proof: Proof::Program("sshd"),
+    proof: Proof::Program("dropbear"),
     bookworm_suite: None,
-    mb: 2,
+    mb: 1,
 };
 pub(crate) const MAKE: Package = Package {
     name: "make",
