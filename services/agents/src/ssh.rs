@@ -108,7 +108,11 @@ pub(crate) async fn login(guest: &Guest, asked: &SshLoginRequest, call: &Call) -
             };
             match guest.ask(&request).await {
                 Err(error) if error.code == Code::Denied && !last => {
-                    leases.remove(secret);
+                    if let Some((token, _)) = leases.remove(secret) {
+                        // One that lasts was refused for its host, and takes no place any more; one that has ended is none.
+                        let (agent, cgroup) = (Some(guest.aid), cgroup.clone());
+                        let _ = guest.ask(&vault::ReleaseRequest { agent, cgroup, token }).await;
+                    }
                     token = lease(guest, &mut leases, secret, cgroup.as_ref()).await?.0;
                 }
                 // A rotated key pair signs as another than the client asked for.

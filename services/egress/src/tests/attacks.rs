@@ -1,5 +1,6 @@
 //! What a program tries that means to get out: docs/escapes.md names each of these by its test.
 
+use super::http::host;
 use super::inject::{API, MINE, SECRET, ask as ask_inspected};
 use super::{FREE, World, alone, lease, say};
 use crate::hello::tests::{client_hello, record};
@@ -10,7 +11,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// An address of a host that is reached by its name, in every spelling that some reader takes for it.
 const SPELLINGS: [&str; 26] = [
@@ -227,35 +228,14 @@ fn misheard(heard: &str) -> Option<&'static str> {
     .find_map(|(wrong, what)| wrong.then_some(what))
 }
 
-/// A plain host that keeps what it hears and answers each time.
-async fn hearing(at: &str) -> Arc<std::sync::Mutex<String>> {
-    let listener = TcpListener::bind(at).await.unwrap();
-    let heard = Arc::<std::sync::Mutex<String>>::default();
-    let keeps = Arc::clone(&heard);
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let keeps = Arc::clone(&keeps);
-            tokio::spawn(async move {
-                let mut buffer = [0; 8192];
-                while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-                    keeps.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
-                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
-                    if stream.write_all(answer).await.is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    heard
-}
+/// The answer of a host that takes one request a connection.
+const CLOSES: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
 #[test]
 fn a_request_has_one_meaning_or_none() {
     alone(|world| async move {
         world.name("web.example.org", &["11.0.0.3"]);
-        let heard = hearing("11.0.0.3:80").await;
+        let heard = host("11.0.0.3:80", CLOSES).await;
         world.admit(&["http://web.example.org:80"], &[], FREE).await;
         for request in smuggled("web.example.org") {
             heard.lock().unwrap().clear();

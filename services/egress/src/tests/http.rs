@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A host that answers every request with "ok" and keeps what it heard.
-async fn host(at: &str) -> Arc<Mutex<String>> {
+/// An answer "ok" on a connection that goes on, with headers that are for the next hop alone.
+const KEEPS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nProxy-Authenticate: x\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n\r\nok";
+
+/// A host that gives every request this answer and keeps what it heard.
+pub(super) async fn host(at: &str, answer: &'static [u8]) -> Arc<Mutex<String>> {
     let listener = TcpListener::bind(at).await.unwrap();
     let heard = Arc::<Mutex<String>>::default();
     let keeps = Arc::clone(&heard);
@@ -22,7 +25,6 @@ async fn host(at: &str) -> Arc<Mutex<String>> {
                 let mut buffer = [0; 8192];
                 while let Ok(count @ 1..) = stream.read(&mut buffer).await {
                     keeps.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
-                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nProxy-Authenticate: x\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n\r\nok";
                     if stream.write_all(answer).await.is_err() {
                         break;
                     }
@@ -36,7 +38,7 @@ async fn host(at: &str) -> Arc<Mutex<String>> {
 async fn with_web(world: &World) -> Arc<Mutex<String>> {
     world.name("web.example.org", &["11.0.0.3"]);
     world.name("evil.org", &["11.0.0.3"]);
-    let heard = host("11.0.0.3:80").await;
+    let heard = host("11.0.0.3:80", KEEPS).await;
     world.admit(&["http://web.example.org:80", "tls://api.example.org:443"], &[], FREE).await;
     heard
 }
@@ -125,7 +127,7 @@ fn every_request_is_held_to_its_host() {
 fn each_request_is_taken_out_of_the_budget_on_a_connection_that_stays_too() {
     alone(|world| async move {
         world.name("web.example.org", &["11.0.0.3"]);
-        let heard = host("11.0.0.3:80").await;
+        let heard = host("11.0.0.3:80", KEEPS).await;
         world.admit(&["http://web.example.org:80"], &[], Caps { drawn: true, ..FREE }).await;
         answers(&world, Amounts { bytes: 1 << 20, requests: 2, ..Amounts::default() });
         let mut stream = world.connect("web.example.org.", 80).await.unwrap();

@@ -122,7 +122,7 @@ impl Secrets for Arc<Vault> {
 /// The variable that says to a copy of this program that it is a worker.
 const AS_WORKER: &str = "OCTANT_TEST_WORKER";
 
-/// Workers that are copies of this program, each of which runs [`as_worker`] and nothing else.
+/// Workers that are copies of this program, each of which runs that test and nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     pub(super) all: Mutex<Vec<Child>>,
@@ -130,9 +130,9 @@ pub(super) struct Copies {
 
 impl Start for Arc<Copies> {
     fn start(&self, socket: OwnedFd) -> std::io::Result<u64> {
-        let (this, name) = (std::env::current_exe()?, "tests::as_worker");
+        let (this, name) = (std::env::current_exe()?, "tests::a_worker_ends_with_the_socket_of_its_gate");
         let child = Command::new(this)
-            .args([name, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+            .args([name, "--exact", "--nocapture", "--test-threads=1"])
             .env(AS_WORKER, "1")
             .stdin(socket)
             .stdout(Stdio::null())
@@ -149,13 +149,19 @@ impl Start for Arc<Copies> {
     }
 }
 
-/// The worker that [`Copies`] start; its socket is in place of standard input.
+/// It runs as the test, and in processes that [`Copies`] start as their worker, whose socket is in place of standard input.
 #[test]
-#[ignore = "it is a worker of another test"]
-fn as_worker() {
+fn a_worker_ends_with_the_socket_of_its_gate() {
     if std::env::var_os(AS_WORKER).is_some() {
-        crate::worker::run(std::io::stdin().as_fd().try_clone_to_owned().unwrap()).unwrap();
+        return crate::worker::run(std::io::stdin().as_fd().try_clone_to_owned().unwrap()).unwrap();
     }
+    let copies = Arc::<Copies>::default();
+    let (ours, theirs) = crate::packets::pair().unwrap();
+    copies.start(theirs).unwrap();
+    let mut worker = copies.all.lock().unwrap().remove(0);
+    assert!(worker.try_wait().unwrap().is_none(), "it waits for its gate");
+    drop(ours);
+    assert!(worker.wait().unwrap().success());
 }
 
 /// The authority that hosts outside have their certificates from.
