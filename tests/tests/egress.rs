@@ -17,7 +17,7 @@ struct Internet {
 }
 
 /// Hosts with TLS.
-const HOSTS: [&str; 3] = ["api.example.org", "slow.example.org", "evil.example.net"];
+const HOSTS: [&str; 4] = ["api.example.org", "slow.example.org", "evil.example.net", "code.example.org"];
 
 impl Internet {
     fn new(name: &str) -> Self {
@@ -103,7 +103,8 @@ impl Internet {
     fn up(&self, job: &str) -> Said {
         let internet = guest_files().join("../python/internet.py");
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", "180", "unshare", "--net", "python3"]).arg(internet).arg(&self.dir);
+        command.args(["--kill-after=5", "180", "unshare", "--net"]);
+        command.arg(path("OCTANT_PYTHON")).arg("-B").arg(internet).arg(&self.dir);
         self.instance.up_by(&mut command, &["--accept-missing", "cgroup"], job)
     }
 
@@ -386,4 +387,91 @@ fn git_clones_over_ssh_with_a_key_that_only_the_vault_has() {
     let log = |name: &str| fs::read_to_string(internet.dir.join(format!("{name}.log"))).unwrap();
     assert_eq!(log("git.example.org").matches("Pubkey auth succeeded for 'root'").count(), 2);
     assert!(!log("other.example.org").contains("succeeded"), "{}", log("other.example.org"));
+}
+
+/// Twelve random bytes, as a text that was nowhere before.
+fn random() -> String {
+    let mut bytes = [0; 12];
+    octant_sys::entropy::fill_seeded(&mut bytes).unwrap();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A line for the hunt.
+fn wanted(name: &str, text: &str) -> String {
+    let turned: String = text.bytes().map(|byte| format!("{:02x}", !byte)).collect();
+    format!("{name} {turned}\n")
+}
+
+/// Every command that shows an operator something of an agent, a secret or the machine.
+const ANSWERS: &str = "octant --json status; octant agent list --all; octant egress list; octant egress log hunted; \
+    octant --json ledger query; octant ledger tail -n 500; octant vault list; octant vault show prod/api; octant vault leases; \
+    octant approvals list; octant trust list; octant workspace list; octant egress preview hunted https://api.example.org/; \
+    for a in hunted beside; do for c in show authority budget why logs; do octant agent $c $a; octant --json agent $c $a; done; done";
+
+/// What the hunt found of a text: the kinds of places.
+fn found<'a>(hunted: &'a str, name: &str) -> Vec<&'a str> {
+    let of_line = |line: &'a str| line.strip_prefix(&format!("found {name} in "))?.split_once(": ");
+    hunted.lines().filter_map(of_line).map(|(kind, _)| kind).collect()
+}
+
+#[test]
+fn a_secret_that_was_used_is_nowhere_to_be_found() {
+    let internet = Internet::new("hunt");
+    let secret = format!("s-{}+/\"=\\", random());
+    let [other, mark] = ["o", "m"].map(|letter| format!("{letter}-{}", random()));
+    let hosts = "[\"tls://api.example.org:443\"]";
+    let args = format!(", {mark:?}");
+    internet.manifest("hunted", hosts, "[\"use prod/api at api.example.org\"]", "hunted.py", &args);
+    internet.manifest("beside", hosts, "[\"use prod/other at api.example.org\"]", "beside.py", "");
+    let texts = [("secret", &secret), ("other", &other), ("mark", &mark)];
+    internet.write("wanted", &texts.map(|(name, text)| wanted(name, text)).concat());
+    internet.write("api", &secret);
+    internet.write("other", &other);
+    let (dir, state) = (internet.dir.display(), internet.instance.dir());
+    let hunt = guest_files().join("../python/hunt.py");
+    let hunt = format!("python3 -B {} {dir}/wanted {} < {dir}/answers", hunt.display(), state.display());
+    let job = format!(
+        "set -e\n\
+         answers() {{ ( {ANSWERS}; ) > {dir}/answers 2>&1 || true; }}\n\
+         uses() {{ octant vault put prod/$1 --from {dir}/$1; rm {dir}/$1; octant vault grant prod/$1 --reason test \
+           --to manifest-file:{dir}/$2.signed.json --mode use --host api.example.org; octant agent spawn {dir}/$2.signed.json\n\
+         n=0; while ! octant agent logs $2 | grep -q 'stands still'; do n=$((n+1)); [ $n -lt 600 ]; sleep 0.1; done; }}\n\
+         echo 'correct horse battery' | octant vault init --passphrase\n\
+         uses api hunted; uses other beside; octant agent logs hunted; octant agent logs beside\n\
+         answers; {hunt}; echo first: done\n\
+         for p in /proc/[0-9]*; do if grep -q ^curl $p/cmdline 2> /dev/null; then kill -ABRT ${{p#/proc/}}; fi; done\n\
+         sleep 1; for p in /proc/[0-9]*; do if grep -q 'hunted[.]py' $p/cmdline; then ls $p/root/workspace $p/root/tmp; fi; done \
+           | sed 's/^core/left: core/'\n\
+         octant agent kill hunted; octant agent kill beside\n\
+         answers; {hunt}; octant ledger verify; echo second: done"
+    );
+    let outcome = internet.up(&job);
+    ended(&outcome, 0, &["first: done", "second: done"]);
+    assert!(outcome.1.contains("body--http2-cut") && !outcome.1.contains("left: "), "{}", outcome.1);
+    // The host heard it in every request, and gave it back.
+    assert!(internet.heard().matches(&secret).count() > 21, "{}", internet.heard());
+    for answered in ["headers 200 4", "error 500 1", "compressed 502 0", "cut 200 1"] {
+        assert!(outcome.1.contains(&format!("python: {answered}\n")), "{answered}: {}", outcome.1);
+    }
+    let (first, second) = outcome.1.split_once("first: done").unwrap();
+    // Whatever is left somewhere is found: what was not secret is, everywhere.
+    let of_mark = found(first, "mark");
+    let kinds = [
+        "answers",
+        "state files",
+        "ledger memory",
+        "agent memory",
+        "agent files",
+        "agent environ",
+        "agent cmdline",
+    ];
+    for kind in kinds {
+        assert!(of_mark.contains(&kind), "nothing in {kind}: {}", outcome.1);
+    }
+    // A secret is in its own agent's worker, while a request has it, and nowhere else; without the agent it is nowhere.
+    let worker = of_mark.iter().find(|kind| kind.starts_with("worker ")).unwrap();
+    assert_eq!(found(first, "secret"), [*worker], "{}", outcome.1);
+    let beside = found(first, "other");
+    assert!(beside.iter().all(|kind| kind.starts_with("worker ") && kind != worker), "{}", outcome.1);
+    assert!(found(second, "secret").is_empty() && found(second, "other").is_empty(), "{}", outcome.1);
 }
