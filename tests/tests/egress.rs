@@ -475,3 +475,102 @@ fn a_secret_that_was_used_is_nowhere_to_be_found() {
     assert!(beside.iter().all(|kind| kind.starts_with("worker ") && kind != worker), "{}", outcome.1);
     assert!(found(second, "secret").is_empty() && found(second, "other").is_empty(), "{}", outcome.1);
 }
+
+/// What a server of repositories wants to hear.
+const PASSWORD: &str = "the-password-of-git";
+
+#[test]
+fn clients_as_they_are_use_secrets_and_say_what_is_refused() {
+    let internet = Internet::new("clients");
+    let dir = internet.dir.display().to_string();
+    let out = |command: &mut Command| {
+        let output = command.output().unwrap_or_else(|e| panic!("{e}"));
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    // Where agents may read: the build's own directory may be one of theirs.
+    let packages = "import httpx, os; print(os.path.dirname(os.path.dirname(httpx.__file__)))";
+    let packages = out(Command::new(path("OCTANT_PYTHON")).args(["-c", packages]));
+    out(Command::new("cp").args(["-r", &packages, &format!("{dir}/site")]));
+    let repository = format!(
+        "git init -q {dir}/made && cd {dir}/made && echo hello > hello && git add hello && \
+         git -c user.name=a -c user.email=a@example.org commit -q -m one && \
+         git clone -q --bare {dir}/made {dir}/repositories/one.git"
+    );
+    out(Command::new("sh").args(["-c", &repository]));
+    let script = guest_files().join("../python/clients.py");
+    fs::copy(&script, internet.dir.join("clients.py"))
+        .unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+    for (name, text) in [("api", SECRET), ("code", PASSWORD), ("password", PASSWORD)] {
+        internet.write(name, text);
+    }
+    let names = ["api", "slow", "code"].map(|name| format!("\"tls://{name}.example.org:443\""));
+    let hosts = format!("[{}, \"http://web.example.org:80\"]", names.join(", "));
+    let grants = "[\"use prod/api at api.example.org\", \"use prod/code at code.example.org in basic git\"]";
+    let fields = [("network", "hosts", hosts.as_str()), ("credentials", "grants", grants)];
+    let args = format!("[\"-u\", \"{dir}/clients.py\", \"{dir}/ca.pem\", \"{dir}/site\"]");
+    let read = ["clients.py", "ca.pem", "site"].map(str::to_owned);
+    internet.signed("clients", ["compiler", "/usr/bin/python3", &args], &fields, &read);
+    let job = format!(
+        "set -e\n\
+         echo 'correct horse battery' | octant vault init --passphrase\n\
+         for s in api code; do octant vault put prod/$s --from {dir}/$s; rm {dir}/$s; octant vault grant prod/$s \
+         --to manifest-file:{dir}/clients.signed.json --mode use --host $s.example.org --reason test; done\n\
+         octant agent spawn --wait {dir}/clients.signed.json || true\n\
+         octant agent logs clients; octant agent why clients; octant egress log clients; octant ledger verify\n\
+         echo clients: all"
+    );
+    let outcome = internet.up(&job);
+    ended(&outcome, 0, &["clients: done", "clients: all"]);
+    let line = |start: String| {
+        let found = outcome.1.lines().find_map(|line| line.strip_prefix(&start));
+        found.unwrap_or_else(|| panic!("no {start}: {}", outcome.1))
+    };
+    for (client, version) in [
+        ("curl", "1.1"),
+        ("curl2", "2"),
+        ("requests", "1.1"),
+        ("httpx", "1.1"),
+        ("httpx2", "2"),
+        ("node", "1.1"),
+    ] {
+        for (case, version, body) in [
+            ("get", version, "hello from api.example.org"),
+            ("post", version, "what is posted"),
+            ("plain", version, "hello from api.example.org"),
+            ("other", "1.1", "hello from slow.example.org"),
+            ("http", "1.1", "hello from web.example.org"),
+            ("proxied", version, "what is posted"),
+        ] {
+            // Node's own fetch knows no variable for a proxy.
+            if (client, case) != ("node", "proxied") {
+                assert_eq!(line(format!("{client} {case}: ")), format!("{version} 200 {body}"));
+            }
+        }
+        // A name that is not granted does not exist, and nobody is told to try again.
+        let refused = line(format!("{client} refused: error: "));
+        let says = [
+            "Could not resolve host: evil.example.net",
+            "Name or service not known",
+            "ENOTFOUND evil.example.net",
+        ];
+        assert!(says.iter().any(|says| refused.contains(says)), "{client}: {refused}");
+        if ["requests", "httpx", "httpx2"].contains(&client) {
+            let refused = line(format!("{client} proxy-refused: error: "));
+            assert!(refused.contains("403 octant: no grant names evil.example.net"), "{client}: {refused}");
+        }
+    }
+    assert!(line("curl proxy-refused: error: ".into()).contains("CONNECT tunnel failed, response 403"));
+    assert_eq!(line("curl socks: ".into()), "1.1 200 hello from api.example.org");
+    assert!(line("curl socks-refused: error: ".into()).contains("to evil.example.net. (2)"), "{}", outcome.1);
+    for (case, said) in [("clone", "0 "), ("push", "0 "), ("proxied", "0 "), ("same", "0 another one")] {
+        assert_eq!(line(format!("git {case}: ")), said);
+    }
+    assert!(line("git refused: ".into()).contains("Could not resolve host: evil.example.net"));
+    assert!(line("git proxy-refused: ".into()).contains("CONNECT tunnel failed, response 403"));
+    let heard = internet.heard();
+    // Each of six clients sent it twice, five of them once more by the proxy, and one by SOCKS.
+    assert_eq!(heard.matches(&format!("Bearer {SECRET}\n")).count(), 18, "{heard}");
+    assert!(heard.contains("git POST /one.git/git-receive-pack\n") && !heard.contains("octs_"), "{heard}");
+    assert!(!outcome.1.contains(SECRET) && !outcome.1.contains(PASSWORD), "{}", outcome.1);
+}
