@@ -146,7 +146,7 @@ fn each_request_is_taken_out_of_the_budget_on_a_connection_that_stays_too() {
         for _ in 0..3 {
             codes.push(code(&ask(&mut stream, request).await));
         }
-        assert_eq!(codes, [200, 200, 403], "{}", heard.lock().unwrap());
+        assert_eq!(codes, [200, 200, 429], "{}", heard.lock().unwrap());
         assert_eq!(heard.lock().unwrap().matches("GET /x").count(), 2, "the third never left");
         assert_eq!(world.gate.dismiss(world.aid).1.unwrap().requests, 2);
     });
