@@ -155,6 +155,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) users: Users,
     pub(crate) leaf: Option<BorrowedFd<'a>>,
     pub(crate) own_namespaces: &'a [(String, u64)],
+    /// The network that was made for it, by its number.
+    pub(crate) network: u64,
     /// What the agent's standard descriptors are.
     pub(crate) stdio: &'a [String],
 }
@@ -230,15 +232,20 @@ impl Expected<'_> {
             // The reaper made the time namespace for its children and is not in it itself.
             self.own_namespaces.contains(n) && !(role == Role::Reaper && n.0 == "time")
         });
-        match shared {
-            Some((name, number)) => Err(Disagreement {
+        if let Some((name, number)) = shared {
+            return Err(Disagreement {
                 role,
                 what: "a namespace",
                 expected: format!("a {name} namespace of its own"),
                 found: format!("the spawner's own, {number}"),
-            }),
-            None => Ok(()),
+            });
         }
+        let network = seen.namespaces.iter().find(|n| n.0 == "net").map_or(0, |n| n.1);
+        if network == self.network {
+            return Ok(());
+        }
+        let (expected, found) = (self.network.to_string(), network.to_string());
+        Err(Disagreement { role, what: "the network", expected, found })
     }
 
     fn descriptors_agree(&self, role: Role, seen: &Observed) -> Result<(), Disagreement> {

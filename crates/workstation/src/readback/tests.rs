@@ -18,7 +18,15 @@ pub(crate) fn as_planned(plan: &Plan, role: Role) -> Observed {
     let users = Users::Range(base);
     let (agent, keeper) = (users.agent(), users.reaper());
     let own = own();
-    let expected = Expected { plan, masked: &MASKED, users, leaf: None, own_namespaces: &own, stdio: &[] };
+    let expected = Expected {
+        plan,
+        masked: &MASKED,
+        users,
+        leaf: None,
+        own_namespaces: &own,
+        network: OWN + 1,
+        stdio: &[],
+    };
     let option = |bits: u64, bit: u64, name: &str| (bits & bit != 0).then(|| name.to_owned());
     let mounts = expected.mounts().into_iter().map(|(at, bits)| Mount {
         at,
@@ -75,7 +83,8 @@ fn judge_by(
     seen: &Observed,
 ) -> Result<(), Disagreement> {
     let own = own();
-    Expected { plan, masked: &MASKED, users, leaf: None, own_namespaces: &own, stdio }.agrees(role, seen)
+    Expected { plan, masked: &MASKED, users, leaf: None, own_namespaces: &own, network: OWN + 1, stdio }
+        .agrees(role, seen)
 }
 
 #[test]
@@ -124,7 +133,7 @@ fn the_planned_state_passes() {
 #[test]
 fn every_tampered_part_is_refused_by_its_name() {
     type Change = fn(&mut Observed);
-    let cases: [(Change, &str); 25] = [
+    let cases: [(Change, &str); 26] = [
         (|s| s.uids[0] = 0, "the user"),
         (|s| s.uids[2] = 0, "the user"),
         (|s| s.uids[3] += 1, "the user"),
@@ -141,6 +150,7 @@ fn every_tampered_part_is_refused_by_its_name() {
         (|s| s.uid_map += "65536 0 1\n", "the uid map"),
         (|s| s.namespaces[3].1 = OWN, "a namespace"),
         (|s| s.namespaces[6].1 = OWN, "a namespace"),
+        (|s| s.namespaces[3].1 += 1, "the network"),
         (|s| drop(s.namespaces.pop()), "the list of namespaces"),
         (|s| s.descriptors.push((4, "/etc".into())), "the list of descriptors"),
         (|s| s.descriptors[0].1 = "/srv".into(), "the list of descriptors"),

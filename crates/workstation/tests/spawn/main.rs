@@ -737,7 +737,7 @@ fn what_is_left_out_is_noticed() {
         (reaper, "Attach {", REFUSED),
         (reaper, "Pivot", REFUSED),
         (reaper, "DetachOldRoot", REFUSED),
-        (reaper, "ConfineNetwork", REFUSED),
+        (Side::Network, "ConfineNetwork", REFUSED),
         (reaper, "Hostname", "the host name is the agent's"),
         (reaper, "DropBounding", REFUSED),
         (reaper, "Become { uids: [1000", REFUSED),
