@@ -207,6 +207,16 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// The text with everything written out that would not be seen: control characters, and those that turn the direction of
+/// writing, have no width or join others. What an operator approves is what the operator sees.
+pub(crate) fn revealed(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\\' | '"' | '\'' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// Several lines of someone else's text, which may be cut within a character.
 fn harmless(bytes: &[u8]) -> String {
     let keep = |c: &char| matches!(c, '\n' | '\t') || !c.is_control();

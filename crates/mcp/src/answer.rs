@@ -1,7 +1,6 @@
 //! What a client is answered.
 
 use crate::request::Revision;
-use crate::tool::Tool;
 use octant_api::error::{ApiError, Code};
 use serde_json::{Map, Value, json};
 
@@ -71,8 +70,7 @@ pub fn pong() -> Value {
 
 /// The answer to `tools/list`.
 #[must_use]
-pub fn listed<'a>(revision: Revision, tools: impl Iterator<Item = &'a Tool>) -> Value {
-    let tools: Vec<Value> = tools.map(|tool| tool.shown().clone()).collect();
+pub fn listed(revision: Revision, tools: Vec<Value>) -> Value {
     answer(revision, object([("tools", json!(tools))]), true)
 }
 
@@ -100,13 +98,19 @@ pub fn result_of(revision: Revision, done: Result<&[u8], &ApiError>) -> Result<V
     Ok(answer(revision, result, false))
 }
 
+/// The answer to a call of another's tool, from what was taken of the result.
+#[must_use]
+pub fn result_with(revision: Revision, taken: Map<String, Value>) -> Value {
+    answer(revision, taken, false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_answer_has_what_its_revision_has() {
-        let (old, new) = (listed(Revision::V2025, [].iter()), listed(Revision::V2026, [].iter()));
+        let (old, new) = (listed(Revision::V2025, vec![]), listed(Revision::V2026, vec![]));
         assert_eq!(old, json!({ "tools": [] }));
         let served = json!({ "io.modelcontextprotocol/serverInfo": describe_server() });
         assert_eq!(

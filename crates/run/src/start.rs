@@ -114,7 +114,7 @@ impl Ready {
         ticket: &Ticket,
         standard: &Standard,
     ) -> Result<Spawned, RunError> {
-        let spawned = self.client.spawn_with(plan, ticket, &standard.for_spawner());
+        let spawned = self.client.spawn(plan, ticket, &standard.for_spawner());
         drop(self.client);
         // Whatever its exit was, it has answered.
         let _done = waitpid(self.pid, None);

@@ -80,6 +80,15 @@ pub enum LowerError {
     Here(&'static str),
 }
 
+/// Where the program's standard descriptors come from.
+fn stdio(rights: &Effective, here: Option<&Here>) -> Stdio {
+    match here {
+        Some(here) => here.stdio,
+        None if rights.grants().serves().is_some() => Stdio::Served,
+        None => Stdio::Pipes,
+    }
+}
+
 impl Plan {
     /// Puts rights into a plan.
     ///
@@ -156,7 +165,7 @@ impl Plan {
             limits: limits(resources)?,
             landlock_floor: site.landlock_floor,
             accept_missing: site.accept_missing.clone(),
-            stdio: here.map_or(Stdio::Pipes, |here| here.stdio),
+            stdio: stdio(rights, here),
         };
         plan.check()?;
         Ok(plan)

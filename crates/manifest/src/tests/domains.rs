@@ -18,7 +18,6 @@ fn what_this_build_cannot_enforce_is_valid_and_is_not_spawned() {
         ("allowed = []", "tokens = 5", "models.tokens", "router"),
         ("allowed = []", "spend_usd = 5", "models.spend_usd", "router"),
         ("[skills]\nallowed = []", "[skills]\nallowed = [\"x\"]", "skills.allowed", "skill runtime"),
-        ("[skills]\nallowed = []", "[skills]\ntools = [\"x\"]", "skills.tools", "tool registry"),
     ];
     for (from, to, field, why) in cases {
         let text = with(from, to);

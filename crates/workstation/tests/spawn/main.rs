@@ -387,7 +387,7 @@ fn what_a_hostile_caller_asks_is_refused() {
     // Output that is no pipe: a socket could carry descriptors in.
     let plan = plan(&["exit", "0"]);
     let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
-    let error = bench.client.spawn(&plan, &ticket(&plan), a.into(), b.into()).unwrap_err();
+    let error = bench.client.spawn(&plan, &ticket(&plan), &[a.as_fd(), b.as_fd()]).unwrap_err();
     assert_eq!(error.step, Step::Request, "{error}");
     // Anybody else, root included, is not answered at all.
     let mut root =
@@ -683,7 +683,9 @@ fn every_step_can_fail_and_then_nothing_runs() {
             plan.syscalls.network = true;
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
             let stderr = write.try_clone().unwrap();
-            let error = match bench.client.spawn(&plan, &ticket(&plan), write, stderr) {
+            let spawned = bench.client.spawn(&plan, &ticket(&plan), &[write.as_fd(), stderr.as_fd()]);
+            drop((write, stderr));
+            let error = match spawned {
                 Ok(spawned) => {
                     // There are no more calls than that.
                     bench.client.retire(plan.slot, plan.aid).unwrap();
