@@ -385,8 +385,10 @@ fn bring_up<K: Kernel>(
             others => others,
         };
         match next(kernel, channel)? {
-            Some((Word::Ready(Role::Reaper), _)) => reaper = Some(kernel.observe(pid)),
-            Some((Word::Ready(Role::Payload), sender)) => agent = Some((sender, kernel.observe(sender))),
+            Some((Word::Ready(Role::Reaper), _)) => reaper = Some(kernel.observe(Role::Reaper, pid)),
+            Some((Word::Ready(role @ Role::Payload), sender)) => {
+                agent = Some((sender, kernel.observe(role, sender)));
+            }
             Some((Word::Failed(error), _)) => return Err(error),
             None => {
                 let text = "the new process ended before it was confined";
@@ -395,9 +397,10 @@ fn bring_up<K: Kernel>(
         }
     };
     let read = |error: io::Error| SpawnError::failed(Step::ReadBack, "read /proc of the new process", &error);
-    let agent = agent.map_err(read)?;
-    kernel.verdict(expected.agrees(Role::Reaper, &reaper.map_err(read)?)).map_err(disagree)?;
+    let (reaper, agent) = (reaper.map_err(read)?, agent.map_err(read)?);
+    kernel.verdict(expected.agrees(Role::Reaper, &reaper)).map_err(disagree)?;
     kernel.verdict(expected.agrees(Role::Payload, &agent)).map_err(disagree)?;
+    kernel.verdict(Expected::are_together(&reaper, &agent)).map_err(disagree)?;
     kernel.verdict(expected.only_in_leaf(&[pid, payload])).map_err(disagree)?;
     Ok(Report {
         missing: Vec::new(),
@@ -407,7 +410,7 @@ fn bring_up<K: Kernel>(
         filters: site.filters.digest.clone(),
         filter_count: agent.filters,
         namespaces: agent.namespaces,
-        mounts: agent.mounts.iter().map(ToString::to_string).collect(),
+        mounts: reaper.mounts.iter().map(ToString::to_string).collect(),
     })
 }
 

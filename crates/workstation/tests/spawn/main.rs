@@ -14,6 +14,7 @@ mod pinned;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
 mod residue;
+mod served;
 mod snapshot;
 
 use bench::{Bench, KEY, OVERLOOK, SIDES, STATIC, as_agents, keys, plan, ticket, wait};
@@ -74,12 +75,7 @@ fn inside(args: &[String]) -> ExitCode {
             println!("{}", args[1..].join(" "));
             ExitCode::SUCCESS
         }
-        Some("hear") => {
-            let mut line = String::new();
-            std::io::stdin().read_line(&mut line).unwrap();
-            println!("heard {line}");
-            ExitCode::SUCCESS
-        }
+        Some("hear") => served::inside(),
         Some("escape") => escape::run(&args[1..]),
         Some("escape-outside") => escape::outside(&args[1..]),
         Some("look") => apart::look(),
@@ -575,35 +571,6 @@ fn a_service_gives_pipes_and_nothing_else() {
     }
 }
 
-/// A server of tools reads what the service says and nothing else, through a pipe too.
-fn a_server_reads_and_writes_pipes_of_the_service() {
-    let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    let mut bench = Bench::new(None);
-    let plan = Plan { stdio: octant_workstation::Stdio::Served, ..plan(&["hear"]) };
-    let ((input, to), (from, output), (_, errors)) = (pipe(), pipe(), pipe());
-    let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
-    let (out, err) = (output.as_fd(), errors.as_fd());
-    for wrong in [
-        &[out, err][..],
-        &[to.as_fd(), out, err],
-        &[socket.as_fd(), out, err],
-        &[input.as_fd(), input.as_fd(), err],
-    ] {
-        let error = bench.client.spawn(&plan, &ticket(&plan), wrong).unwrap_err();
-        assert_eq!(error.step, Step::Request, "{error}");
-        bench.assert_nothing_is_left(&plan);
-    }
-    let spawned = bench.client.spawn(&plan, &ticket(&plan), &[input.as_fd(), out, err]).unwrap();
-    drop((input, output));
-    Write::write_all(&mut std::fs::File::from(to), b"a word\n").unwrap();
-    let mut text = String::new();
-    std::fs::File::from(from).read_to_string(&mut text).unwrap();
-    assert_eq!(text, "heard a word\n\n");
-    assert_eq!(wait(&spawned), 0);
-    bench.client.retire(plan.slot, plan.aid).unwrap();
-    bench.assert_nothing_is_left(&plan);
-}
-
 fn a_spawner_without_keys_refuses_every_spawn_and_says_why() {
     let mut bench = Bench::with_tickets("PID 1 gave none", None);
     let plan = plan(&["exit", "0"]);
@@ -686,6 +653,9 @@ fn agents_can_freeze_and_kill_without_the_spawner() {
 
 fn many_spawns_leave_nothing() {
     let mut bench = Bench::new(None);
+    // What makes each of them cheap is there.
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", bench.spawner.id())).unwrap();
+    assert!(maps.contains("/memfd:constants"), "{maps}");
     let open = |bench: &Bench| std::fs::read_dir(format!("/proc/{}/fd", bench.spawner.id())).unwrap().count();
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
     bench.run(&plan(&["exit", "0"]));
@@ -872,7 +842,10 @@ const TESTS: &[Test] = &[
         a_prepared_program_waits_until_it_is_let_go_and_then_runs_once,
     ),
     ("a_service_gives_pipes_and_nothing_else", a_service_gives_pipes_and_nothing_else),
-    ("a_server_reads_and_writes_pipes_of_the_service", a_server_reads_and_writes_pipes_of_the_service),
+    (
+        "a_server_reads_and_writes_pipes_of_the_service",
+        served::a_server_reads_and_writes_pipes_of_the_service,
+    ),
     (
         "a_spawner_without_keys_refuses_every_spawn_and_says_why",
         a_spawner_without_keys_refuses_every_spawn_and_says_why,

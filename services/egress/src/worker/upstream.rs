@@ -54,6 +54,8 @@ pub(crate) enum Sender {
 /// The connection; it ends when this is dropped.
 pub(crate) struct Upstream {
     pub(crate) sender: Sender,
+    /// Whether the request that came with the connection is still to be made.
+    pub(crate) fresh: bool,
     conversing: AbortHandle,
 }
 
@@ -76,6 +78,7 @@ impl Upstream {
         let fd = match (said, fd) {
             (Said::Opened, Some(fd)) => fd,
             (Said::Denied(why), _) => return Err(Not::Denied(why)),
+            (Said::Over(why), _) => return Err(Not::Over(why)),
             (Said::Failed(why), _) => return Err(failed(why)),
             _ => return Err(failed("the gate made no connection".into())),
         };
@@ -109,7 +112,7 @@ impl Upstream {
                 (Sender::Http2(sender), converse(connection))
             }
         };
-        Ok(Self { sender, conversing })
+        Ok(Self { sender, fresh: true, conversing })
     }
 
     pub(crate) fn version(&self) -> Version {
