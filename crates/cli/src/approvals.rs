@@ -178,6 +178,11 @@ fn part(name: &str, value: &Value, depth: usize, out: &mut Out) -> Result<(), Cl
             out.line(format_args!("{indent}{name}:"))?;
             parts.iter().try_for_each(|(name, value)| part(name, value, depth + 1, out))
         }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            out.line(format_args!("{indent}{name}:"))?;
+            let mut each = items.iter().enumerate();
+            each.try_for_each(|(at, item)| part(&(at + 1).to_string(), item, depth + 1, out))
+        }
         Value::String(text) if text.contains('\n') => {
             out.line(format_args!("{indent}{name}:"))?;
             text.lines().try_for_each(|line| out.line(format_args!("{indent}  | {}", revealed(line))))

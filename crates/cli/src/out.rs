@@ -323,6 +323,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_would_not_be_seen_is_written_out() {
+        assert_eq!(revealed("it's \"a\\b\" – süß"), "it's \"a\\b\" – süß");
+        assert_eq!(
+            revealed("a\u{202e}b\u{200b}c\u{1b}[1m\u{e0041}"),
+            "a\\u{202e}b\\u{200b}c\\u{1b}[1m\\u{e0041}"
+        );
+        assert_eq!(revealed("e\u{301}"), "e\\u{301}", "what joins others is written out too");
+    }
+
+    #[test]
     fn tables_align_and_fit_the_console() {
         let mut table = Table::new(&["UNIT", "STATE", "STATUS"]);
         table.row(["ledger".into(), "ready".into(), "head 17".into()]);

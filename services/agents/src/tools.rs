@@ -151,7 +151,7 @@ impl Front {
             octant_mcp::Request::Initialize => Ok(octant_mcp::initialized(INSTRUCTIONS)),
             octant_mcp::Request::Ping => Ok(octant_mcp::pong()),
             octant_mcp::Request::Discover => Ok(octant_mcp::discovered(revision, INSTRUCTIONS)),
-            octant_mcp::Request::ListTools => Ok(octant_mcp::listed(revision, self.listed())),
+            octant_mcp::Request::ListTools { from } => Ok(octant_mcp::listed(revision, self.listed(), from)),
             // No tool of Octant's own has this in its name, and every tool of another has.
             octant_mcp::Request::CallTool { name, arguments } if name.contains(BETWEEN) => {
                 match self.guest.use_tool(&name, arguments).await {

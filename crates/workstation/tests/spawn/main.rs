@@ -14,6 +14,7 @@ mod pinned;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
 mod residue;
+mod served;
 mod snapshot;
 
 use bench::{Bench, KEY, OVERLOOK, SIDES, STATIC, as_agents, keys, plan, ticket, wait};
@@ -74,6 +75,7 @@ fn inside(args: &[String]) -> ExitCode {
             println!("{}", args[1..].join(" "));
             ExitCode::SUCCESS
         }
+        Some("hear") => served::inside(),
         Some("escape") => escape::run(&args[1..]),
         Some("escape-outside") => escape::outside(&args[1..]),
         Some("look") => apart::look(),
@@ -840,6 +842,10 @@ const TESTS: &[Test] = &[
         a_prepared_program_waits_until_it_is_let_go_and_then_runs_once,
     ),
     ("a_service_gives_pipes_and_nothing_else", a_service_gives_pipes_and_nothing_else),
+    (
+        "a_server_reads_and_writes_pipes_of_the_service",
+        served::a_server_reads_and_writes_pipes_of_the_service,
+    ),
     (
         "a_spawner_without_keys_refuses_every_spawn_and_says_why",
         a_spawner_without_keys_refuses_every_spawn_and_says_why,
