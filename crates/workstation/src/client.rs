@@ -111,7 +111,20 @@ impl SpawnerClient {
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> Result<Spawned, SpawnError> {
-        self.build(Op::Prepare, plan, ticket, &[stdout.as_fd(), stderr.as_fd()])
+        self.prepare_with(plan, ticket, &[stdout.as_fd(), stderr.as_fd()])
+    }
+
+    /// The same with the descriptors of [`SpawnerClient::spawn_with`].
+    ///
+    /// # Errors
+    /// As [`SpawnerClient::spawn`].
+    pub fn prepare_with(
+        &mut self,
+        plan: &Plan,
+        ticket: &Ticket,
+        standard: &[BorrowedFd<'_>],
+    ) -> Result<Spawned, SpawnError> {
+        self.build(Op::Prepare, plan, ticket, standard)
     }
 
     /// Starts the program of a workstation that was prepared. The ticket is for the same plan, and another.
