@@ -616,6 +616,9 @@ n=0; until grep -q ^waits$ waits 2> /dev/null; do n=$((n+1)); [ $n -lt 300 ]; sl
 [ -n "$(gates)" ] && echo "a gate of its own"
 kill -9 $started; wait $started || echo "killed $?"
 run plain.toml -- true; none killed
+octant run --accept-missing=cgroup --manifest out.toml -- python3 out.py cut > cut & started=$!
+n=0; until grep -q ^waits$ cut 2> /dev/null; do n=$((n+1)); [ $n -lt 300 ]; sleep 0.1; done
+kill -9 $(gates); touch go; wait $started; echo "cut $?"; cat cut
 octant ledger verify HOME/.local/state/octant/run > /dev/null && echo verifies
 cat HOME/.local/state/octant/run/ledger/segments/*
 "#;
@@ -666,6 +669,8 @@ fn a_person_runs_a_program_that_reaches_what_its_manifest_names() {
                 "plain https://api.example.org/hello: denied: ",
                 "a gate of its own",
                 "killed 137",
+                "cut 0",
+                "without its gate the program reached nothing any more",
                 "killed: none left",
                 "verifies",
                 "\"end\":\"closed\"",
@@ -673,7 +678,9 @@ fn a_person_runs_a_program_that_reaches_what_its_manifest_names() {
             ],
         );
         // Each alone, two at once beside each other, and the one that is killed; on record in the one ledger.
-        for word in ["alone", "one", "two"] {
+        assert!(!outcome.1.contains("after https://api.example.org/hello: hello"), "{}", outcome.1);
+        assert_eq!(outcome.1.matches("\nafter http").count(), 4, "{}", outcome.1);
+        for word in ["alone", "one", "two", "cut"] {
             for line in [
                 "https://api.example.org/hello: hello from api.example.org",
                 "http://web.example.org/hello: hello from web.example.org",
@@ -684,7 +691,7 @@ fn a_person_runs_a_program_that_reaches_what_its_manifest_names() {
             }
         }
         let intents = outcome.1.matches("\"rule\":\"tls://api.example.org:443\"").count();
-        assert_eq!(intents, 4, "{}", outcome.1);
+        assert_eq!(intents, 5, "{}", outcome.1);
         assert!(!internet.heard().contains("evil"), "{}", internet.heard());
     }
 }

@@ -157,23 +157,26 @@ impl Gate {
         )
     }
 
-    /// Has it cut everything, say what became of it, and end.
-    pub(crate) fn end(mut self, plan: &Plan) -> Result<(), RunError> {
+    /// Has it cut everything, say what became of it, and end; what went wrong with it, if something did.
+    pub(crate) fn end(mut self, plan: &Plan) -> Option<String> {
         let dismissed = self.client.call(&DismissRequest { aid: plan.aid });
-        let dismissed = dismissed.map_err(|error| self.failed(&error));
         let _ended_by_itself = signal_pidfd(self.pidfd.as_fd(), Signal::SIGTERM as i32);
         let _killed_where_it_does_not =
             poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], END_MS);
-        dismissed.map(drop)
+        dismissed.err().map(|error| self.why(&error))
     }
 
-    /// An error of the gate's, with its own last words.
     fn failed(&self, error: &dyn std::error::Error) -> RunError {
+        RunError::Gate(self.why(error))
+    }
+
+    /// An error with its own last words.
+    fn why(&self, error: &dyn std::error::Error) -> String {
         let mut words = String::new();
         let mut file = &self.words;
         let read = file.rewind().and_then(|()| file.take(WORDS_MAX).read_to_string(&mut words));
         let last = words.lines().last().filter(|_| read.is_ok()).unwrap_or_default();
-        RunError::Gate(format!("does not answer: {error}; its last words: {last:?}"))
+        format!("does not answer: {error}; its last words: {last:?}")
     }
 }
 

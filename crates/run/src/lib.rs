@@ -147,14 +147,15 @@ fn run(args: &Args) -> Result<u8, RunError> {
     record.close()?;
     let ended = attend(spawned, standard, &wish, &plan);
     drop(tied);
-    let closed = gate.map_or(Ok(()), |gate| gate.end(&plan));
+    if let Some(why) = gate.and_then(|gate| gate.end(&plan)) {
+        say(&format!("without its gate the program reached nothing any more: it {why}"));
+    }
     leaf.remove(&aid);
     guarded.release();
     let mut record = Record::open(&places)?;
     record.ended(&plan, &ended)?;
     record.close()?;
     drop(alive);
-    closed?;
     Ok(ended?.code())
 }
 
