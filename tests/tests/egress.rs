@@ -6,7 +6,7 @@ use octant_tests::agents::{guest_files, sign};
 use octant_tests::environment::{binary, path};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// An instance in a network of its own with an internet beside it.
@@ -623,41 +623,38 @@ octant ledger verify HOME/.local/state/octant/run > /dev/null && echo verifies
 cat HOME/.local/state/octant/run/ledger/segments/*
 "#;
 
+/// What came of it for this user.
+fn by_a_person(internet: &Internet, user: u32) -> Said {
+    let (dir, home) = (internet.dir.display(), internet.dir.join("home"));
+    for place in ["project", ".config/octant"] {
+        fs::create_dir_all(home.join(place)).unwrap_or_else(|e| panic!("{place}: {e}"));
+    }
+    let copy = |from: &Path, to: &str| {
+        fs::copy(from, internet.dir.join(to)).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+    };
+    copy(&internet.instance.dir().join("etc/octant.toml"), "home/.config/octant/octant.toml");
+    copy(&internet.dir.join("ca.pem"), "home/project/ca.pem");
+    copy(&guest_files().join("../python/out.py"), "home/project/out.py");
+    copy(&binary(), "octant");
+    let script = PERSON.replace("DIR", &dir.to_string()).replace("HOME", &home.display().to_string());
+    internet.write("person.sh", &script);
+    let owner = format!("{user}:{user}");
+    Command::new("chown").args(["-R", &owner]).arg(&home).status().unwrap();
+    let mut command = internet.beside();
+    let user = user.to_string();
+    command.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
+    command.args(["env", "-i", "PATH=/usr/bin:/bin", "USER=tester"]);
+    for (name, place) in [("HOME", ""), ("XDG_CONFIG_HOME", ".config"), ("XDG_STATE_HOME", ".local/state")] {
+        command.arg(format!("{name}={}", home.join(place).display()));
+    }
+    crate::exports::said(command.arg("sh").arg(internet.dir.join("person.sh")))
+}
+
 #[test]
 fn a_person_runs_a_program_that_reaches_what_its_manifest_names() {
     for user in [0, 65_534] {
         let internet = Internet::new(&format!("person-{user}"));
-        let (dir, home) = (internet.dir.display(), internet.dir.join("home"));
-        for place in ["project", ".config/octant"] {
-            fs::create_dir_all(home.join(place)).unwrap_or_else(|e| panic!("{place}: {e}"));
-        }
-        let settings = fs::read_to_string(internet.instance.dir().join("etc/octant.toml")).unwrap();
-        internet.write("home/.config/octant/octant.toml", &settings);
-        internet.write("home/project/ca.pem", &fs::read_to_string(internet.dir.join("ca.pem")).unwrap());
-        let script = guest_files().join("../python/out.py");
-        internet.write("home/project/out.py", &fs::read_to_string(script).unwrap());
-        internet.write(
-            "person.sh",
-            &PERSON.replace("DIR", &dir.to_string()).replace("HOME", &home.display().to_string()),
-        );
-        fs::copy(binary(), internet.dir.join("octant")).unwrap_or_else(|e| panic!("{e}"));
-        let owner = format!("{user}:{user}");
-        Command::new("chown").args(["-R", &owner]).arg(&home).status().unwrap();
-        let mut command = internet.beside();
-        command.args([
-            "setpriv",
-            "--reuid",
-            &user.to_string(),
-            "--regid",
-            &user.to_string(),
-            "--clear-groups",
-        ]);
-        command
-            .args(["env", "-i", "PATH=/usr/bin:/bin", "USER=tester"])
-            .arg(format!("HOME={}", home.display()));
-        command.arg(format!("XDG_CONFIG_HOME={}", home.join(".config").display()));
-        command.arg(format!("XDG_STATE_HOME={}", home.join(".local/state").display()));
-        let outcome = crate::exports::said(command.args(["sh", "-c"]).arg(format!(". {dir}/person.sh")));
+        let outcome = by_a_person(&internet, user);
         ended(
             &outcome,
             0,

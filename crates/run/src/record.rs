@@ -26,6 +26,8 @@ use std::path::{Path, PathBuf};
 const NAME: &str = "run";
 /// The actuator that needs a ticket.
 const SPAWNER: &str = "spawner";
+/// What the ledger calls itself.
+const LEDGER: &str = "ledger";
 /// The one who says what becomes of connections.
 pub(crate) const GATE: &str = "egress";
 /// Why a partition is sealed.
@@ -78,7 +80,8 @@ impl Record {
                 continue;
             }
             let what = json!({ "unknown": "its run was found dead" });
-            let outcome = draft(service()?, Kind::Outcome, &what)?;
+            // Of what others meant to do only the ledger itself may say that nobody knows.
+            let outcome = draft(named(LEDGER)?, Kind::Outcome, &what)?;
             self.append(Draft { intent: Some(intent), ..outcome })?;
         }
         for (aid, alive) in open.into_iter().zip(alive) {
@@ -158,12 +161,11 @@ impl Record {
 
     /// Puts on record what the gate says about its agent, at once and signed.
     pub(crate) fn by_gate(mut self, aid: Aid, request: &AppendRequest) -> Result<Appended, RunError> {
-        let gate: ServiceName = GATE.parse().map_err(refused)?;
         let kinds = [Kind::Intent, Kind::Outcome, Kind::Decision, Kind::Lost];
         if !kinds.contains(&request.kind) || request.agent.is_some_and(|about| about != aid) {
             return Err(RunError::Record("a gate says nothing of that kind".into()));
         }
-        let said = Draft::new(Principal::Service(gate), request.kind, request.payload.clone());
+        let said = Draft::new(named(GATE)?, request.kind, request.payload.clone());
         let appended = self.append(Draft { agent: request.agent, intent: request.intent, ..said })?;
         self.close()?;
         Ok(appended)
@@ -257,7 +259,11 @@ fn refused(error: impl std::fmt::Display) -> RunError {
 }
 
 fn service() -> Result<Principal, RunError> {
-    NAME.parse::<ServiceName>().map(Principal::Service).map_err(refused)
+    named(NAME)
+}
+
+fn named(name: &str) -> Result<Principal, RunError> {
+    name.parse::<ServiceName>().map(Principal::Service).map_err(refused)
 }
 
 fn draft(actor: Principal, kind: Kind, what: &Value) -> Result<Draft, RunError> {
@@ -316,7 +322,7 @@ mod tests {
         let intent = |agent| Draft {
             agent: Some(agent),
             subject: Some(Sha256([1; 32])),
-            ..draft(service().unwrap(), Kind::Intent, &json!({})).unwrap()
+            ..draft(named(GATE).unwrap(), Kind::Intent, &json!({})).unwrap()
         };
         record.append(intent(killed_early)).unwrap();
         let connection = record.append(intent(runs)).unwrap().seq;
