@@ -6,7 +6,7 @@ use octant_tests::agents::{guest_files, sign};
 use octant_tests::environment::{binary, path};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// An instance in a network of its own with an internet beside it.
@@ -101,11 +101,16 @@ impl Internet {
     }
 
     fn up(&self, job: &str) -> Said {
+        self.instance.up_by(&mut self.beside(), &["--accept-missing", "cgroup"], job)
+    }
+
+    /// What executes the arguments that follow in a network with this internet.
+    fn beside(&self) -> Command {
         let internet = guest_files().join("../python/internet.py");
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", "180", "unshare", "--net"]);
+        command.args(["--kill-after=5", "180", "unshare", "--net", "--pid", "--fork", "--mount-proc"]);
         command.arg(path("OCTANT_PYTHON")).arg("-B").arg(internet).arg(&self.dir);
-        self.instance.up_by(&mut command, &["--accept-missing", "cgroup"], job)
+        command
     }
 
     fn heard(&self) -> String {
@@ -479,9 +484,8 @@ fn a_secret_that_was_used_is_nowhere_to_be_found() {
 /// What a server of repositories wants to hear.
 const PASSWORD: &str = "the-password-of-git";
 
-#[test]
-fn clients_as_they_are_use_secrets_and_say_what_is_refused() {
-    let internet = Internet::new("clients");
+/// What the clients need: packages, a repository, secrets for the vault, a signed manifest.
+fn with_clients(internet: &Internet) {
     let dir = internet.dir.display().to_string();
     let out = |command: &mut Command| {
         let output = command.output().unwrap_or_else(|e| panic!("{e}"));
@@ -511,6 +515,51 @@ fn clients_as_they_are_use_secrets_and_say_what_is_refused() {
     let args = format!("[\"-u\", \"{dir}/clients.py\", \"{dir}/ca.pem\", \"{dir}/site\"]");
     let read = ["clients.py", "ca.pem", "site"].map(str::to_owned);
     internet.signed("clients", ["compiler", "/usr/bin/python3", &args], &fields, &read);
+}
+
+/// What clients said, by the begin of a line.
+fn line<'a>(said: &'a str, start: &str) -> &'a str {
+    let found = said.lines().find_map(|line| line.strip_prefix(start));
+    found.unwrap_or_else(|| panic!("no {start}: {said}"))
+}
+
+/// Whether a client got everything that it may have, in this version of HTTP, and was told what it may not.
+fn client_did(said: &str, client: &str, version: &str) {
+    for (case, version, body) in [
+        ("get", version, "hello from api.example.org"),
+        ("post", version, "what is posted"),
+        ("plain", version, "hello from api.example.org"),
+        ("other", "1.1", "hello from slow.example.org"),
+        ("http", "1.1", "hello from web.example.org"),
+        ("proxied", version, "what is posted"),
+    ] {
+        // Node's own fetch knows no variable for a proxy.
+        if (client, case) != ("node", "proxied") {
+            assert_eq!(line(said, &format!("{client} {case}: ")), format!("{version} 200 {body}"));
+        }
+    }
+    // A name that is not granted does not exist, and nobody is told to try again.
+    let refused = line(said, &format!("{client} refused: error: "));
+    let says = [
+        "Could not resolve host: evil.example.net",
+        "Name or service not known",
+        "ENOTFOUND evil.example.net",
+    ];
+    assert!(says.iter().any(|says| refused.contains(says)), "{client}: {refused}");
+    let by_proxy = match client {
+        "node" => return,
+        "curl" | "curl2" => "CONNECT tunnel failed, response 403",
+        _ => "403 octant: no grant names evil.example.net",
+    };
+    let refused = line(said, &format!("{client} proxy-refused: error: "));
+    assert!(refused.contains(by_proxy), "{client}: {refused}");
+}
+
+#[test]
+fn clients_as_they_are_use_secrets_and_say_what_is_refused() {
+    let internet = Internet::new("clients");
+    with_clients(&internet);
+    let dir = internet.dir.display();
     let job = format!(
         "set -e\n\
          echo 'correct horse battery' | octant vault init --passphrase\n\
@@ -522,55 +571,124 @@ fn clients_as_they_are_use_secrets_and_say_what_is_refused() {
     );
     let outcome = internet.up(&job);
     ended(&outcome, 0, &["clients: done", "clients: all"]);
-    let line = |start: String| {
-        let found = outcome.1.lines().find_map(|line| line.strip_prefix(&start));
-        found.unwrap_or_else(|| panic!("no {start}: {}", outcome.1))
-    };
-    for (client, version) in [
+    let said = outcome.1.as_str();
+    let versions = [
         ("curl", "1.1"),
         ("curl2", "2"),
         ("requests", "1.1"),
         ("httpx", "1.1"),
         ("httpx2", "2"),
         ("node", "1.1"),
-    ] {
-        for (case, version, body) in [
-            ("get", version, "hello from api.example.org"),
-            ("post", version, "what is posted"),
-            ("plain", version, "hello from api.example.org"),
-            ("other", "1.1", "hello from slow.example.org"),
-            ("http", "1.1", "hello from web.example.org"),
-            ("proxied", version, "what is posted"),
-        ] {
-            // Node's own fetch knows no variable for a proxy.
-            if (client, case) != ("node", "proxied") {
-                assert_eq!(line(format!("{client} {case}: ")), format!("{version} 200 {body}"));
-            }
-        }
-        // A name that is not granted does not exist, and nobody is told to try again.
-        let refused = line(format!("{client} refused: error: "));
-        let says = [
-            "Could not resolve host: evil.example.net",
-            "Name or service not known",
-            "ENOTFOUND evil.example.net",
-        ];
-        assert!(says.iter().any(|says| refused.contains(says)), "{client}: {refused}");
-        if ["requests", "httpx", "httpx2"].contains(&client) {
-            let refused = line(format!("{client} proxy-refused: error: "));
-            assert!(refused.contains("403 octant: no grant names evil.example.net"), "{client}: {refused}");
-        }
+    ];
+    versions.into_iter().for_each(|(client, version)| client_did(said, client, version));
+    assert_eq!(line(said, "curl socks: "), "1.1 200 hello from api.example.org");
+    assert!(line(said, "curl socks-refused: error: ").contains("to evil.example.net. (2)"), "{said}");
+    for (case, got) in [("clone", "0 "), ("push", "0 "), ("proxied", "0 "), ("same", "0 another one")] {
+        assert_eq!(line(said, &format!("git {case}: ")), got);
     }
-    assert!(line("curl proxy-refused: error: ".into()).contains("CONNECT tunnel failed, response 403"));
-    assert_eq!(line("curl socks: ".into()), "1.1 200 hello from api.example.org");
-    assert!(line("curl socks-refused: error: ".into()).contains("to evil.example.net. (2)"), "{}", outcome.1);
-    for (case, said) in [("clone", "0 "), ("push", "0 "), ("proxied", "0 "), ("same", "0 another one")] {
-        assert_eq!(line(format!("git {case}: ")), said);
-    }
-    assert!(line("git refused: ".into()).contains("Could not resolve host: evil.example.net"));
-    assert!(line("git proxy-refused: ".into()).contains("CONNECT tunnel failed, response 403"));
+    assert!(line(said, "git refused: ").contains("Could not resolve host: evil.example.net"));
+    assert!(line(said, "git proxy-refused: ").contains("CONNECT tunnel failed, response 403"));
     let heard = internet.heard();
     // Each of six clients sent it twice, five of them once more by the proxy, and one by SOCKS.
     assert_eq!(heard.matches(&format!("Bearer {SECRET}\n")).count(), 18, "{heard}");
     assert!(heard.contains("git POST /one.git/git-receive-pack\n") && !heard.contains("octs_"), "{heard}");
-    assert!(!outcome.1.contains(SECRET) && !outcome.1.contains(PASSWORD), "{}", outcome.1);
+    assert!(!said.contains(SECRET) && !said.contains(PASSWORD), "{said}");
+}
+
+/// What a person has: a program that reaches out, manifests for it, and what is done with them.
+const PERSON: &str = r#"
+set -e
+cd HOME/project
+octant() { DIR/octant "$@"; }
+gates() { for p in /proc/[0-9]*; do if grep -qz ^egress$ $p/cmdline; then echo ${p#/proc/}; fi; done 2> /dev/null; }
+none() { n=0; while [ -n "$(gates)" ]; do n=$((n+1)); [ $n -lt 100 ]; sleep 0.1; done; echo "$1: none left"; }
+octant manifest new out --operator tester --profile python --workspace . -- python3 out.py > plain.toml
+sed 's|^hosts = .*|hosts = ["tls://api.example.org:443", "http://web.example.org:80"]|' plain.toml > out.toml
+run() { octant run --accept-missing=cgroup --manifest "$@"; }
+run out.toml -- python3 out.py; echo "code $?"
+none ended
+run out.toml -- python3 out.py one > one & run out.toml -- python3 out.py two > two; wait; cat one two
+sed 's|^hosts = .*|hosts = ["tls://api.example.org:443"]|; s|^grants = .*|grants = ["use prod/api at api.example.org"]|' plain.toml > secret.toml
+run secret.toml || echo "secret $?"
+run plain.toml -- python3 out.py plain
+DIR/octant run --accept-missing=cgroup --manifest out.toml -- python3 out.py waits > waits & started=$!
+n=0; until grep -q ^waits$ waits 2> /dev/null; do n=$((n+1)); [ $n -lt 300 ]; sleep 0.1; done
+[ -n "$(gates)" ] && echo "a gate of its own"
+kill -9 $started; wait $started || echo "killed $?"
+run plain.toml -- true; none killed
+octant run --accept-missing=cgroup --manifest out.toml -- python3 out.py cut > cut & started=$!
+n=0; until grep -q ^waits$ cut 2> /dev/null; do n=$((n+1)); [ $n -lt 300 ]; sleep 0.1; done
+kill -9 $(gates); touch go; wait $started; echo "cut $?"; cat cut
+octant ledger verify HOME/.local/state/octant/run > /dev/null && echo verifies
+cat HOME/.local/state/octant/run/ledger/segments/*
+"#;
+
+/// What came of it for this user.
+fn by_a_person(internet: &Internet, user: u32) -> Said {
+    let (dir, home) = (internet.dir.display(), internet.dir.join("home"));
+    for place in ["project", ".config/octant"] {
+        fs::create_dir_all(home.join(place)).unwrap_or_else(|e| panic!("{place}: {e}"));
+    }
+    let copy = |from: &Path, to: &str| {
+        fs::copy(from, internet.dir.join(to)).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+    };
+    copy(&internet.instance.dir().join("etc/octant.toml"), "home/.config/octant/octant.toml");
+    copy(&internet.dir.join("ca.pem"), "home/project/ca.pem");
+    copy(&guest_files().join("../python/out.py"), "home/project/out.py");
+    copy(&binary(), "octant");
+    let script = PERSON.replace("DIR", &dir.to_string()).replace("HOME", &home.display().to_string());
+    internet.write("person.sh", &script);
+    let owner = format!("{user}:{user}");
+    Command::new("chown").args(["-R", &owner]).arg(&home).status().unwrap();
+    let mut command = internet.beside();
+    let user = user.to_string();
+    command.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
+    command.args(["env", "-i", "PATH=/usr/bin:/bin", "USER=tester"]);
+    for (name, place) in [("HOME", ""), ("XDG_CONFIG_HOME", ".config"), ("XDG_STATE_HOME", ".local/state")] {
+        command.arg(format!("{name}={}", home.join(place).display()));
+    }
+    crate::exports::said(command.arg("sh").arg(internet.dir.join("person.sh")))
+}
+
+#[test]
+fn a_person_runs_a_program_that_reaches_what_its_manifest_names() {
+    for user in [0, 65_534] {
+        let internet = Internet::new(&format!("person-{user}"));
+        let outcome = by_a_person(&internet, user);
+        ended(
+            &outcome,
+            0,
+            &[
+                "code 0",
+                "ended: none left",
+                "secret 6",
+                "credentials.grants needs the vault",
+                "plain https://api.example.org/hello: denied: ",
+                "a gate of its own",
+                "killed 137",
+                "cut 0",
+                "without its gate the program reached nothing any more",
+                "killed: none left",
+                "verifies",
+                "\"end\":\"closed\"",
+                "its run was found dead",
+            ],
+        );
+        // Each alone, two at once beside each other, and the one that is killed; on record in the one ledger.
+        assert!(!outcome.1.contains("after https://api.example.org/hello: hello"), "{}", outcome.1);
+        assert_eq!(outcome.1.matches("\nafter http").count(), 4, "{}", outcome.1);
+        for word in ["alone", "one", "two", "cut"] {
+            for line in [
+                "https://api.example.org/hello: hello from api.example.org",
+                "http://web.example.org/hello: hello from web.example.org",
+                "https://evil.example.net/: denied: ",
+                "http://11.0.0.5/: denied: ",
+            ] {
+                assert!(outcome.1.contains(&format!("{word} {line}")), "{word} {line}: {}", outcome.1);
+            }
+        }
+        let intents = outcome.1.matches("\"rule\":\"tls://api.example.org:443\"").count();
+        assert_eq!(intents, 5, "{}", outcome.1);
+        assert!(!internet.heard().contains("evil"), "{}", internet.heard());
+    }
 }

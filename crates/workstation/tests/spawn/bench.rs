@@ -166,6 +166,7 @@ pub(crate) fn start(
         accept_missing: vec!["cgroup".into()],
         agents_cgroup: cgroup,
         hardware: Default::default(),
+        sole_caller: None,
         landlock_unreported: None,
         service: serde_json::json!({}),
     };
