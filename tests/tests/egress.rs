@@ -17,7 +17,8 @@ struct Internet {
 }
 
 /// Hosts with TLS.
-const HOSTS: [&str; 4] = ["api.example.org", "slow.example.org", "evil.example.net", "db.example.org"];
+const HOSTS: [&str; 5] =
+    ["api.example.org", "slow.example.org", "evil.example.net", "code.example.org", "db.example.org"];
 
 impl Internet {
     fn new(name: &str) -> Self {
@@ -103,7 +104,8 @@ impl Internet {
     fn up(&self, job: &str) -> Said {
         let internet = guest_files().join("../python/internet.py");
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", "180", "unshare", "--net", "python3"]).arg(internet).arg(&self.dir);
+        command.args(["--kill-after=5", "180", "unshare", "--net"]);
+        command.arg(path("OCTANT_PYTHON")).arg("-B").arg(internet).arg(&self.dir);
         self.instance.up_by(&mut command, &["--accept-missing", "cgroup"], job)
     }
 
@@ -444,4 +446,190 @@ fn psql_logs_in_with_a_password_that_only_the_vault_has() {
         ],
     );
     assert!(!outcome.1.contains("correct-horse-battery"), "{}", outcome.1);
+}
+
+/// Twelve random bytes, as a text that was nowhere before.
+fn random() -> String {
+    let mut bytes = [0; 12];
+    octant_sys::entropy::fill_seeded(&mut bytes).unwrap();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A line for the hunt.
+fn wanted(name: &str, text: &str) -> String {
+    let turned: String = text.bytes().map(|byte| format!("{:02x}", !byte)).collect();
+    format!("{name} {turned}\n")
+}
+
+/// Every command that shows an operator something of an agent, a secret or the machine.
+const ANSWERS: &str = "octant --json status; octant agent list --all; octant egress list; octant egress log hunted; \
+    octant --json ledger query; octant ledger tail -n 500; octant vault list; octant vault show prod/api; octant vault leases; \
+    octant approvals list; octant trust list; octant workspace list; octant egress preview hunted https://api.example.org/; \
+    for a in hunted beside; do for c in show authority budget why logs; do octant agent $c $a; octant --json agent $c $a; done; done";
+
+/// What the hunt found of a text: the kinds of places.
+fn found<'a>(hunted: &'a str, name: &str) -> Vec<&'a str> {
+    let of_line = |line: &'a str| line.strip_prefix(&format!("found {name} in "))?.split_once(": ");
+    hunted.lines().filter_map(of_line).map(|(kind, _)| kind).collect()
+}
+
+#[test]
+fn a_secret_that_was_used_is_nowhere_to_be_found() {
+    let internet = Internet::new("hunt");
+    let secret = format!("s-{}+/\"=\\", random());
+    let [other, mark] = ["o", "m"].map(|letter| format!("{letter}-{}", random()));
+    let hosts = "[\"tls://api.example.org:443\"]";
+    let args = format!(", {mark:?}");
+    internet.manifest("hunted", hosts, "[\"use prod/api at api.example.org\"]", "hunted.py", &args);
+    internet.manifest("beside", hosts, "[\"use prod/other at api.example.org\"]", "beside.py", "");
+    let texts = [("secret", &secret), ("other", &other), ("mark", &mark)];
+    internet.write("wanted", &texts.map(|(name, text)| wanted(name, text)).concat());
+    internet.write("api", &secret);
+    internet.write("other", &other);
+    let (dir, state) = (internet.dir.display(), internet.instance.dir());
+    let hunt = guest_files().join("../python/hunt.py");
+    let hunt = format!("python3 -B {} {dir}/wanted {} < {dir}/answers", hunt.display(), state.display());
+    let job = format!(
+        "set -e\n\
+         answers() {{ ( {ANSWERS}; ) > {dir}/answers 2>&1 || true; }}\n\
+         uses() {{ octant vault put prod/$1 --from {dir}/$1; rm {dir}/$1; octant vault grant prod/$1 --reason test \
+           --to manifest-file:{dir}/$2.signed.json --mode use --host api.example.org; octant agent spawn {dir}/$2.signed.json\n\
+         n=0; while ! octant agent logs $2 | grep -q 'stands still'; do n=$((n+1)); [ $n -lt 600 ]; sleep 0.1; done; }}\n\
+         echo 'correct horse battery' | octant vault init --passphrase\n\
+         uses api hunted; uses other beside; octant agent logs hunted; octant agent logs beside\n\
+         answers; {hunt}; echo first: done\n\
+         for p in /proc/[0-9]*; do if grep -q ^curl $p/cmdline 2> /dev/null; then kill -ABRT ${{p#/proc/}}; fi; done\n\
+         sleep 1; for p in /proc/[0-9]*; do if grep -q 'hunted[.]py' $p/cmdline; then ls $p/root/workspace $p/root/tmp; fi; done \
+           | sed 's/^core/left: core/'\n\
+         octant agent kill hunted; octant agent kill beside\n\
+         answers; {hunt}; octant ledger verify; echo second: done"
+    );
+    let outcome = internet.up(&job);
+    ended(&outcome, 0, &["first: done", "second: done"]);
+    assert!(outcome.1.contains("body--http2-cut") && !outcome.1.contains("left: "), "{}", outcome.1);
+    // The host heard it in every request, and gave it back.
+    assert!(internet.heard().matches(&secret).count() > 21, "{}", internet.heard());
+    for answered in ["headers 200 4", "error 500 1", "compressed 502 0", "cut 200 1"] {
+        assert!(outcome.1.contains(&format!("python: {answered}\n")), "{answered}: {}", outcome.1);
+    }
+    let (first, second) = outcome.1.split_once("first: done").unwrap();
+    // Whatever is left somewhere is found: what was not secret is, everywhere.
+    let of_mark = found(first, "mark");
+    let kinds = [
+        "answers",
+        "state files",
+        "ledger memory",
+        "agent memory",
+        "agent files",
+        "agent environ",
+        "agent cmdline",
+    ];
+    for kind in kinds {
+        assert!(of_mark.contains(&kind), "nothing in {kind}: {}", outcome.1);
+    }
+    // A secret is in its own agent's worker, while a request has it, and nowhere else; without the agent it is nowhere.
+    let worker = of_mark.iter().find(|kind| kind.starts_with("worker ")).unwrap();
+    assert_eq!(found(first, "secret"), [*worker], "{}", outcome.1);
+    let beside = found(first, "other");
+    assert!(beside.iter().all(|kind| kind.starts_with("worker ") && kind != worker), "{}", outcome.1);
+    assert!(found(second, "secret").is_empty() && found(second, "other").is_empty(), "{}", outcome.1);
+}
+
+/// What a server of repositories wants to hear.
+const PASSWORD: &str = "the-password-of-git";
+
+#[test]
+fn clients_as_they_are_use_secrets_and_say_what_is_refused() {
+    let internet = Internet::new("clients");
+    let dir = internet.dir.display().to_string();
+    let out = |command: &mut Command| {
+        let output = command.output().unwrap_or_else(|e| panic!("{e}"));
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    // Where agents may read: the build's own directory may be one of theirs.
+    let packages = "import httpx, os; print(os.path.dirname(os.path.dirname(httpx.__file__)))";
+    let packages = out(Command::new(path("OCTANT_PYTHON")).args(["-c", packages]));
+    out(Command::new("cp").args(["-r", &packages, &format!("{dir}/site")]));
+    let repository = format!(
+        "git init -q {dir}/made && cd {dir}/made && echo hello > hello && git add hello && \
+         git -c user.name=a -c user.email=a@example.org commit -q -m one && \
+         git clone -q --bare {dir}/made {dir}/repositories/one.git"
+    );
+    out(Command::new("sh").args(["-c", &repository]));
+    let script = guest_files().join("../python/clients.py");
+    fs::copy(&script, internet.dir.join("clients.py"))
+        .unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+    for (name, text) in [("api", SECRET), ("code", PASSWORD), ("password", PASSWORD)] {
+        internet.write(name, text);
+    }
+    let names = ["api", "slow", "code"].map(|name| format!("\"tls://{name}.example.org:443\""));
+    let hosts = format!("[{}, \"http://web.example.org:80\"]", names.join(", "));
+    let grants = "[\"use prod/api at api.example.org\", \"use prod/code at code.example.org in basic git\"]";
+    let fields = [("network", "hosts", hosts.as_str()), ("credentials", "grants", grants)];
+    let args = format!("[\"-u\", \"{dir}/clients.py\", \"{dir}/ca.pem\", \"{dir}/site\"]");
+    let read = ["clients.py", "ca.pem", "site"].map(str::to_owned);
+    internet.signed("clients", ["compiler", "/usr/bin/python3", &args], &fields, &read);
+    let job = format!(
+        "set -e\n\
+         echo 'correct horse battery' | octant vault init --passphrase\n\
+         for s in api code; do octant vault put prod/$s --from {dir}/$s; rm {dir}/$s; octant vault grant prod/$s \
+         --to manifest-file:{dir}/clients.signed.json --mode use --host $s.example.org --reason test; done\n\
+         octant agent spawn --wait {dir}/clients.signed.json || true\n\
+         octant agent logs clients; octant agent why clients; octant egress log clients; octant ledger verify\n\
+         echo clients: all"
+    );
+    let outcome = internet.up(&job);
+    ended(&outcome, 0, &["clients: done", "clients: all"]);
+    let line = |start: String| {
+        let found = outcome.1.lines().find_map(|line| line.strip_prefix(&start));
+        found.unwrap_or_else(|| panic!("no {start}: {}", outcome.1))
+    };
+    for (client, version) in [
+        ("curl", "1.1"),
+        ("curl2", "2"),
+        ("requests", "1.1"),
+        ("httpx", "1.1"),
+        ("httpx2", "2"),
+        ("node", "1.1"),
+    ] {
+        for (case, version, body) in [
+            ("get", version, "hello from api.example.org"),
+            ("post", version, "what is posted"),
+            ("plain", version, "hello from api.example.org"),
+            ("other", "1.1", "hello from slow.example.org"),
+            ("http", "1.1", "hello from web.example.org"),
+            ("proxied", version, "what is posted"),
+        ] {
+            // Node's own fetch knows no variable for a proxy.
+            if (client, case) != ("node", "proxied") {
+                assert_eq!(line(format!("{client} {case}: ")), format!("{version} 200 {body}"));
+            }
+        }
+        // A name that is not granted does not exist, and nobody is told to try again.
+        let refused = line(format!("{client} refused: error: "));
+        let says = [
+            "Could not resolve host: evil.example.net",
+            "Name or service not known",
+            "ENOTFOUND evil.example.net",
+        ];
+        assert!(says.iter().any(|says| refused.contains(says)), "{client}: {refused}");
+        if ["requests", "httpx", "httpx2"].contains(&client) {
+            let refused = line(format!("{client} proxy-refused: error: "));
+            assert!(refused.contains("403 octant: no grant names evil.example.net"), "{client}: {refused}");
+        }
+    }
+    assert!(line("curl proxy-refused: error: ".into()).contains("CONNECT tunnel failed, response 403"));
+    assert_eq!(line("curl socks: ".into()), "1.1 200 hello from api.example.org");
+    assert!(line("curl socks-refused: error: ".into()).contains("to evil.example.net. (2)"), "{}", outcome.1);
+    for (case, said) in [("clone", "0 "), ("push", "0 "), ("proxied", "0 "), ("same", "0 another one")] {
+        assert_eq!(line(format!("git {case}: ")), said);
+    }
+    assert!(line("git refused: ".into()).contains("Could not resolve host: evil.example.net"));
+    assert!(line("git proxy-refused: ".into()).contains("CONNECT tunnel failed, response 403"));
+    let heard = internet.heard();
+    // Each of six clients sent it twice, five of them once more by the proxy, and one by SOCKS.
+    assert_eq!(heard.matches(&format!("Bearer {SECRET}\n")).count(), 18, "{heard}");
+    assert!(heard.contains("git POST /one.git/git-receive-pack\n") && !heard.contains("octs_"), "{heard}");
+    assert!(!outcome.1.contains(SECRET) && !outcome.1.contains(PASSWORD), "{}", outcome.1);
 }

@@ -270,7 +270,7 @@ pub const FIELDS: &[FieldInfo] = &[
         "network.requests",
         Kind::Number(0, MOST),
         Some("no end"),
-        "Connections, and requests of plain HTTP beyond the first on each, over its whole life, the same way.",
+        "Connections, and the further requests on each where requests are read, over its whole life, the same way.",
     ),
     field(
         "credentials.grants",

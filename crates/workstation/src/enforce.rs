@@ -9,6 +9,8 @@ mod leaf;
 
 use self::leaf::{attach_hooks, make_leaf, remove_leaf};
 use crate::kernel::{Call, Kernel, accepted};
+use crate::network::Network;
+use crate::owners::Owners;
 use crate::plan::{Bind, Layer, Plan, Proc, Report, Scratch, Stdio, WORKSPACE, below_own, within};
 use crate::readback::{Expected, Role};
 use crate::snapshot::Snapshot;
@@ -22,18 +24,15 @@ use octant_sys::clone::{CloneArgs, Cloned};
 use octant_sys::confine::{Instruction, Program};
 use octant_sys::hooks::Hooks;
 use octant_sys::mount::attr;
-use octant_sys::nftables;
 use octant_ticket::Redeemed;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-/// Every namespace that clone3 makes. The time namespace is made by the reaper, because its clocks can only be set
-/// before a process is in it.
-pub(crate) const NAMESPACES: i32 = 0x7e02_0000;
+/// Every namespace that clone3 makes for a workstation: its network is there before, and the time namespace is made by the
+/// reaper, because its clocks can only be set before a process is in it.
+pub(crate) const NAMESPACES: i32 = 0x3e02_0000;
 /// CLONE_NEWTIME, which libc does not name.
 pub(crate) const CLONE_NEWTIME: i32 = 0x80;
 /// The device nodes: the first five of every workstation, `tty` where there are terminals.
@@ -81,6 +80,8 @@ pub(crate) struct Site<'a> {
     pub(crate) caller: Option<Users>,
     /// What is asked where agents connect to, or why nothing is.
     pub(crate) hooks: Result<&'a Hooks, &'a str>,
+    /// What granted trees are shown through.
+    pub(crate) owners: &'a Owners,
 }
 
 impl Site<'_> {
@@ -218,8 +219,9 @@ pub(crate) fn spawn<K: Kernel>(
     redeemed: Redeemed,
     site: &Site<'_>,
     granted: Granted,
+    network: Option<Network>,
 ) -> Made<Standing> {
-    let standing = stand(kernel, plan, redeemed, site, granted)?;
+    let standing = stand(kernel, plan, redeemed, site, granted, network)?;
     match release(kernel, standing.channel.as_fd()) {
         Ok(()) => Ok(standing),
         Err(error) => {
@@ -231,13 +233,14 @@ pub(crate) fn spawn<K: Kernel>(
 }
 
 /// Builds the workstation, up to the program's start. `redeemed` is for this plan: [`Tickets::redeem`] has made it of the
-/// very bytes that the plan was read from.
+/// very bytes that the plan was read from. `network` is one that is there already, if one is.
 pub(crate) fn stand<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
     redeemed: Redeemed,
     site: &Site<'_>,
     mut granted: Granted,
+    network: Option<Network>,
 ) -> Made<Standing> {
     plan.check().map_err(|error| SpawnError::refused(Step::Check, error.to_string()))?;
     let mut missing = Vec::new();
@@ -248,6 +251,18 @@ pub(crate) fn stand<K: Kernel>(
         return Err(SpawnError::refused(Step::Landlock, text));
     }
     let program = program_of(plan)?;
+    let network = match network {
+        Some(network) => network,
+        None => Network::make(kernel)?,
+    };
+    if !network.confined {
+        if !accepted(Layer::Nftables, &plan.accept_missing, site.accept_missing) {
+            let text = "layer nftables: the kernel has no nf_tables for IPv4 and IPv6 (CONFIG_NF_TABLES, \
+                        CONFIG_NF_TABLES_INET)";
+            return Err(SpawnError::refused(Step::Network, text));
+        }
+        missing.push(Layer::Nftables);
+    }
     let prepared = prepare(kernel, plan, site, &granted, users)?;
     if let Some(terminal) = &prepared.terminal {
         granted.take_terminal(&terminal.inside)?;
@@ -258,12 +273,11 @@ pub(crate) fn stand<K: Kernel>(
         }
     }
     let leaf = make_leaf(kernel, plan, site, &granted.sources, &mut missing)?;
-    let parts = Parts { users, redeemed, prepared, program, granted };
+    let parts = Parts { users, redeemed, network, prepared, program, granted };
     let built = attach_hooks(kernel, plan, site, leaf.as_ref().map(AsFd::as_fd), &mut missing)
         .and_then(|()| build(kernel, plan, site, parts, leaf.as_ref()));
     match built {
         Ok(mut standing) => {
-            missing.append(&mut standing.report.missing);
             standing.report.missing = missing;
             Ok(Standing { leaf, ..standing })
         }
@@ -288,6 +302,7 @@ pub(crate) struct Inside {
 struct Parts {
     users: Users,
     redeemed: Redeemed,
+    network: Network,
     prepared: Prepared,
     program: Program,
     granted: Granted,
@@ -308,8 +323,8 @@ fn build<K: Kernel>(
     setsockopt(&ours, sockopt::PassCred, &true).map_err(channel)?;
 
     let args = CloneArgs { namespaces: NAMESPACES, cgroup: leaf.map(AsFd::as_fd), parent: true };
-    let Parts { users, redeemed, prepared, program, granted } = parts;
-    let cloned = kernel.clone_workstation(&args, redeemed);
+    let Parts { users, redeemed, network, prepared, program, granted } = parts;
+    let cloned = kernel.clone_workstation(&args, network.fd.as_fd(), redeemed);
     let (pid, pidfd) = match cloned.map_err(|error| SpawnError::failed(Step::Clone, "clone3", &error))? {
         Cloned::Child => {
             drop(ours);
@@ -324,8 +339,9 @@ fn build<K: Kernel>(
     drop((granted, program));
     let masked: Vec<&str> = prepared.masks.iter().map(|mask| mask.target.as_str()).collect();
     let (leaf_fd, own_namespaces) = (leaf.map(AsFd::as_fd), site.own_namespaces);
-    let expected = Expected { plan, masked: &masked, users, leaf: leaf_fd, own_namespaces, stdio: &stdio };
-    match bring_up(kernel, &expected, site, (pid, pidfd.as_fd()), ours.as_fd()) {
+    let (network, stdio) = (network.id, &stdio);
+    let expected = Expected { plan, masked: &masked, users, leaf: leaf_fd, own_namespaces, network, stdio };
+    match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
         Ok(report) => {
             let Prepared { socket, terminal, trees, .. } = prepared;
             let terminal = terminal.map(|terminal| terminal.outside);
@@ -350,7 +366,7 @@ fn bring_up<K: Kernel>(
     kernel: &mut K,
     expected: &Expected<'_>,
     site: &Site<'_>,
-    (pid, pidfd): (u32, BorrowedFd<'_>),
+    pid: u32,
     channel: BorrowedFd<'_>,
 ) -> Made<Report> {
     for file in ["uid_map", "gid_map"] {
@@ -358,75 +374,44 @@ fn bring_up<K: Kernel>(
         run(kernel, Step::IdMap, Call::Write { path: format!("/proc/{pid}/{file}"), text })?;
     }
     go(kernel, channel)?;
-    // Both say that they are confined, in either order.
-    let (mut reaper, mut payload) = (false, None);
-    while !reaper || payload.is_none() {
+    let disagree =
+        |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
+    // Both say that they are confined, in either order, and are looked at while the other is still busy. What is seen is
+    // judged when both have: one that fails takes the other with it, and its own word says more.
+    let (mut reaper, mut agent) = (None, None);
+    let (reaper, (payload, agent)) = loop {
+        (reaper, agent) = match (reaper, agent) {
+            (Some(reaper), Some(agent)) => break (reaper, agent),
+            others => others,
+        };
         match next(kernel, channel)? {
-            Some((Word::Ready(Role::Reaper), _)) => reaper = true,
-            Some((Word::Ready(Role::Payload), sender)) => payload = Some(sender),
+            Some((Word::Ready(Role::Reaper), _)) => reaper = Some(kernel.observe(Role::Reaper, pid)),
+            Some((Word::Ready(role @ Role::Payload), sender)) => {
+                agent = Some((sender, kernel.observe(role, sender)));
+            }
             Some((Word::Failed(error), _)) => return Err(error),
             None => {
                 let text = "the new process ended before it was confined";
                 return Err(SpawnError::refused(Step::Handshake, text));
             }
         }
-    }
-    let payload = payload.unwrap_or(0);
+    };
     let read = |error: io::Error| SpawnError::failed(Step::ReadBack, "read /proc of the new process", &error);
-    let inside = kernel.observe(pid).map_err(read)?;
-    let agent = kernel.observe(payload).map_err(read)?;
-    let disagree =
-        |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
-    kernel.verdict(expected.agrees(Role::Reaper, &inside)).map_err(disagree)?;
+    let (reaper, agent) = (reaper.map_err(read)?, agent.map_err(read)?);
+    kernel.verdict(expected.agrees(Role::Reaper, &reaper)).map_err(disagree)?;
     kernel.verdict(expected.agrees(Role::Payload, &agent)).map_err(disagree)?;
+    kernel.verdict(Expected::are_together(&reaper, &agent)).map_err(disagree)?;
     kernel.verdict(expected.only_in_leaf(&[pid, payload])).map_err(disagree)?;
-    let missing = network_agrees(kernel, expected, site, pidfd)?;
     Ok(Report {
-        missing: missing.into_iter().collect(),
+        missing: Vec::new(),
         landlock_abi: site.landlock_abi,
         uid_base: expected.users.base(),
         payload_pid: payload,
         filters: site.filters.digest.clone(),
         filter_count: agent.filters,
         namespaces: agent.namespaces,
-        mounts: agent.mounts.iter().map(ToString::to_string).collect(),
+        mounts: reaper.mounts.iter().map(ToString::to_string).collect(),
     })
-}
-
-/// Whether nothing leaves the network but what may; the layer where the kernel has none and that is accepted.
-fn network_agrees<K: Kernel>(
-    kernel: &mut K,
-    expected: &Expected<'_>,
-    site: &Site<'_>,
-    pidfd: BorrowedFd<'_>,
-) -> Made<Option<Layer>> {
-    let found = match kernel.network_is_confined(pidfd) {
-        Err(error) if nftables::is_missing(&error) => {
-            let both = accepted(Layer::Nftables, &expected.plan.accept_missing, site.accept_missing);
-            return if both { Ok(Some(Layer::Nftables)) } else { Err(no_nftables()) };
-        }
-        found => {
-            found.map_err(|error| SpawnError::failed(Step::ReadBack, "read the network's rules", &error))?
-        }
-    };
-    if found {
-        return Ok(None);
-    }
-    let differ = crate::readback::Disagreement {
-        role: Role::Reaper,
-        what: "the rules of the network",
-        expected: "nothing out but to its own addresses and the gate's".into(),
-        found: "others".into(),
-    };
-    let disagree =
-        |error: crate::readback::Disagreement| SpawnError::refused(Step::ReadBack, error.to_string());
-    kernel.verdict(Err(differ)).map_err(disagree).map(|()| None)
-}
-
-/// The kernel has no nf_tables, and not everybody accepts that.
-pub(crate) fn no_nftables() -> SpawnError {
-    let text = "layer nftables: the kernel has no nf_tables for IPv4 and IPv6 (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)";
-    SpawnError::refused(Step::Network, text)
 }
 
 /// What the agent's standard descriptors are to be, as `/proc` names them.
@@ -538,7 +523,7 @@ fn prepare<K: Kernel>(
     }
     let terminal = terminals(kernel, plan, granted, users, &mut trees)?;
     scratch_trees(kernel, plan, granted, users, &mut trees)?;
-    granted_trees(kernel, plan, sources, users, &mut trees)?;
+    granted_trees(kernel, plan, (sources, site.owners), users, &mut trees)?;
     // From here on nothing can be made in the root any more.
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
     let masks = masks(kernel, plan, site, users)?;
@@ -682,14 +667,13 @@ fn masks<K: Kernel>(kernel: &mut K, plan: &Plan, site: &Site<'_>, users: Users) 
 fn granted_trees<K: Kernel>(
     kernel: &mut K,
     plan: &Plan,
-    sources: &[OwnedFd],
+    (sources, owners): (&[OwnedFd], &Owners),
     users: Users,
     trees: &mut Vec<Tree>,
 ) -> Made<()> {
     let to = users.agent();
     let mut binds: Vec<_> = plan.binds.iter().zip(sources).collect();
     binds.sort_by(|a, b| a.0.target.cmp(&b.0.target));
-    let mut maps: BTreeMap<(u32, u32), OwnedFd> = BTreeMap::new();
     for (bind, source) in binds {
         let (target, attributes) = (bind.target.clone(), bind_attributes(bind));
         if !users.of_root() {
@@ -698,10 +682,7 @@ fn granted_trees<K: Kernel>(
             continue;
         }
         let (uid, gid) = owner_of(plan, bind, source.as_fd())?;
-        let owners = match maps.entry((uid, gid)) {
-            Entry::Occupied(made) => made.into_mut(),
-            Entry::Vacant(place) => place.insert(get(kernel, Step::Tree, Call::OwnerMap { uid, gid, to })?),
-        };
+        let owners = owners.map(kernel, uid, gid, to)?;
         trees.push(clone_tree(kernel, source.as_fd(), target, attributes, Some(owners.as_fd()))?);
     }
     Ok(())

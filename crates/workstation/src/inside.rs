@@ -3,7 +3,7 @@
 use crate::enforce::{GO, Granted, Inside, Made, Prepared, Site, get, run};
 use crate::kernel::{Call, Filter, Kernel};
 use crate::landlock::Rules;
-use crate::plan::{Layer, Plan, Proc};
+use crate::plan::{Plan, Proc};
 use crate::readback::Role;
 use crate::step::{SpawnError, Step};
 use crate::users::Users;
@@ -16,7 +16,6 @@ use octant_ids::uid::AGENT_INSIDE;
 use octant_sys::clone::Cloned;
 use octant_sys::confine::{CORE_LIMIT, Instruction, exit_now};
 use octant_sys::mount::attr;
-use octant_sys::nftables;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -123,23 +122,11 @@ pub(crate) fn compose<K: Kernel>(
     run(kernel, Step::Pivot, Call::Pivot { root })?;
     run(kernel, Step::Detach, Call::DetachOldRoot)?;
     drop((prepared, proc));
-    // 5. What may leave the network; then names and keys.
-    confine_network(kernel, plan)?;
+    // 5. Names and keys.
     run(kernel, Step::Hostname, Call::Hostname { name: &plan.aid.to_string() })?;
     run(kernel, Step::Keyring, Call::NewSessionKeyring)?;
     // 6. The agent's process, which inherits all of it and is born into the new clocks.
     kernel.fork().map_err(|error| SpawnError::failed(Step::Fork, "clone3", &error))
-}
-
-/// A kernel that cannot is a layer that is missing: the spawner finds that too, and then it is for both to accept it.
-fn confine_network<K: Kernel>(kernel: &mut K, plan: &Plan) -> Made<()> {
-    match kernel.call(&Call::ConfineNetwork) {
-        Err(error) if nftables::is_missing(&error) && plan.accept_missing.contains(&Layer::Nftables) => {
-            Ok(())
-        }
-        Err(error) if nftables::is_missing(&error) => Err(crate::enforce::no_nftables()),
-        other => other.map(drop).map_err(|error| SpawnError::failed(Step::Network, "nf_tables", &error)),
-    }
 }
 
 /// A session of the agent's own without a terminal, or the first job of the reaper's session, which has one.

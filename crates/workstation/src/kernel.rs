@@ -3,8 +3,9 @@
 
 use crate::disks::{Disk, DiskError};
 use crate::listen;
+use crate::network::Away;
 use crate::plan::{Layer, Plan};
-use crate::readback::Disagreement;
+use crate::readback::{Disagreement, Role};
 use crate::snapshot::Snapshot;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
@@ -25,7 +26,7 @@ use octant_sys::hooks::Hooks;
 use octant_sys::{descriptor, mount, nftables, packet};
 use octant_ticket::Redeemed;
 use std::ffi::{CStr, CString};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// One call to the kernel, or a few that only make sense together.
@@ -126,7 +127,7 @@ pub(crate) enum Call<'a> {
         text: String,
     },
     NewTimeNamespace,
-    /// Rules for what leaves the network.
+    /// Rules for what leaves the network that the process is in.
     ConfineNetwork,
     Hostname {
         name: &'a str,
@@ -220,9 +221,16 @@ pub(crate) struct Entry {
 pub(crate) trait Kernel {
     /// Makes the call; the descriptor of those that have one.
     fn call(&mut self, call: &Call<'_>) -> io::Result<Option<OwnedFd>>;
-    /// clone3(2) of a workstation's first process. The only way to one, and it uses up the ticket that was redeemed for
-    /// it.
-    fn clone_workstation(&mut self, args: &CloneArgs<'_>, redeemed: Redeemed) -> io::Result<Cloned>;
+    /// clone3(2) of a workstation's first process, in this network. The only way to one, and it uses up the ticket that was
+    /// redeemed for it.
+    fn clone_workstation(
+        &mut self,
+        args: &CloneArgs<'_>,
+        network: BorrowedFd<'_>,
+        redeemed: Redeemed,
+    ) -> io::Result<Cloned>;
+    /// A network namespace of its own after [`Call::ConfineNetwork`], or without rules where the kernel has none.
+    fn new_network(&mut self) -> io::Result<OwnedFd>;
     /// clone3(2) into the namespaces that the process is in already.
     fn fork(&mut self) -> io::Result<Cloned>;
     /// Sends one packet to the other side of the channel.
@@ -243,9 +251,9 @@ pub(crate) trait Kernel {
     /// The entries of a directory.
     fn entries(&mut self, dir: BorrowedFd<'_>) -> io::Result<Vec<Entry>>;
     /// Reads the effective state of a process from `/proc`.
-    fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed>;
-    /// Whether the rules of a process's network are those of [`Call::ConfineNetwork`], and no others.
-    fn network_is_confined(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool>;
+    fn observe(&mut self, role: Role, pid: u32) -> io::Result<crate::readback::Observed>;
+    /// Whether the rules of a network are those of [`Call::ConfineNetwork`], and no others.
+    fn network_is_confined(&mut self, network: BorrowedFd<'_>) -> io::Result<bool>;
     /// Whether the programs of [`Call::AttachHooks`] are asked.
     fn are_attached(&mut self, hooks: &Hooks, leaf: BorrowedFd<'_>) -> io::Result<bool>;
     /// The read-back's verdict, which only a test of what the other layers are worth makes nothing of.
@@ -254,12 +262,14 @@ pub(crate) trait Kernel {
     }
 }
 
-/// Which of the three processes that take part in a spawn.
+/// Which of the processes that take part in a spawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Side {
     /// The spawner.
     #[default]
     Spawner,
+    /// The one that makes a network, and ends.
+    Network,
     /// PID 1 of the new PID namespace.
     Reaper,
     /// The agent's own process.
@@ -355,8 +365,30 @@ impl Kernel for Real {
         }
     }
 
-    fn clone_workstation(&mut self, args: &CloneArgs<'_>, _used_up: Redeemed) -> io::Result<Cloned> {
-        self.clone_to(args, Side::Reaper)
+    fn clone_workstation(
+        &mut self,
+        args: &CloneArgs<'_>,
+        network: BorrowedFd<'_>,
+        _used_up: Redeemed,
+    ) -> io::Result<Cloned> {
+        let away = Away::to(network)?;
+        let cloned = self.clone_to(args, Side::Reaper);
+        if !matches!(cloned, Ok(Cloned::Child)) {
+            away.back();
+        }
+        cloned
+    }
+
+    fn new_network(&mut self) -> io::Result<OwnedFd> {
+        let namespaces = (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).bits();
+        let pipe = io::pipe()?;
+        let cloned = self.clone_to(&CloneArgs { namespaces, ..CloneArgs::new() }, Side::Network)?;
+        let opened = |pid| std::fs::File::open(format!("/proc/{pid}/ns/net"));
+        by_a_child(cloned, pipe, opened, || match self.call(&Call::ConfineNetwork) {
+            // That there are no rules is found when they are read back.
+            Err(error) if nftables::is_missing(&error) => Ok(()),
+            done => done.map(drop),
+        })
     }
 
     fn fork(&mut self) -> io::Result<Cloned> {
@@ -419,14 +451,17 @@ impl Kernel for Real {
         Ok(entries)
     }
 
-    fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed> {
+    fn observe(&mut self, role: Role, pid: u32) -> io::Result<crate::readback::Observed> {
         self.gate()?;
-        crate::readback::Observed::of(pid)
+        crate::readback::Observed::of(role, pid)
     }
 
-    fn network_is_confined(&mut self, pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    fn network_is_confined(&mut self, network: BorrowedFd<'_>) -> io::Result<bool> {
         self.gate()?;
-        confined_network(pidfd)
+        let away = Away::to(network)?;
+        let found = nftables::allows_only(&listen::ways_out());
+        away.back();
+        found
     }
 
     fn are_attached(&mut self, hooks: &Hooks, leaf: BorrowedFd<'_>) -> io::Result<bool> {
@@ -439,31 +474,32 @@ impl Kernel for Real {
     }
 }
 
-/// Looks at the rules of another network, by a process that ends there: who is not root of the machine can enter a network
-/// that is below it, and not come back.
-fn confined_network(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
-    const CONFINED: i32 = 0;
-    const OTHERWISE: i32 = 255;
-    match clone3(&CloneArgs::new())? {
+/// What a child has made by being born, taken while it waits on the pipe; then it does what is to be done inside, and ends.
+fn by_a_child(
+    cloned: Cloned,
+    (mut wait, go): (io::PipeReader, io::PipeWriter),
+    take: impl FnOnce(u32) -> io::Result<std::fs::File>,
+    inside: impl FnOnce() -> io::Result<()>,
+) -> io::Result<OwnedFd> {
+    let (pid, pidfd) = match cloned {
         Cloned::Child => {
-            let entered = nix::sched::setns(pidfd, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
-            let found = entered.and_then(|()| nftables::allows_only(&listen::ways_out()));
-            confine::exit_now(match found {
-                Ok(true) => CONFINED,
-                Ok(false) => OTHERWISE,
-                Err(error) => error.raw_os_error().unwrap_or(Errno::EIO as i32),
-            })
+            // Should the spawner end now, the pipe ends too.
+            drop(go);
+            let done = wait.read(&mut [0]).and_then(|_| inside());
+            confine::exit_now(
+                done.map_or_else(|error| error.raw_os_error().unwrap_or(Errno::EIO as i32), |()| 0),
+            )
         }
-        Cloned::Parent { pid, pidfd } => {
-            wait_readable(pidfd.as_fd(), 5000)?;
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
-            match nix::sys::wait::waitpid(pid, None)? {
-                WaitStatus::Exited(_, CONFINED) => Ok(true),
-                WaitStatus::Exited(_, OTHERWISE) => Ok(false),
-                WaitStatus::Exited(_, errno) => Err(io::Error::from_raw_os_error(errno)),
-                other => Err(io::Error::other(format!("who looks at it ended: {other:?}"))),
-            }
-        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(wait);
+    let taken = take(pid);
+    drop(go);
+    wait_readable(pidfd.as_fd(), 5000)?;
+    match nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), None)? {
+        WaitStatus::Exited(_, 0) => taken.map(OwnedFd::from),
+        WaitStatus::Exited(_, errno) => Err(io::Error::from_raw_os_error(errno)),
+        other => Err(io::Error::other(format!("the process that makes it ended: {other:?}"))),
     }
 }
 
@@ -563,24 +599,14 @@ fn on_mounts(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
 
 /// The namespace lives as long as its descriptor; the process that it takes to make one ends at once.
 fn owner_map(uid: u32, gid: u32, to: u32) -> io::Result<OwnedFd> {
-    let args = CloneArgs { namespaces: CloneFlags::CLONE_NEWUSER.bits(), ..CloneArgs::new() };
-    let (pid, pidfd) = match clone3(&args)? {
-        Cloned::Child => {
-            // Should the spawner end now, nobody else would end this.
-            if prctl::set_pdeathsig(Signal::SIGKILL).is_ok() {
-                nix::unistd::pause();
-            }
-            confine::exit_now(1)
-        }
-        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    let pipe = io::pipe()?;
+    let cloned = clone3(&CloneArgs { namespaces: CloneFlags::CLONE_NEWUSER.bits(), ..CloneArgs::new() })?;
+    let mapped = |pid| {
+        std::fs::write(format!("/proc/{pid}/uid_map"), format!("{uid} {to} 1"))?;
+        std::fs::write(format!("/proc/{pid}/gid_map"), format!("{gid} {to} 1"))?;
+        std::fs::File::open(format!("/proc/{pid}/ns/user"))
     };
-    let made = std::fs::write(format!("/proc/{pid}/uid_map"), format!("{uid} {to} 1"))
-        .and_then(|()| std::fs::write(format!("/proc/{pid}/gid_map"), format!("{gid} {to} 1")))
-        .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
-    confine::signal_pidfd(pidfd.as_fd(), Signal::SIGKILL as i32)?;
-    wait_readable(pidfd.as_fd(), 5000)?;
-    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), None)?;
-    made.map(OwnedFd::from)
+    by_a_child(cloned, pipe, mapped, || Ok(()))
 }
 
 fn listen(root: BorrowedFd<'_>, path: &str, owner: u32) -> io::Result<OwnedFd> {
@@ -694,7 +720,7 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         Call::DefaultSignals => confine::default_signals()?,
         Call::DropBounding => {
             caps::clear(None, caps::CapSet::Ambient).map_err(io::Error::other)?;
-            caps::clear(None, caps::CapSet::Bounding).map_err(io::Error::other)?;
+            confine::drop_bounding()?;
         }
         Call::LockSecurebits => confine::set_securebits(confine::SECUREBITS)?,
         Call::Become { uids: [real, effective, saved], gid } => {

@@ -1,15 +1,14 @@
 //! Sockets in an agent's network that the gate serves: the one way out of it.
 
+use crate::network::Away;
 use crate::step::{SpawnError, Step};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use octant_api::egress::{Door, NAMES_V4, NAMES_V6};
 use octant_ids::{Aid, Sha256};
 use octant_sys::nftables::Way;
 use octant_sys::{netlink, packet};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -65,16 +64,11 @@ impl Listen {
     pub(crate) fn open(&self, pidfd: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, SpawnError> {
         let failed =
             |what: &'static str| move |error: io::Error| SpawnError::failed(Step::Listen, what, &error);
-        let own = File::open("/proc/self/ns/net").map_err(failed("open the own network"))?;
-        setns(pidfd, CloneFlags::CLONE_NEWNET).map_err(|e| failed("enter the agent's network")(e.into()))?;
+        let away = Away::to(pidfd).map_err(failed("enter the agent's network"))?;
         // In this order: an address that no route leads to yet is taken for one that is not this network's own.
         let made =
             ways().and_then(|()| self.doors.iter().map(|door| bind(*door)).collect::<io::Result<Vec<_>>>());
-        if let Err(error) = setns(&own, CloneFlags::CLONE_NEWNET) {
-            // Whoever is served next would be served in an agent's network. PID 1 starts another; no agent ends with it.
-            let _ = writeln!(io::stderr(), "the spawner cannot leave an agent's network, and ends: {error}");
-            std::process::abort();
-        }
+        away.back();
         made.map_err(failed("listen"))
     }
 }

@@ -11,6 +11,8 @@ use crate::filter;
 use crate::kernel::{Call, Kernel, Real, wait_readable};
 pub use crate::kernel::{Fault, Side};
 use crate::listen::{Listen, MAX_LISTEN};
+use crate::network::Network;
+use crate::owners::Owners;
 use crate::pinned::Pinned;
 use crate::plan::{Bind, Layer, Plan, Report, Stdio, Syscalls};
 use crate::readback::namespaces_of;
@@ -134,6 +136,9 @@ struct Spawner {
     caller: Option<Users>,
     /// What is asked where agents with hosts connect to, or why nothing is.
     hooks: Result<Hooks, String>,
+    /// The network of the next workstation, made while nobody waits for it.
+    network: Option<Network>,
+    owners: Owners,
 }
 
 /// `octant spawner`, as PID 1 starts it: with the descriptors `socket`, `config` and `tickets`; or as `octant run` does,
@@ -205,6 +210,7 @@ pub fn serve(options: Options) -> Result<(), SpawnerError> {
     let beat_ms = notify.beat_ms();
     let mut last_trial = clock::monotonic_ns();
     loop {
+        spawner.keep_a_network();
         let ready = wait(&listener, &connections, beat_ms).map_err(SpawnerError::Poll)?;
         // The watchdog's beat, and once a minute the same trial as at the start.
         notify.send("WATCHDOG=1");
@@ -255,7 +261,8 @@ fn accept(listener: &OwnedFd, agents_uid: u32) -> Option<OwnedFd> {
 /// Whether this kernel and these capabilities can build what a workstation needs: a process in all namespaces at once.
 /// It ends where it begins and nothing runs in it, so it needs no ticket.
 fn trial() -> io::Result<()> {
-    let args = CloneArgs { namespaces: NAMESPACES, ..CloneArgs::new() };
+    let namespaces = NAMESPACES | CloneFlags::CLONE_NEWNET.bits();
+    let args = CloneArgs { namespaces, ..CloneArgs::new() };
     match octant_sys::clone::clone3(&args)? {
         Cloned::Child => confine::exit_now(0),
         Cloned::Parent { pid, pidfd } => {
@@ -280,6 +287,8 @@ impl Spawner {
     ) -> Result<Self, SpawnerError> {
         // What it makes in a new root has the modes that it says, whatever it was started with.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+        // Each workstation begins with two copies of this process.
+        start("share what never changes", octant_sys::constants::share())?;
         // The reaper of each workstation is a copy of this process, and has to see its agent end.
         start("wait for children", confine::wait_for_children())?;
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -311,6 +320,10 @@ impl Spawner {
         let accept_missing = config.accept_missing.iter().filter_map(|name| Layer::of_name(name)).collect();
         // On a machine of Octant's own there is a whole pool of users.
         let caller = if for_caller { start("read the own users", crate::users::of_caller())? } else { None };
+        if caller.is_some() {
+            // Who is not root of the machine can enter a network below its own, and come back to its own only.
+            start("take a network of its own", unshare(CloneFlags::CLONE_NEWNET))?;
+        }
         let mut spawner = Self {
             kernel: Real::new(fault),
             tickets,
@@ -331,11 +344,21 @@ impl Spawner {
             for_caller,
             caller,
             hooks: hooks_of(caller),
+            network: None,
+            owners: Owners::default(),
             config,
         };
         spawner.slots = start("find the agents that run", recover())?;
         start("drop the capabilities that it does not need", keep_only_needed(caller.is_some()))?;
         Ok(spawner)
+    }
+
+    /// Makes the network of the next workstation, if there is none. Why it cannot is said to whoever asks for a workstation: it
+    /// is tried again then.
+    fn keep_a_network(&mut self) {
+        if self.network.is_none() {
+            self.network = Network::make(&mut self.kernel).ok();
+        }
     }
 
     /// What it says about its work, after a trial.
@@ -423,13 +446,14 @@ impl Spawner {
             tickets: &self.tickets,
             caller: self.caller,
             hooks: self.hooks.as_ref().map_err(String::as_str),
+            owners: &self.owners,
         };
         self.kernel.count = 0;
-        let granted = Granted { sources, snapshot, ..given };
+        let (granted, network) = (Granted { sources, snapshot, ..given }, self.network.take());
         let standing = if request.op == Op::Prepare {
-            enforce::stand(&mut self.kernel, &plan, redeemed, &site, granted)?
+            enforce::stand(&mut self.kernel, &plan, redeemed, &site, granted, network)?
         } else {
-            enforce::spawn(&mut self.kernel, &plan, redeemed, &site, granted)?
+            enforce::spawn(&mut self.kernel, &plan, redeemed, &site, granted, network)?
         };
         let Standing { pid, pidfd, socket, terminal, workspace, report, channel, .. } = standing;
         let kept = pidfd

@@ -249,6 +249,10 @@ impl Denied {
             Self::LeaseOver(_) | Self::LeaseConnections(_) | Self::LeaseBytes(_) | Self::Revoked => {
                 format!("lend it again: {}", lend())
             }
+            Self::Budget(field) => format!(
+                "see `octant agent budget {aid}`; raise {field} in its manifest, sign it with `octant manifest sign` and spawn \
+                 it anew, or end an agent below it"
+            ),
             Self::NoSecret { secret, host, .. } => format!(
                 "see octant vault status; octant vault grant {secret} --to manifest-file:FILE --mode use --host {host}"
             ),
@@ -268,14 +272,13 @@ impl Denied {
             | Self::LeaseConnections(_)
             | Self::LeaseBytes(_)
             | Self::Revoked
+            | Self::Budget(_)
             | Self::NoSecret { .. } => return None,
             Self::NoName(_) | Self::Address | Self::BadName(_) => {
                 "connect by the host's name, and grant that name"
             }
             Self::Connections(_) => "close some, or raise network.connections",
-            Self::Bytes(_) | Self::Budget(_) => {
-                "see octant agent budget AID; end an agent below it, or raise the budget and start it anew"
-            }
+            Self::Bytes(_) => "see octant agent budget AID, or raise the cap and start it anew",
             Self::Dismissed => "start the agent anew",
             Self::OtherProtocol { .. } => "grant the protocol that is spoken: tls, http or tcp",
             Self::ServerName { .. } | Self::Hello(_) | Self::Host { .. } | Self::Request(_) => {

@@ -37,8 +37,10 @@ pub(crate) struct Ask {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum What {
-    /// A connection to the host; the one before it is over.
+    /// A connection to the host, and the first request on it; the one before it is over.
     Open,
+    /// Another request on it.
+    Request,
     /// The value of a secret, for one request.
     Use { secret: SecretName, method: String, path_sha256: Sha256 },
     /// The value of a secret, to log in to a database once.
@@ -75,10 +77,14 @@ pub(crate) struct Answer {
 pub(crate) enum Said {
     /// The descriptor leads to the host.
     Opened,
+    /// The request may go on.
+    Taken,
     /// So many bytes of a secret can be read from the descriptor.
     Given { bytes: u64 },
     /// It is not allowed, and on record: why, and what to do.
     Denied(String),
+    /// The same, because a budget is used up.
+    Over(String),
     /// It is allowed and did not come about.
     Failed(String),
 }

@@ -192,21 +192,28 @@ impl AtWorker {
 
     async fn answer(self: Arc<Self>, id: u64, what: What) {
         let done = match what {
-            What::Open => self.open().await,
+            What::Open => self.open().await.map(|(said, fd)| (said, Some(fd))),
+            What::Request => {
+                let taken = self.client.take_request().await;
+                taken.map(|()| (Said::Taken, None)).map_err(NotPassed::Denied)
+            }
             What::Use { secret, method, path_sha256 } => {
-                self.give(id, &secret, Purpose::Request { method: short(&method), path_sha256 }).await
+                let purpose = Purpose::Request { method: short(&method), path_sha256 };
+                let given = self.give(id, &secret, purpose).await;
+                given.map(|(said, fd)| (said, Some(fd)))
             }
             What::LogIn { secret, user, database } => {
-                self.give(id, &secret, Purpose::Login { user, database }).await
+                let given = self.give(id, &secret, Purpose::Login { user, database }).await;
+                given.map(|(said, fd)| (said, Some(fd)))
             }
             What::Became { .. } | What::Refused(_) => return,
         };
         let (said, fd) = match done {
-            Ok((said, fd)) => (said, Some(fd)),
+            Ok(done) => done,
             Err(NotPassed::Denied(why)) => {
                 self.gate.denied(&self.client, self.host.as_str(), self.port, &why);
-                let next = why.next(self.client.aid, self.host.as_str(), self.port);
-                (Said::Denied(format!("{why}; {next}")), None)
+                let text = format!("{why}; {}", why.next(self.client.aid, self.host.as_str(), self.port));
+                (if matches!(why, Denied::Budget(_)) { Said::Over(text) } else { Said::Denied(text) }, None)
             }
             Err(NotPassed::Failed(why)) => (Said::Failed(why), None),
         };

@@ -67,8 +67,18 @@ impl Kernel for Fake {
         Ok(gives.then(null))
     }
 
-    fn clone_workstation(&mut self, _: &CloneArgs<'_>, _used_up: Redeemed) -> io::Result<Cloned> {
+    fn clone_workstation(
+        &mut self,
+        _: &CloneArgs<'_>,
+        _: BorrowedFd<'_>,
+        _used_up: Redeemed,
+    ) -> io::Result<Cloned> {
         self.fork()
+    }
+
+    fn new_network(&mut self) -> io::Result<OwnedFd> {
+        self.note("new_network".into())?;
+        Ok(null())
     }
 
     fn fork(&mut self) -> io::Result<Cloned> {
@@ -111,10 +121,13 @@ impl Kernel for Fake {
             .collect())
     }
 
-    fn observe(&mut self, pid: u32) -> io::Result<Observed> {
+    fn observe(&mut self, role: Role, pid: u32) -> io::Result<Observed> {
         self.note("observe".into())?;
-        let role = if pid == 42 { Role::Reaper } else { Role::Payload };
-        Ok(crate::readback::tests::as_planned(&sample(), role))
+        assert_eq!(pid, if role == Role::Reaper { 42 } else { 43 });
+        let mut seen = crate::readback::tests::as_planned(&sample(), role);
+        let number = nix::sys::stat::fstat(null()).unwrap().st_ino;
+        seen.namespaces.iter_mut().filter(|row| row.0 == "net").for_each(|row| row.1 = number);
+        Ok(seen)
     }
 
     fn are_attached(&mut self, _: &Hooks, _: BorrowedFd<'_>) -> io::Result<bool> {
@@ -132,6 +145,7 @@ struct Stage {
     octant: OwnedFd,
     devices: Vec<OwnedFd>,
     own: Vec<(String, u64)>,
+    owners: Owners,
     tickets: Tickets,
 }
 
@@ -139,7 +153,8 @@ impl Stage {
     fn new() -> Self {
         let parent = std::fs::File::open("/").unwrap().into();
         let devices = DEVICES.iter().map(|_| null()).collect();
-        Self { parent, octant: null(), devices, own: vec![], tickets: Tickets::new(Err("no keys".into()), 0) }
+        let (owners, tickets) = (Owners::default(), Tickets::new(Err("no keys".into()), 0));
+        Self { parent, octant: null(), devices, own: vec![], owners, tickets }
     }
 
     fn site(&self, cgroup: bool) -> Site<'_> {
@@ -163,6 +178,7 @@ impl Stage {
             tickets: &self.tickets,
             caller: None,
             hooks: Err("a test has none"),
+            owners: &self.owners,
         }
     }
 }
@@ -182,7 +198,7 @@ fn attempt(fake: &mut Fake, cgroup: bool) -> Made<Standing> {
         site.accept_missing = &[Layer::Cgroup];
     }
     let redeemed = crate::tickets::tests::redeemed(&plan.to_bytes().unwrap());
-    spawn(fake, &plan, redeemed, &site, granted(&plan))
+    spawn(fake, &plan, redeemed, &site, granted(&plan), None)
 }
 
 #[test]
@@ -220,7 +236,7 @@ fn every_call_inside_that_fails_names_its_step() {
         let mut fake = Fake::new(fail);
         let channel = null();
         let done = match side {
-            Side::Spawner | Side::Reaper => {
+            Side::Spawner | Side::Network | Side::Reaper => {
                 let trees = vec![Tree { fd: null(), target: "/srv".into() }];
                 let masks = vec![Tree { fd: null(), target: "/proc/sys".into() }];
                 let prepared = Prepared { root: null(), trees, masks, socket: null(), terminal: None };
@@ -332,7 +348,7 @@ fn one_user_is_a_missing_layer_that_has_to_be_accepted() {
     let refused = |plan: &Plan, site: &Site<'_>| {
         let mut fake = Fake::new(None);
         let redeemed = crate::tickets::tests::redeemed(&plan.to_bytes().unwrap());
-        let error = spawn(&mut fake, plan, redeemed, site, granted(plan)).unwrap_err();
+        let error = spawn(&mut fake, plan, redeemed, site, granted(plan), None).unwrap_err();
         assert_eq!(fake.calls, [""; 0], "nothing is made");
         error
     };
@@ -354,6 +370,6 @@ fn a_terminal_needs_one_that_it_stands_for() {
     site.accept_missing = &[Layer::Cgroup];
     let mut fake = Fake::new(None);
     let redeemed = crate::tickets::tests::redeemed(&plan.to_bytes().unwrap());
-    let error = spawn(&mut fake, &plan, redeemed, &site, granted(&plan)).unwrap_err();
+    let error = spawn(&mut fake, &plan, redeemed, &site, granted(&plan), None).unwrap_err();
     assert_eq!((error.step, fake.processes), (Step::Request, 0), "{error}");
 }

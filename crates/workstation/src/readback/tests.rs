@@ -18,7 +18,15 @@ pub(crate) fn as_planned(plan: &Plan, role: Role) -> Observed {
     let users = Users::Range(base);
     let (agent, keeper) = (users.agent(), users.reaper());
     let own = own();
-    let expected = Expected { plan, masked: &MASKED, users, leaf: None, own_namespaces: &own, stdio: &[] };
+    let expected = Expected {
+        plan,
+        masked: &MASKED,
+        users,
+        leaf: None,
+        own_namespaces: &own,
+        network: OWN + 1,
+        stdio: &[],
+    };
     let option = |bits: u64, bit: u64, name: &str| (bits & bit != 0).then(|| name.to_owned());
     let mounts = expected.mounts().into_iter().map(|(at, bits)| Mount {
         at,
@@ -75,7 +83,8 @@ fn judge_by(
     seen: &Observed,
 ) -> Result<(), Disagreement> {
     let own = own();
-    Expected { plan, masked: &MASKED, users, leaf: None, own_namespaces: &own, stdio }.agrees(role, seen)
+    Expected { plan, masked: &MASKED, users, leaf: None, own_namespaces: &own, network: OWN + 1, stdio }
+        .agrees(role, seen)
 }
 
 #[test]
@@ -101,13 +110,13 @@ fn standard_descriptors_of_a_person_are_the_given_ones_and_no_others() {
 #[test]
 fn one_user_is_that_of_the_spawner_alone() {
     let plan = sample();
-    let mut seen = as_planned(&plan, Role::Payload);
+    let mut seen = as_planned(&plan, Role::Reaper);
     (seen.uids, seen.gids, seen.groups) = (vec![0; 4], vec![0; 4], vec![65_534]);
-    assert!(judge_by(&plan, Users::One, &[], Role::Payload, &seen).is_err(), "a range is mapped");
+    assert!(judge_by(&plan, Users::One, &[], Role::Reaper, &seen).is_err(), "a range is mapped");
     let map = "      1000          0          1\n";
     (seen.uid_map, seen.gid_map) = (map.into(), map.into());
-    assert_eq!(judge_by(&plan, Users::One, &[], Role::Payload, &seen), Ok(()));
-    assert!(judge(Role::Payload, &seen).is_err());
+    assert_eq!(judge_by(&plan, Users::One, &[], Role::Reaper, &seen), Ok(()));
+    assert!(judge(Role::Reaper, &seen).is_err());
 }
 
 #[test]
@@ -124,7 +133,7 @@ fn the_planned_state_passes() {
 #[test]
 fn every_tampered_part_is_refused_by_its_name() {
     type Change = fn(&mut Observed);
-    let cases: [(Change, &str); 25] = [
+    let cases: [(Change, &str); 26] = [
         (|s| s.uids[0] = 0, "the user"),
         (|s| s.uids[2] = 0, "the user"),
         (|s| s.uids[3] += 1, "the user"),
@@ -141,6 +150,7 @@ fn every_tampered_part_is_refused_by_its_name() {
         (|s| s.uid_map += "65536 0 1\n", "the uid map"),
         (|s| s.namespaces[3].1 = OWN, "a namespace"),
         (|s| s.namespaces[6].1 = OWN, "a namespace"),
+        (|s| s.namespaces[3].1 += 1, "the network"),
         (|s| drop(s.namespaces.pop()), "the list of namespaces"),
         (|s| s.descriptors.push((4, "/etc".into())), "the list of descriptors"),
         (|s| s.descriptors[0].1 = "/srv".into(), "the list of descriptors"),
@@ -152,10 +162,13 @@ fn every_tampered_part_is_refused_by_its_name() {
         (|s| mount(s, "/workspace").retain(|o| o != "noexec"), "a mount"),
     ];
     for (change, what) in cases {
-        let mut seen = as_planned(&sample(), Role::Payload);
-        change(&mut seen);
-        let error = judge(Role::Payload, &seen).unwrap_err();
-        assert_eq!(error.what, what, "{error}");
+        // What their namespaces have is looked at with the reaper.
+        let refused = [Role::Payload, Role::Reaper].into_iter().find_map(|role| {
+            let mut seen = as_planned(&sample(), role);
+            change(&mut seen);
+            judge(role, &seen).err()
+        });
+        assert_eq!(refused.unwrap().what, what);
     }
 }
 
@@ -172,11 +185,20 @@ fn the_agent_shares_no_namespace_and_the_reaper_only_its_clock() {
     let mut seen = as_planned(&sample(), Role::Payload);
     seen.namespaces[time].1 = OWN;
     assert_eq!(judge(Role::Payload, &seen).unwrap_err().what, "a namespace");
+    // And in all others they are together.
+    let (reaper, mut agent) = (as_planned(&sample(), Role::Reaper), as_planned(&sample(), Role::Payload));
+    agent.namespaces[time].1 += 1;
+    assert_eq!(Expected::are_together(&reaper, &agent), Ok(()));
+    for other in (0..agent.namespaces.len()).filter(|i| *i != time) {
+        let mut apart = agent.clone();
+        apart.namespaces[other].1 += 1;
+        assert_eq!(Expected::are_together(&reaper, &apart).unwrap_err().what, "a namespace");
+    }
 }
 
 #[test]
 fn the_kernels_own_words_are_read() {
-    let own = Observed::of(std::process::id()).unwrap();
+    let own = Observed::of(Role::Reaper, std::process::id()).unwrap();
     assert_eq!((own.uids.len(), own.capabilities.len(), own.namespaces.len()), (4, 5, 8));
     assert!(own.mounts.iter().any(|m| m.at == "/proc" && m.kind == "proc"));
     assert!(own.descriptors.iter().any(|fd| fd.0 == 0));
@@ -197,7 +219,7 @@ fn a_descriptor_that_is_closed_meanwhile_is_none() {
             drop(open);
         }
     });
-    let failed = (0..1000).filter_map(|_| Observed::of(std::process::id()).err()).next();
+    let failed = (0..1000).filter_map(|_| Observed::of(Role::Reaper, std::process::id()).err()).next();
     OVER.store(true, Ordering::Relaxed);
     busy.join().unwrap();
     assert!(failed.is_none(), "{failed:?}");

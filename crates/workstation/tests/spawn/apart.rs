@@ -207,7 +207,7 @@ pub(crate) fn without_any_one_layer_the_others_stop_every_escape() {
         (Side::Reaper, "PrivateMounts"),
         (Side::Reaper, "Pivot"),
         (Side::Reaper, "DetachOldRoot"),
-        (Side::Reaper, "ConfineNetwork"),
+        (Side::Network, "ConfineNetwork"),
         (Side::Reaper, "NewSessionKeyring"),
         (Side::Reaper, "Landlock"),
         (Side::Reaper, "InstallFilter"),

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
-pub(crate) const SIDES: [Side; 3] = [Side::Spawner, Side::Reaper, Side::Payload];
+pub(crate) const SIDES: [Side; 4] = [Side::Spawner, Side::Network, Side::Reaper, Side::Payload];
 
 pub(crate) struct Bench {
     pub(crate) dir: PathBuf,

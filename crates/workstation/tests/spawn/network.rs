@@ -40,7 +40,7 @@ pub(crate) fn inside() -> ExitCode {
 /// behind them left out everything leaves, so what stops it is each of these by itself.
 pub(crate) fn rules_and_hooks_stop_what_is_let_through() {
     const STOPPED: &str = "Operation not permitted (os error 1)";
-    let rules = || Some(Fault::Overlook(Side::Reaper, "ConfineNetwork".into()));
+    let rules = || Some(Fault::Overlook(Side::Network, "ConfineNetwork".into()));
     let hooks = || Some(Fault::Overlook(Side::Spawner, "AttachHooks".into()));
     for (left_out, cgroup, elsewhere) in
         [(None, true, STOPPED), (hooks(), true, STOPPED), (rules(), true, STOPPED), (rules(), false, "sent")]

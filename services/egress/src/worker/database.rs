@@ -37,8 +37,10 @@ const MESSAGES_MAX: usize = 256;
 const RECORD: usize = 16 << 10;
 /// How many random bytes make a login's number.
 const NONCE: usize = 18;
-/// The protocol's codes: a login that is not allowed, a connection that does not come about, words that cannot be read.
+/// The protocol's codes: a login that is not allowed, a limit that is reached, a connection that does not come about, words
+/// that cannot be read.
 const NOT_ALLOWED: &str = "28000";
+const USED_UP: &str = "53400";
 const NO_CONNECTION: &str = "08001";
 const UNREADABLE: &str = "08P01";
 
@@ -339,7 +341,7 @@ impl Connection {
             NoSession::Server(body) => {
                 format!("the server refused it: {}", postgres::code_of(body).unwrap_or("without a code"))
             }
-            NoSession::Not(Not::Failed(why) | Not::Denied(why)) => why.clone(),
+            NoSession::Not(Not::Failed(why) | Not::Denied(why) | Not::Over(why)) => why.clone(),
             NoSession::Not(Not::Misused(misuse)) => misuse.clone().denied(&self.host).to_string(),
         }
     }
@@ -352,6 +354,7 @@ impl Connection {
             NoSession::Not(Not::Failed(why)) => {
                 postgres::refusal(NO_CONNECTION, &format!("octant: no session at {}: {why}", self.host), SEE)
             }
+            NoSession::Not(Not::Over(why)) => postgres::refusal(USED_UP, &format!("octant: {why}"), SEE),
             NoSession::Not(Not::Denied(why)) => {
                 postgres::refusal(NOT_ALLOWED, &format!("octant: {why}"), SEE)
             }

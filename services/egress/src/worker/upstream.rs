@@ -55,6 +55,8 @@ pub(crate) enum Sender {
 /// The connection; it ends when this is dropped.
 pub(crate) struct Upstream {
     pub(crate) sender: Sender,
+    /// Whether the request that came with the connection is still to be made.
+    pub(crate) fresh: bool,
     conversing: AbortHandle,
 }
 
@@ -71,6 +73,7 @@ pub(super) async fn socket(asking: &Asking, host: &HostName) -> Result<UnixStrea
     let fd = match (said, fd) {
         (Said::Opened, Some(fd)) => fd,
         (Said::Denied(why), _) => return Err(Not::Denied(why)),
+        (Said::Over(why), _) => return Err(Not::Over(why)),
         (Said::Failed(why), _) => return Err(failed(why)),
         _ => return Err(failed("the gate made no connection".into())),
     };
@@ -124,7 +127,7 @@ impl Upstream {
                 (Sender::Http2(sender), converse(connection))
             }
         };
-        Ok(Self { sender, conversing })
+        Ok(Self { sender, fresh: true, conversing })
     }
 
     pub(crate) fn version(&self) -> Version {

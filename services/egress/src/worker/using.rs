@@ -46,6 +46,7 @@ impl Used {
         let value = match told {
             (Said::Given { bytes }, Some(fd)) => Value { fd, bytes },
             (Said::Denied(why), _) => return Err(Not::Denied(why)),
+            (Said::Over(why), _) => return Err(Not::Over(why)),
             (Said::Failed(why), _) => return Err(failed(why)),
             _ => return Err(failed("the gate gave no secret".into())),
         };
