@@ -2,8 +2,9 @@
 
 internet.py DIR COMMAND...: serves, runs the command, ends with its code. DIR has NAME.crt and NAME.key of each TLS host.
 Written to /DIR/heard: a line for each request and question that came in. Where DIR has NAME.dropbear there is an SSH server
-with that key, and where it has a directory repositories there is git over HTTPS. api.example.org speaks HTTP/2 to who offers
-it, which needs the package h2.
+with that key, and where it has NAME.postgres, which says where PostgreSQL's programs are, a database with NAME.password.
+Where it has a directory repositories there is git over HTTPS. api.example.org speaks HTTP/2 to who offers it, which needs the
+package h2.
 """
 
 import base64
@@ -34,6 +35,7 @@ NAMES = {
     "git.example.org": "11.0.0.6",
     "other.example.org": "11.0.0.7",
     "code.example.org": "11.0.0.8",
+    "db.example.org": "11.0.0.9",
 }
 DNS = "11.0.0.53"
 DIR = sys.argv[1]
@@ -291,8 +293,51 @@ def ssh():
         subprocess.Popen(command, preexec_fn=end_with_us, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
+def databases():
+    """Servers of PostgreSQL that let `app` in by its password, over TLS; as nobody, since they are not for root."""
+    nobody = 65534
+    for file in [name for name in os.listdir(DIR) if name.endswith(".postgres")]:
+        name = file.removesuffix(".postgres")
+        at = os.path.join(DIR, name)
+        programs = open(at + ".postgres").read()
+        os.mkdir(at + ".data", 0o700)
+        for mine in (".data", ".key", ".password"):
+            os.chown(at + mine, nobody, nobody)
+            os.chmod(at + mine, 0o700 if mine == ".data" else 0o600)
+        log = open(at + ".log", "w")
+
+        def lesser():
+            os.setgroups([])
+            os.setgid(nobody)
+            os.setuid(nobody)
+            ctypes.CDLL(None).prctl(1, signal.SIGINT)
+
+        start = {"preexec_fn": lesser, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "cwd": "/"}
+        made = [f"{programs}/initdb", "-N", "-D", at + ".data", "-U", "app", "-A", "scram-sha-256", "--pwfile", at + ".password"]
+        subprocess.run(made, check=True, **start)
+        with open(at + ".data/pg_hba.conf", "w") as rules:
+            rules.write("hostssl all all 0.0.0.0/0 scram-sha-256\n")
+        settings = {
+            "listen_addresses": NAMES[name],
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "jit": "off",
+            "ssl": "on",
+            "ssl_cert_file": at + ".crt",
+            "ssl_key_file": at + ".key",
+        }
+        options = [word for setting, value in settings.items() for word in ("-c", f"{setting}={value}")]
+        subprocess.Popen([f"{programs}/postgres", "-D", at + ".data", *options], **start)
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex((NAMES[name], 5432)) == 0:
+                    break
+            time.sleep(0.1)
+
+
 interfaces()
 ssh()
+databases()
 threading.Thread(target=dns, daemon=True).start()
 threading.Thread(target=canary, daemon=True).start()
 serve("api.example.org", 443, True)

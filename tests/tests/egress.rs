@@ -17,7 +17,8 @@ struct Internet {
 }
 
 /// Hosts with TLS.
-const HOSTS: [&str; 4] = ["api.example.org", "slow.example.org", "evil.example.net", "code.example.org"];
+const HOSTS: [&str; 5] =
+    ["api.example.org", "slow.example.org", "evil.example.net", "code.example.org", "db.example.org"];
 
 impl Internet {
     fn new(name: &str) -> Self {
@@ -392,6 +393,64 @@ fn git_clones_over_ssh_with_a_key_that_only_the_vault_has() {
     let log = |name: &str| fs::read_to_string(internet.dir.join(format!("{name}.log"))).unwrap();
     assert_eq!(log("git.example.org").matches("Pubkey auth succeeded for 'root'").count(), 2);
     assert!(!log("other.example.org").contains("succeeded"), "{}", log("other.example.org"));
+}
+
+/// What runs inside: psql as it is, and everything that the password is not granted for.
+const ASKS: &str = r#"
+at="host=db.example.org user=app dbname=postgres"
+strict="sslmode=verify-full sslrootcert=$SSL_CERT_FILE"
+psql -w "$at $strict" -tAc "select 'hello ' || current_user || ', in TLS ' || ssl from pg_stat_ssl where pid = pg_backend_pid()"
+psql -w "$at sslmode=disable" -tAc "select 'six times seven is ' || 6 * 7"
+psql -w "$at sslmode=require" -tAc "select 'a lot: ' || sum(n) from generate_series(1, 100000) n"
+psql -w "host=db.example.org user=root dbname=postgres $strict" -c "select 1"; echo "other user $?"
+psql -w "host=db.example.org user=app dbname=template1" -c "select 1"; echo "other database $?"
+(sleep 1; pkill -INT -x psql) & psql -w "$at $strict" -c "select pg_sleep(100)"; echo "cancelled $?"
+found=$(grep -lsa correct-horse-battery /proc/[0-9]*/environ; grep -rls correct-horse-battery ~ /tmp /run; env | grep correct-horse)
+echo "found: [$found]"
+"#;
+
+#[test]
+fn psql_logs_in_with_a_password_that_only_the_vault_has() {
+    let internet = Internet::new("postgres");
+    let dir = internet.dir.display();
+    internet.write("db.example.org.postgres", &path("OCTANT_POSTGRES").display().to_string());
+    internet.write("db.example.org.password", "correct-horse-battery");
+    internet.write("asks.sh", ASKS);
+    let args = format!("[\"{dir}/asks.sh\"]");
+    let grants = "[\"postgres prod/db to app@db.example.org:5432/postgres\"]";
+    let fields = [("network", "hosts", "[\"tls://db.example.org:5432\"]"), ("credentials", "grants", grants)];
+    internet.signed("asks", ["compiler", "/usr/bin/bash", &args], &fields, &["asks.sh".to_owned()]);
+    let job = format!(
+        "set -e\n\
+         echo 'correct horse battery' | octant vault init --passphrase\n\
+         printf correct-horse-battery | octant vault put prod/db\n\
+         octant vault grant prod/db --to manifest-file:{dir}/asks.signed.json --mode use \
+           --host db.example.org --reason test\n\
+         octant agent spawn --wait {dir}/asks.signed.json || true\n\
+         octant agent logs asks; octant egress log asks; octant ledger verify\n\
+         echo postgres: done"
+    );
+    let outcome = internet.up(&job);
+    ended(
+        &outcome,
+        0,
+        &[
+            "hello app, in TLS true",
+            "six times seven is 42",
+            "a lot: 5000050000",
+            "octant: no grant logs root in at db.example.org to the database postgres",
+            "other user 2",
+            "no grant logs app in at db.example.org to the database template1",
+            "other database 2",
+            "canceling statement due to user request",
+            "cancelled 1",
+            "found: []",
+            "secret=prod/db",
+            "database=postgres",
+            "postgres: done",
+        ],
+    );
+    assert!(!outcome.1.contains("correct-horse-battery"), "{}", outcome.1);
 }
 
 /// Twelve random bytes, as a text that was nowhere before.

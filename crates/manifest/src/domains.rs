@@ -1,7 +1,7 @@
 //! The domains that other services enforce: network, credentials, models, skills and tools.
 
 use crate::allotment::{NO_END, amount};
-use crate::credential::{CredentialGrant, SshLogin, Way};
+use crate::credential::{CredentialGrant, DatabaseLogin, SshLogin, Way};
 use crate::error::Problem;
 use crate::grants::{Grants, Models, NameSet, Traffic};
 use crate::host::{HostGrant, HostPattern, Protocol};
@@ -114,6 +114,10 @@ fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<
         let spoken = |grant: &HostGrant| grant.protocol == Protocol::Tcp && grant.port == to.port;
         hosts.iter().any(|grant| spoken(grant) && grant.host.matches(&to.host))
     };
+    let opens = |to: &DatabaseLogin| {
+        let spoken = |grant: &HostGrant| grant.protocol == Protocol::Tls && grant.port == to.port;
+        hosts.iter().any(|grant| spoken(grant) && grant.host.matches(&to.host))
+    };
     let read = |field: &Field<'_>| -> Result<CredentialGrant> {
         let grant: CredentialGrant = field.pattern()?;
         match &grant.way {
@@ -122,7 +126,11 @@ fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<
             }
             Way::Ssh(to) if !logs_in(to) => {
                 let wanted = format!("tcp://{}:{}", to.host, to.port);
-                Err(field.refuse(Problem::SshHost(grant.to_string(), wanted)))
+                Err(field.refuse(Problem::LoginHost(grant.to_string(), wanted)))
+            }
+            Way::Postgres(to) if !opens(to) => {
+                let wanted = format!("tls://{}:{}", to.host, to.port);
+                Err(field.refuse(Problem::LoginHost(grant.to_string(), wanted)))
             }
             _ => Ok(grant),
         }

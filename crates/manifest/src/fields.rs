@@ -48,7 +48,7 @@ const NAME: &str = "^[a-z0-9-]{1,63}$";
 const PERSON: &str = "^[a-z0-9._@-]{1,63}$";
 const ANY: &str = "";
 const HOST: &str = "^(tls|http|tcp)://(\\*\\.)?[A-Za-z0-9.-]+:[0-9]{1,5}$";
-const CREDENTIAL: &str = "^(use [^ ]+ at [^ ]+( in (header|basic|query|form|json|sigv4)( [^ ]+){1,3})?|ssh [^ ]+ to [^ ]+ key [^ ]+|sign [^ ]+|reveal [^ ]+)$";
+const CREDENTIAL: &str = "^(use [^ ]+ at [^ ]+( in (header|basic|query|form|json|sigv4)( [^ ]+){1,3})?|ssh [^ ]+ to [^ ]+ key [^ ]+|postgres [^ ]+ to [^ ]+|sign [^ ]+|reveal [^ ]+)$";
 const PATTERN: &str = "^[A-Za-z0-9._/:@-]*\\*?$";
 const ACTION: &str = "^(lifetime\\.unlimited|spawn|adopt|(lease|message|tool|offer):[A-Za-z0-9._/:@-]*\\*?|spend:[0-9]+(\\.[0-9]{1,6})?)$";
 const NONE: Option<&str> = Some("none");
@@ -276,7 +276,7 @@ pub const FIELDS: &[FieldInfo] = &[
         "credentials.grants",
         Kind::Texts(CREDENTIAL),
         NONE,
-        "Secrets: \"use SECRET at HOST\" for a host granted with tls: the gate puts it into requests, the agent never sees it; with \"in PLACE\" elsewhere than in a header for keys: \"header NAME\", \"basic USER\", \"query METHOD PATH FIELD\", \"form ...\", \"json ...\", \"sigv4 KEY-ID REGION SERVICE\" (docs/egress.md); \"ssh SECRET to USER@HOST:PORT key SHA256:...\" for a host granted with tcp: the vault signs logins at the host with that key, and nothing else; \"sign SECRET\", \"reveal SECRET\".",
+        "Secrets: \"use SECRET at HOST\" for a host granted with tls: the gate puts it into requests, the agent never sees it; with \"in PLACE\" elsewhere than in a header for keys: \"header NAME\", \"basic USER\", \"query METHOD PATH FIELD\", \"form ...\", \"json ...\", \"sigv4 KEY-ID REGION SERVICE\" (docs/egress.md); \"ssh SECRET to USER@HOST:PORT key SHA256:...\" for a host granted with tcp: the vault signs logins at the host with that key, and nothing else; \"postgres SECRET to USER@HOST:PORT/DATABASE\" (DATABASE a name, or *) for a host granted with tls on that port: the gate logs in with the secret as the password, the agent never sees it; \"sign SECRET\", \"reveal SECRET\".",
     ),
     field(
         "models.allowed",

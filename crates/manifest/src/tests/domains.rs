@@ -179,7 +179,7 @@ fn a_login_over_ssh_is_for_a_host_that_is_reached_and_known_by_its_key() {
     for host in ["tcp://git.example.org:2222", "tls://git.example.org:22", "tcp://example.org:22"] {
         let errors = with_host(host, &grant).unwrap_err();
         let error = errors.iter().next().unwrap();
-        assert!(matches!(error.problem, Problem::SshHost(..)), "{error}");
+        assert!(matches!(error.problem, Problem::LoginHost(..)), "{error}");
         assert!(error.to_string().contains("tcp://git.example.org:22"), "{error}");
     }
     for bad in [
@@ -191,6 +191,50 @@ fn a_login_over_ssh_is_for_a_host_that_is_reached_and_known_by_its_key() {
         format!("ssh prod/deploy to git@git.example.org:022 key {KEY}"),
         format!("ssh prod/deploy to -oProxy@git.example.org:22 key {KEY}"),
         "ssh prod/deploy to git@git.example.org:22 key MD5:aa".to_owned(),
+    ] {
+        assert!(bad.parse::<CredentialGrant>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_login_to_a_database_is_for_a_host_that_is_reached_with_tls_on_that_port() {
+    let with_host = |host: &str, grant: &str| {
+        let text = with("hosts = []", &format!("hosts = [{host:?}]"));
+        Draft::parse(text.replace("grants = []", &format!("grants = [{grant:?}]")).as_bytes())
+    };
+    let grant = "postgres prod/db to app@db.example.org:5432/sales";
+    assert_eq!(grant.parse::<CredentialGrant>().unwrap().to_string(), grant);
+    assert_eq!(with_host("tls://*.example.org:5432", grant).unwrap().manifest().unenforceable(), []);
+    for host in ["tls://db.example.org:443", "tcp://db.example.org:5432", "tls://example.org:5432"] {
+        let errors = with_host(host, grant).unwrap_err();
+        let error = errors.iter().next().unwrap();
+        assert!(matches!(error.problem, Problem::LoginHost(..)), "{error}");
+        assert!(error.to_string().contains("tls://db.example.org:5432"), "{error}");
+    }
+    let parsed = |text: &str| text.parse::<CredentialGrant>().unwrap();
+    let (one, any) = (parsed(grant), parsed("postgres prod/db to app@db.example.org:5432/*"));
+    assert_eq!((one.meet(&any), any.meet(&one)), (Some(one.clone()), Some(one.clone())));
+    for other in [
+        "postgres prod/db to app@db.example.org:5432/other",
+        "postgres prod/db to root@db.example.org:5432/*",
+        "postgres prod/db to app@db.example.org:5433/*",
+        "postgres prod/db to app@d.example.org:5432/*",
+        "postgres prod/other to app@db.example.org:5432/*",
+        "use prod/db at db.example.org",
+    ] {
+        assert_eq!(one.meet(&parsed(other)), None, "{other}");
+    }
+    for bad in [
+        "postgres prod/db",
+        "postgres prod/db to app@db.example.org:5432",
+        "postgres prod/db to app@db.example.org:5432/",
+        "postgres prod/db to app@db.example.org:5432/a/b",
+        "postgres prod/db to app@db.example.org:5432/a*",
+        "postgres prod/db to app@db.example.org/sales",
+        "postgres prod/db to app@*.example.org:5432/sales",
+        "postgres prod/db to db.example.org:5432/sales",
+        "postgres prod/db to *@db.example.org:5432/sales",
+        "postgres prod/db to app@db.example.org:5432/sales in header x",
     ] {
         assert!(bad.parse::<CredentialGrant>().is_err(), "{bad}");
     }

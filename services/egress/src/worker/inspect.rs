@@ -104,7 +104,7 @@ async fn converse(
     asking: Arc<Asking>,
     stream: Prefixed,
 ) -> io::Result<()> {
-    let Inspect { host, port, hello: _, credentials } = connection;
+    let Inspect { host, port, hello: _, credentials, logins: _ } = connection;
     let host: HostName = host.parse().map_err(|error| io::Error::other(format!("{error}")))?;
     let credentials = credentials.iter().map(Credential::read).collect::<Result<_, _>>();
     let credentials = credentials.map_err(io::Error::other)?;
