@@ -14,9 +14,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::str::FromStr;
 
-/// The soft limit of open descriptors of a unit: enough for a service with 4096 agents, below what select(2) users
-/// would notice only if they opened that many.
-const NOFILE: u64 = 16_384;
+/// The soft limit of open descriptors of a unit: two for each of the gate's connections (`OPEN_MAX` there, 16,000) and its
+/// listeners inside 1,500 agents. Who uses select(2) would notice only if it opened that many.
+const NOFILE: u64 = 1 << 16;
 
 /// A process to start.
 #[derive(Debug)]

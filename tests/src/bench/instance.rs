@@ -1,7 +1,9 @@
 //! A running `octant up` for the benches: started, waited for, measured, ended.
 
+use octant_ids::uid;
 use octant_sys::clock::monotonic_ns;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -49,9 +51,28 @@ impl Instance {
             .map_err(|e| format!("octant {}: {e}", args.join(" ")))
     }
 
+    /// The same, for a command that has to succeed: what it says.
+    pub(crate) fn must(&self, args: &[&str]) -> Result<String, String> {
+        let output = self.octant(args)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(format!("octant {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr)))
+    }
+
     /// A service's socket.
     pub(crate) fn socket(&self, service: &str) -> PathBuf {
         octant_ids::Layout::under(&self.dir).socket(service)
+    }
+
+    /// The proportional set size in bytes of every process of a service's user.
+    pub(crate) fn pss_of_service(service: &str) -> Result<u64, String> {
+        let user = uid::of_service(service).ok_or_else(|| format!("no service {service}"))?;
+        let its = |process: &Path| fs::metadata(process).is_ok_and(|status| status.uid() == user);
+        let all =
+            fs::read_dir("/proc").map_err(|e| format!("/proc: {e}"))?.flatten().map(|entry| entry.path());
+        let total: u64 = all.filter(|process| its(process)).map(|process| pss_of(&process)).sum();
+        if total == 0 { Err(format!("no process of {service} was found")) } else { Ok(total) }
     }
 
     /// The proportional set size in bytes of every process of this binary below the instance.

@@ -50,6 +50,33 @@ pub(crate) fn client(args: &[String]) -> ExitCode {
     }
 }
 
+/// The part that runs as a service's user: appends one after another, with a payload as the caller says; prints
+/// nanoseconds, a line each.
+pub(crate) fn appender(args: &[String]) -> ExitCode {
+    let [socket, payload, count] = args else { return ExitCode::from(2) };
+    let one_after_another = || {
+        let mut client = Client::connect(Path::new(socket)).map_err(|e| e.to_string())?;
+        let payload: serde_json::Value = serde_json::from_str(payload).map_err(|e| e.to_string())?;
+        let request = AppendRequest::new(Kind::Note, Json::of(&payload).map_err(|e| e.to_string())?);
+        let one = |_| {
+            let before = monotonic_ns();
+            client.call(&request).map_err(|e| e.to_string())?;
+            Ok(monotonic_ns() - before)
+        };
+        (0..count.parse().unwrap_or(1)).map(one).collect::<Result<Vec<u64>, String>>()
+    };
+    match one_after_another() {
+        Ok(figures) => {
+            figures.iter().for_each(|figure| println!("{figure}"));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("bench: ledger.append: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn appends_a_second(socket: &Path) -> Result<u64, String> {
     let payload = Json::of(&"x".repeat(PAYLOAD)).map_err(|e| e.to_string())?;
     let request = AppendRequest::new(Kind::Note, payload);

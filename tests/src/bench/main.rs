@@ -9,6 +9,11 @@
 mod boot;
 mod crowd;
 mod crypto;
+mod gate;
+mod gate_client;
+mod gate_many;
+mod gate_outside;
+mod gate_peers;
 mod instance;
 mod kill;
 mod ledger;
@@ -41,6 +46,8 @@ fn main() -> ExitCode {
         Some((first, rest)) if first == "spawner-client" => return spawn::client(rest),
         Some((first, rest)) if first == "kill-client" => return kill::client(rest),
         Some((first, rest)) if first == "ledger-client" => return ledger::client(rest),
+        Some((first, rest)) if first == "ledger-append" => return ledger::appender(rest),
+        Some((first, rest)) if first == "gate-client" => return gate_client::main(rest),
         Some((first, rest)) if first == "ledger-open" => return ledger_size::opener(rest),
         Some((first, rest)) if first == "vault-client" => return vault::client(rest),
         Some((first, rest)) if first == "vault-start" => return vault_size::starter(rest),
@@ -54,10 +61,11 @@ fn main() -> ExitCode {
         Some("ledger") => ledger_alone().and_then(|rows| report(&rows, part)),
         Some("crypto") => crypto::rows().and_then(|rows| report(&rows, part)),
         Some("vault") => vault_alone().and_then(|rows| report(&rows, part)),
+        Some("egress") => egress_alone().and_then(|rows| report(&rows, part)),
         Some("workstations") => workstations_alone().and_then(|rows| report(&rows, part)),
-        Some(other) => {
-            Err(format!("there is no part {other:?}; the parts are: ledger, crypto, vault, workstations"))
-        }
+        Some(other) => Err(format!(
+            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, workstations"
+        )),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,6 +131,12 @@ fn vault_alone() -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
+/// `cargo x bench egress`: the gate's rows alone.
+fn egress_alone() -> Result<Vec<Row>, String> {
+    let scratch = Scratch::new("bench");
+    gate::rows(&resolved(path("OCTANT_BIN"))?, &scratch.path(""))
+}
+
 /// `cargo x bench workstations`: theirs alone.
 fn workstations_alone() -> Result<Vec<Row>, String> {
     let binary = resolved(path("OCTANT_BIN"))?;
@@ -177,6 +191,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.push(ledger_proof::row(&scratch.path("tiles"))?);
     rows.extend(crypto::rows()?);
     rows.extend(vaults(&binary, &scratch)?);
+    rows.extend(gate::rows(&binary, &scratch.path(""))?);
     eprintln!("bench: virtual machine");
     rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
     rows.push(neighbour::row(&scratch)?);

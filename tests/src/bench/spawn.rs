@@ -21,7 +21,7 @@ use octant_workstation::{Bind, Layer, Limits, Plan, Program, Scratch, Spawned, S
 use std::fs;
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 /// A launcher of `tick`: its name and the whole command.
@@ -286,6 +286,32 @@ fn by_operator(instance: &Instance, envelope: &str) -> Result<u64, String> {
     since(before, &text).map_err(|e| format!("{agent}: {e}"))
 }
 
+/// Makes an operator whom the instance trusts; its key is in `scratch`.
+pub(crate) fn operator(instance: &Instance, scratch: &Path) -> Result<(), String> {
+    let into = scratch.display().to_string();
+    instance.must(&["manifest", "keygen", "bench", "--role", "admin", "--into", &into])?;
+    let trusted = instance.dir.join("etc/trusted");
+    fs::create_dir_all(&trusted).map_err(|e| format!("{}: {e}", trusted.display()))?;
+    fs::copy(scratch.join("bench.pub"), trusted.join("bench.pub"))
+        .map(drop)
+        .map_err(|e| format!("bench.pub: {e}"))
+}
+
+/// A manifest signed by that operator: where its envelope is.
+pub(crate) fn signed(
+    instance: &Instance,
+    scratch: &Path,
+    name: &str,
+    manifest: &str,
+) -> Result<PathBuf, String> {
+    let text = |path: &Path| path.display().to_string();
+    let (plain, signed) = (scratch.join(format!("{name}.toml")), scratch.join(format!("{name}.signed.json")));
+    fs::write(&plain, manifest).map_err(|e| format!("{}: {e}", plain.display()))?;
+    let key = text(&scratch.join("bench.key"));
+    instance.must(&["manifest", "sign", "--key", &key, "--output", &text(&signed), &text(&plain)])?;
+    Ok(signed)
+}
+
 /// A manifest for `tick` with these arguments, signed by an operator whom the instance trusts.
 pub(crate) fn envelope(
     instance: &Instance,
@@ -293,23 +319,11 @@ pub(crate) fn envelope(
     tick: &Path,
     args: &str,
 ) -> Result<String, String> {
-    let run = |args: &[&str]| {
-        let output = instance.octant(args)?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() { Ok(()) } else { Err(format!("octant {}: {text}", args.join(" "))) }
-    };
-    let text = |path: &Path| path.display().to_string();
-    run(&["manifest", "keygen", "bench", "--role", "admin", "--into", &text(scratch)])?;
-    let trusted = instance.dir.join("etc/trusted");
-    fs::create_dir_all(&trusted).map_err(|e| format!("{}: {e}", trusted.display()))?;
-    fs::copy(scratch.join("bench.pub"), trusted.join("bench.pub")).map_err(|e| format!("bench.pub: {e}"))?;
-    let tick = text(tick);
+    operator(instance, scratch)?;
+    let tick = tick.display().to_string();
     let usual = Agent { name: "tick", role: "admin", memory: ["32MiB"; 2], ..Agent::USUAL };
     let agent = Agent { program: &tick, args, read: "", ..usual };
-    let (plain, signed) = (scratch.join("tick.toml"), scratch.join("tick.signed.json"));
-    fs::write(&plain, agent.manifest("bench")).map_err(|e| format!("{}: {e}", plain.display()))?;
-    let key = text(&scratch.join("bench.key"));
-    run(&["manifest", "sign", "--key", &key, "--output", &text(&signed), &text(&plain)])?;
+    let signed = signed(instance, scratch, "tick", &agent.manifest("bench"))?;
     fs::read_to_string(&signed).map_err(|e| format!("{}: {e}", signed.display()))
 }
 
