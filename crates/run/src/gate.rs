@@ -203,6 +203,7 @@ pub(crate) fn admission(plan: &Plan, rights: &Effective, manifest: octant_ids::S
         hosts: rights.grants().hosts().iter().map(ToString::to_string).collect(),
         leases: Vec::new(),
         credentials: Vec::new(),
+        logins: Vec::new(),
         manifest: Some(manifest),
         caps,
     }

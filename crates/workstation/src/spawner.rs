@@ -318,12 +318,7 @@ impl Spawner {
         };
         let other = |error: filter::FilterError| io::Error::other(error.to_string());
         let accept_missing = config.accept_missing.iter().filter_map(|name| Layer::of_name(name)).collect();
-        // On a machine of Octant's own there is a whole pool of users.
-        let caller = if for_caller { start("read the own users", crate::users::of_caller())? } else { None };
-        if caller.is_some() {
-            // Who is not root of the machine can enter a network below its own, and come back to its own only.
-            start("take a network of its own", unshare(CloneFlags::CLONE_NEWNET))?;
-        }
+        let caller = own_users(for_caller)?;
         let mut spawner = Self {
             kernel: Real::new(fault),
             tickets,
@@ -670,6 +665,17 @@ const NEEDED: [(caps::Capability, &str); 8] = [
     (caps::Capability::CAP_SYS_PTRACE, "read back the state of the new processes"),
     (caps::Capability::CAP_SETFCAP, "map root of the own user namespace, where there is nobody else"),
 ];
+
+/// Who a workstation's processes are where the spawner is not root of the machine. On one of Octant's own there is a whole
+/// pool of users.
+fn own_users(for_caller: bool) -> Result<Option<Users>, SpawnerError> {
+    let caller = if for_caller { start("read the own users", crate::users::of_caller())? } else { None };
+    if caller.is_some() {
+        // Such a spawner can enter a network below its own, and come back to its own only.
+        start("take a network of its own", unshare(CloneFlags::CLONE_NEWNET))?;
+    }
+    Ok(caller)
+}
 
 /// What is asked where agents with hosts connect to, or why nothing is.
 fn hooks_of(caller: Option<Users>) -> Result<Hooks, String> {
