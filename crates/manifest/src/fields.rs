@@ -50,7 +50,7 @@ const ANY: &str = "";
 const HOST: &str = "^(tls|http|tcp)://(\\*\\.)?[A-Za-z0-9.-]+:[0-9]{1,5}$";
 const CREDENTIAL: &str = "^(use [^ ]+ at [^ ]+( in (header|basic|query|form|json|sigv4)( [^ ]+){1,3})?|ssh [^ ]+ to [^ ]+ key [^ ]+|sign [^ ]+|reveal [^ ]+)$";
 const PATTERN: &str = "^[A-Za-z0-9._/:@-]*\\*?$";
-const ACTION: &str = "^(lifetime\\.unlimited|spawn|adopt|(lease|message|tool):[A-Za-z0-9._/:@-]*\\*?|spend:[0-9]+(\\.[0-9]{1,6})?)$";
+const ACTION: &str = "^(lifetime\\.unlimited|spawn|adopt|(lease|message|tool|offer):[A-Za-z0-9._/:@-]*\\*?|spend:[0-9]+(\\.[0-9]{1,6})?)$";
 const NONE: Option<&str> = Some("none");
 const MOST: u64 = i64::MAX.cast_unsigned();
 
@@ -289,7 +289,18 @@ pub const FIELDS: &[FieldInfo] = &[
     field("models.spend_usd", Kind::Money, Some("0"), "Money in its whole life, in US dollars."),
     field("models.spend_usd_per_minute", Kind::Money, Some("spend_usd"), "Money in one minute."),
     field("skills.allowed", Kind::Texts(PATTERN), NONE, "Skills by name, or by the beginning of names."),
-    field("skills.tools", Kind::Texts(PATTERN), NONE, "Tools by name, or by the beginning of names."),
+    field(
+        "skills.tools",
+        Kind::Texts(PATTERN),
+        NONE,
+        "Tools of other agents that it may call, by name, or by the beginning of names: \"weather__forecast\", \"weather__*\" (docs/mcp.md).",
+    ),
+    field(
+        "skills.serves",
+        Kind::Text("^[a-z0-9][a-z0-9-]{0,23}$"),
+        Some("it offers none"),
+        "The name under which it offers tools of its own: its program speaks MCP on standard input and output. For agents that an operator spawns.",
+    ),
     field(
         "spawning.allowed",
         Kind::Flag,
@@ -318,7 +329,7 @@ pub const FIELDS: &[FieldInfo] = &[
         "approvals.required",
         Kind::Texts(ACTION),
         NONE,
-        "What an operator has to approve each time: spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME, spend:USD (that much at once, or more), lifetime.unlimited (which needs it anyway).",
+        "What an operator has to approve each time: spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME, spend:USD (that much at once, or more), lifetime.unlimited and offer:SERVER (which need it anyway).",
     ),
 ];
 

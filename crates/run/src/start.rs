@@ -119,7 +119,7 @@ impl Ready {
     ) -> Result<Spawned, RunError> {
         let done = match network {
             None => {
-                let spawned = self.client.spawn_with(plan, ticket, &standard.for_spawner());
+                let spawned = self.client.spawn(plan, ticket, &standard.for_spawner());
                 spawned.map_err(|error| complained(&self.complaint, error))
             }
             Some(open) => self.spawn_with_network(plan, ticket, standard, open),
@@ -139,7 +139,7 @@ impl Ready {
         open: impl FnOnce(&mut SpawnerClient) -> Result<Ticket, RunError>,
     ) -> Result<Spawned, RunError> {
         let failed = |error| complained(&self.complaint, error);
-        let spawned = self.client.prepare_with(plan, ticket, &standard.for_spawner()).map_err(failed)?;
+        let spawned = self.client.prepare(plan, ticket, &standard.for_spawner()).map_err(failed)?;
         let ticket = open(&mut self.client)?;
         self.client.release(plan.slot, plan.aid, &ticket).map_err(failed)?;
         Ok(spawned)

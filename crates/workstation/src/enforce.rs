@@ -267,8 +267,8 @@ pub(crate) fn stand<K: Kernel>(
     if let Some(terminal) = &prepared.terminal {
         granted.take_terminal(&terminal.inside)?;
     }
-    if plan.stdio == Stdio::Pipes {
-        for pipe in [granted.stdout.as_fd(), granted.stderr.as_fd()] {
+    if matches!(plan.stdio, Stdio::Pipes | Stdio::Served) {
+        for pipe in granted.standard().map(AsFd::as_fd) {
             run(kernel, Step::Descriptors, Call::GivePipe { pipe, owner: users.agent() })?;
         }
     }
@@ -574,7 +574,7 @@ fn terminals<K: Kernel>(
     if !plan.terminals {
         return match plan.stdio {
             Stdio::Terminal => Err(SpawnError::refused(Step::Check, "a plan with a terminal has a /dev/pts")),
-            Stdio::Pipes | Stdio::Caller => Ok(None),
+            Stdio::Pipes | Stdio::Served | Stdio::Caller => Ok(None),
         };
     }
     let call = Call::NewFilesystem {
@@ -585,7 +585,7 @@ fn terminals<K: Kernel>(
     let devpts = get(kernel, Step::Tree, call)?;
     let terminal = match plan.stdio {
         Stdio::Terminal => Some(open_terminal(kernel, devpts.as_fd(), granted, users)?),
-        Stdio::Pipes | Stdio::Caller => None,
+        Stdio::Pipes | Stdio::Served | Stdio::Caller => None,
     };
     trees.push(Tree { fd: devpts, target: "/dev/pts".into() });
     Ok(terminal)

@@ -85,6 +85,15 @@ pub enum LowerError {
     HereNoVault,
 }
 
+/// Where the program's standard descriptors come from.
+fn stdio(rights: &Effective, here: Option<&Here>) -> Stdio {
+    match here {
+        Some(here) => here.stdio,
+        None if rights.grants().serves().is_some() => Stdio::Served,
+        None => Stdio::Pipes,
+    }
+}
+
 impl Plan {
     /// Puts rights into a plan.
     ///
@@ -161,7 +170,7 @@ impl Plan {
             limits: limits(resources)?,
             landlock_floor: site.landlock_floor,
             accept_missing: site.accept_missing.clone(),
-            stdio: here.map_or(Stdio::Pipes, |here| here.stdio),
+            stdio: stdio(rights, here),
         };
         plan.check()?;
         Ok(plan)

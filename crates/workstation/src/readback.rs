@@ -281,7 +281,9 @@ impl Expected<'_> {
                     Stdio::Pipes => {
                         input == "/dev/null" && out.starts_with("pipe:[") && err.starts_with("pipe:[")
                     }
-                    Stdio::Caller | Stdio::Terminal => [input, out, err].into_iter().eq(self.stdio),
+                    Stdio::Served | Stdio::Caller | Stdio::Terminal => {
+                        [input, out, err].into_iter().eq(self.stdio)
+                    }
                 };
                 standard && is_channel(channel)
             }
@@ -303,7 +305,7 @@ impl Expected<'_> {
     }
 
     fn is_stop_pipe(&self, fd: &str) -> bool {
-        self.plan.stdio != Stdio::Pipes && fd.starts_with("pipe:[")
+        matches!(self.plan.stdio, Stdio::Caller | Stdio::Terminal) && fd.starts_with("pipe:[")
     }
 
     /// The mounts that there must be, with the options that each must have and must not have.

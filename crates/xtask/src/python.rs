@@ -28,7 +28,7 @@ pub(crate) fn environment(workspace: &Workspace) -> Res<PathBuf> {
     {
         return Ok(interpreter);
     }
-    println!("      fetching the packages of the programs in Python (about 6 MB)");
+    println!("      fetching the packages of the programs in Python (about 16 MB)");
     sh::remove(&dir)?;
     let failed = |error: String| {
         format!(

@@ -1,6 +1,6 @@
 //! The domains that other services enforce: what is read, what it means, and that nothing is spawned from it.
 
-use super::{ceiling, declared, one, with};
+use super::{ceiling, declared, one, root, with};
 use crate::{
     CredentialGrant, Draft, Effective, HostGrant, HostPattern, NamePattern, Pattern, PatternSet, Problem,
     RightsError,
@@ -18,7 +18,6 @@ fn what_this_build_cannot_enforce_is_valid_and_is_not_spawned() {
         ("allowed = []", "tokens = 5", "models.tokens", "router"),
         ("allowed = []", "spend_usd = 5", "models.spend_usd", "router"),
         ("[skills]\nallowed = []", "[skills]\nallowed = [\"x\"]", "skills.allowed", "skill runtime"),
-        ("[skills]\nallowed = []", "[skills]\ntools = [\"x\"]", "skills.tools", "tool registry"),
     ];
     for (from, to, field, why) in cases {
         let text = with(from, to);
@@ -228,4 +227,22 @@ fn a_budget_is_exact_and_a_rate_is_at_most_all_of_it() {
         let errors = Draft::parse(text.as_bytes()).unwrap_err();
         assert_eq!(errors.iter().next().unwrap().field, "models.spend_usd", "{bad}");
     }
+}
+
+#[test]
+fn a_server_of_tools_has_a_name_that_no_other_tool_can_begin_with_and_a_role_that_lets_it() {
+    let serving = |name: &str| with("[skills]\nallowed = []", &format!("[skills]\nserves = {name:?}"));
+    for name in ["a", "web-search", "0x2", "abcdefghijklmnopqrstuvwx"] {
+        let text = serving(name).replace("\"analyst\"", "\"developer\"");
+        let rights = root(&text, "developer").unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(rights.grants().serves(), Some(name));
+    }
+    for name in ["", "-a", "a_b", "a__b", "A", "a.b", "a b", "ä", "abcdefghijklmnopqrstuvwxy"] {
+        let error = Draft::parse(serving(name).as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("skills.serves") && error.contains("1 to 24"), "{name:?}: {error}");
+    }
+    // What analysts sign is nobody's tool.
+    let rights = root(&serving("web"), "admin").unwrap();
+    assert_eq!(rights.grants().serves(), None);
+    assert_eq!(rights.narrowed().iter().map(|row| row.field).collect::<Vec<_>>(), ["skills.serves"]);
 }

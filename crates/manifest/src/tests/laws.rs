@@ -142,13 +142,15 @@ fn grants() -> impl Strategy<Value = Grants> {
     let outside = (hosts, patterns(credential()), models());
     let traffic = (0_u64..4, proptest::option::of(0_u64..4))
         .prop_map(|(connections, rate)| Traffic { connections, bytes_per_second: rate.map(ByteSize) });
-    let outside = ((outside, traffic), patterns(name_pattern()), patterns(name_pattern()), approvals());
+    let outside =
+        ((outside, traffic), patterns(name_pattern()), (patterns(name_pattern()), names()), approvals());
     let sets = (names(), names(), names());
     (files, sets, profile, resources(), ttl, policy, 0_u64..4, outside).prop_map(
         |(files, sets, profile, resources, ttl, policy, generations, outside)| {
             let ((root, workspace, read, write, execute), pins) = files;
             let (utilities, syscalls, rooms) = sets;
-            let ((((hosts, leases), credentials, models), traffic), skills, tools, approvals) = outside;
+            let ((((hosts, leases), credentials, models), traffic), skills, (tools, serves), approvals) =
+                outside;
             let ((on_timeout, on_parent_death), retain) = policy;
             Grants {
                 root,
@@ -174,6 +176,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 models,
                 skills,
                 tools,
+                serves,
                 approvals,
             }
         },
