@@ -8,14 +8,41 @@ mod gate;
 mod tools;
 
 use crate::error::CliError;
+use crate::ledger;
 use crate::manifest::{self, Loaded};
 use crate::out::{Out, printable};
 use crate::service::Service;
 use octant_api::agents::{AgentInfo, AgentState, DeniedAccess, DeniedCall, ExitInfo};
-use octant_ids::Exit;
+use octant_api::ledger::{Entry, Kind, QueryRequest};
+use octant_ids::{Aid, Exit, Principal};
 use octant_learn::{Explained, explain, explain_access};
 use serde::Serialize;
 use std::path::Path;
+
+/// How many entries of a service about an agent are looked at.
+const ENTRIES_MAX: u32 = 20_000;
+
+/// Gives what a service has put on record about an agent to `see`; why there may be more of `what`, if there may.
+fn each(
+    service: &Service,
+    (actor, kinds): (&str, Vec<Kind>),
+    aid: Aid,
+    what: &str,
+    mut see: impl FnMut(&Entry),
+) -> Option<String> {
+    let actor = actor.parse().ok().map(Principal::Service);
+    let request = QueryRequest { actor, agent: Some(aid), kinds, ..QueryRequest::default() };
+    let more = ledger::each(service, request, ENTRIES_MAX, |entry| {
+        see(&entry);
+        Ok(())
+    });
+    let first = format!("{what} after its first {ENTRIES_MAX} entries");
+    match more {
+        Ok(None) => None,
+        Ok(Some(from)) => Some(format!("{first}: octant ledger query --agent {aid} --from {from}")),
+        Err(error) => Some(format!("{what}: {error}")),
+    }
+}
 
 /// SIGSYS, with which the filter ends a program of a foreign architecture.
 const SIGSYS: i32 = 31;
@@ -174,7 +201,7 @@ mod tests {
 
     fn info(state: &str) -> AgentInfo {
         serde_json::from_value(serde_json::json!({
-            "aid": octant_ids::Aid::new(1_700_000_000_000, [7; 10]), "name": "a", "role": "analyst",
+            "aid": Aid::new(1_700_000_000_000, [7; 10]), "name": "a", "role": "analyst",
             "operator": "ada", "state": state, "manifest_digest": octant_ids::Sha256::ZERO.to_string(),
         }))
         .unwrap()

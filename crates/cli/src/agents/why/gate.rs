@@ -2,15 +2,12 @@
 //! Each is there when it happened first; how often it happened again follows in counts, and what was cut is in outcomes.
 
 use super::Denied;
-use crate::ledger;
 use crate::service::Service;
-use octant_api::ledger::{Entry, Kind, QueryRequest};
-use octant_ids::{Aid, Principal};
+use octant_api::ledger::{Entry, Kind};
+use octant_ids::Aid;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 
-/// How many entries are read: the gate makes three for each connection.
-const ENTRIES_MAX: u32 = 20_000;
 /// How many different denials are shown. The gate tells 256 apart, anew after each of its starts.
 const ROWS_MAX: usize = 512;
 
@@ -51,25 +48,10 @@ pub(super) struct Denials {
 /// Reads them from the ledger. Where that does not say, it is said.
 pub(super) fn read(service: &Service, aid: Aid) -> Denials {
     let mut denials = Denials::default();
-    let request = QueryRequest {
-        actor: "egress".parse().ok().map(Principal::Service),
-        agent: Some(aid),
-        kinds: vec![Kind::Intent, Kind::Outcome, Kind::Decision],
-        ..QueryRequest::default()
-    };
-    let more = ledger::each(service, request, ENTRIES_MAX, |entry| {
-        denials.see(&entry);
-        Ok(())
-    });
-    match more {
-        Ok(None) => {}
-        Ok(Some(from)) => {
-            denials.missing = Some(format!(
-                "what the gate denied after its first {ENTRIES_MAX} entries: octant ledger query --agent {aid} --from {from}"
-            ));
-        }
-        Err(error) => denials.missing = Some(format!("what the gate denied: {error}")),
-    }
+    let kinds = vec![Kind::Intent, Kind::Outcome, Kind::Decision];
+    let missing =
+        super::each(service, ("egress", kinds), aid, "what the gate denied", |entry| denials.see(entry));
+    denials.missing = missing.or(denials.missing);
     denials
 }
 

@@ -1,15 +1,12 @@
 //! Which tools of others an agent called and could not have, as it stands in the ledger.
 
 use super::Denied;
-use crate::ledger;
 use crate::service::Service;
-use octant_api::ledger::{Entry, Kind, QueryRequest};
-use octant_ids::{Aid, Principal};
+use octant_api::ledger::{Entry, Kind};
+use octant_ids::Aid;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// How many entries are read.
-const ENTRIES_MAX: u32 = 20_000;
 /// How many different denials are shown.
 const ROWS_MAX: usize = 512;
 const FIELD: &str = "skills.tools";
@@ -33,25 +30,11 @@ pub(super) struct Denials {
 /// Reads them from the ledger. Where that does not say, it is said.
 pub(super) fn read(service: &Service, aid: Aid) -> Denials {
     let mut denials = Denials::default();
-    let request = QueryRequest {
-        actor: "agents".parse().ok().map(Principal::Service),
-        agent: Some(aid),
-        kinds: vec![Kind::Decision],
-        ..QueryRequest::default()
-    };
-    let more = ledger::each(service, request, ENTRIES_MAX, |entry| {
-        denials.see(&entry);
-        Ok(())
+    let kinds = vec![Kind::Decision];
+    let missing = super::each(service, ("agents", kinds), aid, "calls of tools that were denied", |entry| {
+        denials.see(entry)
     });
-    match more {
-        Ok(None) => {}
-        Ok(Some(from)) => {
-            denials.missing = Some(format!(
-                "calls of tools that were denied after its first {ENTRIES_MAX} entries: octant ledger query --agent {aid} --from {from}"
-            ));
-        }
-        Err(error) => denials.missing = Some(format!("calls of tools that were denied: {error}")),
-    }
+    denials.missing = missing.or(denials.missing);
     denials
 }
 
