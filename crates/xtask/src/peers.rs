@@ -9,6 +9,8 @@ use std::process::Command;
 
 /// What each is made of.
 const PEERS: &str = "tests/peers";
+/// What mitmproxy's environment has.
+pub(crate) const MITMPROXY: &str = "tests/peers/mitmproxy.txt";
 
 /// Installs what can be; gives the variables that tell the bench where it is.
 pub(crate) fn install(workspace: &Workspace) -> Vec<(&'static str, PathBuf)> {
@@ -47,8 +49,7 @@ fn sandbox_runtime(workspace: &Workspace) -> Res<PathBuf> {
 
 /// mitmproxy: its program without a screen.
 fn mitmproxy(workspace: &Workspace) -> Res<PathBuf> {
-    let requirements = format!("{PEERS}/mitmproxy.txt");
     let dir = workspace.target.join("peers/mitmproxy");
-    python::made(workspace, &dir, &requirements, "mitmproxy (about 40 MB)")?;
+    python::made(workspace, &dir, MITMPROXY, "mitmproxy (about 40 MB)")?;
     Ok(dir.join("bin/mitmdump"))
 }

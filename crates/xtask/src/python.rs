@@ -88,12 +88,16 @@ mod tests {
 
     #[test]
     fn every_package_has_one_version() {
-        let text =
-            sh::read_text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(REQUIREMENTS)).unwrap();
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let named: Vec<_> = lines.map(|line| line.split_once("==").expect(line)).collect();
-        assert!(
-            named.len() >= 3 && named.iter().all(|(name, version)| !name.is_empty() && !version.is_empty())
-        );
+        for requirements in [REQUIREMENTS, crate::peers::MITMPROXY] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(requirements);
+            let text = sh::read_text(&path).unwrap();
+            let lines = text.lines().filter(|line| !line.starts_with(['#', '-']));
+            let named: Vec<_> = lines.map(|line| line.split_once("==").expect(line)).collect();
+            assert!(
+                named.len() >= 3
+                    && named.iter().all(|(name, version)| !name.is_empty() && !version.is_empty()),
+                "{requirements}"
+            );
+        }
     }
 }
