@@ -14,6 +14,7 @@ mod many;
 mod namespace;
 mod power;
 mod run;
+mod servers;
 mod tpm;
 mod vault;
 mod vault_file;

@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 
 mod approval;
 mod budget;
+mod server;
 
 pub use budget::{Amounts, BudgetInfo, BudgetRequest, BudgetRow};
+
+pub use server::{PinRequest, ServerInfo, ServerList, ServerState, ServersRequest, ToolInfo};
 
 pub use approval::{
     AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalState, ApprovalsRequest, PARAMS_MAX,
@@ -709,6 +712,13 @@ crate::rpc! {
         /// Looks at the trusted set now, follows and records what has changed in it, and lists its keys.
         "trust" => trust, Trust(TrustRequest) -> TrustList,
             needs [Need::Operator], deadline Deadline::Ms(HOLD_MS), idempotent: true;
+        /// Lists the agents that offer tools to others, and their tools.
+        "servers" => servers, Servers(ServersRequest) -> ServerList,
+            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
+        /// Has a server's list of tools read again, and an operator asked again where what is new or changed in it was denied
+        /// or nobody answered.
+        "pin" => pin, Pin(PinRequest) -> ServerInfo,
+            needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;
         /// Lists the requests that wait for an operator's answer, or for their use.
         "approvals" => approvals, Approvals(ApprovalsRequest) -> ApprovalList,
             needs [Need::Operator], deadline Deadline::Ms(SHORT_MS), idempotent: true;

@@ -1,6 +1,6 @@
 //! What PID 1 tells each service at its start: the sealed `config` descriptor.
 
-use octant_ids::Layout;
+use octant_ids::{Layout, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -63,6 +63,9 @@ pub struct BootConfig {
     /// What PID 1 knows of the hardware, by name; only for the vault.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hardware: BTreeMap<String, String>,
+    /// Whom every caller of the service's socket counts as, where only one process can reach it: under `octant run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sole_caller: Option<ServiceName>,
     /// Why the kernel reports nothing of what Landlock denies, where it does not; only for `agents`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landlock_unreported: Option<String>,
@@ -118,6 +121,7 @@ mod tests {
             accept_missing: vec!["cgroup".into()],
             agents_cgroup: None,
             hardware: BTreeMap::from([("product_uuid".into(), "1".into())]),
+            sole_caller: None,
             landlock_unreported: Some("audit is off".into()),
             service: serde_json::json!({"segment_bytes": 4096}),
         }

@@ -114,6 +114,9 @@ pub struct AdmitRequest {
     /// The secrets that are used for it, without its seeing them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<Credential>,
+    /// The databases that it is logged in to, without its seeing the passwords.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logins: Vec<Login>,
     /// The digest of the manifest that it runs under, by which the vault may have granted them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -136,6 +139,17 @@ pub struct Credential {
     /// Where in a request it is put, as the manifest has it after `in`; empty for a header that is for keys.
     #[serde(default)]
     pub place: String,
+}
+
+/// A PostgreSQL database that the gate logs an agent in to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// The password's name in the vault.
+    #[schemars(with = "String")]
+    pub secret: SecretName,
+    /// As whom, where, to which database: as the manifest has it, `app@db.example.org:5432/sales`, or `*` for any database.
+    pub to: String,
 }
 
 /// Answer of `egress.admit`: it is in force.

@@ -3,7 +3,7 @@
 use crate::args::{Answer as By, Approvals as Command, Decide};
 use crate::error::CliError;
 use crate::manifest::{invalid, read, signing_key, text, write_over};
-use crate::out::{Out, Table, printable, span, utc};
+use crate::out::{Out, Table, printable, revealed, span, utc};
 use crate::service::Service;
 use octant_api::agent;
 use octant_api::agents::{
@@ -170,19 +170,24 @@ fn show(asked: &Approval, out: &mut Out) -> Result<(), CliError> {
     what.iter().try_for_each(|(name, value)| part(name, value, 1, out))
 }
 
-/// A part of what will be done, with nothing left out. What agents wrote cannot move the cursor.
+/// A part of what will be done, with nothing left out. What agents wrote cannot move the cursor, and cannot hide.
 fn part(name: &str, value: &Value, depth: usize, out: &mut Out) -> Result<(), CliError> {
-    let (indent, name) = ("  ".repeat(depth), printable(name));
+    let (indent, name) = ("  ".repeat(depth), revealed(name));
     match value {
         Value::Object(parts) => {
             out.line(format_args!("{indent}{name}:"))?;
             parts.iter().try_for_each(|(name, value)| part(name, value, depth + 1, out))
         }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            out.line(format_args!("{indent}{name}:"))?;
+            let mut each = items.iter().enumerate();
+            each.try_for_each(|(at, item)| part(&(at + 1).to_string(), item, depth + 1, out))
+        }
         Value::String(text) if text.contains('\n') => {
             out.line(format_args!("{indent}{name}:"))?;
-            text.lines().try_for_each(|line| out.line(format_args!("{indent}  | {}", printable(line))))
+            text.lines().try_for_each(|line| out.line(format_args!("{indent}  | {}", revealed(line))))
         }
-        Value::String(text) => out.line(format_args!("{indent}{name}: {}", printable(text))),
-        other => out.line(format_args!("{indent}{name}: {}", printable(&other.to_string()))),
+        Value::String(text) => out.line(format_args!("{indent}{name}: {}", revealed(text))),
+        other => out.line(format_args!("{indent}{name}: {}", revealed(&other.to_string()))),
     }
 }

@@ -3,6 +3,7 @@
 mod approvals;
 mod image;
 mod ledger;
+mod mcp;
 pub(crate) mod secret;
 pub(crate) mod vault;
 mod when;
@@ -11,6 +12,7 @@ mod workspace;
 pub(crate) use approvals::{Answer, Approvals, Decide};
 pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
+pub(crate) use mcp::Mcp;
 pub(crate) use secret::Secret;
 pub(crate) use vault::Vault;
 pub(crate) use workspace::Workspace;
@@ -151,12 +153,15 @@ pub(crate) enum Command {
         after_help = "Example:\n  octant lease tls://a.example.org:443 --for 10min --reason \"the price list\""
     )]
     Lease(Borrow),
-    /// Inside a workstation: serve this agent's tools over MCP on standard input and output
+    /// Inside a workstation: serve this agent's tools over MCP on standard input and output; outside: see servers of tools
     ///
     /// For clients of the Model Context Protocol that only start a process; in their list of servers it is the command
     /// `octant` with the argument `mcp`. Others connect to /run/octant/agent.sock, where the same is served.
-    #[command(after_help = "Example:\n  octant mcp")]
-    Mcp,
+    #[command(after_help = "Example:\n  octant mcp\n  octant mcp servers")]
+    Mcp {
+        #[command(subcommand)]
+        command: Option<Mcp>,
+    },
     /// Inside a workstation: write to the agents in a room, and read what they write
     #[command(subcommand, after_help = "Example:\n  octant message send team \"the first half is done\"")]
     Message(Message),

@@ -24,6 +24,7 @@ mod mcp;
 mod message;
 mod operator;
 mod out;
+mod servers;
 mod service;
 mod ssh;
 mod trust;
@@ -180,7 +181,8 @@ fn act(
         Command::Message(command) => message::run(command, layout, out),
         Command::Secret(command) => vault::of_agent(command, layout, input, out),
         Command::Lease(wish) => inside::lease(wish, layout, out),
-        Command::Mcp => mcp::run(layout, out),
+        Command::Mcp { command: None } => mcp::run(layout, out),
+        Command::Mcp { command: Some(command) } => servers::run(command, layout, out),
         Command::SshAgent { serve: Some(dir), .. } => ssh::serve(dir, layout, out),
         Command::SshAgent { command, .. } => ssh::run(command, layout),
         Command::Note { text } => inside::note(text, layout, out),

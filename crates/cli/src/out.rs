@@ -207,6 +207,16 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// The text with everything written out that would not be seen: control characters, and those that turn the direction of
+/// writing, have no width or join others. What an operator approves is what the operator sees.
+pub(crate) fn revealed(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\\' | '"' | '\'' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// Several lines of someone else's text, which may be cut within a character.
 fn harmless(bytes: &[u8]) -> String {
     let keep = |c: &char| matches!(c, '\n' | '\t') || !c.is_control();
@@ -311,6 +321,16 @@ impl Drop for Ticking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_not_be_seen_is_written_out() {
+        assert_eq!(revealed("it's \"a\\b\" – süß"), "it's \"a\\b\" – süß");
+        assert_eq!(
+            revealed("a\u{202e}b\u{200b}c\u{1b}[1m\u{e0041}"),
+            "a\\u{202e}b\\u{200b}c\\u{1b}[1m\\u{e0041}"
+        );
+        assert_eq!(revealed("e\u{301}"), "e\\u{301}", "what joins others is written out too");
+    }
 
     #[test]
     fn tables_align_and_fit_the_console() {

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-const WRITE: &str = "lifetime.unlimited, spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME or spend:USD, where the \
-                     beginning of names with a * behind it stands for all of them";
+const WRITE: &str = "lifetime.unlimited, spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME, offer:SERVER or \
+                     spend:USD, where the beginning of names with a * behind it stands for all of them";
 
 /// An action, or all actions of one sort whose names begin alike. The set is closed: what is not here cannot be
 /// demanded, so that no manifest counts on a rule that nobody keeps.
@@ -26,6 +26,8 @@ pub enum Action {
     Message(NamePattern),
     /// A call of a tool.
     Tool(NamePattern),
+    /// The tools that a server offers, as it describes them. Needs an approval whether a manifest says so or not.
+    Offer(NamePattern),
     /// Spending this much at once or more, in millionths of a US dollar.
     Spend(u64),
 }
@@ -38,7 +40,9 @@ impl Action {
     pub fn named(sort: &str, name: &str) -> Result<Self, PatternError> {
         let text = format!("{sort}:{name}");
         match text.parse() {
-            Ok(action @ (Self::Lease(_) | Self::Message(_) | Self::Tool(_))) if !name.ends_with('*') => {
+            Ok(action @ (Self::Lease(_) | Self::Message(_) | Self::Tool(_) | Self::Offer(_)))
+                if !name.ends_with('*') =>
+            {
                 Ok(action)
             }
             Ok(_) => Err(PatternError::new(&text, "it is not one action", WRITE)),
@@ -51,7 +55,7 @@ impl Action {
     pub fn single(&self) -> bool {
         match self {
             Self::UnlimitedLifetime | Self::Spawn | Self::Adopt | Self::Spend(_) => true,
-            Self::Lease(name) | Self::Message(name) | Self::Tool(name) => !name.open(),
+            Self::Lease(name) | Self::Message(name) | Self::Tool(name) | Self::Offer(name) => !name.open(),
         }
     }
 
@@ -65,6 +69,7 @@ impl Action {
             Self::Lease(_) => "lease",
             Self::Message(_) => "message",
             Self::Tool(_) => "tool",
+            Self::Offer(_) => "offer",
             Self::Spend(_) => "spend",
         }
     }
@@ -76,6 +81,7 @@ impl Pattern for Action {
             (Self::Lease(a), Self::Lease(b)) => a.meet(b).map(Self::Lease),
             (Self::Message(a), Self::Message(b)) => a.meet(b).map(Self::Message),
             (Self::Tool(a), Self::Tool(b)) => a.meet(b).map(Self::Tool),
+            (Self::Offer(a), Self::Offer(b)) => a.meet(b).map(Self::Offer),
             (Self::Spend(a), Self::Spend(b)) => Some(Self::Spend(*a.max(b))),
             (a, b) => (a == b).then(|| a.clone()),
         }
@@ -94,6 +100,7 @@ impl FromStr for Action {
             ("lease", Some(name)) => name.parse().map(Self::Lease),
             ("message", Some(name)) => name.parse().map(Self::Message),
             ("tool", Some(name)) => name.parse().map(Self::Tool),
+            ("offer", Some(name)) => name.parse().map(Self::Offer),
             ("spend", Some(amount)) => {
                 let why = "an amount has digits, at most six of them behind the point";
                 money::micro(amount).map(Self::Spend).ok_or_else(|| PatternError::new(text, why, WRITE))
@@ -108,7 +115,9 @@ impl fmt::Display for Action {
         f.write_str(self.sort())?;
         match self {
             Self::UnlimitedLifetime | Self::Spawn | Self::Adopt => Ok(()),
-            Self::Lease(name) | Self::Message(name) | Self::Tool(name) => write!(f, ":{name}"),
+            Self::Lease(name) | Self::Message(name) | Self::Tool(name) | Self::Offer(name) => {
+                write!(f, ":{name}")
+            }
             Self::Spend(amount) => write!(f, ":{}", money::text(*amount)),
         }
     }
@@ -175,7 +184,8 @@ mod tests {
             "lease:prod/db",
             "lease:*",
             "message:ops",
-            "tool:git/*",
+            "tool:git__*",
+            "offer:git",
             "spend:0.5",
         ];
         for text in all {

@@ -8,12 +8,13 @@ use octant_ssh::Fingerprint;
 use std::fmt;
 use std::str::FromStr;
 
-const GRANT: &str = "\"use SECRET at HOST\", the same with \"in PLACE\", \"ssh SECRET to USER@HOST:PORT key SHA256:...\", \"sign SECRET\" or \"reveal SECRET\"";
-/// The longest name of a user at a host, in bytes; Linux has 32.
-const USER_MAX: usize = 64;
+const GRANT: &str = "\"use SECRET at HOST\", the same with \"in PLACE\", \"ssh SECRET to USER@HOST:PORT key SHA256:...\", \"postgres SECRET to USER@HOST:PORT/DATABASE\", \"sign SECRET\" or \"reveal SECRET\"";
+/// The longest name of a user at a host, or of a database, in bytes; Linux has 32, PostgreSQL 63.
+const NAME_MAX: usize = 64;
 
 /// One way to use one secret: `use prod/github at api.github.com`, `use prod/upload at files.example.org in basic ada`,
-/// `ssh prod/deploy to git@git.example.org:22 key SHA256:...`, `sign prod/key`, `reveal prod/token`.
+/// `ssh prod/deploy to git@git.example.org:22 key SHA256:...`, `postgres prod/db to app@db.example.org:5432/sales`, `sign prod/key`,
+/// `reveal prod/token`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CredentialGrant {
     /// Which secret.
@@ -29,6 +30,8 @@ pub enum Way {
     Use(HostPattern, Place),
     /// The vault signs logins over SSH to this host, and nothing else.
     Ssh(SshLogin),
+    /// The gate logs in to a PostgreSQL database with it as the password; the agent never sees it.
+    Postgres(DatabaseLogin),
     /// The vault signs with it.
     Sign,
     /// The agent sees the value.
@@ -48,21 +51,84 @@ pub struct SshLogin {
     pub key: Fingerprint,
 }
 
+/// Where a password logs in to a PostgreSQL database: as whom, at which host, to which database.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DatabaseLogin {
+    /// The user's name (a role that may log in).
+    pub user: String,
+    /// The host.
+    pub host: HostName,
+    /// On which port.
+    pub port: u16,
+    /// To which database; none is any that the server lets the user into.
+    pub database: Option<String>,
+}
+
+/// Whether a text is a name as users and databases have it here. What is written in no other way needs no quoting.
+fn is_name(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=NAME_MAX).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(legal)
+}
+
+/// The parts of `USER@HOST:PORT`.
+fn user_at(text: &str, to: &str) -> Result<(String, HostName, u16), PatternError> {
+    let refuse = |why| PatternError::new(text, why, GRANT);
+    let (user, host) = to.split_once('@').ok_or_else(|| refuse("the user's name at the host is missing"))?;
+    if !is_name(user) {
+        return Err(refuse("a user's name is 1 to 64 letters, digits, dots, - and _"));
+    }
+    let (host, port) = host.rsplit_once(':').ok_or_else(|| refuse("the port is missing"))?;
+    let bad = port.starts_with('0') || !port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port.parse().ok().filter(|_| !bad);
+    let port = port.ok_or_else(|| refuse("the port is not a number from 1 to 65535"))?;
+    Ok((user.to_owned(), host.parse()?, port))
+}
+
 impl SshLogin {
     fn parse(text: &str, to: &str, key: &str) -> Result<Self, PatternError> {
         let refuse = |why| PatternError::new(text, why, GRANT);
-        let (user, host) =
-            to.split_once('@').ok_or_else(|| refuse("the user's name at the host is missing"))?;
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if user.is_empty() || user.len() > USER_MAX || user.starts_with('-') || !user.bytes().all(legal) {
-            return Err(refuse("a user's name is 1 to 64 letters, digits, dots, - and _"));
-        }
-        let (host, port) = host.rsplit_once(':').ok_or_else(|| refuse("the port is missing"))?;
-        let bad = port.starts_with('0') || !port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = port.parse().ok().filter(|_| !bad);
-        let port = port.ok_or_else(|| refuse("the port is not a number from 1 to 65535"))?;
+        let (user, host, port) = user_at(text, to)?;
         let key = key.parse().map_err(|_| refuse("the host's key is what `ssh-keygen -l -f FILE` prints"))?;
-        Ok(Self { user: user.to_owned(), host: host.parse()?, port, key })
+        Ok(Self { user, host, port, key })
+    }
+}
+
+impl DatabaseLogin {
+    /// Whether it is for this user and this database.
+    #[must_use]
+    pub fn admits(&self, user: &str, database: &str) -> bool {
+        self.user == user && self.database.as_deref().is_none_or(|only| only == database)
+    }
+
+    fn meet(&self, other: &Self) -> Option<Self> {
+        let database = match (&self.database, &other.database) {
+            (Some(a), Some(b)) if a != b => return None,
+            (a, b) => a.clone().or_else(|| b.clone()),
+        };
+        let whole = Self { database, ..self.clone() };
+        ((&self.user, &self.host, self.port) == (&other.user, &other.host, other.port)).then_some(whole)
+    }
+}
+
+impl FromStr for DatabaseLogin {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let refuse = |why| PatternError::new(text, why, GRANT);
+        let (at, database) = text.split_once('/').ok_or_else(|| refuse("the database is missing"))?;
+        let (user, host, port) = user_at(text, at)?;
+        let database = (database != "*").then(|| database.to_owned());
+        if database.as_deref().is_some_and(|name| !is_name(name)) {
+            return Err(refuse("a database's name is 1 to 64 letters, digits, dots, - and _, or * for any"));
+        }
+        Ok(Self { user, host, port, database })
+    }
+}
+
+impl fmt::Display for DatabaseLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, host, port, database } = self;
+        write!(f, "{user}@{host}:{port}/{}", database.as_deref().unwrap_or("*"))
     }
 }
 
@@ -79,6 +145,7 @@ impl Pattern for CredentialGrant {
             // A place is whole or not at all: none is part of another.
             (Way::Use(a, here), Way::Use(b, there)) if here == there => Way::Use(a.meet(b)?, here.clone()),
             (Way::Ssh(a), Way::Ssh(b)) if a == b => Way::Ssh(a.clone()),
+            (Way::Postgres(a), Way::Postgres(b)) => Way::Postgres(a.meet(b)?),
             (Way::Sign, Way::Sign) => Way::Sign,
             (Way::Reveal, Way::Reveal) => Way::Reveal,
             _ => return None,
@@ -107,6 +174,8 @@ impl FromStr for CredentialGrant {
             ["use", ..] => return Err(refuse("the host is missing for which the secret may be used")),
             ["ssh", secret, "to", to, "key", key] => (secret, Way::Ssh(SshLogin::parse(text, to, key)?)),
             ["ssh", ..] => return Err(refuse("user, host, port or the host's key are missing")),
+            ["postgres", secret, "to", to] => (secret, Way::Postgres(to.parse()?)),
+            ["postgres", ..] => return Err(refuse("user, host, port or database are missing")),
             ["sign", secret] => (secret, Way::Sign),
             ["reveal", secret] => (secret, Way::Reveal),
             _ => return Err(refuse("it is not a way to use a secret")),
@@ -123,6 +192,7 @@ impl fmt::Display for CredentialGrant {
             Way::Use(host, Place::Usual) => write!(f, "use {secret} at {host}"),
             Way::Use(host, place) => write!(f, "use {secret} at {host} in {place}"),
             Way::Ssh(login) => write!(f, "ssh {secret} to {login}"),
+            Way::Postgres(login) => write!(f, "postgres {secret} to {login}"),
             Way::Sign => write!(f, "sign {secret}"),
             Way::Reveal => write!(f, "reveal {secret}"),
         }

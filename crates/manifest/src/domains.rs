@@ -1,9 +1,9 @@
 //! The domains that other services enforce: network, credentials, models, skills and tools.
 
 use crate::allotment::{NO_END, amount};
-use crate::credential::{CredentialGrant, SshLogin, Way};
+use crate::credential::{CredentialGrant, DatabaseLogin, SshLogin, Way};
 use crate::error::Problem;
-use crate::grants::{Grants, Models, Traffic};
+use crate::grants::{Grants, Models, NameSet, Traffic};
 use crate::host::{HostGrant, HostPattern, Protocol};
 use crate::limits;
 use crate::money;
@@ -59,6 +59,7 @@ pub(crate) struct Services {
     pub(crate) models: Models,
     pub(crate) skills: PatternSet<NamePattern>,
     pub(crate) tools: PatternSet<NamePattern>,
+    pub(crate) serves: NameSet,
 }
 
 pub(crate) fn services(document: &Document<'_>) -> Whole<Services> {
@@ -69,9 +70,10 @@ pub(crate) fn services(document: &Document<'_>) -> Whole<Services> {
     let models = all.take(models(document));
     let skills = all.take(skills(document));
     let whole = || {
-        let (skills, tools) = skills?;
+        let (skills, tools, serves) = skills?;
         let (hosts, leases, traffic) = network?;
-        Some(Services { hosts, leases, traffic, credentials: credentials?, models: models?, skills, tools })
+        let (credentials, models) = (credentials?, models?);
+        Some(Services { hosts, leases, traffic, credentials, models, skills, tools, serves })
     };
     all.done(whole())
 }
@@ -112,6 +114,10 @@ fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<
         let spoken = |grant: &HostGrant| grant.protocol == Protocol::Tcp && grant.port == to.port;
         hosts.iter().any(|grant| spoken(grant) && grant.host.matches(&to.host))
     };
+    let opens = |to: &DatabaseLogin| {
+        let spoken = |grant: &HostGrant| grant.protocol == Protocol::Tls && grant.port == to.port;
+        hosts.iter().any(|grant| spoken(grant) && grant.host.matches(&to.host))
+    };
     let read = |field: &Field<'_>| -> Result<CredentialGrant> {
         let grant: CredentialGrant = field.pattern()?;
         match &grant.way {
@@ -120,7 +126,11 @@ fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<
             }
             Way::Ssh(to) if !logs_in(to) => {
                 let wanted = format!("tcp://{}:{}", to.host, to.port);
-                Err(field.refuse(Problem::SshHost(grant.to_string(), wanted)))
+                Err(field.refuse(Problem::LoginHost(grant.to_string(), wanted)))
+            }
+            Way::Postgres(to) if !opens(to) => {
+                let wanted = format!("tls://{}:{}", to.host, to.port);
+                Err(field.refuse(Problem::LoginHost(grant.to_string(), wanted)))
             }
             _ => Ok(grant),
         }
@@ -128,12 +138,27 @@ fn credentials(document: &Document<'_>, hosts: &PatternSet<HostGrant>) -> Whole<
     section.each("grants", read)
 }
 
-fn skills(document: &Document<'_>) -> Whole<(PatternSet<NamePattern>, PatternSet<NamePattern>)> {
-    let section = document.section("skills", &["allowed", "tools"])?;
+/// How a server of tools is called. There is no `_` in it, so that what comes before the first `__` of a tool's name is
+/// always a server, and no server has another's tools.
+const SERVER: &str = "a name of 1 to 24 small letters, digits and - that does not begin with -";
+const SERVER_BYTES: usize = 24;
+
+/// Skills, tools that may be called, and the name of a server.
+type Skills = (PatternSet<NamePattern>, PatternSet<NamePattern>, NameSet);
+
+fn skills(document: &Document<'_>) -> Whole<Skills> {
+    let section = document.section("skills", &["allowed", "tools", "serves"])?;
     let mut all = Gather::default();
     all.take(section.no_strays());
     let (skills, tools) = (all.take(section.patterns("allowed")), all.take(section.patterns("tools")));
-    all.done(skills.zip(tools))
+    let serves = section.get("serves").map(|field| {
+        let name = field.name("-", SERVER)?;
+        let fits = name.len() <= SERVER_BYTES && !name.starts_with('-');
+        if fits { Ok(name) } else { Err(field.refuse(Problem::Name { text: name, want: SERVER })) }
+    });
+    let serves = all.take(serves.transpose());
+    let whole = || Some((skills?, tools?, NameSet::Only(serves?.into_iter().collect())));
+    all.done(whole())
 }
 
 fn models(document: &Document<'_>) -> Whole<Models> {
@@ -198,7 +223,6 @@ pub(crate) fn unenforceable(asked: &Grants, budget: &Budget) -> Vec<Unenforceabl
         (budget.tokens > 0, "models.tokens", "a model budget", ROUTER),
         (budget.spend_microusd > 0, "models.spend_usd", "a model budget", ROUTER),
         (!asked.skills.is_empty(), "skills.allowed", "skills", "there is no skill runtime yet"),
-        (!asked.tools.is_empty(), "skills.tools", "tools", "there is no tool registry yet"),
     ];
     rows.into_iter()
         .filter(|(asked, ..)| *asked)

@@ -135,7 +135,7 @@ pub enum Problem {
     CredentialHost(String),
     /// A login at a host that the network does not reach.
     #[error("{0:?} is for a host that network.hosts does not have; add {1} there, or remove this")]
-    SshHost(String, String),
+    LoginHost(String, String),
     /// A place both written and executed, in a profile that does not allow that.
     #[error(
         "{0} would be writable and executable; only the profiles compiler, python and node allow that: choose one of them, or take it out of one of the lists"

@@ -48,9 +48,9 @@ const NAME: &str = "^[a-z0-9-]{1,63}$";
 const PERSON: &str = "^[a-z0-9._@-]{1,63}$";
 const ANY: &str = "";
 const HOST: &str = "^(tls|http|tcp)://(\\*\\.)?[A-Za-z0-9.-]+:[0-9]{1,5}$";
-const CREDENTIAL: &str = "^(use [^ ]+ at [^ ]+( in (header|basic|query|form|json|sigv4)( [^ ]+){1,3})?|ssh [^ ]+ to [^ ]+ key [^ ]+|sign [^ ]+|reveal [^ ]+)$";
+const CREDENTIAL: &str = "^(use [^ ]+ at [^ ]+( in (header|basic|query|form|json|sigv4)( [^ ]+){1,3})?|ssh [^ ]+ to [^ ]+ key [^ ]+|postgres [^ ]+ to [^ ]+|sign [^ ]+|reveal [^ ]+)$";
 const PATTERN: &str = "^[A-Za-z0-9._/:@-]*\\*?$";
-const ACTION: &str = "^(lifetime\\.unlimited|spawn|adopt|(lease|message|tool):[A-Za-z0-9._/:@-]*\\*?|spend:[0-9]+(\\.[0-9]{1,6})?)$";
+const ACTION: &str = "^(lifetime\\.unlimited|spawn|adopt|(lease|message|tool|offer):[A-Za-z0-9._/:@-]*\\*?|spend:[0-9]+(\\.[0-9]{1,6})?)$";
 const NONE: Option<&str> = Some("none");
 const MOST: u64 = i64::MAX.cast_unsigned();
 
@@ -270,13 +270,13 @@ pub const FIELDS: &[FieldInfo] = &[
         "network.requests",
         Kind::Number(0, MOST),
         Some("no end"),
-        "Connections, and requests of plain HTTP beyond the first on each, over its whole life, the same way.",
+        "Connections, and the further requests on each where requests are read, over its whole life, the same way.",
     ),
     field(
         "credentials.grants",
         Kind::Texts(CREDENTIAL),
         NONE,
-        "Secrets: \"use SECRET at HOST\" for a host granted with tls: the gate puts it into requests, the agent never sees it; with \"in PLACE\" elsewhere than in a header for keys: \"header NAME\", \"basic USER\", \"query METHOD PATH FIELD\", \"form ...\", \"json ...\", \"sigv4 KEY-ID REGION SERVICE\" (docs/egress.md); \"ssh SECRET to USER@HOST:PORT key SHA256:...\" for a host granted with tcp: the vault signs logins at the host with that key, and nothing else; \"sign SECRET\", \"reveal SECRET\".",
+        "Secrets: \"use SECRET at HOST\" for a host granted with tls: the gate puts it into requests, the agent never sees it; with \"in PLACE\" elsewhere than in a header for keys: \"header NAME\", \"basic USER\", \"query METHOD PATH FIELD\", \"form ...\", \"json ...\", \"sigv4 KEY-ID REGION SERVICE\" (docs/egress.md); \"ssh SECRET to USER@HOST:PORT key SHA256:...\" for a host granted with tcp: the vault signs logins at the host with that key, and nothing else; \"postgres SECRET to USER@HOST:PORT/DATABASE\" (DATABASE a name, or *) for a host granted with tls on that port: the gate logs in with the secret as the password, the agent never sees it; \"sign SECRET\", \"reveal SECRET\".",
     ),
     field(
         "models.allowed",
@@ -289,7 +289,18 @@ pub const FIELDS: &[FieldInfo] = &[
     field("models.spend_usd", Kind::Money, Some("0"), "Money in its whole life, in US dollars."),
     field("models.spend_usd_per_minute", Kind::Money, Some("spend_usd"), "Money in one minute."),
     field("skills.allowed", Kind::Texts(PATTERN), NONE, "Skills by name, or by the beginning of names."),
-    field("skills.tools", Kind::Texts(PATTERN), NONE, "Tools by name, or by the beginning of names."),
+    field(
+        "skills.tools",
+        Kind::Texts(PATTERN),
+        NONE,
+        "Tools of other agents that it may call, by name, or by the beginning of names: \"weather__forecast\", \"weather__*\" (docs/mcp.md).",
+    ),
+    field(
+        "skills.serves",
+        Kind::Text("^[a-z0-9][a-z0-9-]{0,23}$"),
+        Some("it offers none"),
+        "The name under which it offers tools of its own: its program speaks MCP on standard input and output. For agents that an operator spawns.",
+    ),
     field(
         "spawning.allowed",
         Kind::Flag,
@@ -318,7 +329,7 @@ pub const FIELDS: &[FieldInfo] = &[
         "approvals.required",
         Kind::Texts(ACTION),
         NONE,
-        "What an operator has to approve each time: spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME, spend:USD (that much at once, or more), lifetime.unlimited (which needs it anyway).",
+        "What an operator has to approve each time: spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME, spend:USD (that much at once, or more), lifetime.unlimited and offer:SERVER (which need it anyway).",
     ),
 ];
 

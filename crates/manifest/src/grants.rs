@@ -475,6 +475,8 @@ pub struct Grants {
     pub(crate) models: Models,
     pub(crate) skills: PatternSet<NamePattern>,
     pub(crate) tools: PatternSet<NamePattern>,
+    /// The name under which it offers tools of its own; a manifest has at most one.
+    pub(crate) serves: NameSet,
     /// Joined where the others are met: to have to ask for more is to have less.
     pub(crate) approvals: Approvals,
 }
@@ -640,6 +642,12 @@ impl Grants {
         &self.tools
     }
 
+    /// The name under which it offers tools of its own, over its standard input and output.
+    #[must_use]
+    pub fn serves(&self) -> Option<&str> {
+        self.serves.iter().next()
+    }
+
     /// What an operator has to approve each time.
     #[must_use]
     pub fn approvals(&self) -> &Approvals {
@@ -674,6 +682,7 @@ impl Grants {
             models,
             skills,
             tools,
+            serves,
             approvals,
         } = other;
         let shorter = match (self.ttl, *ttl) {
@@ -705,15 +714,17 @@ impl Grants {
             models: self.models.meet(models),
             skills: self.skills.meet(skills),
             tools: self.tools.meet(tools),
+            serves: self.serves.meet(serves),
             approvals: self.approvals.join(approvals),
         }
     }
 
     /// The most that a child can get of this: everything, with one generation less below it. What is left open for an
-    /// operator to name is not an agent's to choose.
+    /// operator to name is not an agent's to choose, and neither is what others take for a server's tools.
     pub(crate) fn for_child(&self) -> Self {
         let workspace = if self.workspace == Kept::Any { Kept::None } else { self.workspace };
-        Self { workspace, generations: self.generations.saturating_sub(1), ..self.clone() }
+        let generations = self.generations.saturating_sub(1);
+        Self { workspace, generations, serves: NameSet::NONE, ..self.clone() }
     }
 
     /// Whether `other` grants everything that this does, and demands no approval that this does not.
@@ -759,6 +770,7 @@ impl Grants {
             models,
             skills,
             tools,
+            serves,
             approvals,
         } = self;
         let ttl = ttl.map_or("unlimited".to_owned(), |t| format!("{}ms", t.0));
@@ -782,6 +794,7 @@ impl Grants {
             ("credentials.grants", credentials.to_string()),
             ("skills.allowed", skills.to_string()),
             ("skills.tools", tools.to_string()),
+            ("skills.serves", serves.to_string()),
             ("approvals.required", approvals.to_string()),
         ];
         rows.extend(retain.rows());

@@ -104,6 +104,12 @@ fn normal(name: &str, written: &str) -> Result<String, PatternError> {
     Ok(name.to_owned())
 }
 
+impl From<HostName> for HostPattern {
+    fn from(HostName(name): HostName) -> Self {
+        Self { name, below: false }
+    }
+}
+
 impl FromStr for HostPattern {
     type Err = PatternError;
 

@@ -112,7 +112,7 @@ mod schema;
 pub use action::{Action, Approvals};
 pub use allotment::{Allotment, BUDGETS, Exhausted, NO_END};
 pub use answer::{Answer, AnswerError, Answered, Asked, DECISION_TYPE, Decision};
-pub use credential::{CredentialGrant, SshLogin, Way};
+pub use credential::{CredentialGrant, DatabaseLogin, SshLogin, Way};
 pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};
 pub use domains::{Budget, Unenforceable};

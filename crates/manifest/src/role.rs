@@ -99,6 +99,7 @@ struct RoleFile {
     microusd_per_minute: Option<u64>,
     skills: Names,
     tools: Names,
+    serves: Names,
     #[serde(default)]
     resources: Limits,
 }
@@ -168,6 +169,11 @@ fn paths_of(role: &str, paths: Vec<String>) -> Result<PathSet, RolesError> {
     paths.iter().map(|p| GrantPath::parse(p).map_err(|e| RolesError::Path(role.to_owned(), e))).collect()
 }
 
+/// Whether a role lets everything of a kind be chosen, or nothing.
+fn any(all: bool) -> Kept {
+    if all { Kept::Any } else { Kept::None }
+}
+
 /// What a role lets be kept that lets anything be.
 fn whole_workspace() -> Retention {
     let places = GrantPath::parse(OWN[0]).into_iter().collect();
@@ -212,11 +218,11 @@ impl Roles {
                 microusd_per_minute,
                 skills,
                 tools,
+                serves,
                 resources,
             } = file;
             let (read, write, execute) = (set(read)?, set(write)?, set(execute)?);
             let hosts: PatternSet<HostGrant> = hosts.patterns(&name)?;
-            let any = |all: bool| if all { Kept::Any } else { Kept::None };
             let ceiling = Grants {
                 root: any(images),
                 workspace: any(snapshots),
@@ -244,6 +250,7 @@ impl Roles {
                 models: models_of(models.patterns(&name)?, tokens_per_minute, microusd_per_minute),
                 skills: skills.patterns(&name)?,
                 tools: tools.patterns(&name)?,
+                serves: serves.into(),
                 // A role bounds what is given; what has to be asked for each time is the manifest's.
                 approvals: Approvals::default(),
             };

@@ -435,7 +435,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
     let whole = || {
         let (read, write, execute) = (read?, write?, execute?);
         let Lifetime { ttl, on_timeout, on_parent_death, retain } = lifetime?;
-        let Services { hosts, leases, traffic, credentials, models, skills, tools } = services?;
+        let Services { hosts, leases, traffic, credentials, models, skills, tools, serves } = services?;
         Some(Grants {
             root: root?,
             workspace: workspace?,
@@ -460,6 +460,7 @@ fn grants(document: &Document<'_>) -> Whole<Grants> {
             models,
             skills,
             tools,
+            serves,
             approvals: approvals?,
         })
     };

@@ -1,12 +1,13 @@
 //! What a client is answered.
 
 use crate::request::Revision;
-use crate::tool::Tool;
 use octant_api::error::{ApiError, Code};
 use serde_json::{Map, Value, json};
 
 /// How long a client may keep a list, in milliseconds: until it asks again. What an agent may do gets less at any time.
 const KEEP_MS: u64 = 0;
+/// The longest page of a list, in bytes: a line has twice as many.
+const PAGE_BYTES: usize = 512 << 10;
 /// Where an error's parts are: the result of a call that failed has the form of a success, and the schema of a tool speaks
 /// of that alone.
 const ERROR: &str = "octant/error";
@@ -69,11 +70,23 @@ pub fn pong() -> Value {
     json!({})
 }
 
-/// The answer to `tools/list`.
+/// The answer to `tools/list`: the page that begins behind so many of these tools, and where the next one does.
 #[must_use]
-pub fn listed<'a>(revision: Revision, tools: impl Iterator<Item = &'a Tool>) -> Value {
-    let tools: Vec<Value> = tools.map(|tool| tool.shown().clone()).collect();
-    answer(revision, object([("tools", json!(tools))]), true)
+pub fn listed(revision: Revision, tools: Vec<Value>, from: usize) -> Value {
+    let (all, mut bytes) = (tools.len(), 0);
+    let fits = |tool: &Value| {
+        // One always does: none is nearly as long.
+        let first = bytes == 0;
+        bytes += tool.to_string().len();
+        first || bytes <= PAGE_BYTES
+    };
+    let page: Vec<Value> = tools.into_iter().skip(from).take_while(fits).collect();
+    let next = from.saturating_add(page.len());
+    let mut result = object([("tools", json!(page))]);
+    if next < all {
+        result.insert("nextCursor".to_owned(), json!(next.to_string()));
+    }
+    answer(revision, result, true)
 }
 
 /// The answer to `tools/call`, from the text of what the method answered. What the method refused is an answer too, so that
@@ -100,13 +113,19 @@ pub fn result_of(revision: Revision, done: Result<&[u8], &ApiError>) -> Result<V
     Ok(answer(revision, result, false))
 }
 
+/// The answer to a call of another's tool, from what was taken of the result.
+#[must_use]
+pub fn result_with(revision: Revision, taken: Map<String, Value>) -> Value {
+    answer(revision, taken, false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_answer_has_what_its_revision_has() {
-        let (old, new) = (listed(Revision::V2025, [].iter()), listed(Revision::V2026, [].iter()));
+        let (old, new) = (listed(Revision::V2025, vec![], 0), listed(Revision::V2026, vec![], 0));
         assert_eq!(old, json!({ "tools": [] }));
         let served = json!({ "io.modelcontextprotocol/serverInfo": describe_server() });
         assert_eq!(
@@ -118,6 +137,25 @@ mod tests {
             discovered(Revision::V2026, "x")["supportedVersions"],
             json!(["2026-07-28", "2025-11-25"])
         );
+    }
+
+    #[test]
+    fn a_long_list_comes_in_pages_with_each_tool_once() {
+        let tool = |n: usize| json!({ "name": n.to_string(), "description": "x".repeat(100_000) });
+        let tools: Vec<Value> = (0..12).map(tool).collect();
+        let (mut got, mut from) = (Vec::new(), 0);
+        for pages in 1.. {
+            let page = listed(Revision::V2025, tools.clone(), from);
+            assert!(page.to_string().len() < 1 << 20);
+            got.extend(page["tools"].as_array().unwrap().clone());
+            let Some(next) = page.get("nextCursor") else {
+                assert_eq!(pages, 3);
+                break;
+            };
+            from = next.as_str().unwrap().parse().unwrap();
+        }
+        assert_eq!(got, tools);
+        assert_eq!(listed(Revision::V2025, tools, 99), json!({ "tools": [] }));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The entry for fuzzing.
 
 use crate::answer::result_of;
+use crate::client::{Heard, begun, found, hear, page, taken};
 use crate::request::{METHODS, Revision, read};
 use octant_api::rpc::Method;
 
-/// Reads arbitrary bytes as the parameters of every method, and as what a tool answered. It must return for every input.
+/// Reads arbitrary bytes as the parameters of every method, as what a tool answered, and as a line of a server that nobody
+/// here wrote with its list and its results. It must return for every input.
 pub fn fuzz_request(bytes: &[u8]) {
     const ROWS: &[Method] = &METHODS;
     // Only that they return matters here.
@@ -14,6 +16,9 @@ pub fn fuzz_request(bytes: &[u8]) {
         }
     }
     let _ = result_of(Revision::V2026, Ok(bytes));
+    if let Ok(Heard::Answer { result: Ok(result), .. }) = hear(bytes) {
+        let _ = (begun(&result), found(&result), page(result.clone()), taken(result));
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The Model Context Protocol (MCP), as a server of tools speaks it on lines that another already reads.
+//! The Model Context Protocol (MCP), as a server of tools speaks it on lines that another already reads, and as a client of
+//! servers that nobody here wrote ([`client`]).
 //!
 //! Owns: what the protocol's methods take and how their answers look, in the two revisions that are served.
 //! Promises: a tool is a method of a service's own table, with the schemas of that method's types; what a revision does not
@@ -17,11 +18,12 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+pub mod client;
 mod fuzz;
 mod request;
 mod tool;
 
-pub use answer::{describe_server, discovered, initialized, listed, pong, result_of};
+pub use answer::{describe_server, discovered, initialized, listed, pong, result_of, result_with};
 pub use fuzz::fuzz_request;
 pub use request::{Asked, METHODS, Request, Revision, read};
 pub use tool::Tool;

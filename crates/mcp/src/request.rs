@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 /// How long everything but a call of a tool may take, in milliseconds: nothing of it waits for anybody.
 const ANSWER_MS: u64 = 5_000;
+/// The longest cursor that an answer gives, in digits.
+const CURSOR_MAX: usize = 6;
 /// The longest text of a client that is shown back to it, in characters.
 const SHOWN: usize = 64;
 const AGENT: &[Need] = &[Need::Agent];
@@ -72,7 +74,10 @@ pub enum Request {
     /// What is served.
     Discover,
     /// Which tools there are.
-    ListTools,
+    ListTools {
+        /// How many of them the pages before had.
+        from: usize,
+    },
     /// A call of a tool.
     CallTool {
         /// Its name.
@@ -140,11 +145,7 @@ pub fn read(method: &'static Method, params: &str) -> Result<Asked, ApiError> {
         }
         "ping" => Request::Ping,
         "server/discover" => Request::Discover,
-        "tools/list" if params.cursor.is_some_and(|cursor| cursor.get() != "null") => {
-            let why = "the list has one page, and no answer gave this cursor";
-            return Err(wrong(method, why, "ask without a cursor"));
-        }
-        "tools/list" => Request::ListTools,
+        "tools/list" => Request::ListTools { from: page(method, params.cursor)? },
         _ => {
             let Some(name) = params.name else {
                 return Err(wrong(method, "there is no name", "name one of tools/list"));
@@ -157,6 +158,14 @@ pub fn read(method: &'static Method, params: &str) -> Result<Asked, ApiError> {
         }
     };
     Ok(Asked { revision, request })
+}
+
+/// Where a page begins: its cursor is the number of tools before it.
+fn page(method: &Method, cursor: Option<&RawValue>) -> Result<usize, ApiError> {
+    let Some(cursor) = cursor.map(RawValue::get).filter(|cursor| *cursor != "null") else { return Ok(0) };
+    let number = cursor.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let from = number.filter(|number| number.len() <= CURSOR_MAX).and_then(|number| number.parse().ok());
+    from.ok_or_else(|| wrong(method, "no answer gave this cursor", "ask without a cursor"))
 }
 
 fn revision(method: &Method, meta: &Meta<'_>) -> Result<Revision, ApiError> {
@@ -216,7 +225,10 @@ mod tests {
             r#"{"protocolVersion":"2024-11-05","capabilities":{},"clientInfo":{"name":"x","version":"1"}}"#;
         assert_eq!(read(method("initialize"), offered).unwrap().request, Request::Initialize);
         assert_eq!(read(method("ping"), "{}").unwrap().request, Request::Ping);
-        assert_eq!(read(method("tools/list"), r#"{"cursor":null}"#).unwrap().request, Request::ListTools);
+        for (cursor, from) in [("null", 0), (r#""12""#, 12)] {
+            let list = read(method("tools/list"), &format!(r#"{{"cursor":{cursor}}}"#)).unwrap();
+            assert_eq!(list.request, Request::ListTools { from });
+        }
         let bare = read(method("tools/call"), r#"{"name":"self"}"#).unwrap().request;
         assert_eq!(bare, Request::CallTool { name: "self".into(), arguments: "{}".into() });
     }
@@ -231,6 +243,8 @@ mod tests {
             ("server/discover", no_capabilities.to_owned(), -32602),
             ("ping", NEW.to_owned(), -32601),
             ("tools/list", r#""cursor":"x""#.to_owned(), -32602),
+            ("tools/list", r#""cursor":"1000000""#.to_owned(), -32602),
+            ("tools/list", r#""cursor":1"#.to_owned(), -32602),
             ("tools/call", String::new(), -32602),
             ("tools/call", r#""name":"note","arguments":[]"#.to_owned(), -32602),
             ("tools/call", r#""name":7"#.to_owned(), -32602),

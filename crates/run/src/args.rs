@@ -14,7 +14,8 @@ Usage: octant run [OPTIONS] [--] COMMAND [ARGS...]
 
 The current directory is /workspace inside, writable; the root is this machine's /usr, read-only. What in the current
 directory runs later outside (.git/hooks, .git/config, .envrc, settings of editors and of agents) is read-only. There
-is no network yet. The exit code is the command's; 128 and the signal's number if a signal ended it.
+is no network but to the hosts that a manifest of your own names (network.hosts). The exit code is the command's; 128 and
+the signal's number if a signal ended it.
 
 Options:
       --profile PROFILE        minimal, shell, python, node or compiler [default: by the command]

@@ -55,6 +55,8 @@ pub(crate) enum RunError {
     Namespaces { why: String, hint: String },
     #[error("nothing was started: {error}{hint}")]
     Spawn { error: SpawnError, hint: String },
+    #[error("nothing was started: the gate, which is the way to hosts, {0}")]
+    Gate(String),
     #[error("nothing was started, the record did not accept it: {0}")]
     Record(String),
     #[error(
@@ -87,6 +89,7 @@ impl RunError {
             | Self::Guard { .. }
             | Self::Trust(_)
             | Self::NoSlot
+            | Self::Gate(_)
             | Self::Record(_) => Exit::Failed,
         }
     }

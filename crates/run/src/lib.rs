@@ -17,6 +17,7 @@
 //! | `alive.rs` | which runs are still there |
 //! | `cgroup.rs`, `slot.rs` | a cgroup and a range of users for the workstation |
 //! | `namespace.rs`, `subids.rs` | an ordinary user's own user namespace, and the ids in it |
+//! | `gate.rs`, `gate/ledger.rs` | the gate of a run with hosts, and where it has its records
 //! | `start.rs` | the spawner, and what keeps an ordinary user from having one |
 //! | `relay.rs`, `terminal.rs` | what goes between the program and the terminal |
 //! | `attend.rs`, `watch.rs` | waiting, signals, job control; whether what is guarded still is |
@@ -27,6 +28,7 @@ mod args;
 mod attend;
 mod cgroup;
 mod error;
+mod gate;
 mod guard;
 mod namespace;
 mod places;
@@ -44,12 +46,14 @@ use args::{Args, Asked};
 use attend::Ended;
 use cgroup::Leaf;
 use error::RunError;
+use gate::Gate;
 use guard::Guarded;
 use namespace::Namespace;
 use octant_ids::{Aid, Exit};
 use octant_manifest::GrantPath;
 use octant_sys::{clock, entropy};
-use octant_workstation::{Here, Layer, Plan, Site, Spawned};
+use octant_ticket::Issuer;
+use octant_workstation::{Here, Layer, Plan, Site, Spawned, SpawnerClient};
 use places::Places;
 use record::Record;
 pub use record::verify;
@@ -100,7 +104,8 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let aid = new_aid()?;
     let mut leaf = Leaf::make(&aid);
     let namespace = Namespace::make()?;
-    let missing = missing_layers(args, &leaf, namespace.as_ref())?;
+    let network = wish.rights.grants().has_network();
+    let missing = missing_layers(args, &leaf, namespace.as_ref(), network)?;
     let slot = Slot::take()?;
     let accepted = accepted(args, &missing);
     let site = site(aid, slot.number, &here, &wish, &guarded, &standard, &accepted);
@@ -108,17 +113,24 @@ fn run(args: &Args) -> Result<u8, RunError> {
 
     let keys = record::keys()?;
     let spawner = Spawner::start(&places, namespace.as_ref(), &accepted, leaf.agents(), &keys)?;
-    // While the ledger is opened the spawner comes up.
-    let alive = Alive::new(&places, aid)?;
+    let mut gate = network.then(|| Gate::start(&places)).transpose()?;
+    // While the ledger is opened they come up.
+    let alive = Alive::new(&places, aid, gate.as_ref().map(Gate::dir))?;
     let mut record = Record::open(&places)?;
     record.close_dead(&places)?;
     let spawner = spawner.ready()?;
-    let ticket = record.intend(&plan, &wish, &missing, keys)?;
+    let issuer = Issuer::new(keys);
+    let ticket = record.intend(&plan, &wish, &missing, &issuer)?;
     if !missing.is_empty() {
         let described = missing.iter().map(|layer| described(*layer, namespace.as_ref()));
         say(&format!("without {}", described.collect::<Vec<_>>().join("; without ")));
     }
-    let spawned = match spawner.spawn(&plan, &ticket, &standard) {
+    let open = gate.as_mut().map(|gate| {
+        let admission = gate::admission(&plan, &wish.rights, wish.declared.digest());
+        let (record, plan, places) = ((&mut record, &issuer), &plan, &places);
+        move |spawner: &mut SpawnerClient| gate.open(places, plan, &admission, spawner, record)
+    });
+    let spawned = match spawner.spawn(&plan, &ticket, &standard, open) {
         Ok(spawned) => spawned,
         Err(error) => {
             record.refused(&plan, &error.to_string())?;
@@ -135,6 +147,9 @@ fn run(args: &Args) -> Result<u8, RunError> {
     record.close()?;
     let ended = attend(spawned, standard, &wish, &plan);
     drop(tied);
+    if let Some(why) = gate.and_then(|gate| gate.end(&plan)) {
+        say(&format!("without its gate the program reached nothing any more: it {why}"));
+    }
     leaf.remove(&aid);
     guarded.release();
     let mut record = Record::open(&places)?;
@@ -172,7 +187,12 @@ fn new_aid() -> Result<Aid, RunError> {
 }
 
 /// What the workstation goes without, each as accepted or as it has to be for this user.
-fn missing_layers(args: &Args, leaf: &Leaf, namespace: Option<&Namespace>) -> Result<Vec<Layer>, RunError> {
+fn missing_layers(
+    args: &Args,
+    leaf: &Leaf,
+    namespace: Option<&Namespace>,
+    network: bool,
+) -> Result<Vec<Layer>, RunError> {
     let mut missing = Vec::new();
     if let Some(why) = leaf.lacking() {
         if !args.accept_missing.contains(&Layer::Cgroup) {
@@ -181,12 +201,15 @@ fn missing_layers(args: &Args, leaf: &Leaf, namespace: Option<&Namespace>) -> Re
         missing.push(Layer::Cgroup);
     }
     missing.extend(namespace.map_or(&[][..], Namespace::missing));
+    if namespace.is_some() && network {
+        missing.push(Layer::Hooks);
+    }
     Ok(missing)
 }
 
 /// What the spawner may go on without: that, and what only it can find missing.
 fn accepted(args: &Args, missing: &[Layer]) -> Vec<Layer> {
-    let more = args.accept_missing.iter().filter(|layer| **layer == Layer::Nftables);
+    let more = args.accept_missing.iter().filter(|layer| [Layer::Nftables, Layer::Hooks].contains(layer));
     missing.iter().chain(more).copied().collect()
 }
 
@@ -198,7 +221,9 @@ fn described(layer: Layer, namespace: Option<&Namespace>) -> String {
             format!("one user id, yours, instead of a range of its own: {why}")
         }
         Layer::Nftables => "its network has no rules, only an empty routing table and a filter".to_owned(),
-        Layer::Hooks => "nobody is asked where it connects to".to_owned(),
+        Layer::Hooks => {
+            "the kernel asks nobody where it connects to, which only root can have it do".to_owned()
+        }
         Layer::Memfd => "files in memory can be executed, which only root can forbid".to_owned(),
     };
     format!("layer {layer} ({text})")

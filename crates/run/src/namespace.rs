@@ -51,9 +51,11 @@ impl Namespace {
         }
     }
 
-    /// Makes the calling process, which has to be single-threaded, root of it.
+    /// Makes the calling process, which has to be single-threaded, root of it. Its network is one of its own: it could not
+    /// come back to the machine's out of a workstation's.
     pub(crate) fn enter(&self) -> io::Result<()> {
-        Ok(setns(&self.fd, CloneFlags::CLONE_NEWUSER)?)
+        setns(&self.fd, CloneFlags::CLONE_NEWUSER)?;
+        Ok(unshare(CloneFlags::CLONE_NEWNET)?)
     }
 
     /// What its workstation goes without.

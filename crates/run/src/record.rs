@@ -7,11 +7,11 @@ use crate::error::{RunError, at, with};
 use crate::places::{Places, private_dir};
 use crate::wish::Wish;
 use nix::fcntl::{Flock, FlockArg};
-use octant_api::ledger::{Appended, Kind, VerifyReport};
+use octant_api::ledger::{AppendRequest, Appended, Kind, VerifyReport};
 use octant_api::text::Json;
 use octant_api::ticket::Ticket;
 use octant_ids::{Aid, Principal, ServiceName, Sha256};
-use octant_ledger::{Options, Store};
+use octant_ledger::{Options, PageLimits, Store};
 use octant_sys::{clock, entropy};
 use octant_ticket::{Issuer, Key, Keys, SECOND_NS};
 use octant_tlog::entry::{BootId, Draft, Stamp, boot_id};
@@ -26,6 +26,10 @@ use std::path::{Path, PathBuf};
 const NAME: &str = "run";
 /// The actuator that needs a ticket.
 const SPAWNER: &str = "spawner";
+/// What the ledger calls itself.
+const LEDGER: &str = "ledger";
+/// The one who says what becomes of connections.
+pub(crate) const GATE: &str = "egress";
 /// Why a partition is sealed.
 const ENDED: &str = "it ended";
 /// How long a ticket is good for: the spawner redeems it at once.
@@ -36,8 +40,8 @@ const TICKET_NS: u64 = 30 * SECOND_NS;
 pub(crate) struct Record {
     store: Store,
     manifests: PathBuf,
-    /// The entry of the intent.
-    intent: Option<u64>,
+    /// The entries of what the spawner is to do.
+    intents: Vec<u64>,
     // After the store, which is written until it is closed.
     _lock: Flock<File>,
 }
@@ -54,7 +58,7 @@ impl Record {
             .map_err(|(_, errno)| with("lock the record", &path)(errno.into()))?;
         let opened = Store::open(&places.ledger(), boot()?, Options::default());
         let (store, torn) = opened.map_err(refused)?;
-        let mut record = Self { store, manifests: places.manifests(), intent: None, _lock: lock };
+        let mut record = Self { store, manifests: places.manifests(), intents: Vec::new(), _lock: lock };
         if let Some(torn) = torn {
             let what = json!({
                 "text": "the end of the ledger was torn by a crash; nothing acknowledged is missing",
@@ -67,14 +71,21 @@ impl Record {
 
     /// Closes what runs have left open that are not there any more: they were killed, and everything inside with them.
     pub(crate) fn close_dead(&mut self, places: &Places) -> Result<(), RunError> {
-        // An intent is open only while its run has this ledger open.
+        let open = self.store.open_partitions();
+        let alive = open.iter().map(|aid| Alive::is(places, *aid)).collect::<Result<Vec<_>, _>>()?;
         for intent in self.store.open_intents() {
+            // Runs that are there have connections.
+            let agent = self.agent_of(intent)?;
+            if open.iter().zip(&alive).any(|(aid, alive)| *alive && Some(*aid) == agent) {
+                continue;
+            }
             let what = json!({ "unknown": "its run was found dead" });
-            let outcome = draft(service()?, Kind::Outcome, &what)?;
+            // Of what others meant to do only the ledger itself may say that nobody knows.
+            let outcome = draft(named(LEDGER)?, Kind::Outcome, &what)?;
             self.append(Draft { intent: Some(intent), ..outcome })?;
         }
-        for aid in self.store.open_partitions() {
-            if !Alive::is(places, aid)? {
+        for (aid, alive) in open.into_iter().zip(alive) {
+            if !alive {
                 let reason = "its run was found dead: it was killed, and what it ran with it";
                 self.lifecycle(aid, &json!({ "state": "terminated", "reason": reason }))?;
                 self.seal(aid, "it was found dead")?;
@@ -83,13 +94,20 @@ impl Record {
         Ok(())
     }
 
+    /// Whom an entry is about.
+    fn agent_of(&self, seq: u64) -> Result<Option<Aid>, RunError> {
+        let one = PageLimits { entries: 1, bytes: usize::MAX, looked_at: 1 };
+        let page = self.store.reader().page(seq, one, |_| true).map_err(refused)?;
+        Ok(page.entries.first().and_then(|entry| entry.partition.as_ref()).map(|partition| partition.agent))
+    }
+
     /// Keeps what was signed, puts on record what is about to be done, and gives the ticket for it.
     pub(crate) fn intend(
         &mut self,
         plan: &Plan,
         wish: &Wish,
         missing: &[Layer],
-        keys: Keys,
+        issuer: &Issuer,
     ) -> Result<Ticket, RunError> {
         let manifest = wish.declared.digest();
         self.keep(manifest, &wish.envelope)?;
@@ -119,11 +137,38 @@ impl Record {
             subject: Some(digest),
             ..draft(agent, Kind::Intent, &what)?
         };
+        self.ticket(intent, digest, issuer)
+    }
+
+    /// Puts on record what more the spawner is about to do for this, and gives the ticket for it.
+    pub(crate) fn intend_more(
+        &mut self,
+        aid: Aid,
+        subject: Sha256,
+        what: &Value,
+        issuer: &Issuer,
+    ) -> Result<Ticket, RunError> {
+        let intent = draft(service()?, Kind::Intent, what)?;
+        self.ticket(Draft { agent: Some(aid), subject: Some(subject), ..intent }, subject, issuer)
+    }
+
+    fn ticket(&mut self, intent: Draft, subject: Sha256, issuer: &Issuer) -> Result<Ticket, RunError> {
         let seq = self.append(intent)?.seq;
-        self.intent = Some(seq);
-        let issuer = Issuer::new(keys);
-        let ticket = issuer.issue(seq, digest, SPAWNER, clock::boottime_ns(), TICKET_NS);
+        self.intents.push(seq);
+        let ticket = issuer.issue(seq, subject, SPAWNER, clock::boottime_ns(), TICKET_NS);
         ticket.ok_or_else(|| RunError::Record("there is no key for tickets".into()))
+    }
+
+    /// Puts on record what the gate says about its agent, at once and signed.
+    pub(crate) fn by_gate(mut self, aid: Aid, request: &AppendRequest) -> Result<Appended, RunError> {
+        let kinds = [Kind::Intent, Kind::Outcome, Kind::Decision, Kind::Lost];
+        if !kinds.contains(&request.kind) || request.agent.is_some_and(|about| about != aid) {
+            return Err(RunError::Record("a gate says nothing of that kind".into()));
+        }
+        let said = Draft::new(named(GATE)?, request.kind, request.payload.clone());
+        let appended = self.append(Draft { agent: request.agent, intent: request.intent, ..said })?;
+        self.close()?;
+        Ok(appended)
     }
 
     /// Says what was achieved.
@@ -166,8 +211,14 @@ impl Record {
     }
 
     fn outcome(&mut self, aid: Aid, what: &Value) -> Result<(), RunError> {
-        let outcome = draft(service()?, Kind::Outcome, what)?;
-        self.append(Draft { agent: Some(aid), intent: self.intent, ..outcome }).map(drop)
+        let mut what = what.clone();
+        for intent in std::mem::take(&mut self.intents) {
+            let outcome = draft(service()?, Kind::Outcome, &what)?;
+            self.append(Draft { agent: Some(aid), intent: Some(intent), ..outcome })?;
+            // Of the spawn all is said; what followed for its network came about with it, or did not.
+            what = json!({ "text": what["text"] });
+        }
+        Ok(())
     }
 
     fn lifecycle(&mut self, aid: Aid, what: &Value) -> Result<(), RunError> {
@@ -208,7 +259,11 @@ fn refused(error: impl std::fmt::Display) -> RunError {
 }
 
 fn service() -> Result<Principal, RunError> {
-    NAME.parse::<ServiceName>().map(Principal::Service).map_err(refused)
+    named(NAME)
+}
+
+fn named(name: &str) -> Result<Principal, RunError> {
+    name.parse::<ServiceName>().map(Principal::Service).map_err(refused)
 }
 
 fn draft(actor: Principal, kind: Kind, what: &Value) -> Result<Draft, RunError> {
@@ -258,23 +313,24 @@ mod tests {
         let places = Places::of(|_| Some(dir.clone()), false).unwrap();
         let aids = [1, 2, 3].map(|n| Aid::new(n, [0; 10]));
         let [dead, runs, killed_early] = aids;
-        let alive = [dead, runs].map(|aid| Alive::new(&places, aid).unwrap());
+        let alive = [dead, runs].map(|aid| Alive::new(&places, aid, None).unwrap());
         let open = || Record::open(&places).unwrap();
         let mut record = open();
         for aid in aids {
             record.lifecycle(aid, &json!({ "state": "provisioned" })).unwrap();
         }
-        let intent = Draft {
-            agent: Some(killed_early),
+        let intent = |agent| Draft {
+            agent: Some(agent),
             subject: Some(Sha256([1; 32])),
-            ..draft(service().unwrap(), Kind::Intent, &json!({})).unwrap()
+            ..draft(named(GATE).unwrap(), Kind::Intent, &json!({})).unwrap()
         };
-        record.append(intent).unwrap();
+        record.append(intent(killed_early)).unwrap();
+        let connection = record.append(intent(runs)).unwrap().seq;
         record.close().unwrap();
         let mut record = open();
         record.close_dead(&places).unwrap();
         assert_eq!(record.store.open_partitions(), [dead, runs], "they are locked by somebody who lives");
-        assert!(record.store.open_intents().is_empty());
+        assert_eq!(record.store.open_intents(), [connection], "who lives has connections");
         drop(record);
         // As the kernel does it for whoever is killed: the lock goes, the file stays.
         let [of_dead, of_runs] = alive;

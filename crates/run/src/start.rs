@@ -52,6 +52,7 @@ impl Spawner {
             accept_missing: missing.iter().map(|layer| layer.name().to_owned()).collect(),
             agents_cgroup: cgroup.map(Path::to_owned),
             hardware: BTreeMap::new(),
+            sole_caller: None,
             landlock_unreported: None,
             service: serde_json::Value::Object(serde_json::Map::new()),
         };
@@ -107,18 +108,41 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Builds the workstation, whose first process is a child of this one, and lets the spawner go.
+    /// Builds the workstation, whose first process is a child of this one, and lets the spawner go. Where there is a
+    /// network its program starts once that is open, with the ticket that this gives.
     pub(crate) fn spawn(
         mut self,
         plan: &Plan,
         ticket: &Ticket,
         standard: &Standard,
+        network: Option<impl FnOnce(&mut SpawnerClient) -> Result<Ticket, RunError>>,
     ) -> Result<Spawned, RunError> {
-        let spawned = self.client.spawn_with(plan, ticket, &standard.for_spawner());
+        let done = match network {
+            None => {
+                let spawned = self.client.spawn(plan, ticket, &standard.for_spawner());
+                spawned.map_err(|error| complained(&self.complaint, error))
+            }
+            Some(open) => self.spawn_with_network(plan, ticket, standard, open),
+        };
+        // A program that was not let go ends with it.
         drop(self.client);
         // Whatever its exit was, it has answered.
         let _done = waitpid(self.pid, None);
-        spawned.map_err(|error| complained(&self.complaint, error))
+        done
+    }
+
+    fn spawn_with_network(
+        &mut self,
+        plan: &Plan,
+        ticket: &Ticket,
+        standard: &Standard,
+        open: impl FnOnce(&mut SpawnerClient) -> Result<Ticket, RunError>,
+    ) -> Result<Spawned, RunError> {
+        let failed = |error| complained(&self.complaint, error);
+        let spawned = self.client.prepare(plan, ticket, &standard.for_spawner()).map_err(failed)?;
+        let ticket = open(&mut self.client)?;
+        self.client.release(plan.slot, plan.aid, &ticket).map_err(failed)?;
+        Ok(spawned)
     }
 }
 
@@ -134,7 +158,7 @@ fn complained(mut complaint: &File, mut error: SpawnError) -> RunError {
 }
 
 /// The content as a file in memory.
-fn memory(content: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn memory(content: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create(c"octant-run", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(content)?;
     Ok(file.into())
@@ -147,6 +171,19 @@ fn program() -> io::Result<Program> {
     Ok(Program::new(c"/proc/self/exe".into(), args, env))
 }
 
+/// Puts what a child is given from 3 on, with nothing to read and this to complain to.
+pub(crate) fn place(given: &[BorrowedFd<'_>], complaint: BorrowedFd<'_>) -> io::Result<()> {
+    let null =
+        nix::fcntl::open(c"/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    let all = [null.as_fd(), null.as_fd(), complaint].into_iter().chain(given.iter().copied());
+    // Above every number that is about to be replaced.
+    let high = all.map(|fd| descriptor::copy_above(fd, 64)).collect::<io::Result<Vec<_>>>()?;
+    for (number, fd) in (0..).zip(&high) {
+        std::mem::forget(descriptor::place(fd.as_fd(), number, false)?);
+    }
+    default_signals()
+}
+
 /// In the child: what failed, and why; on success it does not return.
 fn become_spawner(
     program: &Program,
@@ -154,17 +191,6 @@ fn become_spawner(
     complaint: BorrowedFd<'_>,
     namespace: Option<&Namespace>,
 ) -> (&'static str, io::Error) {
-    let place = || {
-        let null =
-            nix::fcntl::open(c"/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
-        let all = [null.as_fd(), null.as_fd(), complaint].into_iter().chain(given);
-        // Above every number that is about to be replaced.
-        let high = all.map(|fd| descriptor::copy_above(fd, 64)).collect::<io::Result<Vec<_>>>()?;
-        for (number, fd) in (0..).zip(&high) {
-            std::mem::forget(descriptor::place(fd.as_fd(), number, false)?);
-        }
-        default_signals()
-    };
     let tied = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(io::Error::from);
     if let Err(error) = tied {
         return ("it cannot be tied to this process:", error);
@@ -172,7 +198,7 @@ fn become_spawner(
     if let Some(Err(error)) = namespace.map(Namespace::enter) {
         return ("it cannot become root of its user namespace:", error);
     }
-    match place() {
+    match place(&given, complaint) {
         Ok(()) => ("the spawner cannot be executed:", program.execute()),
         Err(error) => ("its descriptors cannot be put in place:", error),
     }

@@ -41,6 +41,7 @@ pub use run::run;
 
 use octant_api::boot::BootConfig;
 use octant_api::unit::Spec;
+use octant_ids::Principal;
 use octant_wire::{Client, Identity};
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -119,10 +120,14 @@ impl Context {
         self.boot.layout.state_of(self.spec.name)
     }
 
-    /// How callers of the service's own socket are known: by the kernel's word on their user.
+    /// How callers of the service's own socket are known: by the kernel's word on their user, or by that only one can reach
+    /// it.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        Identity::PeerCredentials { operator: self.boot.operator }
+        match &self.boot.sole_caller {
+            Some(caller) => Identity::Listener(Principal::Service(caller.clone())),
+            None => Identity::PeerCredentials { operator: self.boot.operator },
+        }
     }
 
     /// A client of a service that this one needs.

@@ -126,7 +126,7 @@ fn fork() -> io::Result<Cloned> {
 }
 
 /// How many threads this process has: each is a directory in `/proc/self/task`, beside `.` and `..`.
-fn threads() -> io::Result<u64> {
+pub(crate) fn threads() -> io::Result<u64> {
     Ok(std::fs::metadata("/proc/self/task")?.nlink().saturating_sub(2))
 }
 

@@ -36,6 +36,23 @@ pub fn set_securebits(bits: u32) -> io::Result<()> {
     done(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, libc::c_ulong::from(bits)) }.into())
 }
 
+/// Empties the calling thread's bounding set (capabilities(7)).
+///
+/// # Errors
+/// `EPERM` without CAP_SETPCAP in the caller's user namespace.
+pub fn drop_bounding() -> io::Result<()> {
+    for capability in 0..libc::c_ulong::MAX {
+        // SAFETY: PR_CAPBSET_DROP takes no pointer.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability) };
+        match done(dropped.into()) {
+            // The first number that the kernel has no capability for.
+            Err(error) if capability > 0 && error.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 /// The calling thread's securebits.
 ///
 /// # Errors

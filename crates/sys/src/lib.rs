@@ -11,6 +11,7 @@ pub mod clock;
 pub mod clone;
 pub mod confine;
 pub mod console;
+pub mod constants;
 pub mod descriptor;
 pub mod entropy;
 pub mod fault;

@@ -70,27 +70,13 @@ impl SpawnerClient {
         }
     }
 
-    /// Builds a workstation and starts its program, whose output goes to the two pipes. The ticket is the ledger's for
-    /// an intent with [`Plan::digest`] as its subject.
+    /// Builds a workstation and starts its program. The ticket is the ledger's for an intent with [`Plan::digest`] as its
+    /// subject; the descriptors are those that the plan's [`crate::Stdio`] asks for, in this order: standard input, output
+    /// and error, and a pipe for the word that the program was stopped.
     ///
     /// # Errors
     /// [`SpawnError`] with the step that failed; then nothing runs and nothing is left.
     pub fn spawn(
-        &mut self,
-        plan: &Plan,
-        ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-    ) -> Result<Spawned, SpawnError> {
-        self.build(Op::Spawn, plan, ticket, &[stdout.as_fd(), stderr.as_fd()])
-    }
-
-    /// The same with the descriptors that the plan's [`crate::Stdio`] asks for, in this order: standard input, output and
-    /// error, and a pipe for the word that the program was stopped.
-    ///
-    /// # Errors
-    /// As [`Self::spawn`].
-    pub fn spawn_with(
         &mut self,
         plan: &Plan,
         ticket: &Ticket,
@@ -108,10 +94,9 @@ impl SpawnerClient {
         &mut self,
         plan: &Plan,
         ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        standard: &[BorrowedFd<'_>],
     ) -> Result<Spawned, SpawnError> {
-        self.build(Op::Prepare, plan, ticket, &[stdout.as_fd(), stderr.as_fd()])
+        self.build(Op::Prepare, plan, ticket, standard)
     }
 
     /// Starts the program of a workstation that was prepared. The ticket is for the same plan, and another.

@@ -70,7 +70,7 @@ pub(crate) fn start(
     };
     let wish = of_bytes(&unseal(wish, wish_len, MAX_WISH)?)?;
     is_workspace(workspace.as_fd(), agent)?;
-    crate::spawner::only_a_pipe("the stream", stream.as_fd())?;
+    crate::spawner::only_a_pipe("the stream", stream.as_fd(), OFlag::O_WRONLY)?;
     let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC;
     let args = CloneArgs { namespaces: namespaces.bits(), parent: true, ..CloneArgs::new() };
     match clone3(&args).map_err(|error| SpawnError::failed(Step::Collect, "clone3", &error))? {

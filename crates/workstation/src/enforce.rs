@@ -267,8 +267,8 @@ pub(crate) fn stand<K: Kernel>(
     if let Some(terminal) = &prepared.terminal {
         granted.take_terminal(&terminal.inside)?;
     }
-    if plan.stdio == Stdio::Pipes {
-        for pipe in [granted.stdout.as_fd(), granted.stderr.as_fd()] {
+    if matches!(plan.stdio, Stdio::Pipes | Stdio::Served) {
+        for pipe in granted.standard().map(AsFd::as_fd) {
             run(kernel, Step::Descriptors, Call::GivePipe { pipe, owner: users.agent() })?;
         }
     }
@@ -385,8 +385,10 @@ fn bring_up<K: Kernel>(
             others => others,
         };
         match next(kernel, channel)? {
-            Some((Word::Ready(Role::Reaper), _)) => reaper = Some(kernel.observe(pid)),
-            Some((Word::Ready(Role::Payload), sender)) => agent = Some((sender, kernel.observe(sender))),
+            Some((Word::Ready(Role::Reaper), _)) => reaper = Some(kernel.observe(Role::Reaper, pid)),
+            Some((Word::Ready(role @ Role::Payload), sender)) => {
+                agent = Some((sender, kernel.observe(role, sender)));
+            }
             Some((Word::Failed(error), _)) => return Err(error),
             None => {
                 let text = "the new process ended before it was confined";
@@ -395,9 +397,10 @@ fn bring_up<K: Kernel>(
         }
     };
     let read = |error: io::Error| SpawnError::failed(Step::ReadBack, "read /proc of the new process", &error);
-    let agent = agent.map_err(read)?;
-    kernel.verdict(expected.agrees(Role::Reaper, &reaper.map_err(read)?)).map_err(disagree)?;
+    let (reaper, agent) = (reaper.map_err(read)?, agent.map_err(read)?);
+    kernel.verdict(expected.agrees(Role::Reaper, &reaper)).map_err(disagree)?;
     kernel.verdict(expected.agrees(Role::Payload, &agent)).map_err(disagree)?;
+    kernel.verdict(Expected::are_together(&reaper, &agent)).map_err(disagree)?;
     kernel.verdict(expected.only_in_leaf(&[pid, payload])).map_err(disagree)?;
     Ok(Report {
         missing: Vec::new(),
@@ -407,7 +410,7 @@ fn bring_up<K: Kernel>(
         filters: site.filters.digest.clone(),
         filter_count: agent.filters,
         namespaces: agent.namespaces,
-        mounts: agent.mounts.iter().map(ToString::to_string).collect(),
+        mounts: reaper.mounts.iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -571,7 +574,7 @@ fn terminals<K: Kernel>(
     if !plan.terminals {
         return match plan.stdio {
             Stdio::Terminal => Err(SpawnError::refused(Step::Check, "a plan with a terminal has a /dev/pts")),
-            Stdio::Pipes | Stdio::Caller => Ok(None),
+            Stdio::Pipes | Stdio::Served | Stdio::Caller => Ok(None),
         };
     }
     let call = Call::NewFilesystem {
@@ -582,7 +585,7 @@ fn terminals<K: Kernel>(
     let devpts = get(kernel, Step::Tree, call)?;
     let terminal = match plan.stdio {
         Stdio::Terminal => Some(open_terminal(kernel, devpts.as_fd(), granted, users)?),
-        Stdio::Pipes | Stdio::Caller => None,
+        Stdio::Pipes | Stdio::Served | Stdio::Caller => None,
     };
     trees.push(Tree { fd: devpts, target: "/dev/pts".into() });
     Ok(terminal)

@@ -11,6 +11,7 @@ use libseccomp::error::SeccompError;
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use nix::errno::Errno;
 use octant_sys::confine::Instruction;
+use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 /// Flags of clone(2) that make namespaces (`CLONE_NEW*` except time, which clone(2) cannot ask for).
@@ -172,15 +173,16 @@ const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const IF_ABOVE: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 const IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const IF_ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+const SKIP: u16 = 0x05; // BPF_JMP | BPF_JA
 
 /// `if (A <test> k) return verdict;`
 fn when(test: u16, k: u32, verdict: u32) -> [Instruction; 2] {
     [Instruction { code: test, jt: 0, jf: 1, k }, statement(RETURN, verdict)]
 }
 
-/// If A is `number`: these instructions about an argument, of which whatever lets the call through is the end.
+/// If A is `number`: these instructions about an argument; allowed otherwise, and whatever they do not deny.
 fn by_argument(number: u32, argument: u32, tests: Vec<Instruction>) -> Vec<Instruction> {
-    let skip = u8::try_from(tests.len() + 2).unwrap_or(u8::MAX);
+    let skip = u8::try_from(tests.len() + 1).unwrap_or(u8::MAX);
     let mut part =
         vec![Instruction { code: IF_EQUAL, jt: 0, jf: skip, k: number }, statement(LOAD, argument)];
     part.extend(tests);
@@ -188,18 +190,46 @@ fn by_argument(number: u32, argument: u32, tests: Vec<Instruction>) -> Vec<Instr
     part
 }
 
+/// If A is one of the numbers: denied; allowed otherwise.
+fn denies(numbers: &[u32]) -> Vec<Instruction> {
+    let to_the_end = |i: usize| u8::try_from(numbers.len() - i).unwrap_or(u8::MAX);
+    let test =
+        |(i, number): (usize, &u32)| Instruction { code: IF_EQUAL, jt: to_the_end(i), jf: 0, k: *number };
+    let mut part: Vec<Instruction> = numbers.iter().enumerate().map(test).collect();
+    part.extend([statement(RETURN, ALLOW), statement(RETURN, errno(Errno::EPERM))]);
+    part
+}
+
+/// The parts, each with the first number that it is for, as a tree: a call is compared with a few numbers and not with all
+/// of them. The kernel keeps no verdict on a call whose arguments count, and opening a file is one.
+fn tree(parts: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
+    let (left, right) = parts.split_at(parts.len() / 2);
+    match (left, right) {
+        ([], []) => vec![statement(RETURN, ALLOW)],
+        ([], [(_, part), ..]) => part.clone(),
+        (_, [(first, _), ..]) => {
+            let (code, below) = (IF_AT_LEAST, tree(left));
+            let over = u32::try_from(below.len()).unwrap_or(u32::MAX);
+            let mut program = vec![Instruction { code, jt: 0, jf: 1, k: *first }, statement(SKIP, over)];
+            program.extend(below);
+            program.extend(tree(right));
+            program
+        }
+        (_, []) => tree(left),
+    }
+}
+
 /// A new limit of core dumps is taken for set and is not. The one that there is keeps the kernel from starting the
 /// machine's crash handler, and with zero, which programs that want no dump ask for, it would not.
 fn core_limit() -> Vec<Instruction> {
-    let mut program = by_argument(SYS_SETRLIMIT, ARG0, when(IF_EQUAL, RLIMIT_CORE, DONE).to_vec());
+    let set = by_argument(SYS_SETRLIMIT, ARG0, when(IF_EQUAL, RLIMIT_CORE, DONE).to_vec());
     // prlimit64 without a new limit is a question; a pointer has 64 bits.
     let mut tests = vec![Instruction { code: IF_EQUAL, jt: 0, jf: 6, k: RLIMIT_CORE }];
     for half in [ARG2, ARG2 + 4] {
         tests.push(statement(LOAD, half));
         tests.extend(when(IF_ANY_BIT, u32::MAX, DONE));
     }
-    program.extend(by_argument(SYS_PRLIMIT64, ARG1, tests));
-    program
+    tree(&[(SYS_SETRLIMIT, set), (SYS_PRLIMIT64, by_argument(SYS_PRLIMIT64, ARG1, tests))])
 }
 
 /// The fallbacks: calls that fail as on an older kernel, so that programs do it another way, and one that seems to succeed.
@@ -218,7 +248,6 @@ pub(crate) fn fallbacks() -> Vec<Instruction> {
         statement(RETURN, errno(Errno::ENOSYS)),
     ]);
     program.extend(core_limit());
-    program.push(statement(RETURN, ALLOW));
     program
 }
 
@@ -252,7 +281,6 @@ fn sockets(network: bool) -> Vec<Instruction> {
 /// The floor: a list of what is denied, everything else is left to the other filters.
 #[must_use]
 pub(crate) fn floor(network: bool) -> Vec<Instruction> {
-    let denied = errno(Errno::EPERM);
     let mut program = vec![statement(LOAD, ARCH)];
     // Foreign system call tables (int 0x80, x32) have other numbers for the same calls: never a fallback, always an attack.
     program.extend([
@@ -261,29 +289,46 @@ pub(crate) fn floor(network: bool) -> Vec<Instruction> {
     ]);
     program.push(statement(LOAD, NR));
     program.extend(when(IF_AT_LEAST, X32_BIT, KILL_PROCESS));
-    for row in actions::floor() {
-        // The profile's filter must let `seccomp` through, since this one is installed after it.
-        program.extend(when(IF_EQUAL, row.number, denied));
+    // The profile's filter must let `seccomp` through, since this one is installed after it.
+    let mut numbers: Vec<u32> = actions::floor().map(|row| row.number).collect();
+    numbers.sort_unstable();
+    let mut parts = arguments(network);
+    let mut rest = &numbers[..];
+    while let [first, ..] = rest {
+        // None of those that are looked at by argument lies between the first and the last of one part.
+        let next = parts.range(first..).next().map_or(u32::MAX, |part| *part.0);
+        let count = rest.iter().take(DENIED_TOGETHER).take_while(|number| **number < next).count();
+        let (part, others) = rest.split_at(count.max(1));
+        parts.insert(*first, denies(part));
+        rest = others;
     }
-    // By argument: the kernel looks at the lower 32 bits of these, so the filter does too.
-    program.extend(by_argument(SYS_CLONE, ARG0, when(IF_ANY_BIT, NAMESPACE_FLAGS, denied).to_vec()));
-    program.extend(by_argument(SYS_SOCKET, ARG0, sockets(network)));
-    program.extend(by_argument(SYS_SOCKETPAIR, ARG0, sockets(false)));
+    program.extend(tree(&parts.into_iter().collect::<Vec<_>>()));
+    program
+}
+
+/// How many numbers are compared one after the other.
+const DENIED_TOGETHER: usize = 8;
+
+/// What of the floor depends on arguments, by number: the kernel looks at the lower 32 bits of these, so the filter does too.
+fn arguments(network: bool) -> BTreeMap<u32, Vec<Instruction>> {
+    let denied = errno(Errno::EPERM);
     let ioctls = DENIED_IOCTLS.iter().flat_map(|command| when(IF_EQUAL, *command, denied)).collect();
-    program.extend(by_argument(SYS_IOCTL, ARG1, ioctls));
+    let mut rows = vec![
+        (SYS_CLONE, ARG0, when(IF_ANY_BIT, NAMESPACE_FLAGS, denied).to_vec()),
+        (SYS_SOCKET, ARG0, sockets(network)),
+        (SYS_SOCKETPAIR, ARG0, sockets(false)),
+        (SYS_IOCTL, ARG1, ioctls),
+    ];
     // No file with a set-id bit can be made: inside it would mean nothing, but a granted directory is the host's too.
-    for (number, mode) in MODES {
-        program.extend(by_argument(*number, *mode, when(IF_ANY_BIT, SET_ID, denied).to_vec()));
-    }
-    for (number, flags, mode) in OPENS {
+    rows.extend(MODES.iter().map(|(call, mode)| (*call, *mode, when(IF_ANY_BIT, SET_ID, denied).to_vec())));
+    rows.extend(OPENS.iter().map(|(call, flags, mode)| {
         // Without these flags the kernel does not look at the mode.
         let mut tests = vec![Instruction { code: IF_ANY_BIT, jt: 0, jf: 3, k: O_CREAT_OR_TMPFILE }];
         tests.push(statement(LOAD, *mode));
         tests.extend(when(IF_ANY_BIT, SET_ID, denied));
-        program.extend(by_argument(*number, *flags, tests));
-    }
-    program.push(statement(RETURN, ALLOW));
-    program
+        (*call, *flags, tests)
+    }));
+    rows.into_iter().map(|(call, argument, tests)| (call, by_argument(call, argument, tests))).collect()
 }
 
 fn masked(argument: u32, mask: u64, value: u64) -> ScmpArgCompare {

@@ -5,7 +5,7 @@ use crate::disks::{Disk, DiskError};
 use crate::listen;
 use crate::network::Away;
 use crate::plan::{Layer, Plan};
-use crate::readback::Disagreement;
+use crate::readback::{Disagreement, Role};
 use crate::snapshot::Snapshot;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
@@ -251,7 +251,7 @@ pub(crate) trait Kernel {
     /// The entries of a directory.
     fn entries(&mut self, dir: BorrowedFd<'_>) -> io::Result<Vec<Entry>>;
     /// Reads the effective state of a process from `/proc`.
-    fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed>;
+    fn observe(&mut self, role: Role, pid: u32) -> io::Result<crate::readback::Observed>;
     /// Whether the rules of a network are those of [`Call::ConfineNetwork`], and no others.
     fn network_is_confined(&mut self, network: BorrowedFd<'_>) -> io::Result<bool>;
     /// Whether the programs of [`Call::AttachHooks`] are asked.
@@ -451,9 +451,9 @@ impl Kernel for Real {
         Ok(entries)
     }
 
-    fn observe(&mut self, pid: u32) -> io::Result<crate::readback::Observed> {
+    fn observe(&mut self, role: Role, pid: u32) -> io::Result<crate::readback::Observed> {
         self.gate()?;
-        crate::readback::Observed::of(pid)
+        crate::readback::Observed::of(role, pid)
     }
 
     fn network_is_confined(&mut self, network: BorrowedFd<'_>) -> io::Result<bool> {
@@ -720,7 +720,7 @@ fn on_self(call: &Call<'_>) -> io::Result<Option<OwnedFd>> {
         Call::DefaultSignals => confine::default_signals()?,
         Call::DropBounding => {
             caps::clear(None, caps::CapSet::Ambient).map_err(io::Error::other)?;
-            caps::clear(None, caps::CapSet::Bounding).map_err(io::Error::other)?;
+            confine::drop_bounding()?;
         }
         Call::LockSecurebits => confine::set_securebits(confine::SECUREBITS)?,
         Call::Become { uids: [real, effective, saved], gid } => {

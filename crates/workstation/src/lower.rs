@@ -6,7 +6,7 @@ use crate::plan::{
     WORKSPACE, within,
 };
 use octant_ids::{Aid, Sha256};
-use octant_manifest::{CredentialGrant, Effective, GrantPath, Kept, Resources, Way};
+use octant_manifest::{CredentialGrant, Effective, GrantPath, Kept, NO_END, Resources, Way};
 use std::collections::BTreeMap;
 
 /// What a plan needs beside the rights.
@@ -78,6 +78,20 @@ pub enum LowerError {
         "{0} is for agents: a program that is run here has this machine's files and this directory; take it out, or `octant agent spawn` it"
     )]
     Here(&'static str),
+    /// A secret for such a program.
+    #[error(
+        "credentials.grants needs the vault, and a program that is run here has none; take it out, or `octant agent spawn` it"
+    )]
+    HereNoVault,
+}
+
+/// Where the program's standard descriptors come from.
+fn stdio(rights: &Effective, here: Option<&Here>) -> Stdio {
+    match here {
+        Some(here) => here.stdio,
+        None if rights.grants().serves().is_some() => Stdio::Served,
+        None => Stdio::Pipes,
+    }
 }
 
 impl Plan {
@@ -156,7 +170,7 @@ impl Plan {
             limits: limits(resources)?,
             landlock_floor: site.landlock_floor,
             accept_missing: site.accept_missing.clone(),
-            stdio: here.map_or(Stdio::Pipes, |here| here.stdio),
+            stdio: stdio(rights, here),
         };
         plan.check()?;
         Ok(plan)
@@ -202,7 +216,11 @@ fn kept(rights: &Effective, site: &Site) -> Result<(Option<Sha256>, Option<Sha25
     };
     match site.here {
         Some(_) if root.is_some() => Err(LowerError::Here("filesystem.root")),
-        Some(_) if rights.grants().has_network() => Err(LowerError::Here("network.hosts")),
+        Some(_) if !rights.grants().credentials().is_empty() => Err(LowerError::HereNoVault),
+        // Nobody is there whom a gate could draw requests from.
+        Some(_) if rights.grants().has_network() && rights.allotment().parts()[4] != NO_END => {
+            Err(LowerError::Here("network.requests"))
+        }
         Some(_) if snapshot.is_some() => Err(LowerError::Here("filesystem.workspace")),
         _ => Ok((root, snapshot)),
     }
@@ -496,6 +514,17 @@ mod tests {
             let error = Plan::lower(&rights, &Site { here: Some(here.clone()), ..site() }).unwrap_err();
             assert!(matches!(error, LowerError::Here(field) if field.ends_with(key)), "{error}");
         }
+        let of = |line: &str, more: &str| {
+            let rights = rights(&[("hosts =", line), ("grants =", more)]);
+            Plan::lower(&rights, &Site { here: Some(here.clone()), ..site() })
+        };
+        // The way to hosts is there, a vault is not, and neither is whom a gate draws requests from.
+        let hosts = "hosts = [\"tls://api.example.org:443\"]";
+        assert!(of(hosts, "grants = []").unwrap().syscalls.network);
+        let secret = of(hosts, "grants = [\"use prod/api at api.example.org\"]").unwrap_err();
+        assert_eq!(secret, LowerError::HereNoVault);
+        let counted = of(&format!("{hosts}\nrequests = 5"), "grants = []").unwrap_err();
+        assert_eq!(counted, LowerError::Here("network.requests"));
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub enum Stdio {
     /// There is nothing to read, and output goes into pipes of the service that asked.
     #[default]
     Pipes,
+    /// All three are pipes of the service that asked, which speaks with the program: a server of tools.
+    Served,
     /// What the person who runs it gives: `octant run`.
     Caller,
     /// The same, on a terminal of its own that the program's jobs share.

@@ -48,9 +48,10 @@ pub(crate) struct Observed {
     pub(crate) no_new_privs: bool,
     pub(crate) seccomp: u32,
     pub(crate) filters: u32,
+    pub(crate) namespaces: Vec<(String, u64)>,
+    /// Of the reaper alone, as the next two.
     pub(crate) uid_map: String,
     pub(crate) gid_map: String,
-    pub(crate) namespaces: Vec<(String, u64)>,
     pub(crate) mounts: Vec<Mount>,
     /// Open descriptors by number, with what they are.
     pub(crate) descriptors: Vec<(u32, String)>,
@@ -84,16 +85,19 @@ pub(crate) fn namespaces_among(pid: &str, names: &[&str]) -> io::Result<Vec<(Str
 }
 
 impl Observed {
-    /// Reads the state of a process.
-    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+    /// Reads the state of a process, and what its namespaces have if it is the reaper. The agent is in the same ones, which is
+    /// what their numbers say.
+    pub(crate) fn of(role: Role, pid: u32) -> io::Result<Self> {
         let dir = format!("/proc/{pid}");
         let mut seen = Self::default();
         seen.read_status(&fs::read_to_string(format!("{dir}/status"))?)?;
-        seen.uid_map = fs::read_to_string(format!("{dir}/uid_map"))?;
-        seen.gid_map = fs::read_to_string(format!("{dir}/gid_map"))?;
         seen.namespaces = namespaces_of(&pid.to_string())?;
-        for line in fs::read_to_string(format!("{dir}/mountinfo"))?.lines() {
-            seen.mounts.push(mount_of(line).ok_or_else(|| invalid("mountinfo", line))?);
+        if role == Role::Reaper {
+            seen.uid_map = fs::read_to_string(format!("{dir}/uid_map"))?;
+            seen.gid_map = fs::read_to_string(format!("{dir}/gid_map"))?;
+            for line in fs::read_to_string(format!("{dir}/mountinfo"))?.lines() {
+                seen.mounts.push(mount_of(line).ok_or_else(|| invalid("mountinfo", line))?);
+            }
         }
         for entry in fs::read_dir(format!("{dir}/fd"))? {
             let entry = entry?;
@@ -206,15 +210,30 @@ impl Expected<'_> {
                 format!("{} with {}", seen.seccomp, seen.filters),
             );
         }
+        self.namespaces_agree(role, seen)?;
+        self.descriptors_agree(role, seen)?;
+        if role == Role::Payload {
+            return Ok(());
+        }
         for (what, map) in [("the uid map", &seen.uid_map), ("the gid map", &seen.gid_map)] {
             let expected = self.users.map();
             if !map.split_whitespace().eq(expected.split_whitespace()) {
                 return differ(what, expected, map.clone());
             }
         }
-        self.namespaces_agree(role, seen)?;
-        self.descriptors_agree(role, seen)?;
         self.mounts_agree(role, seen)
+    }
+
+    /// Whether both are in the same namespaces, except that of clocks, which the reaper has made for its children only.
+    pub(crate) fn are_together(reaper: &Observed, agent: &Observed) -> Result<(), Disagreement> {
+        for (of_reaper, of_agent) in reaper.namespaces.iter().zip(&agent.namespaces) {
+            if of_reaper != of_agent && of_agent.0 != "time" {
+                let [expected, found] =
+                    [of_reaper, of_agent].map(|(name, number)| format!("{name} {number}"));
+                return Err(Disagreement { role: Role::Payload, what: "a namespace", expected, found });
+            }
+        }
+        Ok(())
     }
 
     fn namespaces_agree(&self, role: Role, seen: &Observed) -> Result<(), Disagreement> {
@@ -262,7 +281,9 @@ impl Expected<'_> {
                     Stdio::Pipes => {
                         input == "/dev/null" && out.starts_with("pipe:[") && err.starts_with("pipe:[")
                     }
-                    Stdio::Caller | Stdio::Terminal => [input, out, err].into_iter().eq(self.stdio),
+                    Stdio::Served | Stdio::Caller | Stdio::Terminal => {
+                        [input, out, err].into_iter().eq(self.stdio)
+                    }
                 };
                 standard && is_channel(channel)
             }
@@ -284,7 +305,7 @@ impl Expected<'_> {
     }
 
     fn is_stop_pipe(&self, fd: &str) -> bool {
-        self.plan.stdio != Stdio::Pipes && fd.starts_with("pipe:[")
+        matches!(self.plan.stdio, Stdio::Caller | Stdio::Terminal) && fd.starts_with("pipe:[")
     }
 
     /// The mounts that there must be, with the options that each must have and must not have.

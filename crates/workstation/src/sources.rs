@@ -59,15 +59,15 @@ fn id_of(fd: BorrowedFd<'_>) -> io::Result<Id> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// The identities of every directory above an open one, up to the root.
-fn ids_above(fd: BorrowedFd<'_>) -> io::Result<Vec<Id>> {
+/// The identities of every directory above an open one, up to the root or to one that is known.
+fn ids_above(fd: BorrowedFd<'_>, known: impl Fn(Id) -> bool) -> io::Result<Vec<Id>> {
     const DEEPEST: usize = 128;
     let mut ids: Vec<Id> = Vec::new();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut here = openat(fd, "..", flags, Mode::empty())?;
     for _ in 0..DEEPEST {
         let id = id_of(here.as_fd())?;
-        if ids.last() == Some(&id) {
+        if ids.last() == Some(&id) || known(id) {
             return Ok(ids);
         }
         ids.push(id);
@@ -86,7 +86,9 @@ impl Guard {
                 Ok(fd) => {
                     guard.own.push((path.clone(), Some(id_of(fd.as_fd())?)));
                     guard.own.push((resolved(fd.as_fd())?, None));
-                    guard.above.extend(ids_above(fd.as_fd())?.into_iter().map(|id| (path.clone(), id)));
+                    // They mostly lie beside each other, and what is above one is above the others then.
+                    let above = ids_above(fd.as_fd(), |id| guard.above.iter().any(|row| row.1 == id))?;
+                    guard.above.extend(above.into_iter().map(|id| (path.clone(), id)));
                 }
                 // Not there (yet): by path alone.
                 Err(nix::errno::Errno::ENOENT) => guard.own.push((path.clone(), None)),
@@ -145,14 +147,14 @@ impl Guard {
         }
         let mut chain = vec![id];
         if is_dir {
-            chain.extend(ids_above(fd).map_err(failed)?);
+            chain.extend(ids_above(fd, |_| false).map_err(failed)?);
         } else if let Some(parent) = Path::new(source).parent() {
             // A file has no `..`; its directory was resolved without links just now.
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             let parent =
                 nix::fcntl::open(parent, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
             chain.push(id_of(parent.as_fd()).map_err(failed)?);
-            chain.extend(ids_above(parent.as_fd()).map_err(failed)?);
+            chain.extend(ids_above(parent.as_fd(), |_| false).map_err(failed)?);
         }
         match self.own.iter().find(|(_, id)| id.is_some_and(|id| chain.contains(&id))) {
             Some((path, _)) => Err(own(path)),

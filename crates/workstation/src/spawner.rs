@@ -287,6 +287,8 @@ impl Spawner {
     ) -> Result<Self, SpawnerError> {
         // What it makes in a new root has the modes that it says, whatever it was started with.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+        // Each workstation begins with two copies of this process.
+        start("share what never changes", octant_sys::constants::share())?;
         // The reaper of each workstation is a copy of this process, and has to see its agent end.
         start("wait for children", confine::wait_for_children())?;
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -316,12 +318,7 @@ impl Spawner {
         };
         let other = |error: filter::FilterError| io::Error::other(error.to_string());
         let accept_missing = config.accept_missing.iter().filter_map(|name| Layer::of_name(name)).collect();
-        // On a machine of Octant's own there is a whole pool of users.
-        let caller = if for_caller { start("read the own users", crate::users::of_caller())? } else { None };
-        if caller.is_some() {
-            // Who is not root of the machine can enter a network below its own, and come back to its own only.
-            start("take a network of its own", unshare(CloneFlags::CLONE_NEWNET))?;
-        }
+        let caller = own_users(for_caller)?;
         let mut spawner = Self {
             kernel: Real::new(fault),
             tickets,
@@ -506,21 +503,24 @@ impl Spawner {
     /// The descriptors of the program, which came behind the plan.
     fn standard(&self, stdio: Stdio, fds: Vec<OwnedFd>) -> Result<Granted, SpawnError> {
         let refused = |text: &str| Err(SpawnError::refused(Step::Request, text));
+        let pipes = |stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd| {
+            for (name, fd) in [("standard output", &stdout), ("standard error", &stderr)] {
+                only_a_pipe(name, fd.as_fd(), OFlag::O_WRONLY)?;
+            }
+            Ok(Granted { sources: Vec::new(), snapshot: None, stdin, stdout, stderr, stopped: None })
+        };
         if stdio == Stdio::Pipes {
             let Ok([stdout, stderr]) = <[OwnedFd; 2]>::try_from(fds) else {
                 return refused("a spawn comes with the plan, standard output and standard error");
             };
-            for (name, fd) in [("standard output", &stdout), ("standard error", &stderr)] {
-                only_a_pipe(name, fd.as_fd())?;
-            }
-            return Ok(Granted {
-                sources: Vec::new(),
-                snapshot: None,
-                stdin: None,
-                stdout,
-                stderr,
-                stopped: None,
-            });
+            return pipes(None, stdout, stderr);
+        }
+        if stdio == Stdio::Served {
+            let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
+                return refused("the spawn of a server comes with the plan and three standard descriptors");
+            };
+            only_a_pipe("standard input", stdin.as_fd(), OFlag::O_RDONLY)?;
+            return pipes(Some(stdin), stdout, stderr);
         }
         if !self.for_caller {
             return refused("only `octant run` gives an agent standard descriptors of its own");
@@ -531,7 +531,7 @@ impl Spawner {
         for fd in [&stdin, &stdout, &stderr] {
             no_way_out(fd.as_fd())?;
         }
-        only_a_pipe("the pipe for what was stopped", stopped.as_fd())?;
+        only_a_pipe("the pipe for what was stopped", stopped.as_fd(), OFlag::O_WRONLY)?;
         let (stdin, stopped) = (Some(stdin), Some(stopped));
         Ok(Granted { sources: Vec::new(), snapshot: None, stdin, stdout, stderr, stopped })
     }
@@ -666,6 +666,17 @@ const NEEDED: [(caps::Capability, &str); 8] = [
     (caps::Capability::CAP_SETFCAP, "map root of the own user namespace, where there is nobody else"),
 ];
 
+/// Who a workstation's processes are where the spawner is not root of the machine. On one of Octant's own there is a whole
+/// pool of users.
+fn own_users(for_caller: bool) -> Result<Option<Users>, SpawnerError> {
+    let caller = if for_caller { start("read the own users", crate::users::of_caller())? } else { None };
+    if caller.is_some() {
+        // Such a spawner can enter a network below its own, and come back to its own only.
+        start("take a network of its own", unshare(CloneFlags::CLONE_NEWNET))?;
+    }
+    Ok(caller)
+}
+
 /// What is asked where agents with hosts connect to, or why nothing is.
 fn hooks_of(caller: Option<Users>) -> Result<Hooks, String> {
     if caller.is_some() {
@@ -704,17 +715,23 @@ pub(crate) fn remove_leaf<K: Kernel>(kernel: &mut K, parent: BorrowedFd<'_>, nam
     }
 }
 
-/// Output goes to a pipe's writing end and nowhere else: through a socket descriptors could come in, through a file
-/// or a device the agent could reach what it was not granted.
-pub(crate) fn only_a_pipe(name: &str, fd: BorrowedFd<'_>) -> Result<(), SpawnError> {
+/// Output goes to a pipe's writing end and nowhere else, and a server's input comes from a reading end: through a socket
+/// descriptors could come in, through a file or a device the agent could reach what it was not granted.
+pub(crate) fn only_a_pipe(name: &str, fd: BorrowedFd<'_>, end: OFlag) -> Result<(), SpawnError> {
     let failed = |error: Errno| SpawnError::failed(Step::Request, name, &error.into());
     let kind = fstat(fd).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
     let mode =
         nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL).map_err(failed)? & OFlag::O_ACCMODE.bits();
-    if kind == SFlag::S_IFIFO.bits() && mode == OFlag::O_WRONLY.bits() {
+    if kind == SFlag::S_IFIFO.bits() && mode == end.bits() {
         return Ok(());
     }
-    Err(SpawnError::refused(Step::Request, format!("{name} is not the writing end of a pipe")))
+    Err(SpawnError::refused(
+        Step::Request,
+        format!(
+            "{name} is not the {} end of a pipe",
+            if end == OFlag::O_RDONLY { "reading" } else { "writing" }
+        ),
+    ))
 }
 
 /// What a person gives can be anything that is read and written, and nothing through which more comes in: a directory

@@ -25,6 +25,7 @@ mod modules;
 mod oci;
 mod packages;
 mod peers;
+mod postgres;
 mod python;
 mod qemu;
 mod run;

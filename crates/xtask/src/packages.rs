@@ -146,6 +146,21 @@ pub(crate) const SSHD: Package = Package {
     bookworm_suite: None,
     mb: 1,
 };
+/// Without a server.
+pub(crate) const PSQL: Package = Package {
+    name: "postgresql-client",
+    why: "logs in to a database from inside a workstation with a password that it does not have",
+    proof: Proof::Program("psql"),
+    bookworm_suite: None,
+    mb: 2,
+};
+pub(crate) const XML: Package = Package {
+    name: "libxml2",
+    why: "is what the database under test is linked with, which is not installed",
+    proof: Proof::Library("libxml2.so.2"),
+    bookworm_suite: None,
+    mb: 10,
+};
 pub(crate) const MAKE: Package = Package {
     name: "make",
     why: "everyday work inside a workstation is tried with it",
@@ -241,7 +256,7 @@ pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] = &[
     &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &SSH,
-    &SSHD, &MAKE, &GXX, &SQLITE, &NODE, &UIDMAP,
+    &SSHD, &PSQL, &XML, &MAKE, &GXX, &SQLITE, &NODE, &UIDMAP,
 ];
 /// What the bench needs: a machine to boot, and the peers.
 pub(crate) const BENCH: &[&Package] = &[

@@ -17,7 +17,7 @@ const MADE_OF: &str = "made-of";
 /// # Errors
 /// As [`made`].
 pub(crate) fn environment(workspace: &Workspace) -> Res<PathBuf> {
-    made(workspace, &workspace.target.join("python"), REQUIREMENTS, "the programs in Python (about 5 MB)")
+    made(workspace, &workspace.target.join("python"), REQUIREMENTS, "the programs in Python (about 16 MB)")
 }
 
 /// Makes an environment with these packages unless it is there; gives its interpreter.

@@ -7,7 +7,7 @@ use crate::packages;
 use crate::qemu::{self, Accel};
 use crate::sh::{self, Res, Steps};
 use crate::workspace::Workspace;
-use crate::{firmware, kernel, oci, python, tidy, uki};
+use crate::{firmware, kernel, oci, postgres, python, tidy, uki};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -66,7 +66,7 @@ pub(crate) fn test(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     if let Some(option) = filter.iter().find(|word| word.starts_with("--") && !system_only) {
         return Err(format!("{option:?} is not an option of this command; --help lists them"));
     }
-    let mut steps = Steps::new(if system_only { 9 } else { 14 });
+    let mut steps = Steps::new(if system_only { 10 } else { 15 });
     steps.next("looking for system packages");
     packages::ensure(workspace, packages::TEST)?;
     if !system_only {
@@ -93,7 +93,7 @@ fn code(workspace: &Workspace, steps: &mut Steps) -> Res {
     sh::run(&mut workspace.cargo(&words))
 }
 
-/// Eight steps: the independent programs, binary, helpers, kernel, firmware, images, KVM, the tests of the whole.
+/// Nine steps: the independent programs, binary, helpers, kernel, firmware, PostgreSQL, images, KVM, the tests of the whole.
 fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     steps.next("independent programs in Python: exports, vault files");
     let python = python::environment(workspace)?;
@@ -108,6 +108,8 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     let kernel = kernel::fetch(workspace)?;
     steps.next("fetching the firmware (about 6 MB the first time)");
     let firmware = firmware::fetch(workspace)?;
+    steps.next("fetching PostgreSQL (about 17 MB the first time)");
+    let postgres = postgres::fetch(workspace)?;
     steps.next("packing the image");
     let image = image::make(workspace, &binary, kernel)?;
     oci::make(workspace, &binary)?;
@@ -122,6 +124,7 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
         .env("OCTANT_SPAWN_TESTS", spawn_tests)
         .env("OCTANT_FIRMWARE", &firmware.ovmf)
         .env("OCTANT_STUB", &firmware.stub)
+        .env("OCTANT_POSTGRES", postgres)
         .env("OCTANT_INITRD_PACKED", uki::packed_initrd(&image.initrd)?);
     environment(workspace, &mut command, &binary, &helpers, Some((&image, accel)))?;
     sh::run(&mut command)

@@ -182,6 +182,7 @@ impl Supervisor {
             } else {
                 BTreeMap::new()
             },
+            sole_caller: None,
             landlock_unreported: (name == AGENTS).then(landlock_unreported).flatten(),
             service: self.config.services.get(name).cloned().unwrap_or_else(none),
         };

@@ -48,7 +48,7 @@ pub(crate) fn adopt(manager: &Arc<Manager>, stored: Vec<(String, OwnedFd)>) -> R
 
 fn handles(aid: Aid, stored: &mut HashMap<String, OwnedFd>) -> Handles {
     let [pidfd, stdout, stderr, socket, workspace] = kept_names(aid).map(|name| stored.remove(&name));
-    Handles { pidfd, stdout, stderr, socket, workspace }
+    Handles { pidfd, input: None, stdout, stderr, socket, workspace }
 }
 
 /// Takes one agent over; gives what happens to it next.
@@ -87,13 +87,14 @@ fn take_over(manager: &Arc<Manager>, mut saved: Saved, mut handles: Handles) -> 
     }
     match phase {
         Phase::Running | Phase::Suspended | Phase::Throttled
-            if handles.pidfd.is_some() && handles.socket.is_some() =>
+            if handles.pidfd.is_some() && handles.socket.is_some() && saved.serves.is_none() =>
         {
             add(saved, phase)?;
             manager.attend(aid, handles)?;
             manager.open_mailbox(aid, true);
             Ok(vec![Event::Adopted])
         }
+        // What was said to a server of tools, and what it was about to say, is lost with the service that spoke with it.
         Phase::Isolated | Phase::Running | Phase::Suspended | Phase::Throttled => {
             let why = if saved.info.prepared { Ending::NotKept } else { Ending::Lost };
             let lost = Event::EndAsked { why, grace_ms: 0 };

@@ -86,6 +86,8 @@ pub(crate) enum Ending {
     NotWanted,
     /// It was prepared, and what is prepared does not outlive this service.
     NotKept,
+    /// It offered tools, and the conversation with it is over.
+    Unserved,
 }
 
 impl Ending {
@@ -101,6 +103,7 @@ impl Ending {
             Self::NotHeld => "it could not be kept suspended or throttled",
             Self::Revoked => "the key under which it was being started was revoked",
             Self::NotWanted => "it was prepared, and is not wanted any more",
+            Self::Unserved => "it offered tools, and the conversation with it is over",
             Self::NotKept => "it was prepared, and that does not outlive a restart of the service",
         }
     }

@@ -18,10 +18,11 @@ use octant_ids::Aid;
 use octant_service::record;
 use octant_sys::clock;
 use octant_wire::{Call, Sink};
-use serde_json::json;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 /// How many notes an agent can write at once, and how many more a second; the same for requests about secrets, each of
 /// which is on record.
@@ -36,6 +37,9 @@ const LEASES_PER_SECOND: u64 = 1;
 /// The same for messages, each of which is on record.
 const MESSAGES_BURST: u64 = 64;
 const MESSAGES_PER_SECOND: u64 = 16;
+/// The same for calls of others' tools, each of which is on record twice.
+const TOOLS_BURST: u64 = 32;
+const TOOLS_PER_SECOND: u64 = 8;
 /// The longest wait for an answer, in milliseconds.
 const APPROVAL_WAIT_MAX_MS: u64 = 600_000;
 const SECOND_NS: u64 = 1_000_000_000;
@@ -50,6 +54,7 @@ pub(crate) struct Guest {
     pub(crate) family: Mutex<Bucket>,
     pub(crate) leases: Mutex<Bucket>,
     pub(crate) messages: Mutex<Bucket>,
+    pub(crate) tools: Mutex<Bucket>,
     /// One place, for the one value that can be on its way to this agent: the connections to the vault on which values
     /// come are few, and one agent must not have them all.
     pub(crate) revealing: Semaphore,
@@ -68,9 +73,40 @@ impl Guest {
             family: bucket(FAMILY_BURST, FAMILY_PER_SECOND),
             leases: bucket(LEASES_BURST, LEASES_PER_SECOND),
             messages: bucket(MESSAGES_BURST, MESSAGES_PER_SECOND),
+            tools: bucket(TOOLS_BURST, TOOLS_PER_SECOND),
             revealing: Semaphore::new(1),
             ssh: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Calls another's tool. Where that is given up before the answer, it is taken back from the server, and on record.
+    pub(crate) async fn use_tool(
+        &self,
+        name: &str,
+        arguments: String,
+    ) -> Result<Map<String, Value>, ApiError> {
+        const WHAT: &str = "call a tool";
+        let shown: String = name.chars().take(128).collect();
+        if !self.tools.lock().unwrap_or_else(PoisonError::into_inner).take(clock::monotonic_ns()) {
+            let why = format!("more than {TOOLS_BURST} calls at once or {TOOLS_PER_SECOND} a second");
+            return Err(ApiError::new(Code::Busy, WHAT, shown, why, "call less"));
+        }
+        let wrong = |e| ApiError::new(Code::InvalidParams, WHAT, shown.clone(), e, "send an object");
+        let arguments = RawValue::from_string(arguments).map_err(wrong)?;
+        // A task of its own: what becomes of a call is on record, also when who called goes away.
+        let (waits, gone) = oneshot::channel();
+        let (manager, aid, name) = (Arc::clone(&self.manager), self.aid, shown.clone());
+        let task = tokio::spawn(async move {
+            let result = manager.use_tool(aid, &name, &arguments, gone).await;
+            if let Err(error @ ApiError { code: Code::Denied | Code::Unavailable, .. }) = &result {
+                manager.note_denied_tool(aid, error);
+            }
+            result
+        });
+        let ended = |e| ApiError::new(Code::Internal, WHAT, shown, e, "see the ledger");
+        let result = task.await.map_err(ended)?;
+        drop(waits);
+        result
     }
 }
 

@@ -7,10 +7,10 @@ use octant_api::agents::{
     AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest,
     Artefacts, ArtefactsRequest, BudgetInfo, BudgetRequest, DiscardRequest, FetchRequest, Fetched,
     ForkRequest, Handler, KillRequest, LendRequest, ListRequest, LogChunk, LogsEnd, LogsRequest,
-    PermitRequest, Permitted, PrepareRequest, Prepared, PreparedList, PreparedRequest, RecordRequest,
-    Recorded, RemoveArtefactsRequest, RemovedArtefacts, ResumeRequest, ShowRequest, SpawnRequest,
-    SuspendRequest, TakeBackRequest, TakenBack, ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest,
-    WaitRequest,
+    PermitRequest, Permitted, PinRequest, PrepareRequest, Prepared, PreparedList, PreparedRequest,
+    RecordRequest, Recorded, RemoveArtefactsRequest, RemovedArtefacts, ResumeRequest, ServerInfo, ServerList,
+    ServersRequest, ShowRequest, SpawnRequest, SuspendRequest, TakeBackRequest, TakenBack, ThrottleRequest,
+    TrustList, TrustRequest, UnthrottleRequest, WaitRequest,
 };
 use octant_api::egress::HostLease;
 use octant_api::error::{ApiError, Code};
@@ -205,6 +205,21 @@ impl Handler<Call> for Methods {
         let ended =
             |e| ApiError::new(Code::Internal, "look at the trusted set", "agents.trust", e, "see the ledger");
         task.await.map_err(ended)?
+    }
+
+    async fn servers(&self, _: ServersRequest, _: Call) -> Result<ServerList, ApiError> {
+        Ok(ServerList { servers: self.0.servers() })
+    }
+
+    async fn pin(&self, request: PinRequest, call: Call) -> Result<ServerInfo, ApiError> {
+        let info = self.0.list_again(&request.server)?;
+        // Kept for later and not waited for: it asks, and gives nothing.
+        self.0.record_command(
+            info.agent,
+            &call.caller().principal,
+            json!({"do": "ask again", "server": info.name}),
+        );
+        Ok(info)
     }
 
     async fn approvals(&self, request: ApprovalsRequest, _: Call) -> Result<ApprovalList, ApiError> {

@@ -33,6 +33,7 @@ mod manager;
 mod outside;
 mod record;
 mod secrets;
+mod served;
 mod service;
 mod spawner;
 mod ssh;

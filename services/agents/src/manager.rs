@@ -13,12 +13,14 @@ mod network;
 mod post;
 mod prepare;
 mod report;
+mod serve;
 mod spawn;
 mod trust;
 
 use self::post::Post;
 use self::prepare::Spare;
 pub(crate) use self::prepare::Wishes;
+pub(crate) use self::serve::Servers;
 pub(crate) use self::spawn::Begin;
 use crate::accesses;
 use crate::admit::WHAT;
@@ -30,6 +32,7 @@ use crate::core::{self, Became, Effect, Event, Record, State};
 use crate::exits::Exits;
 use crate::log::Log;
 use crate::secrets::Ends;
+use crate::served::pins::Pins;
 use crate::spawner::Spawner;
 use crate::store::{Saved, Store};
 use crate::trust::Noted;
@@ -113,6 +116,7 @@ pub(crate) struct Manager {
     post: Post,
     reports: Reports,
     wishes: Wishes,
+    servers: Servers,
     spawner: Arc<dyn Spawner>,
     /// PID 1, who keeps descriptors over a restart; none in tests.
     keeper: Option<Arc<dyn Keeper>>,
@@ -156,6 +160,8 @@ struct Agent {
     residue: u32,
     pidfd: Option<Arc<OwnedFd>>,
     socket: Option<OwnedFd>,
+    /// What it reads and what it writes, of a server of tools that is not spoken with yet.
+    speech: Option<(OwnedFd, OwnedFd)>,
     /// Its workspace, until what is to be kept of it is.
     workspace: Option<Arc<OwnedFd>>,
     /// How often that was tried.
@@ -192,6 +198,8 @@ impl fmt::Debug for Manager {
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     pub(crate) pidfd: Option<OwnedFd>,
+    /// What a server of tools reads. Not kept: neither is what was said to it.
+    pub(crate) input: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) socket: Option<OwnedFd>,
@@ -202,9 +210,10 @@ pub(crate) struct Handles {
 impl Handles {
     fn try_clone(&self) -> io::Result<Self> {
         let clone = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
-        let Self { pidfd, stdout, stderr, socket, workspace } = self;
+        let Self { pidfd, input, stdout, stderr, socket, workspace } = self;
         Ok(Self {
             pidfd: clone(pidfd)?,
+            input: clone(input)?,
             stdout: clone(stdout)?,
             stderr: clone(stderr)?,
             socket: clone(socket)?,
@@ -230,6 +239,7 @@ pub(crate) struct Files {
     pub(crate) approvals: Queue,
     pub(crate) noted: Noted,
     pub(crate) wishes: Wishes,
+    pub(crate) pins: Pins,
 }
 
 type Boxed = Pin<Box<dyn Future<Output = Option<Refusal>> + Send>>;
@@ -244,7 +254,7 @@ impl Manager {
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
-        let Files { store, approvals, noted, wishes } = files;
+        let Files { store, approvals, noted, wishes, pins } = files;
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
         let kept = Kept::new(store.dir().join(LEFT));
@@ -265,6 +275,7 @@ impl Manager {
             kept,
             post,
             wishes,
+            servers: Servers::new(pins),
             reports: Reports::new(None, None),
             spawner,
             keeper,

@@ -5,6 +5,7 @@ use crate::approvals::Queue;
 use crate::calls::Reports;
 use crate::handlers::Methods;
 use crate::manager::{Files, Keeper, Manager, Site, Wishes};
+use crate::served::pins::Pins;
 use crate::spawner::Remote;
 use crate::store::Store;
 use crate::trust::Noted;
@@ -132,6 +133,8 @@ impl Service for AgentsService {
             .map_err(|e| StartError::new("read what is on record of the trusted set", dir.display(), e))?;
         let wishes = Wishes::open(&dir)
             .map_err(|e| StartError::new("read what is wished to be prepared", dir.display(), e))?;
+        let pins = Pins::open(&dir)
+            .map_err(|e| StartError::new("read which tools are approved", dir.display(), e))?;
         let identity = context.identity();
         let exits = context.inherited.remove("exits");
         let notifier = context.notifier.clone();
@@ -140,7 +143,7 @@ impl Service for AgentsService {
             Reports::new(context.inherited.remove("audit"), unreported)
         };
         let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
-        let files = Files { store, approvals, noted, wishes };
+        let files = Files { store, approvals, noted, wishes, pins };
         let manager = Manager::new(site, records, vault, gate, files, Arc::new(spawner), keeper);
         let manager = Arc::new(manager.reporting(reports));
         let pending = adopt::adopt(&manager, context.inherited.stored())

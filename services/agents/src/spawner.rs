@@ -45,21 +45,16 @@ pub(crate) trait Spawner: Send + Sync + 'static {
         base: Option<Sha256>,
         trust: Option<Trust>,
     ) -> Result<Plan, String>;
-    /// Builds a workstation and starts its program, with the ledger's ticket for this plan.
-    fn spawn(
-        &self,
-        plan: &Plan,
-        ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-    ) -> Result<Spawned, SpawnError>;
+    /// Builds a workstation and starts its program, with the ledger's ticket for this plan and the standard descriptors that
+    /// it asks for.
+    fn spawn(&self, plan: &Plan, ticket: &Ticket, standard: &[BorrowedFd<'_>])
+    -> Result<Spawned, SpawnError>;
     /// Builds a workstation whose program waits to be let go.
     fn prepare(
         &self,
         plan: &Plan,
         ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        standard: &[BorrowedFd<'_>],
     ) -> Result<Spawned, SpawnError>;
     /// Lets such a program go, with another of the ledger's tickets for the same plan.
     fn release(&self, slot: u32, aid: Aid, ticket: &Ticket) -> Result<(), SpawnError>;
@@ -181,20 +176,18 @@ impl Spawner for Remote {
         &self,
         plan: &Plan,
         ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        standard: &[BorrowedFd<'_>],
     ) -> Result<Spawned, SpawnError> {
-        self.builder()?.spawn(plan, ticket, stdout, stderr)
+        self.builder()?.spawn(plan, ticket, standard)
     }
 
     fn prepare(
         &self,
         plan: &Plan,
         ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        standard: &[BorrowedFd<'_>],
     ) -> Result<Spawned, SpawnError> {
-        self.builder()?.prepare(plan, ticket, stdout, stderr)
+        self.builder()?.prepare(plan, ticket, standard)
     }
 
     fn release(&self, slot: u32, aid: Aid, ticket: &Ticket) -> Result<(), SpawnError> {

@@ -77,6 +77,9 @@ pub(crate) struct Saved {
     /// The certificate of the authority that its programs trust where that is so.
     #[serde(default)]
     pub(crate) authority: Option<String>,
+    /// The name under which it offers tools.
+    #[serde(default)]
+    pub(crate) serves: Option<String>,
     /// The number of its Landlock domain, once the kernel has named it.
     #[serde(default)]
     pub(crate) domain: Option<u64>,
@@ -142,6 +145,7 @@ impl Saved {
             terms: None,
             held: Held::default(),
             signed_with: None,
+            serves: None,
             domain: None,
             unadopted: false,
             ancestors: Vec::new(),

@@ -10,6 +10,7 @@ use octant_api::agent::{
 use octant_api::error::{ApiError, Code};
 use octant_api::rpc::{Deadline, Dispatch, Interface, Meta, Method, Request};
 use octant_manifest::{Grants, Way};
+use octant_mcp::client::BETWEEN;
 use octant_mcp::{METHODS, Tool};
 use octant_wire::Call;
 use serde_json::Value;
@@ -19,6 +20,8 @@ use std::sync::{Arc, LazyLock};
 const INSTRUCTIONS: &str = "Tools of the workstation that this agent runs in. They do what its manifest allows, on its own \
                             behalf; each call that changes anything is on record. A result with isError says what to do next.";
 
+/// How long a call of another's tool may take, in milliseconds.
+const OTHERS_MS: u64 = 75_000;
 const NATIVE: usize = INTERFACE.methods.len();
 /// Every method of the socket: the native ones, then those of MCP.
 static ALL: [Method; NATIVE + METHODS.len()] = {
@@ -104,7 +107,13 @@ impl Front {
         Self { native: agent::Server(Arc::clone(&guest)), guest }
     }
 
-    /// The tools that the agent's manifest allows; of one whose rights are not known any more, those that need none.
+    /// Every tool that the agent is shown: Octant's own in their order, then those of others by their names.
+    fn listed(&self) -> Vec<Value> {
+        let own = self.allowed().into_iter().map(|tool| tool.shown().clone());
+        own.chain(self.guest.manager.tools_for(self.guest.aid)).collect()
+    }
+
+    /// The tools of Octant's own that the agent's manifest allows; of one whose rights are not known any more, those that need none.
     fn allowed(&self) -> Vec<&'static Tool> {
         let allowed: Vec<bool> = self.guest.manager.with_grants(self.guest.aid, |grants| {
             let allows = |allows: Allows| allows.is_none_or(|allows| grants.is_some_and(allows));
@@ -142,7 +151,14 @@ impl Front {
             octant_mcp::Request::Initialize => Ok(octant_mcp::initialized(INSTRUCTIONS)),
             octant_mcp::Request::Ping => Ok(octant_mcp::pong()),
             octant_mcp::Request::Discover => Ok(octant_mcp::discovered(revision, INSTRUCTIONS)),
-            octant_mcp::Request::ListTools => Ok(octant_mcp::listed(revision, self.allowed().into_iter())),
+            octant_mcp::Request::ListTools { from } => Ok(octant_mcp::listed(revision, self.listed(), from)),
+            // No tool of Octant's own has this in its name, and every tool of another has.
+            octant_mcp::Request::CallTool { name, arguments } if name.contains(BETWEEN) => {
+                match self.guest.use_tool(&name, arguments).await {
+                    Ok(taken) => Ok(octant_mcp::result_with(revision, taken)),
+                    Err(error) => octant_mcp::result_of(revision, Err(&error)),
+                }
+            }
             octant_mcp::Request::CallTool { name, arguments } => {
                 let done = self.call(&name, &arguments, call).await?;
                 octant_mcp::result_of(revision, done.as_deref())
@@ -154,6 +170,10 @@ impl Front {
 /// How long a call of a tool may take: as long as the method that it is.
 fn deadline(request: &octant_mcp::Request) -> Meta {
     let octant_mcp::Request::CallTool { name, .. } = request else { return Meta::default() };
+    if name.contains(BETWEEN) {
+        // As long as the server has, and what is recorded before and after.
+        return Meta { deadline_ms: Some(OTHERS_MS) };
+    }
     let tool = TOOLS.iter().map(|row| &row.0).find(|tool| tool.name == name);
     let deadline_ms = match tool.map(|tool| tool.method.deadline) {
         Some(Deadline::Ms(ms)) => Some(ms),

@@ -1,9 +1,11 @@
 //! What an agent may reach, and whether it may go on. Pure but for the counters, which only grow.
 
 use crate::inject::Credential;
-use octant_api::egress::{CREDENTIALS_MAX, Caps, Credential as Said, HostLease, REASON_MAX, RULES_MAX};
+use octant_api::egress::{
+    CREDENTIALS_MAX, Caps, Credential as Said, HostLease, Login, REASON_MAX, RULES_MAX,
+};
 use octant_ids::{Aid, SecretName, Sha256};
-use octant_manifest::{HostGrant, HostName, Protocol};
+use octant_manifest::{DatabaseLogin, HostGrant, HostName, HostPattern, Protocol};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -61,6 +63,8 @@ pub(crate) struct Rights {
     pub(crate) caps: Caps,
     /// The secrets that are used for it.
     pub(crate) credentials: Vec<Credential>,
+    /// The databases that it is logged in to, and by which secret.
+    pub(crate) logins: Vec<(SecretName, DatabaseLogin)>,
     /// The manifest that it runs under.
     pub(crate) manifest: Option<Sha256>,
 }
@@ -98,6 +102,15 @@ impl fmt::Display for Rule {
             Self::Lease(id) => write!(f, "lease {id}"),
         }
     }
+}
+
+/// What a secret is used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It is put into a request.
+    Request { method: String, path_sha256: Sha256 },
+    /// It logs in to a database.
+    Login { user: String, database: String },
 }
 
 /// What may be spoken to a host on a port, and by which rule.
@@ -181,6 +194,10 @@ pub(crate) enum Denied {
     Canary(String),
     #[error("what stands for {secret} is in {place}, where no secret is put")]
     Misplaced { secret: String, place: String },
+    #[error("no grant logs {user} in at {host} to the database {database}")]
+    Login { user: String, database: String, host: String },
+    #[error("a request to cancel at {0} is for a session that this agent does not have")]
+    Cancel(String),
     #[error("{secret} cannot be used at {host}: {why}")]
     NoSecret { secret: String, host: String, why: String },
     #[error("{0} has no address that may be connected to: {1}")]
@@ -203,7 +220,11 @@ impl Denied {
             | Self::Request(_) => Some("network.hosts"),
             Self::Connections(_) => Some("network.connections"),
             Self::Budget(field) => Some(field),
-            Self::Canary(_) | Self::Misplaced { .. } | Self::NoSecret { .. } => Some("credentials.grants"),
+            Self::Canary(_)
+            | Self::Misplaced { .. }
+            | Self::NoSecret { .. }
+            | Self::Login { .. }
+            | Self::Cancel(_) => Some("credentials.grants"),
             // What is lent or configured stands in no manifest, and a cap that is not drawn stands in none.
             Self::LeaseOver(_)
             | Self::LeaseConnections(_)
@@ -228,6 +249,10 @@ impl Denied {
             Self::LeaseOver(_) | Self::LeaseConnections(_) | Self::LeaseBytes(_) | Self::Revoked => {
                 format!("lend it again: {}", lend())
             }
+            Self::Budget(field) => format!(
+                "see `octant agent budget {aid}`; raise {field} in its manifest, sign it with `octant manifest sign` and spawn \
+                 it anew, or end an agent below it"
+            ),
             Self::NoSecret { secret, host, .. } => format!(
                 "see octant vault status; octant vault grant {secret} --to manifest-file:FILE --mode use --host {host}"
             ),
@@ -247,14 +272,13 @@ impl Denied {
             | Self::LeaseConnections(_)
             | Self::LeaseBytes(_)
             | Self::Revoked
+            | Self::Budget(_)
             | Self::NoSecret { .. } => return None,
             Self::NoName(_) | Self::Address | Self::BadName(_) => {
                 "connect by the host's name, and grant that name"
             }
             Self::Connections(_) => "close some, or raise network.connections",
-            Self::Bytes(_) | Self::Budget(_) => {
-                "see octant agent budget AID; end an agent below it, or raise the budget and start it anew"
-            }
+            Self::Bytes(_) => "see octant agent budget AID, or raise the cap and start it anew",
             Self::Dismissed => "start the agent anew",
             Self::OtherProtocol { .. } => "grant the protocol that is spoken: tls, http or tcp",
             Self::ServerName { .. } | Self::Hello(_) | Self::Host { .. } | Self::Request(_) => {
@@ -266,6 +290,10 @@ impl Denied {
             Self::Misplaced { .. } => {
                 "send it where its grant says; without a place there as the whole of Authorization (after its scheme), x-api-key, api-key, x-goog-api-key or private-token"
             }
+            Self::Login { .. } => {
+                "let the program name the user and the database that its grant has (PGUSER, PGDATABASE or the URL)"
+            }
+            Self::Cancel(_) => "cancel from the agent whose session it is, while that is open",
             Self::Refused(..) => {
                 "private and local addresses are reached only where the machine's octant.toml says so: [egress] allow_addresses"
             }
@@ -325,14 +353,30 @@ impl Rights {
             Ok(Lease { said: said.clone(), grant, used: kept(&said.id).unwrap_or_default() })
         };
         let leases = leases.iter().map(lease).collect::<Result<_, _>>()?;
-        Ok(Self { generation, grants, leases, caps, credentials: Vec::new(), manifest: None })
+        Ok(Self {
+            generation,
+            grants,
+            leases,
+            caps,
+            credentials: Vec::new(),
+            logins: Vec::new(),
+            manifest: None,
+        })
     }
 
     /// With the secrets that are used for it.
-    pub(crate) fn using(mut self, said: &[Said], manifest: Option<Sha256>) -> Result<Self, BadWord> {
-        if said.len() > CREDENTIALS_MAX {
-            return Err(BadWord::Credentials(said.len()));
+    pub(crate) fn using(
+        mut self,
+        said: &[Said],
+        logins: &[Login],
+        manifest: Option<Sha256>,
+    ) -> Result<Self, BadWord> {
+        let count = said.len() + logins.len();
+        if count > CREDENTIALS_MAX {
+            return Err(BadWord::Credentials(count));
         }
+        let login = |login: &Login| login.to.parse().map(|to| (login.secret.clone(), to));
+        self.logins = logins.iter().map(login).collect::<Result<_, _>>().map_err(BadWord::Host)?;
         let read = said.iter().map(Credential::read).collect::<Result<_, _>>();
         (self.credentials, self.manifest) = (read.map_err(BadWord::Credential)?, manifest);
         Ok(self)
@@ -343,9 +387,33 @@ impl Rights {
         self.credentials.iter().any(|credential| credential.host.matches(host))
     }
 
-    /// Whether a secret is used for it at this host.
-    pub(crate) fn uses(&self, secret: &SecretName, host: &HostName) -> bool {
-        self.credentials.iter().any(|c| c.secret == *secret && c.host.matches(host))
+    /// Whether it is logged in to a database there, so that what is said there is PostgreSQL's.
+    pub(crate) fn logs_in(&self, host: &HostName, port: u16) -> bool {
+        self.logins.iter().any(|(_, to)| to.host == *host && to.port == port)
+    }
+
+    /// The databases there that it is logged in to.
+    pub(crate) fn logins_at(&self, host: &HostName, port: u16) -> Vec<Login> {
+        let there = self.logins.iter().filter(|(_, to)| to.host == *host && to.port == port);
+        there.map(|(secret, to)| Login { secret: secret.clone(), to: to.to_string() }).collect()
+    }
+
+    /// The hosts for which its programs trust the authority that is made for it.
+    pub(crate) fn vouched(&self) -> Vec<HostPattern> {
+        let databases = self.logins.iter().map(|(_, to)| HostPattern::from(to.host.clone()));
+        self.credentials.iter().map(|credential| credential.host.clone()).chain(databases).collect()
+    }
+
+    /// Whether it has a secret for this, there.
+    pub(crate) fn gives(&self, secret: &SecretName, host: &HostName, port: u16, purpose: &Purpose) -> bool {
+        match purpose {
+            Purpose::Request { .. } => {
+                self.credentials.iter().any(|c| c.secret == *secret && c.host.matches(host))
+            }
+            Purpose::Login { user, database } => self.logins.iter().any(|(with, to)| {
+                with == secret && to.host == *host && to.port == port && to.admits(user, database)
+            }),
+        }
     }
 
     /// What stands for secrets at this host.

@@ -1,5 +1,5 @@
 //! Questions for names, answered here and nowhere else: a granted name has its address in the agent's network, any other
-//! is refused. Nothing that an agent asks leaves the machine, so nothing can be said by asking.
+//! does not exist. Nothing that an agent asks leaves the machine, so nothing can be said by asking.
 
 use crate::core::Rights;
 use crate::names::{Names, v4, v6};
@@ -40,7 +40,8 @@ pub(crate) fn answer(packet: &[u8], rights: &Rights, names: &mut Names, now_ms: 
             match host.filter(|host| query.query_class() == DNSClass::IN && rights.names(host, now_ms)) {
                 None => {
                     refused = Some(query.name().to_ascii().chars().take(255).collect());
-                    ResponseCode::Refused
+                    // Another code would be a failure that passes, to programs and to who reads their messages.
+                    ResponseCode::NXDomain
                 }
                 Some(host) => address(&mut reply, &host, query.name(), query.query_type(), names),
             }
@@ -148,7 +149,7 @@ mod tests {
         ];
         for name in names {
             let (reply, refused, _) = ask(name, RecordType::A);
-            assert_eq!(reply.metadata.response_code, ResponseCode::Refused, "{name}");
+            assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain, "{name}");
             assert!(refused.is_some() && reply.answers.is_empty(), "{name}");
         }
     }

@@ -154,7 +154,7 @@ pub(crate) async fn carry(
 enum Spoken {
     /// Requests, each of which is looked at.
     Http(Rule),
-    /// TLS that ends at the agent's worker, since a secret is used at the host; what was said is there already.
+    /// What the agent's worker reads, since a secret is used at the host; what was said is there already.
     Inspected(Rule, Vec<u8>),
     /// Bytes for the host, the first of which are there already.
     Through(Passage, Vec<u8>),
@@ -171,6 +171,11 @@ async fn by_what_is_spoken(
     if let Some(rule) = allowed.opaque() {
         let passage = gate.pass(client, host, port, Protocol::Tcp.name(), rule).await?;
         return Ok(Spoken::Through(passage, Vec::new()));
+    }
+    if let Some(rule) = allowed.rule(Protocol::Tls)
+        && client.rights().logs_in(host, port)
+    {
+        return Ok(Spoken::Inspected(rule.clone(), Vec::new()));
     }
     let mut first = [0];
     let peeked = timeout(SAYS_WITHIN, stream.peek(&mut first)).await;

@@ -7,6 +7,8 @@ use crate::hello;
 use crate::inject::{self, Credential};
 use crate::message::{HEAD_MAX, HEADERS_MAX, strip};
 use crate::names::Names;
+use crate::postgres::{self, Authentication, Opening};
+use crate::scram;
 use crate::scrub::Scrub;
 use crate::socks;
 use crate::worker::target;
@@ -62,6 +64,42 @@ fn dns_is_read(bytes: &[u8]) -> bool {
 /// it is in. What is put into a request is looked for in what the request says.
 pub fn fuzz_http(bytes: &[u8]) {
     let _ = requests_in(bytes);
+}
+
+/// Reads arbitrary bytes as the begin of a session with a database: after `c` what a program says first, after `s` what a
+/// server says to a login, after `e` its refusal, after `x` its certificate.
+pub fn fuzz_postgres(bytes: &[u8]) {
+    let _ = postgres_is_read(bytes);
+}
+
+fn postgres_is_read(bytes: &[u8]) -> bool {
+    match bytes.split_first() {
+        Some((b'c', packet)) => match postgres::opening(packet) {
+            Ok(Opening::Start(start)) => {
+                // What is said to the server has one meaning, and it is the one that was looked at.
+                let again = postgres::opening(start.bytes().get(4..).unwrap_or_default());
+                let Ok(Opening::Start(again)) = again else { panic!("a start that is written is read") };
+                assert_eq!((&again.user, &again.database), (&start.user, &start.database));
+                assert!(again.negotiated().is_empty() && start.bytes() == again.bytes());
+                true
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        },
+        Some((b's', body)) => match postgres::authentication(body) {
+            Some(Authentication::Continue(said)) => {
+                let login = scram::Login::new(scram::Binding::None, b"fuzzed");
+                login.challenged(said).is_ok_and(|challenge| {
+                    // Rounds are work and not reading.
+                    !challenge.is_quick() || challenge.prove(SECRET).answered(said).is_err()
+                })
+            }
+            found => found.is_some(),
+        },
+        Some((b'e', body)) => postgres::code_of(body).is_some(),
+        Some((b'x', certificate)) => scram::Binding::choose(&[scram::PLUS], Some(certificate)).is_some(),
+        _ => false,
+    }
 }
 
 /// How often the other side has its turn before the connection ends.
@@ -174,7 +212,8 @@ mod tests {
     #[test]
     fn the_corpora_are_read_without_a_panic_and_told_apart() {
         type Reads = fn(&[u8]) -> bool;
-        let readers: [(&str, Reads); 4] = [
+        let readers: [(&str, Reads); 5] = [
+            ("postgres", postgres_is_read),
             ("hello", hello_is_read),
             ("socks", socks_is_read),
             ("dns", dns_is_read),

@@ -5,7 +5,7 @@
 
 use crate::authority::{Authority, NoAuthority};
 use crate::book::{Book, Denials};
-use crate::core::{Allowed, BadWord, Denied, Rights, Rule};
+use crate::core::{Allowed, BadWord, Denied, Purpose, Rights, Rule};
 use crate::flow::{End, Flow, Meter};
 use crate::names::{Names, is_ours};
 use crate::purse::Purse;
@@ -17,7 +17,7 @@ use octant_api::agents::Amounts;
 use octant_api::egress::{
     AdmitRequest, Admitted, AtGate, Door, Draw, LeaseState, Open, PORTS_MAX, Preview, Usage,
 };
-use octant_ids::{Aid, SecretName, Sha256};
+use octant_ids::{Aid, SecretName};
 use octant_manifest::HostName;
 use octant_sys::clock;
 use serde_json::{Value, json};
@@ -171,13 +171,12 @@ impl Drop for Passage {
     }
 }
 
-/// The request that a secret is used for.
+/// What a secret is used for, and where.
 #[derive(Debug)]
 pub(crate) struct UsedFor<'a> {
     pub(crate) host: &'a HostName,
     pub(crate) port: u16,
-    pub(crate) method: &'a str,
-    pub(crate) path_sha256: Sha256,
+    pub(crate) purpose: &'a Purpose,
     /// The ledger entry of the connection.
     pub(crate) connection: u64,
 }
@@ -341,8 +340,11 @@ impl Gate {
             let leases = before.as_ref()?.leases.iter();
             leases.clone().find(|lease| lease.said.id == id).map(|lease| Arc::clone(&lease.used))
         };
-        let rights = Rights::read(asked.generation, &asked.hosts, &asked.leases, asked.caps, used)?
-            .using(&asked.credentials, asked.manifest)?;
+        let rights = Rights::read(asked.generation, &asked.hosts, &asked.leases, asked.caps, used)?.using(
+            &asked.credentials,
+            &asked.logins,
+            asked.manifest,
+        )?;
         let ports = rights.ports();
         if ports.len() > PORTS_MAX {
             return Err(NotAdmitted::Ports(ports.len()));
@@ -351,12 +353,12 @@ impl Gate {
         let mut wanted: BTreeSet<Door> =
             shared.into_iter().chain(ports.into_iter().map(Door::Port)).collect();
         let Some(client) = clients.get(&asked.aid) else {
-            let hosts = || rights.credentials.iter().map(|credential| &credential.host);
+            let hosts = rights.vouched();
             // The one of an earlier run of the gate is what running programs trust.
-            let authority = match kept.filter(|kept| kept.is_for(hosts())) {
-                _ if rights.credentials.is_empty() => None,
+            let authority = match kept.filter(|kept| kept.is_for(hosts.iter())) {
+                _ if hosts.is_empty() => None,
                 Some(kept) => Some(kept),
-                None => Some(Authority::new(hosts())?),
+                None => Some(Authority::new(hosts.iter())?),
             };
             let pem = authority.as_ref().map(|authority| authority.pem().to_owned());
             let purse = asked.caps.drawn.then(|| Purse::new(asked.aid, Arc::clone(&self.drawing)));
@@ -405,6 +407,7 @@ impl Gate {
             grants: Vec::new(),
             leases: Vec::new(),
             credentials: Vec::new(),
+            logins: Vec::new(),
             ..(*client.rights()).clone()
         };
         client.rights.send_replace(Arc::new(none));
@@ -612,18 +615,25 @@ impl Gate {
         }
     }
 
-    /// Takes a secret for one request: on record before the vault is asked.
+    /// Takes a secret for one request or login: on record before the vault is asked.
     pub(crate) async fn use_secret(
         self: &Arc<Self>,
         client: &Arc<Client>,
         secret: &SecretName,
         request: &UsedFor<'_>,
     ) -> Result<(SecretUse, SecretValue), NotPassed> {
-        let UsedFor { host, port, method, path_sha256, connection } = request;
-        let what = json!({
-            "do": "use a secret", "secret": secret, "host": host.as_str(), "port": port, "method": method,
-            "path_sha256": path_sha256, "connection": connection,
+        let UsedFor { host, port, purpose, connection } = request;
+        let mut what = json!({
+            "do": "use a secret", "secret": secret, "host": host.as_str(), "port": port, "connection": connection,
         });
+        match purpose {
+            Purpose::Request { method, path_sha256 } => {
+                (what["method"], what["path_sha256"]) = (json!(method), json!(path_sha256));
+            }
+            Purpose::Login { user, database } => {
+                (what["user"], what["database"]) = (json!(user), json!(database));
+            }
+        }
         let intent = self.book.intent(client.aid, what).await.map_err(NotPassed::Failed)?;
         let mut used = SecretUse { gate: Arc::clone(self), aid: client.aid, intent, became: None };
         let rights = client.rights();

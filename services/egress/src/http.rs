@@ -10,6 +10,7 @@ use crate::message::{Body, HEAD_MAX, HEAD_WITHIN, HEADERS_MAX, code_of, passed_o
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderValue};
 use hyper::http::uri::{Authority, PathAndQuery, Uri};
 use hyper::service::service_fn;
@@ -125,16 +126,19 @@ enum Not {
 }
 
 async fn answer(session: &Arc<Session>, request: Request<Incoming>) -> Response<Body> {
-    let answered = if request.method() == Method::CONNECT {
-        tunnel(session, request)
-    } else {
-        forward(session, request).await
-    };
+    let tunnels = request.method() == Method::CONNECT;
+    let answered = if tunnels { tunnel(session, request) } else { forward(session, request).await };
     match answered {
         Ok(response) => response,
         Err(Not::Denied(host, port, why)) => {
             session.gate.denied(&session.client, &host, port, &why);
-            refusal(code_of(&why), &format!("octant: {why}; {}\n", why.next(session.client.aid, &host, port)))
+            let next = why.next(session.client.aid, &host, port);
+            let mut response = refusal(code_of(&why), &format!("octant: {why}; {next}\n"));
+            // Of what a proxy says to CONNECT clients show the first line alone.
+            if let (true, Ok(reason)) = (tunnels, ReasonPhrase::try_from(format!("octant: {why}"))) {
+                response.extensions_mut().insert(reason);
+            }
+            response
         }
         Err(Not::Failed(why)) => refusal(StatusCode::BAD_GATEWAY, &format!("octant: {why}\n")),
     }
@@ -231,7 +235,8 @@ fn target(session: &Session, request: &Request<Incoming>) -> Result<(HostName, u
 async fn forward(session: &Arc<Session>, mut request: Request<Incoming>) -> Result<Response<Body>, Not> {
     let (host, port, rule) = target(session, &request)?;
     let bad = |why: &'static str| Not::Denied(host.to_string(), port, Denied::Request(why.into()));
-    if request.headers().contains_key(header::UPGRADE) {
+    // Who offers HTTP/2 beside goes on without it (RFC 9110 section 7.8); any other protocol is meant.
+    if request.headers().get_all(header::UPGRADE).iter().any(|to| to != "h2c") {
         return Err(bad("another protocol is asked for; tcp://HOST:PORT grants a connection unread"));
     }
     if request.version() != Version::HTTP_11 {

@@ -57,6 +57,10 @@ pub(crate) enum Misuse {
     Host(String),
     /// It cannot be read in one way only.
     Request(String),
+    /// It asks for a login that no grant is for.
+    Login { user: String, database: String },
+    /// It cancels what a session is at that is not this agent's.
+    Cancel,
     /// The secret cannot stand where it is to be put.
     Unfit { secret: SecretName, why: String },
 }
@@ -72,6 +76,10 @@ impl Misuse {
             }
             Self::Host(got) => Denied::Host { host, got: short(&got) },
             Self::Request(why) => Denied::Request(short(&why).into()),
+            Self::Login { user, database } => {
+                Denied::Login { user: short(&user), database: short(&database), host }
+            }
+            Self::Cancel => Denied::Cancel(host),
             Self::Unfit { secret, why } => {
                 Denied::NoSecret { secret: secret.to_string(), host, why: short(&why) }
             }

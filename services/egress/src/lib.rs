@@ -20,8 +20,9 @@
 //! | `message.rs` | what every message of HTTP is held to |
 //! | `workers.rs`, `said.rs`, `packets.rs` | inspection workers as the gate has them, and what the two say to each other |
 //! | `starter.rs` | the process that workers are made from |
-//! | `worker/` | a worker: TLS that ends there, requests that get secrets, answers that are looked through |
+//! | `worker/` | a worker: TLS that ends there, requests that get secrets, answers that are looked through, logins to databases |
 //! | `inject.rs`, `sigv4.rs` | what stands for secrets, where they are put, requests that are signed with them; pure |
+//! | `postgres.rs`, `scram.rs` | the begin of a session with a database, and a login that does not show the password; pure |
 //! | `scrub.rs` | how they are taken out of answers; pure |
 //! | `authority.rs` | certificates for programs whose requests get a secret, and what is trusted outside |
 //! | `secrets.rs` | the way to the vault |
@@ -46,9 +47,11 @@ mod inject;
 mod message;
 mod names;
 mod packets;
+mod postgres;
 mod purse;
 mod resolve;
 mod said;
+mod scram;
 mod scrub;
 mod secrets;
 mod service;
@@ -61,6 +64,6 @@ mod vet;
 mod worker;
 mod workers;
 
-pub use fuzz::{fuzz_dns, fuzz_hello, fuzz_http, fuzz_socks};
+pub use fuzz::{fuzz_dns, fuzz_hello, fuzz_http, fuzz_postgres, fuzz_socks};
 pub use service::{EgressConfig, EgressService};
 pub use vet::{Network, NetworkError};

@@ -31,6 +31,7 @@ pub(crate) fn code_of(why: &Denied) -> StatusCode {
     match why {
         Denied::Host { .. } => StatusCode::MISDIRECTED_REQUEST,
         Denied::Request(_) | Denied::BadName(_) => StatusCode::BAD_REQUEST,
+        Denied::Budget(_) => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::FORBIDDEN,
     }
 }

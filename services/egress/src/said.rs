@@ -2,7 +2,7 @@
 //! which host it goes: that is what the socket stands for.
 
 use crate::inject::Misuse;
-use octant_api::egress::Credential;
+use octant_api::egress::{Credential, Login};
 use octant_ids::{SecretName, Sha256};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub(crate) struct Inspect {
     pub(crate) hello: String,
     /// What stands for secrets at this host.
     pub(crate) credentials: Vec<Credential>,
+    /// What the agent may be logged in to there. Where there is anything, PostgreSQL is spoken, and else HTTP.
+    pub(crate) logins: Vec<Login>,
 }
 
 /// From a worker, about one connection; `id` tells the answer.
@@ -35,14 +37,30 @@ pub(crate) struct Ask {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum What {
-    /// A connection to the host; the one before it is over.
+    /// A connection to the host, and the first request on it; the one before it is over.
     Open,
+    /// Another request on it.
+    Request,
     /// The value of a secret, for one request.
     Use { secret: SecretName, method: String, path_sha256: Sha256 },
-    /// What became of the request that this answer's secret was for. There is no answer.
-    Became { of: u64, status: Option<u16>, why: String },
+    /// The value of a secret, to log in to a database once.
+    LogIn { secret: SecretName, user: String, database: String },
+    /// What became of what this answer's secret was for. There is no answer.
+    Became { of: u64, end: End },
     /// A request was refused. There is no answer.
     Refused(Misuse),
+}
+
+/// What became of what a secret was for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum End {
+    /// The host answered the request with this status.
+    Answered(u16),
+    /// There is a session, and both sides have shown that they know the secret.
+    LoggedIn,
+    /// It came to nothing.
+    Failed(String),
 }
 
 /// To a worker: the answer to what it asked.
@@ -59,10 +77,14 @@ pub(crate) struct Answer {
 pub(crate) enum Said {
     /// The descriptor leads to the host.
     Opened,
+    /// The request may go on.
+    Taken,
     /// So many bytes of a secret can be read from the descriptor.
     Given { bytes: u64 },
     /// It is not allowed, and on record: why, and what to do.
     Denied(String),
+    /// The same, because a budget is used up.
+    Over(String),
     /// It is allowed and did not come about.
     Failed(String),
 }

@@ -2,16 +2,16 @@
 //! with its agent; and what the gate answers to one about a connection. Which agent asks, and for which host, the socket
 //! tells; a worker cannot say it.
 
-use crate::core::{Denied, Rule};
+use crate::core::{Denied, Purpose, Rule};
 use crate::flow::relay;
 use crate::gate::{Client, Gate, NotPassed, Passage, SecretUse, UsedFor};
 use crate::inject::Misuse;
 use crate::packets::{ABOUT_MAX, Packets, pair};
-use crate::said::{Answer, Ask, Begin, Inspect, Said, What, short};
+use crate::said::{Answer, Ask, Begin, End, Inspect, Said, What, short};
 use crate::starter::Start;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use octant_ids::{SecretName, Sha256};
+use octant_ids::SecretName;
 use octant_manifest::{HostName, Protocol};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -121,7 +121,9 @@ async fn hand_over(
     port: u16,
 ) -> io::Result<Packets> {
     let credentials = client.rights().credentials_at(host);
-    let message = Inspect { host: host.to_string(), port, hello: STANDARD.encode(hello), credentials };
+    let logins = client.rights().logins_at(host, port);
+    let message =
+        Inspect { host: host.to_string(), port, hello: STANDARD.encode(hello), credentials, logins };
     let (ours, theirs) = pair()?;
     let fds = [stream.as_fd(), theirs.as_fd()];
     let before = client.worker();
@@ -155,7 +157,7 @@ impl AtWorker {
                 }
             };
             match what {
-                What::Became { of, status, why } => self.became(of, status, &why),
+                What::Became { of, end } => self.became(of, end),
                 What::Refused(misuse) => self.refused(misuse),
                 asked => {
                     while asks.try_join_next().is_some() {}
@@ -173,12 +175,13 @@ impl AtWorker {
         }
     }
 
-    fn became(&self, of: u64, status: Option<u16>, why: &str) {
+    fn became(&self, of: u64, end: End) {
         // A worker that says it of nothing changes nothing.
         if let Some(mut used) = lock(&self.uses).remove(&of) {
-            used.became(match status {
-                Some(status) => json!({"done": true, "status": status}),
-                None => json!({"done": false, "why": short(why)}),
+            used.became(match end {
+                End::Answered(status) => json!({"done": true, "status": status}),
+                End::LoggedIn => json!({"done": true}),
+                End::Failed(why) => json!({"done": false, "why": short(&why)}),
             });
         }
     }
@@ -189,18 +192,28 @@ impl AtWorker {
 
     async fn answer(self: Arc<Self>, id: u64, what: What) {
         let done = match what {
-            What::Open => self.open().await,
+            What::Open => self.open().await.map(|(said, fd)| (said, Some(fd))),
+            What::Request => {
+                let taken = self.client.take_request().await;
+                taken.map(|()| (Said::Taken, None)).map_err(NotPassed::Denied)
+            }
             What::Use { secret, method, path_sha256 } => {
-                self.give(id, &secret, &short(&method), path_sha256).await
+                let purpose = Purpose::Request { method: short(&method), path_sha256 };
+                let given = self.give(id, &secret, purpose).await;
+                given.map(|(said, fd)| (said, Some(fd)))
+            }
+            What::LogIn { secret, user, database } => {
+                let given = self.give(id, &secret, Purpose::Login { user, database }).await;
+                given.map(|(said, fd)| (said, Some(fd)))
             }
             What::Became { .. } | What::Refused(_) => return,
         };
         let (said, fd) = match done {
-            Ok((said, fd)) => (said, Some(fd)),
+            Ok(done) => done,
             Err(NotPassed::Denied(why)) => {
                 self.gate.denied(&self.client, self.host.as_str(), self.port, &why);
-                let next = why.next(self.client.aid, self.host.as_str(), self.port);
-                (Said::Denied(format!("{why}; {next}")), None)
+                let text = format!("{why}; {}", why.next(self.client.aid, self.host.as_str(), self.port));
+                (if matches!(why, Denied::Budget(_)) { Said::Over(text) } else { Said::Denied(text) }, None)
             }
             Err(NotPassed::Failed(why)) => (Said::Failed(why), None),
         };
@@ -234,20 +247,19 @@ impl AtWorker {
         Ok((Said::Opened, theirs.into()))
     }
 
-    /// Gives a secret for one request, where the agent has it for this host.
+    /// Gives a secret for one request or one login, where the agent has it for that.
     async fn give(
         &self,
         id: u64,
         secret: &SecretName,
-        method: &str,
-        path_sha256: Sha256,
+        purpose: Purpose,
     ) -> Result<(Said, OwnedFd), NotPassed> {
         let connection = lock(&self.upstream).as_ref().map(|(passage, _)| passage.intent);
         let no = |why: &str| {
             let (secret, host) = (secret.to_string(), self.host.to_string());
             Err(Denied::NoSecret { secret, host, why: why.to_owned() }.into())
         };
-        if !self.client.rights().uses(secret, &self.host) {
+        if !self.client.rights().gives(secret, &self.host, self.port, &purpose) {
             return no("no grant names it for this host");
         }
         let Some(connection) = connection else { return no("there is no connection to send it on") };
@@ -255,7 +267,7 @@ impl AtWorker {
             return no("too many requests of one connection use secrets");
         }
         let (host, port) = (&self.host, self.port);
-        let request = UsedFor { host, port, method, path_sha256, connection };
+        let request = UsedFor { host, port, purpose: &purpose, connection };
         let (used, value) = self.gate.use_secret(&self.client, secret, &request).await?;
         lock(&self.uses).insert(id, used);
         Ok((Said::Given { bytes: value.bytes }, value.fd))

@@ -20,7 +20,7 @@ use octant_wire::blocking::Client;
 use octant_workstation::{Bind, Layer, Limits, Plan, Program, Scratch, Spawned, SpawnerClient, Syscalls};
 use std::fs;
 use std::io::{PipeReader, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -181,7 +181,7 @@ impl Spawning {
         let (ticket, intent) = self.ticket(plan)?;
         let (output, write) = std::io::pipe().map_err(text)?;
         let (stdout, stderr) = (OwnedFd::from(write.try_clone().map_err(text)?), OwnedFd::from(write));
-        let spawned = self.client.spawn(plan, &ticket, stdout, stderr).map_err(text)?;
+        let spawned = self.client.spawn(plan, &ticket, &[stdout.as_fd(), stderr.as_fd()]).map_err(text)?;
         Ok((spawned, output, intent))
     }
 
@@ -198,15 +198,15 @@ fn by_spawner(socket: &Path, ledger: &Path, tick: &str, round: usize, way: Way) 
     let plan = plan(tick, "/tick", round);
     let (first, mut intent) = spawning.ticket(&plan)?;
     let (mut output, stdout) = std::io::pipe().map_err(text)?;
-    let (stdout, stderr) = (OwnedFd::from(stdout.try_clone().map_err(text)?), OwnedFd::from(stdout));
+    let standard = [OwnedFd::from(stdout.try_clone().map_err(text)?), OwnedFd::from(stdout)];
     let before = match way {
         Way::Cold => {
             let before = monotonic_ns();
-            spawning.client.spawn(&plan, &first, stdout, stderr).map_err(text)?;
+            spawning.client.spawn(&plan, &first, &standard.each_ref().map(AsFd::as_fd)).map_err(text)?;
             before
         }
         Way::Warm => {
-            spawning.client.prepare(&plan, &first, stdout, stderr).map_err(text)?;
+            spawning.client.prepare(&plan, &first, &standard.each_ref().map(AsFd::as_fd)).map_err(text)?;
             spawning.done(intent)?;
             let second;
             (second, intent) = spawning.ticket(&plan)?;
@@ -215,6 +215,7 @@ fn by_spawner(socket: &Path, ledger: &Path, tick: &str, round: usize, way: Way) 
             before
         }
     };
+    drop(standard);
     let mut stamp = String::new();
     output.read_to_string(&mut stamp).map_err(text)?;
     spawning.client.retire(plan.slot, plan.aid).map_err(text)?;

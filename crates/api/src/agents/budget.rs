@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Amounts {
     /// Bytes through the gate, both ways together.
     pub bytes: u64,
-    /// Requests through it: connections, and requests of plain HTTP beyond the first on each.
+    /// Requests through it: connections, and the further requests on each where requests are read.
     pub requests: u64,
     /// Tokens of models.
     pub tokens: u64,

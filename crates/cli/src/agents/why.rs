@@ -2,9 +2,10 @@
 //!
 //! What no layer reports is not made up: a path that is not there inside is an ordinary "no such file" to the kernel. That
 //! is said, and so is where system calls are not reported, or not all. What the kernel reported is with the agent; what the
-//! gate denied stands in the ledger, and is read there.
+//! gate denied stands in the ledger, and so do calls of others' tools; both are read there.
 
 mod gate;
+mod tools;
 
 use crate::error::CliError;
 use crate::manifest::{self, Loaded};
@@ -62,7 +63,10 @@ pub(super) fn show(
     let gate = gate::read(ledger, info.aid);
     let mut denied = denials(info, &line);
     denied.extend(gate.rows(&line));
-    let not_reported: Vec<String> = unreported(info).into_iter().chain(gate.missing).collect();
+    let tools = tools::read(ledger, info.aid);
+    denied.extend(tools.rows(&line));
+    let not_reported = unreported(info).into_iter().chain(gate.missing).chain(tools.missing);
+    let not_reported: Vec<String> = not_reported.collect();
     if out.json {
         return out.json(&Report { denied, not_reported });
     }

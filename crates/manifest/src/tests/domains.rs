@@ -1,6 +1,6 @@
 //! The domains that other services enforce: what is read, what it means, and that nothing is spawned from it.
 
-use super::{ceiling, declared, one, with};
+use super::{ceiling, declared, one, root, with};
 use crate::{
     CredentialGrant, Draft, Effective, HostGrant, HostPattern, NamePattern, Pattern, PatternSet, Problem,
     RightsError,
@@ -18,7 +18,6 @@ fn what_this_build_cannot_enforce_is_valid_and_is_not_spawned() {
         ("allowed = []", "tokens = 5", "models.tokens", "router"),
         ("allowed = []", "spend_usd = 5", "models.spend_usd", "router"),
         ("[skills]\nallowed = []", "[skills]\nallowed = [\"x\"]", "skills.allowed", "skill runtime"),
-        ("[skills]\nallowed = []", "[skills]\ntools = [\"x\"]", "skills.tools", "tool registry"),
     ];
     for (from, to, field, why) in cases {
         let text = with(from, to);
@@ -180,7 +179,7 @@ fn a_login_over_ssh_is_for_a_host_that_is_reached_and_known_by_its_key() {
     for host in ["tcp://git.example.org:2222", "tls://git.example.org:22", "tcp://example.org:22"] {
         let errors = with_host(host, &grant).unwrap_err();
         let error = errors.iter().next().unwrap();
-        assert!(matches!(error.problem, Problem::SshHost(..)), "{error}");
+        assert!(matches!(error.problem, Problem::LoginHost(..)), "{error}");
         assert!(error.to_string().contains("tcp://git.example.org:22"), "{error}");
     }
     for bad in [
@@ -192,6 +191,50 @@ fn a_login_over_ssh_is_for_a_host_that_is_reached_and_known_by_its_key() {
         format!("ssh prod/deploy to git@git.example.org:022 key {KEY}"),
         format!("ssh prod/deploy to -oProxy@git.example.org:22 key {KEY}"),
         "ssh prod/deploy to git@git.example.org:22 key MD5:aa".to_owned(),
+    ] {
+        assert!(bad.parse::<CredentialGrant>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_login_to_a_database_is_for_a_host_that_is_reached_with_tls_on_that_port() {
+    let with_host = |host: &str, grant: &str| {
+        let text = with("hosts = []", &format!("hosts = [{host:?}]"));
+        Draft::parse(text.replace("grants = []", &format!("grants = [{grant:?}]")).as_bytes())
+    };
+    let grant = "postgres prod/db to app@db.example.org:5432/sales";
+    assert_eq!(grant.parse::<CredentialGrant>().unwrap().to_string(), grant);
+    assert_eq!(with_host("tls://*.example.org:5432", grant).unwrap().manifest().unenforceable(), []);
+    for host in ["tls://db.example.org:443", "tcp://db.example.org:5432", "tls://example.org:5432"] {
+        let errors = with_host(host, grant).unwrap_err();
+        let error = errors.iter().next().unwrap();
+        assert!(matches!(error.problem, Problem::LoginHost(..)), "{error}");
+        assert!(error.to_string().contains("tls://db.example.org:5432"), "{error}");
+    }
+    let parsed = |text: &str| text.parse::<CredentialGrant>().unwrap();
+    let (one, any) = (parsed(grant), parsed("postgres prod/db to app@db.example.org:5432/*"));
+    assert_eq!((one.meet(&any), any.meet(&one)), (Some(one.clone()), Some(one.clone())));
+    for other in [
+        "postgres prod/db to app@db.example.org:5432/other",
+        "postgres prod/db to root@db.example.org:5432/*",
+        "postgres prod/db to app@db.example.org:5433/*",
+        "postgres prod/db to app@d.example.org:5432/*",
+        "postgres prod/other to app@db.example.org:5432/*",
+        "use prod/db at db.example.org",
+    ] {
+        assert_eq!(one.meet(&parsed(other)), None, "{other}");
+    }
+    for bad in [
+        "postgres prod/db",
+        "postgres prod/db to app@db.example.org:5432",
+        "postgres prod/db to app@db.example.org:5432/",
+        "postgres prod/db to app@db.example.org:5432/a/b",
+        "postgres prod/db to app@db.example.org:5432/a*",
+        "postgres prod/db to app@db.example.org/sales",
+        "postgres prod/db to app@*.example.org:5432/sales",
+        "postgres prod/db to db.example.org:5432/sales",
+        "postgres prod/db to *@db.example.org:5432/sales",
+        "postgres prod/db to app@db.example.org:5432/sales in header x",
     ] {
         assert!(bad.parse::<CredentialGrant>().is_err(), "{bad}");
     }
@@ -228,4 +271,22 @@ fn a_budget_is_exact_and_a_rate_is_at_most_all_of_it() {
         let errors = Draft::parse(text.as_bytes()).unwrap_err();
         assert_eq!(errors.iter().next().unwrap().field, "models.spend_usd", "{bad}");
     }
+}
+
+#[test]
+fn a_server_of_tools_has_a_name_that_no_other_tool_can_begin_with_and_a_role_that_lets_it() {
+    let serving = |name: &str| with("[skills]\nallowed = []", &format!("[skills]\nserves = {name:?}"));
+    for name in ["a", "web-search", "0x2", "abcdefghijklmnopqrstuvwx"] {
+        let text = serving(name).replace("\"analyst\"", "\"developer\"");
+        let rights = root(&text, "developer").unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(rights.grants().serves(), Some(name));
+    }
+    for name in ["", "-a", "a_b", "a__b", "A", "a.b", "a b", "ä", "abcdefghijklmnopqrstuvwxy"] {
+        let error = Draft::parse(serving(name).as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("skills.serves") && error.contains("1 to 24"), "{name:?}: {error}");
+    }
+    // What analysts sign is nobody's tool.
+    let rights = root(&serving("web"), "admin").unwrap();
+    assert_eq!(rights.grants().serves(), None);
+    assert_eq!(rights.narrowed().iter().map(|row| row.field).collect::<Vec<_>>(), ["skills.serves"]);
 }

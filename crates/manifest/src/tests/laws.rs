@@ -79,7 +79,7 @@ const KEY: &str = "SHA256:II89XAYBZc6bTX4f3LFTMNuPCHTb1fJJ3Xvd6n563FY";
 
 fn credential() -> impl Strategy<Value = CredentialGrant> {
     let secret = proptest::sample::select(vec!["x", "prod/y"]);
-    let way = proptest::sample::select(vec!["use", "ssh", "sign", "reveal"]);
+    let way = proptest::sample::select(vec!["use", "ssh", "postgres", "sign", "reveal"]);
     let places = [
         "",
         " in header x-key",
@@ -89,9 +89,14 @@ fn credential() -> impl Strategy<Value = CredentialGrant> {
         " in json POST /a k",
     ];
     let place = proptest::sample::select([&places[..], &[" in sigv4 A r s", " in sigv4 A q s"]].concat());
-    (way, secret, host(), place).prop_map(|(way, secret, host, place)| match way {
+    let database = proptest::sample::select(vec!["*", "a", "b"]);
+    (way, secret, host(), place, database).prop_map(|(way, secret, host, place, database)| match way {
         "use" => parsed(&format!("use {secret} at {host}{place}")),
         "ssh" => parsed(&format!("ssh {secret} to git@{}:22 key {KEY}", host.to_string().replace('*', "a"))),
+        "postgres" => {
+            let host = host.to_string().replace('*', "a");
+            parsed(&format!("postgres {secret} to app@{host}:5432/{database}"))
+        }
         _ => parsed(&format!("{way} {secret}")),
     })
 }
@@ -142,13 +147,15 @@ fn grants() -> impl Strategy<Value = Grants> {
     let outside = (hosts, patterns(credential()), models());
     let traffic = (0_u64..4, proptest::option::of(0_u64..4))
         .prop_map(|(connections, rate)| Traffic { connections, bytes_per_second: rate.map(ByteSize) });
-    let outside = ((outside, traffic), patterns(name_pattern()), patterns(name_pattern()), approvals());
+    let outside =
+        ((outside, traffic), patterns(name_pattern()), (patterns(name_pattern()), names()), approvals());
     let sets = (names(), names(), names());
     (files, sets, profile, resources(), ttl, policy, 0_u64..4, outside).prop_map(
         |(files, sets, profile, resources, ttl, policy, generations, outside)| {
             let ((root, workspace, read, write, execute), pins) = files;
             let (utilities, syscalls, rooms) = sets;
-            let ((((hosts, leases), credentials, models), traffic), skills, tools, approvals) = outside;
+            let ((((hosts, leases), credentials, models), traffic), skills, (tools, serves), approvals) =
+                outside;
             let ((on_timeout, on_parent_death), retain) = policy;
             Grants {
                 root,
@@ -174,6 +181,7 @@ fn grants() -> impl Strategy<Value = Grants> {
                 models,
                 skills,
                 tools,
+                serves,
                 approvals,
             }
         },

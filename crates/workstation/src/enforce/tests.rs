@@ -121,9 +121,9 @@ impl Kernel for Fake {
             .collect())
     }
 
-    fn observe(&mut self, pid: u32) -> io::Result<Observed> {
+    fn observe(&mut self, role: Role, pid: u32) -> io::Result<Observed> {
         self.note("observe".into())?;
-        let role = if pid == 42 { Role::Reaper } else { Role::Payload };
+        assert_eq!(pid, if role == Role::Reaper { 42 } else { 43 });
         let mut seen = crate::readback::tests::as_planned(&sample(), role);
         let number = nix::sys::stat::fstat(null()).unwrap().st_ino;
         seen.namespaces.iter_mut().filter(|row| row.0 == "net").for_each(|row| row.1 = number);

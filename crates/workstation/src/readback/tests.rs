@@ -110,13 +110,13 @@ fn standard_descriptors_of_a_person_are_the_given_ones_and_no_others() {
 #[test]
 fn one_user_is_that_of_the_spawner_alone() {
     let plan = sample();
-    let mut seen = as_planned(&plan, Role::Payload);
+    let mut seen = as_planned(&plan, Role::Reaper);
     (seen.uids, seen.gids, seen.groups) = (vec![0; 4], vec![0; 4], vec![65_534]);
-    assert!(judge_by(&plan, Users::One, &[], Role::Payload, &seen).is_err(), "a range is mapped");
+    assert!(judge_by(&plan, Users::One, &[], Role::Reaper, &seen).is_err(), "a range is mapped");
     let map = "      1000          0          1\n";
     (seen.uid_map, seen.gid_map) = (map.into(), map.into());
-    assert_eq!(judge_by(&plan, Users::One, &[], Role::Payload, &seen), Ok(()));
-    assert!(judge(Role::Payload, &seen).is_err());
+    assert_eq!(judge_by(&plan, Users::One, &[], Role::Reaper, &seen), Ok(()));
+    assert!(judge(Role::Reaper, &seen).is_err());
 }
 
 #[test]
@@ -162,10 +162,13 @@ fn every_tampered_part_is_refused_by_its_name() {
         (|s| mount(s, "/workspace").retain(|o| o != "noexec"), "a mount"),
     ];
     for (change, what) in cases {
-        let mut seen = as_planned(&sample(), Role::Payload);
-        change(&mut seen);
-        let error = judge(Role::Payload, &seen).unwrap_err();
-        assert_eq!(error.what, what, "{error}");
+        // What their namespaces have is looked at with the reaper.
+        let refused = [Role::Payload, Role::Reaper].into_iter().find_map(|role| {
+            let mut seen = as_planned(&sample(), role);
+            change(&mut seen);
+            judge(role, &seen).err()
+        });
+        assert_eq!(refused.unwrap().what, what);
     }
 }
 
@@ -182,11 +185,20 @@ fn the_agent_shares_no_namespace_and_the_reaper_only_its_clock() {
     let mut seen = as_planned(&sample(), Role::Payload);
     seen.namespaces[time].1 = OWN;
     assert_eq!(judge(Role::Payload, &seen).unwrap_err().what, "a namespace");
+    // And in all others they are together.
+    let (reaper, mut agent) = (as_planned(&sample(), Role::Reaper), as_planned(&sample(), Role::Payload));
+    agent.namespaces[time].1 += 1;
+    assert_eq!(Expected::are_together(&reaper, &agent), Ok(()));
+    for other in (0..agent.namespaces.len()).filter(|i| *i != time) {
+        let mut apart = agent.clone();
+        apart.namespaces[other].1 += 1;
+        assert_eq!(Expected::are_together(&reaper, &apart).unwrap_err().what, "a namespace");
+    }
 }
 
 #[test]
 fn the_kernels_own_words_are_read() {
-    let own = Observed::of(std::process::id()).unwrap();
+    let own = Observed::of(Role::Reaper, std::process::id()).unwrap();
     assert_eq!((own.uids.len(), own.capabilities.len(), own.namespaces.len()), (4, 5, 8));
     assert!(own.mounts.iter().any(|m| m.at == "/proc" && m.kind == "proc"));
     assert!(own.descriptors.iter().any(|fd| fd.0 == 0));
@@ -207,7 +219,7 @@ fn a_descriptor_that_is_closed_meanwhile_is_none() {
             drop(open);
         }
     });
-    let failed = (0..1000).filter_map(|_| Observed::of(std::process::id()).err()).next();
+    let failed = (0..1000).filter_map(|_| Observed::of(Role::Reaper, std::process::id()).err()).next();
     OVER.store(true, Ordering::Relaxed);
     busy.join().unwrap();
     assert!(failed.is_none(), "{failed:?}");

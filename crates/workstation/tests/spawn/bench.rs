@@ -10,7 +10,7 @@ use octant_workstation::{
     Bind, Layer, Limits, Link, Plan, Program, Scratch, SpawnError, Spawned, SpawnerClient, Syscalls,
 };
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -128,14 +128,14 @@ impl Bench {
     pub(crate) fn redeem(&mut self, plan: &Plan, ticket: &Ticket) -> Result<(Spawned, OwnedFd), SpawnError> {
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let stderr = write.try_clone().unwrap();
-        Ok((self.client.spawn(plan, ticket, write, stderr)?, read))
+        Ok((self.client.spawn(plan, ticket, &[write.as_fd(), stderr.as_fd()])?, read))
     }
 
     /// A workstation whose program waits.
     pub(crate) fn prepare(&mut self, plan: &Plan, ticket: &Ticket) -> Result<(Spawned, OwnedFd), SpawnError> {
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let stderr = write.try_clone().unwrap();
-        Ok((self.client.prepare(plan, ticket, write, stderr)?, read))
+        Ok((self.client.prepare(plan, ticket, &[write.as_fd(), stderr.as_fd()])?, read))
     }
 
     /// Spawns, waits, retires: exit code, output.
@@ -166,6 +166,7 @@ pub(crate) fn start(
         accept_missing: vec!["cgroup".into()],
         agents_cgroup: cgroup,
         hardware: Default::default(),
+        sole_caller: None,
         landlock_unreported: None,
         service: serde_json::json!({}),
     };

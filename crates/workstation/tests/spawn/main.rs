@@ -14,6 +14,7 @@ mod pinned;
 #[path = "../../../../tests/src/probe.rs"]
 mod probe;
 mod residue;
+mod served;
 mod snapshot;
 
 use bench::{Bench, KEY, OVERLOOK, SIDES, STATIC, as_agents, keys, plan, ticket, wait};
@@ -74,6 +75,7 @@ fn inside(args: &[String]) -> ExitCode {
             println!("{}", args[1..].join(" "));
             ExitCode::SUCCESS
         }
+        Some("hear") => served::inside(),
         Some("escape") => escape::run(&args[1..]),
         Some("escape-outside") => escape::outside(&args[1..]),
         Some("look") => apart::look(),
@@ -387,7 +389,7 @@ fn what_a_hostile_caller_asks_is_refused() {
     // Output that is no pipe: a socket could carry descriptors in.
     let plan = plan(&["exit", "0"]);
     let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
-    let error = bench.client.spawn(&plan, &ticket(&plan), a.into(), b.into()).unwrap_err();
+    let error = bench.client.spawn(&plan, &ticket(&plan), &[a.as_fd(), b.as_fd()]).unwrap_err();
     assert_eq!(error.step, Step::Request, "{error}");
     // Anybody else, root included, is not answered at all.
     let mut root =
@@ -651,6 +653,9 @@ fn agents_can_freeze_and_kill_without_the_spawner() {
 
 fn many_spawns_leave_nothing() {
     let mut bench = Bench::new(None);
+    // What makes each of them cheap is there.
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", bench.spawner.id())).unwrap();
+    assert!(maps.contains("/memfd:constants"), "{maps}");
     let open = |bench: &Bench| std::fs::read_dir(format!("/proc/{}/fd", bench.spawner.id())).unwrap().count();
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
     bench.run(&plan(&["exit", "0"]));
@@ -680,7 +685,9 @@ fn every_step_can_fail_and_then_nothing_runs() {
             plan.syscalls.network = true;
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
             let stderr = write.try_clone().unwrap();
-            let error = match bench.client.spawn(&plan, &ticket(&plan), write, stderr) {
+            let spawned = bench.client.spawn(&plan, &ticket(&plan), &[write.as_fd(), stderr.as_fd()]);
+            drop((write, stderr));
+            let error = match spawned {
                 Ok(spawned) => {
                     // There are no more calls than that.
                     bench.client.retire(plan.slot, plan.aid).unwrap();
@@ -835,6 +842,10 @@ const TESTS: &[Test] = &[
         a_prepared_program_waits_until_it_is_let_go_and_then_runs_once,
     ),
     ("a_service_gives_pipes_and_nothing_else", a_service_gives_pipes_and_nothing_else),
+    (
+        "a_server_reads_and_writes_pipes_of_the_service",
+        served::a_server_reads_and_writes_pipes_of_the_service,
+    ),
     (
         "a_spawner_without_keys_refuses_every_spawn_and_says_why",
         a_spawner_without_keys_refuses_every_spawn_and_says_why,

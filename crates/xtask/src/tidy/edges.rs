@@ -54,7 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
     // Supervisor, spawner and ledger of one program, in one go.
-    ("octant-run", &[IDS, API, SYS, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),
+    ("octant-run", &[IDS, API, SYS, WIRE, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),
     ("octant-sim", &[IDS, API, "octant-init"]),
     ("xtask", &[UKI]),
 ];

@@ -16,9 +16,10 @@ use octant_ids::{Aid, Principal, Sha256};
 use octant_manifest::OnTimeout;
 use octant_sys::clock;
 use octant_wire::{Identity, Limits, serve, shutdown};
-use octant_workstation::{Spawned, Step};
+use octant_workstation::{Spawned, Stdio, Step};
 use serde_json::json;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -42,6 +43,30 @@ const MS: u64 = 1_000_000;
 /// Why nothing is started under an agent that has no time left.
 pub(super) const TIME_ABOVE: &str = "the time to live of the agent that it is under is over";
 const NO_TICKET: &str = "the ledger gave no ticket for the spawner";
+
+/// The standard descriptors of a program: this service's ends of its pipes, and those that it gets, in order.
+struct Standard {
+    input: Option<OwnedFd>,
+    out: OwnedFd,
+    err: OwnedFd,
+    ends: Vec<OwnedFd>,
+}
+
+impl Standard {
+    fn of(stdio: Stdio) -> io::Result<Self> {
+        let ((out, out_end), (err, err_end)) = (drain::pipe()?, drain::pipe()?);
+        let mut ends = vec![out_end, err_end];
+        let input = match stdio {
+            Stdio::Served => {
+                let (end, input) = drain::pipe()?;
+                ends.insert(0, end);
+                Some(input)
+            }
+            Stdio::Pipes | Stdio::Caller | Stdio::Terminal => None,
+        };
+        Ok(Self { input, out, err, ends })
+    }
+}
 
 /// When a life of so many milliseconds from now on is over, in nanoseconds of CLOCK_BOOTTIME.
 pub(crate) fn deadline(ms: u64) -> u64 {
@@ -79,17 +104,19 @@ impl Manager {
         if until_ns.is_some_and(|until_ns| until_ns <= clock::boottime_ns()) {
             return self.not_isolated(aid, Code::Denied, TIME_ABOVE);
         }
-        let pipes = drain::pipe().and_then(|out| Ok((out, drain::pipe()?)));
-        let ((out, out_end), (err, err_end)) = match pipes {
-            Ok(pipes) => pipes,
+        let Standard { input, out, err, ends } = match Standard::of(plan.stdio) {
+            Ok(standard) => standard,
             Err(error) => {
                 return self.not_isolated(aid, Code::Unavailable, &format!("make its pipes: {error}"));
             }
         };
         // A program that has a network runs once that is there.
-        let build = move |spawner: &dyn Spawner| match waits || network {
-            true => spawner.prepare(&plan, &ticket, out_end, err_end),
-            false => spawner.spawn(&plan, &ticket, out_end, err_end),
+        let build = move |spawner: &dyn Spawner| {
+            let ends: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
+            match waits || network {
+                true => spawner.prepare(&plan, &ticket, &ends),
+                false => spawner.spawn(&plan, &ticket, &ends),
+            }
         };
         let spawned = match self.blocking(build).await {
             Err(gone) => return self.not_isolated(aid, Code::Internal, &gone),
@@ -106,7 +133,7 @@ impl Manager {
             }
         }
         let (pidfd, stdout, stderr, socket) = (Some(pidfd), Some(out), Some(err), Some(socket));
-        let handles = Handles { pidfd, stdout, stderr, socket, workspace };
+        let handles = Handles { pidfd, input, stdout, stderr, socket, workspace };
         let ready = if waits {
             self.put_by(aid, digest, &handles)
         } else {
@@ -213,7 +240,11 @@ impl Manager {
         if let Some(agent) = self.inner().agents.get_mut(&aid) {
             agent.deposited = true;
         }
-        let Handles { pidfd, stdout, stderr, socket, workspace } = handles;
+        // What a server says is not kept any more than what it was told.
+        let Handles { pidfd, input, stdout, stderr, socket, workspace } = handles;
+        let stdout = stdout.as_ref().filter(|_| input.is_none());
+        let (pidfd, stderr) = (pidfd.as_ref(), stderr.as_ref());
+        let (socket, workspace) = (socket.as_ref(), workspace.as_ref());
         for (name, fd) in kept_names(aid).iter().zip([pidfd, stdout, stderr, socket, workspace]) {
             if let Some(fd) = fd
                 && let Err(error) = keeper.store(name, fd.as_fd())
@@ -227,7 +258,7 @@ impl Manager {
 
     /// Reads what an agent writes, and watches for its end and the end of its time.
     pub(crate) fn attend(self: &Arc<Self>, aid: Aid, handles: Handles) -> Result<(), String> {
-        let Handles { pidfd, stdout, stderr, socket, workspace } = handles;
+        let Handles { pidfd, input, mut stdout, stderr, socket, workspace } = handles;
         let pidfd = pidfd.map(Arc::new).ok_or("it has no process handle")?;
         let watched = drain::watch(Arc::clone(&pidfd)).map_err(|e| format!("watch its process: {e}"))?;
         let (log, pid, since, deadline_ns) = {
@@ -235,6 +266,8 @@ impl Manager {
             let agent = inner.agents.get_mut(&aid).ok_or("it is not known")?;
             agent.pidfd = Some(pidfd);
             agent.socket = socket;
+            // What a server of tools writes is no output.
+            agent.speech = input.and_then(|input| Some((input, stdout.take()?)));
             if let Some(workspace) = workspace {
                 agent.workspace = Some(Arc::new(workspace));
             }
@@ -326,6 +359,7 @@ impl Manager {
             Err(error) => return end(format!("its socket cannot be served: {error}")),
         };
         self.open_mailbox(aid, false);
+        self.serve_tools(aid);
         let (trigger, stop) = shutdown();
         let guest = Guest::new(Arc::clone(self), aid);
         let identity = Identity::Listener(Principal::Agent(aid));
@@ -344,7 +378,9 @@ impl Manager {
         if let Some(agent) = self.inner().agents.get_mut(&aid) {
             // Dropping the trigger stops the serving; dropping the others closes them.
             (agent.guest, agent.socket, agent.pidfd, agent.spare) = (None, None, None, None);
+            agent.speech = None;
         }
+        self.end_conversation(aid);
         self.close_network(aid);
         self.ends.add(aid);
         self.let_go(aid, false);

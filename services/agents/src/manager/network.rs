@@ -9,8 +9,8 @@ use crate::spawner::Spawner;
 use crate::store::Saved;
 use octant_api::agent;
 use octant_api::egress::{
-    AdmitRequest, Admitted, Caps, Credential, DismissRequest, Door, ListenRequest, Preview, PreviewRequest,
-    Told, WatchRequest,
+    AdmitRequest, Admitted, Caps, Credential, DismissRequest, Door, ListenRequest, Login, Preview,
+    PreviewRequest, Told, WatchRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
@@ -64,6 +64,15 @@ fn credentials(rights: &Effective) -> Result<Vec<Credential>, String> {
     Ok(credentials)
 }
 
+/// The databases that an agent with these rights is logged in to.
+fn logins(rights: &Effective) -> Vec<Login> {
+    let login = |grant: &CredentialGrant| match &grant.way {
+        Way::Postgres(to) => Some(Login { secret: grant.secret.clone(), to: to.to_string() }),
+        Way::Use(..) | Way::Ssh(_) | Way::Sign | Way::Reveal => None,
+    };
+    rights.grants().credentials().iter().filter_map(login).collect()
+}
+
 fn placeholder() -> Result<String, String> {
     let mut random = [0; PLACEHOLDER.1];
     entropy::fill_seeded(&mut random).map_err(|error| error.to_string())?;
@@ -92,7 +101,7 @@ impl Manager {
         let grants = rights.into_iter().flat_map(|rights| rights.grants().credentials().iter());
         let of = |grant: &CredentialGrant| match &grant.way {
             Way::Ssh(login) => Some((grant.secret.clone(), login.clone())),
-            Way::Use(..) | Way::Sign | Way::Reveal => None,
+            Way::Use(..) | Way::Postgres(_) | Way::Sign | Way::Reveal => None,
         };
         grants.filter_map(of).collect()
     }
@@ -132,6 +141,7 @@ impl Manager {
             hosts,
             leases,
             credentials,
+            logins: logins(agent.rights.as_ref()?),
             manifest,
             caps,
         })
@@ -144,13 +154,16 @@ impl Manager {
         let refuse = |code, why: String| {
             ApiError::new(code, WHAT, "credentials.grants", why, "see `octant status`; then spawn it again")
         };
-        let credentials = {
+        let (credentials, logs_in) = {
             let inner = self.inner();
             let rights = inner.agents.get(&aid).and_then(|agent| agent.rights.as_ref());
-            rights.map_or(Ok(Vec::new()), credentials)
+            (
+                rights.map_or(Ok(Vec::new()), credentials),
+                rights.is_some_and(|rights| !logins(rights).is_empty()),
+            )
         };
         let credentials = credentials.map_err(|why| refuse(Code::InvalidParams, why))?;
-        if credentials.is_empty() {
+        if credentials.is_empty() && !logs_in {
             return Ok(());
         }
         if let Some(agent) = self.inner().agents.get_mut(&aid) {

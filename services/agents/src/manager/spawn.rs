@@ -215,6 +215,7 @@ impl Manager {
             residue: 0,
             pidfd: None,
             socket: None,
+            speech: None,
             workspace: None,
             tried_to_keep: 0,
             turn: Arc::default(),
@@ -258,9 +259,9 @@ impl Manager {
             // Its end is handed on to those who are there when it comes: from here on this one is.
             Asked::Agent { parent } => inner.alive(*parent)?.saved.deadline_ns,
         };
-        let slot = inner
-            .free_slot()
-            .ok_or_else(|| ApiError::new(Code::Busy, WHAT, "slots", "every slot is taken", "end an agent"))?;
+        let full = || ApiError::new(Code::Busy, WHAT, "slots", "every slot is taken", "end an agent");
+        let slot = inner.free_slot().ok_or_else(full)?;
+        inner.take_server_name(aid, asked)?;
         let agent = inner.agents.get_mut(&aid).ok_or_else(|| no_agent(&aid.to_string()))?;
         let rights = agent.rights.as_ref().ok_or_else(|| no_agent(&aid.to_string()))?;
         let base = asked.begin().and_then(|begin| begin.workspace);

@@ -61,7 +61,7 @@ impl World {
         self.operator.call(&ApprovalsRequest::default()).await.unwrap().approvals
     }
 
-    async fn shown(&self, id: &str) -> Approval {
+    pub(super) async fn shown(&self, id: &str) -> Approval {
         self.operator.call(&ApprovalRequest { id: id.into() }).await.unwrap()
     }
 
@@ -86,6 +86,10 @@ impl World {
     async fn answers(&self, answer: &Answer, key: &SigningKey) -> Result<Approval, ApiError> {
         let envelope = String::from_utf8(answer.sign(key)).unwrap();
         self.operator.call(&AnswerRequest { envelope }).await.map_err(api)
+    }
+
+    pub(super) async fn deny(&self, asked: &Approval) -> Approval {
+        self.answers(&answer(asked, Decision::Deny), &boss()).await.unwrap()
     }
 
     pub(super) async fn allow(&self, asked: &Approval) -> Approval {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-type Client = RunningService<RoleClient, ()>;
+pub(super) type Client = RunningService<RoleClient, ()>;
 
 async fn agent(world: &World, change: &[(&str, &str)]) -> Aid {
     spawned(world, text("lead", SLEEP, 1, 4, change)).await
@@ -21,12 +21,12 @@ async fn spawned(world: &World, text: String) -> Aid {
     world.spawn(String::from_utf8(envelope).unwrap()).await.unwrap().aid
 }
 
-async fn stream(machinery: &Machinery, aid: Aid) -> UnixStream {
+pub(super) async fn stream(machinery: &Machinery, aid: Aid) -> UnixStream {
     UnixStream::connect(machinery.scratch.path().join(format!("{aid}.sock"))).await.unwrap()
 }
 
 /// A client of one revision.
-async fn client(machinery: &Machinery, aid: Aid, version: &ProtocolVersion) -> Client {
+pub(super) async fn client(machinery: &Machinery, aid: Aid, version: &ProtocolVersion) -> Client {
     let lifecycle = match version.has_initialize() {
         true => ClientLifecycleMode::Initialize,
         false => ClientLifecycleMode::Discover { preferred_versions: vec![version.clone()] },
@@ -34,12 +34,12 @@ async fn client(machinery: &Machinery, aid: Aid, version: &ProtocolVersion) -> C
     ().serve_with_lifecycle(stream(machinery, aid).await, lifecycle).await.unwrap()
 }
 
-async fn call(client: &Client, name: &'static str, arguments: Value) -> CallToolResult {
+pub(super) async fn call(client: &Client, name: &'static str, arguments: Value) -> CallToolResult {
     let Value::Object(arguments) = arguments else { panic!("arguments have names") };
     client.call_tool(CallToolRequestParams::new(name).with_arguments(arguments)).await.unwrap()
 }
 
-const BOTH: [ProtocolVersion; 2] = [ProtocolVersion::V_2025_11_25, ProtocolVersion::V_2026_07_28];
+pub(super) const BOTH: [ProtocolVersion; 2] = [ProtocolVersion::V_2025_11_25, ProtocolVersion::V_2026_07_28];
 
 #[tokio::test]
 async fn the_official_client_lists_tools_and_calls_them_in_both_revisions() {

@@ -13,6 +13,7 @@ mod prepared;
 mod reports;
 mod restart;
 mod secrets;
+mod served;
 mod ssh;
 mod trust;
 mod world;

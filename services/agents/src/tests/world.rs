@@ -5,6 +5,7 @@ use crate::adopt;
 use crate::approvals::Queue;
 use crate::handlers::Methods;
 use crate::manager::{Files, Keeper, Manager, Site, Wishes};
+use crate::served::pins::Pins;
 use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
 use crate::trust::Noted;
@@ -258,8 +259,7 @@ impl Plain {
         self: &Arc<Self>,
         plan: &Plan,
         mut command: Command,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        standard: &[BorrowedFd<'_>],
     ) -> Result<(Spawned, Option<ChildStdin>), SpawnError> {
         if let Some(error) = self.refuse.lock().unwrap().take() {
             return Err(error);
@@ -268,6 +268,11 @@ impl Plain {
         let work = self.work(plan.aid);
         std::fs::create_dir(&work).unwrap();
         let workspace = plan.retain.then(|| std::fs::File::open(&work).unwrap().into());
+        let mut standard = standard.iter().map(|fd| fd.try_clone_to_owned().unwrap());
+        if plan.stdio == octant_workstation::Stdio::Served {
+            command.stdin(standard.next().unwrap());
+        }
+        let (stdout, stderr) = (standard.next().unwrap(), standard.next().unwrap());
         command.env("WORK", work).args(&plan.program.args).stdout(stdout).stderr(stderr);
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
@@ -324,29 +329,27 @@ impl Spawner for Arc<Plain> {
         &self,
         plan: &Plan,
         ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        standard: &[BorrowedFd<'_>],
     ) -> Result<Spawned, SpawnError> {
         self.redeem(ticket, &plan.digest().unwrap())?;
         self.note("spawn");
         let mut command = Command::new("/bin/sh");
         command.stdin(Stdio::null());
-        Ok(self.build(plan, command, stdout, stderr)?.0)
+        Ok(self.build(plan, command, standard)?.0)
     }
 
     fn prepare(
         &self,
         plan: &Plan,
         ticket: &Ticket,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        standard: &[BorrowedFd<'_>],
     ) -> Result<Spawned, SpawnError> {
         let digest = plan.digest().unwrap();
         self.redeem(ticket, &digest)?;
         self.note("prepare");
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "read -r go && exec /bin/sh \"$@\"", "sh"]).stdin(Stdio::piped());
-        let (spawned, stdin) = self.build(plan, command, stdout, stderr)?;
+        let (spawned, stdin) = self.build(plan, command, standard)?;
         self.waiting.lock().unwrap().insert(plan.aid, (stdin.unwrap(), digest));
         Ok(spawned)
     }
@@ -543,6 +546,7 @@ impl Machinery {
             approvals: Queue::open(&path("state")).unwrap(),
             noted: Noted::open(&path("state")).unwrap(),
             wishes: Wishes::open(&path("state")).unwrap(),
+            pins: Pins::open(&path("state")).unwrap(),
         };
         let manager = Arc::new(Manager::new(
             site,

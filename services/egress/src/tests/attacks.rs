@@ -286,7 +286,7 @@ fn questions_tell_nobody_anything_however_they_are_asked() {
             let name = format!("{n:0>60x}.{label}.wild.example.org.");
             assert!(world.ask(&name, RecordType::A).await.is_ok());
             let name = format!("{n:0>60x}.{label}.evil.org.");
-            refused += u64::from(world.ask(&name, RecordType::TXT).await == Err(ResponseCode::Refused));
+            refused += u64::from(world.ask(&name, RecordType::TXT).await == Err(ResponseCode::NXDomain));
         }
         assert_eq!(refused, 200);
         // The same in one connection of TCP, many in one segment.
@@ -303,7 +303,7 @@ fn questions_tell_nobody_anything_however_they_are_asked() {
             let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
             stream.read_exact(&mut answer).await.unwrap();
             let answer = Message::from_vec(&answer).unwrap();
-            assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+            assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
         }
         // A length that no question has ends it.
         stream.write_all(&[0xff, 0xff]).await.unwrap();

@@ -83,6 +83,12 @@ fn every_request_is_held_to_its_host() {
             !said.to_ascii_lowercase().contains("x-mine") && !said.to_ascii_lowercase().contains("proxy-"),
             "{said}"
         );
+        // Who offers to go on in HTTP/2 goes on without, and the host hears nothing of it.
+        let offer = "GET / HTTP/1.1\r\nHost: web.example.org\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+                     HTTP2-Settings: AAMAAABk\r\n\r\n";
+        let answer = ask(&mut stream, offer).await;
+        assert_eq!(code(&answer), 200, "{answer}");
+        assert!(!heard.lock().unwrap().to_ascii_lowercase().contains("h2c"));
         // The next request on the same connection names another host.
         let answer = ask(&mut stream, "GET / HTTP/1.1\r\nHost: evil.org\r\n\r\n").await;
         assert_eq!(code(&answer), 421, "{answer}");
@@ -97,6 +103,10 @@ fn every_request_is_held_to_its_host() {
                 400,
             ),
             ("CONNECT evil.org:80 HTTP/1.1\r\nHost: evil.org:80\r\n\r\n", 400),
+            (
+                "GET / HTTP/1.1\r\nHost: web.example.org\r\nUpgrade: h2c, websocket\r\nConnection: Upgrade\r\n\r\n",
+                400,
+            ),
             (
                 "POST / HTTP/1.1\r\nHost: web.example.org\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
                 400,
@@ -136,7 +146,7 @@ fn each_request_is_taken_out_of_the_budget_on_a_connection_that_stays_too() {
         for _ in 0..3 {
             codes.push(code(&ask(&mut stream, request).await));
         }
-        assert_eq!(codes, [200, 200, 403], "{}", heard.lock().unwrap());
+        assert_eq!(codes, [200, 200, 429], "{}", heard.lock().unwrap());
         assert_eq!(heard.lock().unwrap().matches("GET /x").count(), 2, "the third never left");
         assert_eq!(world.gate.dismiss(world.aid).1.unwrap().requests, 2);
     });
@@ -174,6 +184,9 @@ fn the_proxy_decides_as_any_other_way() {
             let answer = ask(&mut stream, request).await;
             assert_eq!(code(&answer), expected, "{request:?}: {answer}");
             assert!(answer.contains("octant: "), "{answer}");
+            // Many clients show no more of it than this line.
+            let first = answer.lines().next().unwrap().contains("octant: ");
+            assert_eq!(first, request.starts_with("CONNECT"), "{answer}");
         }
         assert_eq!(*heard.lock().unwrap(), "");
     });

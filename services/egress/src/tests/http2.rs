@@ -1,6 +1,7 @@
 //! HTTP/2 on inspected connections: both sides speak it, or neither.
 
 use super::inject::{API, MINE, SECRET, certified, credential, trusting, with_api};
+use super::through::answers;
 use super::{FREE, World, alone};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -10,6 +11,8 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use octant_api::agents::Amounts;
+use octant_api::egress::Caps;
 use rustls::pki_types::ServerName;
 use std::convert::Infallible;
 use std::io;
@@ -97,10 +100,14 @@ async fn host(world: &World) -> Arc<Mutex<Vec<String>>> {
 }
 
 async fn with_h2(world: &World) -> (Arc<Mutex<Vec<String>>>, String) {
+    with_h2_held_to(world, FREE).await
+}
+
+async fn with_h2_held_to(world: &World, caps: Caps) -> (Arc<Mutex<Vec<String>>>, String) {
     world.name(API, &["11.0.0.2"]);
     let heard = host(world).await;
     world.vault.values.lock().unwrap().insert("prod/api".into(), SECRET.into());
-    let admitted = world.admit_with(&["tls://api.example.org:443"], &[], FREE, &[credential()]).await;
+    let admitted = world.admit_with(&["tls://api.example.org:443"], &[], caps, &[credential()]).await;
     (heard, admitted.authority.unwrap())
 }
 
@@ -305,6 +312,67 @@ async fn flood(world: &World, authority: &str, mut next: impl FnMut(u32) -> Vec<
         }
     };
     tokio::join!(says, hears).1
+}
+
+/// The codes of answers, and that who is over the budget is told which and what to do.
+async fn code_of(answered: hyper::Result<Response<Incoming>>) -> u16 {
+    let answer = answered.unwrap();
+    let code = answer.status().as_u16();
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    if code == 429 {
+        assert!(text.contains("network.requests") && text.contains("octant agent budget agent-"), "{text}");
+    }
+    code
+}
+
+#[test]
+fn each_stream_is_a_request_of_the_budget_to_the_last() {
+    alone(|world| async move {
+        let (heard, authority) = with_h2_held_to(&world, Caps { drawn: true, ..FREE }).await;
+        answers(&world, Amounts { bytes: 1 << 30, requests: 21, ..Amounts::default() });
+        // Two connections at once, and many streams on each.
+        let (one, other) = tokio::join!(h2(&world, &authority), h2(&world, &authority));
+        let mut asking = tokio::task::JoinSet::new();
+        for sender in [one, other] {
+            for key in [MINE, "none"].repeat(15) {
+                let mut sender = sender.clone();
+                let request = get("https://api.example.org/", &[("x-api-key", key)]);
+                asking.spawn(async move { code_of(sender.send_request(request).await).await });
+            }
+        }
+        let codes = asking.join_all().await;
+        let of = |code| codes.iter().filter(|found| **found == code).count();
+        assert_eq!((of(200), of(429), heard.lock().unwrap().len()), (21, 39, 21), "{codes:?}");
+        assert_eq!(world.gate.dismiss(world.aid).1.unwrap().requests, 21);
+    });
+}
+
+#[test]
+fn the_next_request_on_a_connection_that_stays_is_one_of_the_budget() {
+    alone(|world| async move {
+        let (heard, authority) = with_h2_held_to(&world, Caps { drawn: true, ..FREE }).await;
+        answers(&world, Amounts { bytes: 1 << 30, requests: 3, ..Amounts::default() });
+        let (stream, _) = offering(&world, &authority, &[b"http/1.1"]).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let mut codes = Vec::new();
+        for _ in 0..4 {
+            sender.ready().await.unwrap();
+            codes.push(
+                code_of(sender.send_request(get("/", &[("host", API), ("x-api-key", MINE)])).await).await,
+            );
+        }
+        assert_eq!((codes, heard.lock().unwrap().len()), (vec![200, 200, 200, 429], 3));
+        assert_eq!(
+            world.vault.asked.lock().unwrap().len(),
+            3,
+            "who is over the budget has no secret taken either"
+        );
+        assert_eq!(world.denied().iter().filter(|why| why.contains("network.requests")).count(), 1);
+        assert_eq!(world.gate.dismiss(world.aid).1.unwrap().requests, 3);
+    });
 }
 
 #[test]

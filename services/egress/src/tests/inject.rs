@@ -255,6 +255,7 @@ fn an_authority_is_one_agents_and_good_for_its_hosts_alone() {
                 hosts: vec!["tls://api.example.org:443".into()],
                 leases: Vec::new(),
                 credentials: vec![credential()],
+                logins: Vec::new(),
                 manifest: None,
                 caps: FREE,
             },

@@ -2,6 +2,7 @@
 //! loopback, and one for the gate and all hosts. Needs root, as every test does that makes a namespace.
 
 mod attacks;
+mod database;
 mod http;
 mod http2;
 mod inject;
@@ -20,7 +21,9 @@ use crate::workers::Workers;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use nix::sched::CloneFlags;
-use octant_api::egress::{AdmitRequest, Admitted, Caps, Credential, Door, HostLease, NAMES_V4, NAMES_V6};
+use octant_api::egress::{
+    AdmitRequest, Admitted, Caps, Credential, Door, HostLease, Login, NAMES_V4, NAMES_V6,
+};
 use octant_ids::{Aid, Sha256};
 use octant_manifest::HostName;
 use octant_sys::netlink;
@@ -334,6 +337,30 @@ impl World {
         self.admit_all(hosts, &[], FREE, credentials, kept)
     }
 
+    /// The same, with databases that it is logged in to.
+    pub(super) fn admit_logins(&self, hosts: &[&str], logins: &[Login]) -> Admitted {
+        self.admit_asked(AdmitRequest { logins: logins.to_vec(), ..self.asks(hosts, &[], FREE, &[]) }, None)
+    }
+
+    fn asks(
+        &self,
+        hosts: &[&str],
+        leases: &[HostLease],
+        caps: Caps,
+        credentials: &[Credential],
+    ) -> AdmitRequest {
+        AdmitRequest {
+            aid: self.aid,
+            generation: self.generation.fetch_add(1, Ordering::Relaxed),
+            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+            leases: leases.to_vec(),
+            credentials: credentials.to_vec(),
+            logins: Vec::new(),
+            manifest: Some(Sha256([3; 32])),
+            caps,
+        }
+    }
+
     fn admit_all(
         &self,
         hosts: &[&str],
@@ -342,18 +369,11 @@ impl World {
         credentials: &[Credential],
         kept: Option<Authority>,
     ) -> Admitted {
-        let admitted = self.gate.admit(
-            &AdmitRequest {
-                aid: self.aid,
-                generation: self.generation.fetch_add(1, Ordering::Relaxed),
-                hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-                leases: leases.to_vec(),
-                credentials: credentials.to_vec(),
-                manifest: Some(Sha256([3; 32])),
-                caps,
-            },
-            kept,
-        );
+        self.admit_asked(self.asks(hosts, leases, caps, credentials), kept)
+    }
+
+    fn admit_asked(&self, asked: AdmitRequest, kept: Option<Authority>) -> Admitted {
+        let admitted = self.gate.admit(&asked, kept);
         let admitted = admitted.unwrap();
         for door in &admitted.missing {
             self.listen(*door);

@@ -3,7 +3,7 @@
 use super::inject::{API, MINE, SECRET, credential, get, host, trusting, with_api};
 use super::{FREE, World, alone, authority, gate_of};
 use crate::packets::{ABOUT_MAX, Packets, TO_WORKER_MAX};
-use crate::said::{Answer, Ask, Begin, Inspect, Said, What};
+use crate::said::{Answer, Ask, Begin, End, Inspect, Said, What};
 use crate::starter::Start;
 use crate::vet::Vet;
 use crate::worker::PROFILE;
@@ -209,7 +209,7 @@ fn a_worker_is_refused_what_is_not_its_connections() {
         assert!(matches!(said, Said::Given { bytes } if bytes == SECRET.len() as u64) && fds.len() == 1);
         // What it says of another's request changes nothing, and a word that there is not ends the connection.
         control
-            .send(&Ask { id: 0, what: What::Became { of: 99, status: Some(200), why: String::new() } }, &[])
+            .send(&Ask { id: 0, what: What::Became { of: 99, end: End::Answered(200) } }, &[])
             .await
             .unwrap();
         control.send(&json!({"id": 7, "what": {"open": {"host": "evil.org"}}}), &[]).await.unwrap();

@@ -1,7 +1,7 @@
 //! The gate, as a worker asks it about one connection.
 
 use crate::packets::{ABOUT_MAX, Packets};
-use crate::said::{Answer, Ask, Said, What};
+use crate::said::{Answer, Ask, End, Said, What};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -55,8 +55,8 @@ impl Asking {
             let told = asker.map(|asker| asker.send((said, fds.into_iter().next())));
             // Who asked may have lost its program meanwhile; a secret that came for it is not used.
             if let Some(Err((Said::Given { .. }, _))) = told {
-                let why = "the program took its request back".to_owned();
-                self.tell(What::Became { of: id, status: None, why }).await;
+                let end = End::Failed("the program took its request back".to_owned());
+                self.tell(What::Became { of: id, end }).await;
             }
         }
         Ok(())

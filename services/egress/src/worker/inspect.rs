@@ -9,7 +9,7 @@ use super::upstream::{HEAD_LIST_MAX, Sender, Upstream, Version};
 use super::using::{Using, scrubbed};
 use crate::inject::{self, Credential, Misuse, Put};
 use crate::message::{Body, HEAD_MAX, HEAD_WITHIN, HEADERS_MAX, code_of, passed_on, say, strip};
-use crate::said::{Inspect, What};
+use crate::said::{Inspect, Said, What};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Full, Limited};
@@ -47,6 +47,8 @@ pub(crate) enum Not {
     Misused(Misuse),
     /// It is refused by the gate.
     Denied(String),
+    /// The same, because a budget is used up.
+    Over(String),
     /// It is allowed and did not come about.
     Failed(String),
 }
@@ -102,7 +104,7 @@ async fn converse(
     asking: Arc<Asking>,
     stream: Prefixed,
 ) -> io::Result<()> {
-    let Inspect { host, port, hello: _, credentials } = connection;
+    let Inspect { host, port, hello: _, credentials, logins: _ } = connection;
     let host: HostName = host.parse().map_err(|error| io::Error::other(format!("{error}")))?;
     let credentials = credentials.iter().map(Credential::read).collect::<Result<_, _>>();
     let credentials = credentials.map_err(io::Error::other)?;
@@ -163,6 +165,7 @@ impl Session {
                 (code_of(&why), format!("{why}; {next}"))
             }
             Err(Not::Denied(why)) => (StatusCode::FORBIDDEN, why),
+            Err(Not::Over(why)) => (StatusCode::TOO_MANY_REQUESTS, why),
             Err(Not::Failed(why)) => (StatusCode::BAD_GATEWAY, why),
         };
         let mut response = say(code, &format!("octant: {text}\n"));
@@ -207,6 +210,20 @@ impl Session {
         Ok(upstream)
     }
 
+    /// Takes a request out of the agent's budget: all but the first on a connection, which came with it.
+    async fn take(&self, fresh: bool) -> Result<(), Not> {
+        if fresh {
+            return Ok(());
+        }
+        let failed = |why: String| Not::Failed(format!("{}: {why}", self.host));
+        match self.asking.ask(What::Request).await.map_err(|error| failed(error.to_string()))? {
+            (_, (Said::Taken, _)) => Ok(()),
+            (_, (Said::Denied(why), _)) => Err(Not::Denied(why)),
+            (_, (Said::Over(why), _)) => Err(Not::Over(why)),
+            _ => Err(failed("the gate let no request go on".into())),
+        }
+    }
+
     /// Sends a request, and gives the answer. Requests of HTTP/1.1 come one after another.
     async fn exchange(
         &self,
@@ -218,6 +235,7 @@ impl Session {
         let mut slot = self.upstream.lock().await;
         let before = slot.take();
         let mut upstream = self.upstream(before).await?;
+        let fresh = std::mem::take(&mut upstream.fresh);
         let mut using = Using::default();
         let whole = |parts, read: Option<Bytes>| {
             let read = read.map(|bytes| Full::new(bytes).map_err(|never| match never {}).boxed());
@@ -225,7 +243,10 @@ impl Session {
         };
         let response = match &mut upstream.sender {
             Sender::Http1(_) => {
-                let put = using.put_all(&self.asking, puts, &mut parts, &mut read).await;
+                let put = match self.take(fresh).await {
+                    Ok(()) => using.put_all(&self.asking, puts, &mut parts, &mut read).await,
+                    over => over,
+                };
                 let sent = match put {
                     Ok(()) => Ok(upstream.sender.send(whole(parts, read)).await),
                     Err(why) => Err(why),
@@ -237,6 +258,7 @@ impl Session {
                 let mut sender = Sender::Http2(sender.clone());
                 *slot = Some(Ok(upstream));
                 drop(slot);
+                self.take(fresh).await?;
                 using.put_all(&self.asking, puts, &mut parts, &mut read).await?;
                 sender.send(whole(parts, read)).await
             }

@@ -3,6 +3,7 @@
 //! under way, and no way to anything else: it opens no file and no socket, and starts no program.
 
 mod asking;
+mod database;
 mod inspect;
 mod prefixed;
 pub(crate) mod target;
@@ -17,7 +18,7 @@ use octant_service::confine_helper;
 use rustls::ClientConfig;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Builder;
 
@@ -35,6 +36,7 @@ const BACK_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Work {
     pub(crate) voucher: Voucher,
     pub(crate) roots: ClientConfig,
+    sessions: Mutex<database::Sessions>,
 }
 
 /// Works until the gate closes the socket.
@@ -77,7 +79,12 @@ async fn serve(socket: &Packets) -> io::Result<()> {
         };
         let work = Arc::clone(&work);
         tokio::spawn(async move {
-            if let Err(error) = inspect::serve(&work, connection, stream, control).await {
+            let served = if connection.logins.is_empty() {
+                inspect::serve(&work, connection, stream, control).await
+            } else {
+                database::serve(&work, connection, stream, control).await
+            };
+            if let Err(error) = served {
                 tracing::debug!("an inspected connection ended: {error}");
             }
         });
@@ -92,5 +99,5 @@ fn work(fds: Vec<OwnedFd>) -> io::Result<Work> {
     };
     let voucher = Voucher::read(authority).map_err(io::Error::other)?;
     let roots = extra_roots(&unsealed(roots, ROOTS_MAX)?)?;
-    Ok(Work { voucher, roots: towards_hosts(roots).map_err(io::Error::other)? })
+    Ok(Work { voucher, roots: towards_hosts(roots).map_err(io::Error::other)?, sessions: Mutex::default() })
 }

@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Which version of HTTP is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +55,44 @@ pub(crate) enum Sender {
 /// The connection; it ends when this is dropped.
 pub(crate) struct Upstream {
     pub(crate) sender: Sender,
+    /// Whether the request that came with the connection is still to be made.
+    pub(crate) fresh: bool,
     conversing: AbortHandle,
 }
 
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.conversing.abort();
+    }
+}
+
+/// A socket that leads to the host.
+pub(super) async fn socket(asking: &Asking, host: &HostName) -> Result<UnixStream, Not> {
+    let failed = |why: String| Not::Failed(format!("{host}: {why}"));
+    let (_, (said, fd)) = asking.ask(What::Open).await.map_err(|error| failed(error.to_string()))?;
+    let fd = match (said, fd) {
+        (Said::Opened, Some(fd)) => fd,
+        (Said::Denied(why), _) => return Err(Not::Denied(why)),
+        (Said::Over(why), _) => return Err(Not::Over(why)),
+        (Said::Failed(why), _) => return Err(failed(why)),
+        _ => return Err(failed("the gate made no connection".into())),
+    };
+    UnixStream::from_std(StdStream::from(fd)).map_err(|error| failed(error.to_string()))
+}
+
+/// TLS on it, with a host that shows that it has this name.
+pub(super) async fn secured(
+    host: &HostName,
+    config: ClientConfig,
+    stream: UnixStream,
+) -> Result<TlsStream<UnixStream>, Not> {
+    let failed = |why: String| Not::Failed(format!("{host}: {why}"));
+    let name = ServerName::try_from(host.to_string()).map_err(|error| failed(error.to_string()))?;
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    match timeout(HEAD_WITHIN, connecting).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(failed(format!("TLS: {error}"))),
+        Err(_) => Err(failed("no TLS within the time for it".into())),
     }
 }
 
@@ -71,30 +104,15 @@ impl Upstream {
         roots: &ClientConfig,
         versions: &[Version],
     ) -> Result<Self, Not> {
-        let failed = |why: String| Not::Failed(format!("{host}: {why}"));
-        let (_, (said, fd)) = asking.ask(What::Open).await.map_err(|error| failed(error.to_string()))?;
-        let fd = match (said, fd) {
-            (Said::Opened, Some(fd)) => fd,
-            (Said::Denied(why), _) => return Err(Not::Denied(why)),
-            (Said::Failed(why), _) => return Err(failed(why)),
-            _ => return Err(failed("the gate made no connection".into())),
-        };
-        let stream = UnixStream::from_std(StdStream::from(fd)).map_err(|error| failed(error.to_string()))?;
         let mut config = roots.clone();
         config.alpn_protocols = versions.iter().map(|version| version.alpn().to_vec()).collect();
-        let name = ServerName::try_from(host.to_string()).map_err(|error| failed(error.to_string()))?;
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        let stream = match timeout(HEAD_WITHIN, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(failed(format!("TLS: {error}"))),
-            Err(_) => return Err(failed("no TLS within the time for it".into())),
-        };
+        let stream = secured(host, config, socket(asking, host).await?).await?;
         let spoken = if stream.get_ref().1.alpn_protocol() == Some(Version::Http2.alpn()) {
             Version::Http2
         } else {
             Version::Http1
         };
-        let said = |error: hyper::Error| failed(error.to_string());
+        let said = |error: hyper::Error| Not::Failed(format!("{host}: {error}"));
         let (sender, conversing) = match spoken {
             Version::Http1 => {
                 let mut builder = http1::Builder::new();
@@ -109,7 +127,7 @@ impl Upstream {
                 (Sender::Http2(sender), converse(connection))
             }
         };
-        Ok(Self { sender, conversing })
+        Ok(Self { sender, fresh: true, conversing })
     }
 
     pub(crate) fn version(&self) -> Version {

@@ -4,7 +4,7 @@ use super::asking::Asking;
 use super::inspect::Not;
 use crate::inject::{Misuse, Put};
 use crate::message::Body;
-use crate::said::{Said, What};
+use crate::said::{End, Said, What};
 use crate::scrub::Scrub;
 use crate::secrets::{Value, read};
 use http_body_util::BodyExt;
@@ -12,7 +12,7 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
-use octant_ids::Sha256;
+use octant_ids::{SecretName, Sha256};
 use octant_manifest::HostName;
 use sha2::Digest as _;
 use std::future::Future;
@@ -27,17 +27,37 @@ const HELD: Duration = Duration::from_millis(20);
 /// What gRPC calls the encodings that an answer may have.
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
-/// A secret in a request. What became of it is said when this is dropped.
-struct Used {
+/// A secret in use. What became of it is said when this is dropped.
+pub(super) struct Used {
     asking: Arc<Asking>,
     of: u64,
-    status: Option<u16>,
-    why: String,
+    pub(super) end: End,
+}
+
+impl Used {
+    /// Asks the gate for the value.
+    pub(super) async fn ask(
+        asking: &Arc<Asking>,
+        secret: &SecretName,
+        what: What,
+    ) -> Result<(Self, Value), Not> {
+        let failed = |why: String| Not::Failed(format!("{secret}: {why}"));
+        let (of, told) = asking.ask(what).await.map_err(|error| failed(error.to_string()))?;
+        let value = match told {
+            (Said::Given { bytes }, Some(fd)) => Value { fd, bytes },
+            (Said::Denied(why), _) => return Err(Not::Denied(why)),
+            (Said::Over(why), _) => return Err(Not::Over(why)),
+            (Said::Failed(why), _) => return Err(failed(why)),
+            _ => return Err(failed("the gate gave no secret".into())),
+        };
+        let end = End::Failed("it came to no answer".to_owned());
+        Ok((Self { asking: Arc::clone(asking), of, end }, value))
+    }
 }
 
 impl Drop for Used {
     fn drop(&mut self) {
-        let what = What::Became { of: self.of, status: self.status, why: std::mem::take(&mut self.why) };
+        let what = What::Became { of: self.of, end: self.end.clone() };
         let asking = Arc::clone(&self.asking);
         tokio::spawn(async move { asking.tell(what).await });
     }
@@ -72,20 +92,13 @@ impl Using {
         for put in puts {
             let (secret, method) = (put.secret.clone(), parts.method.to_string());
             let failed = |why: String| Not::Failed(format!("{}: {why}", put.secret));
-            let asked = asking.ask(What::Use { secret, method, path_sha256 }).await;
-            let (of, told) = asked.map_err(|error| failed(error.to_string()))?;
-            let value = match told {
-                (Said::Given { bytes }, Some(fd)) => Value { fd, bytes },
-                (Said::Denied(why), _) => return Err(Not::Denied(why)),
-                (Said::Failed(why), _) => return Err(failed(why)),
-                _ => return Err(failed("the gate gave no secret".into())),
-            };
-            let no_answer = "the request came to no answer".to_owned();
-            self.uses.push(Used { asking: Arc::clone(asking), of, status: None, why: no_answer });
+            let what = What::Use { secret, method, path_sha256 };
+            let (used, value) = Used::ask(asking, &put.secret, what).await?;
+            self.uses.push(used);
             let value = read(value).map_err(|error| failed(error.to_string()))?;
             if let Err(why) = put.put(parts, body, &value) {
                 if let Some(used) = self.uses.last_mut() {
-                    used.why.clone_from(&why);
+                    used.end = End::Failed(why.clone());
                 }
                 return Err(Misuse::Unfit { secret: put.secret.clone(), why }.into());
             }
@@ -96,7 +109,7 @@ impl Using {
 
     /// Says that a host answered.
     pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.uses.iter_mut().for_each(|used| used.status = Some(status.as_u16()));
+        self.uses.iter_mut().for_each(|used| used.end = End::Answered(status.as_u16()));
         self.uses.clear();
     }
 }

@@ -90,6 +90,7 @@ impl Parent {
             accept_missing: Vec::new(),
             agents_cgroup: None,
             hardware: Default::default(),
+            sole_caller: None,
             landlock_unreported: None,
             service: self.config.clone(),
         };
