@@ -45,12 +45,37 @@ pub(crate) struct Work {
     pub(crate) bytes: u64,
 }
 
+/// This program where agents may execute it: not below /tmp, which is their own. Dropping it removes it.
+struct Program(PathBuf);
+
+impl Program {
+    fn new() -> Result<Self, String> {
+        let program = Self(PathBuf::from(format!("/srv/octant-bench-{}/octant-bench", std::process::id())));
+        let dir = program.0.parent().unwrap_or(&program.0);
+        let failed = |e: std::io::Error| format!("{}: {e}", program.0.display());
+        fs::create_dir_all(dir).map_err(failed)?;
+        fs::copy(std::env::current_exe().map_err(text)?, &program.0).map_err(failed)?;
+        Ok(program)
+    }
+
+    fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Best effort: what is left over harms nothing.
+        let _ignored = self.0.parent().map(fs::remove_dir_all);
+    }
+}
+
 /// An instance with the outside beside it.
 pub(crate) struct Gate {
     pub(crate) outside: Outside,
     pub(crate) instance: Instance,
     scratch: PathBuf,
-    program: String,
+    program: Program,
 }
 
 impl Gate {
@@ -71,8 +96,7 @@ impl Gate {
         write(scratch.join("ca.pem"), &outside.authority)?;
         let instance = Instance::start(binary, &dir)?;
         operator(&instance, &scratch)?;
-        let program = std::env::current_exe().map_err(text)?.display().to_string();
-        Ok(Self { outside, instance, scratch, program })
+        Ok(Self { outside, instance, scratch, program: Program::new()? })
     }
 
     /// The signed manifest of an agent that does this work, with these lines in its manifest's sections.
@@ -87,7 +111,7 @@ impl Gate {
         let agent = Agent {
             name,
             role: "admin",
-            program: &self.program,
+            program: &self.program.path(),
             args: &args.join(", "),
             read: "",
             ..Agent::USUAL
@@ -133,11 +157,11 @@ impl Gate {
 
     /// The same outside, straight or by a proxy.
     fn outside(&self, work: Work, proxy: Option<&Proxy>) -> Result<Vec<u64>, String> {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(&self.program.0);
         command.args(words(work, &HOST.to_string())).args(proxy.map(|proxy| proxy.at.to_string()));
         let roots = proxy.map_or_else(|| self.authority(), |proxy| proxy.trusts.clone());
         let output = command.env(ROOTS, roots).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let output = output.map_err(|e| format!("{}: {e}", self.program))?;
+        let output = output.map_err(|e| format!("{}: {e}", self.program.path()))?;
         match output.status.success() {
             true => figures(&String::from_utf8_lossy(&output.stdout)),
             false => Err(format!("{}, outside: {}", work.name, output.status)),
