@@ -5,6 +5,7 @@ use crate::build::{self, Profile};
 use crate::elsewhere::exit_code;
 use crate::image;
 use crate::packages;
+use crate::peers;
 use crate::qemu::Accel;
 use crate::sh::{Res, Steps};
 use crate::suite;
@@ -39,9 +40,12 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     let helpers = build::helpers(workspace, Profile::Dist, "bench")?;
     steps.next("measuring");
     let mut command = Command::new(helpers.join("octant-bench"));
-    command.args(part).current_dir(&workspace.root);
+    command.args(&part).current_dir(&workspace.root);
     let machine = machine.as_ref().map(|(image, accel)| (image, *accel));
     suite::environment(workspace, &mut command, &binary, &helpers, machine)?;
+    if part.is_empty() || part.iter().any(|word| word == "egress") {
+        command.envs(peers::install(workspace));
+    }
     let status = command.status().map_err(|error| format!("octant-bench could not be started: {error}"))?;
     Ok(exit_code(status))
 }

@@ -24,6 +24,7 @@ mod mkosi;
 mod modules;
 mod oci;
 mod packages;
+mod peers;
 mod postgres;
 mod python;
 mod qemu;

@@ -98,7 +98,7 @@ pub(crate) const PYTHON: Package = Package {
 };
 pub(crate) const VENV: Package = Package {
     name: "python3-venv",
-    why: "keeps the verifier's packages in the target directory",
+    why: "keeps packages of Python in the target directory: the verifier's, the bench's",
     proof: Proof::Module("ensurepip"),
     bookworm_suite: None,
     mb: 4,
@@ -184,7 +184,7 @@ pub(crate) const SQLITE: Package = Package {
 };
 pub(crate) const NODE: Package = Package {
     name: "nodejs",
-    why: "everyday work inside a workstation is tried with it",
+    why: "everyday work inside a workstation is tried with it; runs a proxy beside the gate in the bench",
     proof: Proof::Program("node"),
     bookworm_suite: None,
     mb: 25,
@@ -275,6 +275,8 @@ pub(crate) const BENCH: &[&Package] = &[
     &AGE,
     &PYTHON,
     &CRYPTOGRAPHY,
+    &VENV,
+    &NODE,
 ];
 /// What mkosi needs.
 pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];

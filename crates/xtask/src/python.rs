@@ -6,42 +6,49 @@ use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the environment has, beside Python itself.
+/// What the environment of the programs has, beside Python itself.
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
 const TESTS: &str = "tests/python";
 /// Written last: an environment without it was interrupted, one with another text is of other requirements.
 const MADE_OF: &str = "made-of";
 
-/// Makes the environment below the target directory unless it is there; gives its interpreter.
+/// The environment of the programs in tests/python; gives its interpreter.
+///
+/// # Errors
+/// As [`made`].
+pub(crate) fn environment(workspace: &Workspace) -> Res<PathBuf> {
+    made(workspace, &workspace.target.join("python"), REQUIREMENTS, "the programs in Python (about 16 MB)")
+}
+
+/// Makes an environment with these packages unless it is there; gives its interpreter.
 ///
 /// # Errors
 /// There is no Python 3 with `venv`, or the packages cannot be fetched.
-pub(crate) fn environment(workspace: &Workspace) -> Res<PathBuf> {
+pub(crate) fn made(workspace: &Workspace, dir: &Path, requirements: &str, of: &str) -> Res<PathBuf> {
     let python =
         sh::which("python3").ok_or("python3 is not on PATH; `cargo x packages` says what needs it")?;
-    let dir = workspace.target.join("python");
-    let requirements = workspace.root.join(REQUIREMENTS);
-    let wanted = made_of(&python, &requirements)?;
+    let file = workspace.root.join(requirements);
+    let wanted = made_of(&python, &file)?;
     let interpreter = dir.join("bin/python");
     if std::fs::read_to_string(dir.join(MADE_OF)).is_ok_and(|found| found == wanted)
         && sh::output(Command::new(&interpreter).args(["-c", "pass"])).is_ok()
     {
         return Ok(interpreter);
     }
-    println!("      fetching the packages of the programs in Python (about 16 MB)");
-    sh::remove(&dir)?;
+    println!("      fetching the packages of {of}");
+    sh::remove(dir)?;
     let failed = |error: String| {
         format!(
             "the Python environment {} cannot be made; it needs Python 3.10 or later with its `venv` (python3-venv), \
-             and the packages of {REQUIREMENTS} from an index that pip reaches\n{error}",
+             and the packages of {requirements} from an index that pip reaches\n{error}",
             dir.display()
         )
     };
-    sh::output(Command::new(&python).args(["-m", "venv"]).arg(&dir)).map_err(failed)?;
+    sh::output(Command::new(&python).args(["-m", "venv"]).arg(dir)).map_err(failed)?;
     let words = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
     // Nothing is compiled: a machine that lacks a wheel is told so, instead of asked for another compiler.
     let words = words.iter().chain(&["--only-binary=:all:", "--requirement"]);
-    sh::output(Command::new(&interpreter).args(words).arg(&requirements)).map_err(failed)?;
+    sh::output(Command::new(&interpreter).args(words).arg(&file)).map_err(failed)?;
     sh::write(&dir.join(MADE_OF), wanted)?;
     Ok(interpreter)
 }
@@ -81,12 +88,16 @@ mod tests {
 
     #[test]
     fn every_package_has_one_version() {
-        let text =
-            sh::read_text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(REQUIREMENTS)).unwrap();
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let named: Vec<_> = lines.map(|line| line.split_once("==").expect(line)).collect();
-        assert!(
-            named.len() >= 3 && named.iter().all(|(name, version)| !name.is_empty() && !version.is_empty())
-        );
+        for requirements in [REQUIREMENTS, crate::peers::MITMPROXY] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(requirements);
+            let text = sh::read_text(&path).unwrap();
+            let lines = text.lines().filter(|line| !line.starts_with(['#', '-']));
+            let named: Vec<_> = lines.map(|line| line.split_once("==").expect(line)).collect();
+            assert!(
+                named.len() >= 3
+                    && named.iter().all(|(name, version)| !name.is_empty() && !version.is_empty()),
+                "{requirements}"
+            );
+        }
     }
 }

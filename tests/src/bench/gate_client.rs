@@ -19,6 +19,8 @@ use std::time::Duration;
 pub(crate) const NAME: &str = "api.bench.example.org";
 /// What stands for the secret, inside.
 const PLACEHOLDER: &str = "OCTANT_SECRET_BENCH_KEY";
+/// The key of who has none.
+pub(crate) const NONE: &str = "none";
 /// Certificates that are trusted: where they are.
 pub(crate) const ROOTS: &str = "SSL_CERT_FILE";
 /// Who answers questions for names inside.
@@ -141,7 +143,7 @@ fn request(way: &Way, config: &Arc<ClientConfig>, bytes: u64) -> Result<u64, Str
     let name = ServerName::try_from(NAME).map_err(text)?;
     let session = ClientConnection::new(Arc::clone(config), name).map_err(text)?;
     let mut stream = StreamOwned::new(session, way.connect()?);
-    let key = std::env::var(PLACEHOLDER).unwrap_or_else(|_| "none".to_owned());
+    let key = std::env::var(PLACEHOLDER).unwrap_or_else(|_| NONE.to_owned());
     let head = format!("GET /{bytes} HTTP/1.1\r\nHost: {NAME}\r\nAuthorization: Bearer {key}\r\n\r\n");
     stream.write_all(head.as_bytes()).map_err(|e| format!("a request: {e}"))?;
     let head = head_of(&mut stream)?;

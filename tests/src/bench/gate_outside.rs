@@ -2,7 +2,7 @@
 //!
 //! A thread for each server and for each connection: the simplest that is not slower than what is measured.
 
-use crate::gate_client::{NAME, head_of};
+use crate::gate_client::{NAME, NONE, head_of};
 use crate::vault::text;
 use nix::fcntl::{SpliceFFlags, splice};
 use octant_sys::clock::monotonic_ns;
@@ -30,6 +30,9 @@ pub(crate) const SPLICED: u16 = 7003;
 pub(crate) const HELD: u16 = 7004;
 /// HTTP/1.1 over TLS: the path says how many bytes.
 pub(crate) const WEB: u16 = 443;
+
+/// The secret, which nobody inside has; who goes straight says [`NONE`].
+pub(crate) const VALUE: &str = "a-secret-of-the-bench";
 
 /// What the bench asks of the outside.
 pub(crate) struct Outside {
@@ -207,7 +210,9 @@ fn web(config: &Arc<ServerConfig>, stream: TcpStream) {
     while let Ok(head) = head_of(&mut stream) {
         let path = head.split(' ').nth(1).and_then(|path| path.strip_prefix('/'));
         let bytes = path.and_then(|path| path.parse().ok()).unwrap_or(0);
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n");
+        let known = [VALUE, NONE].iter().any(|key| head.contains(&format!("Bearer {key}\r\n")));
+        let status = if known { "200 OK" } else { "403 Forbidden" };
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {bytes}\r\n\r\n");
         if stream.write_all(head.as_bytes()).is_err() {
             return;
         }

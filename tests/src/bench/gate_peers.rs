@@ -42,6 +42,25 @@ impl Proxy {
         Self::start(NAME, command, at, authority.to_owned())
     }
 
+    /// mitmproxy, or why there is none.
+    pub(crate) fn mitmproxy(scratch: &Path, authority: &Path) -> Result<Self, String> {
+        const NAME: &str = "mitmproxy";
+        let program = installed("OCTANT_MITMPROXY", NAME)?;
+        let (at, own) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 7102)), scratch.join("mitmproxy"));
+        let mut command = Command::new(program);
+        command.args([
+            "--quiet",
+            "--listen-host",
+            &at.ip().to_string(),
+            "--listen-port",
+            &at.port().to_string(),
+        ]);
+        // As ours: bodies are passed on as they come, and the host is held to its certificate.
+        command.args(["--set", "stream_large_bodies=1", "--set", &format!("confdir={}", own.display())]);
+        command.args(["--set", &format!("ssl_verify_upstream_trusted_ca={}", authority.display())]);
+        Self::start(NAME, command, at, own.join("mitmproxy-ca-cert.pem"))
+    }
+
     fn start(
         name: &'static str,
         mut command: Command,
@@ -65,31 +84,4 @@ impl Proxy {
 
 fn installed(variable: &str, name: &str) -> Result<PathBuf, String> {
     std::env::var_os(variable).map(PathBuf::from).ok_or_else(|| format!("{name} not installed"))
-}
-
-/// The proxy that reads what is inside TLS.
-pub(crate) struct Inspects(pub(crate) Result<Proxy, String>);
-
-impl Inspects {
-    /// mitmproxy, or why there is none.
-    pub(crate) fn start(scratch: &Path, authority: &Path) -> Self {
-        const NAME: &str = "mitmproxy";
-        let start = || {
-            let program = installed("OCTANT_MITMPROXY", NAME)?;
-            let (at, own) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 7102)), scratch.join("mitmproxy"));
-            let mut command = Command::new(program);
-            command.args([
-                "--quiet",
-                "--listen-host",
-                &at.ip().to_string(),
-                "--listen-port",
-                &at.port().to_string(),
-            ]);
-            // As ours: bodies are passed on as they come, and the host is held to its certificate.
-            command.args(["--set", "stream_large_bodies=1", "--set", &format!("confdir={}", own.display())]);
-            command.args(["--set", &format!("ssl_verify_upstream_trusted_ca={}", authority.display())]);
-            Proxy::start(NAME, command, at, own.join("mitmproxy-ca-cert.pem"))
-        };
-        Self(start())
-    }
 }
