@@ -109,7 +109,9 @@ struct Failed {
 /// [`Unfit::Message`].
 pub fn hear(line: &[u8]) -> Result<Heard, Unfit> {
     let no = |why: &str| Unfit::Message(why.to_owned());
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|e| Unfit::Message(e.to_string()))?;
+    // What is wrong with it may quote it at any length.
+    let unfit = |e: serde_json::Error| Unfit::Message(e.to_string().chars().take(200).collect());
+    let line: Line<'_> = serde_json::from_slice(line).map_err(unfit)?;
     if line.jsonrpc != "2.0" {
         return Err(no("its jsonrpc is not 2.0"));
     }
@@ -198,7 +200,8 @@ pub fn list_tools(revision: Revision, id: u64, cursor: Option<&str>) -> String {
     request(id, "tools/list", &params)
 }
 
-/// Calls a tool by the server's own name of it. The arguments go there as they came.
+/// Calls a tool by the server's own name of it. The arguments go there as [`crate::request::read`] gave them, which is in one
+/// line whatever a reader takes for the end of one.
 #[must_use]
 pub fn call_tool(revision: Revision, id: u64, name: &str, arguments: &RawValue) -> String {
     #[derive(Serialize)]

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod canonical;
 pub mod client;
 mod fuzz;
 mod request;

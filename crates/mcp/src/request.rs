@@ -153,7 +153,10 @@ pub fn read(method: &'static Method, params: &str) -> Result<Asked, ApiError> {
             if params.arguments.is_some() && !is_object(params.arguments) {
                 return Err(wrong(method, "arguments is not an object", "send them by their names"));
             }
-            let arguments = params.arguments.map_or("{}", RawValue::get).to_owned();
+            let arguments = crate::canonical::compact(params.arguments.map_or("{}", RawValue::get));
+            let arguments = arguments.map_err(|error| {
+                wrong(method, format!("arguments cannot be read: {error}"), "name each part of them once")
+            })?;
             Request::CallTool { name: name.into_owned(), arguments }
         }
     };

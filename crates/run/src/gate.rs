@@ -12,6 +12,7 @@ use crate::record::{GATE, Record};
 use crate::start::{memory, place};
 use ledger::Ledger;
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Pid, Uid, chown, mkdtemp, setgroups, setresgid, setresuid};
@@ -44,6 +45,8 @@ pub(crate) const DIR: &str = "/tmp/octant-run.";
 const END_MS: u16 = 6_000;
 /// The most of its own words that is shown.
 const WORDS_MAX: u64 = 4_000;
+/// How many descriptors it may have open, where the person may: as many as a machine's own.
+const DESCRIPTORS: u64 = 1 << 16;
 /// The most that a person's settings have.
 const SETTINGS_MAX: u64 = 1 << 20;
 
@@ -98,9 +101,10 @@ impl Gate {
         let make = || {
             let config = memory(&config.to_json().map_err(io::Error::other)?)?;
             let words = memory(b"")?;
+            let parent = std::process::id();
             match clone3(&CloneArgs::new())? {
                 Cloned::Child => {
-                    become_gate([socket.as_fd(), config.as_fd()], words.as_fd(), user);
+                    become_gate([socket.as_fd(), config.as_fd()], words.as_fd(), user, parent);
                     exit_now(1)
                 }
                 Cloned::Parent { pid, pidfd } => {
@@ -230,7 +234,10 @@ fn sockets(layout: &Layout, user: Option<u32>) -> io::Result<(UnixListener, Unix
     let (state, records) = (layout.state_of(GATE), layout.socket("ledger"));
     fs::create_dir(&state)?;
     let listeners = (UnixListener::bind(layout.socket(GATE))?, UnixListener::bind(&records)?);
-    fs::set_permissions(&records, Permissions::from_mode(0o600))?;
+    // Before others can look into the directory: whoever connects to either is taken for this process.
+    for socket in [&layout.socket(GATE), &records] {
+        fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+    }
     if let Some(user) = user {
         fs::set_permissions(&layout.run, Permissions::from_mode(0o711))?;
         let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(user)));
@@ -240,8 +247,13 @@ fn sockets(layout: &Layout, user: Option<u32>) -> io::Result<(UnixListener, Unix
 }
 
 /// In the child: what fails is in its words, and it does not return if nothing does.
-fn become_gate(given: [BorrowedFd<'_>; 2], words: BorrowedFd<'_>, user: Option<u32>) {
+fn become_gate(given: [BorrowedFd<'_>; 2], words: BorrowedFd<'_>, user: Option<u32>, parent: u32) {
     let become_it = || -> io::Result<io::Error> {
+        // A signal that a terminal or a job runner sends to the whole group is the program's to heed.
+        nix::unistd::setsid()?;
+        // Two for each connection.
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(DESCRIPTORS)), hard)?;
         if let Some(user) = user {
             let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
             setgroups(&[])?;
@@ -249,7 +261,7 @@ fn become_gate(given: [BorrowedFd<'_>; 2], words: BorrowedFd<'_>, user: Option<u
             setresuid(user, user, user)?;
         }
         // Another user's process is not tied any more.
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        octant_sys::process::end_with_parent(parent)?;
         place(&given, words)?;
         let env = [
             format!("LISTEN_PID={}", std::process::id()),
@@ -287,5 +299,6 @@ mod tests {
         let _listening = sockets(&layout, None).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&dir.0), mode(&layout.socket("ledger"))), (0o700, 0o600));
+        assert_eq!(mode(&layout.socket(GATE)), 0o600);
     }
 }

@@ -133,6 +133,7 @@ fn run(args: &Args) -> Result<u8, RunError> {
     let spawned = match spawner.spawn(&plan, &ticket, &standard, open) {
         Ok(spawned) => spawned,
         Err(error) => {
+            leaf.remove(&aid);
             record.refused(&plan, &error.to_string())?;
             return Err(error);
         }

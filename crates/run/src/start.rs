@@ -5,14 +5,16 @@ use crate::namespace::Namespace;
 use crate::places::Places;
 use crate::terminal::Standard;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 use octant_api::boot::{BootConfig, Mode};
 use octant_api::ticket::Ticket;
 use octant_sys::clone::{CloneArgs, Cloned, clone3};
-use octant_sys::confine::{Program, default_signals, exit_now};
+use octant_sys::confine::{Program, default_signals, exit_now, signal_pidfd};
 use octant_sys::descriptor;
 use octant_ticket::Keys;
 use octant_workstation::{Layer, Plan, SpawnError, Spawned, SpawnerClient, Step};
@@ -99,6 +101,9 @@ impl Spawner {
     }
 }
 
+/// How long what is killed may take to end, in milliseconds.
+const END_MS: u16 = 5_000;
+
 /// A spawner that takes one request.
 #[derive(Debug)]
 pub(crate) struct Ready {
@@ -140,8 +145,15 @@ impl Ready {
     ) -> Result<Spawned, RunError> {
         let failed = |error| complained(&self.complaint, error);
         let spawned = self.client.prepare(plan, ticket, &standard.for_spawner()).map_err(failed)?;
-        let ticket = open(&mut self.client)?;
-        self.client.release(plan.slot, plan.aid, &ticket).map_err(failed)?;
+        let opened = open(&mut self.client);
+        let released =
+            opened.and_then(|ticket| self.client.release(plan.slot, plan.aid, &ticket).map_err(failed));
+        if let Err(error) = released {
+            // Nothing of it is left when its refusal is put on record.
+            let _ended_already = signal_pidfd(spawned.pidfd.as_fd(), Signal::SIGKILL as i32);
+            let _killed = poll(&mut [PollFd::new(spawned.pidfd.as_fd(), PollFlags::POLLIN)], END_MS);
+            return Err(error);
+        }
         Ok(spawned)
     }
 }
@@ -191,7 +203,7 @@ fn become_spawner(
     complaint: BorrowedFd<'_>,
     namespace: Option<&Namespace>,
 ) -> (&'static str, io::Error) {
-    let tied = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(io::Error::from);
+    let tied = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from);
     if let Err(error) = tied {
         return ("it cannot be tied to this process:", error);
     }

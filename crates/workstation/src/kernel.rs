@@ -495,8 +495,15 @@ fn by_a_child(
     drop(wait);
     let taken = take(pid);
     drop(go);
-    wait_readable(pidfd.as_fd(), 5000)?;
-    match nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), None)? {
+    let in_time = wait_readable(pidfd.as_fd(), 5000);
+    if in_time.is_err() {
+        // It is a copy of the spawner, and nobody else would end it.
+        confine::signal_pidfd(pidfd.as_fd(), Signal::SIGKILL as i32)?;
+    }
+    let ended =
+        nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), None)?;
+    in_time?;
+    match ended {
         WaitStatus::Exited(_, 0) => taken.map(OwnedFd::from),
         WaitStatus::Exited(_, errno) => Err(io::Error::from_raw_os_error(errno)),
         other => Err(io::Error::other(format!("the process that makes it ended: {other:?}"))),

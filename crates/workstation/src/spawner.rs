@@ -138,6 +138,8 @@ struct Spawner {
     hooks: Result<Hooks, String>,
     /// The network of the next workstation, made while nobody waits for it.
     network: Option<Network>,
+    /// When it is tried again to make one.
+    next_network_ns: u64,
     owners: Owners,
 }
 
@@ -340,6 +342,7 @@ impl Spawner {
             caller,
             hooks: hooks_of(caller),
             network: None,
+            next_network_ns: 0,
             owners: Owners::default(),
             config,
         };
@@ -351,8 +354,12 @@ impl Spawner {
     /// Makes the network of the next workstation, if there is none. Why it cannot is said to whoever asks for a workstation: it
     /// is tried again then.
     fn keep_a_network(&mut self) {
-        if self.network.is_none() {
+        // Where it takes its time to fail, others are not kept waiting for that again and again.
+        const AGAIN_NS: u64 = 60_000_000_000;
+        let now = clock::monotonic_ns();
+        if self.network.is_none() && now >= self.next_network_ns {
             self.network = Network::make(&mut self.kernel).ok();
+            self.next_network_ns = if self.network.is_some() { 0 } else { now + AGAIN_NS };
         }
     }
 

@@ -133,10 +133,18 @@ struct Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        if self.session.flight().waiting.remove(&self.id).is_some() && self.cancel {
+        let waited = self.session.flight().waiting.remove(&self.id).is_some();
+        if waited && self.cancel {
             // Where the server does not read it does not read this either; its answer is dropped then.
             let _ = self.session.lines.try_send(client::cancel(self.id));
         }
+    }
+}
+
+impl Over {
+    /// Whether a list could not be read for want of time or room only: what there was of it stays.
+    pub(crate) fn is_of_the_moment(&self) -> bool {
+        matches!(self, Self::Begin { why: NoAnswer::Late(_) | NoAnswer::Unread | NoAnswer::Busy, .. })
     }
 }
 
@@ -154,17 +162,30 @@ impl Session {
     }
 
     fn say(&self, line: String) -> Result<(), NoAnswer> {
-        self.lines.try_send(line).map_err(|_| NoAnswer::Unread)
+        self.lines.try_send(line).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NoAnswer::Unread,
+            mpsc::error::TrySendError::Closed(_) => {
+                const WHY: &str = "its input is closed";
+                self.close(WHY);
+                NoAnswer::Over(WHY.to_owned())
+            }
+        })
     }
 
     /// Makes a request and waits for its answer.
-    async fn ask(&self, cancel: bool, most: Duration, line: impl FnOnce(u64) -> String) -> Answer {
+    async fn ask(
+        &self,
+        cancel: bool,
+        places: usize,
+        most: Duration,
+        line: impl FnOnce(u64) -> String,
+    ) -> Answer {
         let (asked, answer) = {
             let mut flight = self.flight();
             if let Some(why) = &flight.over {
                 return Err(NoAnswer::Over(why.clone()));
             }
-            if flight.waiting.len() >= IN_FLIGHT {
+            if flight.waiting.len() >= places {
                 return Err(NoAnswer::Busy);
             }
             flight.last += 1;
@@ -184,14 +205,14 @@ impl Session {
     /// Begins the conversation, in the newest revision with a handshake that the server speaks, or in that without one.
     pub(crate) async fn begin(&self) -> Result<Revision, Over> {
         let step = "begin the conversation";
-        match self.ask(false, BEGIN, client::initialize).await {
+        match self.ask(false, IN_FLIGHT, BEGIN, client::initialize).await {
             Ok(result) => {
                 let revision = client::begun(&result)?;
                 self.say(client::initialized()).map_err(|why| Over::Begin { step, why })?;
                 Ok(revision)
             }
             Err(NoAnswer::Refused { .. }) => {
-                let result = self.ask(true, BEGIN, client::discover).await;
+                let result = self.ask(true, IN_FLIGHT, BEGIN, client::discover).await;
                 Ok(client::found(&result.map_err(|why| Over::Begin { step, why })?)?)
             }
             Err(why) => Err(Over::Begin { step, why }),
@@ -203,7 +224,8 @@ impl Session {
         let (mut tools, mut bytes, mut cursor) = (BTreeMap::new(), 0, None::<String>);
         for _ in 0..PAGES_MAX {
             let ask = |id| client::list_tools(revision, id, cursor.as_deref());
-            let result = self.ask(true, BEGIN, ask).await;
+            // One place more than calls have, so that callers cannot keep its list from being read.
+            let result = self.ask(true, IN_FLIGHT + 1, BEGIN, ask).await;
             let result = result.map_err(|why| Over::Begin { step: "list its tools", why })?;
             let (page, next) = client::page(result)?;
             for tool in page {
@@ -232,7 +254,7 @@ impl Session {
         gone: oneshot::Receiver<()>,
     ) -> Result<Map<String, Value>, NoAnswer> {
         let result = tokio::select! {
-            answer = self.ask(true, CALL, |id| client::call_tool(revision, id, tool, arguments)) => answer?,
+            answer = self.ask(true, IN_FLIGHT, CALL, |id| client::call_tool(revision, id, tool, arguments)) => answer?,
             _ = gone => return Err(NoAnswer::TakenBack),
         };
         Ok(client::taken(result)?)
@@ -310,7 +332,7 @@ impl Session {
     /// Ends it: who waits gets an error, and so does who comes.
     pub(crate) fn close(&self, why: &str) {
         let mut flight = self.flight();
-        let why = flight.over.get_or_insert_with(|| why.to_owned()).clone();
+        let why = flight.over.get_or_insert_with(|| why.chars().take(400).collect()).clone();
         for (_, asked) in std::mem::take(&mut flight.waiting) {
             let _ = asked.send(Err(NoAnswer::Over(why.clone())));
         }
@@ -323,7 +345,7 @@ async fn write(mut to: pipe::Sender, mut lines: mpsc::Receiver<String>) {
     while let Some(mut line) = lines.recv().await {
         line.push('\n');
         if to.write_all(line.as_bytes()).await.is_err() {
-            // Its output says that it has ended, and why.
+            // Its output says that it has ended, and why; or the next who says something finds its input closed.
             return;
         }
     }

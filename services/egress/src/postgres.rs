@@ -67,6 +67,9 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
+/// The longest name of a user or a database, in bytes: the server itself keeps 63.
+const NAME_MAX: usize = 255;
+
 fn start(version: u32, mut rest: &[u8]) -> Result<Start, &'static str> {
     const CUT: &str = "its start breaks off";
     let (mut user, mut database) = (None, None);
@@ -81,6 +84,9 @@ fn start(version: u32, mut rest: &[u8]) -> Result<Start, &'static str> {
                 user.filter(|user: &Vec<u8>| !user.is_empty()).ok_or("its start names no user")?;
             // As the server does it.
             let database = database.filter(|name: &Vec<u8>| !name.is_empty()).unwrap_or_else(|| user.clone());
+            if user.len() > NAME_MAX || database.len() > NAME_MAX {
+                return Err("its user or database has more than 255 bytes");
+            }
             let named = |name| String::from_utf8(name).map_err(|_| "its user or database is no text");
             (start.user, start.database) = (named(user)?, named(database)?);
             return Ok(start);

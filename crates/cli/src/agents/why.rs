@@ -101,12 +101,12 @@ pub(super) fn show(
         out.line("nothing that is known of was denied to it")?;
     }
     for Denied { what, rule, field, line, grant } in &denied {
-        out.line(format_args!("{}: {rule}", printable(what)))?;
+        out.line(format_args!("{}: {}", printable(what), printable(rule)))?;
         let line = line.map_or_else(String::new, |line| format!(", line {line}"));
         if let Some(field) = field {
             out.line(format_args!("    manifest: {}{line}", printable(field)))?;
         }
-        out.line(format_args!("    to grant it: {grant}"))?;
+        out.line(format_args!("    to grant it: {}", printable(grant)))?;
     }
     out.line("not reported by any layer, and so not here:")?;
     not_reported.iter().try_for_each(|text| out.line(format_args!("    {}", printable(text))))?;

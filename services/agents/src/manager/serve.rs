@@ -147,6 +147,17 @@ impl Inner {
     }
 }
 
+/// What is done when an operator has approved what a server offers.
+const PIN: &str = "pin the tools of a server";
+
+/// What a server offers, of which something is new or changed.
+struct Offer {
+    aid: Aid,
+    server: String,
+    changes: Vec<Change>,
+    listed: BTreeMap<String, Offered>,
+}
+
 impl Manager {
     /// Begins to speak with an agent that offers tools.
     pub(super) fn serve_tools(self: &Arc<Self>, aid: Aid) {
@@ -228,11 +239,23 @@ impl Manager {
         let Some(again) = self.servers.rows().get(name).map(|server| Arc::clone(&server.again)) else {
             return Over::Gone;
         };
+        let mut serves = false;
         loop {
             let listed = match session.list(revision).await {
                 Ok(listed) => listed,
+                // One that is busy is not over for that. Its list is read again when that is asked for.
+                Err(over) if serves && over.is_of_the_moment() => {
+                    self.servers.change(name, aid, |server| server.why = over.to_string());
+                    tokio::select! {
+                        () = session.changed.notified() => {}
+                        () = again.notified() => {}
+                    }
+                    tokio::time::sleep(LIST_PAUSE).await;
+                    continue;
+                }
                 Err(over) => return over,
             };
+            serves = true;
             self.servers.change(name, aid, |server| {
                 (server.listed, server.state) = (listed, ServerState::Serves);
                 server.revision = Some(revision);
@@ -257,17 +280,17 @@ impl Manager {
 
     /// Pins what a server lists once an operator has approved what of it is new or changed. It waits for the answer.
     async fn have_approved(self: &Arc<Self>, aid: Aid, name: &str) -> Result<(), ApiError> {
-        const PIN: &str = "pin the tools of a server";
         let failed = |e: String| ApiError::new(Code::Unavailable, PIN, name, e, "see `octant status`");
         let listed = self.servers.listed(name);
         let changes = self.servers.pins.changes(name, &listed).map_err(|e| failed(e.to_string()))?;
         if changes.is_empty() {
             return Ok(());
         }
-        let action = Action::named("offer", name).map_err(|e| failed(e.to_string()))?;
-        let used = loop {
-            match self.approve_offer(aid, name, action.clone(), &changes).await {
-                Ok(used) => break used,
+        let offer = Arc::new(Offer { aid, server: name.to_owned(), changes, listed });
+        loop {
+            // A task of its own: once an approval is used up, what it is for follows, whatever the server says meanwhile.
+            let task = tokio::spawn(Arc::clone(self).pin_approved(Arc::clone(&offer)));
+            match task.await.map_err(|e| failed(e.to_string()))? {
                 Err(ApiError { code: Code::ApprovalNeeded, data, message }) => {
                     let Some(id) = data.approval.clone() else { return Err(failed(message)) };
                     self.servers.change(name, aid, |server| {
@@ -286,16 +309,25 @@ impl Manager {
                     }
                 }
                 Err(error) => return Err(error),
+                Ok(()) => break,
             }
-        };
-        let tools: BTreeMap<&String, _> =
-            listed.iter().map(|(tool, offered)| (tool, digest(&offered.text))).collect();
-        let what = json!({"do": "pin", "server": name, "agent": aid, "tools": tools, "approval": used});
-        let (_, recorded) = self.records.append(&[about(aid, Kind::Grant, &what)]).await;
-        recorded.map_err(|e| failed(format!("the ledger did not accept it: {e}")))?;
-        self.servers.pins.pin(name, &listed).map_err(|e| failed(e.to_string()))?;
+        }
         self.servers.change(name, aid, |server| (server.why, server.approval) = (String::new(), None));
         Ok(())
+    }
+
+    /// Uses up the approval of an offer, puts the pin on record, and pins.
+    async fn pin_approved(self: Arc<Self>, offer: Arc<Offer>) -> Result<(), ApiError> {
+        let Offer { aid, server, changes, listed } = &*offer;
+        let failed = |e: String| ApiError::new(Code::Unavailable, PIN, server, e, "see `octant status`");
+        let action = Action::named("offer", server).map_err(|e| failed(e.to_string()))?;
+        let used = self.approve_offer(*aid, server, action, changes).await?;
+        let tools: BTreeMap<&String, _> =
+            listed.iter().map(|(tool, offered)| (tool, digest(&offered.text))).collect();
+        let what = json!({"do": "pin", "server": server, "agent": aid, "tools": tools, "approval": used});
+        let (_, recorded) = self.records.append(&[about(*aid, Kind::Grant, &what)]).await;
+        recorded.map_err(|e| failed(format!("the ledger did not accept it: {e}")))?;
+        self.servers.pins.pin(server, listed).map_err(|e| failed(e.to_string()))
     }
 
     /// Uses up an operator's approval of what is new or changed, with what it was before; or asks for one.
