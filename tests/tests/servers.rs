@@ -33,7 +33,8 @@ fn manifest(dir: &Path, name: &str, program: &str, skills: &str) -> PathBuf {
         "python",
         "--",
     ]);
-    let (code, text) = said(new.arg(&python).arg("-B").arg(&script));
+    // The profile's own interpreter, and then that of the environment.
+    let (code, text) = said(new.arg("/usr/bin/python3").arg("-B").arg(&script));
     assert_eq!(code, Some(0), "{text}");
     // The environment is wherever the target directory is, which can be below /tmp.
     let environment = python.parent().and_then(Path::parent).unwrap_or(&python).display().to_string();
@@ -42,6 +43,7 @@ fn manifest(dir: &Path, name: &str, program: &str, skills: &str) -> PathBuf {
     let line = |line: &str| match line {
         line if line.starts_with("paths = [") => format!("paths = {paths:?}"),
         line if line.starts_with("read = [") => format!("read = [{script:?}, {}", &line["read = [".len()..]),
+        line if line.starts_with("executable = ") => format!("executable = {python:?}"),
         "[skills]" => format!("[skills]\n{skills}"),
         line => line.to_owned(),
     };

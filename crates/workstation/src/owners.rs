@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-/// How many are kept: a descriptor each.
-const KEPT_MAX: usize = 64;
+/// How many are kept, a descriptor each: those of the few slots that are used again and again.
+const KEPT_MAX: usize = 8;
 
 /// The owner on disk, its group, and whom both are shown as.
 type Map = (u32, u32, u32);
