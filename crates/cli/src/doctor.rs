@@ -83,6 +83,8 @@ pub(crate) enum Verdict {
     Weaker,
     /// Missing; no agent can be started.
     Missing,
+    /// Not known to who asks.
+    Unknown,
 }
 
 /// One row of the answer.
@@ -136,6 +138,7 @@ fn print(checks: &[Check], out: &mut Out) -> Result<(), CliError> {
             Verdict::Ok => "ok",
             Verdict::Weaker => "weaker",
             Verdict::Missing => "MISSING",
+            Verdict::Unknown => "unknown",
         };
         table.row([check.layer.to_owned(), word.to_owned(), check.found.clone()]);
     }
@@ -271,35 +274,26 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Check> {
     checks
 }
 
-const UNASKED: &str = "not known: root can ask";
-
-fn nftables(facts: &Facts) -> Check {
-    match &facts.nftables {
-        Asked::Yes => check("nftables", Verdict::Ok, "nf_tables", ""),
-        Asked::Unknown => check("nftables", Verdict::Ok, UNASKED, ""),
-        Asked::No(why) => check(
-            "nftables",
-            Verdict::Missing,
-            why,
-            "Load the module nf_tables, or use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET. \
-             `--accept-missing=nftables` goes on without: what leaves an agent's network is then stopped by its empty \
-             routing table and its filter alone.",
-        ),
+/// What the kernel answered, and how it came out where that is no.
+fn asked(layer: &'static str, answer: &Asked, what: &str, no: (Verdict, &str)) -> Check {
+    match answer {
+        Asked::Yes => check(layer, Verdict::Ok, what, ""),
+        Asked::Unknown => check(layer, Verdict::Unknown, "only root can ask", "Ask as root."),
+        Asked::No(why) => check(layer, no.0, why, no.1),
     }
 }
 
+fn nftables(facts: &Facts) -> Check {
+    let how = "Load the module nf_tables, or use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET. \
+               `--accept-missing=nftables` goes on without: what leaves an agent's network is then stopped by its empty \
+               routing table and its filter alone.";
+    asked("nftables", &facts.nftables, "nf_tables", (Verdict::Missing, how))
+}
+
 fn hooks(facts: &Facts) -> Check {
-    match &facts.hooks {
-        Asked::Yes => check("hooks", Verdict::Ok, "programs of cgroups", ""),
-        Asked::Unknown => check("hooks", Verdict::Ok, UNASKED, ""),
-        Asked::No(why) => check(
-            "hooks",
-            Verdict::Weaker,
-            why,
-            "Use a kernel with CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL, and a container that allows bpf(2). Agents with \
-             hosts are refused until then, or until `--accept-missing=hooks`.",
-        ),
-    }
+    let how = "Use a kernel with CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL, and a container that allows bpf(2). Agents with \
+               hosts are refused until then, or until `--accept-missing=hooks`.";
+    asked("hooks", &facts.hooks, "programs of cgroups", (Verdict::Weaker, how))
 }
 
 fn check(layer: &'static str, verdict: Verdict, found: impl Into<String>, how: impl Into<String>) -> Check {
@@ -519,7 +513,7 @@ mod tests {
     #[test]
     fn whatever_is_missing_is_named_with_the_way_to_get_it() {
         type Break = fn(&mut Facts);
-        let rows: [(Break, &str, Verdict, &str); 17] = [
+        let rows: [(Break, &str, Verdict, &str); 19] = [
             (|f| f.release = "5.10.0".into(), "kernel", Verdict::Missing, "5.14"),
             (|f| f.namespaces.retain(|n| n != "time"), "time namespace", Verdict::Missing, "CONFIG_TIME_NS"),
             (|f| f.exhausted.push("user".into()), "user namespace", Verdict::Missing, "max_user_namespaces"),
@@ -537,6 +531,8 @@ mod tests {
             (|f| f.unreported = Some("audit=0"), "reports", Verdict::Weaker, "CONFIG_AUDIT"),
             (|f| f.nftables = Asked::No("no".into()), "nftables", Verdict::Missing, "CONFIG_NF_TABLES_INET"),
             (|f| f.hooks = Asked::No("no".into()), "hooks", Verdict::Weaker, "CONFIG_CGROUP_BPF"),
+            (|f| f.nftables = Asked::Unknown, "nftables", Verdict::Unknown, "as root"),
+            (|f| f.hooks = Asked::Unknown, "hooks", Verdict::Unknown, "as root"),
             (|f| f.memfd_noexec = false, "memfd_noexec", Verdict::Weaker, "6.3"),
             (|f| f.filesystems.clear(), "tmpfs", Verdict::Missing, "CONFIG_TMPFS"),
             (|f| f.ptrace_scope = None, "ptrace_scope", Verdict::Weaker, "YAMA"),
