@@ -298,7 +298,7 @@ impl Connection {
         };
         let (used, Value { fd, bytes }) = Used::ask(&self.asking, secret, what).await?;
         let password = read(Value { fd, bytes }).map_err(|error| failed(format!("{secret}: {error}")))?;
-        Ok((used, challenge.prove(&password)))
+        Ok((used, challenge.prove(&password).await))
     }
 
     async fn proven(&self, server: &mut Server, proof: &Proof) -> Result<(), NoSession> {
