@@ -50,34 +50,35 @@ fn forms(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     forms
 }
 
-/// What is looked for.
-#[derive(Default)]
+/// One secret, as it is looked for.
 struct Forms {
     all: Vec<Zeroizing<Vec<u8>>>,
     /// How long the longest is.
     longest: usize,
-    /// Looks for all of them in one pass; none where the processor has no instructions for it, or where there are too many.
-    /// What it keeps of them is left in the worker's memory, as other parts of a request are.
+    /// Looks for all of them in one pass; none where the processor has no instructions for it. What it keeps of them is left in
+    /// the worker's memory, as other parts of a request are.
     searcher: Option<Searcher>,
     /// The bytes that one of them begins with.
     first: Vec<u8>,
 }
 
 impl Forms {
-    fn add(&mut self, secret: &[u8]) {
-        self.all.extend(forms(secret));
-        self.longest = self.all.iter().map(|form| form.len()).max().unwrap_or(0);
-        self.searcher = Searcher::new(self.all.iter().map(|form| form.as_slice()));
-        self.first = self.all.iter().filter_map(|form| form.first().copied()).collect();
-        self.first.sort_unstable();
-        self.first.dedup();
+    fn of(secret: &[u8]) -> Self {
+        let all = forms(secret);
+        let longest = all.iter().map(|form| form.len()).max().unwrap_or(0);
+        let mut first: Vec<u8> = all.iter().filter_map(|form| form.first().copied()).collect();
+        first.dedup();
+        Self { longest, searcher: Searcher::new(all.iter().map(|form| form.as_slice())), first, all }
     }
 
     /// Where the next of them begins.
     fn next(&self, raw: &[u8], from: usize) -> Option<usize> {
         match &self.searcher {
             Some(searcher) => searcher.find_in(raw, (from..raw.len()).into()).map(|found| found.start()),
-            None => (from..raw.len()).find(|at| self.all.iter().any(|form| raw[*at..].starts_with(form))),
+            None => (from..raw.len()).find(|at| {
+                let rest = &raw[*at..];
+                self.first.contains(&rest[0]) && self.all.iter().any(|form| rest.starts_with(form))
+            }),
         }
     }
 
@@ -105,7 +106,7 @@ impl Forms {
 /// Takes secrets out of what comes back, however it is cut into pieces.
 #[derive(Default)]
 pub(crate) struct Scrub {
-    forms: Forms,
+    forms: Vec<Forms>,
     /// What came and may be the begin of a secret.
     raw: Zeroizing<Vec<u8>>,
     /// The same, without what was found.
@@ -116,40 +117,49 @@ pub(crate) struct Scrub {
 
 impl std::fmt::Debug for Scrub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scrub").field("forms", &self.forms.all.len()).finish_non_exhaustive()
+        f.debug_struct("Scrub").field("secrets", &self.forms.len()).finish_non_exhaustive()
     }
 }
 
 impl Scrub {
     /// Looks for this secret too.
     pub(crate) fn add(&mut self, secret: &[u8]) {
-        self.forms.add(secret);
+        self.forms.push(Forms::of(secret));
+    }
+
+    fn mask(&self, raw: &[u8], shown: &mut [u8]) {
+        self.forms.iter().for_each(|forms| forms.mask(raw, shown));
+    }
+
+    fn begin(&self, raw: &[u8]) -> usize {
+        self.forms.iter().map(|forms| forms.begin(raw)).min().unwrap_or(raw.len())
     }
 
     /// Without any of them.
     pub(crate) fn whole(&self, text: &[u8]) -> Vec<u8> {
         let mut shown = text.to_vec();
-        self.forms.mask(text, &mut shown);
+        self.mask(text, &mut shown);
         shown
     }
 
     /// Takes the next piece, and gives what can go on: all but what may be the begin of a secret.
     pub(crate) fn push(&mut self, mut piece: Bytes) -> Bytes {
         // Nothing before it, and none of them in it: nearly always, and then it goes on as it is.
-        if self.raw.is_empty() && self.forms.next(&piece, 0).is_none() {
-            let held = piece.split_off(self.forms.begin(&piece));
+        if self.raw.is_empty() && self.forms.iter().all(|forms| forms.next(&piece, 0).is_none()) {
+            let held = piece.split_off(self.begin(&piece));
             self.raw.extend_from_slice(&held);
             self.shown.extend_from_slice(&held);
             return piece;
         }
         self.raw.extend_from_slice(&piece);
         self.shown.extend_from_slice(&piece);
-        self.forms.mask(&self.raw, &mut self.shown);
-        let keep = self.forms.begin(&self.raw);
-        let goes = self.shown[self.released.min(keep)..keep].to_vec();
+        let mut shown = std::mem::take(&mut self.shown);
+        self.mask(&self.raw, &mut shown);
+        let keep = self.begin(&self.raw);
+        let goes = shown[self.released.min(keep)..keep].to_vec();
         self.released = self.released.saturating_sub(keep);
         self.raw = Zeroizing::new(self.raw[keep..].to_vec());
-        self.shown = Zeroizing::new(self.shown[keep..].to_vec());
+        self.shown = Zeroizing::new(shown[keep..].to_vec());
         goes.into()
     }
 
@@ -225,7 +235,7 @@ mod tests {
         let mut scrub = Scrub::default();
         scrub.add(SECRET.as_bytes());
         let quick = scrub.whole(text.as_bytes());
-        assert!(scrub.forms.searcher.take().is_some() && !quick.windows(4).any(|part| part == b"ghp_"));
+        assert!(scrub.forms[0].searcher.take().is_some() && !quick.windows(4).any(|part| part == b"ghp_"));
         assert_eq!(scrub.whole(text.as_bytes()), quick);
     }
 

@@ -192,7 +192,7 @@ fn what_gathers_goes_together() {
 #[test]
 fn what_gathers_goes_at_once_where_that_is_asked_for() {
     run(async {
-        let mut world = World::new("hurry", 8, |_| None);
+        let mut world = World::new("hurry", 1, |_| None);
         world.records.gather = Duration::from_secs(3600);
         let (trigger, stop) = shutdown();
         let World { records, .. } = &world;
