@@ -286,6 +286,9 @@ Example:\n  octant agent artefacts incident-report --out /srv/report")]
     Artefacts {
         #[command(flatten)]
         which: Which,
+        /// A snapshot that the agent took while it ran, by its digest or the digest's first digits; waits for nothing
+        #[arg(long, value_name = "DIGEST")]
+        snapshot: Option<String>,
         /// Write the files into this directory, which is made
         #[arg(long, value_name = "DIR", conflicts_with = "remove")]
         out: Option<PathBuf>,
