@@ -265,7 +265,7 @@ fn prepare_machine(
     phases: &mut Phases,
     console: &mut Console,
 ) -> Result<(), BootError> {
-    for trouble in crate::modules::load_listed(Path::new("/etc/octant/modules")) {
+    for trouble in octant_sys::modules::load_listed(Path::new("/etc/octant/modules")) {
         console.alarm(&trouble.to_string());
     }
     phases.done("modules");
