@@ -118,8 +118,13 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand, after_help = "Example:\n  octant config check")]
     Config(Config),
-    /// Say which layers of isolation this kernel offers, and how to get what is missing
-    #[command(after_help = "Example:\n  octant doctor")]
+    /// Try every layer of isolation, the ledger, the vault and this machine, and say what is wrong and what to do
+    ///
+    /// A throw-away agent tries what has to be denied. Nothing of it is left behind, and nothing is changed. It works without a
+    /// running Octant too, and shows as unknown what only root can ask.
+    #[command(
+        after_help = "Exit codes:\n  0 all in order   1 weaker than it can be   8 a layer of isolation is missing   10 something is broken\n\nExample:\n  octant doctor --json"
+    )]
     Doctor,
     /// Replace the running PID 1 by the binary now on disk; agents and services keep running
     #[command(alias = "reexec", after_help = "Example:\n  octant upgrade")]
@@ -187,6 +192,9 @@ pub(crate) enum Command {
         /// Instead, really try what no manifest grants, and show the kernel's answer; exits 5 when it was denied
         #[arg(long = "try", value_name = "WHAT")]
         attempt: Option<Attempt>,
+        /// What the throw-away agent of `octant doctor` does
+        #[arg(long, hide = true, value_name = "STEP", conflicts_with = "attempt")]
+        probe: Option<String>,
     },
 }
 
