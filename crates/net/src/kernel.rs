@@ -9,6 +9,8 @@ use std::net::IpAddr;
 const TRIES: u32 = 8;
 /// ndmsg's states that an entry of an operator has, and their names in ip-neighbour(8).
 pub const PERMANENT: u16 = 0x80;
+/// Who made a route: a DHCP client (linux/rtnetlink.h).
+pub const RTPROT_DHCP: u8 = 16;
 /// Names of neighbours' states.
 pub const NEIGHBOUR_STATES: [(u16, &str); 8] = [
     (0x01, "INCOMPLETE"),
