@@ -22,6 +22,7 @@ mod ledger;
 mod manifest;
 mod mcp;
 mod message;
+mod network;
 mod operator;
 mod out;
 mod servers;
@@ -176,6 +177,7 @@ fn act(
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Egress(command) => egress::run(command, layout, out),
+        Command::Network(command) => network::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Workspace(command) => workspace::run(command, layout, out),

@@ -46,7 +46,8 @@ pub(crate) fn item(
         return refuse(Code::InvalidParams, "agent", why, "leave `agent` out where `actor` is named");
     }
     let whose = match request.kind {
-        Kind::Boot | Kind::Unit | Kind::Config => Some("PID 1's"),
+        Kind::Boot | Kind::Unit => Some("PID 1's"),
+        Kind::Config if *caller != service("network") => Some("PID 1's and the service network's"),
         Kind::Erasure | Kind::Key | Kind::Archive => Some("the ledger's own"),
         Kind::Command if request.operator.is_none() => Some("of operators"),
         Kind::Lifecycle | Kind::Seal if !is_agents(caller) => Some("the service agents'"),
