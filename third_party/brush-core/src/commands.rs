@@ -5,7 +5,6 @@ use std::{
     ffi::OsStr,
     fmt::Display,
     path::{Path, PathBuf},
-    process::Stdio,
 };
 
 use brush_parser::ast;
@@ -221,8 +220,7 @@ pub fn compose_std_command<S: AsRef<OsStr>, SE: extensions::ShellExtensions>(
     match context.try_fd(OpenFiles::STDIN_FD) {
         Some(OpenFile::Stdin(_)) | None => (),
         Some(stdin_file) => {
-            let as_stdio: Stdio = stdin_file.into();
-            cmd.stdin(as_stdio);
+            cmd.stdin(stdin_file.try_into_stdio()?);
         }
     }
 
@@ -230,8 +228,7 @@ pub fn compose_std_command<S: AsRef<OsStr>, SE: extensions::ShellExtensions>(
     match context.try_fd(OpenFiles::STDOUT_FD) {
         Some(OpenFile::Stdout(_)) | None => (),
         Some(stdout_file) => {
-            let as_stdio: Stdio = stdout_file.into();
-            cmd.stdout(as_stdio);
+            cmd.stdout(stdout_file.try_into_stdio()?);
         }
     }
 
@@ -239,8 +236,7 @@ pub fn compose_std_command<S: AsRef<OsStr>, SE: extensions::ShellExtensions>(
     match context.try_fd(OpenFiles::STDERR_FD) {
         Some(OpenFile::Stderr(_)) | None => {}
         Some(stderr_file) => {
-            let as_stdio: Stdio = stderr_file.into();
-            cmd.stderr(as_stdio);
+            cmd.stderr(stderr_file.try_into_stdio()?);
         }
     }
 
@@ -459,13 +455,14 @@ impl<'a, SE: extensions::ShellExtensions> SimpleCommand<'a, SE> {
                 params,
             };
 
+            let ended_with = cmd_context.params.clone();
             let rt = tokio::runtime::Handle::current();
             let result = rt.block_on(execute_builtin_command(&builtin, cmd_context, args));
 
             // Update $_ after command execution.
             shell.update_last_arg_variable(last_arg);
 
-            result
+            Ok(rt.block_on(shell.end_subshell(&ended_with, result)))
         });
 
         ExecutionSpawnResult::StartedTask(join_handle)
@@ -502,7 +499,18 @@ impl<'a, SE: extensions::ShellExtensions> SimpleCommand<'a, SE> {
         self,
         func_registration: functions::Registration,
     ) -> Result<ExecutionSpawnResult, error::Error> {
-        let mut shell = self.shell;
+        let mut shell = match self.shell {
+            ShellForCommand::OwnedShell { target, .. } => {
+                return Ok(Self::execute_via_function_beside(
+                    *target,
+                    self.params,
+                    func_registration,
+                    self.command_name,
+                    self.args,
+                ));
+            }
+            shell @ ShellForCommand::ParentShell(_) => shell,
+        };
         let last_arg = Self::take_last_arg(&self.args);
 
         let cmd_context = ExecutionContext {
@@ -525,6 +533,33 @@ impl<'a, SE: extensions::ShellExtensions> SimpleCommand<'a, SE> {
         }
 
         result
+    }
+
+    /// Runs a function in a shell of its own, beside whatever else runs.
+    fn execute_via_function_beside(
+        mut shell: Shell<SE>,
+        params: ExecutionParameters,
+        func_registration: functions::Registration,
+        command_name: String,
+        args: Vec<CommandArg>,
+    ) -> ExecutionSpawnResult {
+        let task = tokio::task::spawn_blocking(move || {
+            tokio::runtime::Handle::current().block_on(async move {
+                let context = ExecutionContext {
+                    shell: &mut shell,
+                    command_name,
+                    params: params.clone(),
+                };
+                let outcome = match invoke_shell_function(func_registration, context, &args[1..])
+                    .await
+                {
+                    Ok(spawned) => spawned.wait().await.map(ExecutionResult::from),
+                    Err(err) => Err(err),
+                };
+                Ok(shell.end_subshell(&params, outcome).await)
+            })
+        });
+        ExecutionSpawnResult::StartedTask(task)
     }
 
     fn execute_via_external(self, path: &Path) -> Result<ExecutionSpawnResult, error::Error> {
@@ -620,6 +655,11 @@ pub(crate) fn execute_external_command(
         }
     }
 
+    // What a subshell ignores is not ignored by this process, whose children inherit that.
+    if context.shell.is_subshell() {
+        cmd.ignore_signals(context.shell.traps().ignored().collect());
+    }
+
     // When tracing is enabled, report.
     tracing::debug!(
         target: trace_categories::COMMANDS,
@@ -644,8 +684,11 @@ pub(crate) fn execute_external_command(
                 tracing::warn!("could not retrieve pid for child process");
             }
 
+            let on_terminal =
+                context.shell.options().enable_job_control && !context.shell.is_subshell();
             Ok(ExecutionSpawnResult::StartedProcess(
-                processes::ChildProcess::new(child, pid, actual_pgid),
+                processes::ChildProcess::new(child, pid, actual_pgid)
+                    .attending(context.shell.inbox().clone(), on_terminal),
             ))
         }
         Err(spawn_err) => {
@@ -679,6 +722,9 @@ async fn execute_builtin_command<SE: extensions::ShellExtensions>(
 ) -> Result<ExecutionResult, error::Error> {
     // In POSIX mode, special builtins that return errors are to be treated as fatal.
     let mark_errors_fatal = builtin.special_builtin && context.shell.options().posix_mode;
+    let pipe = traps::TrapSignal::Signal(sys::signal::Signal::SIGPIPE);
+    let ends_on_broken_pipe = !context.shell.traps().handles(pipe)
+        && (context.shell.is_subshell() || !context.shell.options().interactive);
 
     match (builtin.execute_func)(context, args).await {
         Ok(result) => Ok(result),
@@ -686,7 +732,12 @@ async fn execute_builtin_command<SE: extensions::ShellExtensions>(
             // Broken pipe errors should silently return the appropriate exit code
             if let Some(io_err) = e.as_io_error() {
                 if io_err.kind() == std::io::ErrorKind::BrokenPipe {
-                    return Ok(ExecutionExitCode::from(io_err).into());
+                    let mut result: ExecutionResult = ExecutionExitCode::from(io_err).into();
+                    // SIGPIPE would end the process that a subshell is elsewhere, unless ignored.
+                    if ends_on_broken_pipe {
+                        result.next_control_flow = ExecutionControlFlow::ExitShell;
+                    }
+                    return Ok(result);
                 }
             }
 
@@ -774,7 +825,10 @@ pub(crate) async fn invoke_command_in_subshell_and_get_output(
 
     let mut async_reader = sys::async_pipe::AsyncPipeReader::new(reader)?;
 
-    let cmd_join_handle = tokio::spawn(run_substitution_command(subshell, params, s));
+    // A thread of its own: builtins in it may wait for their pipes.
+    let cmd_join_handle = tokio::task::spawn_blocking(move || {
+        tokio::runtime::Handle::current().block_on(run_substitution_command(subshell, params, s))
+    });
 
     let output_str = async_reader.read_to_string().await?;
 
@@ -814,9 +868,10 @@ async fn run_substitution_command(
     let source_info = crate::SourceInfo::from("main");
 
     // Handle the parse result using default shell behavior.
-    shell
+    let outcome = shell
         .run_parsed_result(parse_result, &source_info, &params)
-        .await
+        .await;
+    Ok(shell.end_subshell(&params, outcome).await)
 }
 
 // Detects a subshell command that consists solely of a single input redirection

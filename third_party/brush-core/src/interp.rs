@@ -248,7 +248,7 @@ impl Execute for ast::CompoundList {
             let run_async = matches!(sep, ast::SeparatorOperator::Async);
 
             if run_async {
-                let job = spawn_async_ao_list_in_task(ao_list, shell, params);
+                let job = spawn_async_ao_list(ao_list, shell, params).await;
                 let job_formatted = job.to_pid_style_string();
 
                 if shell.options().interactive && !shell.is_subshell() {
@@ -263,6 +263,10 @@ impl Execute for ast::CompoundList {
                 shell.set_last_exit_status(result.exit_code.into());
             }
 
+            if shell.inbox().any() {
+                shell.attend_signals(params, &mut result).await?;
+            }
+
             if !result.is_normal_flow() {
                 break;
             }
@@ -272,35 +276,88 @@ impl Execute for ast::CompoundList {
     }
 }
 
-fn spawn_async_ao_list_in_task<'a, SE: extensions::ShellExtensions>(
+/// Starts a list in the background. The commands of a single pipeline are started here, so that
+/// `$!` is the process ID of the last one if it is a program; anything else is a task.
+async fn spawn_async_ao_list<'a, SE: extensions::ShellExtensions>(
     ao_list: &ast::AndOrList,
     shell: &'a mut Shell<SE>,
     params: &ExecutionParameters,
 ) -> &'a jobs::Job {
-    // Clone the inputs.
     let mut cloned_shell = shell.clone();
     let mut cloned_params = params.clone();
-    let cloned_ao_list = ao_list.clone();
 
     // Mark the child shell as not interactive; we don't want it messing with the terminal too much.
     cloned_shell.options_mut().interactive = false;
+    let (inbox, number) = crate::signals::Inbox::for_job();
+    cloned_shell.lead_job(inbox.clone());
+    let _ = cloned_shell
+        .env_mut()
+        .set_global("BASHPID", ShellVariable::new(number.to_string()));
 
     // Redirect stdin to null, per spec.
     if let Ok(null) = openfiles::null() {
-        cloned_params.set_fd(openfiles::OpenFiles::STDIN_FD, null);
+        cloned_params.set_fd(OpenFiles::STDIN_FD, null);
     }
 
-    let join_handle = tokio::spawn(async move {
-        cloned_ao_list
-            .execute(&mut cloned_shell, &cloned_params)
-            .await
-    });
+    let own_group = matches!(
+        params.process_group_policy,
+        ProcessGroupPolicy::NewProcessGroup
+    );
+    let command_line = ao_list.to_string();
+    let tasks = if starts_at_once(ao_list, &command_line) {
+        spawn_background_pipeline(&ao_list.first, &mut cloned_shell, &cloned_params).await
+    } else {
+        let list = ao_list.clone();
+        vec![jobs::JobTask::Internal(tokio::task::spawn_blocking(
+            move || {
+                tokio::runtime::Handle::current().block_on(async move {
+                    let outcome = list.execute(&mut cloned_shell, &cloned_params).await;
+                    Ok(cloned_shell.end_subshell(&cloned_params, outcome).await)
+                })
+            },
+        ))]
+    };
+    let job = jobs::Job::new(tasks, command_line, jobs::JobState::Running)
+        .with_inbox(inbox, number, own_group);
+    shell.jobs_mut().add_in_background(job)
+}
 
-    shell.jobs_mut().add_as_current(jobs::Job::new(
-        [jobs::JobTask::Internal(join_handle)],
-        ao_list.to_string(),
-        jobs::JobState::Running,
-    ))
+/// Whether a list is one pipeline whose words take no time to expand.
+fn starts_at_once(list: &ast::AndOrList, text: &str) -> bool {
+    let runs_commands = || {
+        let text = text.replace("$((", "");
+        ["$(", "`", "<(", ">("].iter().any(|start| text.contains(start))
+    };
+    list.additional.is_empty()
+        && !list.first.bang
+        && list.first.timed.is_none()
+        && !runs_commands()
+}
+
+async fn spawn_background_pipeline(
+    pipeline: &ast::Pipeline,
+    shell: &mut Shell<impl extensions::ShellExtensions>,
+    params: &ExecutionParameters,
+) -> Vec<jobs::JobTask> {
+    let started = match spawn_pipeline_processes(pipeline, shell, params, true).await {
+        Ok(started) => started,
+        Err(err) => {
+            let _ = shell.display_error(&mut params.stderr(shell), &err);
+            VecDeque::from([err.into_result(shell).into()])
+        }
+    };
+    let as_task = |result| match result {
+        ExecutionSpawnResult::StartedProcess(mut child) => {
+            child.leave_terminal();
+            jobs::JobTask::External(child)
+        }
+        ExecutionSpawnResult::StartedTask(task) => jobs::JobTask::Internal(task),
+        ExecutionSpawnResult::Completed(result) => {
+            let ended = ExecutionResult::from(result.exit_code);
+            jobs::JobTask::Internal(tokio::spawn(async move { Ok(ended) }))
+        }
+    };
+    started.into_iter().map(as_task).collect()
 }
 
 #[async_trait::async_trait]
@@ -382,7 +439,7 @@ impl Execute for ast::Pipeline {
 
         // Spawn all the processes required for the pipeline, connecting outputs/inputs with pipes
         // as needed.
-        let spawn_results = spawn_pipeline_processes(self, shell, &params).await?;
+        let spawn_results = spawn_pipeline_processes(self, shell, &params, false).await?;
 
         // Wait for the processes. This also has a side effect of updating pipeline status.
         let mut result =
@@ -446,8 +503,13 @@ async fn spawn_pipeline_processes(
     pipeline: &ast::Pipeline,
     shell: &mut Shell<impl extensions::ShellExtensions>,
     params: &ExecutionParameters,
+    in_background: bool,
 ) -> Result<VecDeque<ExecutionSpawnResult>, error::Error> {
     let pipeline_len = pipeline.seq.len();
+    // What shell code starts cannot join a process group that may have ended: then all are in the
+    // shell's own, which gets what the terminal sends.
+    let shares_group =
+        pipeline_len > 1 && !in_background && pipeline.seq.iter().any(|c| is_shell_code(c, shell));
     let mut pipe_readers = vec![];
     let mut pipe_writers = vec![];
     let mut spawn_results = VecDeque::new();
@@ -475,8 +537,9 @@ async fn spawn_pipeline_processes(
         // Otherwise, we spawn a separate subshell for each command in the pipeline.
         //
 
-        let run_in_current_shell = pipeline_len == 1
-            || (current_pipeline_index == pipeline_len - 1
+        let run_in_current_shell = (pipeline_len == 1 && !in_background)
+            || (!in_background
+                && current_pipeline_index == pipeline_len - 1
                 && shell.options().run_last_pipeline_cmd_in_current_shell
                 && !shell.options().enable_job_control);
 
@@ -493,13 +556,18 @@ async fn spawn_pipeline_processes(
 
         let pipeline_context = if !run_in_current_shell {
             // Make sure that all commands in the pipeline are in the same process group.
-            if current_pipeline_index > 0 {
+            if current_pipeline_index > 0 || shares_group {
                 cmd_params.process_group_policy = ProcessGroupPolicy::SameProcessGroup;
             }
 
+            let mut target = Box::new(shell.clone());
+            if in_background && pipeline_len == 1 {
+                // It is the job.
+                target.take_over(shell);
+            }
             PipelineExecutionContext {
                 shell: commands::ShellForCommand::OwnedShell {
-                    target: Box::new(shell.clone()),
+                    target,
                     parent: shell,
                 },
                 process_group_id,
@@ -526,6 +594,46 @@ async fn spawn_pipeline_processes(
     }
 
     Ok(spawn_results)
+}
+
+/// Whether a command of a pipeline is shell code that may start programs.
+fn is_shell_code(command: &ast::Command, shell: &Shell<impl extensions::ShellExtensions>) -> bool {
+    match command {
+        ast::Command::Simple(simple) => simple
+            .word_or_name
+            .as_ref()
+            .is_some_and(|word| shell.funcs().get(&word.value).is_some()),
+        ast::Command::Compound(..) => true,
+        ast::Command::Function(_) | ast::Command::ExtendedTest(..) => false,
+    }
+}
+
+/// Runs a compound command in a shell of its own, beside whatever else runs.
+fn spawn_compound<SE: extensions::ShellExtensions>(
+    mut shell: Box<Shell<SE>>,
+    mut params: ExecutionParameters,
+    compound: ast::CompoundCommand,
+    redirects: Option<ast::RedirectList>,
+) -> ExecutionSpawnResult {
+    let task = tokio::task::spawn_blocking(move || {
+        tokio::runtime::Handle::current().block_on(async move {
+            let outcome = async {
+                for redirect in redirects.iter().flat_map(|redirects| &redirects.0) {
+                    setup_redirect(&mut shell, &mut params, redirect).await?;
+                }
+                match &compound {
+                    // It is in a subshell already.
+                    ast::CompoundCommand::Subshell(subshell) => {
+                        subshell.list.execute(&mut shell, &params).await
+                    }
+                    other => other.execute(&mut shell, &params).await,
+                }
+            };
+            let outcome = outcome.await;
+            Ok(shell.end_subshell(&params, outcome).await)
+        })
+    });
+    ExecutionSpawnResult::StartedTask(task)
 }
 
 async fn wait_for_pipeline_processes_and_update_status(
@@ -619,6 +727,16 @@ impl<SE: extensions::ShellExtensions> ExecuteInPipeline<SE> for ast::Command {
         match self {
             Self::Simple(simple) => simple.execute_in_pipeline(pipeline_context, params).await,
             Self::Compound(compound, redirects) => {
+                if let commands::ShellForCommand::OwnedShell { target, .. } = pipeline_context.shell
+                {
+                    return Ok(spawn_compound(
+                        target,
+                        params,
+                        compound.clone(),
+                        redirects.clone(),
+                    ));
+                }
+
                 // Set up any additional redirects.
                 if let Some(redirects) = redirects {
                     for redirect in &redirects.0 {
@@ -682,23 +800,10 @@ impl Execute for ast::CompoundCommand {
                 // TODO(source-info): Do we need to reset the line number?
                 let mut subshell = shell.clone();
 
-                // Handle errors within the subshell context to prevent fatal errors
-                // from propagating to the parent shell.
-                let subshell_result = match list.execute(&mut subshell, params).await {
-                    Ok(result) => result,
-                    Err(error) => {
-                        // Display the error to stderr, but prevent fatal error propagation
-                        let mut stderr = params.stderr(shell);
-                        let _ = shell.display_error(&mut stderr, &error);
-
-                        // Convert error to result in subshell context
-                        error.into_result(&subshell)
-                    }
-                };
-
                 // Preserve the subshell's exit code, but don't honor any of its requests to exit
                 // the shell, break out of loops, etc.
-                Ok(ExecutionResult::from(subshell_result.exit_code))
+                let outcome = list.execute(&mut subshell, params).await;
+                Ok(subshell.end_subshell(params, outcome).await)
             }
             Self::ForClause(f) => f.execute(shell, params).await,
             Self::CaseClause(c) => c.execute(shell, params).await,
@@ -760,26 +865,32 @@ impl Execute for ast::CoprocessCommand {
             .set_fd(OpenFiles::STDOUT_FD, stdout_writer.into());
 
         let body = self.body.clone();
-        let join_handle = tokio::spawn(async move {
-            let pipeline_context = PipelineExecutionContext {
-                shell: commands::ShellForCommand::ParentShell(&mut child_shell),
-                process_group_id: None,
-            };
-            let spawn_result = body
-                .execute_in_pipeline(pipeline_context, child_params)
-                .await?;
-            match spawn_result.wait().await? {
-                ExecutionWaitResult::Completed(result) => Ok(result),
-                ExecutionWaitResult::Stopped(_) => Ok(ExecutionResult::stopped()),
-            }
+        let (inbox, number) = crate::signals::Inbox::for_job();
+        child_shell.lead_job(inbox.clone());
+        let join_handle = tokio::task::spawn_blocking(move || {
+            tokio::runtime::Handle::current().block_on(async move {
+                let pipeline_context = PipelineExecutionContext {
+                    shell: commands::ShellForCommand::ParentShell(&mut child_shell),
+                    process_group_id: None,
+                };
+                let outcome = match body
+                    .execute_in_pipeline(pipeline_context, child_params.clone())
+                    .await
+                {
+                    Ok(spawned) => spawned.wait().await.map(ExecutionResult::from),
+                    Err(err) => Err(err),
+                };
+                Ok(child_shell.end_subshell(&child_params, outcome).await)
+            })
         });
 
-        let job = shell.jobs_mut().add_as_current(jobs::Job::new(
+        let job = jobs::Job::new(
             [jobs::JobTask::Internal(join_handle)],
             format!("coproc {name}"),
             jobs::JobState::Running,
-        ));
-        let job_id = job.id;
+        );
+        let job = job.with_inbox(inbox, number, false);
+        let job_id = shell.jobs_mut().add_in_background(job).number();
 
         // Fill out the fd variable.
         let arr_value = ShellValue::from(vec![stdout_fd.to_string(), stdin_fd.to_string()]);
@@ -1942,12 +2053,12 @@ fn setup_process_substitution(
     // Asynchronously spawn off the subshell; we intentionally don't block on its
     // completion.
     let subshell_cmd = subshell_cmd.to_owned();
-    tokio::spawn(async move {
-        // Intentionally ignore the result of the subshell command.
-        let _ = subshell_cmd
-            .list
-            .execute(&mut subshell, &child_params)
-            .await;
+    tokio::task::spawn_blocking(move || {
+        tokio::runtime::Handle::current().block_on(async move {
+            let outcome = subshell_cmd.list.execute(&mut subshell, &child_params).await;
+            // Intentionally ignore the result of the subshell command.
+            let _ = subshell.end_subshell(&child_params, outcome).await;
+        });
     });
 
     // Starting at 63 (a.k.a. 64-1)--and decrementing--look for an

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use futures::FutureExt;
 
 use crate::ExecutionResult;
 use crate::error;
 use crate::processes;
+use crate::signals::Inbox;
 use crate::sys;
 use crate::trace_categories;
 use crate::traps;
@@ -20,7 +22,31 @@ pub(crate) type JobResult = (Job, Result<ExecutionResult, error::Error>);
 pub struct JobManager {
     /// The jobs that are currently managed by the shell.
     pub jobs: Vec<Job>,
+    /// The number of the last job that was started in the background (`$!`).
+    last_background: Option<i32>,
+    /// Exit codes of jobs that have ended and left the list, by number, for a later `wait`.
+    ended: VecDeque<(i32, u8)>,
+    /// In a subshell: the jobs of its parent, for `$(jobs -p)`.
+    inherited: Vec<JobSketch>,
 }
+
+/// What `jobs` shows of a job.
+#[derive(Clone)]
+pub struct JobSketch {
+    /// The shell-internal ID of the job.
+    pub id: usize,
+    /// What `$!` is for the job.
+    pub number: i32,
+    /// The annotation of the job.
+    pub annotation: JobAnnotation,
+    /// The state of the job.
+    pub state: JobState,
+    /// The command line of the job.
+    pub command_line: String,
+}
+
+/// So many jobs that have ended stay in the list, and so many exit codes are remembered beyond it.
+const REMEMBERED: usize = 1024;
 
 /// Represents a task that is part of a job.
 pub enum JobTask {
@@ -102,13 +128,99 @@ impl JobManager {
             }
         }
 
-        let id = self.jobs.len() + 1;
+        self.forget_ended();
+        let id = self.jobs.iter().map(|job| job.id).max().unwrap_or(0) + 1;
         job.id = id;
         job.annotation = JobAnnotation::Current;
         self.jobs.push(job);
 
         #[allow(clippy::unwrap_used, reason = "we just pushed an element")]
         self.jobs.last().unwrap()
+    }
+
+    /// Adds a job that runs in the background: its number is `$!` from now on.
+    pub(crate) fn add_in_background(&mut self, job: Job) -> &Job {
+        self.last_background = Some(job.number);
+        self.add_as_current(job)
+    }
+
+    /// The number of the last job that was started in the background (`$!`).
+    pub const fn last_background(&self) -> Option<i32> {
+        self.last_background
+    }
+
+    /// The jobs of a subshell: none, but it knows `$!`.
+    pub(crate) fn for_subshell(&self) -> Self {
+        let own = self.jobs.iter().map(Job::sketch);
+        Self {
+            last_background: self.last_background,
+            inherited: own.chain(self.inherited.iter().cloned()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The jobs that `jobs` shows: in a subshell without jobs of its own, those of its parent.
+    pub fn shown(&self) -> Vec<JobSketch> {
+        if self.jobs.is_empty() {
+            self.inherited.clone()
+        } else {
+            self.jobs.iter().map(Job::sketch).collect()
+        }
+    }
+
+    /// Takes jobs that have ended out of a long list, so that a script which never waits does not
+    /// fill the memory.
+    fn forget_ended(&mut self) {
+        if self.jobs.len() < REMEMBERED {
+            return;
+        }
+        for job in &mut self.jobs {
+            // Whether it has ended shows below.
+            let _ = job.poll_done();
+        }
+        let (ended, left) = std::mem::take(&mut self.jobs)
+            .into_iter()
+            .partition::<Vec<_>, _>(|job| job.exit.is_some());
+        self.jobs = left;
+        for job in ended {
+            self.remember(&job);
+        }
+    }
+
+    fn remember(&mut self, job: &Job) {
+        if self.ended.len() == REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended
+            .push_back((job.number, job.exit.unwrap_or_default()));
+    }
+
+    /// Takes a job out of the list.
+    pub fn remove(&mut self, id: usize) -> Option<Job> {
+        let place = self.jobs.iter().position(|job| job.id == id)?;
+        let job = self.jobs.remove(place);
+        if job.exit.is_some() {
+            self.remember(&job);
+        }
+        if let Some(last) = self.jobs.last_mut()
+            && job.is_current()
+        {
+            last.annotation = JobAnnotation::Current;
+        }
+        Some(job)
+    }
+
+    /// The exit code of a job that has ended and left the list.
+    pub fn ended(&self, number: i32) -> Option<u8> {
+        let found = self.ended.iter().rev().find(|(n, _)| *n == number);
+        found.map(|(_, code)| *code)
+    }
+
+    /// The job with this number, or which has a process of this number.
+    pub fn by_number(&mut self, number: i32) -> Option<&mut Job> {
+        self.jobs
+            .iter_mut()
+            .find(|job| job.number == number || job.process_ids().any(|pid| pid == number))
     }
 
     /// Returns the current job, if there is one.
@@ -154,9 +266,16 @@ impl JobManager {
                 let id = s.parse::<usize>().ok()?;
                 self.jobs.iter_mut().find(|j| j.id == id)
             }
-            _ => {
-                tracing::warn!(target: trace_categories::UNIMPLEMENTED, "unimplemented: job spec naming command: '{job_spec}'");
-                None
+            "" => self.current_job_mut(),
+            s => {
+                let named = |job: &Job| match s.strip_prefix('?') {
+                    Some(part) => job.command_line.contains(part),
+                    None => job.command_line.starts_with(s),
+                };
+                // Only a name that fits one job says which.
+                let mut fitting = self.jobs.iter_mut().filter(|job| named(job));
+                let found = fitting.next();
+                if fitting.next().is_some() { None } else { found }
             }
         }
     }
@@ -167,7 +286,11 @@ impl JobManager {
             job.wait().await?;
         }
 
-        Ok(self.sweep_completed_jobs())
+        let swept = self.sweep_completed_jobs();
+        for job in &swept {
+            self.remember(job);
+        }
+        Ok(swept)
     }
 
     /// Polls all managed jobs for completion.
@@ -178,11 +301,14 @@ impl JobManager {
         while i != self.jobs.len() {
             if let Some(result) = self.jobs[i].poll_done()? {
                 let job = self.jobs.remove(i);
+                self.remember(&job);
                 results.push((job, result));
             } else if matches!(self.jobs[i].state, JobState::Done) {
                 // TODO(jobs): This is a workaround to remove jobs that are done but for which we
                 // don't know what happened.
-                results.push((self.jobs.remove(i), Ok(ExecutionResult::success())));
+                let job = self.jobs.remove(i);
+                self.remember(&job);
+                results.push((job, Ok(ExecutionResult::success())));
             } else {
                 i += 1;
             }
@@ -260,6 +386,16 @@ pub struct Job {
     /// If available, the process group ID of the job's processes.
     pgid: Option<sys::process::ProcessId>,
 
+    /// What `$!` is for the job: the process ID of its last command, or, where that is shell code,
+    /// a number that no process has.
+    number: i32,
+
+    /// Where signals for the shell code of the job go.
+    inbox: Option<Arc<Inbox>>,
+
+    /// How the job has ended.
+    exit: Option<u8>,
+
     /// The annotation of the job (e.g., current, previous).
     annotation: JobAnnotation,
 
@@ -273,7 +409,7 @@ pub struct Job {
     pub state: JobState,
 }
 
-impl Display for Job {
+impl Display for JobSketch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -283,6 +419,12 @@ impl Display for Job {
             self.state,
             self.command_line
         )
+    }
+}
+
+impl Display for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.sketch().fmt(f)
     }
 }
 
@@ -298,22 +440,69 @@ impl Job {
     where
         I: IntoIterator<Item = JobTask>,
     {
+        let tasks: VecDeque<_> = tasks.into_iter().collect();
+        let number = match tasks.back() {
+            Some(JobTask::External(process)) => process.pid().unwrap_or(0),
+            _ => 0,
+        };
         Self {
             id: 0,
-            tasks: tasks.into_iter().collect(),
+            tasks,
             pgid: None,
+            number,
+            inbox: None,
+            exit: None,
             annotation: JobAnnotation::None,
             command_line,
             state,
         }
     }
 
+    /// Gives the job what signals for its shell code are sent to, and the number for it, where no
+    /// process has one.
+    #[must_use]
+    pub(crate) fn with_inbox(mut self, inbox: Arc<Inbox>, number: i32, own_group: bool) -> Self {
+        if self.number == 0 {
+            self.number = number;
+        }
+        self.inbox = Some(inbox);
+        if own_group {
+            self.pgid = self.representative_pid();
+        }
+        self
+    }
+
+    /// What `$!` is for the job.
+    pub const fn number(&self) -> i32 {
+        self.number
+    }
+
+    fn sketch(&self) -> JobSketch {
+        JobSketch {
+            id: self.id,
+            number: self.number,
+            annotation: self.annotation.clone(),
+            state: self.state.clone(),
+            command_line: self.command_line.clone(),
+        }
+    }
+
+    /// How the job has ended, if it has.
+    pub const fn exit(&self) -> Option<u8> {
+        self.exit
+    }
+
+    /// The processes of the job that have not been waited for.
+    pub fn process_ids(&self) -> impl Iterator<Item = i32> {
+        self.tasks.iter().filter_map(|task| match task {
+            JobTask::External(process) => process.pid(),
+            JobTask::Internal(_) => None,
+        })
+    }
+
     /// Returns a pid-style string for the job.
     pub fn to_pid_style_string(&self) -> String {
-        let display_pid = self
-            .representative_pid()
-            .map_or_else(|| String::from("<pid unknown>"), |pid| pid.to_string());
-        std::format!("[{}]{}\t{}", self.id, self.annotation, display_pid)
+        std::format!("[{}] {}", self.id, self.number)
     }
 
     /// Returns the annotation of the job.
@@ -363,18 +552,21 @@ impl Job {
         tracing::debug!(target: trace_categories::JOBS, "Job {} has completed.", self.id);
 
         self.state = JobState::Done;
+        if let Some(result) = &result {
+            let code = result.as_ref().map_or(1, |result| result.exit_code.into());
+            self.exit.get_or_insert(code);
+        }
 
         Ok(result)
     }
 
-    /// Waits for the job to complete.
+    /// Waits for the job to complete. Its last command says how it has ended, and a job that has
+    /// ended says so again.
     pub async fn wait(&mut self) -> Result<ExecutionResult, error::Error> {
-        let mut result = ExecutionResult::success();
-
         while let Some(task) = self.tasks.back_mut() {
             match task.wait().await? {
                 JobTaskWaitResult::Completed(execution_result) => {
-                    result = execution_result;
+                    self.exit.get_or_insert(execution_result.exit_code.into());
                     self.tasks.pop_back();
                 }
                 JobTaskWaitResult::Stopped => {
@@ -386,7 +578,7 @@ impl Job {
 
         self.state = JobState::Done;
 
-        Ok(result)
+        Ok(ExecutionResult::new(self.exit.unwrap_or_default()))
     }
 
     /// Moves the job to execute in the background.
@@ -428,11 +620,23 @@ impl Job {
     ///
     /// * `signal` - The signal to send to the job.
     pub fn kill(&self, signal: traps::TrapSignal) -> Result<(), error::Error> {
-        if let Some(pid) = self.process_group_id() {
-            sys::signal::kill_process(pid, signal)
-        } else {
-            Err(error::ErrorKind::FailedToSendSignal.into())
+        let traps::TrapSignal::Signal(to_send) = signal else {
+            return Err(error::ErrorKind::InvalidSignal(signal.to_string()).into());
+        };
+        if self.exit.is_some() {
+            return Err(error::ErrorKind::FailedToSendSignal.into());
         }
+        if let Some(inbox) = &self.inbox {
+            inbox.post(to_send);
+        }
+        if let Some(group) = self.pgid {
+            return sys::signal::kill_process(-group, signal);
+        }
+        let mut sent = Ok(());
+        for pid in self.process_ids() {
+            sent = sys::signal::kill_process(pid, signal);
+        }
+        sent
     }
 
     /// Tries to retrieve a "representative" pid for the job.

@@ -38,6 +38,8 @@ pub mod terminal;
 pub mod tests;
 pub mod timing;
 pub mod trace_categories;
+#[cfg(unix)]
+pub mod signals;
 pub mod traps;
 pub mod variables;
 mod wellknownvars;

@@ -17,6 +17,11 @@ pub struct ChildProcess {
     pid: Option<sys::process::ProcessId>,
     /// If available, the process group ID of the child.
     pgid: Option<sys::process::ProcessId>,
+    /// What arrives for the shell that waits.
+    inbox: Option<std::sync::Arc<crate::signals::Inbox>>,
+    /// Whether the child becomes a job when it is stopped, and its interrupt is the shell's too:
+    /// so it is in the foreground of an interactive shell.
+    on_terminal: bool,
 }
 
 impl ChildProcess {
@@ -30,7 +35,26 @@ impl ChildProcess {
             exec_future: Box::pin(child.wait_with_output()),
             pid,
             pgid,
+            inbox: None,
+            on_terminal: false,
         }
+    }
+
+    /// Has what arrives in `inbox` end the waiting; `on_terminal` where a stop makes the child a job.
+    #[must_use]
+    pub(crate) fn attending(
+        mut self,
+        inbox: std::sync::Arc<crate::signals::Inbox>,
+        on_terminal: bool,
+    ) -> Self {
+        self.inbox = Some(inbox);
+        self.on_terminal = on_terminal;
+        self
+    }
+
+    /// Has the end of the child be of no interest to a terminal: it is in the background.
+    pub(crate) const fn leave_terminal(&mut self) {
+        self.on_terminal = false;
     }
 
     /// Returns the process's ID.
@@ -45,29 +69,47 @@ impl ChildProcess {
 
     /// Waits for the process to exit.
     pub async fn wait(&mut self) -> Result<ProcessWaitResult, error::Error> {
-        #[allow(unused_mut, reason = "only mutated on some platforms")]
-        let mut sigtstp = sys::signal::tstp_signal_listener()?;
-        #[allow(unused_mut, reason = "only mutated on some platforms")]
-        let mut sigchld = sys::signal::chld_signal_listener()?;
+        use std::os::unix::process::ExitStatusExt as _;
 
-        #[allow(clippy::ignored_unit_patterns)]
+        let inbox = self
+            .inbox
+            .clone()
+            .unwrap_or_else(crate::signals::Inbox::root);
+        let _told = self.pid.map(|pid| inbox.with_child(pid));
+        let mut stops = self
+            .on_terminal
+            .then(sys::signal::chld_signal_listener)
+            .transpose()?;
+
         loop {
+            let stop = async {
+                match &mut stops {
+                    Some(stops) => stops.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                biased;
                 output = &mut self.exec_future => {
-                    break Ok(ProcessWaitResult::Completed(output?))
+                    let output = output?;
+                    let interrupted = output.status.signal() == Some(nix::libc::SIGINT);
+                    if self.on_terminal && interrupted {
+                        // Its own process group had the interrupt, not the shell.
+                        inbox.post(sys::signal::Signal::SIGINT);
+                    }
+                    break Ok(ProcessWaitResult::Completed(output));
                 },
-                _ = sigtstp.recv() => {
-                    break Ok(ProcessWaitResult::Stopped)
+                signal = inbox.fatal_arrived() => {
+                    break Ok(ProcessWaitResult::Completed(std::process::Output {
+                        status: std::process::ExitStatus::from_raw(signal),
+                        stdout: vec![],
+                        stderr: vec![],
+                    }));
                 },
-                _ = sigchld.recv() => {
+                _ = stop => {
                     if sys::signal::poll_for_stopped_children()? {
                         break Ok(ProcessWaitResult::Stopped);
                     }
-                },
-                _ = sys::signal::await_ctrl_c() => {
-                    // SIGINT got thrown. Handle it and continue looping. The child should
-                    // have received it as well, and either handled it or ended up getting
-                    // terminated (in which case we'll see the child exit).
                 },
             }
         }

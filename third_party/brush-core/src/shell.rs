@@ -64,6 +64,13 @@ pub struct Shell<SE: extensions::ShellExtensions = extensions::DefaultShellExten
     /// Trap handler configuration for the shell.
     traps: crate::traps::TrapHandlerConfig,
 
+    /// Where signals arrive.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    inbox: Arc<crate::signals::Inbox>,
+
+    /// Whether the signals are for this shell, and not for one that waits for it.
+    owns_inbox: bool,
+
     /// Manages files opened and accessible via redirection operators.
     open_files: openfiles::OpenFiles,
 
@@ -122,7 +129,7 @@ pub struct Shell<SE: extensions::ShellExtensions = extensions::DefaultShellExten
 
     /// Shell built-in commands.
     #[cfg_attr(feature = "serde", serde(skip))]
-    builtins: HashMap<String, builtins::Registration<SE>>,
+    builtins: Arc<HashMap<String, builtins::Registration<SE>>>,
 
     /// Shell program location cache.
     program_location_cache: pathcache::PathCache,
@@ -149,13 +156,15 @@ impl<SE: extensions::ShellExtensions> Clone for Shell<SE> {
     fn clone(&self) -> Self {
         Self {
             error_formatter: self.error_formatter.clone(),
-            traps: self.traps.clone(),
+            traps: self.traps.for_subshell(),
+            inbox: self.inbox.clone(),
+            owns_inbox: false,
             open_files: self.open_files.clone(),
             working_dir: self.working_dir.clone(),
             env: self.env.clone(),
             funcs: self.funcs.clone(),
             options: self.options.clone(),
-            jobs: jobs::JobManager::new(),
+            jobs: self.jobs.for_subshell(),
             aliases: self.aliases.clone(),
             last_exit_status: self.last_exit_status,
             last_exit_status_change_count: self.last_exit_status_change_count,
@@ -219,7 +228,7 @@ impl<SE: extensions::ShellExtensions> Shell<SE> {
             version: options.shell_version,
             product_display_str: options.shell_product_display_str,
             working_dir: options.working_dir.map_or_else(std::env::current_dir, Ok)?,
-            builtins: options.builtins,
+            builtins: Arc::new(options.builtins),
             parser_impl: options.parser,
             key_bindings: options.key_bindings,
             ..Self::default()

@@ -178,6 +178,9 @@ pub struct TrapHandler {
 pub struct TrapHandlerConfig {
     /// Registered handlers for traps; maps signal type to command.
     handlers: HashMap<TrapSignal, TrapHandler>,
+    /// In a subshell that has set no trap yet: those of its parent, which do not run, but which
+    /// `trap` shows (`saved=$(trap)`).
+    inherited: HashMap<TrapSignal, TrapHandler>,
 }
 
 impl TrapHandlerConfig {
@@ -186,6 +189,41 @@ impl TrapHandlerConfig {
         self.handlers
             .iter()
             .map(|(signal, handler)| (*signal, handler))
+    }
+
+    /// The handlers that `trap` shows, ordered: in a subshell those of its parent too, until it
+    /// sets one.
+    pub fn shown(&self) -> Vec<(TrapSignal, &TrapHandler)> {
+        let all = self.handlers.iter().chain(self.inherited.iter());
+        let order = |signal: &TrapSignal| i32::try_from(*signal).unwrap_or(i32::MAX);
+        all.map(|(signal, handler)| (*signal, handler))
+            .sorted_by_key(|(signal, _)| (order(signal), signal.as_str()))
+            .dedup_by(|(a, _), (b, _)| a == b)
+            .collect()
+    }
+
+    /// The traps of a subshell: what is ignored stays so, and `ERR`, `DEBUG` and `RETURN` are
+    /// inherited as the options say; all others are those of the parent alone.
+    #[must_use]
+    pub(crate) fn for_subshell(&self) -> Self {
+        let stays = |signal: &TrapSignal, handler: &TrapHandler| match signal {
+            TrapSignal::Signal(_) | TrapSignal::Exit => handler.command.is_empty(),
+            TrapSignal::Debug | TrapSignal::Err | TrapSignal::Return => true,
+        };
+        let (handlers, inherited): (HashMap<_, _>, HashMap<_, _>) = self
+            .handlers
+            .iter()
+            .map(|(signal, handler)| (*signal, handler.clone()))
+            .partition(|(signal, handler)| stays(signal, handler));
+        Self { handlers, inherited }
+    }
+
+    /// The signals that are ignored.
+    pub(crate) fn ignored(&self) -> impl Iterator<Item = sys::signal::Signal> {
+        self.handlers.iter().filter_map(|(signal, handler)| match signal {
+            TrapSignal::Signal(signal) if handler.command.is_empty() => Some(*signal),
+            _ => None,
+        })
     }
 
     /// Tries to find the handler associated with the given signal.
@@ -215,6 +253,7 @@ impl TrapHandlerConfig {
         command: String,
         source_info: crate::SourceInfo,
     ) {
+        self.inherited.clear();
         let _ = self.handlers.insert(
             signal_type,
             TrapHandler {
@@ -230,6 +269,7 @@ impl TrapHandlerConfig {
     ///
     /// * `signal_type` - The type of signal to remove handlers for.
     pub fn remove_handlers(&mut self, signal_type: TrapSignal) {
+        self.inherited.clear();
         self.handlers.remove(&signal_type);
     }
 }

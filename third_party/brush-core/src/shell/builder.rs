@@ -234,6 +234,8 @@ impl<SE: extensions::ShellExtensions> Default for Shell<SE> {
         Self {
             error_formatter: SE::ErrorFormatter::default(),
             traps: traps::TrapHandlerConfig::default(),
+            inbox: crate::signals::Inbox::root(),
+            owns_inbox: true,
             open_files: openfiles::OpenFiles::default(),
             working_dir: PathBuf::default(),
             env: env::ShellEnvironment::default(),
@@ -252,7 +254,7 @@ impl<SE: extensions::ShellExtensions> Default for Shell<SE> {
             call_stack: callstack::CallStack::new(),
             directory_stack: vec![],
             completion_config: completion::Config::default(),
-            builtins: HashMap::default(),
+            builtins: std::sync::Arc::default(),
             program_location_cache: pathcache::PathCache::default(),
             last_stopwatch_time: std::time::SystemTime::now(),
             last_stopwatch_offset: 0,

@@ -16,8 +16,9 @@ impl AsyncPipeReader {
 
     pub(crate) async fn read_to_string(&mut self) -> io::Result<String> {
         use tokio::io::AsyncReadExt;
-        let mut s = String::new();
-        self.0.read_to_string(&mut s).await?;
-        Ok(s)
+        let mut bytes = vec![];
+        self.0.read_to_end(&mut bytes).await?;
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 }

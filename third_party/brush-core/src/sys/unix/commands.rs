@@ -50,6 +50,8 @@ pub trait CommandFgControlExt {
     fn take_foreground(&mut self);
     /// Arranges for the command to become a session leader when it is executed.
     fn lead_session(&mut self);
+    /// Arranges for the command to start with these signals ignored.
+    fn ignore_signals(&mut self, signals: Vec<nix::sys::signal::Signal>);
 }
 
 impl CommandFgControlExt for std::process::Command {
@@ -70,6 +72,23 @@ impl CommandFgControlExt for std::process::Command {
         // rust can't guarantee safety of code running in such a context.
         unsafe {
             self.pre_exec(pre_exec_lead_session);
+        }
+    }
+
+    fn ignore_signals(&mut self, signals: Vec<nix::sys::signal::Signal>) {
+        use crate::sys::signal::{Disposition, set_disposition};
+
+        if signals.is_empty() {
+            return;
+        }
+        // SAFETY:
+        // The function only calls sigaction(2), which is safe between fork and exec.
+        unsafe {
+            self.pre_exec(move || {
+                signals
+                    .iter()
+                    .try_for_each(|signal| set_disposition(*signal, Disposition::Ignored))
+            });
         }
     }
 }

@@ -40,19 +40,49 @@ pub(crate) fn lead_new_process_group() -> Result<(), error::Error> {
     Ok(())
 }
 
-pub(crate) fn tstp_signal_listener() -> Result<tokio::signal::unix::Signal, error::Error> {
-    let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(
-        nix::libc::SIGTSTP,
-    ))?;
-    Ok(signal)
-}
-
 pub(crate) fn chld_signal_listener() -> Result<tokio::signal::unix::Signal, error::Error> {
     let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child())?;
     Ok(signal)
 }
 
-pub(crate) use tokio::signal::ctrl_c as await_ctrl_c;
+/// What a signal does to this process.
+pub(crate) enum Disposition {
+    /// What the system does by default.
+    Default,
+    /// Nothing; children inherit that.
+    Ignored,
+    /// This handler runs, which must do only what is safe in one.
+    Noted(extern "C" fn(i32)),
+}
+
+/// Sets what a signal does. Only an interrupt ends a system call that waits.
+pub(crate) fn set_disposition(signal: Signal, disposition: Disposition) -> std::io::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet};
+
+    let handler = match disposition {
+        Disposition::Default => SigHandler::SigDfl,
+        Disposition::Ignored => SigHandler::SigIgn,
+        Disposition::Noted(handler) => SigHandler::Handler(handler),
+    };
+    let flags = if signal == Signal::SIGINT {
+        SaFlags::empty()
+    } else {
+        SaFlags::SA_RESTART
+    };
+    let action = SigAction::new(handler, flags, SigSet::empty());
+    // SAFETY:
+    // The handlers that are given use only atomics and write(2), which are safe in a signal handler.
+    unsafe { nix::sys::signal::sigaction(signal, &action) }?;
+    Ok(())
+}
+
+/// The signals that this process was started with as ignored (`SigIgn` of proc(5)), as a set of bits.
+pub(crate) fn ignored_at_start() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .map_or(0, |mask| mask << 1)
+}
 
 pub(crate) fn mask_sigttou() -> Result<(), error::Error> {
     let ignore = nix::sys::signal::SigAction::new(
