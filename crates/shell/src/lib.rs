@@ -17,6 +17,7 @@ mod kill;
 mod line;
 mod options;
 mod session;
+mod test;
 mod trap;
 mod wait;
 
@@ -177,6 +178,8 @@ async fn build(
         .builtin("trap", simple_builtin::<trap::Trap, Extensions>().special())
         .builtin("wait", builtin::<wait::Wait, Extensions>())
         .builtin("jobs", builtin::<jobs::Jobs, Extensions>())
+        .builtin("test", simple_builtin::<test::Test, Extensions>())
+        .builtin("[", simple_builtin::<test::Test, Extensions>())
         .builtin("disown", builtin::<jobs::Disown, Extensions>());
     for (name, value) in missing {
         let mut variable = ShellVariable::new(value);

@@ -1,5 +1,9 @@
 //! Facilities for implementing and managing builtins
 
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 use clap::builder::styling;
 pub use futures::future::BoxFuture;
 use std::io::Write;
@@ -30,7 +34,7 @@ pub type CommandContentFunc =
     fn(&str, ContentType, &ContentOptions) -> Result<String, error::Error>;
 
 /// Trait implemented by built-in shell commands.
-pub trait Command: clap::Parser {
+pub trait Command: clap::Parser + 'static {
     /// The error type returned by the command.
     type Error: BuiltinError + 'static;
 
@@ -44,7 +48,7 @@ pub trait Command: clap::Parser {
         I: IntoIterator<Item = String>,
     {
         if !Self::takes_plus_options() {
-            Self::try_parse_from(args)
+            parse_arguments(args)
         } else {
             // N.B. clap doesn't support named options like '+x'. To work around this, we
             // establish a pattern of renaming them.
@@ -59,7 +63,7 @@ pub trait Command: clap::Parser {
                 }
             }
 
-            Self::try_parse_from(updated_args)
+            parse_arguments(updated_args)
         }
     }
 
@@ -113,6 +117,27 @@ pub trait Command: clap::Parser {
 
         Ok(s)
     }
+}
+
+/// As `clap::Parser::try_parse_from`, with the description of the command kept: to make it anew
+/// takes longer than all else that a builtin does.
+fn parse_arguments<T: clap::Parser + 'static>(
+    args: impl IntoIterator<Item = String>,
+) -> Result<T, clap::Error> {
+    static DESCRIPTIONS: LazyLock<Mutex<HashMap<(TypeId, String), clap::Command>>> =
+        LazyLock::new(Mutex::default);
+    // A description that is being used is not in the table, so that nothing in it is half done.
+    let table = || DESCRIPTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+
+    let mut args = args.into_iter().peekable();
+    // Messages have the name by which the command was called first.
+    let key = (TypeId::of::<T>(), args.peek().cloned().unwrap_or_default());
+    let kept = table().remove(&key);
+    let mut description = kept.unwrap_or_else(T::command);
+    let mut matches = description.try_get_matches_from_mut(args)?;
+    let parsed = T::from_arg_matches_mut(&mut matches);
+    table().insert(key, description);
+    parsed.map_err(|err| err.format(&mut T::command()))
 }
 
 /// Trait implemented by built-in shell commands that take specially handled declarations
@@ -336,7 +361,7 @@ where
 /// Similar to [`parse_known`] but with [`clap::Parser::try_parse_from`]
 /// This function is used to parse arguments in builtins such as
 /// `crate::echo::EchoCommand`
-pub fn try_parse_known<T: clap::Parser>(
+pub fn try_parse_known<T: clap::Parser + 'static>(
     args: impl IntoIterator<Item = String>,
 ) -> Result<(T, Option<impl Iterator<Item = String>>), clap::Error> {
     let mut args = args.into_iter();
@@ -348,7 +373,7 @@ pub fn try_parse_known<T: clap::Parser>(
         }
         !is_hyphen
     });
-    let parsed_args = T::try_parse_from(args_before_hyphen)?;
+    let parsed_args = parse_arguments(args_before_hyphen)?;
 
     let raw_args = hyphen.map(|hyphen| std::iter::once(hyphen).chain(args));
     Ok((parsed_args, raw_args))

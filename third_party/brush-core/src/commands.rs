@@ -252,6 +252,11 @@ pub fn compose_std_command<S: AsRef<OsStr>, SE: extensions::ShellExtensions>(
 pub(crate) async fn on_preexecute(
     cmd: &mut commands::SimpleCommand<'_, impl extensions::ShellExtensions>,
 ) -> Result<(), error::Error> {
+    // Nobody looks at BASH_COMMAND but a trap.
+    if !cmd.shell.traps().any() {
+        return Ok(());
+    }
+
     // Set BASH_COMMAND before invoking the DEBUG trap (and generally before
     // executing commands).
     let full_cmd = cmd.args.iter().map(|arg| arg.to_string()).join(" ");

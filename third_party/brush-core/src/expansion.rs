@@ -774,6 +774,7 @@ impl<'a, SE: extensions::ShellExtensions> WordExpander<'a, SE> {
 
         let mut fields: Vec<WordField> = vec![];
         let mut current_field = WordField::new();
+        let mut ended_by_space = false;
 
         // Go through the fields we have so far.
         for existing_field in expansion.fields {
@@ -783,8 +784,19 @@ impl<'a, SE: extensions::ShellExtensions> WordExpander<'a, SE> {
                     ExpansionPiece::Splittable(s) => {
                         for c in s.chars() {
                             if ifs.contains(c) {
+                                let is_space = matches!(c, ' ' | '\t' | '\n');
                                 if !current_field.0.is_empty() {
                                     fields.push(std::mem::take(&mut current_field));
+                                    ended_by_space = is_space;
+                                } else if !is_space {
+                                    // POSIX: each one that is no white space ends a field, which
+                                    // may be empty; white space before it belongs to it.
+                                    if !ended_by_space {
+                                        fields.push(WordField::from(ExpansionPiece::Unsplittable(
+                                            String::new(),
+                                        )));
+                                    }
+                                    ended_by_space = false;
                                 }
                             } else {
                                 match current_field.0.last_mut() {
@@ -810,6 +822,13 @@ impl<'a, SE: extensions::ShellExtensions> WordExpander<'a, SE> {
     }
 
     fn expand_pathnames_in_field(&self, field: WordField) -> Result<Vec<String>, error::Error> {
+        let may_be_glob = |piece: &ExpansionPiece| {
+            matches!(piece, ExpansionPiece::Splittable(s) if s.contains(['*', '?', '[', '(']))
+        };
+        if !field.0.iter().any(may_be_glob) {
+            return Ok(vec![String::from(field)]);
+        }
+
         let pattern = patterns::Pattern::from(field.clone())
             .set_extended_globbing(self.parser_options.enable_extended_globbing)
             .set_case_insensitive(self.shell.options().case_insensitive_pathname_expansion);

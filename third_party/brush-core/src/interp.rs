@@ -378,6 +378,10 @@ impl Execute for ast::AndOrList {
         let mut result = self.first.execute(shell, &first_params).await?;
 
         for (index, next_ao) in self.additional.iter().enumerate() {
+            if shell.inbox().any() {
+                shell.attend_signals(params, &mut result).await?;
+            }
+
             // Check for non-normal control flow.
             if !result.is_normal_flow() {
                 break;

@@ -429,7 +429,9 @@ impl Pattern {
 /// pathname expansion. Delegates to the pattern parser's grammar, which is
 /// the single source of truth for what constitutes a glob metacharacter.
 fn requires_expansion(s: &str, enable_extended_globbing: bool) -> bool {
-    brush_parser::pattern::pattern_has_glob_metacharacters(s, enable_extended_globbing)
+    // Parsing is needed only where there is what a glob begins with.
+    s.contains(['*', '?', '[', '('])
+        && brush_parser::pattern::pattern_has_glob_metacharacters(s, enable_extended_globbing)
 }
 
 fn pattern_to_regex_str(

@@ -100,6 +100,13 @@ impl ChildProcess {
                     break Ok(ProcessWaitResult::Completed(output));
                 },
                 signal = inbox.fatal_arrived() => {
+                    // It may have been started too late to be told with the others of its job.
+                    if let (Some(pid), false) = (self.pid, inbox.is_root()) {
+                        let _ = nix::sys::signal::kill(
+                            nix::unistd::Pid::from_raw(pid),
+                            sys::signal::Signal::try_from(signal).ok(),
+                        );
+                    }
                     break Ok(ProcessWaitResult::Completed(std::process::Output {
                         status: std::process::ExitStatus::from_raw(signal),
                         stdout: vec![],

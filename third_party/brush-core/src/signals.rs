@@ -56,6 +56,10 @@ impl Inbox {
         ROOT.clone()
     }
 
+    pub(crate) fn is_root(&self) -> bool {
+        std::ptr::eq(self, &raw const **ROOT)
+    }
+
     /// A new inbox for a job of shell code, and its number.
     pub(crate) fn for_job() -> (Arc<Self>, i32) {
         static LAST: AtomicI32 = AtomicI32::new(LAST_PROCESS_ID);

@@ -235,6 +235,11 @@ impl TrapHandlerConfig {
         self.handlers.get(&signal_type)
     }
 
+    /// Returns whether any handler is registered.
+    pub fn any(&self) -> bool {
+        !self.handlers.is_empty()
+    }
+
     /// Returns whether a handler is registered for the given signal.
     pub fn handles(&self, signal_type: TrapSignal) -> bool {
         self.handlers.contains_key(&signal_type)
