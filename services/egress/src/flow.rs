@@ -1,19 +1,17 @@
 //! One connection's bytes: counted before they go on, held to every cap, cut when the rule behind them is gone.
 
+use crate::carrier::{CHUNK, Carrier, Socket};
 use crate::core::{Bucket, Denied, Rights, Rule, Used};
 use crate::purse::Purse;
 use octant_sys::clock;
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
 /// What an agent used, and how fast it may go on.
@@ -176,93 +174,43 @@ pub(crate) enum End {
     Cut(Denied),
 }
 
-/// How much is read at once. A buffer belongs to a connection only while bytes are on their way, so that those that are
-/// idle cost nothing.
-const CHUNK: usize = 64 << 10;
-/// How many buffers are kept for the next.
-const SPARE_MAX: usize = 32;
-
-thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A buffer for what is on its way; it is empty where nothing is.
-#[derive(Debug, Default)]
-pub(crate) struct Chunk(pub(crate) Vec<u8>);
-
-impl Chunk {
-    pub(crate) fn get() -> Self {
-        Self(SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; CHUNK]))
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.0);
-        SPARE.with_borrow_mut(|spare| {
-            if buffer.len() == CHUNK && spare.len() < SPARE_MAX {
-                spare.push(buffer);
-            }
-        });
-    }
-}
-
-/// A connected socket that is waited for and then tried.
-pub(crate) trait Socket: AsRawFd + Sync {
-    fn wait(&self, interest: Interest) -> impl Future<Output = io::Result<()>> + Send;
-    fn read_now(&self, into: &mut [u8]) -> io::Result<usize>;
-    fn write_now(&self, from: &[u8]) -> io::Result<usize>;
-}
-
-impl Socket for TcpStream {
-    async fn wait(&self, interest: Interest) -> io::Result<()> {
-        self.ready(interest).await.map(drop)
-    }
-
-    fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.try_read(into)
-    }
-
-    fn write_now(&self, from: &[u8]) -> io::Result<usize> {
-        self.try_write(from)
-    }
-}
-
-impl Socket for UnixStream {
-    async fn wait(&self, interest: Interest) -> io::Result<()> {
-        self.ready(interest).await.map(drop)
-    }
-
-    fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.try_read(into)
-    }
-
-    fn write_now(&self, from: &[u8]) -> io::Result<usize> {
-        self.try_write(from)
-    }
-}
-
 /// Sends bytes on, as far as the caps let them.
 pub(crate) async fn send(to: &impl Socket, mut bytes: &[u8], flow: &Flow, way: Way) -> Result<(), End> {
-    while !bytes.is_empty() {
-        let count = match flow.take(bytes.len() as u64, way) {
-            Ok(count) => usize::try_from(count).unwrap_or(bytes.len()),
+    let all = bytes.len();
+    let write = |most| {
+        let count = to.write_now(&bytes[..most])?;
+        bytes = &bytes[count..];
+        Ok(count)
+    };
+    pass_on(to, all, flow, way, write).await
+}
+
+/// Has so many bytes written, of which each is counted before it goes on.
+async fn pass_on(
+    to: &impl Socket,
+    mut left: usize,
+    flow: &Flow,
+    way: Way,
+    mut write: impl FnMut(usize) -> io::Result<usize>,
+) -> Result<(), End> {
+    while left > 0 {
+        let mut now = match flow.take(left as u64, way) {
+            Ok(count) => usize::try_from(count).unwrap_or(left),
             Err(Held::Wait(pause)) => {
                 tokio::time::sleep(pause).await;
                 continue;
             }
             Err(Held::Cut(why)) => return Err(End::Cut(why)),
         };
-        let (mut now, later) = bytes.split_at(count);
-        while !now.is_empty() {
+        left -= now;
+        while now > 0 {
             to.wait(Interest::WRITABLE).await.map_err(End::Failed)?;
-            match to.write_now(now) {
-                Ok(count) => now = &now[count..],
+            match write(now) {
+                Ok(count) => now -= count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(End::Failed(error)),
             }
         }
-        bytes = later;
     }
     Ok(())
 }
@@ -270,14 +218,14 @@ pub(crate) async fn send(to: &impl Socket, mut bytes: &[u8], flow: &Flow, way: W
 async fn one_way(from: &impl Socket, to: &impl Socket, flow: &Flow, way: Way) -> Result<(), End> {
     loop {
         from.wait(Interest::READABLE).await.map_err(End::Failed)?;
-        let mut chunk = Chunk::get();
-        match from.read_now(&mut chunk.0) {
+        let mut carrier = Carrier::get();
+        match carrier.fill(from) {
             Ok(0) => {
                 // The other direction may go on. A side that is gone already fails here and there alike.
                 let _ = nix::sys::socket::shutdown(to.as_raw_fd(), nix::sys::socket::Shutdown::Write);
                 return Ok(());
             }
-            Ok(count) => send(to, &chunk.0[..count], flow, way).await?,
+            Ok(count) => pass_on(to, count, flow, way, |most| carrier.pour(to, most)).await?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(End::Failed(error)),
         }

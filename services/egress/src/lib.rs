@@ -26,7 +26,7 @@
 //! | `scrub.rs` | how they are taken out of answers; pure |
 //! | `authority.rs` | certificates for programs whose requests get a secret, and what is trusted outside |
 //! | `secrets.rs` | the way to the vault |
-//! | `flow.rs` | bytes: counted, capped, cut |
+//! | `flow.rs`, `carrier.rs` | bytes: counted, capped, cut; in what they are on their way |
 //! | `resolve.rs` | names outside |
 //! | `book.rs` | what goes on record |
 //! | `handlers.rs`, `service.rs` | the methods, the glue |
@@ -34,6 +34,7 @@
 
 mod authority;
 mod book;
+mod carrier;
 mod core;
 mod dns;
 mod doors;

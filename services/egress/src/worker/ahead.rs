@@ -1,7 +1,7 @@
 //! Connections that are read in large pieces, below TLS and above it: TLS itself reads 4 KiB at a time and gives a record of
 //! 16 KiB at a time, and every call of the kernel and every turn of a task costs more than what is done in it.
 
-use crate::flow::Chunk;
+use crate::carrier::Chunk;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
