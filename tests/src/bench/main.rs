@@ -31,6 +31,7 @@ mod wire;
 
 use crate::instance::Instance;
 use crate::table::{Row, Samples, mb, spread};
+use octant_api::unit::COPIES;
 use octant_tests::environment::{Scratch, path};
 use std::path::Path;
 use std::process::ExitCode;
@@ -87,6 +88,7 @@ fn with_pure_cgroups(args: &[String]) -> ExitCode {
         .arg(own)
         .arg(PURE)
         .args(args)
+        .envs(COPIES.split_once('='))
         .status();
     match ended {
         Ok(status) if status.success() => ExitCode::SUCCESS,
