@@ -8,14 +8,17 @@
 //! process-wide state, so the shell starts each through exec like any other program.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod awk;
 mod diff;
 pub mod examples;
+mod input;
 mod output;
 mod search;
 mod setup;
 mod system;
 mod table;
+mod text;
 
 pub use setup::{Invocation, run};
 pub use table::{APPLETS, Applet, find};

@@ -8,6 +8,7 @@ pub(super) type Crates = BTreeMap<String, BTreeSet<String>>;
 
 const IDS: &str = "octant-ids";
 const API: &str = "octant-api";
+const ARCHIVE: &str = "octant-archive";
 const SYS: &str = "octant-sys";
 const MANIFEST: &str = "octant-manifest";
 const MCP: &str = "octant-mcp";
@@ -33,7 +34,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (UKI, &[]),
     (SSH, &[]),
     (TREE, &[IDS]),
-    (OCI, &[IDS, TREE]),
+    (ARCHIVE, &[]),
+    (OCI, &[ARCHIVE, IDS, TREE]),
     (MANIFEST, &[IDS, SSH]),
     (MCP, &[API]),
     (WIRE, &[IDS, API, SYS]),
@@ -49,7 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
     ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, MCP, SSH, TICKET, TREE, WORKSTATION]),
-    ("octant-applets", &[SYS]),
+    ("octant-applets", &[ARCHIVE, SYS, TREE]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
