@@ -9,6 +9,7 @@
 //! be done from outside: `third_party/brush-core/PATCHES.md`.
 #![forbid(unsafe_code)]
 
+mod command;
 mod complete;
 mod editor;
 mod input;
@@ -172,6 +173,8 @@ async fn build(
         .shell_args(options.arguments.clone())
         .error_formatter(Messages)
         .fds(descriptors)
+        // POSIX: `set -e` holds in command substitutions too.
+        .enable_shopt_option("inherit_errexit")
         .shell_product_display_str("octant sh".into())
         .default_builtins(BuiltinSet::BashMode)
         .builtin("kill", simple_builtin::<kill::Kill, Extensions>())
@@ -181,6 +184,9 @@ async fn build(
         .builtin("test", simple_builtin::<test::Test, Extensions>())
         .builtin("[", simple_builtin::<test::Test, Extensions>())
         .builtin("disown", builtin::<jobs::Disown, Extensions>());
+    for (name, builtin) in command::registration() {
+        builder = builder.builtin(name, builtin);
+    }
     for (name, value) in missing {
         let mut variable = ShellVariable::new(value);
         if name == "PATH" {
