@@ -183,6 +183,24 @@ fn command_says_what_a_name_is() {
     ]);
 }
 
+#[test]
+fn select_asks_until_the_body_is_content() {
+    check(&[
+        (
+            "printf '2\\nx\\n\\n1\\nrest\\n' | { PS3='which? '; \
+             select w in one 'two words'; do echo \"<$w> $REPLY\"; [ \"$w\" = one ] && break; done; cat; }",
+            "1) one\n2) two words\nwhich? <two words> 2\nwhich? <> x\nwhich? 1) one\n2) two words\nwhich? <one> 1\nrest\n",
+            0,
+        ),
+        ("f() { select x; do echo $x; done; echo $?; }; echo 1 | f a 2>/dev/null", "a\n\n1\n", 0),
+        (
+            "select x in; do echo no; done; echo $?; f() { select y in a; do return 4; done; }; echo 1 | f 2>/dev/null; echo $?",
+            "0\n4\n",
+            0,
+        ),
+    ]);
+}
+
 /// Whole scripts give what bash gives that is called `sh`.
 #[test]
 fn scripts_of_the_style_of_configure_run_unchanged() {
