@@ -119,7 +119,7 @@ fn an_interrupt_ends_the_command_line_and_nothing_else() {
     terminal.types("typed for nothing\x03");
     terminal.sees("^C\r\n$ ");
     terminal.runs("trap 'echo trapped' INT; echo set", "set");
-    terminal.types("sh -c 'echo go; sleep 60'\r");
+    terminal.types("sh -c 'echo go; exec sleep 60'\r");
     terminal.sees("\r\ngo\r\n");
     terminal.types("\x03");
     terminal.sees("trapped\r\n$ ");
