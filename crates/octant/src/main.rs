@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Role::Utility { applet, arguments, invocation } => {
             leave(octant_applets::run(applet, arguments, invocation))
         }
-        Role::Shell(arguments) => octant_shell::main(arguments, list::names()).into(),
+        Role::Shell(arguments) => octant_shell::main(arguments, list::names(), octant_cli::complete).into(),
         Role::List(with_text) => list::print(with_text),
         Role::Operator(arguments) => octant_cli::main_with(
             arguments,

@@ -693,7 +693,11 @@ pub(crate) fn execute_external_command(
                 context.shell.options().enable_job_control && !context.shell.is_subshell();
             Ok(ExecutionSpawnResult::StartedProcess(
                 processes::ChildProcess::new(child, pid, actual_pgid)
-                    .attending(context.shell.inbox().clone(), on_terminal),
+                    .attending(
+                        context.shell.inbox().clone(),
+                        on_terminal,
+                        context.shell.options().interactive,
+                    ),
             ))
         }
         Err(spawn_err) => {
