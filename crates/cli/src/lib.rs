@@ -5,7 +5,7 @@
 //! text that came from an agent or a service cannot control the terminal; no colour, no lines that are longer
 //! than the terminal is wide.
 //! No secret byte is in an argument, in the environment, in a message or in an error.
-//! Never: opens a service's files (images and snapshots are nobody's but the operator's) or decides what is allowed; it asks, over the sockets, as anyone could.
+//! Never: opens a service's files (images and snapshots are nobody's but the operator's, and logs have to be readable when nothing runs) or decides what is allowed; it asks, over the sockets, as anyone could.
 #![forbid(unsafe_code)]
 
 mod agents;
@@ -19,6 +19,7 @@ mod family;
 mod image;
 mod inside;
 mod ledger;
+mod logs;
 mod manifest;
 mod mcp;
 mod message;
@@ -177,6 +178,7 @@ fn act(
         Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Egress(command) => egress::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
+        Command::Logs(asked) => logs::run(asked, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Workspace(command) => workspace::run(command, layout, out),
         Command::Vault(command) => vault::run(command, layout, input, out),

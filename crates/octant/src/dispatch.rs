@@ -38,6 +38,8 @@ pub(crate) enum Role {
     Service(OsString),
     /// The process that makes workstations.
     Spawner,
+    /// The process that writes logs.
+    LogWriter,
     /// The list of names, with or without their texts.
     List(bool),
     /// The operator's command line; the first argument is the program's name.
@@ -91,6 +93,7 @@ fn by_argument(arguments: Vec<OsString>, granted: &Granted) -> Role {
             Role::Service(arguments[2].clone())
         }
         Some("spawner") if *granted == Granted::All => Role::Spawner,
+        Some("log-writer") if *granted == Granted::All => Role::LogWriter,
         Some("--list") if granted.command(&name) => {
             Role::List(arguments.get(2).is_some_and(|next| next == "--about"))
         }
@@ -146,6 +149,7 @@ mod tests {
             Role::Run(arguments) => format!("run: {}", texts(&arguments)),
             Role::Service(name) => format!("service: {}", name.display()),
             Role::Spawner => "spawner".into(),
+            Role::LogWriter => "log-writer".into(),
             Role::List(about) => format!("list {about}"),
             Role::Operator(arguments) => format!("operator: {}", texts(&arguments)),
             Role::NotGranted(_) => "not granted".into(),
@@ -230,6 +234,7 @@ mod tests {
             &["octant", "--dir", "/", "note", "x"],
             &["octant", "init"],
             &["octant", "spawner"],
+            &["octant", "log-writer"],
             &["octant", "svc", "ledger"],
             &["octant", "up"],
             &["octant", "run", "ls"],

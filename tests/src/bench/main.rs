@@ -23,6 +23,7 @@ mod ledger_size;
 mod machine;
 mod neighbour;
 mod spawn;
+mod status;
 mod table;
 mod vault;
 mod vault_peers;
@@ -63,8 +64,9 @@ fn main() -> ExitCode {
         Some("vault") => vault_alone().and_then(|rows| report(&rows, part)),
         Some("egress") => egress_alone().and_then(|rows| report(&rows, part)),
         Some("workstations") => workstations_alone().and_then(|rows| report(&rows, part)),
+        Some("status") => status_alone().and_then(|rows| report(&rows, part)),
         Some(other) => Err(format!(
-            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, workstations"
+            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, workstations, status"
         )),
     };
     match done {
@@ -137,6 +139,13 @@ fn egress_alone() -> Result<Vec<Row>, String> {
     gate::rows(&resolved(path("OCTANT_BIN"))?, &scratch.path(""))
 }
 
+/// `cargo x bench status`: its row alone.
+fn status_alone() -> Result<Vec<Row>, String> {
+    let scratch = Scratch::new("bench");
+    let instance = Instance::start(&resolved(path("OCTANT_BIN"))?, &scratch.path("instance"))?;
+    Ok(vec![status::row(&instance, ROUNDS)?])
+}
+
 /// `cargo x bench workstations`: theirs alone.
 fn workstations_alone() -> Result<Vec<Row>, String> {
     let binary = resolved(path("OCTANT_BIN"))?;
@@ -180,6 +189,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.push(ready(&scratch.path(""), &tick, &binary)?);
     let instance = Instance::start(&binary, &scratch.path("instance"))?;
     rows.push(memory(&instance)?);
+    rows.push(status::row(&instance, ROUNDS)?);
     eprintln!("bench: wire round trip");
     rows.extend(wire::rows(&instance, &scratch.path(""))?);
     rows.extend(workstations(&scratch, &instance)?);

@@ -135,7 +135,7 @@ fn places(layout: &Layout, boot: &[Spec]) -> Vec<Place> {
         place(layout.operator_socket(), Kind::Socket, 0o666, (0, 0)),
         place(layout.socket("notify"), Kind::Socket, 0o660, (0, NOTIFY_GROUP)),
     ];
-    for spec in boot {
+    for spec in boot.iter().filter(|spec| spec.socket_mode != 0) {
         let own = if spec.root { 0 } else { of_service(spec.name).unwrap_or(0) };
         let caller = if spec.root { of_service(SPAWNERS_CLIENT).unwrap_or(0) } else { own };
         places.push(place(layout.socket(spec.name), Kind::Socket, spec.socket_mode, (caller, caller)));
