@@ -4,7 +4,7 @@ use crate::cgroup::Cgroups;
 use crate::channel::{Channel, Journal};
 use crate::config::Config;
 use crate::console::Console;
-use crate::graph::{Action, Ended, Event, Graph};
+use crate::graph::{Action, Ended, Event, Graph, Notice};
 use crate::notify::{self, Notify, Say};
 use crate::operator::{OperatorSocket, Read};
 use crate::output::{Output, STREAMS};
@@ -86,6 +86,8 @@ struct Runtime {
     output: Output,
     stored: Vec<(String, OwnedFd)>,
     said: String,
+    /// When it last said how it is, CLOCK_MONOTONIC nanoseconds.
+    heard_ns: Option<u64>,
     /// The last main process: also the id of its process group, for a kill where there are no cgroups.
     last_pid: Option<u32>,
 }
@@ -367,6 +369,7 @@ impl Supervisor {
         }
         if matches!(state, UnitState::Starting) {
             self.runtime[unit].said.clear();
+            self.runtime[unit].heard_ns = None;
             self.runtime[unit].output.forget();
         }
         if name == "ledger" && state == UnitState::Ready {
@@ -491,7 +494,12 @@ impl Supervisor {
             let mut fds = message.fds;
             for say in notify::parse(&message.text) {
                 match say {
-                    Say::Notice(notice) => self.feed(Event::Notified { unit, notice }),
+                    Say::Notice(notice) => {
+                        if matches!(notice, Notice::Healthy | Notice::Unhealthy(_)) {
+                            self.runtime[unit].heard_ns = Some(clock::monotonic_ns());
+                        }
+                        self.feed(Event::Notified { unit, notice });
+                    }
                     Say::Status(status) => self.runtime[unit].said = status,
                     Say::Store(name) => self.store(unit, &name, std::mem::take(&mut fds)),
                     Say::Remove(name) => {

@@ -376,6 +376,11 @@ where
     Ok(())
 }
 
+/// Prints what an agent was denied, without the lines of a manifest.
+pub(crate) fn why(info: &AgentInfo, ledger: &Service, out: &mut Out) -> Result<(), CliError> {
+    why::show(info, None, ledger, out)
+}
+
 /// Prints the last lines that an agent wrote, all where it is not said how many.
 pub(crate) fn tail(
     service: &Service,

@@ -128,6 +128,11 @@ pub(crate) enum Command {
         after_help = "Exit codes:\n  0 all in order   1 weaker than it can be   8 a layer of isolation is missing   10 something is broken\n\nExample:\n  octant doctor --json"
     )]
     Doctor,
+    /// Show units, agents, what waits for an operator and the ledger's end as they go; keys suspend, resume and kill
+    ///
+    /// Without a terminal, or on one that cannot be drawn over (TERM=dumb), what is known now is printed once.
+    #[command(name = "top", after_help = "Example:\n  octant top")]
+    Live,
     /// Print what units wrote, one or all, in the order of time; or what an agent wrote
     #[command(after_help = "Example:\n  octant logs -f ledger\n  octant logs --since \"10min ago\"")]
     Logs(Logs),

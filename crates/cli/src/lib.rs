@@ -28,6 +28,7 @@ mod out;
 mod servers;
 mod service;
 mod ssh;
+mod top;
 mod trust;
 mod units;
 mod vault;
@@ -178,6 +179,7 @@ fn act(
         Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Egress(command) => egress::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
+        Command::Live => top::run(layout, out),
         Command::Logs(asked) => logs::run(asked, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Workspace(command) => workspace::run(command, layout, out),

@@ -41,12 +41,14 @@ pub(crate) fn run(asked: &Logs, layout: &Layout, out: &mut Out) -> Result<(), Cl
     let most = asked.lines.unwrap_or(if asked.since.is_some() { usize::MAX } else { 50 });
     let skipped = lines.len().saturating_sub(most);
     print(&lines[skipped..], out)?;
-    while asked.follow {
+    if !asked.follow {
+        return Ok(());
+    }
+    loop {
         out.flush()?;
         thread::sleep(LOOK_AGAIN);
         print(&source.more()?, out)?;
     }
-    Ok(())
 }
 
 /// An agent's output, which has no times.

@@ -75,6 +75,8 @@ struct SavedUnit {
     complaints: Option<(RawFd, RawFd)>,
     stored: Vec<(String, RawFd)>,
     said: String,
+    #[serde(default)]
+    heard_ns: Option<u64>,
     last_pid: Option<u32>,
 }
 
@@ -203,6 +205,7 @@ impl Supervisor {
                 output: Output::new(pipes().map_err(at("pipes for output"))?),
                 stored: Vec::new(),
                 said: String::new(),
+                heard_ns: None,
                 last_pid: None,
             });
         }
@@ -260,6 +263,7 @@ impl Supervisor {
                         output,
                         stored: stored.collect::<Result<_, SetupError>>()?,
                         said: old.said,
+                        heard_ns: old.heard_ns,
                         last_pid: old.last_pid,
                     }
                 }
@@ -271,6 +275,7 @@ impl Supervisor {
                         output: Output::new(pipes().map_err(at("pipes for output"))?),
                         stored: Vec::new(),
                         said: String::new(),
+                        heard_ns: None,
                         last_pid: None,
                     }
                 }
@@ -425,6 +430,7 @@ impl Supervisor {
             complaints: Some(ends(&runtime.output.pipes[1])),
             stored: runtime.stored.iter().map(|(name, fd)| (name.clone(), raw(fd))).collect(),
             said: runtime.said.clone(),
+            heard_ns: runtime.heard_ns,
             last_pid: runtime.last_pid,
         };
         let (cgroup_top, cgroup_origin) = self.cgroups.saved();

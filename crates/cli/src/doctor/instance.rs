@@ -6,7 +6,7 @@ use crate::ledger::check_proof;
 use crate::operator::{Operator, Overview};
 use crate::service::Service;
 use crate::units::problem;
-use octant_api::ledger::{Head, HeadRequest, ProveRequest, TailRequest};
+use octant_api::ledger::{Head, HeadRequest, ProveRequest, QueryRequest};
 use octant_api::operator::Phase;
 use octant_api::unit::Spec;
 use octant_api::vault::{DoctorReport, DoctorRequest, Mark};
@@ -111,11 +111,8 @@ fn ledger(service: &Service) -> Result<Ledger, CliError> {
     if seq == 0 {
         return Ok(Ledger { head, proof: Ok(()), last_ms: None });
     }
-    let mut last_ms = None;
-    service.stream(&TailRequest { from: None, last: 1, follow: false }, |entry| {
-        last_ms = Some(entry.wall_ms);
-        Ok(())
-    })?;
+    let last = QueryRequest { from: seq, limit: 1, ..QueryRequest::default() };
+    let last_ms = service.call(&last)?.entries.first().map(|entry| entry.wall_ms);
     let proof = service.call(&ProveRequest { seq })?;
     let proof = check_proof(&proof, seq);
     Ok(Ledger { head, proof, last_ms })
@@ -330,6 +327,7 @@ mod tests {
             restarts: 0,
             since_ns: 1,
             uid: 960,
+            heard_ms: Some(1500),
             text: String::new(),
         }
     }
