@@ -12,6 +12,7 @@ mod golden;
 pub mod journal;
 pub mod ledger;
 pub mod logs;
+pub mod network;
 pub mod operator;
 pub mod rpc;
 pub mod text;

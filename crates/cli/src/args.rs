@@ -96,6 +96,9 @@ pub(crate) enum Command {
     /// See what agents reach outside, and lend them a host for a while
     #[command(subcommand, after_help = "Example:\n  octant egress list")]
     Egress(Egress),
+    /// See how the machine is connected, and have its addresses asked for again
+    #[command(subcommand, after_help = "Example:\n  octant network status")]
+    Network(Network),
     /// Write, check, sign and verify the manifests that say what an agent may do
     #[command(subcommand, after_help = "Example:\n  octant manifest check manifest.toml")]
     Manifest(Manifest),
@@ -304,6 +307,9 @@ Example:\n  octant agent artefacts incident-report --out /srv/report")]
     Artefacts {
         #[command(flatten)]
         which: Which,
+        /// A snapshot that the agent took while it ran, by its digest or the digest's first digits; waits for nothing
+        #[arg(long, value_name = "DIGEST")]
+        snapshot: Option<String>,
         /// Write the files into this directory, which is made
         #[arg(long, value_name = "DIR", conflicts_with = "remove")]
         out: Option<PathBuf>,
@@ -360,6 +366,19 @@ Example:\n  octant agent fork incident-report")]
         /// Give it its manifest's share again
         #[arg(long)]
         off: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Network {
+    /// Show the machine's links, their addresses, who lent them and for how long, and what is wrong
+    #[command(after_help = "Example:\n  octant network status")]
+    Status,
+    /// Ask the servers now for what they have lent
+    #[command(after_help = "Example:\n  octant network renew eth0")]
+    Renew {
+        /// The link; without it, every one that is lent an address
+        link: Option<String>,
     },
 }
 

@@ -23,6 +23,7 @@ mod logs;
 mod manifest;
 mod mcp;
 mod message;
+mod network;
 mod operator;
 mod out;
 mod servers;
@@ -178,6 +179,7 @@ fn act(
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Egress(command) => egress::run(command, layout, out),
+        Command::Network(command) => network::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
         Command::Live => top::run(layout, out),
         Command::Logs(asked) => logs::run(asked, layout, out),

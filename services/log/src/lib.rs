@@ -42,6 +42,7 @@ pub const SPEC: Spec = Spec {
     socket_mode: 0,
     capabilities: &[],
     root: false,
+    optional: false,
     argv: &["log-writer"],
 };
 

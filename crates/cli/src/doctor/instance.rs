@@ -102,7 +102,14 @@ pub(super) fn gather(layout: &Layout, boot: &[Spec], operator: &Operator) -> Fac
     }
     let vault = Service::of(layout, "vault").call(&DoctorRequest {}).map_err(|error| error.to_string());
     let ledger = ledger(&Service::of(layout, "ledger")).map_err(|error| error.to_string());
-    Facts { init, places: places(layout, boot), ledger, vault }
+    // Where PID 1 does not say what runs, everything that can be is looked for.
+    let runs = |name: &str| match &init {
+        Init::Says(overview) => overview.units.iter().any(|unit| unit.name == name),
+        Init::Away(_) | Init::Silent(_) => true,
+    };
+    let boot: Vec<&Spec> = boot.iter().filter(|spec| spec.socket_mode != 0 && runs(spec.name)).collect();
+    let places = places(layout, &boot);
+    Facts { init, places, ledger, vault }
 }
 
 fn ledger(service: &Service) -> Result<Ledger, CliError> {
@@ -118,7 +125,7 @@ fn ledger(service: &Service) -> Result<Ledger, CliError> {
     Ok(Ledger { head, proof, last_ms })
 }
 
-fn places(layout: &Layout, boot: &[Spec]) -> Vec<Place> {
+fn places(layout: &Layout, boot: &[&Spec]) -> Vec<Place> {
     let place = |path: PathBuf, kind, mode, owner| {
         let found = look(&path);
         Place { path, kind, mode, owner, found }
@@ -132,7 +139,7 @@ fn places(layout: &Layout, boot: &[Spec]) -> Vec<Place> {
         place(layout.operator_socket(), Kind::Socket, 0o666, (0, 0)),
         place(layout.socket("notify"), Kind::Socket, 0o660, (0, NOTIFY_GROUP)),
     ];
-    for spec in boot.iter().filter(|spec| spec.socket_mode != 0) {
+    for spec in boot {
         let own = if spec.root { 0 } else { of_service(spec.name).unwrap_or(0) };
         let caller = if spec.root { of_service(SPAWNERS_CLIENT).unwrap_or(0) } else { own };
         places.push(place(layout.socket(spec.name), Kind::Socket, spec.socket_mode, (caller, caller)));
