@@ -109,7 +109,7 @@ impl Units {
                 about: spec.about.into(),
                 uid,
                 capabilities: Some(spec.capabilities.iter().map(|name| (*name).to_owned()).collect()),
-                socket: Some(Socket { packets, mode: spec.socket_mode, owner }),
+                socket: (spec.socket_mode != 0).then_some(Socket { packets, mode: spec.socket_mode, owner }),
                 stdio: Stdio::Log,
                 built_in: true,
             });

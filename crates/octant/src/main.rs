@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             refuse(&format!("svc {}: no such service", name.display()), first, Exit::NotFound.code())
         }),
         Role::Spawner => octant_workstation::spawner::main(),
+        Role::LogWriter => octant_log::main(),
         Role::NotGranted(name) => {
             refuse(&format!("{}: not granted by the manifest", name.display()), first, NOT_GRANTED)
         }

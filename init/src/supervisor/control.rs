@@ -109,7 +109,7 @@ impl Supervisor {
     }
 
     fn status(&self) -> Vec<Answer> {
-        let mut answers = Vec::new();
+        let (mut answers, now) = (Vec::new(), clock::monotonic_ns());
         for unit in 0..self.graph.len() {
             let why = self.graph.why(unit);
             let text = if why.is_empty() { self.runtime[unit].said.clone() } else { why };
@@ -121,6 +121,9 @@ impl Supervisor {
                 restarts: self.graph.restarts(unit),
                 since_ns: self.graph.since(unit),
                 uid: self.units[unit].uid,
+                heard_ms: self.runtime[unit]
+                    .heard_ns
+                    .map(|at| u32::try_from(now.saturating_sub(at) / 1_000_000).unwrap_or(u32::MAX)),
                 text,
             }));
         }

@@ -13,7 +13,7 @@ use crate::console::Console;
 use crate::graph::{self, Graph};
 use crate::notify::Notify;
 use crate::operator::OperatorSocket;
-use crate::output::Output;
+use crate::output::{Output, Pipe};
 use crate::sockets;
 use crate::tickets::Tickets;
 use crate::units::{Socket, Units};
@@ -58,6 +58,9 @@ struct Saved {
     operator: RawFd,
     journal: channel::Saved,
     exits: channel::Saved,
+    /// None of a PID 1 that wrote logs itself.
+    #[serde(default)]
+    lines: Option<channel::Saved>,
     tickets: BTreeMap<String, RawFd>,
     watchdog: Option<RawFd>,
     units: BTreeMap<String, SavedUnit>,
@@ -66,9 +69,14 @@ struct Saved {
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedUnit {
     socket: Option<RawFd>,
+    /// What it prints; of a PID 1 that had one pipe for both, its complaints too.
     output: (RawFd, RawFd),
+    #[serde(default)]
+    complaints: Option<(RawFd, RawFd)>,
     stored: Vec<(String, RawFd)>,
     said: String,
+    #[serde(default)]
+    heard_ns: Option<u64>,
     last_pid: Option<u32>,
 }
 
@@ -134,7 +142,7 @@ pub(crate) fn take_saved(fd: RawFd, attempt: u32) -> Result<Resumed, ResumeError
         return Err(ResumeError::Format(format!("version {} is not {VERSION}", saved.version)));
     }
     let mut keep = vec![saved.notify, saved.operator, fd];
-    for channel in [&saved.journal, &saved.exits] {
+    for channel in [&saved.journal, &saved.exits].into_iter().chain(&saved.lines) {
         keep.extend([channel.near, channel.far]);
     }
     keep.extend(saved.tickets.values());
@@ -142,6 +150,7 @@ pub(crate) fn take_saved(fd: RawFd, attempt: u32) -> Result<Resumed, ResumeError
     for unit in saved.units.values() {
         keep.extend(unit.socket);
         keep.extend([unit.output.0, unit.output.1]);
+        keep.extend(unit.complaints.iter().flat_map(|ends| [ends.0, ends.1]));
         keep.extend(unit.stored.iter().map(|(_, fd)| *fd));
     }
     inherit::close_all_but(&keep)?;
@@ -166,6 +175,7 @@ struct Parts {
     runtime: Vec<Runtime>,
     journal: Journal,
     exits: Channel,
+    lines: Channel,
     notify: Notify,
     operator: OperatorSocket,
     tickets: Tickets,
@@ -192,9 +202,10 @@ impl Supervisor {
             let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
             runtime.push(Runtime {
                 socket: socket.map_err(at(path.display().to_string()))?,
-                output: Output::new(&layout.log, &def.name).map_err(at("a pipe for output"))?,
+                output: Output::new(pipes().map_err(at("pipes for output"))?),
                 stored: Vec::new(),
                 said: String::new(),
+                heard_ns: None,
                 last_pid: None,
             });
         }
@@ -209,6 +220,7 @@ impl Supervisor {
                 ledger_was_ready: false,
             },
             exits: Channel::new().map_err(at("the channel of exits"))?,
+            lines: Channel::new().map_err(at("the channel of lines"))?,
             notify: Notify::new(&notify_path).map_err(at(notify_path.display().to_string()))?,
             operator: OperatorSocket::new(operator.map_err(at(path.display().to_string()))?),
             tickets,
@@ -235,19 +247,23 @@ impl Supervisor {
         let mut saved = resumed.saved;
         let take = |fd: RawFd| inherit::take(fd).map_err(at("an inherited descriptor"));
         let pair = |fds: (RawFd, RawFd)| Ok::<_, SetupError>((take(fds.0)?, take(fds.1)?));
-        let log = saved.setup.layout.log.clone();
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
             runtime.push(match saved.units.remove(&def.name) {
                 Some(old) => {
-                    let (read_end, write_end) = pair(old.output)?;
-                    let output = Output::resume(read_end, write_end, &log, &def.name);
+                    let pipe = |ends| {
+                        let (read_end, write_end) = pair(ends)?;
+                        Pipe::resume(read_end, write_end).map_err(at("a pipe for output"))
+                    };
+                    let complaints = old.complaints.map_or_else(|| Pipe::new().map_err(at("a pipe")), pipe);
+                    let output = Output::new([pipe(old.output)?, complaints?]);
                     let stored = old.stored.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
                     Runtime {
                         socket: old.socket.map(take).transpose()?,
-                        output: output.map_err(at("a pipe for output"))?,
+                        output,
                         stored: stored.collect::<Result<_, SetupError>>()?,
                         said: old.said,
+                        heard_ns: old.heard_ns,
                         last_pid: old.last_pid,
                     }
                 }
@@ -256,9 +272,10 @@ impl Supervisor {
                     let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
                     Runtime {
                         socket: socket.map_err(at(path.display().to_string()))?,
-                        output: Output::new(&log, &def.name).map_err(at("a pipe for output"))?,
+                        output: Output::new(pipes().map_err(at("pipes for output"))?),
                         stored: Vec::new(),
                         said: String::new(),
+                        heard_ns: None,
                         last_pid: None,
                     }
                 }
@@ -277,6 +294,10 @@ impl Supervisor {
             runtime,
             journal: Journal { channel: channel(saved.journal)?, ledger_was_ready: saved.ledger_was_ready },
             exits: channel(saved.exits)?,
+            lines: match saved.lines {
+                Some(lines) => channel(lines)?,
+                None => Channel::new().map_err(at("the channel of lines"))?,
+            },
             tickets,
             notify: Notify::resume(take(saved.notify)?),
             operator: OperatorSocket::new(take(saved.operator)?),
@@ -331,6 +352,7 @@ impl Supervisor {
             console: parts.console,
             journal: parts.journal,
             exits: parts.exits,
+            lines: parts.lines,
             cgroups: parts.cgroups,
             notify: parts.notify,
             operator: parts.operator,
@@ -404,9 +426,11 @@ impl Supervisor {
         let raw = |fd: &OwnedFd| fd.as_raw_fd();
         let unit = |runtime: &Runtime| SavedUnit {
             socket: runtime.socket.as_ref().map(raw),
-            output: (runtime.output.read_end().as_raw_fd(), runtime.output.write_end().as_raw_fd()),
+            output: ends(&runtime.output.pipes[0]),
+            complaints: Some(ends(&runtime.output.pipes[1])),
             stored: runtime.stored.iter().map(|(name, fd)| (name.clone(), raw(fd))).collect(),
             said: runtime.said.clone(),
+            heard_ns: runtime.heard_ns,
             last_pid: runtime.last_pid,
         };
         let (cgroup_top, cgroup_origin) = self.cgroups.saved();
@@ -428,6 +452,7 @@ impl Supervisor {
             operator: self.operator.listener().as_raw_fd(),
             journal: self.journal.channel.saved(),
             exits: self.exits.saved(),
+            lines: Some(self.lines.saved()),
             tickets: self.tickets.saved(),
             watchdog: self.watchdog.as_ref().map(|watchdog| watchdog.as_fd().as_raw_fd()),
             units: (0..self.graph.len())
@@ -466,6 +491,16 @@ impl Supervisor {
         self.armed = false;
         self.dirty = true;
     }
+}
+
+fn pipes() -> io::Result<[Pipe; 2]> {
+    Ok([Pipe::new()?, Pipe::new()?])
+}
+
+/// The numbers of both ends.
+fn ends(pipe: &Pipe) -> (RawFd, RawFd) {
+    let (read_end, write_end) = pipe.ends();
+    (read_end.as_raw_fd(), write_end.as_raw_fd())
 }
 
 fn new_graph(units: &Units) -> Result<Graph, SetupError> {

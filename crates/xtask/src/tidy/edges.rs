@@ -51,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-init", &[IDS, API, SYS, TICKET]),
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
+    ("octant-log", &[IDS, API, SYS, SERVICE]),
     ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
     ("octant-network", &[IDS, API, SYS, WIRE, SERVICE, NET]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, MCP, SSH, TICKET, TREE, WORKSTATION]),
