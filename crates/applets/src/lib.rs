@@ -11,6 +11,7 @@
 mod awk;
 mod diff;
 pub mod examples;
+mod network;
 mod output;
 mod search;
 mod setup;
