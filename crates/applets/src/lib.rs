@@ -14,6 +14,7 @@ mod calendar;
 mod diff;
 pub mod examples;
 mod input;
+mod network;
 mod options;
 mod output;
 mod process;
