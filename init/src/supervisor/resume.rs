@@ -16,7 +16,7 @@ use crate::operator::OperatorSocket;
 use crate::output::{Output, Pipe};
 use crate::sockets;
 use crate::tickets::Tickets;
-use crate::units::{Socket, Units};
+use crate::units::{Socket, Unit, Units};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use octant_api::boot::Mode;
@@ -29,7 +29,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// So many faults within [`FAULT_WINDOW_NS`] are survived; one more is an Emergency.
 const FAULTS_MAX: usize = 3;
@@ -198,16 +198,7 @@ impl Supervisor {
         let layout = &setup.layout;
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
-            let path = layout.socket(&def.name);
-            let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
-            runtime.push(Runtime {
-                socket: socket.map_err(at(path.display().to_string()))?,
-                output: Output::new(pipes().map_err(at("pipes for output"))?),
-                stored: Vec::new(),
-                said: String::new(),
-                heard_ns: None,
-                last_pid: None,
-            });
+            runtime.push(begun(unit, &layout.socket(&def.name))?);
         }
         let path = layout.operator_socket();
         let operator = sockets::listening(&path, Socket { packets: true, mode: 0o666, owner: 0 });
@@ -245,40 +236,12 @@ impl Supervisor {
         console: Console,
     ) -> Result<Self, ResumeError> {
         let mut saved = resumed.saved;
-        let take = |fd: RawFd| inherit::take(fd).map_err(at("an inherited descriptor"));
-        let pair = |fds: (RawFd, RawFd)| Ok::<_, SetupError>((take(fds.0)?, take(fds.1)?));
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
+            let path = saved.setup.layout.socket(&def.name);
             runtime.push(match saved.units.remove(&def.name) {
-                Some(old) => {
-                    let pipe = |ends| {
-                        let (read_end, write_end) = pair(ends)?;
-                        Pipe::resume(read_end, write_end).map_err(at("a pipe for output"))
-                    };
-                    let complaints = old.complaints.map_or_else(|| Pipe::new().map_err(at("a pipe")), pipe);
-                    let output = Output::new([pipe(old.output)?, complaints?]);
-                    let stored = old.stored.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
-                    Runtime {
-                        socket: old.socket.map(take).transpose()?,
-                        output,
-                        stored: stored.collect::<Result<_, SetupError>>()?,
-                        said: old.said,
-                        heard_ns: old.heard_ns,
-                        last_pid: old.last_pid,
-                    }
-                }
-                None => {
-                    let path = saved.setup.layout.socket(&def.name);
-                    let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
-                    Runtime {
-                        socket: socket.map_err(at(path.display().to_string()))?,
-                        output: Output::new(pipes().map_err(at("pipes for output"))?),
-                        stored: Vec::new(),
-                        said: String::new(),
-                        heard_ns: None,
-                        last_pid: None,
-                    }
-                }
+                Some(old) => gone_on(old)?,
+                None => begun(unit, &path)?,
             });
         }
         let channel = |saved: channel::Saved| {
@@ -491,6 +454,45 @@ impl Supervisor {
         self.armed = false;
         self.dirty = true;
     }
+}
+
+fn take(fd: RawFd) -> Result<OwnedFd, SetupError> {
+    inherit::take(fd).map_err(at("an inherited descriptor"))
+}
+
+fn pair((one, other): (RawFd, RawFd)) -> Result<(OwnedFd, OwnedFd), SetupError> {
+    Ok((take(one)?, take(other)?))
+}
+
+/// What there was of a unit before, and is still.
+fn gone_on(old: SavedUnit) -> Result<Runtime, SetupError> {
+    let pipe = |ends| {
+        let (read_end, write_end) = pair(ends)?;
+        Pipe::resume(read_end, write_end).map_err(at("a pipe for output"))
+    };
+    let complaints = old.complaints.map_or_else(|| Pipe::new().map_err(at("a pipe")), pipe);
+    let stored = old.stored.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
+    Ok(Runtime {
+        socket: old.socket.map(take).transpose()?,
+        output: Output::new([pipe(old.output)?, complaints?]),
+        stored: stored.collect::<Result<_, SetupError>>()?,
+        said: old.said,
+        heard_ns: old.heard_ns,
+        last_pid: old.last_pid,
+    })
+}
+
+/// What there is of a unit that was not there before; `path` is for its socket, where it has one.
+fn begun(unit: &Unit, path: &Path) -> Result<Runtime, SetupError> {
+    let socket = unit.socket.map(|what| sockets::listening(path, what)).transpose();
+    Ok(Runtime {
+        socket: socket.map_err(at(path.display().to_string()))?,
+        output: Output::new(pipes().map_err(at("pipes for output"))?),
+        stored: Vec::new(),
+        said: String::new(),
+        heard_ns: None,
+        last_pid: None,
+    })
 }
 
 fn pipes() -> io::Result<[Pipe; 2]> {
