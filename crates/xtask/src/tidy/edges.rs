@@ -50,6 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, MCP, SSH, TICKET, TREE, WORKSTATION]),
     ("octant-applets", &[SYS]),
+    ("octant-console", &[IDS, API, SYS, CRYPTO]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
