@@ -6,13 +6,12 @@
 use crate::complete::{Completion, choose};
 use crate::input::complete;
 use crate::line::{Decoder, Key, Line};
-use brush_core::ShellExtensions;
+use crate::session::{Input, Read};
+use crate::{Extensions, Failure};
+use brush_core::Shell;
 use brush_core::terminal::{AutoModeGuard, Settings};
-use brush_interactive::{InputBackend, InteractivePrompt, ReadResult, ShellError, ShellRef};
 use nix::errno::Errno;
 use std::io::{self, Write};
-use tokio::runtime::Handle;
-use tokio::task::block_in_place;
 
 /// How many commands are remembered.
 const HISTORY_MAX: usize = 500;
@@ -31,38 +30,36 @@ enum Ended {
     Eof,
 }
 
-impl InputBackend for Editor {
-    fn read_line(
-        &mut self,
-        shell: &ShellRef<impl ShellExtensions>,
-        prompt: InteractivePrompt,
-    ) -> Result<ReadResult, ShellError> {
+impl Input for Editor {
+    async fn read(&mut self, shell: &mut Shell<Extensions>) -> Result<Read, Failure> {
+        let prompt = shell.compose_prompt().await.map_err(Failure::Run)?;
+        let continuation = shell.compose_continuation_prompt().await.map_err(Failure::Run)?;
         // The mode is put back when the guard is dropped, before the command runs.
-        let guard = AutoModeGuard::new(io::stdin().into())?;
+        let guard = AutoModeGuard::new(io::stdin().into()).map_err(Failure::Run)?;
         let raw = Settings::builder()
             .echo_input(false)
             .line_input(false)
             .interrupt_signals(false)
             .output_nl_as_nlcr(true)
             .build();
-        guard.apply_settings(&raw)?;
+        guard.apply_settings(&raw).map_err(Failure::Run)?;
         let mut command = String::new();
-        let mut ask = prompt.prompt.as_str();
+        let mut ask = prompt.as_str();
         loop {
-            match self.edit_line(shell, ask).map_err(ShellError::InputError)? {
+            match self.edit_line(shell, ask).await.map_err(Failure::Input)? {
                 Ended::Line(line) => command.push_str(&line),
-                Ended::Interrupted => return Ok(ReadResult::Interrupted),
-                Ended::Eof if command.is_empty() => return Ok(ReadResult::Eof),
+                Ended::Interrupted => return Ok(Read::Interrupted),
+                Ended::Eof if command.is_empty() => return Ok(Read::End),
                 Ended::Eof => break,
             }
             command.push('\n');
-            if block_in_place(|| complete(&Handle::current().block_on(shell.lock()), &command)) {
+            if complete(shell, &command) {
                 break;
             }
-            ask = &prompt.continuation_prompt;
+            ask = &continuation;
         }
         self.remember(command.trim_end());
-        Ok(ReadResult::Input(command))
+        Ok(Read::Command(command))
     }
 }
 
@@ -77,7 +74,7 @@ impl Editor {
         self.history.push(command.to_owned());
     }
 
-    fn edit_line(&mut self, shell: &ShellRef<impl ShellExtensions>, prompt: &str) -> io::Result<Ended> {
+    async fn edit_line(&mut self, shell: &mut Shell<Extensions>, prompt: &str) -> io::Result<Ended> {
         let mut line = Line::default();
         // One behind the last: the line that is being typed, kept while one looks at older ones.
         let (mut place, mut draft) = (self.history.len(), String::new());
@@ -111,24 +108,19 @@ impl Editor {
                     place += 1;
                     draw(&line.set(self.history.get(place).unwrap_or(&draft)))?;
                 }
-                Key::Tab => complete_word(shell, prompt, &mut line)?,
+                Key::Tab => complete_word(shell, prompt, &mut line).await?,
                 other => draw(&line.edit(other))?,
             }
         }
     }
 }
 
-fn complete_word(shell: &ShellRef<impl ShellExtensions>, prompt: &str, line: &mut Line) -> io::Result<()> {
+async fn complete_word(shell: &mut Shell<Extensions>, prompt: &str, line: &mut Line) -> io::Result<()> {
     let (text, cursor) = (line.text(), line.cursor_bytes());
-    let found = block_in_place(|| {
-        Handle::current().block_on(async {
-            let mut shell = shell.lock().await;
-            let directory = shell.working_dir().to_path_buf();
-            shell.complete(&text, cursor).await.map(|found| (found, directory))
-        })
-    });
+    let directory = shell.working_dir().to_path_buf();
+    let found = shell.complete(&text, cursor).await;
     // A completion that fails is one that finds nothing.
-    let Ok((found, directory)) = found else { return draw("\x07") };
+    let Ok(found) = found else { return draw("\x07") };
     let (at, delete) = (found.insertion_index, found.delete_count);
     let word = text.get(at..at + delete).unwrap_or_default();
     match choose(word, found.candidates, found.options.treat_as_filenames, &directory) {

@@ -1,11 +1,10 @@
 //! Commands from standard input when it is not a terminal.
 
+use crate::session::{Input, Read};
+use crate::{Extensions, Failure};
 use brush_core::{Shell, ShellExtensions};
-use brush_interactive::{InputBackend, InteractivePrompt, ReadResult, ShellError, ShellRef};
 use nix::errno::Errno;
 use std::io;
-use tokio::runtime::Handle;
-use tokio::task::block_in_place;
 
 /// The longest command; more than any script needs, less than would fill the memory.
 const COMMAND_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -14,22 +13,17 @@ const COMMAND_MAX_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Lines;
 
-impl InputBackend for Lines {
-    fn read_line(
-        &mut self,
-        shell: &ShellRef<impl ShellExtensions>,
-        _prompt: InteractivePrompt,
-    ) -> Result<ReadResult, ShellError> {
+impl Input for Lines {
+    async fn read(&mut self, shell: &mut Shell<Extensions>) -> Result<Read, Failure> {
         let mut command = Vec::new();
         loop {
-            let ended = read_one_line(&mut command).map_err(ShellError::InputError)?;
+            let ended = read_one_line(&mut command).map_err(Failure::Input)?;
             if command.is_empty() {
-                return Ok(ReadResult::Eof);
+                return Ok(Read::End);
             }
             let text = String::from_utf8_lossy(&command);
-            let whole = || block_in_place(|| complete(&Handle::current().block_on(shell.lock()), &text));
-            if ended || whole() {
-                return Ok(ReadResult::Input(text.into_owned()));
+            if ended || complete(shell, &text) {
+                return Ok(Read::Command(text.into_owned()));
             }
         }
     }

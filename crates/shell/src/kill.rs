@@ -1,6 +1,8 @@
 //! The builtin `kill`. brush's own sends SIGKILL where POSIX says SIGTERM, and takes one process only.
 
 use brush_core::builtins::{ContentOptions, ContentType, SimpleCommand};
+use brush_core::jobs::Job;
+use brush_core::signals::{Inbox, LAST_PROCESS_ID};
 use brush_core::traps::TrapSignal;
 use brush_core::{Error, ExecutionContext, ExecutionExitCode, ExecutionResult, ShellExtensions};
 use nix::sys::signal::{Signal, kill};
@@ -118,13 +120,30 @@ fn send(
 ) -> Result<(), String> {
     if target.starts_with('%') {
         let job = context.shell.jobs_mut().resolve_job_spec(target).ok_or("no such job")?;
-        let signal = signal.ok_or("a job takes a signal")?;
-        return job
-            .kill(TrapSignal::Signal(signal))
-            .map_err(|_| "a job of the shell's own, without a process".into());
+        return to_job(job, signal);
     }
     let pid: i32 = target.parse().map_err(|_| "not a process number")?;
+    if let Some(job) = context.shell.jobs_mut().by_number(pid) {
+        return to_job(job, signal);
+    }
+    if pid > LAST_PROCESS_ID {
+        let inbox = Inbox::of_job(pid).ok_or("no such job")?;
+        if let Some(signal) = signal {
+            inbox.post(signal);
+        }
+        return Ok(());
+    }
     kill(Pid::from_raw(pid), signal).map_err(|error| error.desc().to_owned())
+}
+
+fn to_job(job: &mut Job, signal: Option<Signal>) -> Result<(), String> {
+    // How it ended is kept in the job.
+    let _ = job.poll_done();
+    match signal {
+        _ if job.exit().is_some() => Err("has ended".into()),
+        None => Ok(()),
+        Some(signal) => job.kill(TrapSignal::Signal(signal)).map_err(|_| "the signal cannot be sent".into()),
+    }
 }
 
 #[cfg(test)]

@@ -5,44 +5,28 @@
 //! `/bin/<name>` or, where no such file exists, by the name through `/proc/self/exe`.
 //! Never: is part of PID 1's own work. Nothing in booting, supervising or stopping is a shell script.
 //!
-//! # What brush does not do (0.5)
-//!
-//! - **Pipelines of shell code can stand still for good.** A stage that is a compound command (a loop, `{ ...; }`,
-//!   `(...)`, `if`) or a function runs to its end before the next stage is started. Once it has written more than a
-//!   pipe holds (64 KiB) nobody reads: `seq 20000 | while read -r x; do echo "$x"; done | tail -1` and `f | wc -l`
-//!   hang. As the last stage it is sound. Programs and builtins do run beside each other, `eval` too, which is the
-//!   way around: `seq 20000 | eval 'while read -r x; do echo "$x"; done' | tail -1` and `eval f | wc -l`.
-//! - A job in the background is a task of the shell: `wait`, `wait %1` and `jobs` know it, but `$!` is empty,
-//!   `wait PID` finds nothing and `kill %1` has no process (a job that was stopped with Ctrl-Z has one). To end it by
-//!   time use `timeout 10 command &`.
-//! - Traps run for `EXIT`, `ERR`, `DEBUG` and `RETURN`. A trap for a signal is accepted and does not run.
-//! - `select`, `wait -n` and `disown` are missing.
-//! - A subshell is a copy inside this process, not a fork: `umask` and `ulimit` in it change the outer shell too, and
-//!   `$BASHPID` is the outer one's. A closed pipe ends a subshell at its next `echo` or `printf`; other builtins only
-//!   fail.
-//! - `exit` in the last stage of a pipeline ends the whole shell unless the stage is `(...)`, and so does a closed
-//!   standard output at the next `echo` there.
-//! - Ctrl-C on a terminal ends the program that runs, not the loop around it; a loop of builtins alone does not hear it.
-//! - `exec NAME` looks for NAME in PATH only, not among the utilities without a file.
-//!
-//! A unit that needs signals or background process numbers is therefore a unit of its own, not a script.
+//! What differs from other shells, with the way around, is in `docs/shell.md`. brush-core is patched for what could not
+//! be done from outside: `third_party/brush-core/PATCHES.md`.
 #![forbid(unsafe_code)]
 
-mod closed;
 mod complete;
 mod editor;
 mod input;
+mod jobs;
 mod kill;
 mod line;
 mod options;
+mod session;
+mod test;
+mod trap;
 mod wait;
 
 use brush_builtins::{BuiltinSet, ShellBuilderExt};
 use brush_core::builtins::{builtin, simple_builtin};
 use brush_core::extensions::{ErrorFormatter, ShellExtensions, ShellExtensionsImpl};
 use brush_core::openfiles::OpenFile;
+use brush_core::signals::Inbox;
 use brush_core::{ProfileLoadBehavior, RcLoadBehavior, Shell, ShellVariable};
-use brush_interactive::{InteractiveOptions, InteractiveShell, ShellError};
 use options::{Options, Source};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -50,12 +34,13 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
-use tokio::sync::Mutex;
 
-/// Threads for command substitutions and background jobs, each of which may block on its pipe, so that more than this
-/// many at once could stand still. Builtins in pipelines have threads of their own.
-const WORKERS: usize = 8;
+/// Threads for stages of pipelines, command substitutions and background jobs of shell code. Each may block on its pipe,
+/// so that one which had to wait for a free thread could stand still: more than a script has at once.
+const THREADS: usize = 4096;
+
+/// As the first thread has: functions that call themselves need stack.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// Exit codes of POSIX sh 2.8.2.
 const USAGE: u8 = 2;
@@ -94,8 +79,6 @@ enum Failure {
     Script { path: String, error: io::Error },
     #[error("{0}")]
     Run(brush_core::Error),
-    #[error("{0}")]
-    Interactive(#[from] ShellError),
 }
 
 /// How messages begin: `sh: `, as other shells do.
@@ -109,7 +92,6 @@ impl ErrorFormatter for Messages {
 }
 
 type Extensions = ShellExtensionsImpl<Messages>;
-type SharedShell = Arc<Mutex<Shell<Extensions>>>;
 
 /// Runs the shell and gives its exit code.
 ///
@@ -148,13 +130,19 @@ fn report(error: &dyn std::error::Error) {
 
 fn start(options: Options, utilities: impl Iterator<Item = &'static str>) -> Result<u8, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(WORKERS).enable_all().build().map_err(Failure::Runtime)?;
+    // One worker drives files and timers; shell code runs in this thread and in threads of its own.
+    builder.worker_threads(1).max_blocking_threads(THREADS).thread_stack_size(STACK_BYTES);
+    let runtime = builder.enable_all().build().map_err(Failure::Runtime)?;
     let code = runtime.block_on(async {
         let shell = build(&options, utilities).await?;
         run(shell, options).await
     });
     // Background tasks may still wait for their children; they end with this process.
     runtime.shutdown_background();
+    // Whoever waits for this process sees the signal, as if the `EXIT` trap had not been run first.
+    if let Some(signal) = Inbox::root().fatal() {
+        brush_core::signals::die_of(signal);
+    }
     code
 }
 
@@ -187,10 +175,12 @@ async fn build(
         .shell_product_display_str("octant sh".into())
         .default_builtins(BuiltinSet::BashMode)
         .builtin("kill", simple_builtin::<kill::Kill, Extensions>())
-        .builtin("wait", builtin::<wait::Wait, Extensions>());
-    for (name, builtin) in closed::writers() {
-        builder = builder.builtin(name, builtin);
-    }
+        .builtin("trap", simple_builtin::<trap::Trap, Extensions>().special())
+        .builtin("wait", builtin::<wait::Wait, Extensions>())
+        .builtin("jobs", builtin::<jobs::Jobs, Extensions>())
+        .builtin("test", simple_builtin::<test::Test, Extensions>())
+        .builtin("[", simple_builtin::<test::Test, Extensions>())
+        .builtin("disown", builtin::<jobs::Disown, Extensions>());
     for (name, value) in missing {
         let mut variable = ShellVariable::new(value);
         if name == "PATH" {
@@ -221,18 +211,13 @@ async fn run(mut shell: Shell<Extensions>, options: Options) -> Result<u8, Failu
             shell.run_script(Path::new(&path), options.arguments.iter()).await.map_err(Failure::Run)?;
             Ok(shell.last_exit_status())
         }
+        Source::Input if io::stdin().is_terminal() => {
+            session::run(&mut shell, &mut editor::Editor::default()).await?;
+            Ok(shell.last_exit_status())
+        }
         Source::Input => {
-            let shell: SharedShell = Arc::new(Mutex::new(shell));
-            let how = InteractiveOptions::default();
-            if io::stdin().is_terminal() {
-                let mut input = editor::Editor::default();
-                InteractiveShell::new(&shell, &mut input, &how)?.run_interactively().await?;
-            } else {
-                let mut input = input::Lines;
-                InteractiveShell::new(&shell, &mut input, &how)?.run_interactively().await?;
-            }
-            let code = shell.lock().await.last_exit_status();
-            Ok(code)
+            session::run(&mut shell, &mut input::Lines).await?;
+            Ok(shell.last_exit_status())
         }
     }
 }

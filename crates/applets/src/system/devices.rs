@@ -89,22 +89,8 @@ pub(crate) fn lscpu(arguments: Vec<OsString>) -> i32 {
             ("BogoMIPS:", said("bogomips")),
             ("Flags:", said("flags")),
         ];
-        for cache in entries(&format!("{CPUS}/cpu0/cache")).iter().filter(|path| path.join("size").exists()) {
-            let kind = match fact(cache, "type").as_str() {
-                "Data" => "d",
-                "Instruction" => "i",
-                _ => "",
-            };
-            let level = fact(cache, "level");
-            let head = match (level.as_str(), kind) {
-                ("1", "d") => "L1d cache:",
-                ("1", "i") => "L1i cache:",
-                ("2", _) => "L2 cache:",
-                ("3", _) => "L3 cache:",
-                _ => "Cache:",
-            };
-            rows.push((head, fact(cache, "size")));
-        }
+        let caches = entries(&format!("{CPUS}/cpu0/cache"));
+        rows.extend(caches.iter().filter(|path| path.join("size").exists()).map(|path| cache(path)));
         for path in entries(&format!("{CPUS}/vulnerabilities")) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let text = fs::read_to_string(&path).unwrap_or_default();
@@ -115,6 +101,17 @@ pub(crate) fn lscpu(arguments: Vec<OsString>) -> i32 {
         };
         Ok(print("lscpu", &rows.iter().map(line).collect::<String>()))
     })
+}
+
+fn cache(path: &Path) -> (&'static str, String) {
+    let head = match (fact(path, "level").as_str(), fact(path, "type").as_str()) {
+        ("1", "Data") => "L1d cache:",
+        ("1", "Instruction") => "L1i cache:",
+        ("2", _) => "L2 cache:",
+        ("3", _) => "L3 cache:",
+        _ => "Cache:",
+    };
+    (head, fact(path, "size"))
 }
 
 fn info_value(info: &str, key: &str) -> String {

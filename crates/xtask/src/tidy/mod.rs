@@ -100,7 +100,12 @@ fn rust_files(workspace: &Workspace) -> Res<BTreeMap<String, PathBuf>> {
     while let Some(dir) = left.pop() {
         for path in sh::list(&dir)? {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if path.is_symlink() || name.starts_with('.') || path == workspace.target || name == "target" {
+            if path.is_symlink()
+                || name.starts_with('.')
+                || path == workspace.target
+                || name == "target"
+                || name == "third_party"
+            {
                 continue;
             }
             if path.is_dir() {

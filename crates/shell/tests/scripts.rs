@@ -1,0 +1,157 @@
+//! Scripts that say what the shell does, each with what it must give; bash must give the same.
+
+mod run;
+
+use run::check;
+
+#[test]
+fn stages_of_shell_code_run_beside_each_other() {
+    check(&[
+        // More than a pipe holds, twice.
+        (
+            "seq 4000 | while read -r x; do echo \"line $x of the stream, made longer\"; done | tail -n 1",
+            "line 4000 of the stream, made longer\n",
+            0,
+        ),
+        ("f() { seq 30000; }; f | wc -l", "30000\n", 0),
+        ("(seq 30000; seq 3) | { cat; echo end; } | tail -n 2", "3\nend\n", 0),
+        ("for i in 1 2 3; do echo $i; done | { while read x; do s=$((s + x)); done; echo $s; }", "6\n", 0),
+        ("cat <(seq 2) | while read x; do echo \"<$x>\"; done", "<1>\n<2>\n", 0),
+    ]);
+}
+
+#[test]
+fn a_closed_pipe_ends_what_writes() {
+    check(&[
+        ("{ while :; do echo y; done; } | head -n 1; echo ${PIPESTATUS[@]}", "y\n141 0\n", 0),
+        ("f() { while :; do printf 'y\\n'; done; }; f | head -n 1", "y\n", 0),
+        ("yes | { read x; echo $x; }; echo ${PIPESTATUS[@]}", "y\n141 0\n", 0),
+    ]);
+}
+
+#[test]
+fn a_pipeline_ends_as_its_last_stage_does_or_as_pipefail_says() {
+    check(&[
+        ("{ exit 3; } | (exit 4); echo $? ${PIPESTATUS[@]}", "4 3 4\n", 0),
+        ("set -o pipefail; { exit 3; } | cat; echo $?", "3\n", 0),
+        ("echo a | exit 3; echo $?", "3\n", 0),
+        ("! { false; } | (exit 1); echo $?", "0\n", 0),
+        ("set -e; { false; echo no; } | cat; echo on", "on\n", 0),
+    ]);
+}
+
+#[test]
+fn what_a_stage_does_to_itself_stays_in_it() {
+    check(&[
+        ("x=1; { x=2; cd /; } | cat; echo $x", "1\n", 0),
+        ("(trap 'echo sub' EXIT; echo in); echo out", "in\nsub\nout\n", 0),
+        ("x=$(trap 'echo end' EXIT; echo a); echo \"$x\"", "a\nend\n", 0),
+        ("trap 'echo bye' EXIT; (echo in) | cat", "in\nbye\n", 0),
+    ]);
+}
+
+#[test]
+fn jobs_in_the_background_have_numbers_and_ends() {
+    check(&[
+        (
+            "sleep 0.1 & p=$!; [ -d /proc/$p ] && echo real; wait $p; echo $?; wait $p; echo $?",
+            "real\n0\n0\n",
+            0,
+        ),
+        ("(exit 5) & wait $!; echo $?", "5\n", 0),
+        ("true | sh -c 'exit 6' & wait $!; echo $?", "6\n", 0),
+        ("{ sleep 60; echo no; } & kill $!; wait $!; echo $?", "143\n", 0),
+        ("sleep 60 & kill %1; wait $!; echo $?", "143\n", 0),
+        ("sleep 60 & kill -KILL $!; wait $! 2>/dev/null; echo $?", "137\n", 0),
+        ("false || sleep 60 & kill $!; wait $!; echo $?", "143\n", 0),
+        (
+            "sleep 60 & a=$!; sleep 60 & for p in $(jobs -p); do kill $p; done; wait $a; echo $?; wait $!; echo $?",
+            "143\n143\n",
+            0,
+        ),
+        ("wait 4000000 2>/dev/null; echo $?", "127\n", 0),
+        ("sleep 60 & disown; jobs; kill $!", "", 0),
+        ("x=$(true & [ -n \"$!\" ] && echo set); echo $x", "set\n", 0),
+    ]);
+}
+
+#[test]
+fn wait_for_the_next_job() {
+    check(&[
+        (
+            "sleep 60 & (exit 3) & wait -n; echo $?; kill %1; wait -n; echo $?; wait -n; echo $?",
+            "3\n143\n127\n",
+            0,
+        ),
+        ("(exit 3) & p=$!; wait -n -p q $p; echo $?; [ $p = $q ] && echo same", "3\nsame\n", 0),
+    ]);
+}
+
+#[test]
+fn traps_run_between_commands_and_end_a_wait() {
+    check(&[
+        ("trap 'echo usr' USR1; kill -USR1 $$; echo after", "usr\nafter\n", 0),
+        ("trap 'echo int; exit 9' INT; kill -INT $$; echo after", "int\n", 9),
+        (
+            "for s in HUP INT QUIT TERM USR1 USR2; do trap \"echo $s\" $s; kill -$s $$; done",
+            "HUP\nINT\nQUIT\nTERM\nUSR1\nUSR2\n",
+            0,
+        ),
+        ("trap 'echo t' TERM; sleep 60 & kill -TERM $$; kill $!; wait $!; echo $?", "t\n143\n", 0),
+        (
+            "trap 'echo t' TERM; sleep 60 & p=$!; (sleep 0.2; kill -TERM $$) & wait $p; echo $?; kill $p",
+            "t\n143\n",
+            0,
+        ),
+        (
+            "trap 'i=1' USR1; i=0; (sleep 0.1; kill -USR1 $$) & while [ $i = 0 ]; do :; done; echo done",
+            "done\n",
+            0,
+        ),
+        ("trap 'c=1' CHLD; sleep 0.1 & wait; sleep 0.1; echo $c", "1\n", 0),
+        ("trap 'break' USR1; while :; do kill -USR1 $$; done; echo out", "out\n", 0),
+    ]);
+}
+
+#[test]
+fn traps_are_taken_back_ignored_inherited_and_shown() {
+    check(&[
+        ("trap 'echo t' TERM; trap - TERM; kill -TERM $$; echo no", "", 143),
+        ("trap '' TERM; kill -TERM $$; sh -c 'kill -TERM $$; echo child'; echo alive", "child\nalive\n", 0),
+        (
+            "trap 'echo a' INT; saved=$(trap); trap - INT; eval \"$saved\"; trap",
+            "trap -- 'echo a' SIGINT\n",
+            0,
+        ),
+        ("trap 'echo t' TERM; (trap '' TERM; sh -c 'kill -TERM $$; echo on')", "on\n", 0),
+        ("trap 'echo t' TERM; (exit 0); trap", "trap -- 'echo t' SIGTERM\n", 0),
+    ]);
+}
+
+#[test]
+fn the_exit_trap_runs_once_however_the_shell_ends() {
+    check(&[
+        ("trap 'echo bye' EXIT; kill -TERM $$; echo no", "bye\n", 143),
+        ("trap 'echo bye' EXIT; kill -HUP $$; echo no", "bye\n", 129),
+        ("trap 'exit 4' EXIT; exit 2", "", 4),
+        ("trap 'echo $?' EXIT; exit 2", "2\n", 2),
+        ("set -e; trap 'echo bye $?' EXIT; false; echo no", "bye 1\n", 1),
+    ]);
+}
+
+#[test]
+fn a_job_of_shell_code_has_traps_of_its_own() {
+    check(&[
+        (
+            "(trap 'echo got; exit 3' TERM; echo ready >&2; while :; do sleep 0.05; done) & sleep 0.5; kill $!; \
+          wait $!; echo $?",
+            "ready\ngot\n3\n",
+            0,
+        ),
+        (
+            "(trap '' TERM; sleep 0.3; echo lived) & kill -0 $! && echo there; sleep 0.1; kill $!; wait $!; echo $?",
+            "there\nlived\n0\n",
+            0,
+        ),
+    ]);
+}
