@@ -44,6 +44,9 @@ const THREADS: usize = 4096;
 /// As the first thread has: functions that call themselves need stack.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
+/// A function that calls itself without end stops here with a message, subshells in between counted.
+const CALLS: usize = 4000;
+
 /// Exit codes of POSIX sh 2.8.2.
 const USAGE: u8 = 2;
 const CANNOT_RUN: u8 = 126;
@@ -188,6 +191,7 @@ async fn build(
         .fds(descriptors)
         // POSIX: `set -e` holds in command substitutions too.
         .enable_shopt_option("inherit_errexit")
+        .max_function_call_depth(CALLS)
         .shell_product_display_str("octant sh".into())
         .default_builtins(BuiltinSet::BashMode)
         .builtin("kill", simple_builtin::<kill::Kill, Extensions>())

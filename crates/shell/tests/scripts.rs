@@ -184,6 +184,13 @@ fn command_says_what_a_name_is() {
 }
 
 #[test]
+fn functions_call_themselves_deeply_and_not_for_ever() {
+    check(&[("f() { [ $1 -le 0 ] && return; if :; then f $(($1 - 1)); fi; }; f 2500; echo $?", "0\n", 0)]);
+    let outcome = run(SHELL, &["-c", "f() { f; }; f 2>/dev/null; echo on"]);
+    assert_eq!((outcome.output.as_str(), outcome.code), ("on\n", 0));
+}
+
+#[test]
 fn select_asks_until_the_body_is_content() {
     check(&[
         (
