@@ -96,7 +96,6 @@ pub(crate) fn resume(resumed: Resumed, boot: &[Spec], mut console: Console) -> R
         return Err(BootError::Faults(count));
     }
     let (setup, mut config) = (resumed.setup(), resumed.config().clone());
-    let units = list_units(setup, boot)?;
     // After a fault nothing but the fault may change. A replacement that was asked for brings the files' new content,
     // unless that is wrong: what runs is worth more than what was written.
     if resumed.asked() {
@@ -105,6 +104,8 @@ pub(crate) fn resume(resumed: Resumed, boot: &[Spec], mut console: Console) -> R
             Err(error) => console.alarm(&format!("{error}; the configuration stays as it was")),
         }
     }
+    let units = list_units(setup, &config, boot)?;
+    prepare_network(setup, &units)?;
     let text = on_record(&config, &units, setup);
     let mut supervisor = Supervisor::resume(resumed, config, units, console)?;
     supervisor.record_config(&text);
@@ -152,7 +153,8 @@ pub(crate) fn fresh(
         console.alarm(&format!("ISOLATION MAY BE MISSING: {}", setup.accept_missing.join(" ")));
     }
     phases.done("cgroups");
-    let units = list_units(&setup, boot)?;
+    let units = list_units(&setup, &config, boot)?;
+    prepare_network(&setup, &units)?;
     for def in units.defs.iter().filter(|def| def.broken.is_some()) {
         console.alarm(&format!("unit {}: {}", def.name, def.broken.as_deref().unwrap_or_default()));
     }
@@ -229,8 +231,11 @@ pub(crate) fn load_config(layout: &Layout, boot: &[Spec]) -> Result<Config, Conf
     config::load(&layout.etc, &names)
 }
 
-fn list_units(setup: &Setup, boot: &[Spec]) -> Result<Units, BootError> {
-    let mut units = Units::built_in(boot).map_err(BootError::Build)?;
+fn list_units(setup: &Setup, config: &Config, boot: &[Spec]) -> Result<Units, BootError> {
+    // A container's and a namespace's network is somebody else's.
+    let asked_for = |spec: &&Spec| setup.mode == Mode::Machine && config.services.contains_key(spec.name);
+    let boot: Vec<Spec> = boot.iter().filter(|spec| !spec.optional || asked_for(spec)).copied().collect();
+    let mut units = Units::built_in(&boot).map_err(BootError::Build)?;
     match config::load_units(&setup.layout.etc) {
         Ok(files) => units.add_found(files),
         // Shown as a failed unit: the built-in ones must come up without the operator's.
@@ -243,6 +248,25 @@ fn list_units(setup: &Setup, boot: &[Spec]) -> Result<Units, BootError> {
         units.add_console();
     }
     Ok(units)
+}
+
+/// The directory of resolv.conf: there before the gate starts, which reads it and can be shown only what exists. The file's
+/// usual place becomes a link to it, unless there is one already or the root cannot be written to.
+fn prepare_network(setup: &Setup, units: &Units) -> Result<(), SetupError> {
+    let Some(unit) = units.find(NETWORK) else { return Ok(()) };
+    let (dir, owner) = (setup.layout.run.join(NETWORK), units.units[unit].uid);
+    let made = fs::create_dir_all(&dir)
+        .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| Ok(chown(&dir, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?));
+    made.map_err(at(dir.display().to_string()))?;
+    match std::os::unix::fs::symlink(dir.join("resolv.conf"), RESOLV_CONF) {
+        Err(error)
+            if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::ReadOnlyFilesystem) =>
+        {
+            Err(at(RESOLV_CONF.into())(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn make_cgroups(setup: &Setup, console: &mut Console) -> Result<Cgroups, BootError> {
@@ -265,7 +289,7 @@ fn prepare_machine(
     phases: &mut Phases,
     console: &mut Console,
 ) -> Result<(), BootError> {
-    for trouble in crate::modules::load_listed(Path::new("/etc/octant/modules")) {
+    for trouble in octant_sys::modules::load_listed(Path::new("/etc/octant/modules")) {
         console.alarm(&trouble.to_string());
     }
     phases.done("modules");
@@ -304,6 +328,10 @@ pub(crate) fn first_mounts() -> Result<(), MountError> {
     }
     Ok(())
 }
+
+/// The unit that manages the machine's network, and where everybody looks for name servers.
+const NETWORK: &str = "network";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// linux/magic.h; the type of an initramfs when tmpfs is not built in.
 const RAMFS_MAGIC: i64 = 0x8584_58f6;

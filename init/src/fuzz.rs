@@ -16,6 +16,7 @@ const LEDGER: Spec = Spec {
     socket_mode: 0o600,
     capabilities: &[],
     root: false,
+    optional: false,
     argv: &["svc", "ledger"],
 };
 

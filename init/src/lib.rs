@@ -17,7 +17,6 @@ mod fuzz;
 pub mod graph;
 mod hardware;
 mod machine;
-mod modules;
 mod mounts;
 mod notify;
 mod operator;

@@ -274,6 +274,7 @@ mod tests {
             socket_mode: 0o600,
             capabilities: &[],
             root: false,
+            optional: false,
             argv: &["svc"],
         }
     }

@@ -10,6 +10,8 @@ use std::process::Command;
 const WORK: &str = "if [ -e base ]; then echo forked > fork; rm gone; rm -r dir; echo two > both; else \
     echo 1 > base; mkdir dir out; echo x > dir/x; echo x > gone; echo one > both; echo found > out/text; \
     ln -s /etc/shadow out/link; fi; echo ready; until [ -e @DIR@/now ]; do sleep 0.1; done; \
+    if [ -e @DIR@/keep ]; then while :; do echo $x > out/text; x=1$x; done & \
+    /run/octant/bin/octant workspace snapshot && echo kept || echo not; kill $!; fi; \
     echo $(cat both) later > both; echo later; sleep 60";
 
 /// A signed manifest of that agent, below the instance's scratch directory; the directory in which it waits for `now`.
@@ -104,4 +106,21 @@ fn what_a_manifest_names_outlives_a_restart_of_the_service_and_the_rest_is_gone(
         0,
         &["\nout\nfound\n", "only a part of what was in it is kept", "fork 1"],
     );
+}
+
+#[test]
+fn an_agent_keeps_a_snapshot_of_what_its_manifest_names_while_its_own_processes_write() {
+    let instance = Instance::new("snapshot");
+    let (signed, told) = agent(&instance, "/workspace/out");
+    let job = format!(
+        "{}
+         touch {told}/keep {told}/now; say $A later; octant agent logs $A
+         T=$(octant agent show $A --json | sed -n 's/.*\"snapshots\":\\[{{\"tree\":\"\\([0-9a-f]*\\)\".*/\\1/p')
+         octant agent artefacts $A --snapshot $T --out {told}/fetched; ls {told}/fetched {told}/fetched/out
+         octant agent list | grep -c running
+         octant agent artefacts $A --snapshot $T --remove; octant agent artefacts $A --snapshot $T; echo removed $?
+         octant ledger query --kind lifecycle --json; octant ledger verify",
+        begin(&signed)
+    );
+    ended(&instance.accepting(&job), 0, &["kept\n", "\nlink\ntext\n1\n", "removed 3", r#""snapshot":{"#]);
 }

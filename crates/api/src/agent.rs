@@ -1,7 +1,7 @@
 //! What an agent can ask of Octant through the socket in its workstation.
 
 use crate::agents::{
-    AgentState, ApprovalState, BudgetInfo, Denial, ExitInfo, LogChunk, LogsEnd, Output, TakenBack,
+    AgentState, ApprovalState, Artefacts, BudgetInfo, Denial, ExitInfo, LogChunk, LogsEnd, Output, TakenBack,
 };
 use crate::egress::{HostLease, Preview};
 use crate::rpc::{Deadline, Need};
@@ -418,6 +418,11 @@ pub struct Credentials {
 #[serde(deny_unknown_fields)]
 pub struct BudgetRequest {}
 
+/// Parameters of `agent.snapshot`: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRequest {}
+
 /// Parameters of `agent.preview`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -456,6 +461,8 @@ pub struct ReturnRequest {
 const SPAWN_MS: u64 = 30_000;
 /// A kill waits for its grace and then for the last process.
 const KILL_MS: u64 = 60_000;
+/// How long a snapshot may take: most of it is the waiting behind those of other agents.
+const SNAPSHOT_MS: u64 = 180_000;
 /// How long a request about a secret may take: as long as the vault's own, and a little for the way.
 const SECRET_MS: u64 = 11_000;
 
@@ -511,6 +518,10 @@ crate::rpc! {
         /// Says what this agent was given to be used up, what it and those below it have used, and what is left.
         "budget" => budget, ShowBudget(BudgetRequest) -> BudgetInfo,
             needs [Need::Agent], deadline Deadline::Ms(5_000), idempotent: true;
+        /// Keeps what the manifest says is kept of the workspace (lifetime.retain) as it is now. The agent stands still
+        /// meanwhile. Answers when it is kept and on record.
+        "snapshot" => snapshot, TakeSnapshot(SnapshotRequest) -> Artefacts,
+            needs [Need::Agent], deadline Deadline::Ms(SNAPSHOT_MS);
         /// Says which secrets the gate uses for this agent, at which hosts, and where it finds what stands for each.
         "credentials" => credentials, ShowCredentials(CredentialsRequest) -> Credentials,
             needs [Need::Agent], deadline Deadline::Ms(5_000), idempotent: true;

@@ -81,6 +81,26 @@ pub struct Artefacts {
     #[serde(default, skip_serializing_if = "is_false")]
     pub removed: bool,
 }
+/// What an agent had kept of its workspace while it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Snapshot {
+    /// The digest of its tree.
+    #[schemars(with = "String")]
+    pub tree: Sha256,
+    /// When it was taken, in milliseconds since 1970.
+    pub taken_ms: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// How much of what was to be kept is not in it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+/// How many snapshots of an agent are kept at once.
+pub const SNAPSHOTS_MAX: usize = 16;
+
 /// How many agents can be prepared, for all manifests together.
 pub const PREPARED_MAX: u64 = 64;
 
@@ -268,6 +288,9 @@ pub struct AgentInfo {
     /// What of its workspace was kept at its end, where its manifest says that something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artefacts: Option<Artefacts>,
+    /// What it had kept of its workspace while it ran, the first first. In `agents.show` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Snapshot>,
     /// Layers that the kernel lacks and that the operator accepted to do without.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_layers: Vec<String>,

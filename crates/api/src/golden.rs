@@ -1,6 +1,6 @@
 //! The schemas under docs/api are what the code says: `UPDATE=1 cargo test -p octant-api` rewrites them.
 
-use crate::{agent, agents, egress, ledger, vault};
+use crate::{agent, agents, egress, ledger, network, vault};
 use std::path::PathBuf;
 
 #[test]
@@ -11,6 +11,7 @@ fn the_published_schemas_are_current() {
         ("agents", agents::schema()),
         ("egress", egress::schema()),
         ("ledger", ledger::schema()),
+        ("network", network::schema()),
         ("vault", vault::schema()),
     ];
     for (name, schema) in schemas {

@@ -45,6 +45,8 @@ pub struct Spec {
     pub capabilities: &'static [&'static str],
     /// Whether it runs as root. Only the spawner does.
     pub root: bool,
+    /// Whether it runs only on a machine, and there only when octant.toml has its table.
+    pub optional: bool,
     /// The argument vector after `/proc/self/exe`.
     pub argv: &'static [&'static str],
 }

@@ -9,13 +9,18 @@
 #![forbid(unsafe_code)]
 
 mod awk;
+mod calendar;
 mod diff;
 pub mod examples;
+mod options;
 mod output;
+mod process;
 mod search;
 mod setup;
+mod storage;
 mod system;
 mod table;
+mod table_text;
 
 pub use setup::{Invocation, run};
 pub use table::{APPLETS, Applet, find};

@@ -1,12 +1,22 @@
-//! Small utilities over procfs and the terminal: what a serial console needs and no crate offers.
+//! Utilities over the kernel, the hardware and the terminal: what a serial console needs and no crate offers.
 
+mod devices;
+mod identifiers;
+mod kernel;
+mod keyboard;
+mod log;
 mod memory;
-mod mounts;
-mod process;
+mod modules;
+mod rtc;
 
+pub(crate) use devices::{lscpu, lsmem, lspci, lsusb};
+pub(crate) use identifiers::{mcookie, parse_uuid, random_uuid, uuid_text, uuidgen};
+pub(crate) use kernel::{getconf, sysctl};
+pub(crate) use keyboard::{chvt, loadkmap, mesg};
+pub(crate) use log::logger;
 pub(crate) use memory::free;
-pub(crate) use mounts::{mount, umount};
-pub(crate) use process::ps;
+pub(crate) use modules::{insmod, lsmod, modinfo, modprobe, rmmod};
+pub(crate) use rtc::hwclock;
 
 use crate::output::{complain, help_or_version, print};
 use nix::fcntl::OFlag;

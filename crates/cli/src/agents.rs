@@ -75,16 +75,16 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             verdict(&info)?;
             if out.json { Ok(()) } else { print(&info, out) }
         }
-        Command::Artefacts { which, out: into, remove } => {
-            keep::artefacts(&service, &which.agent, into.as_deref(), *remove, out)
+        Command::Artefacts { which, snapshot, out: into, remove } => {
+            let todo = keep::Todo { into: into.as_deref(), remove: *remove };
+            keep::run(&service, &which.agent, snapshot.as_deref(), todo, out)
         }
         Command::Fork { which, manifest, limit } => {
             keep::fork(layout, &service, &which.agent, manifest.as_deref(), *limit, out)
         }
         Command::Kill { which, grace } => {
             let agent = resolve(&service, &which.agent)?;
-            let info = service.call(&KillRequest { agent, grace_ms: grace.0 })?;
-            print(&info, out)
+            print(&service.call(&KillRequest { agent, grace_ms: grace.0 })?, out)
         }
         Command::Suspend(which) => {
             let agent = resolve(&service, &which.agent)?;
@@ -318,6 +318,7 @@ fn show(info: &AgentInfo, out: &mut Out) -> Result<(), CliError> {
     if let Some(kept) = &info.artefacts {
         out.wrapped("artefacts", &keep::told(kept))?;
     }
+    info.snapshots.iter().try_for_each(|taken| out.wrapped("snapshot", &keep::taken(taken)))?;
     if info.exit.is_some() || info.reason.is_some() || info.cpu_percent.is_some() {
         out.wrapped(if info.state.ended() { "end" } else { "now" }, &how(info))?;
     }
@@ -417,6 +418,7 @@ mod tests {
             workspace: None,
             fork_of: None,
             artefacts: None,
+            snapshots: Vec::new(),
             missing_layers: vec![],
             layers: vec![],
             denials: vec![],

@@ -94,6 +94,9 @@ pub(crate) enum Command {
     /// See what agents reach outside, and lend them a host for a while
     #[command(subcommand, after_help = "Example:\n  octant egress list")]
     Egress(Egress),
+    /// See how the machine is connected, and have its addresses asked for again
+    #[command(subcommand, after_help = "Example:\n  octant network status")]
+    Network(Network),
     /// Write, check, sign and verify the manifests that say what an agent may do
     #[command(subcommand, after_help = "Example:\n  octant manifest check manifest.toml")]
     Manifest(Manifest),
@@ -118,8 +121,13 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand, after_help = "Example:\n  octant config check")]
     Config(Config),
-    /// Say which layers of isolation this kernel offers, and how to get what is missing
-    #[command(after_help = "Example:\n  octant doctor")]
+    /// Try every layer of isolation, the ledger, the vault and this machine, and say what is wrong and what to do
+    ///
+    /// A throw-away agent tries what has to be denied. Nothing of it is left behind, and nothing is changed. It works without a
+    /// running Octant too, and shows as unknown what only root can ask.
+    #[command(
+        after_help = "Exit codes:\n  0 all in order   1 weaker than it can be   8 a layer of isolation is missing   10 something is broken\n\nExample:\n  octant doctor --json"
+    )]
     Doctor,
     /// Replace the running PID 1 by the binary now on disk; agents and services keep running
     #[command(alias = "reexec", after_help = "Example:\n  octant upgrade")]
@@ -187,6 +195,9 @@ pub(crate) enum Command {
         /// Instead, really try what no manifest grants, and show the kernel's answer; exits 5 when it was denied
         #[arg(long = "try", value_name = "WHAT")]
         attempt: Option<Attempt>,
+        /// What the throw-away agent of `octant doctor` does
+        #[arg(long, hide = true, value_name = "STEP", conflicts_with = "attempt")]
+        probe: Option<String>,
     },
 }
 
@@ -286,6 +297,9 @@ Example:\n  octant agent artefacts incident-report --out /srv/report")]
     Artefacts {
         #[command(flatten)]
         which: Which,
+        /// A snapshot that the agent took while it ran, by its digest or the digest's first digits; waits for nothing
+        #[arg(long, value_name = "DIGEST")]
+        snapshot: Option<String>,
         /// Write the files into this directory, which is made
         #[arg(long, value_name = "DIR", conflicts_with = "remove")]
         out: Option<PathBuf>,
@@ -342,6 +356,19 @@ Example:\n  octant agent fork incident-report")]
         /// Give it its manifest's share again
         #[arg(long)]
         off: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Network {
+    /// Show the machine's links, their addresses, who lent them and for how long, and what is wrong
+    #[command(after_help = "Example:\n  octant network status")]
+    Status,
+    /// Ask the servers now for what they have lent
+    #[command(after_help = "Example:\n  octant network renew eth0")]
+    Renew {
+        /// The link; without it, every one that is lent an address
+        link: Option<String>,
     },
 }
 

@@ -60,6 +60,12 @@ pub(crate) enum CliError {
     /// A layer of isolation is missing: `doctor` has printed which.
     #[error("{0}")]
     LayerMissing(String),
+    /// Something that agents or this machine rest on does not work: `doctor` has printed what.
+    #[error("{0}")]
+    Unwell(String),
+    /// Everything works, and something is less than it can be: `doctor` has printed what.
+    #[error("{0}")]
+    Weaker(String),
     /// The agent ended, but not well.
     #[error("agent {aid} {how}")]
     AgentFailed { aid: String, how: String },
@@ -99,11 +105,13 @@ impl CliError {
             Self::Unverified { .. } | Self::Incomplete { .. } => Exit::Unverified,
             Self::NotFound(_) => Exit::NotFound,
             Self::Ambiguous { .. } => Exit::Usage,
-            Self::Unhealthy(_) => Exit::Unhealthy,
+            Self::Unhealthy(_) | Self::Unwell(_) => Exit::Unhealthy,
             Self::LayerMissing(_) => Exit::LayerMissing,
-            Self::Exists { .. } | Self::Write { .. } | Self::AgentFailed { .. } | Self::Stdout(_) => {
-                Exit::Failed
-            }
+            Self::Exists { .. }
+            | Self::Write { .. }
+            | Self::AgentFailed { .. }
+            | Self::Weaker(_)
+            | Self::Stdout(_) => Exit::Failed,
             Self::Vault(error) => error.exit(),
             Self::Image(error) => crate::image::exit(error),
             Self::Store(error) => crate::workspace::exit(error),
@@ -166,6 +174,8 @@ impl CliError {
             | Self::Invalid { .. }
             | Self::NotFound(_)
             | Self::LayerMissing(_)
+            | Self::Unwell(_)
+            | Self::Weaker(_)
             | Self::Stdout(_)
             | Self::System { .. } => return None,
         };

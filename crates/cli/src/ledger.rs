@@ -17,6 +17,8 @@ use octant_api::ledger::{Entry, QUERY_MAX, QueryRequest, TailRequest};
 use octant_ids::{Aid, Layout, Principal};
 use print::print;
 
+pub(crate) use prove::check_proof;
+
 /// The command.
 pub(crate) fn run(
     command: &Command,

@@ -23,6 +23,7 @@ mod ledger;
 mod manifest;
 mod mcp;
 mod message;
+mod network;
 mod operator;
 mod out;
 mod servers;
@@ -43,6 +44,7 @@ pub use complete::complete;
 use error::CliError;
 use octant_api::ledger::VerifyReport;
 use octant_api::operator::Op;
+use octant_api::unit::Spec;
 use octant_ids::{Exit, Layout};
 use operator::Operator;
 use out::Out;
@@ -62,6 +64,8 @@ pub struct Links {
     /// Verifies the record that `octant run` keeps in a directory, against these checkpoints besides. Without it
     /// `octant ledger verify DIR` says that this build cannot.
     pub verify_record: Option<VerifyRecord>,
+    /// What PID 1 starts by itself, for `octant doctor` to compare with what is there.
+    pub boot: &'static [Spec],
 }
 
 /// See [`Links::check_config`].
@@ -166,7 +170,7 @@ fn act(
         Command::Service(command) => units::service(&operator, command, out),
         Command::Manifest(command) => manifest::run(command, layout, out),
         Command::Trust(command) => trust::run(command, layout, out),
-        Command::Doctor => doctor::run(out),
+        Command::Doctor => doctor::run(layout, links.boot, out),
         Command::Upgrade => units::machine(&operator, Op::Reexec, "upgrade", out),
         Command::Poweroff => units::machine(&operator, Op::Poweroff, "power off", out),
         Command::Reboot => units::machine(&operator, Op::Reboot, "reboot", out),
@@ -175,6 +179,7 @@ fn act(
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Egress(command) => egress::run(command, layout, out),
+        Command::Network(command) => network::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Workspace(command) => workspace::run(command, layout, out),
@@ -188,8 +193,11 @@ fn act(
         Command::SshAgent { serve: Some(dir), .. } => ssh::serve(dir, layout, out),
         Command::SshAgent { command, .. } => ssh::run(command, layout),
         Command::Note { text } => inside::note(text, layout, out),
-        Command::Itself { attempt: None } => inside::describe(layout, out),
-        Command::Itself { attempt: Some(what) } => inside::attempt(*what, layout, out),
+        Command::Itself { probe: Some(step), .. } => {
+            doctor::probe(step).map_err(|source| CliError::System { step: "try what is denied", source })
+        }
+        Command::Itself { attempt: None, .. } => inside::describe(layout, out),
+        Command::Itself { attempt: Some(what), .. } => inside::attempt(*what, layout, out),
     }
 }
 

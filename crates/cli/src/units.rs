@@ -120,7 +120,7 @@ fn problems(overview: &Overview) -> Vec<String> {
     found
 }
 
-fn problem(unit: &UnitStatus) -> Option<String> {
+pub(crate) fn problem(unit: &UnitStatus) -> Option<String> {
     let word = match (unit.state, unit.health) {
         (UnitState::Ready, Health::Ok | Health::None) | (UnitState::Down | UnitState::Done, _) => {
             return None;

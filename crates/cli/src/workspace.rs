@@ -6,6 +6,7 @@ use crate::deeds;
 use crate::error::CliError;
 use crate::out::{Out, Table, Ticking};
 use crate::service::Service;
+use octant_api::agent::SnapshotRequest;
 use octant_api::agents::{AgentInfo, Deed};
 use octant_ids::{Exit, Layout, Sha256, uid};
 use octant_tree::{Change, Dir, Store, StoreError, Tree, changes, merge};
@@ -35,7 +36,8 @@ impl Snapshot {
 /// The command.
 pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
     match command {
-        Command::Snapshot { of, limit } => snapshot(layout, of, limit.saturating_mul(1 << 20), out),
+        Command::Snapshot { of: Some(of), limit } => snapshot(layout, of, limit.saturating_mul(1 << 20), out),
+        Command::Snapshot { of: None, .. } => own(layout, out),
         Command::List => list(&open(layout)?, out),
         Command::Restore { snapshot, into } => restore(&open(layout)?, snapshot, into, out),
         Command::Diff { before, after } => {
@@ -69,6 +71,18 @@ fn open(layout: &Layout) -> Result<Store, CliError> {
 
 fn tree(store: &Store, which: &str) -> Result<Tree, CliError> {
     Ok(store.shelf().tree(store.find(which)?)?)
+}
+
+/// The agent's own, in its workstation.
+fn own(layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    let kept = Service::of_workstation(layout).call(&SnapshotRequest {})?;
+    if out.json {
+        return out.json(&kept);
+    }
+    for row in &kept.left_out {
+        out.note(&format!("left out: {}: {}", row.place, row.why));
+    }
+    out.line(kept.tree.map_or_else(|| "nothing".to_owned(), |tree| tree.to_string()))
 }
 
 fn snapshot(layout: &Layout, of: &str, limit: u64, out: &mut Out) -> Result<(), CliError> {

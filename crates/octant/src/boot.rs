@@ -4,6 +4,7 @@ use octant_agents::AgentsService;
 use octant_api::unit::{Criticality, Restart, Spec, ordered};
 use octant_egress::EgressService;
 use octant_ledger::LedgerService;
+use octant_network::NetworkService;
 use octant_service::Service;
 use octant_vault::VaultService;
 use std::ffi::OsStr;
@@ -43,6 +44,7 @@ const SPAWNER: Spec = Spec {
         "SYS_RESOURCE",
     ],
     root: true,
+    optional: false,
     argv: &["spawner"],
 };
 
@@ -50,6 +52,7 @@ const SPAWNER: Spec = Spec {
 pub(crate) const BOOT: &[Spec] = &[
     LedgerService::SPEC,
     <VaultService as Service>::SPEC,
+    <NetworkService as Service>::SPEC,
     <EgressService as Service>::SPEC,
     SPAWNER,
     <AgentsService as Service>::SPEC,
@@ -67,6 +70,7 @@ pub(crate) fn service(name: &OsStr) -> Option<ExitCode> {
     match name.to_str()? {
         "ledger" => Some(octant_service::run::<LedgerService>()),
         "vault" => Some(octant_service::run::<VaultService>()),
+        "network" => Some(octant_service::run::<NetworkService>()),
         "egress" => Some(octant_service::run::<EgressService>()),
         "agents" => Some(octant_service::run::<AgentsService>()),
         _ => None,

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             octant_cli::Links {
                 check_config: Some(boot::check_config),
                 verify_record: Some(octant_run::verify),
+                boot: boot::BOOT,
             },
         ),
         Role::Init(arguments) => octant_init::main(&arguments, boot::BOOT),

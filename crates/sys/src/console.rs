@@ -67,6 +67,55 @@ pub fn copy_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     done(unsafe { libc::ioctl(to.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })
 }
 
+/// A terminal's rows and columns; none for what is no terminal, or does not know them, as a serial line.
+#[must_use]
+pub fn size(terminal: impl AsFd) -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one struct winsize through the pointer.
+    let done = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0 && size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// Brings a virtual terminal to the front and waits until it is there; `console` is any virtual terminal.
+///
+/// # Errors
+/// What ioctl(2) reports.
+pub fn show(console: BorrowedFd<'_>, number: u16) -> io::Result<()> {
+    const VT_ACTIVATE: libc::c_ulong = 0x5606;
+    const VT_WAITACTIVE: libc::c_ulong = 0x5607;
+    // SAFETY: both take a number, no pointer.
+    done(unsafe { libc::ioctl(console.as_raw_fd(), VT_ACTIVATE, libc::c_ulong::from(number)) })?;
+    // SAFETY: as above.
+    done(unsafe { libc::ioctl(console.as_raw_fd(), VT_WAITACTIVE, libc::c_ulong::from(number)) })
+}
+
+/// Says what a key gives: `table` is the combination of shift keys, `key` the key's number, `value` what it gives.
+///
+/// # Errors
+/// What ioctl(2) reports; `EPERM` without CAP_SYS_TTY_CONFIG.
+pub fn set_key(console: BorrowedFd<'_>, table: u8, key: u8, value: u16) -> io::Result<()> {
+    const KDSKBENT: libc::c_ulong = 0x4b47;
+    // The kernel's struct kbentry.
+    #[repr(C)]
+    struct Entry {
+        table: u8,
+        key: u8,
+        value: u16,
+    }
+    let entry = Entry { table, key, value };
+    // SAFETY: KDSKBENT reads one struct kbentry through the pointer.
+    done(unsafe { libc::ioctl(console.as_raw_fd(), KDSKBENT, &raw const entry) })
+}
+
+/// Hangs up the terminal that controls the caller: whoever else has it open can do nothing with it any more.
+///
+/// # Errors
+/// What vhangup(2) reports.
+pub fn hang_up() -> io::Result<()> {
+    // SAFETY: no pointers.
+    done(unsafe { libc::vhangup() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,6 +39,20 @@ pub fn copy_above(fd: BorrowedFd<'_>, first: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// A copy of the descriptor that has this number, whoever owns it; close-on-exec.
+///
+/// # Errors
+/// `EBADF` when none has.
+pub fn copy_of(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; a copy takes nothing from who owns the original.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fcntl has just made this descriptor; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// A descriptor of the process with this id (pidfd_open(2)).
 ///
 /// # Errors

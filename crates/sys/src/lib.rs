@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "the one crate that may; each block is short and names its precondition")]
 
 pub mod audit;
+pub mod block;
 pub mod capacity;
 pub mod clock;
 pub mod clone;
@@ -17,6 +18,7 @@ pub mod entropy;
 pub mod fault;
 pub mod hooks;
 pub mod inherit;
+pub mod modules;
 pub mod mount;
 pub mod netlink;
 pub mod nftables;
@@ -24,6 +26,8 @@ pub mod observe;
 pub mod packet;
 pub mod probe;
 pub mod process;
+pub mod rtc;
+pub mod schedule;
 pub mod secret_memory;
 #[cfg(all(feature = "step", target_arch = "x86_64"))]
 pub mod step;

@@ -38,6 +38,7 @@ use octant_sys::{clock, confine, packet};
 use octant_ticket::Keys;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ use std::rc::Rc;
 
 /// How many connections are served at once. `agents` needs one; the rest is room for its restart.
 const MAX_CONNECTIONS: usize = 8;
+/// The most bytes of a cgroup.events, which has two lines.
+const EVENTS_BYTES: u64 = 4096;
 
 /// What it says first to the process that started it for itself.
 pub(crate) const READY: &[u8] = b"ready";
@@ -173,14 +176,14 @@ fn inherited() -> Result<Options, SpawnerError> {
         Socket::Listening(take("socket", "take the inherited socket")?)
     };
     let mut json = Vec::new();
-    let config = std::fs::File::from(take("config", "take the inherited configuration")?);
+    let config = File::from(take("config", "take the inherited configuration")?);
     // PID 1 wrote it and left the position at the end.
     let mut config = start("rewind the configuration", (&config).rewind().map(|()| config))?;
     let read = (&mut config).take(BootConfig::MAX as u64 + 1).read_to_end(&mut json);
     start("read the configuration", read)?;
     let config = start("parse the configuration", BootConfig::from_json(&json).map_err(io::Error::other))?;
     let tickets = if names.split(':').any(|name| name == "tickets") {
-        let keys = std::fs::File::from(take("tickets", "take the inherited keys")?);
+        let keys = File::from(take("tickets", "take the inherited keys")?);
         Keys::read(keys).map_err(|error| error.to_string())
     } else {
         Err("PID 1 gave no descriptor `tickets`; see its log for why, then restart ledger and spawner".into())
@@ -592,6 +595,20 @@ impl Spawner {
         }
     }
 
+    /// Whether none of its processes runs, as the kernel says.
+    fn frozen(&self, aid: Aid) -> Result<bool, SpawnError> {
+        let Some(leaf) = self.leaf(aid)? else { return Ok(false) };
+        let failed = |error: io::Error| SpawnError::failed(Step::Collect, "read cgroup.events", &error);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let events = nix::fcntl::openat(&leaf, "cgroup.events", flags, Mode::empty());
+        let mut text = String::new();
+        File::from(events.map_err(|error| failed(error.into()))?)
+            .take(EVENTS_BYTES)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
+        Ok(text.lines().any(|line| line == "frozen 1"))
+    }
+
     fn kill(&mut self, request: &Request) -> Result<(), SpawnError> {
         let leaf = self.leaf(request.aid)?;
         let entry = self.entry(request)?;
@@ -607,13 +624,15 @@ impl Spawner {
             .map_err(|error| SpawnError::failed(Step::Remove, "pidfd_send_signal(SIGTERM)", &error))
     }
 
-    /// Starts the process that reads what is to be kept of a workspace: when nothing runs any more that could change it.
+    /// Starts the process that reads what is to be kept of a workspace: when nothing runs that could change it, because
+    /// the agent has ended or is frozen.
     fn collect(&mut self, request: &Request, fds: Vec<OwnedFd>) -> Result<(u32, OwnedFd), SpawnError> {
         let refused = |text: String| SpawnError::refused(Step::Collect, text);
         let base = uid::agent_base(request.slot).ok_or_else(|| refused("there is no such slot".into()))?;
         if let Some(entry) = self.slots.get(&request.slot) {
             let ended = wait_readable(entry.pidfd.as_fd(), 0).is_ok();
-            if entry.aid.is_some_and(|aid| aid != request.aid) || !ended {
+            let another = entry.aid.is_some_and(|aid| aid != request.aid);
+            if another || !(ended || self.frozen(request.aid)?) {
                 return Err(refused(format!("slot {} has an agent that runs", request.slot)));
             }
         }

@@ -6,10 +6,10 @@ use octant_api::agent::{
     ApprovalInfo, ApprovalRequest, BorrowRequest, BudgetRequest, Child, Children, ChildrenRequest,
     Credentials, CredentialsRequest, Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest,
     Noted, PreviewRequest, ReceiveRequest, Received, ReleaseRequest, RenewRequest, ReturnRequest,
-    RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SpawnRequest, SshKeys,
-    SshKeysRequest, SshLoginRequest, WaitRequest,
+    RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SnapshotRequest, SpawnRequest,
+    SshKeys, SshKeysRequest, SshLoginRequest, WaitRequest,
 };
-use octant_api::agents::{Approval, BudgetInfo, LogChunk, LogsEnd, TakenBack};
+use octant_api::agents::{Approval, Artefacts, BudgetInfo, LogChunk, LogsEnd, TakenBack};
 use octant_api::egress::{HostLease, Preview};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
@@ -40,6 +40,9 @@ const MESSAGES_PER_SECOND: u64 = 16;
 /// The same for calls of others' tools, each of which is on record twice.
 const TOOLS_BURST: u64 = 32;
 const TOOLS_PER_SECOND: u64 = 8;
+/// The same for snapshots of the workspace, for each of which the agent stands still.
+const SNAPSHOTS_BURST: u64 = 4;
+const SNAPSHOTS_PER_SECOND: u64 = 1;
 /// The longest wait for an answer, in milliseconds.
 const APPROVAL_WAIT_MAX_MS: u64 = 600_000;
 const SECOND_NS: u64 = 1_000_000_000;
@@ -55,6 +58,7 @@ pub(crate) struct Guest {
     pub(crate) leases: Mutex<Bucket>,
     pub(crate) messages: Mutex<Bucket>,
     pub(crate) tools: Mutex<Bucket>,
+    pub(crate) snapshots: Mutex<Bucket>,
     /// One place, for the one value that can be on its way to this agent: the connections to the vault on which values
     /// come are few, and one agent must not have them all.
     pub(crate) revealing: Semaphore,
@@ -74,6 +78,7 @@ impl Guest {
             leases: bucket(LEASES_BURST, LEASES_PER_SECOND),
             messages: bucket(MESSAGES_BURST, MESSAGES_PER_SECOND),
             tools: bucket(TOOLS_BURST, TOOLS_PER_SECOND),
+            snapshots: bucket(SNAPSHOTS_BURST, SNAPSHOTS_PER_SECOND),
             revealing: Semaphore::new(1),
             ssh: tokio::sync::Mutex::default(),
         }
@@ -261,6 +266,19 @@ impl Handler<Call> for Guest {
 
     async fn budget(&self, _: BudgetRequest, _: Call) -> Result<BudgetInfo, ApiError> {
         self.manager.budget(self.aid)
+    }
+
+    async fn snapshot(&self, _: SnapshotRequest, _: Call) -> Result<Artefacts, ApiError> {
+        const WHAT: &str = "keep a snapshot of the workspace";
+        if !self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).take(clock::monotonic_ns()) {
+            let why =
+                format!("more than {SNAPSHOTS_BURST} snapshots at once or {SNAPSHOTS_PER_SECOND} a second");
+            return Err(ApiError::new(Code::Busy, WHAT, "agent.snapshot", why, "take fewer"));
+        }
+        // A task of its own: who was frozen for it is let go on, also when nobody waits for the answer any more.
+        let (manager, aid) = (Arc::clone(&self.manager), self.aid);
+        let task = tokio::spawn(async move { manager.snapshot(aid).await });
+        task.await.map_err(|e| ApiError::new(Code::Internal, WHAT, "agent.snapshot", e, "see the ledger"))?
     }
 
     async fn preview(&self, asked: PreviewRequest, _: Call) -> Result<Preview, ApiError> {

@@ -57,6 +57,7 @@ fn short(info: AgentInfo) -> AgentInfo {
         accesses_unreported: None,
         grants: Vec::new(),
         artefacts,
+        snapshots: Vec::new(),
         ..info
     }
 }

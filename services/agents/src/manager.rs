@@ -14,6 +14,7 @@ mod post;
 mod prepare;
 mod report;
 mod serve;
+mod snapshot;
 mod spawn;
 mod trust;
 
@@ -565,6 +566,8 @@ impl Manager {
         let Ok(info) = self.info(aid) else { return Vec::new() };
         let what = json!({"agent": aid, "name": info.name, "adopted": true, "as": info.state.as_str()});
         self.records.later(about(aid, Kind::Lifecycle, &what));
+        let (manager, of) = (Arc::clone(self), aid);
+        tokio::spawn(async move { manager.go_on(of).await });
         self.open_socket(aid).into_iter().chain([Event::Adopted]).collect()
     }
 

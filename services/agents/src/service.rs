@@ -96,6 +96,7 @@ impl AgentsService {
         socket_mode: 0o666,
         capabilities: &[],
         root: false,
+        optional: false,
         argv: &["svc", "agents"],
     };
 }

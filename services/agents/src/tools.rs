@@ -5,7 +5,7 @@ use crate::guest::Guest;
 use octant_api::agent::{
     self, ApprovalRequest, BorrowRequest, BudgetRequest, ChildrenRequest, CredentialsRequest, INTERFACE,
     KillRequest, NoteRequest, PreviewRequest, ReceiveRequest, ReturnRequest, SelfRequest, SendRequest,
-    SpawnRequest, WaitRequest,
+    SnapshotRequest, SpawnRequest, WaitRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::rpc::{Deadline, Dispatch, Interface, Meta, Method, Request};
@@ -41,6 +41,10 @@ fn family(grants: &Grants) -> bool {
     grants.generations() > 0
 }
 
+fn keeps(grants: &Grants) -> bool {
+    !grants.retain().places.is_empty()
+}
+
 fn rooms(grants: &Grants) -> bool {
     grants.rooms().iter().next().is_some()
 }
@@ -64,10 +68,11 @@ fn approvals(grants: &Grants) -> bool {
 /// The tools in the order in which they are listed. Leases of secrets are not among them: no manifest of this build grants
 /// what they are for.
 static TOOLS: LazyLock<Vec<(Tool, Allows)>> = LazyLock::new(|| {
-    let rows: [(&'static Method, Allows); 14] = [
+    let rows: [(&'static Method, Allows); 15] = [
         (SelfRequest::METHOD, None),
         (BudgetRequest::METHOD, None),
         (NoteRequest::METHOD, None),
+        (SnapshotRequest::METHOD, Some(keeps)),
         (CredentialsRequest::METHOD, Some(secrets)),
         (PreviewRequest::METHOD, Some(network)),
         (BorrowRequest::METHOD, Some(leases)),

@@ -13,6 +13,7 @@ use crate::resolve::Resolve;
 use crate::secrets::{Secrets, Value as SecretValue, Wanted};
 use crate::vet::Vet;
 use crate::workers::{Worker, Workers};
+use nix::sys::resource::{Resource, getrlimit};
 use octant_api::agents::Amounts;
 use octant_api::egress::{
     AdmitRequest, Admitted, AtGate, Door, Draw, LeaseState, Open, PORTS_MAX, Preview, Usage,
@@ -37,8 +38,13 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ADDRESSES_MAX: usize = 4;
 /// How many open connections are listed.
 const LISTED_MAX: usize = 100;
-/// How many connections all agents have open together. Each is two descriptors of the gate's.
-pub(crate) const OPEN_MAX: u64 = 16_000;
+/// How many connections all agents have open together, where the machine lets the gate open so many descriptors.
+const OPEN_MAX: u64 = 16_000;
+
+/// How many that is of so many descriptors: each connection has two, and an eighth is for listeners, names and services.
+fn most_open(descriptors: u64) -> u64 {
+    ((descriptors - descriptors / 8) / 2).min(OPEN_MAX)
+}
 
 /// A name that no registry ever gives (RFC 6761).
 const NOBODYS: &str = "nobody.octant.invalid";
@@ -61,6 +67,8 @@ pub(crate) struct Gate {
     clients: Mutex<BTreeMap<Aid, Arc<Client>>>,
     /// How many connections all agents have open together.
     open: Arc<AtomicU64>,
+    /// How many can be.
+    most_open: u64,
     /// Told when something is to be drawn from a budget.
     pub(crate) drawing: Arc<Notify>,
 }
@@ -324,6 +332,8 @@ impl Gate {
             workers,
             clients: Mutex::default(),
             open: Arc::default(),
+            // Where it cannot be asked there is the least that any system gives.
+            most_open: most_open(getrlimit(Resource::RLIMIT_NOFILE).map_or(256, |(soft, _)| soft)),
             drawing: Arc::default(),
         }
     }
@@ -507,7 +517,11 @@ impl Gate {
         let all = self.open.fetch_add(1, Ordering::Relaxed);
         let before = client.meter.open.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(client), Arc::clone(&self.open));
-        if before >= most || all >= OPEN_MAX { Err(Denied::Connections(most.min(before))) } else { Ok(place) }
+        if before >= most || all >= self.most_open {
+            Err(Denied::Connections(most.min(before)))
+        } else {
+            Ok(place)
+        }
     }
 
     /// The name that a program means by what it says: a name, or an address that stands for one.
@@ -701,4 +715,18 @@ fn is_own(address: IpAddr) -> bool {
     };
     // Where there is no way at all, connecting fails by itself.
     way().is_ok_and(|from| from.to_canonical() == address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_everything_else() {
+        for descriptors in [0, 1, 256, 1024, 20_000, 65_536, u64::MAX] {
+            let most = most_open(descriptors);
+            assert!(most <= OPEN_MAX && most.saturating_mul(2) <= descriptors, "{most} of {descriptors}");
+        }
+        assert_eq!((most_open(20_000), most_open(65_536)), (8_750, OPEN_MAX));
+    }
 }

@@ -66,6 +66,7 @@ impl EgressService {
         socket_mode: 0o666,
         capabilities: &[],
         root: false,
+        optional: false,
         argv: &["svc", "egress"],
     };
 }

@@ -45,19 +45,7 @@ pub(crate) fn item(
         let why = "an agent speaks about itself only".to_owned();
         return refuse(Code::InvalidParams, "agent", why, "leave `agent` out where `actor` is named");
     }
-    let whose = match request.kind {
-        Kind::Boot | Kind::Unit | Kind::Config => Some("PID 1's"),
-        Kind::Erasure | Kind::Key | Kind::Archive => Some("the ledger's own"),
-        Kind::Command if request.operator.is_none() => Some("of operators"),
-        Kind::Lifecycle | Kind::Seal if !is_agents(caller) => Some("the service agents'"),
-        Kind::Decision
-            if !["governance", "vault", "agents", "egress"].iter().any(|name| *caller == service(name)) =>
-        {
-            Some("the services governance's, vault's, egress's and agents'")
-        }
-        _ => None,
-    };
-    if let Some(whose) = whose {
+    if let Some(whose) = anothers(caller, &request) {
         let why = format!("entries of kind {} are {whose}", request.kind.as_str());
         return refuse(Code::Denied, "kind", why, "use another kind");
     }
@@ -88,6 +76,22 @@ pub(crate) fn item(
         observed_ns: None,
     };
     Ok(Item { draft, payload })
+}
+
+/// Whose entries of this kind are, where they are not the caller's.
+fn anothers(caller: &Principal, request: &AppendRequest) -> Option<&'static str> {
+    let one_of = |names: &[&str]| names.iter().any(|name| *caller == service(name));
+    match request.kind {
+        Kind::Boot | Kind::Unit => Some("PID 1's"),
+        Kind::Config if !one_of(&["network"]) => Some("PID 1's and the service network's"),
+        Kind::Erasure | Kind::Key | Kind::Archive => Some("the ledger's own"),
+        Kind::Command if request.operator.is_none() => Some("of operators"),
+        Kind::Lifecycle | Kind::Seal if !is_agents(caller) => Some("the service agents'"),
+        Kind::Decision if !one_of(&["governance", "vault", "agents", "egress"]) => {
+            Some("the services governance's, vault's, egress's and agents'")
+        }
+        _ => None,
+    }
 }
 
 fn service(name: &str) -> Principal {

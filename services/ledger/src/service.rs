@@ -280,6 +280,7 @@ impl Service for LedgerService {
         socket_mode: 0o666,
         capabilities: &[],
         root: false,
+        optional: false,
         argv: &["svc", NAME],
     };
     const PROFILE: &'static str = include_str!("../profile.json");

@@ -71,6 +71,7 @@ impl VaultService {
         socket_mode: 0o666,
         capabilities: &[],
         root: false,
+        optional: false,
         argv: &["svc", "vault"],
     };
 }

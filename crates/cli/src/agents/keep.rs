@@ -7,11 +7,12 @@ use crate::service::Service;
 use crate::{deeds, manifest, workspace};
 use octant_api::agents::{
     AgentInfo, AgentState, Artefacts, ArtefactsRequest, Deed, ENVELOPE_MAX, FetchRequest, ForkRequest,
-    RemoveArtefactsRequest, ResumeRequest, SuspendRequest,
+    RemoveArtefactsRequest, ResumeRequest, ShowRequest, Snapshot, SuspendRequest,
 };
 use octant_ids::{Exit, Layout, Sha256};
 use octant_manifest::Envelope;
 use octant_tree::{Dir, Entry, LeftOut, Store, StoreError, Tree, Wish};
+use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind};
 use std::path::Path;
@@ -19,17 +20,79 @@ use std::path::Path;
 /// Everything that a pipe of artefacts can have: whoever kept them was bounded.
 const ALL: Wish = Wish { places: None, bytes: u64::MAX, entries: u64::MAX };
 
-/// The command `artefacts`.
-pub(super) fn artefacts(
+/// What to do with what is kept, beside telling it.
+#[derive(Clone, Copy)]
+pub(super) struct Todo<'a> {
+    pub(super) into: Option<&'a Path>,
+    pub(super) remove: bool,
+}
+
+/// The command `artefacts`: what was kept at the end, or this snapshot.
+pub(super) fn run(
     service: &Service,
     which: &str,
-    into: Option<&Path>,
-    remove: bool,
+    snapshot: Option<&str>,
+    todo: Todo<'_>,
     out: &mut Out,
 ) -> Result<(), CliError> {
+    match snapshot {
+        Some(digest) => snapshot_of(service, which, digest, todo, out),
+        None => artefacts(service, which, todo, out),
+    }
+}
+
+fn artefacts(service: &Service, which: &str, todo: Todo<'_>, out: &mut Out) -> Result<(), CliError> {
     let agent = resolve(service, which)?;
     let info = service.call(&ArtefactsRequest { agent })?;
     let (kept, tree) = kept(&info)?;
+    if !todo.remove {
+        for row in &kept.left_out {
+            out.note(&format!("left out: {}: {}", row.place, row.why));
+        }
+        if kept.more_left_out > 0 {
+            out.note(&format!("left out: {} more", kept.more_left_out));
+        }
+    }
+    hand_out(service, tree, kept, todo, out)
+}
+
+fn snapshot_of(
+    service: &Service,
+    which: &str,
+    digest: &str,
+    todo: Todo<'_>,
+    out: &mut Out,
+) -> Result<(), CliError> {
+    let info = find(service, which)?;
+    let agent = info.aid.to_string();
+    let info = service.call(&ShowRequest { agent })?;
+    let mut meant = info.snapshots.iter().filter(|taken| taken.tree.to_string().starts_with(digest));
+    match (meant.next(), meant.next()) {
+        (Some(taken), None) => hand_out(service, taken.tree, taken, todo, out),
+        (found, _) => Err(CliError::Refused {
+            what: format!("there is no one snapshot {} of {}", crate::out::printable(digest), info.aid),
+            why: if found.is_some() { "several begin so".into() } else { "none begins so".into() },
+            exit: Exit::NotFound,
+            next: Some("`octant agent show` lists them".into()),
+        }),
+    }
+}
+
+/// One of them as a line.
+pub(super) fn taken(taken: &Snapshot) -> String {
+    let Snapshot { tree, taken_ms, entries, bytes, left_out } = taken;
+    let at = crate::out::utc(*taken_ms);
+    let left_out = if *left_out > 0 { format!("; {left_out} left out") } else { String::new() };
+    format!("{tree}: {entries} entries, {bytes} bytes, {at}{left_out}")
+}
+
+fn hand_out(
+    service: &Service,
+    tree: Sha256,
+    row: &impl Serialize,
+    Todo { into, remove }: Todo<'_>,
+    out: &mut Out,
+) -> Result<(), CliError> {
     if remove {
         service.call(&RemoveArtefactsRequest { tree })?;
         return if out.json { out.json(&tree) } else { out.line(format_args!("{tree} is removed")) };
@@ -38,13 +101,7 @@ pub(super) fn artefacts(
         fetch(service, tree, into, out)?;
     }
     if out.json {
-        return out.json(kept);
-    }
-    for row in &kept.left_out {
-        out.note(&format!("left out: {}: {}", row.place, row.why));
-    }
-    if kept.more_left_out > 0 {
-        out.note(&format!("left out: {} more", kept.more_left_out));
+        return out.json(row);
     }
     match into {
         Some(into) => out.line(format_args!("{tree} is in {}", into.display())),

@@ -11,11 +11,13 @@ Files, directories and links are kept, each file once, by the digest of its byte
 mounted there are left out.
 
 Example:
-  octant workspace snapshot incident-report")]
+  octant workspace snapshot incident-report
+In a workstation, of what the manifest says is kept of its own:
+  octant workspace snapshot")]
     Snapshot {
-        /// A directory (a path with a slash in it), or an agent
+        /// A directory (a path with a slash in it), or an agent; absent: this agent, in its workstation
         #[arg(value_name = "DIR|AGENT")]
-        of: String,
+        of: Option<String>,
         /// The most MiB that it may have
         #[arg(long, value_name = "MIB", default_value_t = 4096)]
         limit: u64,

@@ -54,6 +54,12 @@ pub(super) fn prove(
     out.line(format_args!("{} proves entry {seq}, whose hash is {}", output.display(), proof.hash))
 }
 
+/// The same by the key that the ledger itself names.
+pub(crate) fn check_proof(proof: &Proof, seq: u64) -> Result<(), String> {
+    let key = proof.key.parse().map_err(|error| format!("its key: {error}"))?;
+    check(proof, seq, &key)
+}
+
 /// Whether a proof is of this entry, and right.
 fn check(proof: &Proof, seq: u64, key: &Verifier) -> Result<(), String> {
     let parsed = InclusionProof::parse(&proof.proof).map_err(|error| error.to_string())?;

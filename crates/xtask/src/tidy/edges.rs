@@ -21,6 +21,7 @@ const SERVICE: &str = "octant-service";
 const CRYPTO: &str = "octant-crypto";
 const UKI: &str = "octant-uki";
 const TREE: &str = "octant-tree";
+const NET: &str = "octant-net";
 const OCI: &str = "octant-oci";
 const LEARN: &str = "octant-learn";
 const SSH: &str = "octant-ssh";
@@ -29,6 +30,7 @@ const SSH: &str = "octant-ssh";
 const ALLOWED: &[(&str, &[&str])] = &[
     (IDS, &[]),
     (SYS, &[IDS]),
+    (NET, &[SYS]),
     (API, &[IDS]),
     (UKI, &[]),
     (SSH, &[]),
@@ -48,8 +50,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
     ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
+    ("octant-network", &[IDS, API, SYS, WIRE, SERVICE, NET]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, MCP, SSH, TICKET, TREE, WORKSTATION]),
-    ("octant-applets", &[SYS]),
+    ("octant-applets", &[SYS, NET]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),

@@ -58,12 +58,12 @@ impl Manager {
         })
     }
 
-    fn turn(&self, aid: Aid) -> Option<Arc<Mutex<()>>> {
+    pub(super) fn turn(&self, aid: Aid) -> Option<Arc<Mutex<()>>> {
         self.inner().agents.get(&aid).map(|agent| Arc::clone(&agent.turn))
     }
 
     /// Does what writes a file, and so waits behind no spawn.
-    async fn at_once(
+    pub(super) async fn at_once(
         &self,
         work: impl FnOnce(&dyn Spawner) -> Result<(), NotHeld> + Send + 'static,
     ) -> Result<(), NotHeld> {

@@ -1,7 +1,8 @@
 //! Keeping what a manifest says is to be kept of its agent's workspace: after its last process has ended, and before the
 //! workspace is let go.
 
-use super::{Manager, about};
+use super::{Agent, Manager, about};
+use crate::archive::Archive;
 use crate::store::Retain;
 use octant_api::agents::{AgentInfo, AgentState, Artefacts, Fetched, RecordRequest, Recorded};
 use octant_api::error::{ApiError, Code};
@@ -24,11 +25,25 @@ const OF_BYTES: usize = 1024;
 const READER_MS: u16 = 5_000;
 
 /// What was to be kept, and through what.
-struct Due {
+pub(super) struct Due {
     slot: u32,
     wish: Wish,
     workspace: Arc<OwnedFd>,
 }
+
+impl Due {
+    /// What of this agent is kept, as its manifest says; none where nothing is.
+    pub(super) fn of(agent: &Agent) -> Option<Result<Self, String>> {
+        let retain = agent.saved.terms.as_ref()?.retain.as_ref()?;
+        let slot = agent.saved.slot?;
+        let lost = || "its workspace was lost in a restart of agents".to_owned();
+        let workspace = agent.workspace.clone().ok_or_else(lost);
+        Some(workspace.and_then(|workspace| Ok(Self { slot, wish: wish_of(retain)?, workspace })))
+    }
+}
+
+/// What is kept, while one agent's is added to it: one at a time, so that each knows how much room there is.
+pub(super) type Room = tokio::sync::OwnedMutexGuard<Archive>;
 
 impl Manager {
     /// Keeps what is to be kept of an ended agent; whether that is over, done or given up.
@@ -36,20 +51,14 @@ impl Manager {
         let due = {
             let inner = self.inner();
             let Some(agent) = inner.agents.get(&aid) else { return true };
-            let retain = agent.saved.terms.as_ref().and_then(|terms| terms.retain.as_ref());
             let info = &agent.saved.info;
-            let (Some(retain), Some(slot), None, Some(_)) =
-                (retain, agent.saved.slot, &info.artefacts, info.started_ms)
-            else {
+            let (Some(due), None, Some(_)) = (Due::of(agent), &info.artefacts, info.started_ms) else {
                 return true;
             };
-            let lost = || "its workspace was lost in a restart of agents".to_owned();
-            let wish = wish_of(retain);
-            let workspace = agent.workspace.clone().ok_or_else(lost);
-            workspace.and_then(|workspace| Ok(Due { slot, wish: wish?, workspace }))
+            due
         };
         let kept = match due {
-            Ok(due) => self.collect(aid, due).await,
+            Ok(due) => self.collect(aid, due, self.room().await).await,
             Err(why) => return self.kept(aid, Artefacts { failed: Some(why), ..Artefacts::default() }),
         };
         let tried = {
@@ -71,10 +80,13 @@ impl Manager {
         }
     }
 
-    async fn collect(&self, aid: Aid, due: Due) -> Result<Artefacts, String> {
+    pub(super) async fn room(&self) -> Room {
+        Arc::clone(&self.archive).lock_owned().await
+    }
+
+    /// Keeps what is to be kept of an agent of which nothing runs.
+    pub(super) async fn collect(&self, aid: Aid, due: Due, archive: Room) -> Result<Artefacts, String> {
         let Due { slot, wish, workspace } = due;
-        // One at a time, so that each knows how much room there is.
-        let archive = Arc::clone(&self.archive).lock_owned().await;
         let text = |error: StoreError| error.to_string();
         let wish = archive.bounded(wish).map_err(text)?;
         let (read, write) =
@@ -171,14 +183,19 @@ impl Manager {
             .map_err(|e| ApiError::new(Code::Internal, WHAT, tree.to_string(), e, "try again"))?
             .map_err(|error| failed(WHAT, tree, &error))?;
         let mut inner = self.inner();
-        let of = |info: &AgentInfo| info.artefacts.as_ref().is_some_and(|kept| kept.tree == Some(tree));
+        let of = |info: &AgentInfo| {
+            let end = info.artefacts.as_ref().is_some_and(|kept| kept.tree == Some(tree));
+            end || info.snapshots.iter().any(|snapshot| snapshot.tree == tree)
+        };
         let theirs = inner.agents.iter().filter(|(_, agent)| of(&agent.saved.info));
         let agents: Vec<Aid> = theirs.map(|(aid, _)| *aid).collect();
         for aid in &agents {
-            if let Some(agent) = inner.agents.get_mut(aid)
-                && let Some(artefacts) = &mut agent.saved.info.artefacts
-            {
-                artefacts.removed = true;
+            if let Some(agent) = inner.agents.get_mut(aid) {
+                let info = &mut agent.saved.info;
+                info.snapshots.retain(|snapshot| snapshot.tree != tree);
+                for artefacts in info.artefacts.iter_mut().filter(|kept| kept.tree == Some(tree)) {
+                    artefacts.removed = true;
+                }
             }
             self.keep(&mut inner, *aid, false);
         }
@@ -212,20 +229,21 @@ fn wish_of(retain: &Retain) -> Result<Wish, String> {
 
 /// What the ledger is told.
 fn told(aid: Aid, name: &str, artefacts: &Artefacts) -> Value {
+    json!({"agent": aid, "name": name, "artefacts": summary(artefacts)})
+}
+
+/// What was kept, as short as an entry has room for.
+pub(super) fn summary(artefacts: &Artefacts) -> Value {
     let clip = |text: &str| text.chars().take(TOLD_CHARS).collect::<String>();
     let left_out: Vec<Value> =
         artefacts.left_out.iter().take(TOLD).map(|row| json!([clip(&row.place), clip(&row.why)])).collect();
     let more = artefacts.more_left_out + artefacts.left_out.len().saturating_sub(TOLD) as u64;
     json!({
-        "agent": aid,
-        "name": name,
-        "artefacts": {
-            "tree": artefacts.tree,
-            "entries": artefacts.entries,
-            "bytes": artefacts.bytes,
-            "left_out": left_out,
-            "more_left_out": more,
-            "failed": artefacts.failed.as_deref().map(clip),
-        },
+        "tree": artefacts.tree,
+        "entries": artefacts.entries,
+        "bytes": artefacts.bytes,
+        "left_out": left_out,
+        "more_left_out": more,
+        "failed": artefacts.failed.as_deref().map(clip),
     })
 }

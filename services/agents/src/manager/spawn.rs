@@ -428,6 +428,7 @@ pub(super) fn blank(aid: Aid, manifest_digest: Sha256) -> AgentInfo {
         workspace: None,
         fork_of: None,
         artefacts: None,
+        snapshots: Vec::new(),
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),

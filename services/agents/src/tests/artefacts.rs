@@ -1,15 +1,17 @@
 //! What is kept of workspaces, and forks.
 
-use super::life::until;
+use super::life::{api, until};
 use super::restart::life;
 use super::world::{Machinery, World, key, signed};
+use octant_api::agent::SnapshotRequest;
 use octant_api::agents::{
-    AgentInfo, AgentState, ArtefactsRequest, ForkRequest, KillRequest, RemoveArtefactsRequest, ShowRequest,
-    SpawnRequest,
+    AgentInfo, AgentState, Artefacts, ArtefactsRequest, ForkRequest, KillRequest, RemoveArtefactsRequest,
+    ShowRequest, Snapshot, SpawnRequest, SuspendRequest,
 };
+use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
 use octant_ids::{Aid, Sha256};
-use octant_tree::Shelf;
+use octant_tree::{Shelf, Store};
 use serde_json::Value;
 
 const REPORT: (&str, &str) = ("retain = []", "retain = [\"/workspace/report\"]");
@@ -63,6 +65,87 @@ fn what_the_manifest_names_is_kept_when_the_agent_ends_and_goes_when_an_operator
         assert!(shelf.tree(tree).is_err());
         let error = world.operator.call(&RemoveArtefactsRequest { tree }).await.unwrap_err();
         assert!(error.to_string().contains("there is no tree"), "{error}");
+    });
+}
+
+/// The agent's own request, and what its operator is shown of it.
+async fn snapshot(machinery: &Machinery, aid: Aid) -> Result<Artefacts, ApiError> {
+    machinery.guest(aid).call(&SnapshotRequest {}).await.map_err(api)
+}
+
+async fn shown(world: &World, aid: Aid) -> Vec<Snapshot> {
+    world.operator.call(&ShowRequest { agent: aid.to_string() }).await.unwrap().snapshots
+}
+
+#[test]
+fn an_agent_has_what_its_manifest_names_kept_while_it_runs_and_stands_still_meanwhile() {
+    let machinery = Machinery::new();
+    life(&machinery, "b1", async |world: &World| {
+        let command =
+            "mkdir $WORK/report; echo found > $WORK/report/text; echo no > $WORK/private; exec sleep 60";
+        let aid = spawn(world, command, &[REPORT]).await;
+        let work = machinery.scratch.path().join(format!("{aid}.work"));
+        until("it is so", || std::fs::metadata(work.join("private")).is_ok_and(|file| file.len() == 3)).await;
+        machinery.spawner.asked.lock().unwrap().clear();
+        let kept = snapshot(&machinery, aid).await.unwrap();
+        let tree = kept.tree.unwrap();
+        assert_eq!((kept.entries, kept.bytes, kept.whole), (2, 6, false));
+        let asked = machinery.spawner.asked.lock().unwrap().clone();
+        assert_eq!(asked, ["freeze", "collect", "thaw"]);
+        let shelf = Shelf::new(&machinery.scratch.path().join("state/artefacts"));
+        assert_eq!(shelf.tree(tree).unwrap().bytes(), 6);
+        let of =
+            |entry: &octant_api::ledger::AppendRequest| entry.payload.read::<Value>().unwrap_or_default();
+        let on_record: Vec<Value> = machinery.ledger.of(Kind::Lifecycle).iter().map(of).collect();
+        assert!(
+            on_record.iter().any(|entry| entry["snapshot"]["tree"] == serde_json::json!(tree)),
+            "{on_record:?}"
+        );
+        // The same again is kept once; what has changed is another one.
+        assert_eq!(snapshot(&machinery, aid).await.unwrap().tree, Some(tree));
+        assert_eq!(shown(world, aid).await.iter().map(|taken| taken.tree).collect::<Vec<_>>(), [tree]);
+        std::fs::write(work.join("report/text"), "more").unwrap();
+        let second = snapshot(&machinery, aid).await.unwrap().tree.unwrap();
+        assert_eq!(
+            shown(world, aid).await.iter().map(|taken| taken.tree).collect::<Vec<_>>(),
+            [tree, second]
+        );
+        // A list of agents has none of it, and an operator removes them one by one.
+        world.operator.call(&RemoveArtefactsRequest { tree }).await.unwrap();
+        assert_eq!(shown(world, aid).await.iter().map(|taken| taken.tree).collect::<Vec<_>>(), [second]);
+        assert!(shelf.tree(tree).is_err() && shelf.tree(second).is_ok());
+        world.operator.call(&KillRequest { agent: aid.to_string(), grace_ms: 0 }).await.unwrap();
+        assert_eq!(world.kept(aid).await.artefacts.unwrap().tree, Some(second), "the end's is the same tree");
+    });
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_is_refused_and_leaves_the_agent_as_it_was() {
+    let machinery = Machinery::new();
+    life(&machinery, "b1", async |world: &World| {
+        let aid = spawn(world, "exec sleep 60", &[]).await;
+        let error = snapshot(&machinery, aid).await.unwrap_err();
+        assert_eq!(error.code, Code::Denied, "{error}");
+        let aid = spawn(world, "mkdir $WORK/report; exec sleep 60", &[REPORT]).await;
+        *machinery.spawner.unreadable.lock().unwrap() = Some("the spawner restarts".into());
+        let error = snapshot(&machinery, aid).await.unwrap_err();
+        assert!(error.to_string().contains("the spawner restarts"), "{error}");
+        assert_eq!(machinery.spawner.asked.lock().unwrap().last().unwrap(), "thaw");
+        *machinery.spawner.unreadable.lock().unwrap() = None;
+        // One that an operator has suspended stays so.
+        world.operator.call(&SuspendRequest { agent: aid.to_string() }).await.unwrap();
+        snapshot(&machinery, aid).await.unwrap();
+        assert_eq!(machinery.spawner.asked.lock().unwrap().last().unwrap(), "collect");
+        // Without a record nothing is kept.
+        let before = shown(world, aid).await;
+        std::fs::write(machinery.scratch.path().join(format!("{aid}.work/report/new")), "new").unwrap();
+        machinery.ledger.refuse(Some(0));
+        let error = snapshot(&machinery, aid).await.unwrap_err();
+        assert_eq!(error.code, Code::Unavailable, "{error}");
+        machinery.ledger.refuse(None);
+        assert_eq!(shown(world, aid).await, before);
+        let trees = Store::open(&machinery.scratch.path().join("state/artefacts")).unwrap().trees().unwrap();
+        assert_eq!(trees, before.iter().map(|taken| taken.tree).collect::<Vec<_>>());
     });
 }
 

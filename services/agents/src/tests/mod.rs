@@ -67,6 +67,7 @@ pub(crate) fn info(aid: Aid) -> AgentInfo {
         workspace: None,
         fork_of: None,
         artefacts: None,
+        snapshots: Vec::new(),
         missing_layers: Vec::new(),
         layers: Vec::new(),
         denials: Vec::new(),

@@ -30,7 +30,7 @@ use octant_tree::{Dir, Wish};
 use octant_wire::{Call, Client, Identity, Limits, Shutdown, Sink, Trigger, serve, shutdown};
 use octant_workstation::{Listen, Plan, Report, SpawnError, Spawned, Step, Trust};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -218,6 +218,8 @@ pub(crate) struct Plain {
     pub(crate) refuse: Mutex<Option<SpawnError>>,
     /// Why nothing can be frozen or slowed down.
     pub(crate) not_held: Mutex<Option<NotHeld>>,
+    /// Which stand still.
+    stopped: Mutex<BTreeSet<Aid>>,
     /// Why no workspace can be read.
     pub(crate) unreadable: Mutex<Option<String>>,
     /// How often a retirement fails before it works.
@@ -387,6 +389,8 @@ impl Spawner for Arc<Plain> {
     fn freeze(&self, aid: Aid, frozen: bool) -> Result<(), NotHeld> {
         self.note(if frozen { "freeze" } else { "thaw" });
         self.not_held()?;
+        let mut stopped = self.stopped.lock().unwrap();
+        let _ = if frozen { stopped.insert(aid) } else { stopped.remove(&aid) };
         let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
         self.signal(aid, signal).map_err(|why| NotHeld { code: Code::Failed, why })
     }
@@ -405,7 +409,8 @@ impl Spawner for Arc<Plain> {
         stream: BorrowedFd<'_>,
     ) -> Result<OwnedFd, String> {
         self.note("collect");
-        if self.running.lock().unwrap().contains_key(&aid) {
+        let still = self.stopped.lock().unwrap().contains(&aid);
+        if !still && self.running.lock().unwrap().contains_key(&aid) {
             return Err("it runs".into());
         }
         if let Some(why) = self.unreadable.lock().unwrap().clone() {
@@ -493,6 +498,7 @@ impl Machinery {
             asked: Mutex::default(),
             refuse: Mutex::default(),
             not_held: Mutex::default(),
+            stopped: Mutex::default(),
             unreadable: Mutex::default(),
             residue: Mutex::default(),
             actuator: Mutex::new(Actuator::new(

@@ -1,7 +1,8 @@
-//! Kernel modules: what `/etc/octant/modules` names, and what those need.
+//! Kernel modules: where modules.dep(5) has them, what they need, and loading them in order.
 
-use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,14 @@ const COMPRESSED: u32 = 4;
 
 /// The content of modules.dep: each module's file, and the files that it needs.
 #[derive(Debug, Default)]
-pub(crate) struct Modules {
+pub struct Modules {
     // By the module's name with `-` written as `_`, as the kernel does.
     files: BTreeMap<String, (String, Vec<String>)>,
 }
 
 /// A module that cannot be loaded.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ModuleError {
+pub enum ModuleError {
     /// modules.dep does not have it.
     #[error("module {0}: not in modules.dep; add it to the image or take it out of the list")]
     Unknown(String),
@@ -35,7 +36,7 @@ pub(crate) enum ModuleError {
 impl Modules {
     /// Reads modules.dep's text.
     #[must_use]
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let mut files = BTreeMap::new();
         for line in text.lines() {
             if let Some((file, needs)) = line.split_once(':') {
@@ -46,17 +47,41 @@ impl Modules {
         Self { files }
     }
 
+    /// Reads the modules.dep of the kernel that runs; a kernel without modules has none.
+    #[must_use]
+    pub fn here() -> Self {
+        Self::parse(&fs::read_to_string(directory().join("modules.dep")).unwrap_or_default())
+    }
+
     /// The files to load for a module, in order. modules.dep lists everything that a module needs, the nearest first,
     /// so backwards is the right order (modules.dep(5)).
-    fn order(&self, name: &str) -> Result<Vec<&str>, ModuleError> {
+    ///
+    /// # Errors
+    /// modules.dep does not have it.
+    pub fn order(&self, name: &str) -> Result<Vec<&str>, ModuleError> {
         let (file, needs) =
             self.files.get(&name_of(name)).ok_or_else(|| ModuleError::Unknown(name.to_owned()))?;
         Ok(needs.iter().rev().chain([file]).map(String::as_str).collect())
     }
 }
 
+/// Where the modules of the kernel that runs are.
+#[must_use]
+pub fn directory() -> PathBuf {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_owned()).unwrap_or_default();
+    Path::new("/lib/modules").join(release)
+}
+
+/// The modules that are part of the kernel itself.
+#[must_use]
+pub fn built_in() -> BTreeSet<String> {
+    let list = fs::read_to_string(directory().join("modules.builtin")).unwrap_or_default();
+    list.lines().map(name_of).collect()
+}
+
 /// `kernel/drivers/block/virtio-blk.ko.xz` -> `virtio_blk`.
-fn name_of(file: &str) -> String {
+#[must_use]
+pub fn name_of(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     base.split(".ko").next().unwrap_or(base).replace('-', "_")
 }
@@ -71,15 +96,11 @@ fn names(list: &str) -> impl Iterator<Item = (&str, bool)> {
     })
 }
 
-/// Loads what the list names. Modules that are built in or loaded already are no error; every other failure is returned
+/// Loads what the list names (`/etc/octant/modules`). Modules that are built in or loaded already are no error; every other failure is returned
 /// and the rest goes on, because which of them the boot needs shows where they are needed.
-pub(crate) fn load_listed(list: &Path) -> Vec<ModuleError> {
+pub fn load_listed(list: &Path) -> Vec<ModuleError> {
     let Ok(text) = fs::read_to_string(list) else { return Vec::new() };
-    let release = nix::sys::utsname::uname().map(|name| name.release().to_owned()).unwrap_or_default();
-    let dir = Path::new("/lib/modules").join(release);
-    let modules = Modules::parse(&fs::read_to_string(dir.join("modules.dep")).unwrap_or_default());
-    let built_in = fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
-    let built_in: BTreeSet<String> = built_in.lines().map(name_of).collect();
+    let (dir, modules, built_in) = (directory(), Modules::here(), built_in());
     let (mut done, mut troubles) = (BTreeSet::new(), Vec::new());
     for (name, optional) in names(&text).filter(|(name, _)| !built_in.contains(&name_of(name))) {
         match modules.order(name) {
@@ -88,7 +109,7 @@ pub(crate) fn load_listed(list: &Path) -> Vec<ModuleError> {
             Ok(files) => {
                 for file in files.into_iter().filter(|file| !built_in.contains(&name_of(file))) {
                     if done.insert(file)
-                        && let Err(source) = load(&dir.join(file))
+                        && let Err(source) = load(&dir.join(file), c"")
                     {
                         troubles.push(ModuleError::Load { path: dir.join(file), source });
                     }
@@ -99,13 +120,33 @@ pub(crate) fn load_listed(list: &Path) -> Vec<ModuleError> {
     troubles
 }
 
-fn load(path: &Path) -> io::Result<()> {
+/// Loads a module's file with these parameters; one that is loaded already is no error.
+///
+/// # Errors
+/// What opening the file or finit_module(2) reports.
+pub fn load(path: &Path, parameters: &CStr) -> io::Result<()> {
+    match insert(path, parameters) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// As [`load`], for who wants to know that it is there already.
+///
+/// # Errors
+/// What opening the file or finit_module(2) reports; `EEXIST` when it is loaded.
+pub fn insert(path: &Path, parameters: &CStr) -> io::Result<()> {
     let plain = path.extension().is_some_and(|extension| extension == "ko");
     let flags = ModuleInitFlags::from_bits_retain(if plain { 0 } else { COMPRESSED });
-    match finit_module(File::open(path)?, c"", flags) {
-        Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    Ok(finit_module(File::open(path)?, parameters, flags)?)
+}
+
+/// Takes a module out of the kernel, unless something uses it.
+///
+/// # Errors
+/// What delete_module(2) reports.
+pub fn remove(name: &str) -> io::Result<()> {
+    Ok(delete_module(&CString::new(name_of(name))?, DeleteModuleFlags::O_NONBLOCK)?)
 }
 
 #[cfg(test)]
