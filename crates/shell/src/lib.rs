@@ -35,7 +35,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Threads for stages of pipelines, command substitutions and background jobs of shell code. Each may block on its pipe,
 /// so that one which had to wait for a free thread could stand still: more than a script has at once.
@@ -212,11 +212,8 @@ async fn build(
         builder = builder.var(name, variable);
     }
     let mut shell = builder.build().await.map_err(Failure::Start)?;
-    for name in utilities {
-        if shell.find_first_executable_in_path(name).is_none() {
-            shell.program_location_cache_mut().set(name, OWN_PROGRAM.into());
-        }
-    }
+    let utilities = utilities.map(|name| (name.to_owned(), PathBuf::from(OWN_PROGRAM)));
+    shell.program_location_cache_mut().set_fallbacks(utilities.collect());
     let profile = if options.login { ProfileLoadBehavior::LoadDefault } else { ProfileLoadBehavior::Skip };
     shell.load_config(&profile, &RcLoadBehavior::Skip).await.map_err(Failure::Profile)?;
     Ok(shell)
