@@ -35,7 +35,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Threads for stages of pipelines, command substitutions and background jobs of shell code. Each may block on its pipe,
 /// so that one which had to wait for a free thread could stand still: more than a script has at once.
@@ -43,6 +43,9 @@ const THREADS: usize = 4096;
 
 /// As the first thread has: functions that call themselves need stack.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// A function that calls itself without end stops here with a message, subshells in between counted.
+const CALLS: usize = 4000;
 
 /// Exit codes of POSIX sh 2.8.2.
 const USAGE: u8 = 2;
@@ -188,6 +191,7 @@ async fn build(
         .fds(descriptors)
         // POSIX: `set -e` holds in command substitutions too.
         .enable_shopt_option("inherit_errexit")
+        .max_function_call_depth(CALLS)
         .shell_product_display_str("octant sh".into())
         .default_builtins(BuiltinSet::BashMode)
         .builtin("kill", simple_builtin::<kill::Kill, Extensions>())
@@ -208,11 +212,8 @@ async fn build(
         builder = builder.var(name, variable);
     }
     let mut shell = builder.build().await.map_err(Failure::Start)?;
-    for name in utilities {
-        if shell.find_first_executable_in_path(name).is_none() {
-            shell.program_location_cache_mut().set(name, OWN_PROGRAM.into());
-        }
-    }
+    let utilities = utilities.map(|name| (name.to_owned(), PathBuf::from(OWN_PROGRAM)));
+    shell.program_location_cache_mut().set_fallbacks(utilities.collect());
     let profile = if options.login { ProfileLoadBehavior::LoadDefault } else { ProfileLoadBehavior::Skip };
     shell.load_config(&profile, &RcLoadBehavior::Skip).await.map_err(Failure::Profile)?;
     Ok(shell)

@@ -184,6 +184,27 @@ fn command_says_what_a_name_is() {
 }
 
 #[test]
+fn a_changed_path_counts_at_once_and_own_utilities_come_last() {
+    check(&[(
+        "d=$(mktemp -d); printf '#!/bin/sh\\necho mine\\n' >$d/ls; chmod +x $d/ls; ls / >/dev/null; PATH=$d:$PATH; ls; \
+         rm -r $d",
+        "mine\n",
+        0,
+    )]);
+    // The shell under test names one utility, which this program is not.
+    let outcome =
+        run(SHELL, &["-c", "PATH=/nowhere; command -v octant; hash -r; command -v octant; command -v ls"]);
+    assert_eq!((outcome.output.as_str(), outcome.code), ("octant\noctant\n", 1));
+}
+
+#[test]
+fn functions_call_themselves_deeply_and_not_for_ever() {
+    check(&[("f() { [ $1 -le 0 ] && return; if :; then f $(($1 - 1)); fi; }; f 2500; echo $?", "0\n", 0)]);
+    let outcome = run(SHELL, &["-c", "f() { f; }; f 2>/dev/null; echo on"]);
+    assert_eq!((outcome.output.as_str(), outcome.code), ("on\n", 0));
+}
+
+#[test]
 fn select_asks_until_the_body_is_content() {
     check(&[
         (
