@@ -45,7 +45,7 @@ pub struct Spec {
     pub stop_within_ms: u64,
     /// The longest silence on the notify socket before it counts as hung, in milliseconds.
     pub watchdog_ms: u64,
-    /// The mode of its socket; the owner is the service's user.
+    /// The mode of its socket, whose owner is the service's user; 0 where it has none.
     pub socket_mode: u32,
     /// Linux capabilities that the process starts with (capabilities(7) names without `CAP_`).
     pub capabilities: &'static [&'static str],

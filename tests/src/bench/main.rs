@@ -22,7 +22,9 @@ mod ledger_proof;
 mod ledger_size;
 mod machine;
 mod neighbour;
+mod shell;
 mod spawn;
+mod status;
 mod table;
 mod vault;
 mod vault_peers;
@@ -63,9 +65,11 @@ fn main() -> ExitCode {
         Some("crypto") => crypto::rows().and_then(|rows| report(&rows, part)),
         Some("vault") => vault_alone().and_then(|rows| report(&rows, part)),
         Some("egress") => egress_alone().and_then(|rows| report(&rows, part)),
+        Some("shell") => shell_alone().and_then(|rows| report(&rows, part)),
         Some("workstations") => workstations_alone().and_then(|rows| report(&rows, part)),
+        Some("status") => status_alone().and_then(|rows| report(&rows, part)),
         Some(other) => Err(format!(
-            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, workstations"
+            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, shell, workstations, status"
         )),
     };
     match done {
@@ -139,6 +143,18 @@ fn egress_alone() -> Result<Vec<Row>, String> {
     gate::rows(&resolved(path("OCTANT_BIN"))?, &scratch.path(""))
 }
 
+/// `cargo x bench shell`: the shell's rows alone.
+fn shell_alone() -> Result<Vec<Row>, String> {
+    shell::rows(&resolved(path("OCTANT_BIN"))?)
+}
+
+/// `cargo x bench status`: its row alone.
+fn status_alone() -> Result<Vec<Row>, String> {
+    let scratch = Scratch::new("bench");
+    let instance = Instance::start(&resolved(path("OCTANT_BIN"))?, &scratch.path("instance"))?;
+    Ok(vec![status::row(&instance, ROUNDS)?])
+}
+
 /// `cargo x bench workstations`: theirs alone.
 fn workstations_alone() -> Result<Vec<Row>, String> {
     let binary = resolved(path("OCTANT_BIN"))?;
@@ -182,6 +198,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.push(ready(&scratch.path(""), &tick, &binary)?);
     let instance = Instance::start(&binary, &scratch.path("instance"))?;
     rows.push(memory(&instance)?);
+    rows.push(status::row(&instance, ROUNDS)?);
     eprintln!("bench: wire round trip");
     rows.extend(wire::rows(&instance, &scratch.path(""))?);
     rows.extend(workstations(&scratch, &instance)?);
@@ -194,6 +211,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.extend(crypto::rows()?);
     rows.extend(vaults(&binary, &scratch)?);
     rows.extend(gate::rows(&binary, &scratch.path(""))?);
+    rows.extend(shell::rows(&binary)?);
     eprintln!("bench: virtual machine");
     rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
     rows.push(neighbour::row(&scratch)?);
