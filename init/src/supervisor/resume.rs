@@ -16,11 +16,12 @@ use crate::operator::OperatorSocket;
 use crate::output::{Output, Pipe};
 use crate::sockets;
 use crate::tickets::Tickets;
-use crate::units::{Socket, Units};
+use crate::units::{Socket, Unit, Units};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use octant_api::boot::Mode;
 use octant_api::journal::Kind;
+use octant_ids::Layout;
 use octant_sys::confine::Program;
 use octant_sys::{clock, descriptor, entropy, fault, inherit, process};
 use serde::{Deserialize, Serialize};
@@ -198,16 +199,7 @@ impl Supervisor {
         let layout = &setup.layout;
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
-            let path = layout.socket(&def.name);
-            let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
-            runtime.push(Runtime {
-                socket: socket.map_err(at(path.display().to_string()))?,
-                output: Output::new(pipes().map_err(at("pipes for output"))?),
-                stored: Vec::new(),
-                said: String::new(),
-                heard_ns: None,
-                last_pid: None,
-            });
+            runtime.push(made(layout, &def.name, unit)?);
         }
         let path = layout.operator_socket();
         let operator = sockets::listening(&path, Socket { packets: true, mode: 0o666, owner: 0 });
@@ -245,40 +237,11 @@ impl Supervisor {
         console: Console,
     ) -> Result<Self, ResumeError> {
         let mut saved = resumed.saved;
-        let take = |fd: RawFd| inherit::take(fd).map_err(at("an inherited descriptor"));
-        let pair = |fds: (RawFd, RawFd)| Ok::<_, SetupError>((take(fds.0)?, take(fds.1)?));
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
             runtime.push(match saved.units.remove(&def.name) {
-                Some(old) => {
-                    let pipe = |ends| {
-                        let (read_end, write_end) = pair(ends)?;
-                        Pipe::resume(read_end, write_end).map_err(at("a pipe for output"))
-                    };
-                    let complaints = old.complaints.map_or_else(|| Pipe::new().map_err(at("a pipe")), pipe);
-                    let output = Output::new([pipe(old.output)?, complaints?]);
-                    let stored = old.stored.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
-                    Runtime {
-                        socket: old.socket.map(take).transpose()?,
-                        output,
-                        stored: stored.collect::<Result<_, SetupError>>()?,
-                        said: old.said,
-                        heard_ns: old.heard_ns,
-                        last_pid: old.last_pid,
-                    }
-                }
-                None => {
-                    let path = saved.setup.layout.socket(&def.name);
-                    let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
-                    Runtime {
-                        socket: socket.map_err(at(path.display().to_string()))?,
-                        output: Output::new(pipes().map_err(at("pipes for output"))?),
-                        stored: Vec::new(),
-                        said: String::new(),
-                        heard_ns: None,
-                        last_pid: None,
-                    }
-                }
+                Some(old) => taken_up(old)?,
+                None => made(&saved.setup.layout, &def.name, unit)?,
             });
         }
         let channel = |saved: channel::Saved| {
@@ -493,8 +456,45 @@ impl Supervisor {
     }
 }
 
-fn pipes() -> io::Result<[Pipe; 2]> {
-    Ok([Pipe::new()?, Pipe::new()?])
+fn take(fd: RawFd) -> Result<OwnedFd, SetupError> {
+    inherit::take(fd).map_err(at("an inherited descriptor"))
+}
+
+fn pair(fds: (RawFd, RawFd)) -> Result<(OwnedFd, OwnedFd), SetupError> {
+    Ok((take(fds.0)?, take(fds.1)?))
+}
+
+/// What a unit needs that was not there before.
+fn made(layout: &Layout, name: &str, unit: &Unit) -> Result<Runtime, SetupError> {
+    let path = layout.socket(name);
+    let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
+    let pipe = || Pipe::new().map_err(at("a pipe for output"));
+    Ok(Runtime {
+        socket: socket.map_err(at(path.display().to_string()))?,
+        output: Output::new([pipe()?, pipe()?]),
+        stored: Vec::new(),
+        said: String::new(),
+        heard_ns: None,
+        last_pid: None,
+    })
+}
+
+/// The same as the PID 1 before left it.
+fn taken_up(old: SavedUnit) -> Result<Runtime, SetupError> {
+    let pipe = |ends| {
+        let (read_end, write_end) = pair(ends)?;
+        Pipe::resume(read_end, write_end).map_err(at("a pipe for output"))
+    };
+    let complaints = old.complaints.map_or_else(|| Pipe::new().map_err(at("a pipe for output")), pipe);
+    let stored = old.stored.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
+    Ok(Runtime {
+        socket: old.socket.map(take).transpose()?,
+        output: Output::new([pipe(old.output)?, complaints?]),
+        stored: stored.collect::<Result<_, SetupError>>()?,
+        said: old.said,
+        heard_ns: old.heard_ns,
+        last_pid: old.last_pid,
+    })
 }
 
 /// The numbers of both ends.
