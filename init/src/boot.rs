@@ -140,7 +140,7 @@ pub(crate) fn fresh(
         operator: args.operator,
         accept_missing: [&args.accept_missing[..], &cmdline.accept_missing[..]].concat(),
         job: args.job.clone().or(cmdline.job),
-        console_shell: cmdline.console_shell || config.init.console_shell,
+        console: cmdline.console.unwrap_or(config.init.console),
         exe: fs::read_link("/proc/self/exe").map_err(at("/proc/self/exe".into()))?,
         started_ns,
         layout,
@@ -244,8 +244,8 @@ fn list_units(setup: &Setup, config: &Config, boot: &[Spec]) -> Result<Units, Bo
     if let Some(job) = &setup.job {
         units.add_job(job);
     }
-    if setup.console_shell && setup.mode == Mode::Machine {
-        units.add_console();
+    if setup.mode == Mode::Machine {
+        units.add_console(setup.console);
     }
     Ok(units)
 }

@@ -2,7 +2,7 @@
 
 use crate::cgroup::Cgroups;
 use crate::channel::{Channel, Journal};
-use crate::config::Config;
+use crate::config::{Config, ConsoleMode};
 use crate::console::Console;
 use crate::graph::{Action, Ended, Event, Graph, Notice};
 use crate::notify::{self, Notify, Say};
@@ -47,8 +47,9 @@ pub(crate) struct Setup {
     pub(crate) accept_missing: Vec<String>,
     /// The job's command.
     pub(crate) job: Option<String>,
-    /// Whether a shell runs on the console.
-    pub(crate) console_shell: bool,
+    /// What is on the console.
+    #[serde(default)]
+    pub(crate) console: ConsoleMode,
     /// The path of the binary on disk, for the replacement by a newer one.
     pub(crate) exe: PathBuf,
     /// When PID 1 started, CLOCK_MONOTONIC nanoseconds.

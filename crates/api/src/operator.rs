@@ -36,11 +36,19 @@ pub enum Op {
     Exit = 8,
     /// PID 1 replaces itself by the binary on disk and keeps every process.
     Reexec = 9,
+    /// An account has logged in: `unit` is `NAME@TERMINAL`, `arg` its user id. This and what follows is only put on record.
+    Login = 10,
+    /// Somebody was refused; `NAME` is empty for one that is no account's.
+    Refused = 11,
+    /// A session has ended.
+    Logout = 12,
+    /// An account was made (`arg` 0), has another passphrase (1), or was removed (2); `unit` is its name.
+    Account = 13,
 }
 
 impl Op {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Status,
         Self::Start,
         Self::Stop,
@@ -50,7 +58,17 @@ impl Op {
         Self::Halt,
         Self::Exit,
         Self::Reexec,
+        Self::Login,
+        Self::Refused,
+        Self::Logout,
+        Self::Account,
     ];
+
+    /// Whether it is something that the console says happened, rather than something to do.
+    #[must_use]
+    pub const fn is_report(self) -> bool {
+        matches!(self, Self::Login | Self::Refused | Self::Logout | Self::Account)
+    }
 }
 
 /// One request frame.
@@ -60,7 +78,7 @@ pub struct Request {
     pub op: Op,
     /// The unit, empty where the operation has none.
     pub unit: String,
-    /// The exit code of [`Op::Exit`], otherwise 0.
+    /// The exit code of [`Op::Exit`], what a report says with it, otherwise 0.
     pub arg: i32,
 }
 

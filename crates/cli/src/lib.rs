@@ -11,6 +11,7 @@
 mod agents;
 mod approvals;
 mod args;
+mod complete;
 mod deeds;
 mod doctor;
 mod egress;
@@ -41,6 +42,7 @@ mod tests;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, FromArgMatches};
+pub use complete::complete;
 use error::CliError;
 use octant_api::ledger::VerifyReport;
 use octant_api::operator::Op;

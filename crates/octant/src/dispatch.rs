@@ -21,6 +21,19 @@ pub(crate) const BY_NAME: &[(&str, &str)] = &[
 /// Operator's commands that have a utility's name: `octant top` is the command, `top` the utility. Where only what was
 /// granted runs there is no command.
 const COMMANDS_FIRST: [&str; 1] = ["top"];
+/// What is before a shell on a console; a workstation has neither.
+pub(crate) const CONSOLE: &[(&str, &str)] = &[
+    ("getty", "Offer logins at a terminal, one after the other"),
+    ("login", "Ask for a name and passphrase, then run a shell"),
+];
+
+fn console(name: &OsStr, rest: Vec<OsString>) -> Option<Role> {
+    match name.to_str()? {
+        "getty" => Some(Role::Getty(rest)),
+        "login" => Some(Role::Login(rest)),
+        _ => None,
+    }
+}
 
 /// The names by which the whole is called: its own, and what `/proc/self/exe` makes of it.
 const OWN_NAMES: [&str; 2] = ["octant", "exe"];
@@ -44,6 +57,10 @@ pub(crate) enum Role {
     Spawner,
     /// The process that writes logs.
     LogWriter,
+    /// Logins at a terminal, one after the other, with the arguments.
+    Getty(Vec<OsString>),
+    /// One login, or a change of accounts, with the arguments.
+    Login(Vec<OsString>),
     /// The list of names, with or without their texts.
     List(bool),
     /// The operator's command line; the first argument is the program's name.
@@ -73,6 +90,9 @@ pub(crate) fn decide(arguments: Vec<OsString>, first: bool, granted: &Granted) -
     if let Some(role) = utility(&name, &arguments, Invocation::ByName, granted) {
         return role;
     }
+    if roles && let Some(role) = console(&name, arguments.iter().skip(1).cloned().collect()) {
+        return role;
+    }
     if BY_NAME.iter().any(|(command, _)| name == *command) {
         let line = [OsString::from("octant"), name.clone()].into_iter().chain(arguments.into_iter().skip(1));
         return operator(&name, line.collect(), granted);
@@ -87,6 +107,11 @@ fn by_argument(arguments: Vec<OsString>, granted: &Granted) -> Role {
     };
     let command = *granted == Granted::All && COMMANDS_FIRST.iter().any(|command| name == *command);
     if !command && let Some(role) = utility(&name, &arguments[1..], Invocation::ByArgument, granted) {
+        return role;
+    }
+    if *granted == Granted::All
+        && let Some(role) = console(&name, arguments[2..].to_vec())
+    {
         return role;
     }
     match name.to_str() {
@@ -155,6 +180,8 @@ mod tests {
             Role::Service(name) => format!("service: {}", name.display()),
             Role::Spawner => "spawner".into(),
             Role::LogWriter => "log-writer".into(),
+            Role::Getty(arguments) => format!("getty: {}", texts(&arguments)),
+            Role::Login(arguments) => format!("login: {}", texts(&arguments)),
             Role::List(about) => format!("list {about}"),
             Role::Operator(arguments) => format!("operator: {}", texts(&arguments)),
             Role::NotGranted(_) => "not granted".into(),
@@ -225,6 +252,8 @@ mod tests {
         assert_eq!(role(&["exe", "svc", "ledger"], all), "service: ledger");
         assert_eq!(role(&["exe", "svc"], all), "unknown");
         assert_eq!(role(&["exe", "spawner"], all), "spawner");
+        assert_eq!(role(&["/bin/getty", "/dev/tty2"], all), "getty: /dev/tty2");
+        assert_eq!(role(&["octant", "login", "--list"], all), "login: --list");
     }
 
     #[test]
@@ -253,6 +282,8 @@ mod tests {
             &["octant", "up"],
             &["octant", "run", "ls"],
             &["poweroff"],
+            &["login"],
+            &["octant", "getty"],
             &["init"],
         ];
         for line in refused {
@@ -273,6 +304,11 @@ mod tests {
             let both = COMMANDS_FIRST.contains(&name);
             assert_eq!(find(OsStr::new(name)).is_some(), both, "{name}");
             assert!(name != SHELL && name != INIT, "{name}");
+        }
+        for (name, _) in CONSOLE {
+            assert!(
+                find(OsStr::new(name)).is_none() && octant_cli::command().find_subcommand(name).is_none()
+            );
         }
         for (name, _) in BY_NAME {
             assert!(octant_cli::command().find_subcommand(name).is_some(), "{name}");

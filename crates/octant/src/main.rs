@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Role::Utility { applet, arguments, invocation } => {
             leave(octant_applets::run(applet, arguments, invocation))
         }
-        Role::Shell(arguments) => octant_shell::main(arguments, list::names()).into(),
+        Role::Shell(arguments) => octant_shell::main(arguments, list::names(), octant_cli::complete).into(),
         Role::List(with_text) => list::print(with_text),
         Role::Operator(arguments) => octant_cli::main_with(
             arguments,
@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         Role::Service(name) => boot::service(&name).unwrap_or_else(|| {
             refuse(&format!("svc {}: no such service", name.display()), first, Exit::NotFound.code())
         }),
+        Role::Getty(arguments) => octant_console::getty(&arguments).into(),
+        Role::Login(arguments) => octant_console::login(&arguments).into(),
         Role::Spawner => octant_workstation::spawner::main(),
         Role::LogWriter => octant_log::main(),
         Role::NotGranted(name) => {

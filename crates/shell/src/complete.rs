@@ -39,6 +39,34 @@ pub(crate) fn choose(word: &str, candidates: Vec<String>, files: bool, directory
     }
 }
 
+/// More candidates than fit on a screen are not shown.
+const SHOWN: usize = 200;
+
+/// Candidates in columns, as wide as the widest; of a path its last part.
+pub(crate) fn table(candidates: &[String], columns: usize) -> String {
+    let name = |text: &String| {
+        let whole = text.trim_end_matches('/');
+        let start = whole.rfind('/').map_or(0, |at| at + 1);
+        // What a file is called is not to move the cursor.
+        text[start..].chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>()
+    };
+    let names: Vec<String> = candidates.iter().take(SHOWN).map(name).collect();
+    let width = names.iter().map(|name| name.chars().count() + 2).max().unwrap_or(1);
+    let across = (columns / width).max(1);
+    let down = names.len().div_ceil(across);
+    let mut lines: Vec<String> = vec![String::new(); down];
+    for (index, name) in names.iter().enumerate() {
+        let line = &mut lines[index % down];
+        let padding = (index / down * width).saturating_sub(line.chars().count());
+        line.push_str(&" ".repeat(padding));
+        line.push_str(name);
+    }
+    if candidates.len() > SHOWN {
+        lines.push(format!("... and {} more", candidates.len() - SHOWN));
+    }
+    lines.join("\n")
+}
+
 /// Backslashes before what the shell would not take literally.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -64,6 +92,16 @@ mod tests {
         assert_eq!(chosen("no", &["no-such-thing"]), Completion::Insert("no-such-thing ".into()));
         assert_eq!(chosen("pr", &["proc"]), Completion::Insert("proc/".into()));
         assert_eq!(chosen("a", &["a b", "a b"]), Completion::Insert("a\\ b ".into()));
+    }
+
+    #[test]
+    fn candidates_are_shown_in_columns() {
+        let names: Vec<String> =
+            ["a", "bb", "/x/ccc", "dir/", "e\x1b"].iter().map(ToString::to_string).collect();
+        assert_eq!(table(&names, 14), "a     dir/\nbb    e?\nccc");
+        assert_eq!(table(&names, 3), "a\nbb\nccc\ndir/\ne?");
+        let many: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+        assert!(table(&many, 80).ends_with("... and 300 more"));
     }
 
     #[test]

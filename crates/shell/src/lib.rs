@@ -9,8 +9,10 @@
 //! be done from outside: `third_party/brush-core/PATCHES.md`.
 #![forbid(unsafe_code)]
 
+mod command;
 mod complete;
 mod editor;
+mod history;
 mod input;
 mod jobs;
 mod kill;
@@ -33,7 +35,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Threads for stages of pipelines, command substitutions and background jobs of shell code. Each may block on its pipe,
 /// so that one which had to wait for a free thread could stand still: more than a script has at once.
@@ -41,6 +43,9 @@ const THREADS: usize = 4096;
 
 /// As the first thread has: functions that call themselves need stack.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// A function that calls itself without end stops here with a message, subshells in between counted.
+const CALLS: usize = 4000;
 
 /// Exit codes of POSIX sh 2.8.2.
 const USAGE: u8 = 2;
@@ -93,12 +98,19 @@ impl ErrorFormatter for Messages {
 
 type Extensions = ShellExtensionsImpl<Messages>;
 
+/// What may stand at the end of the operator's command line: given the words behind `octant` and the one that is begun.
+pub type Complete = fn(&[String], &str) -> Vec<String>;
+
 /// Runs the shell and gives its exit code.
 ///
 /// `arguments[0]` is the name it was called by; a leading `-` makes it a login shell. `utilities` are the names
 /// that the own program answers to: those without a file in PATH are run through it.
 #[must_use]
-pub fn main(arguments: Vec<OsString>, utilities: impl Iterator<Item = &'static str>) -> u8 {
+pub fn main(
+    arguments: Vec<OsString>,
+    utilities: impl Iterator<Item = &'static str>,
+    complete: Complete,
+) -> u8 {
     let options = match options::parse(arguments) {
         Ok(options) => options,
         Err(error) => {
@@ -110,7 +122,7 @@ pub fn main(arguments: Vec<OsString>, utilities: impl Iterator<Item = &'static s
         // Standard output may be closed; there is nobody to tell then.
         return u8::from(io::stdout().write_all(HELP.as_bytes()).is_err());
     }
-    match start(options, utilities) {
+    match start(options, utilities, complete) {
         Ok(code) => code,
         Err(error) => {
             report(&error);
@@ -128,14 +140,18 @@ fn report(error: &dyn std::error::Error) {
     let _ = writeln!(io::stderr(), "sh: {error}");
 }
 
-fn start(options: Options, utilities: impl Iterator<Item = &'static str>) -> Result<u8, Failure> {
+fn start(
+    options: Options,
+    utilities: impl Iterator<Item = &'static str>,
+    complete: Complete,
+) -> Result<u8, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     // One worker drives files and timers; shell code runs in this thread and in threads of its own.
     builder.worker_threads(1).max_blocking_threads(THREADS).thread_stack_size(STACK_BYTES);
     let runtime = builder.enable_all().build().map_err(Failure::Runtime)?;
     let code = runtime.block_on(async {
         let shell = build(&options, utilities).await?;
-        run(shell, options).await
+        run(shell, options, complete).await
     });
     // Background tasks may still wait for their children; they end with this process.
     runtime.shutdown_background();
@@ -157,7 +173,8 @@ async fn build(
         let input = io::stdin().as_fd().try_clone_to_owned().map_err(Failure::Input)?;
         descriptors.insert(0, OpenFile::from(File::from(input)));
     }
-    let defaults = [("PATH", "/bin"), ("PS1", "\\h:\\w\\$ ")];
+    let history = std::env::var("HOME").map(|home| home + "/.sh_history").unwrap_or_default();
+    let defaults = [("PATH", "/bin"), ("PS1", editor::prompt()), ("HISTFILE", &history)];
     let missing = defaults.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
     let mut builder = Shell::builder_with_extensions::<Extensions>()
         .enable_options(options.set.clone())
@@ -172,6 +189,9 @@ async fn build(
         .shell_args(options.arguments.clone())
         .error_formatter(Messages)
         .fds(descriptors)
+        // POSIX: `set -e` holds in command substitutions too.
+        .enable_shopt_option("inherit_errexit")
+        .max_function_call_depth(CALLS)
         .shell_product_display_str("octant sh".into())
         .default_builtins(BuiltinSet::BashMode)
         .builtin("kill", simple_builtin::<kill::Kill, Extensions>())
@@ -181,6 +201,9 @@ async fn build(
         .builtin("test", simple_builtin::<test::Test, Extensions>())
         .builtin("[", simple_builtin::<test::Test, Extensions>())
         .builtin("disown", builtin::<jobs::Disown, Extensions>());
+    if let Some((name, builtin)) = command::registration() {
+        builder = builder.builtin(name, builtin);
+    }
     for (name, value) in missing {
         let mut variable = ShellVariable::new(value);
         if name == "PATH" {
@@ -189,17 +212,14 @@ async fn build(
         builder = builder.var(name, variable);
     }
     let mut shell = builder.build().await.map_err(Failure::Start)?;
-    for name in utilities {
-        if shell.find_first_executable_in_path(name).is_none() {
-            shell.program_location_cache_mut().set(name, OWN_PROGRAM.into());
-        }
-    }
+    let utilities = utilities.map(|name| (name.to_owned(), PathBuf::from(OWN_PROGRAM)));
+    shell.program_location_cache_mut().set_fallbacks(utilities.collect());
     let profile = if options.login { ProfileLoadBehavior::LoadDefault } else { ProfileLoadBehavior::Skip };
     shell.load_config(&profile, &RcLoadBehavior::Skip).await.map_err(Failure::Profile)?;
     Ok(shell)
 }
 
-async fn run(mut shell: Shell<Extensions>, options: Options) -> Result<u8, Failure> {
+async fn run(mut shell: Shell<Extensions>, options: Options, complete: Complete) -> Result<u8, Failure> {
     match options.source {
         Source::Command(command) => {
             shell.run_dash_c_command(command).await.map_err(Failure::Run)?;
@@ -212,7 +232,8 @@ async fn run(mut shell: Shell<Extensions>, options: Options) -> Result<u8, Failu
             Ok(shell.last_exit_status())
         }
         Source::Input if io::stdin().is_terminal() => {
-            session::run(&mut shell, &mut editor::Editor::default()).await?;
+            let mut editor = editor::Editor::new(&shell, complete);
+            session::run(&mut shell, &mut editor).await?;
             Ok(shell.last_exit_status())
         }
         Source::Input => {

@@ -112,17 +112,51 @@ fn control(byte: u8) -> Option<Key> {
     }
 }
 
-/// A line that is being edited.
+/// Where on the terminal a line is: how wide that is, and where in its row the line begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    columns: usize,
+    start: usize,
+}
+
+/// What a terminal has that does not say.
+pub(crate) const COLUMNS: usize = 80;
+
+impl Place {
+    /// Behind a prompt of so many columns.
+    pub(crate) fn behind(prompt: usize, columns: usize) -> Self {
+        let columns = columns.max(1);
+        Self { columns, start: prompt % columns }
+    }
+
+    /// The row (from that of the beginning) and column of a character.
+    fn of(self, index: usize) -> (usize, usize) {
+        ((self.start + index) / self.columns, (self.start + index) % self.columns)
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::behind(0, COLUMNS)
+    }
+}
+
+/// A line that is being edited. One longer than the terminal is wide goes on in the next row.
 ///
-/// Drawing uses backspace, text and "erase below" only, never a question to the terminal: a serial line may have
-/// a program at its other end that answers none.
+/// Drawing uses backspace, text, relative moves and "erase below" only, never a question to the terminal: a serial line
+/// may have a program at its other end that answers none.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
     text: Vec<char>,
     cursor: usize,
+    place: Place,
 }
 
 impl Line {
+    pub(crate) fn at(place: Place) -> Self {
+        Self { place, ..Self::default() }
+    }
+
     pub(crate) fn text(&self) -> String {
         self.text.iter().collect()
     }
@@ -178,24 +212,48 @@ impl Line {
 
     /// Replaces the characters `from..to` and puts the cursor behind what came in.
     fn splice(&mut self, from: usize, to: usize, new: &[char]) -> String {
-        let mut draw = self.move_to(from);
+        let draw = self.move_to(from);
         self.text.splice(from..to, new.iter().copied());
         self.cursor = from + new.len();
-        let tail: String = self.text[from..].iter().collect();
-        let back = "\x08".repeat(self.text.len() - self.cursor);
         let erase = if to > from { "\x1b[J" } else { "" };
-        // Writing to a String cannot fail.
-        let _ = write!(draw, "{tail}{erase}{back}");
+        draw + &self.draw_from(from, erase)
+    }
+
+    /// Draws the whole line again, for a cursor that stands where the line begins.
+    pub(crate) fn draw_again(&self) -> String {
+        self.draw_from(0, "")
+    }
+
+    /// Draws what stands from a character on, and goes back to the cursor.
+    fn draw_from(&self, from: usize, erase: &str) -> String {
+        let end = self.text.len();
+        let mut draw: String = self.text[from..].iter().collect();
+        if from < end && self.place.of(end).1 == 0 {
+            // A terminal waits in the last column for what comes; this has it go to the next row.
+            draw.push_str(" \x08");
+        }
+        draw.push_str(erase);
+        draw.push_str(&self.go(end, self.cursor));
         draw
     }
 
     fn move_to(&mut self, place: usize) -> String {
-        let draw = if place <= self.cursor {
-            "\x08".repeat(self.cursor - place)
-        } else {
-            self.text[self.cursor..place].iter().collect()
-        };
+        let draw = self.go(self.cursor, place);
         self.cursor = place;
+        draw
+    }
+
+    fn go(&self, from: usize, to: usize) -> String {
+        let ((from_row, _), (row, column)) = (self.place.of(from), self.place.of(to));
+        if from_row == row {
+            return if to <= from { "\x08".repeat(from - to) } else { self.text[from..to].iter().collect() };
+        }
+        let (rows, way) = if row < from_row { (from_row - row, 'A') } else { (row - from_row, 'B') };
+        let mut draw = format!("\x1b[{rows}{way}\r");
+        if column > 0 {
+            // Writing to a String cannot fail.
+            let _ = write!(draw, "\x1b[{column}C");
+        }
         draw
     }
 }
@@ -265,29 +323,59 @@ mod tests {
         assert_eq!(line.complete(50, 1, "x"), "");
     }
 
-    /// A small terminal of one line, to see that what is drawn is what is there.
-    fn shown(drawn: &str) -> (String, usize) {
-        let (mut screen, mut cursor) = (Vec::new(), 0);
+    /// A small terminal, to see that what is drawn is what is there: its text and the place of the cursor in it.
+    fn shown(drawn: &str, columns: usize) -> (String, usize) {
+        let mut screen: Vec<char> = Vec::new();
+        // The cursor, and whether it waits in the last column for the next character.
+        let (mut cursor, mut waits) = (0_usize, false);
         let mut rest = drawn;
         while let Some(c) = rest.chars().next() {
-            if let Some(after) = rest.strip_prefix("\x1b[J") {
-                screen.truncate(cursor);
-                rest = after;
+            if let Some(sequence) = rest.strip_prefix("\x1b[") {
+                let length = sequence.find(|c: char| c.is_ascii_alphabetic()).expect("a whole sequence");
+                let count: usize = sequence[..length].parse().unwrap_or(0);
+                waits = false;
+                match &sequence[length..=length] {
+                    "J" => screen.truncate(cursor),
+                    "A" => cursor -= count * columns,
+                    "B" => cursor += count * columns,
+                    "C" => cursor += count,
+                    other => panic!("unknown sequence {other}"),
+                }
+                rest = &sequence[length + 1..];
                 continue;
             }
             rest = &rest[c.len_utf8()..];
-            if c == '\x08' {
-                cursor -= 1;
-                continue;
+            match c {
+                '\x08' => {
+                    assert!(cursor % columns > 0 || waits, "backspace stops at the left edge");
+                    cursor -= 1;
+                    waits = false;
+                }
+                '\r' => cursor -= cursor % columns,
+                c => {
+                    if waits {
+                        cursor += 1;
+                    }
+                    screen.resize(screen.len().max(cursor + 1), ' ');
+                    screen[cursor] = c;
+                    waits = cursor % columns == columns - 1;
+                    cursor += usize::from(!waits);
+                }
             }
-            if cursor < screen.len() {
-                screen[cursor] = c;
-            } else {
-                screen.push(c);
-            }
-            cursor += 1;
         }
-        (screen.into_iter().collect(), cursor)
+        let text: String = screen.into_iter().collect();
+        (text.trim_end().to_owned(), cursor)
+    }
+
+    #[test]
+    fn a_long_line_goes_on_in_the_next_row() {
+        let mut line = Line::at(Place::behind(3, 5));
+        let mut drawn = String::from("$> ");
+        for key in keys(b"abcdefg\x01x\x05\x08") {
+            drawn.push_str(&line.edit(key));
+        }
+        assert_eq!(shown(&drawn, 5), ("$> xabcdef".into(), 10));
+        assert_eq!(shown(&format!("$> {}", line.draw_again()), 5), ("$> xabcdef".into(), 10));
     }
 
     #[test]
@@ -309,12 +397,15 @@ mod tests {
         // A fixed linear congruential sequence: the same keys at every run.
         let mut state: usize = 1;
         for _ in 0..200 {
-            let (mut line, mut drawn) = (Line::default(), String::new());
+            let columns = 3 + (state >> 40) % 20;
+            let mut line = Line::at(Place::behind(2, columns));
+            let mut drawn = String::from("$ ");
             for _ in 0..40 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let pick = (state >> 33) % (all.len() + 6);
                 drawn.push_str(&line.edit(*all.get(pick).unwrap_or(&Key::Char('x'))));
-                assert_eq!(shown(&drawn), (line.text(), line.cursor), "{drawn:?}");
+                let whole = format!("$ {}", line.text());
+                assert_eq!(shown(&drawn, columns), (whole.trim_end().into(), line.cursor + 2), "{drawn:?}");
             }
         }
     }

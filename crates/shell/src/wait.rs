@@ -72,8 +72,13 @@ impl Wait {
         for id in &self.ids {
             last = match find(shell, id) {
                 Some(job) => {
-                    let number = job.number();
-                    (Some(number), job.wait().await?.exit_code.into())
+                    let (id, number) = (job.id, job.number());
+                    let code = job.wait().await?.exit_code.into();
+                    // That it has ended is known now; its exit code is kept for another `wait`.
+                    if job.exit().is_some() {
+                        shell.jobs_mut().remove(id);
+                    }
+                    (Some(number), code)
                 }
                 None => match id.parse().ok().and_then(|number| shell.jobs().ended(number)) {
                     Some(code) => (None, code),

@@ -2,7 +2,7 @@
 
 mod run;
 
-use run::check;
+use run::{SHELL, bash, check, run};
 
 #[test]
 fn stages_of_shell_code_run_beside_each_other() {
@@ -60,10 +60,10 @@ fn jobs_in_the_background_have_numbers_and_ends() {
         ),
         ("(exit 5) & wait $!; echo $?", "5\n", 0),
         ("true | sh -c 'exit 6' & wait $!; echo $?", "6\n", 0),
-        ("{ sleep 60; echo no; } & kill $!; wait $!; echo $?", "143\n", 0),
+        ("{ sleep 3; echo no; } & kill $!; wait $!; echo $?", "143\n", 0),
         ("sleep 60 & kill %1; wait $!; echo $?", "143\n", 0),
         ("sleep 60 & kill -KILL $!; wait $! 2>/dev/null; echo $?", "137\n", 0),
-        ("false || sleep 60 & kill $!; wait $!; echo $?", "143\n", 0),
+        ("false || sleep 3 & kill $!; wait $!; echo $?", "143\n", 0),
         (
             "sleep 60 & a=$!; sleep 60 & for p in $(jobs -p); do kill $p; done; wait $a; echo $?; wait $!; echo $?",
             "143\n143\n",
@@ -154,4 +154,81 @@ fn a_job_of_shell_code_has_traps_of_its_own() {
             0,
         ),
     ]);
+}
+
+#[test]
+fn words_are_split_as_posix_says() {
+    check(&[
+        ("IFS=:; set -- $(echo 'a::b:c:'); echo $#; printf '<%s>' \"$@\"; echo", "4\n<a><><b><c>\n", 0),
+        ("IFS=', '; x='a , b,,c ,'; for i in $x; do echo \"<$i>\"; done", "<a>\n<b>\n<>\n<c>\n", 0),
+        ("IFS=:; x=:a; set -- $x; echo $#", "2\n", 0),
+        ("x='  a  b '; set -- $x; echo $#; x=; set -- $x \"\"; echo $#", "2\n1\n", 0),
+    ]);
+}
+
+#[test]
+fn command_says_what_a_name_is() {
+    check(&[
+        (
+            "f() { :; }; command -v f; command -v cd; command -v if; command -v no-such-thing; echo $?",
+            "f\ncd\nif\n1\n",
+            0,
+        ),
+        (
+            "f() { echo function; }; alias f2=f; command -v f >/dev/null && echo known; command echo plain",
+            "known\nplain\n",
+            0,
+        ),
+        ("command -V no-such-thing 2>/dev/null || echo none", "none\n", 0),
+    ]);
+}
+
+#[test]
+fn a_changed_path_counts_at_once_and_own_utilities_come_last() {
+    check(&[(
+        "d=$(mktemp -d); printf '#!/bin/sh\\necho mine\\n' >$d/ls; chmod +x $d/ls; ls / >/dev/null; PATH=$d:$PATH; ls; \
+         rm -r $d",
+        "mine\n",
+        0,
+    )]);
+    // The shell under test names one utility, which this program is not.
+    let outcome =
+        run(SHELL, &["-c", "PATH=/nowhere; command -v octant; hash -r; command -v octant; command -v ls"]);
+    assert_eq!((outcome.output.as_str(), outcome.code), ("octant\noctant\n", 1));
+}
+
+#[test]
+fn functions_call_themselves_deeply_and_not_for_ever() {
+    check(&[("f() { [ $1 -le 0 ] && return; if :; then f $(($1 - 1)); fi; }; f 2500; echo $?", "0\n", 0)]);
+    let outcome = run(SHELL, &["-c", "f() { f; }; f 2>/dev/null; echo on"]);
+    assert_eq!((outcome.output.as_str(), outcome.code), ("on\n", 0));
+}
+
+#[test]
+fn select_asks_until_the_body_is_content() {
+    check(&[
+        (
+            "printf '2\\nx\\n\\n1\\nrest\\n' | { PS3='which? '; \
+             select w in one 'two words'; do echo \"<$w> $REPLY\"; [ \"$w\" = one ] && break; done; cat; }",
+            "1) one\n2) two words\nwhich? <two words> 2\nwhich? <> x\nwhich? 1) one\n2) two words\nwhich? <one> 1\nrest\n",
+            0,
+        ),
+        ("f() { select x; do echo $x; done; echo $?; }; echo 1 | f a 2>/dev/null", "a\n\n1\n", 0),
+        (
+            "select x in; do echo no; done; echo $?; f() { select y in a; do return 4; done; }; echo 1 | f 2>/dev/null; echo $?",
+            "0\n4\n",
+            0,
+        ),
+    ]);
+}
+
+/// Whole scripts give what bash gives that is called `sh`.
+#[test]
+fn scripts_of_the_style_of_configure_run_unchanged() {
+    for name in ["configure.sh", "release.sh"] {
+        let script = format!("{}/tests/configure/{name}", env!("CARGO_MANIFEST_DIR"));
+        let expected = run(bash(), &["--posix", &script]);
+        assert!(expected.output.lines().count() > 30, "{name} stopped early: {}", expected.output);
+        assert_eq!(run(SHELL, &[&script]), expected, "{name}");
+    }
 }

@@ -14,10 +14,11 @@ use std::process::{Command, ExitCode};
 
 /// `cargo x bench`.
 pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
-    const USAGE: &str = "cargo x bench [ledger|crypto|vault|egress|workstations]\n\n\
+    const USAGE: &str = "cargo x bench [ledger|crypto|vault|egress|shell|workstations]\n\n\
         Measures what docs/specification.md promises, with the binary that is shipped.\n\
         `cargo x bench ledger` measures the ledger alone, `cargo x bench crypto` seals and passphrases,\n\
         `cargo x bench vault` the vault, `cargo x bench egress` the gate and two proxies of others beside it,\n\
+        `cargo x bench shell` the shell beside others,\n\
         `cargo x bench workstations` spawn, kill and a thousand agents at once;\n\
         their rows alone are measured and replaced, and no machine is booted for them.";
     if args.help_before_dashes(USAGE) {

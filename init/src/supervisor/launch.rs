@@ -8,6 +8,7 @@ use crate::tickets::{self, Tickets};
 use crate::units::{CONSOLE, Command, Stdio};
 use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::{BootConfig, Mode};
+use octant_api::unit::COPIES;
 use octant_sys::audit;
 use octant_sys::confine::landlock_abi;
 use std::collections::BTreeMap;
@@ -139,6 +140,9 @@ impl Supervisor {
             env.push(format!("NOTIFY_SOCKET={}", layout.run.join("notify.sock").display()));
             env.push(format!("LISTEN_FDS={}", fd_names.len()));
             env.extend(names_of(fd_names));
+            if self.units[unit].built_in {
+                env.push(COPIES.into());
+            }
             if def.watchdog_ns > 0 {
                 env.push(format!("WATCHDOG_USEC={}", def.watchdog_ns / 1000));
             }

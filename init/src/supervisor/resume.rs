@@ -21,7 +21,6 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use octant_api::boot::Mode;
 use octant_api::journal::Kind;
-use octant_ids::Layout;
 use octant_sys::confine::Program;
 use octant_sys::{clock, descriptor, entropy, fault, inherit, process};
 use serde::{Deserialize, Serialize};
@@ -30,7 +29,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// So many faults within [`FAULT_WINDOW_NS`] are survived; one more is an Emergency.
 const FAULTS_MAX: usize = 3;
@@ -199,7 +198,7 @@ impl Supervisor {
         let layout = &setup.layout;
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
-            runtime.push(made(layout, &def.name, unit)?);
+            runtime.push(begun(unit, &layout.socket(&def.name))?);
         }
         let path = layout.operator_socket();
         let operator = sockets::listening(&path, Socket { packets: true, mode: 0o666, owner: 0 });
@@ -239,9 +238,10 @@ impl Supervisor {
         let mut saved = resumed.saved;
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
+            let path = saved.setup.layout.socket(&def.name);
             runtime.push(match saved.units.remove(&def.name) {
-                Some(old) => taken_up(old)?,
-                None => made(&saved.setup.layout, &def.name, unit)?,
+                Some(old) => gone_on(old)?,
+                None => begun(unit, &path)?,
             });
         }
         let channel = |saved: channel::Saved| {
@@ -460,32 +460,17 @@ fn take(fd: RawFd) -> Result<OwnedFd, SetupError> {
     inherit::take(fd).map_err(at("an inherited descriptor"))
 }
 
-fn pair(fds: (RawFd, RawFd)) -> Result<(OwnedFd, OwnedFd), SetupError> {
-    Ok((take(fds.0)?, take(fds.1)?))
+fn pair((one, other): (RawFd, RawFd)) -> Result<(OwnedFd, OwnedFd), SetupError> {
+    Ok((take(one)?, take(other)?))
 }
 
-/// What a unit needs that was not there before.
-fn made(layout: &Layout, name: &str, unit: &Unit) -> Result<Runtime, SetupError> {
-    let path = layout.socket(name);
-    let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
-    let pipe = || Pipe::new().map_err(at("a pipe for output"));
-    Ok(Runtime {
-        socket: socket.map_err(at(path.display().to_string()))?,
-        output: Output::new([pipe()?, pipe()?]),
-        stored: Vec::new(),
-        said: String::new(),
-        heard_ns: None,
-        last_pid: None,
-    })
-}
-
-/// The same as the PID 1 before left it.
-fn taken_up(old: SavedUnit) -> Result<Runtime, SetupError> {
+/// What there was of a unit before, and is still.
+fn gone_on(old: SavedUnit) -> Result<Runtime, SetupError> {
     let pipe = |ends| {
         let (read_end, write_end) = pair(ends)?;
         Pipe::resume(read_end, write_end).map_err(at("a pipe for output"))
     };
-    let complaints = old.complaints.map_or_else(|| Pipe::new().map_err(at("a pipe for output")), pipe);
+    let complaints = old.complaints.map_or_else(|| Pipe::new().map_err(at("a pipe")), pipe);
     let stored = old.stored.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
     Ok(Runtime {
         socket: old.socket.map(take).transpose()?,
@@ -495,6 +480,23 @@ fn taken_up(old: SavedUnit) -> Result<Runtime, SetupError> {
         heard_ns: old.heard_ns,
         last_pid: old.last_pid,
     })
+}
+
+/// What there is of a unit that was not there before; `path` is for its socket, where it has one.
+fn begun(unit: &Unit, path: &Path) -> Result<Runtime, SetupError> {
+    let socket = unit.socket.map(|what| sockets::listening(path, what)).transpose();
+    Ok(Runtime {
+        socket: socket.map_err(at(path.display().to_string()))?,
+        output: Output::new(pipes().map_err(at("pipes for output"))?),
+        stored: Vec::new(),
+        said: String::new(),
+        heard_ns: None,
+        last_pid: None,
+    })
+}
+
+fn pipes() -> io::Result<[Pipe; 2]> {
+    Ok([Pipe::new()?, Pipe::new()?])
 }
 
 /// The numbers of both ends.

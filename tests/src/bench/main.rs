@@ -22,6 +22,7 @@ mod ledger_proof;
 mod ledger_size;
 mod machine;
 mod neighbour;
+mod shell;
 mod spawn;
 mod status;
 mod table;
@@ -63,10 +64,11 @@ fn main() -> ExitCode {
         Some("crypto") => crypto::rows().and_then(|rows| report(&rows, part)),
         Some("vault") => vault_alone().and_then(|rows| report(&rows, part)),
         Some("egress") => egress_alone().and_then(|rows| report(&rows, part)),
+        Some("shell") => shell_alone().and_then(|rows| report(&rows, part)),
         Some("workstations") => workstations_alone().and_then(|rows| report(&rows, part)),
         Some("status") => status_alone().and_then(|rows| report(&rows, part)),
         Some(other) => Err(format!(
-            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, workstations, status"
+            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, shell, workstations, status"
         )),
     };
     match done {
@@ -139,6 +141,11 @@ fn egress_alone() -> Result<Vec<Row>, String> {
     gate::rows(&resolved(path("OCTANT_BIN"))?, &scratch.path(""))
 }
 
+/// `cargo x bench shell`: the shell's rows alone.
+fn shell_alone() -> Result<Vec<Row>, String> {
+    shell::rows(&resolved(path("OCTANT_BIN"))?)
+}
+
 /// `cargo x bench status`: its row alone.
 fn status_alone() -> Result<Vec<Row>, String> {
     let scratch = Scratch::new("bench");
@@ -202,6 +209,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.extend(crypto::rows()?);
     rows.extend(vaults(&binary, &scratch)?);
     rows.extend(gate::rows(&binary, &scratch.path(""))?);
+    rows.extend(shell::rows(&binary)?);
     eprintln!("bench: virtual machine");
     rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
     rows.push(neighbour::row(&scratch)?);

@@ -693,7 +693,11 @@ pub(crate) fn execute_external_command(
                 context.shell.options().enable_job_control && !context.shell.is_subshell();
             Ok(ExecutionSpawnResult::StartedProcess(
                 processes::ChildProcess::new(child, pid, actual_pgid)
-                    .attending(context.shell.inbox().clone(), on_terminal),
+                    .attending(
+                        context.shell.inbox().clone(),
+                        on_terminal,
+                        context.shell.options().interactive,
+                    ),
             ))
         }
         Err(spawn_err) => {
@@ -751,6 +755,12 @@ async fn execute_builtin_command<SE: extensions::ShellExtensions>(
     }
 }
 
+/// A function is called on new stack when less than this is left: what a deep nest of commands needs.
+const STACK_LEFT: usize = 1024 * 1024;
+
+/// So much new stack; what is not used is not there.
+const STACK_MORE: usize = 8 * 1024 * 1024;
+
 pub(crate) async fn invoke_shell_function(
     function: functions::Registration,
     mut context: ExecutionContext<'_, impl extensions::ShellExtensions>,
@@ -779,8 +789,13 @@ pub(crate) async fn invoke_shell_function(
         &context.params,
     )?;
 
-    // Invoke the function.
-    let result = body.execute(context.shell, &params).await;
+    // Invoke the function, on more stack where little is left of this one.
+    let mut running = body.execute(context.shell, &params);
+    let result = std::future::poll_fn(|task| {
+        stacker::maybe_grow(STACK_LEFT, STACK_MORE, || running.as_mut().poll(task))
+    })
+    .await;
+    drop(running);
 
     // Clean up parameters so any owned files are closed.
     drop(params);

@@ -935,6 +935,10 @@ impl Execute for ast::ForClauseCommand {
             expanded_values.extend_from_slice(shell.current_shell_args());
         }
 
+        if self.select {
+            return execute_select(self, shell, params, &expanded_values).await;
+        }
+
         for value in expanded_values {
             if shell.options().print_commands_and_arguments {
                 if let Some(unexpanded_values) = &self.values {
@@ -980,6 +984,83 @@ impl Execute for ast::ForClauseCommand {
 
         shell.set_last_exit_status(result.exit_code.into());
         Ok(result)
+    }
+}
+
+/// Has a line chosen from a menu, again and again, until the body breaks out or the input ends.
+async fn execute_select(
+    clause: &ast::ForClauseCommand,
+    shell: &mut Shell<impl extensions::ShellExtensions>,
+    params: &ExecutionParameters,
+    values: &[String],
+) -> Result<ExecutionResult, error::Error> {
+    let mut result = ExecutionResult::success();
+    let mut show_menu = true;
+    while !values.is_empty() {
+        let mut stderr = params.stderr(shell);
+        if show_menu {
+            let width = values.len().to_string().len();
+            for (index, value) in values.iter().enumerate() {
+                writeln!(stderr, "{:width$}) {value}", index + 1)?;
+            }
+        }
+        let prompt = shell.expand_prompt_var("PS3", "#? ").await?;
+        write!(stderr, "{prompt}")?;
+        stderr.flush()?;
+        let Some(line) = read_choice(&mut params.stdin(shell))? else {
+            writeln!(params.stdout(shell))?;
+            result = ExecutionResult::general_error();
+            break;
+        };
+        // An empty line asks for the menu again.
+        show_menu = line.is_empty();
+        if show_menu {
+            continue;
+        }
+        let number = line.trim().parse::<usize>().ok();
+        let chosen = number.and_then(|n| values.get(n.checked_sub(1)?));
+        for (name, value) in [
+            ("REPLY", line.clone()),
+            (&*clause.variable_name, chosen.cloned().unwrap_or_default()),
+        ] {
+            shell.env_mut().update_or_add(
+                name,
+                ShellValueLiteral::Scalar(value),
+                |_| Ok(()),
+                EnvironmentLookup::Anywhere,
+                EnvironmentScope::Global,
+            )?;
+        }
+
+        result = clause.body.list.execute(shell, params).await?;
+        if result.is_return_or_exit() {
+            break;
+        }
+        let is_break = result.is_break();
+        result.next_control_flow = result.next_control_flow.try_decrement_loop_levels();
+        if is_break || result.is_continue() {
+            break;
+        }
+        // As after an empty line, in bash, where the body has emptied REPLY.
+        show_menu = shell.env_str("REPLY").is_none_or(|reply| reply.is_empty());
+    }
+    shell.set_last_exit_status(result.exit_code.into());
+    Ok(result)
+}
+
+/// Reads a line byte by byte: what stands behind it is the body's.
+fn read_choice(input: &mut impl std::io::Read) -> Result<Option<String>, error::Error> {
+    const MAX_BYTES: usize = 64 * 1024;
+    let mut line = vec![];
+    let mut byte = [0];
+    loop {
+        if input.read(&mut byte)? == 0 {
+            return Ok((!line.is_empty()).then(|| String::from_utf8_lossy(&line).into_owned()));
+        }
+        if byte[0] == b'\n' || line.len() == MAX_BYTES {
+            return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+        }
+        line.push(byte[0]);
     }
 }
 

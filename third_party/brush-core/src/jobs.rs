@@ -629,14 +629,22 @@ impl Job {
         if let Some(inbox) = &self.inbox {
             inbox.post(to_send);
         }
-        if let Some(group) = self.pgid {
-            return sys::signal::kill_process(-group, signal);
+        let targets: Vec<i32> = match self.pgid {
+            Some(group) => vec![-group],
+            None => self.process_ids().collect(),
+        };
+        for target in &targets {
+            sys::signal::kill_process(*target, signal)?;
         }
-        let mut sent = Ok(());
-        for pid in self.process_ids() {
-            sent = sys::signal::kill_process(pid, signal);
+        // What is stopped would not see its end.
+        if matches!(self.state, JobState::Stopped)
+            && matches!(to_send, sys::signal::Signal::SIGTERM | sys::signal::Signal::SIGHUP)
+        {
+            for target in targets {
+                sys::signal::continue_process(target)?;
+            }
         }
-        sent
+        Ok(())
     }
 
     /// Tries to retrieve a "representative" pid for the job.

@@ -1,7 +1,9 @@
 //! Path cache
 
 use crate::{error, variables};
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A cache of paths associated with names.
 #[derive(Clone, Default)]
@@ -9,9 +11,31 @@ use std::path::PathBuf;
 pub struct PathCache {
     /// The cache itself.
     cache: std::collections::HashMap<String, PathBuf>,
+    /// The `PATH` that the cache was filled from.
+    filled_from: String,
+    /// What runs a name that is nowhere in `PATH`.
+    fallbacks: Arc<HashMap<String, PathBuf>>,
 }
 
 impl PathCache {
+    /// Sets what runs names that are nowhere in `PATH`.
+    pub fn set_fallbacks(&mut self, fallbacks: HashMap<String, PathBuf>) {
+        self.fallbacks = Arc::new(fallbacks);
+    }
+
+    /// Returns what runs a name that is nowhere in `PATH`.
+    pub fn fallback(&self, name: &str) -> Option<PathBuf> {
+        self.fallbacks.get(name).cloned()
+    }
+
+    /// Clears the cache if it was filled from another `PATH`.
+    pub(crate) fn reset_unless_from(&mut self, path: &str) {
+        if self.filled_from != path {
+            self.cache.clear();
+            path.clone_into(&mut self.filled_from);
+        }
+    }
+
     /// Clears all elements from the cache.
     pub fn reset(&mut self) {
         self.cache.clear();

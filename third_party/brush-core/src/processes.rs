@@ -19,9 +19,12 @@ pub struct ChildProcess {
     pgid: Option<sys::process::ProcessId>,
     /// What arrives for the shell that waits.
     inbox: Option<std::sync::Arc<crate::signals::Inbox>>,
-    /// Whether the child becomes a job when it is stopped, and its interrupt is the shell's too:
-    /// so it is in the foreground of an interactive shell.
+    /// Whether the child becomes a job when it is stopped: it is in the foreground of an
+    /// interactive shell.
     on_terminal: bool,
+    /// Whether the child's interrupt is the shell's too, which may not have had it (another process
+    /// group) or not have it yet.
+    shares_interrupt: bool,
 }
 
 impl ChildProcess {
@@ -37,24 +40,29 @@ impl ChildProcess {
             pgid,
             inbox: None,
             on_terminal: false,
+            shares_interrupt: false,
         }
     }
 
-    /// Has what arrives in `inbox` end the waiting; `on_terminal` where a stop makes the child a job.
+    /// Has what arrives in `inbox` end the waiting; `on_terminal` where a stop makes the child a
+    /// job, `shares_interrupt` where an interrupt of the child is one of the command line.
     #[must_use]
     pub(crate) fn attending(
         mut self,
         inbox: std::sync::Arc<crate::signals::Inbox>,
         on_terminal: bool,
+        shares_interrupt: bool,
     ) -> Self {
         self.inbox = Some(inbox);
         self.on_terminal = on_terminal;
+        self.shares_interrupt = shares_interrupt;
         self
     }
 
     /// Has the end of the child be of no interest to a terminal: it is in the background.
     pub(crate) const fn leave_terminal(&mut self) {
         self.on_terminal = false;
+        self.shares_interrupt = false;
     }
 
     /// Returns the process's ID.
@@ -81,6 +89,11 @@ impl ChildProcess {
             .then(sys::signal::chld_signal_listener)
             .transpose()?;
 
+        // An interrupt that came before the child was there, or had the terminal, is passed on.
+        let came_before = self.shares_interrupt && inbox.is_interrupted();
+        let passes_on = came_before || self.on_terminal;
+        let mut interrupted = false;
+
         loop {
             let stop = async {
                 match &mut stops {
@@ -92,12 +105,20 @@ impl ChildProcess {
                 biased;
                 output = &mut self.exec_future => {
                     let output = output?;
-                    let interrupted = output.status.signal() == Some(nix::libc::SIGINT);
-                    if self.on_terminal && interrupted {
-                        // Its own process group had the interrupt, not the shell.
+                    let ended_by = output.status.signal();
+                    if self.shares_interrupt && ended_by == Some(nix::libc::SIGINT) {
                         inbox.post(sys::signal::Signal::SIGINT);
                     }
                     break Ok(ProcessWaitResult::Completed(output));
+                },
+                () = inbox.interrupted(), if passes_on && !interrupted => {
+                    interrupted = true;
+                    if let Some(pid) = self.pid {
+                        let _ = nix::sys::signal::kill(
+                            nix::unistd::Pid::from_raw(pid),
+                            sys::signal::Signal::SIGINT,
+                        );
+                    }
                 },
                 signal = inbox.fatal_arrived() => {
                     // It may have been started too late to be told with the others of its job.

@@ -158,6 +158,16 @@ impl Inbox {
         self.arrived(|inbox| inbox.fatal().filter(|n| *n != Signal::SIGINT as i32)).await
     }
 
+    /// Whether an interrupt has arrived that is no trap's.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.fatal() == Some(Signal::SIGINT as i32)
+    }
+
+    /// Waits for an interrupt that is no trap's.
+    pub(crate) async fn interrupted(&self) {
+        self.arrived(|inbox| inbox.is_interrupted().then_some(())).await;
+    }
+
     /// Has a process told of what ends this inbox's owner until the guard is dropped.
     pub(crate) fn with_child(&self, pid: i32) -> ChildGuard<'_> {
         lock(&self.children).push(pid);

@@ -47,7 +47,7 @@ pub(crate) fn run(shell: &str, arguments: &[&str]) -> Outcome {
 }
 
 /// The other shell; without one there is nothing to compare with, which the test says by failing.
-fn bash() -> &'static str {
+pub(crate) fn bash() -> &'static str {
     let found = ["/usr/bin/bash", "/bin/bash"].into_iter().find(|path| std::path::Path::new(path).exists());
     found.expect("bash, to compare with: apt-get install bash")
 }

@@ -147,6 +147,8 @@ impl<SE: crate::extensions::ShellExtensions> crate::Shell<SE> {
     where
         String: From<S>,
     {
+        let path = self.env_str("PATH").unwrap_or_default().into_owned();
+        self.program_location_cache.reset_unless_from(&path);
         if let Some(cached_path) = self.program_location_cache.get(&candidate_name) {
             Some(cached_path)
         } else if let Some(found_path) = self.find_first_executable_in_path(&candidate_name) {
@@ -154,7 +156,8 @@ impl<SE: crate::extensions::ShellExtensions> crate::Shell<SE> {
                 .set(candidate_name, found_path.clone());
             Some(found_path)
         } else {
-            None
+            self.program_location_cache
+                .fallback(candidate_name.as_ref())
         }
     }
 

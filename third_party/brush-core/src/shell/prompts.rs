@@ -35,7 +35,7 @@ impl<SE: extensions::ShellExtensions> Shell<SE> {
         self.expand_prompt_var("PS2", "> ").await
     }
 
-    pub(super) async fn expand_prompt_var(
+    pub(crate) async fn expand_prompt_var(
         &mut self,
         var_name: &str,
         default: &str,
