@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// How much is read from one unit before others get their turn.
 const TURN_MAX: usize = 64 << 10;
 /// So many lines may come at once,
-const BURST: u64 = 2_000;
+const BURST: u64 = 300;
 /// and so many each second from then on.
 const PER_SECOND: u64 = 200;
 

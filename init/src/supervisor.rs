@@ -453,9 +453,12 @@ impl Supervisor {
         let (console, lines, name) = (&mut self.console, &mut self.lines, &self.graph.def(unit).name);
         let Some(runtime) = self.runtime.get_mut(unit) else { return };
         let pid = runtime.last_pid.unwrap_or(0);
+        // However much the operator's units say, there is room for what Octant's own do.
+        let most = if self.units[unit].built_in { usize::MAX } else { FOREIGN_LINES };
         runtime.output.drain(stream, clock::monotonic_ns(), |text| {
             console.unit_line(name, text);
-            hand_over(lines, name, pid, STREAMS[stream], &String::from_utf8_lossy(text))
+            lines.backlog().0 < most
+                && hand_over(lines, name, pid, STREAMS[stream], &String::from_utf8_lossy(text))
         });
     }
 
@@ -539,6 +542,9 @@ impl Supervisor {
         self.console.say(&text);
     }
 }
+
+/// So many lines of the operator's units wait for the log's writer at the most.
+const FOREIGN_LINES: usize = 256;
 
 /// Hands a line to the log's writer; whether it was taken. Nothing here waits for a disk.
 fn hand_over(lines: &mut Channel, unit: &str, pid: u32, stream: Stream, text: &str) -> bool {

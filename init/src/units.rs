@@ -235,9 +235,11 @@ impl Units {
         });
     }
 
-    /// Adds the job: it starts when every built-in service is ready, and runs as the operator would.
+    /// Adds the job: it starts when every built-in service is ready, and runs as the operator would. What has no socket
+    /// serves nobody.
     pub(crate) fn add_job(&mut self, command: &str) {
-        let needs = (0..self.units.len()).filter(|unit| self.units[*unit].built_in).collect();
+        let serves = |unit: &usize| self.units[*unit].built_in && self.units[*unit].socket.is_some();
+        let needs = (0..self.units.len()).filter(serves).collect();
         let command = Command::Own(vec!["sh".into(), "-c".into(), command.into()]);
         self.push_simple(JOB.into(), command, None);
         if let Some(def) = self.defs.last_mut() {
@@ -337,7 +339,9 @@ mod tests {
 
     #[test]
     fn the_job_needs_every_built_in_service_and_no_file() {
-        let mut units = units(&[("x", file(&[]))]);
+        let silent = Spec { socket_mode: 0, ..spec("log", &[]) };
+        let mut units = Units::built_in(&[BOOT[0], BOOT[1], silent]).unwrap();
+        units.add_files(vec![("x".into(), file(&[]))]);
         units.add_job("true");
         assert_eq!(units.defs.last().unwrap().needs, [0, 1]);
     }

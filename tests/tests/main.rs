@@ -12,6 +12,7 @@ mod exports;
 mod ledger;
 mod many;
 mod namespace;
+mod operations;
 mod power;
 mod run;
 mod servers;

@@ -67,7 +67,12 @@ fn of_agent(asked: &Logs, name: &str, layout: &Layout, out: &mut Out) -> Result<
             next: Some("leave out --since; -n shows its last lines".into()),
         });
     }
-    agents::tail(&Service::of(layout, "agents"), name, asked.follow, asked.lines, out)
+    match agents::tail(&Service::of(layout, "agents"), name, asked.follow, asked.lines, out) {
+        Err(CliError::NotFound(_)) => {
+            Err(CliError::NotFound(format!("log of a unit {name:?}, and no such agent")))
+        }
+        done => done,
+    }
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> CliError {

@@ -185,7 +185,7 @@ fn unattended(workspace: &Workspace, mut machine: Machine, job: &str, limit: Dur
 
 fn what_next() -> &'static str {
     "To try next:\n\
-     \n  cargo x run --job 'octant status; octant ledger tail; octant doctor'\
+     \n  cargo x run --job 'octant doctor; octant status; octant ledger tail'\
      \n  cargo x run --pidns            the same system in a PID namespace, without a virtual machine\
      \n  cargo x test                   everything that CI runs"
 }

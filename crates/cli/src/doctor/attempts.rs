@@ -25,7 +25,7 @@ pub(super) const OWN: &str = "/octant";
 /// More processes than the throw-away agent may have.
 pub(super) const PIDS: usize = 16;
 /// More memory than it may have.
-const MEMORY: usize = 160 << 20;
+const MEMORY: usize = 320 << 20;
 /// More than its `/tmp` takes, in pieces that no limit of a single file refuses.
 const TMP_PIECES: usize = 32;
 

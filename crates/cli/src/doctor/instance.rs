@@ -7,7 +7,7 @@ use crate::operator::{Operator, Overview};
 use crate::service::Service;
 use crate::units::problem;
 use octant_api::ledger::{Head, HeadRequest, ProveRequest, QueryRequest};
-use octant_api::operator::Phase;
+use octant_api::operator::{Phase, UnitState, UnitStatus};
 use octant_api::unit::Spec;
 use octant_api::vault::{DoctorReport, DoctorRequest, Mark};
 use octant_ids::Layout;
@@ -191,18 +191,26 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         Init::Says(overview) => overview,
     };
     let mut checks = vec![phase(overview)];
-    checks.extend(overview.units.iter().map(|unit| match problem(unit) {
-        None => check(&*format!("unit {}", unit.name), Verdict::Ok, unit.state.as_str(), ""),
+    checks.extend(overview.units.iter().map(judge_unit));
+    checks.extend(rest(facts));
+    checks
+}
+
+fn judge_unit(unit: &UnitStatus) -> Check {
+    let (what, name) = (format!("unit {}", unit.name), &unit.name);
+    if unit.state == UnitState::Down {
+        let how = format!("`octant service start {name}` starts it, where it was not stopped on purpose.");
+        return check(what, Verdict::Weaker, "stopped by an operator", how);
+    }
+    match problem(unit) {
+        None => check(what, Verdict::Ok, unit.state.as_str(), ""),
         Some(why) => {
-            let name = &unit.name;
             let how = format!(
                 "`octant logs {name}` shows what it said; `octant service restart {name}` starts it anew."
             );
-            check(format!("unit {name}"), Verdict::Broken, why, how)
+            check(what, Verdict::Broken, why, how)
         }
-    }));
-    checks.extend(rest(facts));
-    checks
+    }
 }
 
 fn phase(overview: &Overview) -> Check {
@@ -321,7 +329,7 @@ fn wrong(place: &Place) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use octant_api::operator::{End, Health, UnitState, UnitStatus};
+    use octant_api::operator::{End, Health};
     use octant_api::vault;
     use octant_ids::Sha256;
 
@@ -406,7 +414,12 @@ mod tests {
                 "chown 960:960",
             ),
             (|f| f.places[1].found = Found::Closed, "sockets and directories", Verdict::Unknown, "as root"),
-            (|f| overview(f).units[1].state = UnitState::Down, "", Verdict::Ok, ""),
+            (
+                |f| overview(f).units[1].state = UnitState::Down,
+                "unit vault",
+                Verdict::Weaker,
+                "service start",
+            ),
             (
                 |f| overview(f).units[1].health = Health::Unhealthy,
                 "unit vault",
@@ -433,10 +446,7 @@ mod tests {
             let mut facts = sound();
             break_it(&mut facts);
             let bad: Vec<Check> = judge(&facts).into_iter().filter(|c| c.verdict != Verdict::Ok).collect();
-            let Some(row) = bad.first() else {
-                assert!(what.is_empty(), "{what} was not noticed");
-                continue;
-            };
+            let row = bad.first().unwrap_or_else(|| panic!("{what} was not noticed"));
             assert!(row.what == what && row.verdict == verdict && row.how.contains(hint), "{row:?}");
             assert_eq!(bad.len(), 1, "{bad:?}");
         }
