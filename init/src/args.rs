@@ -1,5 +1,6 @@
 //! What PID 1 is told on its command line.
 
+use crate::config::ConsoleMode;
 use octant_api::boot::Mode;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -100,8 +101,8 @@ pub struct Cmdline {
     pub job: Option<String>,
     /// `octant.data=`: the block device with the state.
     pub data: Option<PathBuf>,
-    /// `octant.console=shell`: a shell on the console.
-    pub console_shell: bool,
+    /// `octant.console=`: what is on the console, whatever octant.toml says.
+    pub console: Option<ConsoleMode>,
     /// `octant.accept-missing=`: layers that may be missing, for development.
     pub accept_missing: Vec<String>,
     /// Words with our prefix that are not understood; said on the console, never obeyed.
@@ -121,7 +122,9 @@ impl Cmdline {
                     None => out.unknown.push(word.to_owned()),
                 },
                 Some(("data", device)) if device.starts_with("/dev/") => out.data = Some(device.into()),
-                Some(("console", "shell")) => out.console_shell = true,
+                Some(("console", word)) if ConsoleMode::of(word).is_some() => {
+                    out.console = ConsoleMode::of(word)
+                }
                 Some(("accept-missing", name)) if layer(name.to_owned()).is_ok() => {
                     out.accept_missing.push(name.to_owned());
                 }
@@ -174,7 +177,9 @@ mod tests {
         let cmdline = Cmdline::parse(line);
         assert_eq!(cmdline.job.as_deref(), Some("echo hi;ls"));
         assert_eq!(cmdline.data, Some("/dev/vda".into()));
-        assert!(cmdline.console_shell);
+        assert_eq!(cmdline.console, Some(ConsoleMode::Shell));
+        assert_eq!(Cmdline::parse("octant.console=login").console, Some(ConsoleMode::Login));
+        assert_eq!(Cmdline::parse("octant.console=root").unknown, ["octant.console=root"]);
         assert_eq!(cmdline.unknown, ["octant.x"]);
         assert_eq!(Cmdline::parse("octant.job=%2").unknown, ["octant.job=%2"]);
         assert_eq!(Cmdline::parse("octant.data=../etc").unknown, ["octant.data=../etc"]);

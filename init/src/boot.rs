@@ -140,7 +140,7 @@ pub(crate) fn fresh(
         operator: args.operator,
         accept_missing: [&args.accept_missing[..], &cmdline.accept_missing[..]].concat(),
         job: args.job.clone().or(cmdline.job),
-        console_shell: cmdline.console_shell || config.init.console_shell,
+        console: cmdline.console.unwrap_or(config.init.console),
         exe: fs::read_link("/proc/self/exe").map_err(at("/proc/self/exe".into()))?,
         started_ns,
         layout,
@@ -244,8 +244,8 @@ fn list_units(setup: &Setup, config: &Config, boot: &[Spec]) -> Result<Units, Bo
     if let Some(job) = &setup.job {
         units.add_job(job);
     }
-    if setup.console_shell && setup.mode == Mode::Machine {
-        units.add_console();
+    if setup.mode == Mode::Machine {
+        units.add_console(setup.console);
     }
     Ok(units)
 }
@@ -344,10 +344,12 @@ fn prepare_layout(layout: &Layout) -> Result<(), SetupError> {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
         other => other.map_err(at(layout.trusted().display().to_string()))?,
     }
-    for (dir, mode) in [(&layout.state, 0o755), (&layout.run, 0o755), (&layout.log, 0o750)] {
+    let log = octant_ids::uid::of_service("log").unwrap_or(0);
+    for (dir, mode, owner) in [(&layout.state, 0o755, 0), (&layout.run, 0o755, 0), (&layout.log, 0o750, log)]
+    {
         fs::create_dir_all(dir).map_err(at(dir.display().to_string()))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(mode)).map_err(at(dir.display().to_string()))?;
-        chown(dir, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))
+        chown(dir, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
             .map_err(io::Error::from)
             .map_err(at(dir.display().to_string()))?;
     }

@@ -93,7 +93,7 @@ impl Channel {
     }
 
     /// Whether two more datagrams would be taken.
-    fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.waiting.len() + 2 <= WAITING_MAX
     }
 

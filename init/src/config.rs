@@ -28,14 +28,43 @@ pub enum OnEmergency {
     Shell,
 }
 
+/// What is on the machine's console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsoleMode {
+    /// PID 1's own words, and nobody to type to.
+    #[default]
+    Off,
+    /// A login, by an account and its passphrase; on a machine without an operator the questions of the first boot.
+    Login,
+    /// A root shell. Whoever reaches the console is root.
+    Shell,
+}
+
+impl ConsoleMode {
+    /// By the word in octant.toml and on the kernel command line.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        match word {
+            "off" => Some(Self::Off),
+            "login" => Some(Self::Login),
+            "shell" => Some(Self::Shell),
+            _ => None,
+        }
+    }
+}
+
 /// The `[init]` table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InitTable {
     /// What happens in an Emergency.
     pub emergency: OnEmergency,
-    /// Whether a shell runs on the console.
-    pub console_shell: bool,
+    /// What is on the console.
+    pub console: ConsoleMode,
+    /// What `console` was called before; refused with what to write instead.
+    #[serde(skip_serializing)]
+    console_shell: Option<bool>,
     /// The machine's name.
     pub hostname: Option<String>,
     /// User ids that are operators besides 0 and the one given at start.
@@ -205,6 +234,11 @@ fn parse(path: &Path, text: &str, known: &[&str]) -> Result<Config, ConfigError>
         }
         let value = serde_json::to_value(value).map_err(|e| invalid(format!("{name}: {e}")))?;
         services.insert(name, value);
+    }
+    if let Some(shell) = file.init.console_shell {
+        let (line, word) = (line_of_key(text, "console_shell"), if shell { "shell" } else { "off" });
+        let why = format!("console_shell is now console: write console = {word:?}, or \"login\"");
+        return Err(ConfigError::Invalid { path: path.to_owned(), line, why });
     }
     if let Some(name) = &file.init.hostname
         && (name.is_empty()
@@ -379,7 +413,9 @@ mod tests {
 
     #[test]
     fn tables_of_services_are_kept_as_they_are() {
-        let read = config("[init]\nemergency = \"shell\"\n[ledger]\nsegment = 5\n").unwrap();
+        let read =
+            config("[init]\nemergency = \"shell\"\nconsole = \"login\"\n[ledger]\nsegment = 5\n").unwrap();
+        assert_eq!(read.init.console, ConsoleMode::Login);
         assert_eq!(read.init.emergency, OnEmergency::Shell);
         assert_eq!(read.services["ledger"], serde_json::json!({"segment": 5}));
         let empty = Config { digest: Some(digest("")), ..Config::default() };
@@ -411,6 +447,8 @@ mod tests {
     fn errors_name_file_line_and_what_to_do() {
         let error = config("[init]\n\nemergencie = \"shell\"\n").unwrap_err();
         assert!(error.starts_with("/etc/octant/octant.toml:3: unknown field"), "{error}");
+        let error = config("[init]\nconsole_shell = true\n").unwrap_err();
+        assert!(error.contains("toml:2: console_shell is now console: write console = \"shell\""), "{error}");
         let error = config("[init]\nhostname = \"a b\"\n").unwrap_err();
         assert!(error.contains("toml:2: hostname \"a b\""), "{error}");
         let error = config("\n[leger]\n").unwrap_err();

@@ -1,63 +1,122 @@
-//! What units print: always drained, so that no unit can block on a full pipe, into a bounded tail for the status, a
-//! bounded log file and the console.
+//! What units print: always drained, so that no unit can block on a full pipe, and at most so many lines a second, so
+//! that none can fill the log with its own.
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{pipe2, read};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use octant_api::logs::{Stream, TEXT_MAX};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
-/// A log file is renamed to `<unit>.log.1` when it has grown to this many bytes: a unit has at most twice that.
-const FILE_MAX: u64 = 1 << 20;
-/// A longer line is cut into several.
-const LINE_MAX: usize = 1024;
 /// How much is read from one unit before others get their turn.
 const TURN_MAX: usize = 64 << 10;
+/// So many lines may come at once,
+const BURST: u64 = 2_000;
+/// and so many each second from then on.
+const PER_SECOND: u64 = 200;
+
+/// The two pipes of a unit, by the place of each in [`Output::pipes`].
+pub(crate) const STREAMS: [Stream; 2] = [Stream::Out, Stream::Err];
+
+/// Both ends of a pipe: PID 1 keeps both, so that what was printed survives a restart of the unit and of PID 1.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    read_end: OwnedFd,
+    write_end: OwnedFd,
+    partial: Vec<u8>,
+}
+
+impl Pipe {
+    /// A new one.
+    ///
+    /// # Errors
+    /// What pipe(2) reports.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC)?;
+        Self::resume(read_end, write_end)
+    }
+
+    /// That of a replaced PID 1.
+    ///
+    /// # Errors
+    /// What fcntl(2) reports.
+    pub(crate) fn resume(read_end: OwnedFd, write_end: OwnedFd) -> io::Result<Self> {
+        // Only the read end: the unit's own end must block, as programs expect of a pipe.
+        fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Self { read_end, write_end, partial: Vec::new() })
+    }
+
+    /// The end that PID 1 reads, and the one for the unit.
+    #[must_use]
+    pub(crate) fn ends(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.read_end.as_fd(), self.write_end.as_fd())
+    }
+
+    /// Reads what is there, at most a turn's worth; `line` is called for each whole line.
+    fn drain(&mut self, mut line: impl FnMut(&[u8])) {
+        let mut buffer = [0; 4096];
+        let mut taken = 0;
+        while taken < TURN_MAX {
+            let Ok(length @ 1..) = read(&self.read_end, &mut buffer) else { return };
+            taken += length;
+            for byte in &buffer[..length] {
+                if *byte != b'\n' {
+                    self.partial.push(*byte);
+                }
+                if *byte == b'\n' || self.partial.len() == TEXT_MAX {
+                    line(&self.partial);
+                    self.partial.clear();
+                }
+            }
+        }
+    }
+}
+
+/// How many lines are allowed at the moment.
+#[derive(Debug)]
+struct Allowance {
+    lines: u64,
+    at_ns: u64,
+}
+
+impl Allowance {
+    fn fill(&mut self, now_ns: u64) {
+        const NS: u64 = 1_000_000_000 / PER_SECOND;
+        let more = now_ns.saturating_sub(self.at_ns) / NS;
+        self.lines = self.lines.saturating_add(more).min(BURST);
+        self.at_ns = self.at_ns.saturating_add(more.saturating_mul(NS));
+    }
+
+    fn take(&mut self) -> bool {
+        let allowed = self.lines > 0;
+        self.lines = self.lines.saturating_sub(1);
+        allowed
+    }
+}
+
+/// Lines that are not in the log and of which it does not say so yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// They came too fast.
+    too_fast: u64,
+    /// The writer took none.
+    not_taken: u64,
+}
 
 /// One unit's output.
 #[derive(Debug)]
 pub(crate) struct Output {
-    read_end: OwnedFd,
-    write_end: OwnedFd,
-    path: PathBuf,
-    file: Option<(File, u64)>,
-    partial: Vec<u8>,
+    pub(crate) pipes: [Pipe; 2],
     last_line: String,
+    allowance: Allowance,
+    dropped: Dropped,
 }
 
 impl Output {
-    /// A pipe whose write end every start of the unit gets, and a log file in `dir`.
-    ///
-    /// # Errors
-    /// What pipe(2) reports.
-    pub(crate) fn new(dir: &Path, unit: &str) -> io::Result<Self> {
-        let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC)?;
-        Self::resume(read_end, write_end, dir, unit)
-    }
-
-    /// The output of a replaced PID 1, from the two ends of its pipe.
-    ///
-    /// # Errors
-    /// What fcntl(2) reports.
-    pub(crate) fn resume(read_end: OwnedFd, write_end: OwnedFd, dir: &Path, unit: &str) -> io::Result<Self> {
-        // Only the read end: the unit's own end must block, as programs expect of a pipe.
-        fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let path = dir.join(format!("{unit}.log"));
-        Ok(Self { read_end, write_end, path, file: None, partial: Vec::new(), last_line: String::new() })
-    }
-
-    /// The end for the unit.
+    /// From its pipes, in the order of [`STREAMS`].
     #[must_use]
-    pub(crate) fn write_end(&self) -> BorrowedFd<'_> {
-        self.write_end.as_fd()
-    }
-
-    /// The end that PID 1 reads.
-    #[must_use]
-    pub(crate) fn read_end(&self) -> BorrowedFd<'_> {
-        self.read_end.as_fd()
+    pub(crate) fn new(pipes: [Pipe; 2]) -> Self {
+        let allowance = Allowance { lines: BURST, at_ns: 0 };
+        Self { pipes, last_line: String::new(), allowance, dropped: Dropped::default() }
     }
 
     /// The last line that the unit printed.
@@ -69,62 +128,48 @@ impl Output {
     /// A new start begins: what an earlier one said explains nothing any more.
     pub(crate) fn forget(&mut self) {
         self.last_line.clear();
-        self.partial.clear();
+        self.pipes.iter_mut().for_each(|pipe| pipe.partial.clear());
     }
 
-    /// Reads what is there, at most a turn's worth; `line` is called for each whole line.
-    pub(crate) fn drain(&mut self, mut line: impl FnMut(&[u8])) {
-        let mut buffer = [0; 4096];
-        let mut taken = 0;
-        while taken < TURN_MAX {
-            let Ok(length @ 1..) = read(&self.read_end, &mut buffer) else { return };
-            taken += length;
-            for byte in &buffer[..length] {
-                if *byte != b'\n' {
-                    self.partial.push(*byte);
-                }
-                if *byte == b'\n' || self.partial.len() == LINE_MAX {
-                    let whole = std::mem::take(&mut self.partial);
-                    self.keep(&whole);
-                    line(&whole);
-                    self.partial = whole;
-                    self.partial.clear();
-                }
+    /// Reads what is there from one of the pipes, at most a turn's worth. `line` is called for each whole line that is
+    /// allowed, and says whether it was taken.
+    pub(crate) fn drain(&mut self, pipe: usize, now_ns: u64, mut line: impl FnMut(&[u8]) -> bool) {
+        self.allowance.fill(now_ns);
+        let (allowance, dropped, last) = (&mut self.allowance, &mut self.dropped, &mut self.last_line);
+        let Some(pipe) = self.pipes.get_mut(pipe) else { return };
+        pipe.drain(|text| {
+            if !text.is_empty() {
+                *last = String::from_utf8_lossy(text).into_owned();
             }
-        }
+            if !allowance.take() {
+                dropped.too_fast += 1;
+            } else if !line(text) {
+                dropped.not_taken += 1;
+            }
+        });
     }
 
-    fn keep(&mut self, line: &[u8]) {
-        if !line.is_empty() {
-            self.last_line = String::from_utf8_lossy(line).into_owned();
-        }
-        // A full or read-only disk must not stop supervision: the console and the status still have the line, and the
-        // next line tries again.
-        if self.append(line).is_err() {
-            self.file = None;
-        }
+    /// Whether the log owes a word on lines that are not in it.
+    #[must_use]
+    pub(crate) fn owes(&self) -> bool {
+        self.dropped != Dropped::default()
     }
 
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.file.as_ref().is_some_and(|(_, size)| *size >= FILE_MAX) {
-            self.file = None;
-            let mut old = self.path.clone().into_os_string();
-            old.push(".1");
-            std::fs::rename(&self.path, old)?;
+    /// That word, when a line is allowed again.
+    pub(crate) fn owed(&mut self, now_ns: u64) -> Option<String> {
+        self.allowance.fill(now_ns);
+        if !self.owes() || !self.allowance.take() {
+            return None;
         }
-        if self.file.is_none() {
-            let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&self.path)?;
-            let size = file.metadata()?.len();
-            self.file = Some((file, size));
+        let Dropped { too_fast, not_taken } = std::mem::take(&mut self.dropped);
+        let mut why = Vec::new();
+        if too_fast > 0 {
+            why.push(format!("{too_fast} came faster than {PER_SECOND} a second"));
         }
-        if let Some((file, size)) = &mut self.file {
-            let mut whole = Vec::with_capacity(line.len() + 1);
-            whole.extend_from_slice(line);
-            whole.push(b'\n');
-            file.write_all(&whole)?;
-            *size += whole.len() as u64;
+        if not_taken > 0 {
+            why.push(format!("{not_taken} while the log's writer took none"));
         }
-        Ok(())
+        Some(format!("{} lines dropped: {}", too_fast + not_taken, why.join(", ")))
     }
 }
 
@@ -132,37 +177,71 @@ impl Output {
 mod tests {
     use super::*;
 
-    fn output(name: &str) -> (Output, PathBuf) {
-        let dir = std::env::temp_dir().join(format!("octant-output-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        (Output::new(&dir, "unit").unwrap(), dir)
+    fn output() -> Output {
+        Output::new([Pipe::new().unwrap(), Pipe::new().unwrap()])
+    }
+
+    fn print(output: &Output, pipe: usize, bytes: &[u8]) {
+        nix::unistd::write(output.pipes[pipe].ends().1, bytes).unwrap();
     }
 
     #[test]
     fn lines_are_put_together_and_long_ones_cut() {
-        let (mut output, dir) = output("lines");
+        let mut output = output();
         let mut lines = Vec::new();
-        nix::unistd::write(&output.write_end, b"one\ntw").unwrap();
-        output.drain(|line| lines.push(line.to_vec()));
-        nix::unistd::write(&output.write_end, b"o\n").unwrap();
-        nix::unistd::write(&output.write_end, &[b'x'; LINE_MAX + 1]).unwrap();
-        output.drain(|line| lines.push(line.to_vec()));
-        assert_eq!(lines, [b"one".to_vec(), b"two".to_vec(), vec![b'x'; LINE_MAX]]);
-        assert!(std::fs::read_to_string(dir.join("unit.log")).unwrap().starts_with("one\ntwo\nxxx"));
-        std::fs::remove_dir_all(dir).unwrap();
+        print(&output, 0, b"one\ntw");
+        print(&output, 1, b"other\n");
+        let mut take = |output: &mut Output, pipe| {
+            output.drain(pipe, 1, |line| {
+                lines.push(line.to_vec());
+                true
+            });
+        };
+        take(&mut output, 0);
+        take(&mut output, 1);
+        print(&output, 0, b"o\n");
+        print(&output, 0, &[b'x'; TEXT_MAX + 1]);
+        take(&mut output, 0);
+        take(&mut output, 2);
+        assert_eq!(lines, [b"one".to_vec(), b"other".to_vec(), b"two".to_vec(), vec![b'x'; TEXT_MAX]]);
+        assert!(!output.owes());
     }
 
     #[test]
-    fn the_log_file_is_bounded() {
-        let (mut output, dir) = output("bound");
-        let line = vec![b'y'; 1000];
-        for _ in 0..3000 {
-            output.keep(&line);
+    fn what_comes_too_fast_is_dropped_counted_and_told_once() {
+        let mut output = output();
+        let mut taken = 0;
+        let start = 1_000_000_000;
+        for _ in 0..BURST / 100 + 3 {
+            print(&output, 1, &b"x\n".repeat(100));
+            output.drain(1, start, |_| {
+                taken += 1;
+                true
+            });
         }
-        let size = |name: &str| std::fs::metadata(dir.join(name)).unwrap().len();
-        let bound = FILE_MAX + 2 * LINE_MAX as u64;
-        assert!(size("unit.log") <= bound && size("unit.log.1") <= bound);
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2);
-        std::fs::remove_dir_all(dir).unwrap();
+        assert_eq!(taken, BURST);
+        assert_eq!(output.owed(start), None, "the word is a line too");
+        let told = output.owed(start + 1_000_000_000 / PER_SECOND).unwrap();
+        assert_eq!(told, "300 lines dropped: 300 came faster than 200 a second");
+        assert_eq!(output.owed(start + 2_000_000_000), None);
+        assert_eq!(output.last_line(), "x", "the status has the newest line all the same");
+    }
+
+    #[test]
+    fn what_the_writer_does_not_take_is_counted_apart() {
+        let mut output = output();
+        print(&output, 0, b"a\nb\n");
+        output.drain(0, 1, |_| false);
+        let told = output.owed(1).unwrap();
+        assert_eq!(told, "2 lines dropped: 2 while the log's writer took none");
+    }
+
+    #[test]
+    fn a_pause_gives_back_what_was_used_up_and_no_more() {
+        let mut allowance = Allowance { lines: 0, at_ns: 0 };
+        allowance.fill(500_000_000);
+        assert_eq!(allowance.lines, PER_SECOND / 2);
+        allowance.fill(u64::MAX);
+        assert_eq!(allowance.lines, BURST);
     }
 }

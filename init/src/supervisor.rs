@@ -2,12 +2,12 @@
 
 use crate::cgroup::Cgroups;
 use crate::channel::{Channel, Journal};
-use crate::config::Config;
+use crate::config::{Config, ConsoleMode};
 use crate::console::Console;
-use crate::graph::{Action, Ended, Event, Graph};
+use crate::graph::{Action, Ended, Event, Graph, Notice};
 use crate::notify::{self, Notify, Say};
 use crate::operator::{OperatorSocket, Read};
-use crate::output::Output;
+use crate::output::{Output, STREAMS};
 use crate::tickets::Tickets;
 use crate::units::{JOB, Unit};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
@@ -16,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use octant_api::boot::Mode;
 use octant_api::exits::Exit;
 use octant_api::journal::Kind;
+use octant_api::logs::{Line, Stream};
 use octant_api::operator::UnitState;
 use octant_ids::Layout;
 use octant_sys::{clock, process};
@@ -46,8 +47,9 @@ pub(crate) struct Setup {
     pub(crate) accept_missing: Vec<String>,
     /// The job's command.
     pub(crate) job: Option<String>,
-    /// Whether a shell runs on the console.
-    pub(crate) console_shell: bool,
+    /// What is on the console.
+    #[serde(default)]
+    pub(crate) console: ConsoleMode,
     /// The path of the binary on disk, for the replacement by a newer one.
     pub(crate) exe: PathBuf,
     /// When PID 1 started, CLOCK_MONOTONIC nanoseconds.
@@ -85,6 +87,8 @@ struct Runtime {
     output: Output,
     stored: Vec<(String, OwnedFd)>,
     said: String,
+    /// When it last said how it is, CLOCK_MONOTONIC nanoseconds.
+    heard_ns: Option<u64>,
     /// The last main process: also the id of its process group, for a kill where there are no cgroups.
     last_pid: Option<u32>,
 }
@@ -100,6 +104,8 @@ pub(crate) struct Supervisor {
     console: Console,
     journal: Journal,
     exits: Channel,
+    /// Lines on their way to the log's writer.
+    lines: Channel,
     cgroups: Cgroups,
     notify: Notify,
     operator: OperatorSocket,
@@ -133,6 +139,7 @@ enum Source {
     Journal,
     Exits,
     Button(u32),
+    Lines,
 }
 
 impl Source {
@@ -146,6 +153,7 @@ impl Source {
             Self::Journal => (5, 0),
             Self::Exits => (6, 0),
             Self::Button(n) => (7, n),
+            Self::Lines => (8, 0),
         };
         (kind << 32) | u64::from(index)
     }
@@ -161,6 +169,7 @@ impl Source {
             5 => Self::Journal,
             6 => Self::Exits,
             7 => Self::Button(index),
+            8 => Self::Lines,
             _ => return None,
         })
     }
@@ -205,8 +214,9 @@ impl Supervisor {
         let writable = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
         add(self.journal.channel.ends().0, Source::Journal, writable)?;
         add(self.exits.ends().0, Source::Exits, writable)?;
-        for (runtime, unit) in self.runtime.iter().zip(0..) {
-            add(runtime.output.read_end(), Source::Output(unit), EpollFlags::EPOLLIN)?;
+        add(self.lines.ends().0, Source::Lines, writable)?;
+        for (pipe, at) in self.runtime.iter().flat_map(|runtime| &runtime.output.pipes).zip(0..) {
+            add(pipe.ends().0, Source::Output(at), EpollFlags::EPOLLIN)?;
         }
         for (button, n) in self.buttons.iter().zip(0..) {
             add(button.as_fd(), Source::Button(n), EpollFlags::EPOLLIN)?;
@@ -241,6 +251,7 @@ impl Supervisor {
             }
             self.feed(Event::Tick);
             self.give_up_on_job();
+            self.tell_dropped();
         }
     }
 
@@ -248,7 +259,8 @@ impl Supervisor {
         let now = clock::monotonic_ns();
         let graph = self.graph.next_deadline().map(|due| due.saturating_sub(now).div_ceil(1_000_000));
         let watchdog = self.watchdog.as_ref().map(|_| crate::machine::Watchdog::PERIOD_MS);
-        match graph.into_iter().chain(watchdog).min() {
+        let owed = self.runtime.iter().any(|runtime| runtime.output.owes()).then_some(1_000);
+        match graph.into_iter().chain(watchdog).chain(owed).min() {
             None => EpollTimeout::NONE,
             Some(ms) => EpollTimeout::try_from(ms.min(60_000)).unwrap_or(EpollTimeout::ZERO),
         }
@@ -264,10 +276,11 @@ impl Supervisor {
                     self.obey(key, &request, uid);
                 }
             }
-            Source::Output(unit) => self.drain(unit as usize),
+            Source::Output(at) => self.drain_one(at as usize / STREAMS.len(), at as usize % STREAMS.len()),
             // What waits is part of what a replacement gets.
             Source::Journal => self.dirty |= self.journal.channel.flush(),
             Source::Exits => self.dirty |= self.exits.flush(),
+            Source::Lines => drop(self.lines.flush()),
             Source::Button(n) => {
                 if self.buttons.get_mut(n as usize).is_some_and(crate::machine::PowerButton::pressed) {
                     self.begin_end(How::Poweroff, 0, "the power button was pressed");
@@ -357,6 +370,7 @@ impl Supervisor {
         }
         if matches!(state, UnitState::Starting) {
             self.runtime[unit].said.clear();
+            self.runtime[unit].heard_ns = None;
             self.runtime[unit].output.forget();
         }
         if name == "ledger" && state == UnitState::Ready {
@@ -432,9 +446,35 @@ impl Supervisor {
     }
 
     fn drain(&mut self, unit: usize) {
-        let (console, name) = (&mut self.console, &self.graph.def(unit).name);
-        if let Some(runtime) = self.runtime.get_mut(unit) {
-            runtime.output.drain(|line| console.unit_line(name, line));
+        (0..STREAMS.len()).for_each(|stream| self.drain_one(unit, stream));
+    }
+
+    fn drain_one(&mut self, unit: usize, stream: usize) {
+        let (console, lines, name) = (&mut self.console, &mut self.lines, &self.graph.def(unit).name);
+        let Some(runtime) = self.runtime.get_mut(unit) else { return };
+        let pid = runtime.last_pid.unwrap_or(0);
+        runtime.output.drain(stream, clock::monotonic_ns(), |text| {
+            console.unit_line(name, text);
+            hand_over(lines, name, pid, STREAMS[stream], &String::from_utf8_lossy(text))
+        });
+    }
+
+    /// Says in the log, and on the console, which lines are not there.
+    fn tell_dropped(&mut self) {
+        let now = clock::monotonic_ns();
+        for (unit, runtime) in
+            self.runtime.iter_mut().enumerate().filter(|(_, runtime)| runtime.output.owes())
+        {
+            if !self.lines.has_room() {
+                return;
+            }
+            if let Some(text) = runtime.output.owed(now) {
+                let name = &self.graph.def(unit).name;
+                self.console.unit_line(name, text.as_bytes());
+                let pid = runtime.last_pid.unwrap_or(0);
+                // There was room a moment ago, and nobody else fills it.
+                let _taken = hand_over(&mut self.lines, name, pid, Stream::Log, &text);
+            }
         }
     }
 
@@ -455,7 +495,12 @@ impl Supervisor {
             let mut fds = message.fds;
             for say in notify::parse(&message.text) {
                 match say {
-                    Say::Notice(notice) => self.feed(Event::Notified { unit, notice }),
+                    Say::Notice(notice) => {
+                        if matches!(notice, Notice::Healthy | Notice::Unhealthy(_)) {
+                            self.runtime[unit].heard_ns = Some(clock::monotonic_ns());
+                        }
+                        self.feed(Event::Notified { unit, notice });
+                    }
                     Say::Status(status) => self.runtime[unit].said = status,
                     Say::Store(name) => self.store(unit, &name, std::mem::take(&mut fds)),
                     Say::Remove(name) => {
@@ -493,6 +538,15 @@ impl Supervisor {
         self.journal.record(Kind::Boot, "", &text, now);
         self.console.say(&text);
     }
+}
+
+/// Hands a line to the log's writer; whether it was taken. Nothing here waits for a disk.
+fn hand_over(lines: &mut Channel, unit: &str, pid: u32, stream: Stream, text: &str) -> bool {
+    if !lines.has_room() {
+        return false;
+    }
+    let line = Line { ms: clock::wall_ms(), unit: unit.to_owned(), pid, stream, text: text.to_owned() };
+    line.packet().map(|packet| lines.send(packet)).is_ok()
 }
 
 impl Supervisor {

@@ -1,6 +1,6 @@
-//! The list of units: the built-in services, the operator's files, a job, a shell on the console.
+//! The list of units: the built-in services, the operator's files, a job, a login or a shell on the console.
 
-use crate::config::{FoundUnit, UnitFile, UnitKind};
+use crate::config::{ConsoleMode, FoundUnit, UnitFile, UnitKind};
 use crate::graph::{Def, Kind};
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::Sha256;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// The name of the unit that runs `--job`.
 pub(crate) const JOB: &str = "job";
-/// The name of the unit that is the shell on the console.
+/// The name of the unit that is on the console: logins, or a shell.
 pub(crate) const CONSOLE: &str = "console";
 /// Two names that no file may take.
 const RESERVED: [&str; 3] = [JOB, CONSOLE, "init"];
@@ -109,7 +109,7 @@ impl Units {
                 about: spec.about.into(),
                 uid,
                 capabilities: Some(spec.capabilities.iter().map(|name| (*name).to_owned()).collect()),
-                socket: Some(Socket { packets, mode: spec.socket_mode, owner }),
+                socket: (spec.socket_mode != 0).then_some(Socket { packets, mode: spec.socket_mode, owner }),
                 stdio: Stdio::Log,
                 built_in: true,
             });
@@ -246,9 +246,14 @@ impl Units {
         }
     }
 
-    /// Adds the shell on the console.
-    pub(crate) fn add_console(&mut self) {
-        self.push_simple(CONSOLE.into(), Command::Own(vec!["sh".into()]), None);
+    /// Adds what is on the console.
+    pub(crate) fn add_console(&mut self, mode: ConsoleMode) {
+        let program = match mode {
+            ConsoleMode::Off => return,
+            ConsoleMode::Login => "getty",
+            ConsoleMode::Shell => "sh",
+        };
+        self.push_simple(CONSOLE.into(), Command::Own(vec![program.into()]), None);
         if let Some(def) = self.defs.last_mut() {
             def.restart = Restart::Always;
         }
@@ -316,6 +321,18 @@ mod tests {
         assert_eq!(why("d"), "d.toml:1: no");
         assert!(why("ledger-file").contains("Octant's own"));
         assert_eq!((why("good"), why("ledger")), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn the_console_has_what_was_asked_for() {
+        let program = |mode| {
+            let mut units = Units::built_in(&BOOT).unwrap();
+            units.add_console(mode);
+            units.find(CONSOLE).map(|at| units.units[at].command.clone())
+        };
+        assert_eq!(program(ConsoleMode::Off), None);
+        assert_eq!(program(ConsoleMode::Login), Some(Command::Own(vec!["getty".into()])));
+        assert_eq!(program(ConsoleMode::Shell), Some(Command::Own(vec!["sh".into()])));
     }
 
     #[test]

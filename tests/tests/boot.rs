@@ -114,6 +114,45 @@ fn the_power_button_shuts_down_in_order() {
     assert!(!text.contains("Kernel panic"), "{text}");
 }
 
+/// A new machine, its owner, and what the ledger has of it: everything that is typed and shown goes over the serial line.
+#[test]
+fn who_answers_at_the_console_of_a_new_machine_can_log_in_there() {
+    let scratch = Scratch::new("console");
+    let boot = Boot { append: "octant.console=login", data: Some(with_data(&scratch)), ..Boot::default() };
+    let mut guest = Guest::boot(&scratch.path(""), &boot);
+    guest.until("every unit ready", 120, |line| line.contains("octant: ready after"));
+    // What is asked first may have been shown before that.
+    if !guest.log.iter().any(|line| line.contains("has no operator yet")) {
+        guest.until("the first question", 120, |line| line.contains("has no operator yet"));
+    }
+    for answer in ["alice", "correct horse", "correct horse", "n"] {
+        guest.type_line(answer);
+    }
+    guest.until("the operator's key", 120, |line| line.contains("is trusted from the next spawn on"));
+    for (passphrase, expected) in
+        [("wrong horse", "that is not right"), ("correct horse", "ledger: checkpoint of ")]
+    {
+        if passphrase == "wrong horse" {
+            guest.until("the login", 120, |line| line.starts_with("Octant on "));
+        }
+        guest.type_line("alice");
+        guest.type_line(passphrase);
+        guest.until(expected, 120, |line| line.contains(expected));
+    }
+    guest.type_line(
+        "octant ledger tail --from 0 | grep -e 'login: al''ice as user 0' -e 'refused: al''ice at ttyS0'",
+    );
+    guest.until("the refusal on record", 120, |line| line.contains("login refused: alice at ttyS0"));
+    guest.until("the login on record", 120, |line| line.contains("login: alice as user 0 at ttyS0"));
+    guest.type_line("poweroff");
+    guest.until_off(60);
+    let text = guest.log.join("\n");
+    assert!(
+        !text.contains("correct horse") && !text.contains("wrong horse"),
+        "a passphrase is on the screen:\n{text}"
+    );
+}
+
 #[test]
 fn without_its_data_disk_the_machine_says_why_and_stops() {
     let scratch = Scratch::new("nodisk");

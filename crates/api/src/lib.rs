@@ -11,6 +11,7 @@ pub mod exits;
 mod golden;
 pub mod journal;
 pub mod ledger;
+pub mod logs;
 pub mod network;
 pub mod operator;
 pub mod rpc;

@@ -36,11 +36,19 @@ pub enum Op {
     Exit = 8,
     /// PID 1 replaces itself by the binary on disk and keeps every process.
     Reexec = 9,
+    /// An account has logged in: `unit` is `NAME@TERMINAL`, `arg` its user id. This and what follows is only put on record.
+    Login = 10,
+    /// Somebody was refused; `NAME` is empty for one that is no account's.
+    Refused = 11,
+    /// A session has ended.
+    Logout = 12,
+    /// An account was made (`arg` 0), has another passphrase (1), or was removed (2); `unit` is its name.
+    Account = 13,
 }
 
 impl Op {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Status,
         Self::Start,
         Self::Stop,
@@ -50,7 +58,17 @@ impl Op {
         Self::Halt,
         Self::Exit,
         Self::Reexec,
+        Self::Login,
+        Self::Refused,
+        Self::Logout,
+        Self::Account,
     ];
+
+    /// Whether it is something that the console says happened, rather than something to do.
+    #[must_use]
+    pub const fn is_report(self) -> bool {
+        matches!(self, Self::Login | Self::Refused | Self::Logout | Self::Account)
+    }
 }
 
 /// One request frame.
@@ -60,7 +78,7 @@ pub struct Request {
     pub op: Op,
     /// The unit, empty where the operation has none.
     pub unit: String,
-    /// The exit code of [`Op::Exit`], otherwise 0.
+    /// The exit code of [`Op::Exit`], what a report says with it, otherwise 0.
     pub arg: i32,
 }
 
@@ -217,6 +235,8 @@ pub struct UnitStatus {
     pub since_ns: u64,
     /// The user id that it runs under.
     pub uid: u32,
+    /// How long ago it last said how it is, in milliseconds: so old is what is known of its health. None where it has not.
+    pub heard_ms: Option<u32>,
     /// Why it is in this state, or what it last said; at most [`STATUS_LEN`] bytes.
     pub text: String,
 }
@@ -271,7 +291,9 @@ impl Answer {
                 out.extend_from_slice(&unit.restarts.to_le_bytes());
                 out.extend_from_slice(&unit.since_ns.to_le_bytes());
                 out.extend_from_slice(&unit.uid.to_le_bytes());
-                out.extend_from_slice(&[0; 4]);
+                // 0 is for none, and what a PID 1 of before this field sends.
+                let heard = unit.heard_ms.map_or(0, |ms| ms.saturating_add(1));
+                out.extend_from_slice(&heard.to_le_bytes());
                 push_text(&mut out, &unit.text, STATUS_LEN);
             }
             Self::End(end) => {
@@ -303,7 +325,8 @@ impl Answer {
                     restarts: u32::from_le_bytes(reader.take()?),
                     since_ns: u64::from_le_bytes(reader.take()?),
                     uid: u32::from_le_bytes(reader.take()?),
-                    text: reader.skip(4)?.text(STATUS_LEN)?,
+                    heard_ms: u32::from_le_bytes(reader.take()?).checked_sub(1),
+                    text: reader.text(STATUS_LEN)?,
                 }))
             }
             END => {
@@ -351,11 +374,6 @@ impl<'a> Reader<'a> {
         Some(*field)
     }
 
-    fn skip(&mut self, bytes: usize) -> Option<&mut Self> {
-        self.rest = self.rest.get(bytes..)?;
-        Some(self)
-    }
-
     /// A zero-padded text; what follows the first zero must be zero.
     fn text(&mut self, length: usize) -> Option<String> {
         let (field, rest) = self.rest.split_at_checked(length)?;
@@ -382,6 +400,7 @@ mod tests {
                 restarts: 3,
                 since_ns: 9_999_999_999,
                 uid: 960,
+                heard_ms: Some(0),
                 text: "ended by signal 9; again in 200 ms".into(),
             }),
             Answer::End(End { count: 3, phase: Phase::Degraded, reason: "ledger is not ready".into() }),

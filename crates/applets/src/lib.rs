@@ -8,10 +8,13 @@
 //! process-wide state, so the shell starts each through exec like any other program.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod awk;
 mod calendar;
 mod diff;
 pub mod examples;
+mod input;
+mod network;
 mod options;
 mod output;
 mod process;
@@ -21,6 +24,7 @@ mod storage;
 mod system;
 mod table;
 mod table_text;
+mod text;
 
 pub use setup::{Invocation, run};
 pub use table::{APPLETS, Applet, find};

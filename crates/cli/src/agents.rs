@@ -342,7 +342,24 @@ pub(crate) fn logs<R>(service: &Service, request: &R, out: &mut Out) -> Result<(
 where
     R: StreamRequest<Item = LogChunk, Reply = LogsEnd>,
 {
-    let end = service.stream(request, |chunk| {
+    logs_after(service, request, 0, out)
+}
+
+/// The same without its first lines.
+fn logs_after<R>(service: &Service, request: &R, mut skip: usize, out: &mut Out) -> Result<(), CliError>
+where
+    R: StreamRequest<Item = LogChunk, Reply = LogsEnd>,
+{
+    let end = service.stream(request, |mut chunk| {
+        while skip > 0
+            && let Some(at) = chunk.data.0.iter().position(|byte| *byte == b'\n')
+        {
+            chunk.data.0.drain(..=at);
+            skip -= 1;
+        }
+        if skip > 0 || chunk.data.0.is_empty() {
+            return Ok(());
+        }
         if out.json {
             return out.json(&chunk);
         }
@@ -358,6 +375,34 @@ where
         out.note(&format!("{} bytes that it wrote first are not kept any more", end.lost_bytes));
     }
     Ok(())
+}
+
+/// Prints what an agent was denied, without the lines of a manifest.
+pub(crate) fn why(info: &AgentInfo, ledger: &Service, out: &mut Out) -> Result<(), CliError> {
+    why::show(info, None, ledger, out)
+}
+
+/// Prints the last lines that an agent wrote, all where it is not said how many.
+pub(crate) fn tail(
+    service: &Service,
+    given: &str,
+    follow: bool,
+    lines: Option<usize>,
+    out: &mut Out,
+) -> Result<(), CliError> {
+    let agent = resolve(service, given)?;
+    let mut request = LogsRequest { agent, output: None, follow: false };
+    let mut skip = 0;
+    if let Some(most) = lines {
+        let mut all = 0_usize;
+        service.stream(&request, |chunk| {
+            all += chunk.data.0.iter().filter(|byte| **byte == b'\n').count();
+            Ok(())
+        })?;
+        skip = all.saturating_sub(most);
+    }
+    request.follow = follow;
+    logs_after(service, &request, skip, out)
 }
 
 /// The agent behind what the operator typed.

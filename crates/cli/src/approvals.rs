@@ -127,7 +127,7 @@ fn wait(asked: &agent::ApprovalInfo, out: &mut Out) -> Result<(), CliError> {
     Err(CliError::Refused { what, why, exit, next: Some(next.to_owned()) })
 }
 
-fn list(service: &Service, all: bool, out: &mut Out) -> Result<(), CliError> {
+pub(crate) fn list(service: &Service, all: bool, out: &mut Out) -> Result<(), CliError> {
     let list = service.call(&ApprovalsRequest { all })?;
     if out.json {
         return out.json(&list);

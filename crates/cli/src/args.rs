@@ -3,6 +3,7 @@
 mod approvals;
 mod image;
 mod ledger;
+mod logs;
 mod mcp;
 pub(crate) mod secret;
 pub(crate) mod vault;
@@ -12,6 +13,7 @@ mod workspace;
 pub(crate) use approvals::{Answer, Approvals, Decide};
 pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
+pub(crate) use logs::Logs;
 pub(crate) use mcp::Mcp;
 pub(crate) use secret::Secret;
 pub(crate) use vault::Vault;
@@ -129,6 +131,14 @@ pub(crate) enum Command {
         after_help = "Exit codes:\n  0 all in order   1 weaker than it can be   8 a layer of isolation is missing   10 something is broken\n\nExample:\n  octant doctor --json"
     )]
     Doctor,
+    /// Show units, agents, what waits for an operator and the ledger's end as they go; keys suspend, resume and kill
+    ///
+    /// Without a terminal, or on one that cannot be drawn over (TERM=dumb), what is known now is printed once.
+    #[command(name = "top", after_help = "Example:\n  octant top")]
+    Live,
+    /// Print what units wrote, one or all, in the order of time; or what an agent wrote
+    #[command(after_help = "Example:\n  octant logs -f ledger\n  octant logs --since \"10min ago\"")]
+    Logs(Logs),
     /// Replace the running PID 1 by the binary now on disk; agents and services keep running
     #[command(alias = "reexec", after_help = "Example:\n  octant upgrade")]
     Upgrade,

@@ -24,6 +24,7 @@ use crate::error::CliError;
 use crate::operator::Operator;
 use crate::out::{Out, Table, Ticking, wrap};
 pub(crate) use attempts::run as probe;
+pub(crate) use machine::memory;
 use octant_api::unit::Spec;
 use octant_ids::Layout;
 use serde::Serialize;

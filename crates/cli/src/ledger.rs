@@ -17,6 +17,7 @@ use octant_api::ledger::{Entry, QUERY_MAX, QueryRequest, TailRequest};
 use octant_ids::{Aid, Layout, Principal};
 use print::print;
 
+pub(crate) use print::in_a_line;
 pub(crate) use prove::check_proof;
 
 /// The command.

@@ -5,7 +5,7 @@
 //! text that came from an agent or a service cannot control the terminal; no colour, no lines that are longer
 //! than the terminal is wide.
 //! No secret byte is in an argument, in the environment, in a message or in an error.
-//! Never: opens a service's files (images and snapshots are nobody's but the operator's) or decides what is allowed; it asks, over the sockets, as anyone could.
+//! Never: opens a service's files (images and snapshots are nobody's but the operator's, and logs have to be readable when nothing runs) or decides what is allowed; it asks, over the sockets, as anyone could.
 #![forbid(unsafe_code)]
 
 mod agents;
@@ -20,6 +20,7 @@ mod family;
 mod image;
 mod inside;
 mod ledger;
+mod logs;
 mod manifest;
 mod mcp;
 mod message;
@@ -29,6 +30,7 @@ mod out;
 mod servers;
 mod service;
 mod ssh;
+mod top;
 mod trust;
 mod units;
 mod vault;
@@ -181,6 +183,8 @@ fn act(
         Command::Egress(command) => egress::run(command, layout, out),
         Command::Network(command) => network::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
+        Command::Live => top::run(layout, out),
+        Command::Logs(asked) => logs::run(asked, layout, out),
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Workspace(command) => workspace::run(command, layout, out),
         Command::Vault(command) => vault::run(command, layout, input, out),

@@ -48,8 +48,7 @@ impl Out {
         Self { json, columns, to, unbuffered, errors }
     }
 
-    /// Some other place, for tests.
-    #[cfg(test)]
+    /// Some other place.
     pub(crate) fn to(json: bool, columns: Option<usize>, to: Box<dyn Write>, errors: Box<dyn Write>) -> Self {
         Self { json, columns, to, unbuffered: None, errors }
     }

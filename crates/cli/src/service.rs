@@ -40,6 +40,11 @@ impl Service {
         self.connect()?.call(request).map_err(|error| self.failed(error))
     }
 
+    /// The same within so many milliseconds.
+    pub(crate) fn call_within<R: Request>(&self, request: &R, ms: u64) -> Result<R::Reply, CliError> {
+        self.connect()?.call_within(request, ms).map_err(|error| self.failed(error))
+    }
+
     /// One call with descriptors beside it, and those that come with the answer.
     pub(crate) fn call_with<R: Request>(
         &self,

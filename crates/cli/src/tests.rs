@@ -2,7 +2,7 @@
 
 mod image;
 mod ledger;
-mod services;
+pub(crate) mod services;
 mod vault;
 mod workspace;
 
@@ -77,7 +77,7 @@ fn octant_on(links: Links, dir: &Path, args: &[&str], input: &impl AsFd, columns
 
 /// A socket that plays PID 1: for each connection in turn it reads one request and sends the frames that
 /// `script` makes of it.
-fn play_init(
+pub(crate) fn play_init(
     dir: &Dir,
     turns: usize,
     script: impl Fn(Request) -> Vec<Vec<u8>> + Send + 'static,
@@ -100,7 +100,7 @@ fn play_init(
     })
 }
 
-fn unit(name: &str, state: UnitState, health: Health, text: &str) -> UnitStatus {
+pub(crate) fn unit(name: &str, state: UnitState, health: Health, text: &str) -> UnitStatus {
     UnitStatus {
         name: name.into(),
         state,
@@ -109,16 +109,17 @@ fn unit(name: &str, state: UnitState, health: Health, text: &str) -> UnitStatus 
         restarts: 0,
         since_ns: 0,
         uid: 960,
+        heard_ms: Some(1500),
         text: text.into(),
     }
 }
 
-fn answers(units: Vec<UnitStatus>, phase: Phase, reason: &str) -> Vec<Vec<u8>> {
+pub(crate) fn answers(units: Vec<UnitStatus>, phase: Phase, reason: &str) -> Vec<Vec<u8>> {
     let end = End { count: u32::try_from(units.len()).unwrap(), phase, reason: reason.into() };
     units.into_iter().map(Answer::Unit).chain([Answer::End(end)]).map(|a| a.encode()).collect()
 }
 
-fn golden(path: &Path, text: &str) {
+pub(crate) fn golden(path: &Path, text: &str) {
     if std::env::var_os("UPDATE").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -251,8 +252,8 @@ fn status_fits_the_console_and_has_everything_in_json() {
     assert_eq!(exit, Exit::Ok);
     let lines: Vec<&str> = stdout.lines().collect();
     assert_eq!(lines.len(), 4, "{stdout}");
-    assert!(lines[0].starts_with("UNIT    STATE     HEALTH   PID  RESTARTS  SINCE"), "{stdout}");
-    assert!(lines[1].starts_with("ledger  ready     ok       7    0 "), "{stdout}");
+    assert!(lines[0].starts_with("UNIT    STATE     HEALTH   HEARD  PID  RESTARTS  SINCE"), "{stdout}");
+    assert!(lines[1].starts_with("ledger  ready     ok       1s     7    0 "), "{stdout}");
     assert!(lines.iter().all(|line| line.len() <= 80), "{stdout}");
     assert_eq!(lines[3], "octant is degraded: agents is not ready");
     let (_, stdout, _) = octant(&dir.0, &["status", "--json"]);

@@ -23,6 +23,8 @@ struct UnitRow<'a> {
     restarts: u32,
     since_ns: u64,
     uid: u32,
+    /// How long ago it last said how it is; health and text are as old as that.
+    heard_ms: Option<u32>,
     text: &'a str,
 }
 
@@ -43,12 +45,14 @@ pub(crate) fn status(operator: &Operator, out: &mut Out) -> Result<(), CliError>
         let phase = overview.end.phase.as_str();
         return out.json(&StatusDocument { phase, reason: &overview.end.reason, now_ns, units });
     }
-    let mut table = Table::new(&["UNIT", "STATE", "HEALTH", "PID", "RESTARTS", "SINCE", "STATUS"]);
+    let mut table = Table::new(&["UNIT", "STATE", "HEALTH", "HEARD", "PID", "RESTARTS", "SINCE", "STATUS"]);
     for unit in &overview.units {
         table.row([
             unit.name.clone(),
             unit.state.as_str().to_owned(),
             unit.health.as_str().to_owned(),
+            // Health and text are as old as this.
+            unit.heard_ms.map_or_else(|| "-".to_owned(), |ms| span(u64::from(ms) / 1000)),
             if unit.pid == 0 { "-".to_owned() } else { unit.pid.to_string() },
             unit.restarts.to_string(),
             span(now_ns.saturating_sub(unit.since_ns) / 1_000_000_000),
@@ -70,6 +74,7 @@ fn row(unit: &UnitStatus) -> UnitRow<'_> {
         restarts: unit.restarts,
         since_ns: unit.since_ns,
         uid: unit.uid,
+        heard_ms: unit.heard_ms,
         text: &unit.text,
     }
 }

@@ -3,7 +3,7 @@
 use crate::ServiceName;
 
 /// Each built-in service's user (and group) id. A row is never given to another service.
-pub const SERVICES: [(&str, u32); 11] = [
+pub const SERVICES: [(&str, u32); 12] = [
     ("ledger", 960),
     ("vault", 961),
     ("comms", 962),
@@ -15,6 +15,7 @@ pub const SERVICES: [(&str, u32); 11] = [
     ("agents", 968),
     ("egress", 969),
     ("network", 970),
+    ("log", 971),
 ];
 
 /// The group of every process that may write to PID 1's notify socket: its units, and nobody else. Another user could

@@ -56,6 +56,8 @@ pub(crate) const BOOT: &[Spec] = &[
     <EgressService as Service>::SPEC,
     SPAWNER,
     <AgentsService as Service>::SPEC,
+    // It needs nobody, and nobody waits for it: what the others print before is kept for it.
+    octant_log::SPEC,
 ];
 
 const _: () = assert!(ordered(BOOT), "a service needs one that does not boot before it");

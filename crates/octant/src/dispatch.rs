@@ -18,6 +18,23 @@ pub(crate) const BY_NAME: &[(&str, &str)] = &[
     ("reboot", "Stop everything in order and start the machine again"),
 ];
 
+/// Operator's commands that have a utility's name: `octant top` is the command, `top` the utility. Where only what was
+/// granted runs there is no command.
+const COMMANDS_FIRST: [&str; 1] = ["top"];
+/// What is before a shell on a console; a workstation has neither.
+pub(crate) const CONSOLE: &[(&str, &str)] = &[
+    ("getty", "Offer logins at a terminal, one after the other"),
+    ("login", "Ask for a name and passphrase, then run a shell"),
+];
+
+fn console(name: &OsStr, rest: Vec<OsString>) -> Option<Role> {
+    match name.to_str()? {
+        "getty" => Some(Role::Getty(rest)),
+        "login" => Some(Role::Login(rest)),
+        _ => None,
+    }
+}
+
 /// The names by which the whole is called: its own, and what `/proc/self/exe` makes of it.
 const OWN_NAMES: [&str; 2] = ["octant", "exe"];
 
@@ -38,6 +55,12 @@ pub(crate) enum Role {
     Service(OsString),
     /// The process that makes workstations.
     Spawner,
+    /// The process that writes logs.
+    LogWriter,
+    /// Logins at a terminal, one after the other, with the arguments.
+    Getty(Vec<OsString>),
+    /// One login, or a change of accounts, with the arguments.
+    Login(Vec<OsString>),
     /// The list of names, with or without their texts.
     List(bool),
     /// The operator's command line; the first argument is the program's name.
@@ -67,6 +90,9 @@ pub(crate) fn decide(arguments: Vec<OsString>, first: bool, granted: &Granted) -
     if let Some(role) = utility(&name, &arguments, Invocation::ByName, granted) {
         return role;
     }
+    if roles && let Some(role) = console(&name, arguments.iter().skip(1).cloned().collect()) {
+        return role;
+    }
     if BY_NAME.iter().any(|(command, _)| name == *command) {
         let line = [OsString::from("octant"), name.clone()].into_iter().chain(arguments.into_iter().skip(1));
         return operator(&name, line.collect(), granted);
@@ -79,7 +105,13 @@ fn by_argument(arguments: Vec<OsString>, granted: &Granted) -> Role {
     let Some(name) = arguments.get(1).cloned() else {
         return operator(OsStr::new(""), arguments, granted);
     };
-    if let Some(role) = utility(&name, &arguments[1..], Invocation::ByArgument, granted) {
+    let command = *granted == Granted::All && COMMANDS_FIRST.iter().any(|command| name == *command);
+    if !command && let Some(role) = utility(&name, &arguments[1..], Invocation::ByArgument, granted) {
+        return role;
+    }
+    if *granted == Granted::All
+        && let Some(role) = console(&name, arguments[2..].to_vec())
+    {
         return role;
     }
     match name.to_str() {
@@ -91,6 +123,7 @@ fn by_argument(arguments: Vec<OsString>, granted: &Granted) -> Role {
             Role::Service(arguments[2].clone())
         }
         Some("spawner") if *granted == Granted::All => Role::Spawner,
+        Some("log-writer") if *granted == Granted::All => Role::LogWriter,
         Some("--list") if granted.command(&name) => {
             Role::List(arguments.get(2).is_some_and(|next| next == "--about"))
         }
@@ -146,6 +179,9 @@ mod tests {
             Role::Run(arguments) => format!("run: {}", texts(&arguments)),
             Role::Service(name) => format!("service: {}", name.display()),
             Role::Spawner => "spawner".into(),
+            Role::LogWriter => "log-writer".into(),
+            Role::Getty(arguments) => format!("getty: {}", texts(&arguments)),
+            Role::Login(arguments) => format!("login: {}", texts(&arguments)),
             Role::List(about) => format!("list {about}"),
             Role::Operator(arguments) => format!("operator: {}", texts(&arguments)),
             Role::NotGranted(_) => "not granted".into(),
@@ -162,6 +198,15 @@ mod tests {
         assert_eq!(role(&["/proc/self/exe", "sh", "-c", "x"], all), "shell: sh -c x");
         assert_eq!(role(&["-sh"], all), "shell: -sh");
         assert_eq!(role(&["/octant", "shell"], all), "shell: shell");
+    }
+
+    #[test]
+    fn a_name_that_both_have_is_the_operators_only_behind_octant() {
+        let some = &Granted::Only(vec!["top".into()]);
+        assert_eq!(role(&["top"], &Granted::All), "top: top");
+        assert_eq!(role(&["octant", "top", "--json"], &Granted::All), "operator: octant top --json");
+        assert_eq!(role(&["octant", "top"], some), "top: top");
+        assert_eq!(role(&["octant", "top"], &Granted::Only(Vec::new())), "not granted");
     }
 
     #[test]
@@ -207,6 +252,8 @@ mod tests {
         assert_eq!(role(&["exe", "svc", "ledger"], all), "service: ledger");
         assert_eq!(role(&["exe", "svc"], all), "unknown");
         assert_eq!(role(&["exe", "spawner"], all), "spawner");
+        assert_eq!(role(&["/bin/getty", "/dev/tty2"], all), "getty: /dev/tty2");
+        assert_eq!(role(&["octant", "login", "--list"], all), "login: --list");
     }
 
     #[test]
@@ -230,10 +277,13 @@ mod tests {
             &["octant", "--dir", "/", "note", "x"],
             &["octant", "init"],
             &["octant", "spawner"],
+            &["octant", "log-writer"],
             &["octant", "svc", "ledger"],
             &["octant", "up"],
             &["octant", "run", "ls"],
             &["poweroff"],
+            &["login"],
+            &["octant", "getty"],
             &["init"],
         ];
         for line in refused {
@@ -251,7 +301,14 @@ mod tests {
     fn no_command_of_the_operator_has_a_utilitys_name() {
         for command in octant_cli::command().get_subcommands() {
             let name = command.get_name();
-            assert!(find(OsStr::new(name)).is_none() && name != SHELL && name != INIT, "{name}");
+            let both = COMMANDS_FIRST.contains(&name);
+            assert_eq!(find(OsStr::new(name)).is_some(), both, "{name}");
+            assert!(name != SHELL && name != INIT, "{name}");
+        }
+        for (name, _) in CONSOLE {
+            assert!(
+                find(OsStr::new(name)).is_none() && octant_cli::command().find_subcommand(name).is_none()
+            );
         }
         for (name, _) in BY_NAME {
             assert!(octant_cli::command().find_subcommand(name).is_some(), "{name}");

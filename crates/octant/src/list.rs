@@ -1,6 +1,6 @@
 //! `octant --list`: the names by which the binary can be called.
 
-use crate::dispatch::{BY_NAME, SHELL};
+use crate::dispatch::{BY_NAME, CONSOLE, SHELL};
 use octant_applets::APPLETS;
 use octant_ids::Exit;
 use std::io::{self, ErrorKind, Write};
@@ -15,7 +15,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 fn rows() -> Vec<(&'static str, &'static str)> {
     let mut rows: Vec<_> = APPLETS.iter().map(|applet| (applet.name, applet.about)).collect();
     rows.push((SHELL, "Run commands"));
-    rows.extend(BY_NAME.iter().copied());
+    rows.extend(BY_NAME.iter().chain(CONSOLE).copied());
     rows.sort_unstable();
     rows
 }

@@ -47,7 +47,10 @@ fn main() -> ExitCode {
         Role::Service(name) => boot::service(&name).unwrap_or_else(|| {
             refuse(&format!("svc {}: no such service", name.display()), first, Exit::NotFound.code())
         }),
+        Role::Getty(arguments) => octant_console::getty(&arguments).into(),
+        Role::Login(arguments) => octant_console::login(&arguments).into(),
         Role::Spawner => octant_workstation::spawner::main(),
+        Role::LogWriter => octant_log::main(),
         Role::NotGranted(name) => {
             refuse(&format!("{}: not granted by the manifest", name.display()), first, NOT_GRANTED)
         }

@@ -19,6 +19,7 @@ use nix::unistd::{Gid, Pid, Uid, chown, mkdtemp, setgroups, setresgid, setresuid
 use octant_api::boot::{BootConfig, Mode};
 use octant_api::egress::{AdmitRequest, Caps, DismissRequest, ListenRequest};
 use octant_api::ticket::Ticket;
+use octant_api::unit::COPIES;
 use octant_ids::{Layout, uid};
 use octant_manifest::{Effective, NO_END, Traffic};
 use octant_sys::clock;
@@ -267,6 +268,7 @@ fn become_gate(given: [BorrowedFd<'_>; 2], words: BorrowedFd<'_>, user: Option<u
             format!("LISTEN_PID={}", std::process::id()),
             format!("LISTEN_FDS={}", given.len()),
             "LISTEN_FDNAMES=socket:config".to_owned(),
+            COPIES.to_owned(),
         ];
         let env = env.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>()?;
         let args = [c"octant", c"svc", c"egress"].map(ToOwned::to_owned).to_vec();

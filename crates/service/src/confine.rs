@@ -60,6 +60,22 @@ pub(crate) fn confine(
 /// # Errors
 /// Which layer could not be put in force.
 pub fn confine_helper(name: &'static str, profiles: &[&str]) -> Result<(), ServiceError> {
+    helper(name, profiles, &[])
+}
+
+/// The same with one directory below which it may read and write.
+///
+/// # Errors
+/// Which layer could not be put in force.
+pub fn confine_helper_in(name: &'static str, profiles: &[&str], dir: &Path) -> Result<(), ServiceError> {
+    helper(name, profiles, &[(dir.to_owned(), Access::Write, false)])
+}
+
+fn helper(
+    name: &'static str,
+    profiles: &[&str],
+    paths: &[(PathBuf, Access, bool)],
+) -> Result<(), ServiceError> {
     let invalid = |source| ServiceError::Profile { service: name, source };
     let layer = |layer: &'static str, why: String| ServiceError::Layer { layer, why };
     let mut whole = Profile::parse("{}").map_err(invalid)?;
@@ -67,7 +83,7 @@ pub fn confine_helper(name: &'static str, profiles: &[&str]) -> Result<(), Servi
         whole.syscalls.extend(Profile::parse(text).map_err(invalid)?.syscalls);
     }
     nix::sys::prctl::set_no_new_privs().map_err(|errno| layer("no_new_privs", errno.to_string()))?;
-    restrict_paths(landlock_abi().min(NEWEST_ABI), &[], &whole)?;
+    restrict_paths(landlock_abi().min(NEWEST_ABI), paths, &whole)?;
     let filter = filter(&whole).map_err(|error| match error {
         FilterError::Profile(source) => invalid(source),
         FilterError::Seccomp(error) => layer("seccomp", error.to_string()),

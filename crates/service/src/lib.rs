@@ -29,7 +29,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use confine::confine_helper;
+pub use confine::{confine_helper, confine_helper_in};
 pub use error::{ServeError, ServiceError, StartError};
 pub use inherited::Inherited;
 pub use kept::{KeepError, Kept, replace};

@@ -58,6 +58,8 @@ pub struct Records {
     wake: Notify,
     /// How long a record that nobody waits for waits for others.
     gather: Duration,
+    /// Whether those that wait now do not.
+    hurried: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -141,6 +143,7 @@ impl Records {
             later: Mutex::default(),
             wake: Notify::new(),
             gather: Duration::ZERO,
+            hurried: AtomicBool::default(),
         }
     }
 
@@ -212,6 +215,12 @@ impl Records {
             later.lose();
         }
         drop(later);
+        self.wake.notify_one();
+    }
+
+    /// Has what waits for others handed over now.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
         self.wake.notify_one();
     }
 
@@ -288,7 +297,8 @@ impl Records {
             return;
         }
         let others = async {
-            while self.later_queue().waiting.len() < TOGETHER {
+            while !self.hurried.swap(false, Ordering::Relaxed) && self.later_queue().waiting.len() < TOGETHER
+            {
                 self.wake.notified().await;
             }
         };

@@ -3,7 +3,10 @@
 use crate::place::Place;
 use nix::dir::Dir as Listing;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::stat::{
+    FileStat, Mode, SFlag, UtimensatFlags, fchmod, fstat, fstatat, mkdirat, mknodat, utimensat,
+};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -19,6 +22,8 @@ pub struct Dir {
     fd: OwnedFd,
     /// Whose everything is that is made in it; whoever makes it, where nobody is named.
     owner: Option<u32>,
+    /// Whether what is mounted below counts as part of it.
+    across: bool,
 }
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
@@ -35,7 +40,13 @@ impl Dir {
     /// A directory that is open already.
     #[must_use]
     pub fn of(fd: OwnedFd) -> Self {
-        Self { fd, owner: None }
+        Self { fd, owner: None, across: false }
+    }
+
+    /// The same directory, with what is mounted below it: for a tree that is the caller's own, as with tar(1).
+    #[must_use]
+    pub fn across_mounts(self) -> Self {
+        Self { across: true, ..self }
     }
 
     /// The same directory; what is made in it is this user's and group's.
@@ -52,12 +63,13 @@ impl Dir {
 
     /// Opens what lies at a place.
     fn beneath(&self, place: &Place, flags: OFlag) -> io::Result<OwnedFd> {
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).resolve(
-            ResolveFlag::RESOLVE_BENEATH
-                | ResolveFlag::RESOLVE_NO_SYMLINKS
-                | ResolveFlag::RESOLVE_NO_MAGICLINKS
-                | ResolveFlag::RESOLVE_NO_XDEV,
-        );
+        let mut resolve = ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        if !self.across {
+            resolve |= ResolveFlag::RESOLVE_NO_XDEV;
+        }
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).resolve(resolve);
         Ok(openat2(&self.fd, place.as_path(), how)?)
     }
 
@@ -134,6 +146,53 @@ impl Dir {
         let (from, old) = self.at(file)?;
         let (to, new) = self.at(place)?;
         Ok(linkat(&from, old, &to, new, AtFlags::empty())?)
+    }
+
+    /// Makes a pipe, a socket or a device.
+    ///
+    /// # Errors
+    /// Something is there, what is above is not, or the caller may not make one.
+    pub fn make_node(&self, place: &Place, kind: SFlag, mode: u32, device: u64) -> io::Result<()> {
+        let (parent, name) = self.at(place)?;
+        mknodat(&parent, name, kind, Mode::from_bits_truncate(mode), device)?;
+        self.give(&parent, name)
+    }
+
+    /// Removes what lies at a place, if it is no directory.
+    ///
+    /// # Errors
+    /// Nothing is there, or it is a directory.
+    pub fn remove(&self, place: &Place) -> io::Result<()> {
+        let (parent, name) = self.at(place)?;
+        Ok(unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Gives what lies at a place, a link itself too, to a user and a group.
+    ///
+    /// # Errors
+    /// The caller may not.
+    pub fn own(&self, place: &Place, user: u32, group: u32) -> io::Result<()> {
+        let (parent, name) = self.at(place)?;
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        Ok(fchownat(&parent, name, Some(user), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets when what lies at a place, a link itself too, was read and changed.
+    ///
+    /// # Errors
+    /// The caller may not.
+    pub fn date(&self, place: &Place, seconds: i64) -> io::Result<()> {
+        let (parent, name) = self.at(place)?;
+        let time = TimeSpec::new(seconds, 0);
+        Ok(utimensat(&parent, name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
+    }
+
+    /// Sets the permissions of the directory at a place.
+    ///
+    /// # Errors
+    /// There is none, or the caller may not.
+    pub fn permit(&self, place: &Place, mode: u32) -> io::Result<()> {
+        Ok(fchmod(&self.directory(place)?.fd, Mode::from_bits_truncate(mode))?)
     }
 
     /// The names in it, sorted.

@@ -4,7 +4,7 @@
 //! which a tree is written to disk and read back; [`Store`], which keeps files and trees by their digests, and [`Shelf`], which gives them out;
 //! [`pack`], by which one process reads what another keeps.
 //! Promises: in a [`Tree`] everything lies in a directory of the same tree, so nothing in it is reached through a link;
-//! [`Dir`] never leaves its directory, follows no symbolic link and crosses no mount, whatever the tree says.
+//! [`Dir`] never leaves its directory, follows no symbolic link and, unless its maker says so, crosses no mount, whatever the tree says.
 //! Never: keeps owners, setuid bits, extended attributes or device nodes: a file is its bytes and whether it is a program.
 #![forbid(unsafe_code)]
 

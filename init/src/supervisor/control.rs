@@ -3,7 +3,7 @@
 use super::{Ending, How, Source, Supervisor};
 use crate::graph::Event;
 use crate::operator::allowed;
-use crate::units::JOB;
+use crate::units::{CONSOLE, JOB};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use octant_api::boot::Mode;
 use octant_api::journal::Kind;
@@ -15,6 +15,27 @@ use octant_sys::clock;
 fn words(request: &Request) -> String {
     let op = format!("{:?}", request.op).to_lowercase();
     if request.op == Op::Exit { format!("{op} {}", request.arg) } else { op }
+}
+
+/// What the console reports, in words.
+fn report(request: &Request) -> String {
+    let (name, terminal) = request.unit.split_once('@').unwrap_or((&request.unit, ""));
+    // A name that is no account's may be a passphrase at the wrong question, and is not told even to us.
+    let name = if name.is_empty() { "an unknown name" } else { name };
+    let at = if terminal.is_empty() { String::new() } else { format!(" at {terminal}") };
+    match request.op {
+        Op::Login => format!("login: {name} as user {}{at}", request.arg),
+        Op::Refused => format!("login refused: {name}{at}"),
+        Op::Logout => format!("logout: {name} as user {}{at}", request.arg),
+        _ => {
+            let what = match request.arg {
+                0 => "made",
+                1 => "given another passphrase",
+                _ => "removed",
+            };
+            format!("account {what}: {name}")
+        }
+    }
 }
 
 impl Supervisor {
@@ -52,6 +73,11 @@ impl Supervisor {
             let answers = self.status();
             return self.operator.answer(key, &answers);
         }
+        if request.op.is_report() {
+            self.record_command(uid, CONSOLE, &report(request));
+            let text = "on record".into();
+            return self.operator.answer(key, &[Answer::Result { ok: true, text }]);
+        }
         // On its way to the ledger before anything is done. PID 1 waits for nobody, so it may become durable after.
         let what = words(request);
         self.record_command(uid, &request.unit, &what);
@@ -81,7 +107,7 @@ impl Supervisor {
             Op::Reboot => Some(end(How::Reboot)),
             Op::Halt => Some(end(How::Halt)),
             Op::Exit => Some(end(How::Exit)),
-            Op::Status | Op::Start | Op::Stop | Op::Restart | Op::Reexec => None,
+            _ => None,
         };
         if let Some((how, code)) = ending {
             self.begin_end(how, code, why);
@@ -109,7 +135,7 @@ impl Supervisor {
     }
 
     fn status(&self) -> Vec<Answer> {
-        let mut answers = Vec::new();
+        let (mut answers, now) = (Vec::new(), clock::monotonic_ns());
         for unit in 0..self.graph.len() {
             let why = self.graph.why(unit);
             let text = if why.is_empty() { self.runtime[unit].said.clone() } else { why };
@@ -121,6 +147,9 @@ impl Supervisor {
                 restarts: self.graph.restarts(unit),
                 since_ns: self.graph.since(unit),
                 uid: self.units[unit].uid,
+                heard_ms: self.runtime[unit]
+                    .heard_ns
+                    .map(|at| u32::try_from(now.saturating_sub(at) / 1_000_000).unwrap_or(u32::MAX)),
                 text,
             }));
         }
@@ -212,6 +241,15 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_console_reports_is_recorded_in_words() {
+        let report = |op, unit: &str, arg| report(&Request { op, unit: unit.into(), arg });
+        assert_eq!(report(Op::Login, "alice@ttyS0", 0), "login: alice as user 0 at ttyS0");
+        assert_eq!(report(Op::Refused, "@tty1", 0), "login refused: an unknown name at tty1");
+        assert_eq!(report(Op::Logout, "bob@pts/3", 1000), "logout: bob as user 1000 at pts/3");
+        assert_eq!(report(Op::Account, "bob", 2), "account removed: bob");
+    }
 
     #[test]
     fn a_command_is_recorded_in_the_words_that_asked_for_it() {

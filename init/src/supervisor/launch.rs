@@ -8,6 +8,7 @@ use crate::tickets::{self, Tickets};
 use crate::units::{CONSOLE, Command, Stdio};
 use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::{BootConfig, Mode};
+use octant_api::unit::COPIES;
 use octant_sys::audit;
 use octant_sys::confine::landlock_abi;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ const NAMES_MAX: usize = 100 << 10;
 
 /// The one that is told what the kernel reports.
 const AGENTS: &str = "agents";
+/// The one that writes what units print.
+const LOG: &str = "log";
 
 /// Why the kernel reports nothing of what Landlock denies, where it does not.
 fn landlock_unreported() -> Option<String> {
@@ -74,7 +77,7 @@ impl Supervisor {
         let name = self.graph.def(unit).name.as_str();
         let config =
             if what.built_in { Some(self.config_fd(name).map_err(at("its configuration"))?) } else { None };
-        if what.built_in {
+        if what.built_in && what.socket.is_some() {
             self.make_state_dir(name, what.uid).map_err(at("its state directory"))?;
         }
         let mut fds: Vec<(String, BorrowedFd<'_>)> = Vec::new();
@@ -85,6 +88,7 @@ impl Supervisor {
         fds.extend(tpm.as_ref().map(|fd| (hardware::TPM.into(), fd.as_fd())));
         match name {
             "ledger" => fds.push(("journal".into(), self.journal.channel.ends().1)),
+            LOG => fds.push(("lines".into(), self.lines.ends().1)),
             AGENTS => {
                 fds.push(("exits".into(), self.exits.ends().1));
                 fds.extend(audit.as_ref().map(|fd| ("audit".into(), fd.as_fd())));
@@ -95,10 +99,10 @@ impl Supervisor {
 
         let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(at("/dev/null"))?;
         let console = self.console_fd(what.stdio, name);
-        let output = runtime.output.write_end();
+        let [printed, complained] = runtime.output.pipes.each_ref().map(|pipe| pipe.ends().1);
         let (own_in, own_out, own_err) = (io::stdin(), io::stdout(), io::stderr());
         let (stdio, session) = match (what.stdio, &console) {
-            (Stdio::Log, _) => ([null.as_fd(), output, output], Session::Own),
+            (Stdio::Log, _) => ([null.as_fd(), printed, complained], Session::Own),
             (Stdio::Operator, Some(fd)) => ([fd.as_fd(); 3], Session::Terminal),
             (Stdio::Operator, None) => {
                 ([own_in.as_fd(), own_out.as_fd(), own_err.as_fd()], Session::Foreground)
@@ -136,6 +140,9 @@ impl Supervisor {
             env.push(format!("NOTIFY_SOCKET={}", layout.run.join("notify.sock").display()));
             env.push(format!("LISTEN_FDS={}", fd_names.len()));
             env.extend(names_of(fd_names));
+            if self.units[unit].built_in {
+                env.push(COPIES.into());
+            }
             if def.watchdog_ns > 0 {
                 env.push(format!("WATCHDOG_USEC={}", def.watchdog_ns / 1000));
             }

@@ -13,10 +13,10 @@ use crate::console::Console;
 use crate::graph::{self, Graph};
 use crate::notify::Notify;
 use crate::operator::OperatorSocket;
-use crate::output::Output;
+use crate::output::{Output, Pipe};
 use crate::sockets;
 use crate::tickets::Tickets;
-use crate::units::{Socket, Units};
+use crate::units::{Socket, Unit, Units};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use octant_api::boot::Mode;
@@ -29,7 +29,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// So many faults within [`FAULT_WINDOW_NS`] are survived; one more is an Emergency.
 const FAULTS_MAX: usize = 3;
@@ -58,6 +58,9 @@ struct Saved {
     operator: RawFd,
     journal: channel::Saved,
     exits: channel::Saved,
+    /// None of a PID 1 that wrote logs itself.
+    #[serde(default)]
+    lines: Option<channel::Saved>,
     tickets: BTreeMap<String, RawFd>,
     watchdog: Option<RawFd>,
     units: BTreeMap<String, SavedUnit>,
@@ -66,9 +69,14 @@ struct Saved {
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedUnit {
     socket: Option<RawFd>,
+    /// What it prints; of a PID 1 that had one pipe for both, its complaints too.
     output: (RawFd, RawFd),
+    #[serde(default)]
+    complaints: Option<(RawFd, RawFd)>,
     stored: Vec<(String, RawFd)>,
     said: String,
+    #[serde(default)]
+    heard_ns: Option<u64>,
     last_pid: Option<u32>,
 }
 
@@ -134,7 +142,7 @@ pub(crate) fn take_saved(fd: RawFd, attempt: u32) -> Result<Resumed, ResumeError
         return Err(ResumeError::Format(format!("version {} is not {VERSION}", saved.version)));
     }
     let mut keep = vec![saved.notify, saved.operator, fd];
-    for channel in [&saved.journal, &saved.exits] {
+    for channel in [&saved.journal, &saved.exits].into_iter().chain(&saved.lines) {
         keep.extend([channel.near, channel.far]);
     }
     keep.extend(saved.tickets.values());
@@ -142,6 +150,7 @@ pub(crate) fn take_saved(fd: RawFd, attempt: u32) -> Result<Resumed, ResumeError
     for unit in saved.units.values() {
         keep.extend(unit.socket);
         keep.extend([unit.output.0, unit.output.1]);
+        keep.extend(unit.complaints.iter().flat_map(|ends| [ends.0, ends.1]));
         keep.extend(unit.stored.iter().map(|(_, fd)| *fd));
     }
     inherit::close_all_but(&keep)?;
@@ -166,6 +175,7 @@ struct Parts {
     runtime: Vec<Runtime>,
     journal: Journal,
     exits: Channel,
+    lines: Channel,
     notify: Notify,
     operator: OperatorSocket,
     tickets: Tickets,
@@ -188,15 +198,7 @@ impl Supervisor {
         let layout = &setup.layout;
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
-            let path = layout.socket(&def.name);
-            let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
-            runtime.push(Runtime {
-                socket: socket.map_err(at(path.display().to_string()))?,
-                output: Output::new(&layout.log, &def.name).map_err(at("a pipe for output"))?,
-                stored: Vec::new(),
-                said: String::new(),
-                last_pid: None,
-            });
+            runtime.push(begun(unit, &layout.socket(&def.name))?);
         }
         let path = layout.operator_socket();
         let operator = sockets::listening(&path, Socket { packets: true, mode: 0o666, owner: 0 });
@@ -209,6 +211,7 @@ impl Supervisor {
                 ledger_was_ready: false,
             },
             exits: Channel::new().map_err(at("the channel of exits"))?,
+            lines: Channel::new().map_err(at("the channel of lines"))?,
             notify: Notify::new(&notify_path).map_err(at(notify_path.display().to_string()))?,
             operator: OperatorSocket::new(operator.map_err(at(path.display().to_string()))?),
             tickets,
@@ -233,35 +236,12 @@ impl Supervisor {
         console: Console,
     ) -> Result<Self, ResumeError> {
         let mut saved = resumed.saved;
-        let take = |fd: RawFd| inherit::take(fd).map_err(at("an inherited descriptor"));
-        let pair = |fds: (RawFd, RawFd)| Ok::<_, SetupError>((take(fds.0)?, take(fds.1)?));
-        let log = saved.setup.layout.log.clone();
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
+            let path = saved.setup.layout.socket(&def.name);
             runtime.push(match saved.units.remove(&def.name) {
-                Some(old) => {
-                    let (read_end, write_end) = pair(old.output)?;
-                    let output = Output::resume(read_end, write_end, &log, &def.name);
-                    let stored = old.stored.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
-                    Runtime {
-                        socket: old.socket.map(take).transpose()?,
-                        output: output.map_err(at("a pipe for output"))?,
-                        stored: stored.collect::<Result<_, SetupError>>()?,
-                        said: old.said,
-                        last_pid: old.last_pid,
-                    }
-                }
-                None => {
-                    let path = saved.setup.layout.socket(&def.name);
-                    let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
-                    Runtime {
-                        socket: socket.map_err(at(path.display().to_string()))?,
-                        output: Output::new(&log, &def.name).map_err(at("a pipe for output"))?,
-                        stored: Vec::new(),
-                        said: String::new(),
-                        last_pid: None,
-                    }
-                }
+                Some(old) => gone_on(old)?,
+                None => begun(unit, &path)?,
             });
         }
         let channel = |saved: channel::Saved| {
@@ -277,6 +257,10 @@ impl Supervisor {
             runtime,
             journal: Journal { channel: channel(saved.journal)?, ledger_was_ready: saved.ledger_was_ready },
             exits: channel(saved.exits)?,
+            lines: match saved.lines {
+                Some(lines) => channel(lines)?,
+                None => Channel::new().map_err(at("the channel of lines"))?,
+            },
             tickets,
             notify: Notify::resume(take(saved.notify)?),
             operator: OperatorSocket::new(take(saved.operator)?),
@@ -331,6 +315,7 @@ impl Supervisor {
             console: parts.console,
             journal: parts.journal,
             exits: parts.exits,
+            lines: parts.lines,
             cgroups: parts.cgroups,
             notify: parts.notify,
             operator: parts.operator,
@@ -404,9 +389,11 @@ impl Supervisor {
         let raw = |fd: &OwnedFd| fd.as_raw_fd();
         let unit = |runtime: &Runtime| SavedUnit {
             socket: runtime.socket.as_ref().map(raw),
-            output: (runtime.output.read_end().as_raw_fd(), runtime.output.write_end().as_raw_fd()),
+            output: ends(&runtime.output.pipes[0]),
+            complaints: Some(ends(&runtime.output.pipes[1])),
             stored: runtime.stored.iter().map(|(name, fd)| (name.clone(), raw(fd))).collect(),
             said: runtime.said.clone(),
+            heard_ns: runtime.heard_ns,
             last_pid: runtime.last_pid,
         };
         let (cgroup_top, cgroup_origin) = self.cgroups.saved();
@@ -428,6 +415,7 @@ impl Supervisor {
             operator: self.operator.listener().as_raw_fd(),
             journal: self.journal.channel.saved(),
             exits: self.exits.saved(),
+            lines: Some(self.lines.saved()),
             tickets: self.tickets.saved(),
             watchdog: self.watchdog.as_ref().map(|watchdog| watchdog.as_fd().as_raw_fd()),
             units: (0..self.graph.len())
@@ -466,6 +454,55 @@ impl Supervisor {
         self.armed = false;
         self.dirty = true;
     }
+}
+
+fn take(fd: RawFd) -> Result<OwnedFd, SetupError> {
+    inherit::take(fd).map_err(at("an inherited descriptor"))
+}
+
+fn pair((one, other): (RawFd, RawFd)) -> Result<(OwnedFd, OwnedFd), SetupError> {
+    Ok((take(one)?, take(other)?))
+}
+
+/// What there was of a unit before, and is still.
+fn gone_on(old: SavedUnit) -> Result<Runtime, SetupError> {
+    let pipe = |ends| {
+        let (read_end, write_end) = pair(ends)?;
+        Pipe::resume(read_end, write_end).map_err(at("a pipe for output"))
+    };
+    let complaints = old.complaints.map_or_else(|| Pipe::new().map_err(at("a pipe")), pipe);
+    let stored = old.stored.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
+    Ok(Runtime {
+        socket: old.socket.map(take).transpose()?,
+        output: Output::new([pipe(old.output)?, complaints?]),
+        stored: stored.collect::<Result<_, SetupError>>()?,
+        said: old.said,
+        heard_ns: old.heard_ns,
+        last_pid: old.last_pid,
+    })
+}
+
+/// What there is of a unit that was not there before; `path` is for its socket, where it has one.
+fn begun(unit: &Unit, path: &Path) -> Result<Runtime, SetupError> {
+    let socket = unit.socket.map(|what| sockets::listening(path, what)).transpose();
+    Ok(Runtime {
+        socket: socket.map_err(at(path.display().to_string()))?,
+        output: Output::new(pipes().map_err(at("pipes for output"))?),
+        stored: Vec::new(),
+        said: String::new(),
+        heard_ns: None,
+        last_pid: None,
+    })
+}
+
+fn pipes() -> io::Result<[Pipe; 2]> {
+    Ok([Pipe::new()?, Pipe::new()?])
+}
+
+/// The numbers of both ends.
+fn ends(pipe: &Pipe) -> (RawFd, RawFd) {
+    let (read_end, write_end) = pipe.ends();
+    (read_end.as_raw_fd(), write_end.as_raw_fd())
 }
 
 fn new_graph(units: &Units) -> Result<Graph, SetupError> {

@@ -132,7 +132,12 @@ impl Bucket {
 
     /// Takes a token if there is one.
     pub(crate) fn take(&mut self, now_ns: u64) -> bool {
-        let next = self.full_ns.max(now_ns) + self.token_ns;
+        self.take_many(1, now_ns)
+    }
+
+    /// Takes so many tokens, or none.
+    pub(crate) fn take_many(&mut self, count: u64, now_ns: u64) -> bool {
+        let next = self.full_ns.max(now_ns) + count * self.token_ns;
         let fits = next - now_ns <= self.burst * self.token_ns;
         if fits {
             self.full_ns = next;

@@ -3,7 +3,7 @@
 //! | what it does | what follows |
 //! |---|---|
 //! | a line that is no message, or nests too deeply; an answer that nobody asked for; a request of its own | dropped, or answered with an error; a fault |
-//! | more messages than it may send | it is not read for a while; a fault |
+//! | more messages, or longer ones, than it may send | it is not read for a while; a fault |
 //! | a line that is too long; its output ends; one fault too many | it is over: who waits gets an error, and its agent is ended |
 //! | an answer that comes too late | dropped |
 //! | progress, its log | dropped |
@@ -11,6 +11,7 @@
 //! Each fault is on record, and there are few before it is over, so that a hostile server does not fill the ledger.
 
 use crate::guest::Bucket;
+use octant_ids::Aid;
 use octant_mcp::Revision;
 use octant_mcp::client::{self, Heard, Offered, Unfit};
 use octant_sys::clock;
@@ -31,11 +32,15 @@ const LINE_MAX: usize = 960 << 10;
 /// How many messages it can send at once, and how many more a second.
 const MESSAGES_BURST: u64 = 256;
 const MESSAGES_PER_SECOND: u64 = 128;
+/// The same in bytes: as many answers of the longest as can be under way, and four more a second.
+const BYTES_BURST: u64 = 16 << 20;
+const BYTES_PER_SECOND: u64 = 4 << 20;
 /// How long one that sends more is not read.
 const FLOOD_PAUSE: Duration = Duration::from_millis(250);
 /// How many faults it may have.
 const FAULTS_MAX: u32 = 8;
-/// How many calls can be under way.
+/// How many calls can be under way; one caller has at most half of the places that others leave, so that there is one for
+/// whoever comes.
 const IN_FLIGHT: usize = 16;
 /// How many lines wait for a server that does not read.
 const UNREAD: usize = 64;
@@ -57,7 +62,7 @@ pub(crate) enum Fault {
     Unasked(u64),
     #[error("it asks {0:?}, and a server of tools asks nothing here")]
     Asks(String),
-    #[error("it sends more than {MESSAGES_PER_SECOND} messages a second")]
+    #[error("it sends more than {MESSAGES_PER_SECOND} messages, or {} MiB, a second", BYTES_PER_SECOND >> 20)]
     Flood,
 }
 
@@ -93,6 +98,8 @@ pub(crate) enum NoAnswer {
     TakenBack,
     #[error("{IN_FLIGHT} calls of it are under way")]
     Busy,
+    #[error("this agent has {0} calls of it under way, half of the {IN_FLIGHT} that others leave")]
+    Share(usize),
     #[error("it does not read what it is sent")]
     Unread,
     #[error("it refused with {code}: {message:?}")]
@@ -108,8 +115,34 @@ type Answer = Result<Value, NoAnswer>;
 struct Flight {
     /// The number of the request made last.
     last: u64,
-    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
+    waiting: BTreeMap<u64, Waiting>,
     over: Option<String>,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+struct Waiting {
+    /// The agent whose call it is; none for what is asked on nobody's behalf.
+    caller: Option<Aid>,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Flight {
+    /// Whether there is a place for one more.
+    fn room(&self, caller: Option<Aid>) -> Result<(), NoAnswer> {
+        let all = self.waiting.len();
+        let Some(caller) = caller else {
+            // One place more than calls have, so that callers cannot keep its list from being read.
+            return if all > IN_FLIGHT { Err(NoAnswer::Busy) } else { Ok(()) };
+        };
+        let own = self.waiting.values().filter(|waiting| waiting.caller == Some(caller)).count();
+        let left = IN_FLIGHT.saturating_sub(all - own);
+        match left {
+            _ if all >= IN_FLIGHT => Err(NoAnswer::Busy),
+            _ if own >= left.div_ceil(2) => Err(NoAnswer::Share(own)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A conversation with a server.
@@ -176,7 +209,7 @@ impl Session {
     async fn ask(
         &self,
         cancel: bool,
-        places: usize,
+        caller: Option<Aid>,
         most: Duration,
         line: impl FnOnce(u64) -> String,
     ) -> Answer {
@@ -185,13 +218,11 @@ impl Session {
             if let Some(why) = &flight.over {
                 return Err(NoAnswer::Over(why.clone()));
             }
-            if flight.waiting.len() >= places {
-                return Err(NoAnswer::Busy);
-            }
+            flight.room(caller)?;
             flight.last += 1;
-            let (id, (answers, answer)) = (flight.last, oneshot::channel());
-            flight.waiting.insert(id, answers);
-            (Asked { session: self, id, cancel }, answer)
+            let (id, (answer, waits)) = (flight.last, oneshot::channel());
+            flight.waiting.insert(id, Waiting { caller, answer });
+            (Asked { session: self, id, cancel }, waits)
         };
         self.say(line(asked.id))?;
         match tokio::time::timeout(most, answer).await {
@@ -205,14 +236,14 @@ impl Session {
     /// Begins the conversation, in the newest revision with a handshake that the server speaks, or in that without one.
     pub(crate) async fn begin(&self) -> Result<Revision, Over> {
         let step = "begin the conversation";
-        match self.ask(false, IN_FLIGHT, BEGIN, client::initialize).await {
+        match self.ask(false, None, BEGIN, client::initialize).await {
             Ok(result) => {
                 let revision = client::begun(&result)?;
                 self.say(client::initialized()).map_err(|why| Over::Begin { step, why })?;
                 Ok(revision)
             }
             Err(NoAnswer::Refused { .. }) => {
-                let result = self.ask(true, IN_FLIGHT, BEGIN, client::discover).await;
+                let result = self.ask(true, None, BEGIN, client::discover).await;
                 Ok(client::found(&result.map_err(|why| Over::Begin { step, why })?)?)
             }
             Err(why) => Err(Over::Begin { step, why }),
@@ -224,8 +255,7 @@ impl Session {
         let (mut tools, mut bytes, mut cursor) = (BTreeMap::new(), 0, None::<String>);
         for _ in 0..PAGES_MAX {
             let ask = |id| client::list_tools(revision, id, cursor.as_deref());
-            // One place more than calls have, so that callers cannot keep its list from being read.
-            let result = self.ask(true, IN_FLIGHT + 1, BEGIN, ask).await;
+            let result = self.ask(true, None, BEGIN, ask).await;
             let result = result.map_err(|why| Over::Begin { step: "list its tools", why })?;
             let (page, next) = client::page(result)?;
             for tool in page {
@@ -245,16 +275,18 @@ impl Session {
         Err(Over::List("has more than 16 pages"))
     }
 
-    /// Calls a tool. `gone` is done when nobody waits for it any more.
+    /// Calls a tool for an agent. `gone` is done when nobody waits for it any more.
     pub(crate) async fn call(
         &self,
+        caller: Aid,
         revision: Revision,
         tool: &str,
         arguments: &RawValue,
         gone: oneshot::Receiver<()>,
     ) -> Result<Map<String, Value>, NoAnswer> {
+        let line = |id| client::call_tool(revision, id, tool, arguments);
         let result = tokio::select! {
-            answer = self.ask(true, IN_FLIGHT, CALL, |id| client::call_tool(revision, id, tool, arguments)) => answer?,
+            answer = self.ask(true, Some(caller), CALL, line) => answer?,
             _ = gone => return Err(NoAnswer::TakenBack),
         };
         Ok(client::taken(result)?)
@@ -264,6 +296,7 @@ impl Session {
     pub(crate) async fn hear(&self, from: pipe::Receiver, mut tell: impl FnMut(&Fault)) -> Over {
         let mut from = BufReader::with_capacity(64 << 10, from);
         let mut messages = Bucket::full(MESSAGES_BURST, MESSAGES_PER_SECOND);
+        let mut bytes = Bucket::full(BYTES_BURST, BYTES_PER_SECOND);
         let (mut line, mut faults) = (Vec::new(), 0);
         loop {
             line.clear();
@@ -273,7 +306,8 @@ impl Session {
                 Ok(bytes) if bytes > LINE_MAX => return Over::Long,
                 Ok(_) => return Over::Ended,
             }
-            let flood = !messages.take(clock::monotonic_ns());
+            let now_ns = clock::monotonic_ns();
+            let flood = !messages.take(now_ns) || !bytes.take_many(line.len() as u64, now_ns);
             let found = if flood { Err(Fault::Flood) } else { self.heard(&line) };
             if let Err(fault) = found {
                 faults += 1;
@@ -314,7 +348,7 @@ impl Session {
                             NoAnswer::Refused { code, message }
                         };
                         // Who asked may have gone in this moment.
-                        let _ = asked.send(result.map_err(refused));
+                        let _ = asked.answer.send(result.map_err(refused));
                     }
                     None if id <= flight.last => {}
                     None => return Err(Fault::Unasked(id)),
@@ -334,7 +368,7 @@ impl Session {
         let mut flight = self.flight();
         let why = flight.over.get_or_insert_with(|| why.chars().take(400).collect()).clone();
         for (_, asked) in std::mem::take(&mut flight.waiting) {
-            let _ = asked.send(Err(NoAnswer::Over(why.clone())));
+            let _ = asked.answer.send(Err(NoAnswer::Over(why.clone())));
         }
         self.ended.notify_one();
     }

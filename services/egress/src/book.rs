@@ -25,6 +25,8 @@ pub(crate) trait Book: Send + Sync {
     fn outcome(&self, aid: Aid, intent: u64, payload: &Value);
     /// Records that something was denied, without waiting.
     fn denied(&self, aid: Aid, payload: &Value);
+    /// Has what waits to be recorded with others recorded now.
+    fn hurry(&self);
 }
 
 impl Book for Arc<Records> {
@@ -54,6 +56,10 @@ impl Book for Arc<Records> {
 
     fn denied(&self, aid: Aid, payload: &Value) {
         self.later(AppendRequest { agent: Some(aid), ..record(Kind::Decision, payload) });
+    }
+
+    fn hurry(&self) {
+        Records::hurry(self);
     }
 }
 

@@ -186,10 +186,12 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Chunk(Vec<u8>);
+/// A buffer for what is on its way; it is empty where nothing is.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk(pub(crate) Vec<u8>);
 
 impl Chunk {
-    fn get() -> Self {
+    pub(crate) fn get() -> Self {
         Self(SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; CHUNK]))
     }
 }
@@ -198,7 +200,7 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.0);
         SPARE.with_borrow_mut(|spare| {
-            if spare.len() < SPARE_MAX {
+            if buffer.len() == CHUNK && spare.len() < SPARE_MAX {
                 spare.push(buffer);
             }
         });

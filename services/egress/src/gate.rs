@@ -175,7 +175,7 @@ impl Drop for Passage {
             "bytes_in": self.flow.bytes_in.load(Ordering::Relaxed),
             "ms": ms,
         });
-        self.gate.book.outcome(self.client.aid, self.intent, &payload);
+        self.gate.outcome(self.client.aid, self.intent, &payload);
     }
 }
 
@@ -208,7 +208,7 @@ impl Drop for SecretUse {
     fn drop(&mut self) {
         let unknown = || json!({"done": false, "why": "the request came to no answer"});
         let became = self.became.take().unwrap_or_else(unknown);
-        self.gate.book.outcome(self.aid, self.intent, &became);
+        self.gate.outcome(self.aid, self.intent, &became);
     }
 }
 
@@ -426,6 +426,7 @@ impl Gate {
             door.abort();
         }
         self.tell_again(&client);
+        self.book.hurry();
         (client.usage(), drawn)
     }
 
@@ -485,6 +486,15 @@ impl Gate {
     pub(crate) fn tell_all_again(&self) {
         for client in self.all() {
             self.tell_again(&client);
+        }
+    }
+
+    /// Records what became of an intent.
+    fn outcome(&self, aid: Aid, intent: u64, payload: &Value) {
+        self.book.outcome(aid, intent, payload);
+        if self.client(aid).is_none() {
+            // The agent has ended, and its partition is sealed soon.
+            self.book.hurry();
         }
     }
 
@@ -588,7 +598,10 @@ impl Gate {
             "do": "connect", "host": host.as_str(), "port": port, "protocol": protocol,
             "rule": rule.to_string(), "generation": rights.generation,
         });
-        let intent = self.book.intent(client.aid, payload).await.map_err(NotPassed::Failed)?;
+        // Meanwhile what is known of the host is looked at, which nobody outside notices.
+        let ready = async { self.resolve.known(host).map(|found| self.vetted(host, found)) };
+        let (intent, vetted) = tokio::join!(self.book.intent(client.aid, payload), ready);
+        let intent = intent.map_err(NotPassed::Failed)?;
         client.meter.used.connections.fetch_add(1, Ordering::Relaxed);
         let flow = Arc::new(Flow {
             rule: rule.clone(),
@@ -612,7 +625,7 @@ impl Gate {
         let connected = tokio::select! {
             biased;
             why = passage.flow.cut() => Err(NotPassed::Denied(why)),
-            connected = self.reach(host, port) => connected,
+            connected = self.reach(host, port, vetted) => connected,
         };
         match connected {
             Ok((stream, address)) => {
@@ -666,9 +679,8 @@ impl Gate {
         }
     }
 
-    async fn reach(&self, host: &HostName, port: u16) -> Result<(TcpStream, SocketAddr), NotPassed> {
-        let found = self.resolve.addresses(host).await;
-        let found = found.map_err(|why| NotPassed::Failed(format!("{host} has no address: {why}")))?;
+    /// Those of a host's addresses that may be connected to.
+    fn vetted(&self, host: &HostName, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Denied> {
         let mut why = None;
         let mut good = Vec::new();
         for address in found {
@@ -681,8 +693,26 @@ impl Gate {
         }
         if good.is_empty() {
             let why = why.unwrap_or_else(|| "its name servers know none".to_owned());
-            return Err(NotPassed::Denied(Denied::Refused(host.to_string(), why)));
+            return Err(Denied::Refused(host.to_string(), why));
         }
+        Ok(good)
+    }
+
+    /// Connects to a host, at the addresses that were looked at already, or that are asked for now.
+    async fn reach(
+        &self,
+        host: &HostName,
+        port: u16,
+        vetted: Option<Result<Vec<IpAddr>, Denied>>,
+    ) -> Result<(TcpStream, SocketAddr), NotPassed> {
+        let good = match vetted {
+            Some(good) => good?,
+            None => {
+                let found = self.resolve.addresses(host).await;
+                let failed = |why| NotPassed::Failed(format!("{host} has no address: {why}"));
+                self.vetted(host, found.map_err(failed)?)?
+            }
+        };
         let mut last = String::new();
         for address in good.into_iter().take(ADDRESSES_MAX) {
             let to = SocketAddr::new(address, port);

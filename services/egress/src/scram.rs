@@ -13,8 +13,10 @@ use zeroize::Zeroizing;
 pub(crate) const PLAIN: &str = "SCRAM-SHA-256";
 pub(crate) const PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// Fewer rounds let a server that only says it is one try passwords quickly (RFC 7677 section 4 has them as the least);
-/// more keep the worker from everything else.
+/// more are a second of the worker's time, or several.
 const ROUNDS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
+/// How many of them are done at a time: a millisecond or two.
+const ROUNDS_A_TURN: u32 = 4096;
 /// The longest message of a server, and its longest salt and nonce, in bytes.
 const MESSAGE_MAX: usize = 4096;
 
@@ -126,22 +128,25 @@ impl Login {
 }
 
 impl Challenge {
-    /// Whether it takes no more rounds than it must.
-    pub(crate) fn is_quick(&self) -> bool {
-        self.rounds == *ROUNDS.start()
+    /// Shows that this side knows the password: working on it takes turns with the worker's other connections.
+    pub(crate) async fn prove(&self, password: &[u8]) -> Proof {
+        let mut rounds = Rounds::new(&prepared(password), &self.salt, self.rounds);
+        while !rounds.turn() {
+            tokio::task::yield_now().await;
+        }
+        self.proof(&rounds.all)
     }
 
-    /// Shows that this side knows the password.
-    pub(crate) fn prove(&self, password: &[u8]) -> Proof {
-        let salted = hi(&prepared(password), &self.salt, self.rounds);
-        let client_key = mac(&*salted, &[b"Client Key"]);
+    /// The same with the password as it is after its rounds.
+    pub(crate) fn proof(&self, salted: &[u8; 32]) -> Proof {
+        let client_key = mac(salted, &[b"Client Key"]);
         let bare = format!("c={},r={}", self.binding.said(), self.nonce);
         let signed: [&[u8]; 5] = [self.first.as_bytes(), b",", self.said.as_bytes(), b",", bare.as_bytes()];
         let stored = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(*client_key)));
         let mut proof = mac(&*stored, &signed);
         proof.iter_mut().zip(client_key.iter()).for_each(|(byte, key)| *byte ^= key);
         let message = Zeroizing::new(format!("{bare},p={}", STANDARD.encode(*proof)));
-        Proof { message, signature: mac(&*mac(&*salted, &[b"Server Key"]), &signed) }
+        Proof { message, signature: mac(&*mac(salted, &[b"Server Key"]), &signed) }
     }
 }
 
@@ -173,26 +178,40 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
-    let mut mac = keyed(key);
-    parts.iter().for_each(|part| mac.update(part));
-    Zeroizing::new(mac.finalize().into_bytes().into())
+    round(&keyed(key), parts)
 }
 
 /// The password after so many rounds (PBKDF2 with one block).
-fn hi(password: &[u8], salt: &[u8], rounds: u32) -> Zeroizing<[u8; 32]> {
-    let keyed = keyed(password);
-    let round = |parts: &[&[u8]]| {
-        let mut mac = keyed.clone();
-        parts.iter().for_each(|part| mac.update(part));
-        Zeroizing::new(<[u8; 32]>::from(mac.finalize().into_bytes()))
-    };
-    let mut last = round(&[salt, &1_u32.to_be_bytes()]);
-    let mut all = last.clone();
-    for _ in 1..rounds {
-        last = round(&[&*last]);
-        all.iter_mut().zip(last.iter()).for_each(|(byte, other)| *byte ^= other);
+struct Rounds {
+    keyed: Hmac<Sha256>,
+    last: Zeroizing<[u8; 32]>,
+    all: Zeroizing<[u8; 32]>,
+    left: u32,
+}
+
+impl Rounds {
+    fn new(password: &[u8], salt: &[u8], rounds: u32) -> Self {
+        let keyed = keyed(password);
+        let last = round(&keyed, &[salt, &1_u32.to_be_bytes()]);
+        Self { keyed, all: last.clone(), last, left: rounds.saturating_sub(1) }
     }
-    all
+
+    /// Goes so many rounds on as others can wait for; whether it is through.
+    fn turn(&mut self) -> bool {
+        let now = self.left.min(ROUNDS_A_TURN);
+        for _ in 0..now {
+            self.last = round(&self.keyed, &[&*self.last]);
+            self.all.iter_mut().zip(self.last.iter()).for_each(|(byte, other)| *byte ^= other);
+        }
+        self.left -= now;
+        self.left == 0
+    }
+}
+
+fn round(keyed: &Hmac<Sha256>, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut mac = keyed.clone();
+    parts.iter().for_each(|part| mac.update(part));
+    Zeroizing::new(mac.finalize().into_bytes().into())
 }
 
 /// The digest of a certificate by which a login is bound to it: that of its signature, and SHA-256 where it is MD5 or SHA-1
@@ -251,12 +270,12 @@ mod tests {
         Login { binding: Binding::None, nonce: nonce.to_owned() }
     }
 
-    #[test]
-    fn the_example_of_the_standard() {
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_example_of_the_standard() {
         // RFC 7677 section 3, whose first message has a user; PostgreSQL's has none.
         let mut challenge = login("rOprNGfwEbeRWgbNEkqO").challenged(SAID.as_bytes()).unwrap();
         challenge.first = "n=user,r=rOprNGfwEbeRWgbNEkqO".to_owned();
-        let proof = challenge.prove(b"pencil");
+        let proof = challenge.prove(b"pencil").await;
         assert_eq!(
             *proof.message,
             "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
@@ -265,9 +284,28 @@ mod tests {
         for bad in ["", "v=", "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G5=", "v=AAAA", "e=other-error"] {
             assert!(proof.answered(bad.as_bytes()).is_err(), "{bad}");
         }
-        assert!(
-            challenge.prove(b"pencils").answered(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").is_err()
-        );
+        let other = challenge.prove(b"pencils").await;
+        assert!(other.answered(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").is_err());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn many_rounds_keep_nobody_waiting() {
+        const TURNS: u32 = 5;
+        let said = SAID.replace("4096", &(TURNS * ROUNDS_A_TURN + 1).to_string());
+        let challenge = login("rOprNGfwEbeRWgbNEkqO").challenged(said.as_bytes()).unwrap();
+        let mut others = 0;
+        let busy = async {
+            loop {
+                others += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        let turns = tokio::select! {
+            biased;
+            proof = challenge.prove(b"pencil") => proof,
+            () = busy => unreachable!(),
+        };
+        assert!(others >= TURNS - 1 && !turns.message.is_empty(), "others had {others} turns");
     }
 
     #[test]

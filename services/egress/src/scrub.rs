@@ -1,8 +1,9 @@
 //! How secrets are taken out of what comes back. Pure.
 
+use aho_corasick::packed::Searcher;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use memchr::memmem;
+use hyper::body::Bytes;
 use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
@@ -49,10 +50,63 @@ fn forms(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     forms
 }
 
+/// One secret, as it is looked for.
+struct Forms {
+    all: Vec<Zeroizing<Vec<u8>>>,
+    /// How long the longest is.
+    longest: usize,
+    /// Looks for all of them in one pass; none where the processor has no instructions for it. What it keeps of them is left in
+    /// the worker's memory, as other parts of a request are.
+    searcher: Option<Searcher>,
+    /// The bytes that one of them begins with.
+    first: Vec<u8>,
+}
+
+impl Forms {
+    fn of(secret: &[u8]) -> Self {
+        let all = forms(secret);
+        let longest = all.iter().map(|form| form.len()).max().unwrap_or(0);
+        let mut first: Vec<u8> = all.iter().filter_map(|form| form.first().copied()).collect();
+        first.dedup();
+        Self { longest, searcher: Searcher::new(all.iter().map(|form| form.as_slice())), first, all }
+    }
+
+    /// Where the next of them begins.
+    fn next(&self, raw: &[u8], from: usize) -> Option<usize> {
+        match &self.searcher {
+            Some(searcher) => searcher.find_in(raw, (from..raw.len()).into()).map(|found| found.start()),
+            None => (from..raw.len()).find(|at| {
+                let rest = &raw[*at..];
+                self.first.contains(&rest[0]) && self.all.iter().any(|form| rest.starts_with(form))
+            }),
+        }
+    }
+
+    /// From where on it may be the begin of one of them that goes on in the next piece.
+    fn begin(&self, raw: &[u8]) -> usize {
+        let first = (raw.len() + 1).saturating_sub(self.longest);
+        let begins = |at: &usize| {
+            let rest = &raw[*at..];
+            self.first.contains(&rest[0]) && self.all.iter().any(|form| form.starts_with(rest))
+        };
+        (first..raw.len()).find(begins).unwrap_or(raw.len())
+    }
+
+    fn mask(&self, raw: &[u8], shown: &mut [u8]) {
+        let mut from = 0;
+        while let Some(at) = self.next(raw, from) {
+            for form in self.all.iter().filter(|form| raw[at..].starts_with(form)) {
+                shown[at..at + form.len()].fill(MASK);
+            }
+            from = at + 1;
+        }
+    }
+}
+
 /// Takes secrets out of what comes back, however it is cut into pieces.
 #[derive(Default)]
 pub(crate) struct Scrub {
-    forms: Vec<Zeroizing<Vec<u8>>>,
+    forms: Vec<Forms>,
     /// What came and may be the begin of a secret.
     raw: Zeroizing<Vec<u8>>,
     /// The same, without what was found.
@@ -63,25 +117,22 @@ pub(crate) struct Scrub {
 
 impl std::fmt::Debug for Scrub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scrub").field("forms", &self.forms.len()).finish_non_exhaustive()
+        f.debug_struct("Scrub").field("secrets", &self.forms.len()).finish_non_exhaustive()
     }
 }
 
 impl Scrub {
     /// Looks for this secret too.
     pub(crate) fn add(&mut self, secret: &[u8]) {
-        self.forms.extend(forms(secret));
+        self.forms.push(Forms::of(secret));
     }
 
     fn mask(&self, raw: &[u8], shown: &mut [u8]) {
-        for form in &self.forms {
-            let finder = memmem::Finder::new(form.as_slice());
-            let mut from = 0;
-            while let Some(at) = raw.get(from..).and_then(|rest| finder.find(rest)) {
-                shown[from + at..from + at + form.len()].fill(MASK);
-                from += at + 1;
-            }
-        }
+        self.forms.iter().for_each(|forms| forms.mask(raw, shown));
+    }
+
+    fn begin(&self, raw: &[u8]) -> usize {
+        self.forms.iter().map(|forms| forms.begin(raw)).min().unwrap_or(raw.len())
     }
 
     /// Without any of them.
@@ -92,20 +143,24 @@ impl Scrub {
     }
 
     /// Takes the next piece, and gives what can go on: all but what may be the begin of a secret.
-    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<u8> {
-        self.raw.extend_from_slice(piece);
-        self.shown.extend_from_slice(piece);
+    pub(crate) fn push(&mut self, mut piece: Bytes) -> Bytes {
+        // Nothing before it, and none of them in it: nearly always, and then it goes on as it is.
+        if self.raw.is_empty() && self.forms.iter().all(|forms| forms.next(&piece, 0).is_none()) {
+            let held = piece.split_off(self.begin(&piece));
+            self.raw.extend_from_slice(&held);
+            self.shown.extend_from_slice(&held);
+            return piece;
+        }
+        self.raw.extend_from_slice(&piece);
+        self.shown.extend_from_slice(&piece);
         let mut shown = std::mem::take(&mut self.shown);
         self.mask(&self.raw, &mut shown);
-        let longest = self.forms.iter().map(|form| form.len()).max().unwrap_or(1);
-        let first = (self.raw.len() + 1).saturating_sub(longest);
-        let begins = |at: &usize| self.forms.iter().any(|form| form.starts_with(&self.raw[*at..]));
-        let keep = (first..self.raw.len()).find(begins).unwrap_or(self.raw.len());
+        let keep = self.begin(&self.raw);
         let goes = shown[self.released.min(keep)..keep].to_vec();
         self.released = self.released.saturating_sub(keep);
         self.raw = Zeroizing::new(self.raw[keep..].to_vec());
         self.shown = Zeroizing::new(shown[keep..].to_vec());
-        goes
+        goes.into()
     }
 
     /// Whether what is held back is so little that it hardly is the begin of a secret.
@@ -141,7 +196,7 @@ mod tests {
         scrub.add(SECRET.as_bytes());
         let mut out = Vec::new();
         for piece in text.chunks(cuts) {
-            out.extend(scrub.push(piece));
+            out.extend(scrub.push(Bytes::copy_from_slice(piece)));
         }
         out.extend(scrub.end());
         out
@@ -175,12 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn without_the_instructions_for_it_the_same_is_found() {
+        let text = format!("a {SECRET} {SECRET}{SECRET} b");
+        let mut scrub = Scrub::default();
+        scrub.add(SECRET.as_bytes());
+        let quick = scrub.whole(text.as_bytes());
+        assert!(scrub.forms[0].searcher.take().is_some() && !quick.windows(4).any(|part| part == b"ghp_"));
+        assert_eq!(scrub.whole(text.as_bytes()), quick);
+    }
+
+    #[test]
     fn what_is_released_early_is_hardly_anything() {
         let mut scrub = Scrub::default();
         scrub.add(SECRET.as_bytes());
         let (text, mut out) = (format!("say g{SECRET}g"), Vec::new());
         for byte in text.bytes() {
-            out.extend(scrub.push(&[byte]));
+            out.extend(scrub.push(Bytes::copy_from_slice(&[byte])));
             if scrub.holds_little() {
                 out.extend(scrub.release());
             }

@@ -46,6 +46,9 @@ pub struct EgressService {
     starter: Arc<Starter>,
 }
 
+/// How long what became of a connection, or was denied, waits for others. Each that went alone would be a sync of the ledger
+/// that the next intent, for which a program waits, comes behind.
+const GATHER: Duration = Duration::from_millis(20);
 /// How often what was denied again is recorded.
 const AGAIN_EVERY: Duration = Duration::from_secs(60);
 /// Where the machine's name servers are.
@@ -81,7 +84,8 @@ impl Service for EgressService {
     }
 
     async fn open(config: EgressConfig, mut context: Context) -> Result<Self, StartError> {
-        let records = Arc::new(Records::new(context.client("ledger")?).outlasting_agents());
+        let records = Records::new(context.client("ledger")?).outlasting_agents().gathering(GATHER);
+        let records = Arc::new(records);
         let resolve: Box<dyn Resolve> =
             Box::new(Servers::new(config.name_servers, PathBuf::from(RESOLV_CONF)));
         let vault = context.client("vault")?;

@@ -24,6 +24,7 @@ mod machine;
 mod neighbour;
 mod shell;
 mod spawn;
+mod status;
 mod table;
 mod vault;
 mod vault_peers;
@@ -65,8 +66,9 @@ fn main() -> ExitCode {
         Some("egress") => egress_alone().and_then(|rows| report(&rows, part)),
         Some("shell") => shell_alone().and_then(|rows| report(&rows, part)),
         Some("workstations") => workstations_alone().and_then(|rows| report(&rows, part)),
+        Some("status") => status_alone().and_then(|rows| report(&rows, part)),
         Some(other) => Err(format!(
-            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, shell, workstations"
+            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, shell, workstations, status"
         )),
     };
     match done {
@@ -144,6 +146,13 @@ fn shell_alone() -> Result<Vec<Row>, String> {
     shell::rows(&resolved(path("OCTANT_BIN"))?)
 }
 
+/// `cargo x bench status`: its row alone.
+fn status_alone() -> Result<Vec<Row>, String> {
+    let scratch = Scratch::new("bench");
+    let instance = Instance::start(&resolved(path("OCTANT_BIN"))?, &scratch.path("instance"))?;
+    Ok(vec![status::row(&instance, ROUNDS)?])
+}
+
 /// `cargo x bench workstations`: theirs alone.
 fn workstations_alone() -> Result<Vec<Row>, String> {
     let binary = resolved(path("OCTANT_BIN"))?;
@@ -187,6 +196,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.push(ready(&scratch.path(""), &tick, &binary)?);
     let instance = Instance::start(&binary, &scratch.path("instance"))?;
     rows.push(memory(&instance)?);
+    rows.push(status::row(&instance, ROUNDS)?);
     eprintln!("bench: wire round trip");
     rows.extend(wire::rows(&instance, &scratch.path(""))?);
     rows.extend(workstations(&scratch, &instance)?);

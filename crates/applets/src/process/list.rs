@@ -69,6 +69,8 @@ pub(super) struct Units {
     pub(super) uptime: u64,
     pub(super) booted: u64,
     pub(super) memory_kib: u64,
+    /// The most digits of a process's number.
+    pub(super) pid_digits: usize,
 }
 
 impl Units {
@@ -81,11 +83,16 @@ impl Units {
         let uptime = octant_sys::clock::boottime_ns() / 1_000_000_000;
         let total = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let total = total.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse().ok());
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let booted = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
+        let most = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
+        let most = most.trim().parse::<u64>().unwrap_or(1 << 22) - 1;
         Self {
+            pid_digits: most.to_string().len().max(5),
             ticks: number(SysconfVar::CLK_TCK, 100),
             page_kib: number(SysconfVar::PAGE_SIZE, 4096) / 1024,
             uptime,
-            booted: (octant_sys::clock::wall_ms() / 1000).saturating_sub(uptime),
+            booted: booted.unwrap_or(0),
             memory_kib: total.unwrap_or(1).max(1),
         }
     }
@@ -217,8 +224,14 @@ pub(super) fn base(path: &str) -> &str {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::process) const UNITS: Units =
-        Units { ticks: 100, page_kib: 4, uptime: 1000, booted: 1_000_000_000, memory_kib: 1000 };
+    pub(in crate::process) const UNITS: Units = Units {
+        pid_digits: 7,
+        ticks: 100,
+        page_kib: 4,
+        uptime: 1000,
+        booted: 1_000_000_000,
+        memory_kib: 1000,
+    };
     pub(in crate::process) const STAT: &str =
         "42 (a) b (c) S 1 42 42 34817 42 4194560 1 0 0 0 6000 200 0 0 20 5 3 0 100 4096000 25 1844 0";
 

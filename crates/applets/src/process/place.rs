@@ -115,7 +115,8 @@ pub(crate) fn nsenter(arguments: Vec<OsString>) -> i32 {
             }
         }
         let (root, directory) = (of("r", "root")?, of("w", "cwd")?);
-        if files.is_empty() && root.is_none() && directory.is_none() {
+        let asked = options.has("a") || !files.is_empty();
+        if !asked && root.is_none() && directory.is_none() {
             return Err(Stop::new(1, "no namespace given; nsenter --help lists what there is"));
         }
         let forks = files.iter().any(|(_, flag, _)| *flag == CloneFlags::CLONE_NEWPID) && !options.has("F");

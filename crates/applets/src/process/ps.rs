@@ -76,16 +76,26 @@ fn numbers(text: &str) -> Result<Vec<u32>, Stop> {
 }
 
 fn columns(text: &str) -> Vec<(String, Option<String>)> {
-    // A head may contain anything, so that it ends the list.
-    let (list, head) = text.split_once('=').map_or((text, None), |(list, head)| (list, Some(head)));
-    let mut out: Vec<_> = listed(list).map(|name| (name, None)).collect();
-    if let (Some(last), Some(head)) = (out.last_mut(), head) {
-        last.1 = Some(head.to_owned());
+    let mut out = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (part, after) = rest.split_once([',', ' ']).unwrap_or((rest, ""));
+        match part.split_once('=') {
+            // A head may contain anything, so that it ends the list; an empty one does not.
+            Some((name, head)) if !head.is_empty() => {
+                out.push((name.to_owned(), Some(rest[name.len() + 1..].to_owned())));
+                break;
+            }
+            Some((name, _)) => out.push((name.to_owned(), Some(String::new()))),
+            None if part.is_empty() => {}
+            None => out.push((part.to_owned(), None)),
+        }
+        rest = after;
     }
     out
 }
 
-const FULL: &str = "user,pid,ppid,c,stime,tty,time,cmd";
+const FULL: &str = "UID,pid,ppid,c,stime,tty,time,cmd";
 const BSD_USER: &str = "user,pid,pcpu,pmem,vsz,rss,tty,stat,start,bsdtime,command";
 const BSD: &str = "pid,tty,stat,bsdtime,command";
 const LONG: &str = "s,uid,pid,ppid,c,pri,ni,vsz,tty,time,comm";
@@ -200,15 +210,20 @@ impl Wish {
     }
 }
 
+/// The width of a process's number: as many digits as the kernel may give it.
+const NUMBER: usize = 0;
+
 /// A column's head, its least width, and whether it is put to the right.
 fn layout(column: &str) -> Option<(&'static str, usize, bool)> {
     Some(match column {
-        "pid" => ("PID", 7, true),
-        "ppid" => ("PPID", 7, true),
-        "pgid" | "pgrp" => ("PGID", 7, true),
-        "sid" | "sess" | "session" => ("SID", 7, true),
-        "tid" | "lwp" => ("LWP", 7, true),
+        "pid" => ("PID", NUMBER, true),
+        "ppid" => ("PPID", NUMBER, true),
+        "pgid" | "pgrp" => ("PGID", NUMBER, true),
+        "sid" | "sess" | "session" => ("SID", NUMBER, true),
+        "tid" | "lwp" => ("LWP", NUMBER, true),
         "user" | "euser" => ("USER", 8, false),
+        // What -f has as its first column: a name under the head of a number.
+        "UID" => ("UID", 8, false),
         "ruser" => ("RUSER", 8, false),
         "uid" | "euid" => ("UID", 5, true),
         "ruid" => ("RUID", 5, true),
@@ -225,8 +240,8 @@ fn layout(column: &str) -> Option<(&'static str, usize, bool)> {
         "c" => ("C", 2, true),
         "pcpu" | "%cpu" => ("%CPU", 4, true),
         "pmem" | "%mem" => ("%MEM", 4, true),
-        "rss" | "rssize" => ("RSS", 6, true),
-        "vsz" | "vsize" => ("VSZ", 7, true),
+        "rss" | "rssize" => ("RSS", 5, true),
+        "vsz" | "vsize" => ("VSZ", 6, true),
         "nice" | "ni" => ("NI", 3, true),
         "pri" => ("PRI", 3, true),
         "nlwp" | "thcount" => ("NLWP", 4, true),
@@ -267,7 +282,7 @@ fn cell(
         "ppid" => number(process.parent.into()),
         "pgid" | "pgrp" => number(process.group.into()),
         "sid" | "sess" | "session" => number(process.session.into()),
-        "user" | "euser" => text(users.name(process.uid.1)),
+        "user" | "euser" | "UID" => text(users.name(process.uid.1)),
         "ruser" => text(users.name(process.uid.0)),
         "uid" | "euid" => number(process.uid.1.into()),
         "ruid" => number(process.uid.0.into()),
@@ -390,9 +405,10 @@ fn table(
         })
         .collect::<Result<_, _>>()?;
     let last = layouts.len().saturating_sub(1);
+    let width_of = |width: usize| if width == NUMBER { units.pid_digits } else { width };
     let line = |cells: Vec<String>, text: &mut String| {
         for (at, (cell, (_, _, width, right))) in cells.into_iter().zip(&layouts).enumerate() {
-            let gap = if at == 0 { "" } else { " " };
+            let (gap, width) = (if at == 0 { "" } else { " " }, width_of(*width));
             // Writing to a String cannot fail.
             let _ = match (right, at == last) {
                 (true, _) => write!(text, "{gap}{cell:>width$}"),
@@ -441,7 +457,10 @@ mod tests {
         assert_eq!((names(&read(&["-ef"])), read(&["-ef"]).all), (FULL.to_owned(), true));
         assert_eq!((names(&read(&["ax"])), names(&read(&["-e"]))), (BSD.to_owned(), PLAIN.to_owned()));
         let wish = read(&["-o", "pid=,args=WHAT, HOW", "-p", "1,2", "--no-headers", "--ppid=3", "-C", "sh"]);
-        assert_eq!(wish.columns, [("pid".into(), Some(",args=WHAT, HOW".into()))]);
+        assert_eq!(
+            wish.columns,
+            [("pid".into(), Some(String::new())), ("args".into(), Some("WHAT, HOW".into()))]
+        );
         assert_eq!(
             (wish.pids, wish.parents, wish.names, wish.no_heads),
             (vec![1, 2], vec![3], vec!["sh".into()], true)
@@ -467,8 +486,8 @@ mod tests {
         let wish = read(&["-o", "pid,user,stat,time,etime,pcpu,pmem,rss", "-o", "args=WHAT"]);
         let text = table(&[(0, found.clone()), (1, found)], &wish, &UNITS, &users).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "    PID USER     STAT     TIME     ELAPSED %CPU %MEM    RSS WHAT");
-        assert_eq!(lines[1], "     42 7        SNsl+ 00:01:02       16:39  6.2 10.0    100 /bin/x -v");
+        assert_eq!(lines[0], "    PID USER     STAT     TIME     ELAPSED %CPU %MEM   RSS WHAT");
+        assert_eq!(lines[1], "     42 7        SNsl+ 00:01:02       16:39  6.2 10.0   100 /bin/x -v");
         assert!(lines[2].ends_with("100  \\_ /bin/x -v"));
         assert!(table(&[], &read(&["-o", "nothing"]), &UNITS, &users).is_err());
     }

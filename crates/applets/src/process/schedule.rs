@@ -89,7 +89,12 @@ pub(crate) fn renice(arguments: Vec<OsString>) -> i32 {
                         complain("renice", &because(&word, &error));
                         code = 1;
                     } else {
-                        print("renice", &format!("{word} old priority {old}, new priority {new}\n"));
+                        let what = match target {
+                            Target::Process(_) => "process ID",
+                            Target::Group(_) => "process group ID",
+                            Target::User(_) => "user ID",
+                        };
+                        print("renice", &format!("{word} ({what}) old priority {old}, new priority {new}\n"));
                     }
                 }
             }
@@ -136,7 +141,7 @@ pub(crate) fn ionice(arguments: Vec<OsString>) -> i32 {
                 let (class, level) =
                     schedule::io_priority(pid).map_err(failed(format_args!("process {pid}")))?;
                 let name = IO_CLASSES.get(usize::from(class)).copied().unwrap_or("unknown");
-                let level = if class == 1 || class == 2 { format!(": prio {level}") } else { String::new() };
+                let level = if class == 3 { String::new() } else { format!(": prio {level}") };
                 print("ionice", &format!("{name}{level}\n"));
             }
         }
@@ -152,12 +157,14 @@ fn io_class(text: &str) -> Result<u8, Stop> {
 }
 
 /// sched(7), by number.
-const POLICIES: [(&str, &str, i32); 5] = [
+const POLICIES: [(&str, &str, i32); 6] = [
     ("o", "SCHED_OTHER", 0),
     ("f", "SCHED_FIFO", 1),
     ("r", "SCHED_RR", 2),
     ("b", "SCHED_BATCH", 3),
     ("i", "SCHED_IDLE", 5),
+    // Only shown: to set it takes three times, which no option here has.
+    ("", "SCHED_DEADLINE", 6),
 ];
 const RESET_ON_FORK: i32 = 0x4000_0000;
 
@@ -292,7 +299,12 @@ pub(crate) fn as_ranges(numbers: &[usize]) -> String {
         }
     }
     let part = |(first, last): &(usize, usize)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
+        match last - first {
+            0 => first.to_string(),
+            // As util-linux writes two.
+            1 => format!("{first},{last}"),
+            _ => format!("{first}-{last}"),
+        }
     };
     parts.iter().map(part).collect::<Vec<_>>().join(",")
 }
@@ -392,7 +404,7 @@ mod tests {
     fn processors_are_written_as_masks_and_lists() {
         assert_eq!(numbers("0,2-4,8-12:2"), Some(vec![0, 2, 3, 4, 8, 10, 12]));
         assert!(["", "x", "1-", "0-99999999", "1:0"].iter().all(|text| numbers(text).is_none()));
-        assert_eq!(as_ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
+        assert_eq!(as_ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7,8");
         assert_eq!(processors(&processor_mask("0x13").unwrap()), [0, 1, 4]);
         assert_eq!(mask_of(&processors(&processor_list("0,1,4").unwrap())), 0x13);
         assert!(

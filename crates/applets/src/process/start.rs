@@ -95,7 +95,10 @@ pub(crate) fn time(arguments: Vec<OsString>) -> i32 {
             )
         };
         match options.value("o") {
-            None => complain("time", &text.trim_end()),
+            None => {
+                // Nothing is left to tell it to when standard error itself is gone.
+                let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+            }
             Some(path) => {
                 let mut open = OpenOptions::new();
                 let file = open

@@ -117,8 +117,11 @@ fn listed(options: &Options) -> Result<Vec<Device>, Stop> {
     };
     let mut tops = names(Path::new("/sys/block"));
     if options.rest.is_empty() {
-        // An unused loop device or drive is no news, and memory disks never are.
-        tops.retain(|name| options.has("a") || (fact(name, "size") != "0" && !name.starts_with("ram")));
+        // An unused loop device is no news, and memory disks never are.
+        tops.retain(|name| {
+            options.has("a")
+                || !(name.starts_with("loop") && fact(name, "size") == "0" || name.starts_with("ram"))
+        });
     } else {
         tops.clear();
         for word in &options.rest {

@@ -128,7 +128,7 @@ fn containers(b: &[u8]) -> Option<Found> {
     // The last ten bytes of the first page, whatever a page is.
     for page in [4096_usize, 8192, 16384, 65536] {
         if has(b, page - 10, b"SWAPSPACE2") {
-            return Some(Found::of("swap").with("UUID", uuid(b, 1036)).with("LABEL", text(b, 1052, 16)));
+            return Some(Found::of("swap").with("LABEL", text(b, 1052, 16)).with("UUID", uuid(b, 1036)));
         }
     }
     None

@@ -6,7 +6,7 @@ use crate::ledger::check_proof;
 use crate::operator::{Operator, Overview};
 use crate::service::Service;
 use crate::units::problem;
-use octant_api::ledger::{Head, HeadRequest, ProveRequest, TailRequest};
+use octant_api::ledger::{Head, HeadRequest, ProveRequest, QueryRequest};
 use octant_api::operator::Phase;
 use octant_api::unit::Spec;
 use octant_api::vault::{DoctorReport, DoctorRequest, Mark};
@@ -102,7 +102,14 @@ pub(super) fn gather(layout: &Layout, boot: &[Spec], operator: &Operator) -> Fac
     }
     let vault = Service::of(layout, "vault").call(&DoctorRequest {}).map_err(|error| error.to_string());
     let ledger = ledger(&Service::of(layout, "ledger")).map_err(|error| error.to_string());
-    Facts { init, places: places(layout, boot), ledger, vault }
+    // Where PID 1 does not say what runs, everything that can be is looked for.
+    let runs = |name: &str| match &init {
+        Init::Says(overview) => overview.units.iter().any(|unit| unit.name == name),
+        Init::Away(_) | Init::Silent(_) => true,
+    };
+    let boot: Vec<&Spec> = boot.iter().filter(|spec| spec.socket_mode != 0 && runs(spec.name)).collect();
+    let places = places(layout, &boot);
+    Facts { init, places, ledger, vault }
 }
 
 fn ledger(service: &Service) -> Result<Ledger, CliError> {
@@ -111,17 +118,14 @@ fn ledger(service: &Service) -> Result<Ledger, CliError> {
     if seq == 0 {
         return Ok(Ledger { head, proof: Ok(()), last_ms: None });
     }
-    let mut last_ms = None;
-    service.stream(&TailRequest { from: None, last: 1, follow: false }, |entry| {
-        last_ms = Some(entry.wall_ms);
-        Ok(())
-    })?;
+    let last = QueryRequest { from: seq, limit: 1, ..QueryRequest::default() };
+    let last_ms = service.call(&last)?.entries.first().map(|entry| entry.wall_ms);
     let proof = service.call(&ProveRequest { seq })?;
     let proof = check_proof(&proof, seq);
     Ok(Ledger { head, proof, last_ms })
 }
 
-fn places(layout: &Layout, boot: &[Spec]) -> Vec<Place> {
+fn places(layout: &Layout, boot: &[&Spec]) -> Vec<Place> {
     let place = |path: PathBuf, kind, mode, owner| {
         let found = look(&path);
         Place { path, kind, mode, owner, found }
@@ -330,6 +334,7 @@ mod tests {
             restarts: 0,
             since_ns: 1,
             uid: 960,
+            heard_ms: Some(1500),
             text: String::new(),
         }
     }

@@ -103,7 +103,8 @@ fn write_block(path: &Path) -> io::Result<Duration> {
     written.map(|()| took)
 }
 
-fn memory(meminfo: &str) -> Option<(u64, u64)> {
+/// All memory and what can be had, bytes, from `/proc/meminfo`.
+pub(crate) fn memory(meminfo: &str) -> Option<(u64, u64)> {
     let of = |name: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)

@@ -12,7 +12,12 @@ pub(super) fn print(entry: &Entry, out: &mut Out) -> Result<(), CliError> {
     if out.json {
         return out.json(entry);
     }
-    let short = out.columns.is_some();
+    let text = in_a_line(entry, out.columns.is_some());
+    out.line(out.columns.map_or(text.clone(), |columns| cut(&text, columns)))
+}
+
+/// The same, cut where it is for a terminal only by what is shortened in it.
+pub(crate) fn in_a_line(entry: &Entry, short: bool) -> String {
     let actor = match &entry.actor {
         Principal::Agent(aid) if short => ending(&aid.to_string()),
         actor => actor.to_string(),
@@ -31,8 +36,7 @@ pub(super) fn print(entry: &Entry, out: &mut Out) -> Result<(), CliError> {
         entry.kind.as_str(),
         what(entry, short)
     );
-    let text = printable(&text);
-    out.line(out.columns.map_or(text.clone(), |columns| cut(&text, columns)))
+    printable(&text)
 }
 
 /// The end of an identifier: its random part, and what `octant agent show` takes.

@@ -8,17 +8,17 @@ use std::os::unix::net::UnixListener;
 use std::thread::{self, JoinHandle};
 
 /// What a playing service sends for one request.
-pub(super) struct Answer {
-    pub(super) items: Vec<Value>,
-    pub(super) end: Result<Value, Value>,
+pub(crate) struct Answer {
+    pub(crate) items: Vec<Value>,
+    pub(crate) end: Result<Value, Value>,
 }
 
-pub(super) fn result(end: Value) -> Answer {
+pub(crate) fn result(end: Value) -> Answer {
     Answer { items: vec![], end: Ok(end) }
 }
 
 /// Answers `turns` connections with one request each.
-pub(super) fn play(
+pub(crate) fn play(
     dir: &Dir,
     name: &str,
     turns: usize,
@@ -49,7 +49,7 @@ pub(super) fn play(
     })
 }
 
-pub(super) fn aid() -> String {
+pub(crate) fn aid() -> String {
     Aid::new(1_773_495_425_123, [7; 10]).to_string()
 }
 

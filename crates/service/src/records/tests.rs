@@ -189,6 +189,28 @@ fn what_gathers_goes_together() {
     });
 }
 
+#[test]
+fn what_gathers_goes_at_once_where_that_is_asked_for() {
+    run(async {
+        let mut world = World::new("hurry", 1, |_| None);
+        world.records.gather = Duration::from_secs(3600);
+        let (trigger, stop) = shutdown();
+        let World { records, .. } = &world;
+        let giving = async {
+            for text in texts(0, 3) {
+                records.later(record(Kind::Note, &text.as_str().into()));
+                records.hurry();
+                while records.left() != Left::default() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            trigger.pull();
+        };
+        tokio::join!(records.run(&stop, || {}), giving);
+        assert_eq!(world.came(), texts(0, 3));
+    });
+}
+
 fn with(count: usize, kind: Kind, agent: Option<Aid>, records: &Records) {
     for _ in 0..count {
         records.later(AppendRequest { agent, ..record(kind, &json!({})) });

@@ -8,6 +8,7 @@ pub(super) type Crates = BTreeMap<String, BTreeSet<String>>;
 
 const IDS: &str = "octant-ids";
 const API: &str = "octant-api";
+const ARCHIVE: &str = "octant-archive";
 const SYS: &str = "octant-sys";
 const MANIFEST: &str = "octant-manifest";
 const MCP: &str = "octant-mcp";
@@ -35,7 +36,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (UKI, &[]),
     (SSH, &[]),
     (TREE, &[IDS]),
-    (OCI, &[IDS, TREE]),
+    (ARCHIVE, &[]),
+    (OCI, &[ARCHIVE, IDS, TREE]),
     (MANIFEST, &[IDS, SSH]),
     (MCP, &[API]),
     (WIRE, &[IDS, API, SYS]),
@@ -49,10 +51,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-init", &[IDS, API, SYS, TICKET]),
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
+    ("octant-log", &[IDS, API, SYS, SERVICE]),
     ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
     ("octant-network", &[IDS, API, SYS, WIRE, SERVICE, NET]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, MCP, SSH, TICKET, TREE, WORKSTATION]),
-    ("octant-applets", &[SYS, NET]),
+    ("octant-applets", &[ARCHIVE, NET, SYS, TREE]),
+    ("octant-console", &[IDS, API, SYS, CRYPTO]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),

@@ -440,7 +440,7 @@ impl Manager {
             refuse(Code::Unavailable, why, "see `octant status`; nothing is done without a record")
         })?;
         let seq = done.into_iter().next().flatten().map(|done| done.seq);
-        let result = session.call(revision, &tool.name, arguments, gone).await;
+        let result = session.call(caller, revision, &tool.name, arguments, gone).await;
         self.note_result(caller, seq, name, &result);
         result.map_err(|error| no_answer(name, &error))
     }
@@ -515,7 +515,7 @@ fn no_answer(name: &str, error: &NoAnswer) -> ApiError {
         NoAnswer::Over(_) => (Code::Unavailable, "use another tool; an operator spawns the server again"),
         NoAnswer::Late(_) => (Code::Deadline, "whether it was done is not known"),
         NoAnswer::TakenBack => (Code::Cancelled, "nothing"),
-        NoAnswer::Busy | NoAnswer::Unread => (Code::Busy, "call it again later"),
+        NoAnswer::Busy | NoAnswer::Share(_) | NoAnswer::Unread => (Code::Busy, "call it again later"),
         NoAnswer::Refused { .. } => (Code::Failed, "compare the arguments with the schema of the tool"),
         NoAnswer::Unfit(_) => (Code::Failed, "use another tool"),
     };

@@ -6,15 +6,21 @@ use super::life::{api, until};
 use super::mcp::{BOTH, call, client};
 use super::restart::life;
 use super::world::{Machinery, World, key, manifest};
+use crate::served::{Fault, NoAnswer, Over, Session};
 use octant_api::agents::{Approval, KillRequest, PinRequest, PrepareRequest, ServerInfo, ServerState};
 use octant_api::error::Code;
 use octant_api::ledger::Kind;
 use octant_ids::Aid;
+use octant_mcp::Revision;
 use rmcp::model::ProtocolVersion;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 /// The other end of a server's pipes: its program only passes lines on.
 struct Script {
@@ -325,7 +331,67 @@ async fn a_flood_and_a_line_without_end_are_the_end() {
     }
     assert!(row(&world).why.contains("more than 983040 bytes"), "{}", row(&world).why);
     let floods = said(&machinery, Kind::Decision, "fault");
-    assert!(floods.iter().all(|fault| fault["fault"].as_str().unwrap().contains("messages a second")));
+    assert!(
+        floods.iter().all(|fault| fault["fault"].as_str().unwrap().contains("messages, or 4 MiB, a second"))
+    );
+}
+
+#[tokio::test]
+async fn few_messages_that_are_long_are_a_flood_too() {
+    let ((mut write, from), (to, _unread)) = (pipe::pipe().unwrap(), pipe::pipe().unwrap());
+    let session = Session::start(to);
+    let long = "x".repeat(900 << 10);
+    let long = format!(
+        "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"x\":\"{long}\"}}}}\n"
+    );
+    // Fewer than it may send of short ones.
+    let writing = tokio::spawn(async move {
+        for _ in 0..60 {
+            if write.write_all(long.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut floods = 0;
+    let over = session.hear(from, |fault| floods += u32::from(*fault == Fault::Flood)).await;
+    assert!(matches!(over, Over::Faults(Fault::Flood)) && floods == 8, "{over}, {floods}");
+    writing.abort();
+}
+
+#[tokio::test]
+async fn one_caller_leaves_places_for_others() {
+    let (to, _unread) = pipe::pipe().unwrap();
+    let session = Session::start(to);
+    let mut calls = JoinSet::new();
+    let arguments: Box<RawValue> = serde_json::from_str("{}").unwrap();
+    let call = |calls: &mut JoinSet<Result<_, NoAnswer>>, caller: Aid| {
+        let (session, arguments) = (Arc::clone(&session), arguments.clone());
+        calls.spawn(async move {
+            // Whoever waits goes on waiting.
+            let (waits, gone) = oneshot::channel();
+            let called = session.call(caller, Revision::V2025, "read", &arguments, gone).await;
+            drop(waits);
+            called
+        });
+    };
+    let callers = [1, 2, 3].map(|n| Aid::new(1, [n; 10]));
+    for caller in callers {
+        for _ in 0..16 {
+            call(&mut calls, caller);
+        }
+    }
+    let mut refused = Vec::new();
+    // Of 16 places the first has 8, the second 4 of the other 8, the third 2 of the other 4.
+    while refused.len() < 3 * 16 - 8 - 4 - 2 {
+        refused.push(calls.join_next().await.unwrap().unwrap().unwrap_err());
+    }
+    for share in [8, 4, 2] {
+        let whose = refused.iter().filter(|why| **why == NoAnswer::Share(share)).count();
+        assert_eq!(whose, 16 - share, "{refused:?}");
+    }
+    call(&mut calls, Aid::new(1, [4; 10]));
+    tokio::task::yield_now().await;
+    assert!(calls.try_join_next().is_none(), "there is a place for whoever comes");
 }
 
 #[tokio::test]

@@ -81,6 +81,8 @@ impl Book for Arc<Ledger> {
     fn denied(&self, _: Aid, payload: &Value) {
         self.lines.lock().unwrap().push(Line::Denied(payload.clone()));
     }
+
+    fn hurry(&self) {}
 }
 
 /// Names outside.

@@ -2,9 +2,9 @@
 //! the server is shown that this side has one, and from then on bytes go both ways as they are.
 
 use super::Work;
+use super::ahead::Ahead;
 use super::asking::Asking;
 use super::inspect::Not;
-use super::prefixed::Prefixed;
 use super::upstream::{secured, socket};
 use super::using::Used;
 use crate::inject::Misuse;
@@ -48,7 +48,7 @@ const UNREADABLE: &str = "08P01";
 trait Program: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Program for T {}
 
-type Server = TlsStream<UnixStream>;
+type Server = TlsStream<Ahead<UnixStream>>;
 
 /// The sessions that an agent has, each by what it is cancelled with.
 #[derive(Debug, Default)]
@@ -158,12 +158,12 @@ impl Connection {
         loop {
             let first = stream.read_u8().await?;
             if first == TLS_HANDSHAKE {
-                return self.in_tls(Prefixed::new(vec![first], stream), true).await;
+                return self.in_tls(Ahead::new(vec![first], stream), true).await;
             }
             match said(first, &mut stream).await? {
                 Ok(Opening::Tls) => {
                     stream.write_all(b"S").await?;
-                    return self.in_tls(Prefixed::new(Vec::new(), stream), false).await;
+                    return self.in_tls(Ahead::new(Vec::new(), stream), false).await;
                 }
                 Ok(Opening::Gss) if !gss => {
                     gss = true;
@@ -176,7 +176,7 @@ impl Connection {
 
     async fn in_tls(
         &self,
-        stream: Prefixed,
+        stream: Ahead<TcpStream>,
         at_once: bool,
     ) -> io::Result<(Box<dyn Program>, Result<Opening, &'static str>)> {
         let mut config = (*self.work.voucher.as_host(&self.host).map_err(io::Error::other)?).clone();
@@ -298,7 +298,7 @@ impl Connection {
         };
         let (used, Value { fd, bytes }) = Used::ask(&self.asking, secret, what).await?;
         let password = read(Value { fd, bytes }).map_err(|error| failed(format!("{secret}: {error}")))?;
-        Ok((used, challenge.prove(&password)))
+        Ok((used, challenge.prove(&password).await))
     }
 
     async fn proven(&self, server: &mut Server, proof: &Proof) -> Result<(), NoSession> {

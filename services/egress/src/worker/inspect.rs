@@ -2,8 +2,8 @@
 //! answers are looked through on their way back.
 
 use super::Work;
+use super::ahead::{Ahead, Filled};
 use super::asking::Asking;
-use super::prefixed::Prefixed;
 use super::target;
 use super::upstream::{HEAD_LIST_MAX, Sender, Upstream, Version};
 use super::using::{Using, scrubbed};
@@ -85,7 +85,7 @@ pub(crate) async fn serve(
     let asking = Arc::new(Asking::new(control)?);
     let stream = TcpStream::from_std(std::net::TcpStream::from(stream))?;
     let hello = STANDARD.decode(&connection.hello).map_err(io::Error::other)?;
-    let stream = Prefixed::new(hello, stream);
+    let stream = Ahead::new(hello, stream);
     tokio::select! {
         biased;
         gone = asking.listen() => gone,
@@ -102,7 +102,7 @@ async fn converse(
     work: Arc<Work>,
     connection: Inspect,
     asking: Arc<Asking>,
-    stream: Prefixed,
+    stream: Ahead<TcpStream>,
 ) -> io::Result<()> {
     let Inspect { host, port, hello: _, credentials, logins: _ } = connection;
     let host: HostName = host.parse().map_err(|error| io::Error::other(format!("{error}")))?;
@@ -124,7 +124,8 @@ async fn converse(
 }
 
 impl Session {
-    async fn serve(self, stream: TlsStream<Prefixed>) -> hyper::Result<()> {
+    async fn serve(self, stream: TlsStream<Ahead<TcpStream>>) -> hyper::Result<()> {
+        let stream = TokioIo::new(Filled::new(stream));
         let version = self.version;
         let session = Arc::new(self);
         let service = service_fn(move |request| {
@@ -138,7 +139,7 @@ impl Session {
                     .header_read_timeout(HEAD_WITHIN)
                     .max_buf_size(HEAD_MAX)
                     .max_headers(HEADERS_MAX)
-                    .serve_connection(TokioIo::new(stream), service)
+                    .serve_connection(stream, service)
                     .await
             }
             Version::Http2 => {
@@ -149,7 +150,7 @@ impl Session {
                     .max_pending_accept_reset_streams(RESETS_MAX)
                     .max_local_error_reset_streams(RESETS_MAX)
                     .max_send_buf_size(HEAD_MAX)
-                    .serve_connection(TokioIo::new(stream), service)
+                    .serve_connection(stream, service)
                     .await
             }
         }

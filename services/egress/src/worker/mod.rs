@@ -2,10 +2,10 @@
 //! requests are read. It has its agent's authority, the connections that the gate hands to it and the secrets of requests
 //! under way, and no way to anything else: it opens no file and no socket, and starts no program.
 
+mod ahead;
 mod asking;
 mod database;
 mod inspect;
-mod prefixed;
 pub(crate) mod target;
 pub(crate) mod upstream;
 mod using;

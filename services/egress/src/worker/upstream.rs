@@ -1,5 +1,6 @@
 //! The connection to the host, as a worker has it: a socket to the gate, which passes bytes on, and TLS in it.
 
+use super::ahead::{Ahead, Filled};
 use super::asking::Asking;
 use super::inspect::Not;
 use crate::message::{Body, HEAD_MAX, HEAD_WITHIN, HEADERS_MAX};
@@ -85,10 +86,10 @@ pub(super) async fn secured(
     host: &HostName,
     config: ClientConfig,
     stream: UnixStream,
-) -> Result<TlsStream<UnixStream>, Not> {
+) -> Result<TlsStream<Ahead<UnixStream>>, Not> {
     let failed = |why: String| Not::Failed(format!("{host}: {why}"));
     let name = ServerName::try_from(host.to_string()).map_err(|error| failed(error.to_string()))?;
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, Ahead::new(Vec::new(), stream));
     match timeout(HEAD_WITHIN, connecting).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(failed(format!("TLS: {error}"))),
@@ -112,18 +113,19 @@ impl Upstream {
         } else {
             Version::Http1
         };
+        let stream = TokioIo::new(Filled::new(stream));
         let said = |error: hyper::Error| Not::Failed(format!("{host}: {error}"));
         let (sender, conversing) = match spoken {
             Version::Http1 => {
                 let mut builder = http1::Builder::new();
                 builder.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX);
-                let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(said)?;
+                let (sender, connection) = builder.handshake(stream).await.map_err(said)?;
                 (Sender::Http1(sender), converse(connection))
             }
             Version::Http2 => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
                 builder.max_header_list_size(HEAD_LIST_MAX).max_send_buf_size(HEAD_MAX);
-                let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(said)?;
+                let (sender, connection) = builder.handshake(stream).await.map_err(said)?;
                 (Sender::Http2(sender), converse(connection))
             }
         };

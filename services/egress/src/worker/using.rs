@@ -188,7 +188,7 @@ impl hyper::body::Body for Scrubbed {
             self.pause = None;
             let goes = match next {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.scrub.push(&data),
+                    Ok(data) => self.scrub.push(data),
                     Err(frame) => {
                         // One whose values cannot be written without the secret is not passed on.
                         let trailers = frame.into_trailers().ok();
@@ -201,11 +201,11 @@ impl hyper::body::Body for Scrubbed {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
                     self.over = true;
-                    self.scrub.end()
+                    self.scrub.end().into()
                 }
             };
             if !goes.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(goes.into()))));
+                return Poll::Ready(Some(Ok(Frame::data(goes))));
             }
         }
         Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))

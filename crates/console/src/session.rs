@@ -1,0 +1,137 @@
+//! The shell of who has logged in: its user, its place, its environment, and its end.
+
+use crate::accounts::Account;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Gid, Uid, chown, getpgrp, tcsetpgrp};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+
+/// What comes from outside while the shell runs: its keys are the terminal's, whose signals are not for us.
+const SIGNALS: [Signal; 7] = [
+    Signal::SIGCHLD,
+    Signal::SIGHUP,
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTSTP,
+    Signal::SIGTTOU,
+];
+
+/// Runs the shell until it ends; a hangup and an order to end are its too. Gives how it ended.
+pub(crate) fn run(account: &Account, terminal: &str) -> io::Result<String> {
+    let mut command = shell(account, terminal);
+    let mut child = command.spawn()?;
+    let signals = SigSet::from_iter(SIGNALS);
+    // After the start: a child inherits what is blocked.
+    signals.thread_block()?;
+    let ended = wait(&mut child, &signals);
+    let back = take_back();
+    signals.thread_unblock()?;
+    back?;
+    Ok(words(ended?))
+}
+
+fn wait(child: &mut Child, signals: &SigSet) -> io::Result<ExitStatus> {
+    let incoming = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC)?;
+    loop {
+        // First, because it may have ended before its signal was blocked.
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        let Some(info) = incoming.read_signal()? else { continue };
+        let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+        if matches!(signal, Some(Signal::SIGHUP | Signal::SIGTERM)) {
+            // An interactive shell obeys a hangup, and hands it on to its jobs.
+            match octant_sys::process::signal(child.id(), Signal::SIGHUP) {
+                Err(error) if error.raw_os_error() != Some(nix::libc::ESRCH) => return Err(error),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The terminal belongs to whoever was in its foreground last; the next question needs it.
+fn take_back() -> io::Result<()> {
+    match tcsetpgrp(io::stdin(), getpgrp()) {
+        // It was hung up, or is no terminal that controls us.
+        Ok(()) | Err(nix::Error::ENOTTY | nix::Error::EIO) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn words(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, signal) => format!("signal {}", signal.unwrap_or(0)),
+    }
+}
+
+fn shell(account: &Account, terminal: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    // A dash before the name makes it a login shell.
+    command.arg0("-sh").env_clear();
+    let home = home(account);
+    command.current_dir(&home).env("HOME", &home);
+    command.env("USER", &account.name).env("LOGNAME", &account.name).env("SHELL", "/bin/sh");
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin".into());
+    command.env("PATH", path).env("TERM", kind(terminal));
+    if let Some(directory) = std::env::var_os("OCTANT_DIR") {
+        command.env("OCTANT_DIR", directory);
+    }
+    // The standard library drops all other groups together with the user.
+    if account.uid != 0 {
+        command.uid(account.uid).gid(account.uid);
+    }
+    command
+}
+
+/// What kind of terminal it is: the kernel's own, or whatever is at the other end of a line, which all know a VT220.
+fn kind(terminal: &str) -> &'static str {
+    let own = terminal.strip_prefix("tty").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    match own {
+        true => "linux",
+        false if terminal.starts_with("pts/") => "xterm",
+        false => "vt220",
+    }
+}
+
+/// The working directory to begin in, made when it is not there; `/` where that cannot be.
+fn home(account: &Account) -> PathBuf {
+    let home =
+        if account.uid == 0 { PathBuf::from("/root") } else { PathBuf::from("/home").join(&account.name) };
+    if home.is_dir() || make_home(&home, account.uid).is_ok() { home } else { "/".into() }
+}
+
+fn make_home(home: &std::path::Path, uid: u32) -> io::Result<()> {
+    if let Some(above) = home.parent() {
+        fs::create_dir_all(above)?;
+    }
+    DirBuilder::new().mode(0o700).create(home)?;
+    Ok(chown(home, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_of_a_kind_that_programs_know() {
+        assert_eq!(
+            ["tty1", "ttyS0", "hvc0", "pts/3", "console"].map(kind),
+            ["linux", "vt220", "vt220", "xterm", "vt220"]
+        );
+    }
+
+    #[test]
+    fn an_end_is_said_in_words() {
+        assert_eq!(
+            (words(ExitStatus::from_raw(3 << 8)), words(ExitStatus::from_raw(9))),
+            ("exit code 3".into(), "signal 9".into())
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! The first boot: a machine that nobody owns yet asks whoever is at its console.
+
+use crate::accounts::{AccountError, Accounts, is_name};
+use crate::dialogue::End;
+use crate::login::{LoginError, MADE, Twice, ask_twice};
+use crate::record::tell;
+use crate::terminal::{Answer, Terminal};
+use crate::{directory, say};
+use octant_api::operator::Op;
+use octant_ids::Layout;
+use octant_sys::clock;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const WELCOME: &str = "
+This machine has no operator yet. Whoever answers here becomes its owner: an account for this console with user id 0, a key
+that manifests are signed with, and a passphrase for the vault. Ctrl-C begins again; nothing is ever overwritten.
+
+";
+
+/// The machine has keys of operators and no account: whoever holds one of them owns it, and not who is at the console.
+const OWNED: &str = "
+This machine has an operator already, and no account for its console. Make one from a shell that is root's:
+  login --add NAME
+";
+
+/// Whoever is at the console may take their time.
+const WITHIN_NS: u64 = 600_000_000_000;
+/// Before the text about an owned machine is shown again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Asks, and makes what is missing.
+pub(crate) fn run(layout: &Layout, terminal_name: &str) -> Result<End, LoginError> {
+    if has_operator(&layout.trusted()) {
+        say(OWNED);
+        std::thread::sleep(LOOK_AGAIN);
+        return Ok(End::Late);
+    }
+    let mut terminal = Terminal::open().map_err(LoginError::Terminal)?;
+    let Some((name, vault)) =
+        questions(&mut terminal, layout).map_err(|error| error_of(error, terminal_name))?
+    else {
+        return Ok(End::Late);
+    };
+    drop(terminal);
+    make_key(layout, &name);
+    if vault {
+        make_vault(&name);
+    }
+    say("\nDone. Log in with the name and passphrase that you chose.\n");
+    Ok(End::Left)
+}
+
+fn error_of(error: LoginError, terminal_name: &str) -> LoginError {
+    say(&format!("login: {terminal_name}: {error}"));
+    error
+}
+
+/// A key of an operator in the trusted set, however good: then there is an owner.
+fn has_operator(trusted: &Path) -> bool {
+    match std::fs::read_dir(trusted) {
+        Ok(mut entries) => entries.next().is_some(),
+        // Only a set that is not there is known to be empty.
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Name and passphrase become an account, and whether a vault is wanted; none when nobody answered.
+fn questions(terminal: &mut Terminal, layout: &Layout) -> Result<Option<(String, bool)>, LoginError> {
+    terminal.write(WELCOME).map_err(LoginError::Terminal)?;
+    let deadline = clock::monotonic_ns() + WITHIN_NS;
+    loop {
+        let name =
+            match terminal.ask("your name (a-z, 0-9, -): ", true, deadline).map_err(LoginError::Terminal)? {
+                Answer::Line(line) => String::from_utf8_lossy(line.bytes()).trim().to_owned(),
+                Answer::Cancelled => continue,
+                Answer::Ended | Answer::TimedOut => return Ok(None),
+            };
+        if !is_name(&name) {
+            terminal.write(&format!("{}\n", AccountError::Name(name))).map_err(LoginError::Terminal)?;
+            continue;
+        }
+        let passphrase = match ask_twice(terminal, deadline).map_err(LoginError::Terminal)? {
+            Twice::Same(line) => line,
+            Twice::Differ => {
+                terminal.write("the two differ\n").map_err(LoginError::Terminal)?;
+                continue;
+            }
+            Twice::None => continue,
+        };
+        let mut accounts = Accounts::load(&directory(layout))?;
+        // Another terminal may have been quicker.
+        if !accounts.list().is_empty() || has_operator(&layout.trusted()) {
+            return Ok(None);
+        }
+        match accounts.can_add(&name, 0, passphrase.bytes()) {
+            Err(error @ AccountError::Short) => {
+                terminal.write(&format!("{error}\n")).map_err(LoginError::Terminal)?;
+                continue;
+            }
+            other => other?,
+        }
+        tell(layout, Op::Account, &name, MADE)?;
+        accounts.add(&name, 0, passphrase.bytes())?;
+        let vault =
+            terminal.ask("make the vault now? [Y/n] ", true, deadline).map_err(LoginError::Terminal)?;
+        let vault = matches!(vault, Answer::Line(line) if !line.bytes().starts_with(b"n"));
+        return Ok(Some((name, vault)));
+    }
+}
+
+/// This program as the operator's command line, with the terminal.
+fn octant(words: &[&str]) -> bool {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("octant").args(words);
+    match command.status() {
+        Ok(status) => status.success(),
+        Err(error) => {
+            say(&format!("login: octant {}: {error}", words.join(" ")));
+            false
+        }
+    }
+}
+
+/// The key with which manifests are signed, below the machine's state and trusted from now on.
+fn make_key(layout: &Layout, name: &str) {
+    let directory = directory(layout);
+    let (into, public) =
+        (directory.display().to_string(), directory.join(format!("{name}.pub")).display().to_string());
+    let made = octant(&["manifest", "keygen", name, "--into", &into]) && octant(&["trust", "add", &public]);
+    if !made {
+        say(
+            "login: the operator's key is not complete; after the login: octant manifest keygen, then octant trust add",
+        );
+    }
+}
+
+/// The vault asks for its own passphrase. One that exists is left as it is.
+fn make_vault(name: &str) {
+    say("\nThe vault keeps secrets. Its passphrase should be another one than yours.");
+    if !octant(&["vault", "init", "--passphrase", "--label", name]) {
+        say("login: no vault was made; after the login: octant vault init --passphrase");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::tests::Scratch;
+
+    #[test]
+    fn a_machine_with_any_key_has_an_owner() {
+        let scratch = Scratch::new("owner");
+        let trusted = scratch.0.join("trusted");
+        assert!(!has_operator(&trusted));
+        std::fs::create_dir(&trusted).unwrap();
+        assert!(!has_operator(&trusted));
+        std::fs::write(trusted.join("alice.pub"), "").unwrap();
+        assert!(has_operator(&trusted));
+        assert!(has_operator(&trusted.join("alice.pub")), "a set that cannot be read is not empty");
+    }
+}
