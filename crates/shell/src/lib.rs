@@ -153,8 +153,8 @@ fn start(
         let shell = build(&options, utilities).await?;
         run(shell, options, complete).await
     });
-    // Background tasks may still wait for their children; they end with this process.
-    runtime.shutdown_background();
+    // Shell code in the background ends with this process; until then it is not to find its runtime gone.
+    std::mem::forget(runtime);
     // Whoever waits for this process sees the signal, as if the `EXIT` trap had not been run first.
     if let Some(signal) = Inbox::root().fatal() {
         brush_core::signals::die_of(signal);

@@ -109,6 +109,11 @@ fn traps_run_between_commands_and_end_a_wait() {
             0,
         ),
         ("trap 'c=1' CHLD; sleep 0.1 & wait; sleep 0.1; echo $c", "1\n", 0),
+        (
+            "trap 'echo int' INT; (sleep 0.1; kill -INT $$) & read x < <(sleep 0.4; echo line); echo $x",
+            "int\nline\n",
+            0,
+        ),
         ("trap 'break' USR1; while :; do kill -USR1 $$; done; echo out", "out\n", 0),
     ]);
 }

@@ -244,6 +244,24 @@ impl OpenFile {
 
 impl std::io::Read for OpenFile {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            match self.read_once(buf) {
+                // A trap runs when the command has ended; without one, the interrupt ends it.
+                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {
+                    if crate::signals::Inbox::root().is_interrupted() {
+                        return Ok(0);
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+impl OpenFile {
+    fn read_once(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        use std::io::Read as _;
+
         match self {
             Self::Stdin(f) => f.read(buf),
             Self::Stdout(_) => Err(std::io::Error::other(
