@@ -176,6 +176,7 @@ b
     example("split", &["-l1", "f"], "", ""),
     example("stat", &["-c", "%s %n", "f"], "", "6 f\n"),
     fails("stty", &["--bad-option"], 1),
+    fails("su", &["no-such-user"], 1),
     example("sum", &["f"], "", "~     1"),
     fails("swapoff", &["missing"], 1),
     fails("swapon", &["missing"], 1),
