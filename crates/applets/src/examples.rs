@@ -204,6 +204,7 @@ b
     example("stat", &["-c", "%s %n", "f"], "", "6 f\n"),
     example("strings", &["-n", "3"], "ab\u{1}abc", "abc\n"),
     fails("stty", &["--bad-option"], 1),
+    fails("su", &["no-such-user"], 1),
     example("sum", &["f"], "", "~     1"),
     fails("swapoff", &["missing"], 1),
     fails("swapon", &["missing"], 1),

@@ -13,7 +13,7 @@ mod tree;
 
 pub(crate) use files::{fuser, lsof, pmap, pwdx};
 pub(crate) use find::{killall, pgrep, pidof, pkill};
-pub(crate) use place::{lsns, nsenter, setsid, unshare};
+pub(crate) use place::{lsns, nsenter, setsid, su, unshare};
 pub(crate) use ps::ps;
 pub(crate) use schedule::{as_ranges, chrt, ionice, numbers, prlimit, renice, taskset};
 pub(crate) use start::{flock, run_parts, time, watch};

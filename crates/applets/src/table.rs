@@ -210,6 +210,7 @@ pub const APPLETS: &[Applet] = &[
     uu!("stat", "stat", uu_stat::uumain, "Show the status of files or file systems"),
     own!("strings", "strings", crate::text::strings, "Print what of files is text"),
     uu!("stty", "stty", uu_stty::uumain, "Show or change terminal settings"),
+    own!("su", "su", crate::process::su, "Run a shell or a command as a lower user"),
     uu!("sum", "sum", uu_sum::uumain, "Print checksum and block counts"),
     own!("swapoff", "swapoff", crate::storage::swapoff, "Stop swapping to a device"),
     own!("swapon", "swapon", crate::storage::swapon, "Begin to swap to a device"),

@@ -1,6 +1,6 @@
 //! `login`: from a name to a shell; and the accounts, for root.
 
-use crate::accounts::{AccountError, Accounts};
+use crate::accounts::{AccountError, Accounts, PASSPHRASE_MIN};
 use crate::attempts::Attempts;
 use crate::dialogue::{End, Event, State};
 use crate::files::{self, FileError};
@@ -182,6 +182,7 @@ pub(crate) enum Twice {
 
 /// Asks for a new passphrase, twice.
 pub(crate) fn ask_twice(terminal: &mut Terminal, deadline: u64) -> io::Result<Twice> {
+    terminal.write(&format!("at least {PASSPHRASE_MIN} characters; nothing is shown while you type\n"))?;
     let Answer::Line(first) = terminal.ask("new passphrase: ", false, deadline)? else {
         return Ok(Twice::None);
     };

@@ -11,7 +11,9 @@ use nix::unistd::{Gid, Uid, chdir, chroot, getgid, getpid, getuid, setgid, setgr
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 const SETSID_HELP: &str = "\
 Usage: setsid [-c] [-f] [-w] COMMAND...
@@ -43,6 +45,14 @@ Run a command (a shell) in new namespaces.
   --mount-proc[=DIR]    mount a proc there first (/proc)
   --propagation KIND    private (as without an option), shared, slave or unchanged
   --root DIR, --wd DIR  with another root or working directory
+";
+
+const SU_HELP: &str = "\
+Usage: su [-] [-c COMMAND] [-s PROGRAM] USER | UID
+Run a shell, or a command, as another user. It only goes down: root may, and nobody else; nothing here is set-user-id.
+
+  -, -l    with an environment and a directory as after a login
+  -c       this command;  -s by this program instead of the shell
 ";
 
 const LSNS_HELP: &str = "\
@@ -242,6 +252,47 @@ fn propagate(kind: &str) -> Result<(), Stop> {
     mount(None::<&str>, "/", None::<&str>, flag | MsFlags::MS_REC, None::<&str>).map_err(failed("mounts"))
 }
 
+pub(crate) fn su(arguments: Vec<OsString>) -> i32 {
+    run("su", || {
+        let options = Options::read("su", SU_HELP, "l|login c|command= s|shell= m p", &arguments)?;
+        let mut words = options.words();
+        let login = options.has("l") || words.first().is_some_and(|word| word == "-");
+        words.retain(|word| word != "-");
+        let [name] = &words[..] else { return Err(Stop::new(1, "one user has to be given")) };
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Stop::new(1, "only root can become another user, and nothing here is set-user-id"));
+        }
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let (uid, gid, home) = user(&passwd, name).ok_or_else(|| Stop::new(1, format!("no user {name}")))?;
+        become_user(Some(uid), Some(gid))?;
+        let mut command = Command::new(options.value("s").unwrap_or(OsStr::new("/proc/self/exe")));
+        if !options.has("s") {
+            command.arg0(if login { "-sh" } else { "sh" });
+        }
+        if login {
+            command.env_clear().env("PATH", "/bin").env("SHELL", "/bin/sh").current_dir(&home);
+            command.envs(std::env::var_os("TERM").map(|term| ("TERM", term)));
+        }
+        if let Some(line) = options.value("c") {
+            command.arg("-c").arg(line);
+        }
+        let error = command.env("HOME", &home).env("USER", name).env("LOGNAME", name).exec();
+        Err(failed("the shell")(error))
+    })
+}
+
+/// User id, group id and home of a user by name or number; a number that nobody has is its own group, at home in `/`.
+fn user(passwd: &str, name: &str) -> Option<(u32, u32, String)> {
+    let row = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.len() > 5 && (fields[0] == name || fields[2] == name));
+    match row {
+        Some(fields) => Some((fields[2].parse().ok()?, fields[3].parse().ok()?, fields[5].to_owned())),
+        None => name.parse().ok().map(|uid| (uid, uid, "/".to_owned())),
+    }
+}
+
 pub(crate) fn lsns(arguments: Vec<OsString>) -> i32 {
     run("lsns", || {
         let options = Options::read("lsns", LSNS_HELP, "t|type= p|task= n|noheadings", &arguments)?;
@@ -285,6 +336,14 @@ pub(crate) fn lsns(arguments: Vec<OsString>) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_is_known_by_name_and_number() {
+        let passwd = "root:x:0:0:r:/root:/bin/sh\nbad\nweb:x:33:34:w:/srv:/bin/sh\n";
+        assert_eq!(user(passwd, "web"), Some((33, 34, "/srv".into())));
+        assert_eq!(user(passwd, "0"), Some((0, 0, "/root".into())));
+        assert_eq!((user(passwd, "1000"), user(passwd, "nobody")), (Some((1000, 1000, "/".into())), None));
+    }
 
     #[test]
     fn options_for_the_second_process_are_written_as_they_are_read() {
