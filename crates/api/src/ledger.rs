@@ -202,7 +202,7 @@ pub struct Outside {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppendRequest {
-    /// What it is about. `boot`, `unit` and `config` are PID 1's, `erasure`, `key` and `archive` the ledger's
+    /// What it is about. `boot` and `unit` are PID 1's, `config` is PID 1's and the network's, `erasure`, `key` and `archive` the ledger's
     /// own.
     pub kind: Kind,
     /// The entry that announced it.

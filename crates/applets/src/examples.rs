@@ -154,6 +154,7 @@ b
     example("nohup", &["--help"], "", "~nohup"),
     example("nproc", &[], "", "~\n"),
     fails("nsenter", &["true"], 1),
+    fails("ntp", &[], 2),
     example("numfmt", &["--to=iec", "2048"], "", "2.0K\n"),
     example("od", &["-An", "-tx1"], "a\n", " 61 0a\n"),
     example("paste", &["-sd,", "f"], "", "b,a,b\n"),

@@ -4,6 +4,7 @@ mod fetch;
 mod host;
 mod ip;
 mod nc;
+mod ntp;
 mod options;
 mod ping;
 mod ss;
@@ -12,6 +13,7 @@ pub(crate) use fetch::fetch;
 pub(crate) use host::host;
 pub(crate) use ip::ip;
 pub(crate) use nc::nc;
+pub(crate) use ntp::ntp;
 pub(crate) use ping::{ping, ping6};
 pub(crate) use ss::{netstat, ss};
 

@@ -163,6 +163,7 @@ pub const APPLETS: &[Applet] = &[
     uu!("nohup", "nohup", uu_nohup::uumain, "Run a command immune to hangups"),
     uu!("nproc", "nproc", uu_nproc::uumain, "Print the number of processors"),
     own!("nsenter", "nsenter", crate::process::nsenter, "Run a command in the namespaces of a process"),
+    own!("ntp", "ntp", crate::network::ntp, "Ask time servers how far the clock is off"),
     uu!("numfmt", "numfmt", uu_numfmt::uumain, "Convert numbers from and to readable forms"),
     uu!("od", "od", uu_od::uumain, "Dump files in octal and other formats"),
     uu!("paste", "paste", uu_paste::uumain, "Merge lines of files"),

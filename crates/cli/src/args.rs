@@ -374,6 +374,9 @@ pub(crate) enum Network {
     /// Show the machine's links, their addresses, who lent them and for how long, and what is wrong
     #[command(after_help = "Example:\n  octant network status")]
     Status,
+    /// Set the clock to what the time servers say, also by more than it is set by otherwise, or back
+    #[command(after_help = "Example:\n  octant network step")]
+    Step,
     /// Ask the servers now for what they have lent
     #[command(after_help = "Example:\n  octant network renew eth0")]
     Renew {

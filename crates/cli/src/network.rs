@@ -4,7 +4,9 @@ use crate::args::Network as Command;
 use crate::error::CliError;
 use crate::out::{Out, Table, span};
 use crate::service::Service;
-use octant_api::network::{DhcpStatus, LinkStatus, NetworkStatus, RenewRequest, StatusRequest};
+use octant_api::network::{
+    DhcpStatus, LinkStatus, NetworkStatus, RenewRequest, StatusRequest, StepRequest, TimeState, TimeStatus,
+};
 use octant_ids::Layout;
 
 /// The command.
@@ -12,6 +14,13 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
     let network = Service::of(layout, "network");
     match command {
         Command::Status => status(&network.call(&StatusRequest {})?, out),
+        Command::Step => {
+            let stepped = network.call(&StepRequest {})?;
+            if out.json {
+                return out.json(&stepped);
+            }
+            out.line(format_args!("the clock was set by {} ms", stepped.by_ms))
+        }
         Command::Renew { link } => {
             let renewed = network.call(&RenewRequest { link: link.clone() })?;
             if out.json {
@@ -52,9 +61,24 @@ fn status(status: &NetworkStatus, out: &mut Out) -> Result<(), CliError> {
     if !status.search.is_empty() {
         out.line(format_args!("search: {}", status.search.join(" ")))?;
     }
+    out.line(format_args!("time: {}", time(&status.time)))?;
     let missing = status.missing.iter().map(|name| format!("{name}: the machine has no such link"));
     let troubles = status.links.iter().filter_map(|link| link.trouble.clone());
     troubles.chain(missing).try_for_each(|trouble| out.line(crate::out::printable(&trouble)))
+}
+
+fn time(time: &TimeStatus) -> String {
+    let trouble = || {
+        time.trouble.as_deref().map_or_else(String::new, |why| format!(": {}", crate::out::printable(why)))
+    };
+    match (time.state, time.offset_us) {
+        (TimeState::Off, _) => "no server".into(),
+        (TimeState::Asking, _) => format!("not known yet{}", trouble()),
+        (TimeState::Right, offset) => {
+            format!("right, to {} us when it was last asked", offset.unwrap_or(0).unsigned_abs())
+        }
+        (TimeState::Refused, _) => format!("WRONG{}; `octant network step` sets it", trouble()),
+    }
 }
 
 fn state(link: &LinkStatus) -> &'static str {

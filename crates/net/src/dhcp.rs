@@ -114,7 +114,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// One that has no address; its first question goes out at its first [`Event::Time`]. `last`: the address that it had before.
+    /// One that has no address; its first question goes out at its first [`Event::Time`]. `last`: the address that it
+    /// had before.
     #[must_use]
     pub fn new(mac: [u8; 6], hostname: Option<String>, last: Option<Ipv4Addr>, now_ms: u64) -> Self {
         let (since_ms, asked_ms, until_ms) = (now_ms, now_ms, now_ms);

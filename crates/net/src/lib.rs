@@ -9,4 +9,5 @@
 pub mod dhcp;
 pub mod kernel;
 pub mod names;
+pub mod sntp;
 pub mod sockets;

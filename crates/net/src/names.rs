@@ -103,8 +103,15 @@ impl Names {
         Self::of(&text(Path::new("/etc/resolv.conf")), &text(Path::new("/etc/hosts")))
     }
 
+    /// These servers, and no files.
+    #[must_use]
+    pub fn of_servers(servers: &[IpAddr]) -> Self {
+        let servers = servers.iter().map(|ip| SocketAddr::from((*ip, PORT))).collect();
+        Self { servers, wait: Duration::from_secs(3), tries: 2, ..Self::default() }
+    }
+
     fn of(resolv: &str, hosts: &str) -> Self {
-        let mut names = Self { wait: Duration::from_secs(3), tries: 2, ..Self::default() };
+        let mut names = Self::of_servers(&[]);
         for line in resolv.lines() {
             let mut words = line.split_ascii_whitespace();
             match words.next() {

@@ -10,6 +10,8 @@ const EACH_MAX: usize = 64;
 /// The most name servers and search domains: resolv.conf(5) has no more.
 const SERVERS_MAX: usize = 3;
 const SEARCH_MAX: usize = 6;
+/// The most time servers.
+pub(crate) const TIME_SERVERS_MAX: usize = 8;
 /// The kernel's IFNAMSIZ, without the zero at the end.
 const NAME_MAX: usize = 15;
 /// A route that the configuration names comes before one that was lent.
@@ -25,6 +27,25 @@ pub struct NetworkConfig {
     pub search: Vec<String>,
     /// Each link's table by its name; none: every Ethernet link asks for an address.
     pub links: BTreeMap<String, LinkConfig>,
+    /// How the clock is kept right.
+    pub time: TimeConfig,
+}
+
+/// `[network.time]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimeConfig {
+    /// Time servers by name or address, in place of those that were lent; three or more, so that one can be wrong.
+    pub servers: Vec<String>,
+    /// By how many seconds the clock is set at most without an operator's word.
+    pub max_step_s: u64,
+}
+
+impl Default for TimeConfig {
+    fn default() -> Self {
+        // A battery that keeps a clock at all is not wrong by a day.
+        Self { servers: Vec::new(), max_step_s: 86_400 }
+    }
 }
 
 /// `[network.links.NAME]`.
@@ -123,6 +144,7 @@ impl NetworkConfig {
             ("name_servers", self.name_servers.len(), SERVERS_MAX),
             ("search", self.search.len(), SEARCH_MAX),
             ("links", self.links.len(), LINKS_MAX),
+            ("time.servers", self.time.servers.len(), TIME_SERVERS_MAX),
         ];
         for (field, count, most) in counts {
             if count > most {
@@ -131,6 +153,10 @@ impl NetworkConfig {
         }
         if let Some(name) = self.search.iter().find(|name| !is_domain(name)) {
             return wrong("search".to_owned(), format!("{name:?} is no name of a domain"));
+        }
+        let named = |name: &&String| name.parse::<IpAddr>().is_ok() || is_domain(name);
+        if let Some(name) = self.time.servers.iter().find(|name| !named(name)) {
+            return wrong("time.servers".to_owned(), format!("{name:?} is neither a name nor an address"));
         }
         for (name, link) in &self.links {
             if let Err((field, why)) = link.check(name) {
@@ -230,6 +256,7 @@ mod tests {
                 "more than 3",
             ),
             (serde_json::json!({"dhcp": true}), "unknown field"),
+            (serde_json::json!({"time": {"servers": ["a b"]}}), "network.time.servers"),
         ] {
             let error = config(json).unwrap_err();
             assert!(error.contains(part), "{error}");

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// RTMGRP_LINK.
 const LINKS: u32 = 1;
@@ -44,6 +44,15 @@ pub(crate) type Troubles = Arc<Mutex<Vec<String>>>;
 /// A link's number, and what was said there.
 type Heard = (u32, Message);
 
+/// Where the clock's task finds servers.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// Time servers that were lent, and name servers.
+    pub(crate) now: Mutex<(Vec<IpAddr>, Vec<IpAddr>)>,
+    /// That they are others now.
+    pub(crate) changed: Notify,
+}
+
 /// The task.
 #[derive(Debug)]
 pub(crate) struct Manager {
@@ -54,6 +63,7 @@ pub(crate) struct Manager {
     records: Arc<Records>,
     places: Places,
     troubles: Troubles,
+    sources: Arc<Sources>,
     heard: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
     resolver: (Vec<IpAddr>, Vec<String>),
 }
@@ -104,6 +114,7 @@ impl Manager {
         records: Arc<Records>,
         places: Places,
         troubles: Troubles,
+        sources: Arc<Sources>,
     ) -> io::Result<Self> {
         Ok(Self {
             config,
@@ -113,6 +124,7 @@ impl Manager {
             records,
             places,
             troubles,
+            sources,
             heard: mpsc::channel(HEARD_MAX),
             resolver: (Vec::new(), Vec::new()),
         })
@@ -346,6 +358,15 @@ impl Manager {
             .filter_map(|link| link.lent.as_ref().and_then(|(client, _)| client.lease()))
             .collect();
         let resolver = core::resolver(&self.config, &leases);
+        let times = leases.iter().flat_map(|lease| &lease.time_servers).map(|ip| IpAddr::from(*ip));
+        let sources = (times.collect(), resolver.0.clone());
+        if std::mem::replace(
+            &mut *self.sources.now.lock().unwrap_or_else(PoisonError::into_inner),
+            sources.clone(),
+        ) != sources
+        {
+            self.sources.changed.notify_one();
+        }
         let mut troubles: Vec<String> = self.links.values().filter_map(Managed::what_is_wrong).collect();
         troubles
             .extend(self.missing().into_iter().map(|name| format!("{name}: the machine has no such link")));
@@ -382,7 +403,8 @@ impl Manager {
         });
         let (links, missing) = (links.collect(), self.missing());
         let (name_servers, search) = self.resolver.clone();
-        Ok(NetworkStatus { links, name_servers, search, missing })
+        // What is known of the time is another task's to say.
+        Ok(NetworkStatus { links, name_servers, search, missing, ..NetworkStatus::default() })
     }
 
     /// The address that a link had when this service last ran.

@@ -1,9 +1,12 @@
 //! The glue between the network and its process.
 
 use crate::config::NetworkConfig;
-use crate::manager::{Command, Manager, Places, Troubles};
+use crate::manager::{Command, Manager, Places, Sources, Troubles};
+use crate::time::{Course, Machine, Time, Word};
 use octant_api::error::{ApiError, Code};
-use octant_api::network::{Handler, NetworkStatus, RenewRequest, Renewed, Server, StatusRequest};
+use octant_api::network::{
+    Handler, NetworkStatus, RenewRequest, Renewed, Server, StatusRequest, StepRequest, Stepped, TimeStatus,
+};
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_service::{Context, Health, Notifier, Records, ServeError, Service, Shutdown, StartError};
 use octant_wire::{Call, Identity, Limits};
@@ -22,7 +25,14 @@ pub struct NetworkService {
     notifier: Notifier,
     troubles: Troubles,
     methods: Arc<Methods>,
-    work: Mutex<Option<(Manager, mpsc::Receiver<Command>)>>,
+    work: Mutex<Option<Work>>,
+}
+
+/// The two tasks, and what commands them.
+#[derive(Debug)]
+struct Work {
+    links: (Manager, mpsc::Receiver<Command>),
+    time: (Time, mpsc::Receiver<Word>),
 }
 
 impl Service for NetworkService {
@@ -37,8 +47,8 @@ impl Service for NetworkService {
         watchdog_ms: 30_000,
         // Whoever may not call is refused by method.
         socket_mode: 0o666,
-        // The kernel's network, and a port below 1024: DHCP's.
-        capabilities: &["NET_ADMIN", "NET_BIND_SERVICE"],
+        // The kernel's network, a port below 1024 (DHCP's), the clock.
+        capabilities: &["NET_ADMIN", "NET_BIND_SERVICE", "SYS_TIME"],
         root: false,
         optional: true,
         argv: &["svc", "network"],
@@ -56,17 +66,30 @@ impl Service for NetworkService {
             last: context.state_dir().join("addresses"),
         };
         let troubles = Troubles::default();
-        let manager = Manager::new(config, Arc::clone(&records), places, Arc::clone(&troubles));
+        let (sources, time_config) = (Arc::new(Sources::default()), config.time.clone());
+        let manager =
+            Manager::new(config, Arc::clone(&records), places, Arc::clone(&troubles), Arc::clone(&sources));
         let manager =
             manager.map_err(|error| StartError::new("ask the kernel for its links", "netlink", error))?;
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let (words, heard) = mpsc::channel(COMMANDS_MAX);
+        let status = Arc::new(Mutex::new(TimeStatus::default()));
+        let time = Time {
+            config: time_config,
+            sources,
+            records: Arc::clone(&records),
+            ledger: context.client("ledger")?,
+            status: Arc::clone(&status),
+            hands: Box::new(Machine),
+            state: Course::default(),
+        };
         Ok(Self {
             records,
             identity: context.identity(),
             notifier: context.notifier,
             troubles,
-            methods: Arc::new(Methods { commands }),
-            work: Mutex::new(Some((manager, receiver))),
+            methods: Arc::new(Methods { commands, words, time: status }),
+            work: Mutex::new(Some(Work { links: (manager, receiver), time: (time, heard) })),
         })
     }
 
@@ -74,7 +97,12 @@ impl Service for NetworkService {
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
         let managing = async {
             match work {
-                Some((manager, commands)) => manager.run(commands).await,
+                Some(Work { links: (manager, commands), time: (time, words) }) => {
+                    tokio::select! {
+                        ended = manager.run(commands) => ended,
+                        () = time.run(words) => Ok(()),
+                    }
+                }
                 None => Ok(()),
             }
         };
@@ -113,9 +141,10 @@ impl Service for NetworkService {
         } else {
             connected.join(", ")
         });
-        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).join("; ");
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        troubles.extend(self.methods.time().trouble);
         if !troubles.is_empty() {
-            return Health::Bad(troubles);
+            return Health::Bad(troubles.join("; "));
         }
         match self.records.healthy().await {
             Ok(()) => Health::Ok,
@@ -128,9 +157,15 @@ impl Service for NetworkService {
 #[derive(Debug)]
 struct Methods {
     commands: mpsc::Sender<Command>,
+    words: mpsc::Sender<Word>,
+    time: Arc<Mutex<TimeStatus>>,
 }
 
 impl Methods {
+    fn time(&self) -> TimeStatus {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ApiError> {
         let (answer, answered) = oneshot::channel();
         let gone = || {
@@ -144,9 +179,21 @@ impl Methods {
 
 impl Handler<Call> for Methods {
     async fn status(&self, _: StatusRequest, _: Call) -> Result<NetworkStatus, ApiError> {
-        self.ask(Command::Status).await?.map_err(|error| {
+        let status = self.ask(Command::Status).await?.map_err(|error| {
             ApiError::new(Code::Internal, "ask the kernel for its network", "netlink", error, "try again")
-        })
+        })?;
+        Ok(NetworkStatus { time: self.time(), ..status })
+    }
+
+    async fn step(&self, _: StepRequest, _: Call) -> Result<Stepped, ApiError> {
+        let failed = |why: String| {
+            let next = "see `octant network status` for what each server says";
+            ApiError::new(Code::Failed, "set the clock", "time servers", why, next)
+        };
+        let (answer, answered) = oneshot::channel();
+        let gone = |_| failed("their task has ended".into());
+        self.words.send(answer).await.map_err(|_| failed("their task has ended".into()))?;
+        Ok(Stepped { by_ms: answered.await.map_err(gone)?.map_err(failed)? })
     }
 
     async fn renew(&self, request: RenewRequest, _: Call) -> Result<Renewed, ApiError> {

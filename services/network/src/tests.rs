@@ -1,5 +1,7 @@
 //! The service's task against the real kernel, in network namespaces that the tests make; needs root.
 
+mod process;
+
 use crate::config::NetworkConfig;
 use crate::manager::{Command, Manager, Places, Troubles};
 use nix::sched::{CloneFlags, unshare};
@@ -84,8 +86,14 @@ impl World {
         let places = Places { resolv_conf: self.dir.join("resolv.conf"), last: self.dir.join("addresses") };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let manager =
-                Manager::new(config, Arc::clone(&self.records), places, Arc::clone(&self.troubles)).unwrap();
+            let manager = Manager::new(
+                config,
+                Arc::clone(&self.records),
+                places,
+                Arc::clone(&self.troubles),
+                Arc::default(),
+            )
+            .unwrap();
             let (sender, receiver) = mpsc::channel(4);
             let (ended, ()) = tokio::join!(manager.run(receiver), work(sender));
             ended.unwrap();
@@ -273,7 +281,10 @@ fn what_the_configuration_names_is_there_and_what_was_left_behind_is_not() {
             "routes": [{"via": "192.0.2.1"}, {"via": "2001:db8::1"}, {"to": "10.0.0.0/8", "via": "192.0.2.1"}]}}});
         world.run(config, |commands| async {
             let commands = commands;
-            let now = until(&commands, "both gateways", |now| now.links[0].gateways.len() == 2).await;
+            let now = until(&commands, "both gateways", |now| {
+                now.links[0].gateways.len() == 2 && now.links[0].carrier
+            })
+            .await;
             assert!(has(&now, "192.0.2.9/24") && has(&now, "2001:db8::9/64") && !has(&now, "203.0.113.9/24"));
             assert!(now.links[0].dhcp.is_none() && now.links[0].trouble.is_none(), "{now:?}");
             assert!(renew(&commands).await.is_empty());

@@ -1,5 +1,5 @@
-//! What a DHCP client and a server say to each other (RFC 2131, RFC 2132). Lengths and counts are the sender's word: nothing here
-//! believes them.
+//! What a DHCP client and a server say to each other (RFC 2131, RFC 2132). Lengths and counts are the sender's word:
+//! nothing here believes them.
 
 use std::net::Ipv4Addr;
 
