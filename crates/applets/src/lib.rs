@@ -13,11 +13,13 @@ mod awk;
 mod diff;
 pub mod examples;
 mod input;
+pub mod notes;
 mod output;
 mod search;
 mod setup;
 mod system;
 mod table;
+mod terminal;
 mod text;
 
 pub use setup::{Invocation, run};

@@ -11,6 +11,8 @@ pub struct Applet {
     pub about: &'static str,
     /// The name under which uucore keeps its texts (`[` has those of `test`).
     pub(crate) texts: &'static str,
+    /// The function that does it, by its path, which begins with its crate.
+    pub(crate) entry: &'static str,
     /// Runs it; the first argument is its name, the result its exit code.
     pub(crate) run: fn(Vec<OsString>) -> i32,
 }
@@ -22,6 +24,7 @@ macro_rules! uu {
             name: $name,
             about: $about,
             texts: $texts,
+            entry: stringify!($uumain),
             run: {
                 fn run(arguments: Vec<OsString>) -> i32 {
                     $uumain(arguments.into_iter())
@@ -35,7 +38,7 @@ macro_rules! uu {
 /// A function of this crate.
 macro_rules! own {
     ($name:literal, $texts:literal, $run:path, $about:literal) => {
-        Applet { name: $name, about: $about, texts: $texts, run: $run }
+        Applet { name: $name, about: $about, texts: $texts, entry: stringify!($run), run: $run }
     };
 }
 
@@ -77,7 +80,7 @@ pub const APPLETS: &[Applet] = &[
     uu!("date", "date", uu_date::uumain, "Print or set the date and time"),
     uu!("dd", "dd", uu_dd::uumain, "Copy and convert a file by blocks"),
     uu!("df", "df", uu_df::uumain, "Show the space of file systems"),
-    own!("diff", "diff", crate::diff::diff, "Show the differences between two files"),
+    own!("diff", "diff", crate::diff::diff, "Show the differences between files or directories"),
     uu!("dir", "ls", uu_dir::uumain, "List directory contents in columns"),
     uu!("dircolors", "dircolors", uu_dircolors::uumain, "Print the colours of ls as a shell's variable"),
     uu!("dirname", "dirname", uu_dirname::uumain, "Strip the last component from file names"),
@@ -110,6 +113,7 @@ pub const APPLETS: &[Applet] = &[
     uu!("install", "install", uu_install::uumain, "Copy files and set attributes"),
     uu!("join", "join", uu_join::uumain, "Join lines of two files on a common field"),
     uu!("kill", "kill", uu_kill::uumain, "Send a signal to processes"),
+    own!("less", "less", crate::text::less, "Show text by the screen, forwards and backwards"),
     uu!("link", "link", uu_link::uumain, "Make a hard link"),
     uu!("ln", "ln", uu_ln::uumain, "Make links"),
     uu!("logname", "logname", uu_logname::uumain, "Print the login name"),
@@ -119,6 +123,7 @@ pub const APPLETS: &[Applet] = &[
     uu!("mkfifo", "mkfifo", uu_mkfifo::uumain, "Make named pipes"),
     uu!("mknod", "mknod", uu_mknod::uumain, "Make special files"),
     uu!("mktemp", "mktemp", uu_mktemp::uumain, "Make a temporary file or directory"),
+    own!("more", "more", crate::text::more, "Show text by the screen"),
     own!("mount", "mount", crate::system::mount, "List mounted file systems"),
     uu!("mv", "mv", uu_mv::uumain, "Move or rename files"),
     uu!("nice", "nice", uu_nice::uumain, "Run a command with another scheduling priority"),
@@ -184,6 +189,7 @@ pub const APPLETS: &[Applet] = &[
     own!("uptime", "uptime", crate::system::uptime, "Print how long the machine has been up, and its load"),
     uu!("users", "users", uu_users::uumain, "Print the names of users who are logged in"),
     uu!("vdir", "ls", uu_vdir::uumain, "List directory contents in long form"),
+    own!("vi", "vi", crate::text::vi, "Edit a file on the screen"),
     uu!("wc", "wc", uu_wc::uumain, "Count lines, words and bytes"),
     own!("which", "which", crate::search::which, "Print the path of commands"),
     uu!("who", "who", uu_who::uumain, "Print who is logged in"),

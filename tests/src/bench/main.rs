@@ -24,6 +24,7 @@ mod machine;
 mod neighbour;
 mod spawn;
 mod table;
+mod utilities;
 mod vault;
 mod vault_peers;
 mod vault_size;
@@ -63,8 +64,10 @@ fn main() -> ExitCode {
         Some("vault") => vault_alone().and_then(|rows| report(&rows, part)),
         Some("egress") => egress_alone().and_then(|rows| report(&rows, part)),
         Some("workstations") => workstations_alone().and_then(|rows| report(&rows, part)),
+        Some("utilities") => utilities_alone().and_then(|rows| report(&rows, part)),
         Some(other) => Err(format!(
-            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, workstations"
+            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, workstations, \
+             utilities"
         )),
     };
     match done {
@@ -137,6 +140,12 @@ fn egress_alone() -> Result<Vec<Row>, String> {
     gate::rows(&resolved(path("OCTANT_BIN"))?, &scratch.path(""))
 }
 
+/// `cargo x bench utilities`: theirs alone.
+fn utilities_alone() -> Result<Vec<Row>, String> {
+    let scratch = Scratch::new("bench");
+    utilities::rows(&resolved(path("OCTANT_BIN"))?, &scratch.path(""))
+}
+
 /// `cargo x bench workstations`: theirs alone.
 fn workstations_alone() -> Result<Vec<Row>, String> {
     let binary = resolved(path("OCTANT_BIN"))?;
@@ -192,6 +201,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.extend(crypto::rows()?);
     rows.extend(vaults(&binary, &scratch)?);
     rows.extend(gate::rows(&binary, &scratch.path(""))?);
+    rows.extend(utilities::rows(&binary, &scratch.path(""))?);
     eprintln!("bench: virtual machine");
     rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
     rows.push(neighbour::row(&scratch)?);
