@@ -1,33 +1,24 @@
-//! `diff` and `cmp`, on the library half of uutils' diffutils.
+//! `cmp` and `diff`.
 //!
-//! That crate's own `diff` is in its binary; this is the same sequence with errors instead of panics.
-//! Directories are not compared (`-r`): the library does not offer it. In its normal format it writes a range of one
-//! line as `2,2`, where GNU writes `2`; patch(1) reads both.
+//! `cmp` and `diff -y` are those of uutils' diffutils; the rest of `diff` is in [`lines`] and [`print`], since that crate's own
+//! is in its binary, compares no directories, and takes time and memory by the product of both files' lines.
+
+mod directories;
+mod lines;
+mod options;
+mod print;
 
 use crate::output::{complain, help_or_version};
-use diffutilslib::params::{Format, Params, parse_params};
-use diffutilslib::{cmp as compare, context_diff, ed_diff, normal_diff, side_by_side_diff, unified_diff};
+use diffutilslib::cmp as compare;
+use options::{HELP, Options, parse};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// GNU's code for "could not compare".
 const TROUBLE: i32 = 2;
-
-const DIFF_HELP: &str = "\
-Usage: diff [OPTION]... FROM TO
-Show the differences between two files; - is standard input.
-
-  -u, -U NUM        unified output, with NUM lines of context (3)
-  -c, -C NUM        context output
-  -e                an ed script
-  -y                side by side (--width=NUM)
-  -q, --brief       say only whether they differ
-  -s                say when they are identical
-  -t                expand tabs (--tabsize=NUM)
-
-The exit code is 0 for no difference, 1 for some, 2 for trouble.
-";
 
 const CMP_HELP: &str = "\
 Usage: cmp [OPTION]... FILE1 [FILE2 [SKIP1 [SKIP2]]]
@@ -64,11 +55,38 @@ pub(crate) fn cmp(arguments: Vec<OsString>) -> i32 {
 }
 
 pub(crate) fn diff(arguments: Vec<OsString>) -> i32 {
-    if let Some(code) = help_or_version(&arguments, "diff", DIFF_HELP) {
+    if let Some(code) = help_or_version(&arguments, "diff", HELP) {
         return code;
     }
-    let outcome = parse_params(arguments.into_iter().peekable()).and_then(|params| compare_files(&params));
-    match outcome {
+    let options = match parse(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            complain("diff", &format_args!("{error}; diff --help lists the options"));
+            return TROUBLE;
+        }
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let compared = operands(&options, &mut out);
+    match out.flush() {
+        Ok(()) => compared,
+        Err(error) => {
+            complain("diff", &format_args!("standard output: {error}"));
+            TROUBLE
+        }
+    }
+}
+
+/// Compares what the command line names: two files, two directories, or a file with that of its name in a directory.
+fn operands(options: &Options, out: &mut dyn Write) -> i32 {
+    let [from, to] = &options.operands;
+    let is_directory = |path: &Path| path != Path::new("-") && path.is_dir();
+    let done = match (is_directory(from), is_directory(to)) {
+        (true, true) => directories::compare(options, from, to, out),
+        (true, false) => file(options, &inside(from, to), to, out),
+        (false, true) => file(options, from, &inside(to, from), out),
+        (false, false) => file(options, from, to, out),
+    };
+    match done {
         Ok(false) => 0,
         Ok(true) => 1,
         Err(message) => {
@@ -78,42 +96,55 @@ pub(crate) fn diff(arguments: Vec<OsString>) -> i32 {
     }
 }
 
-/// Prints the differences; true when there are some.
-fn compare_files(params: &Params) -> Result<bool, String> {
-    let from = read(&params.from)?;
-    // Standard input can be read only once.
-    let to = if params.to == params.from { from.clone() } else { read(&params.to)? };
-    let mut out = io::stdout().lock();
-    let failed = |error: io::Error| format!("cannot write to standard output: {error}");
-    if from == to {
-        if params.report_identical_files {
-            let names = (params.from.display(), params.to.display());
-            writeln!(out, "Files {} and {} are identical", names.0, names.1).map_err(failed)?;
-        }
-        return Ok(false);
-    }
-    if params.brief {
-        writeln!(out, "Files {} and {} differ", params.from.display(), params.to.display())
-            .map_err(failed)?;
-        return Ok(true);
-    }
-    let text = match params.format {
-        Format::Normal => normal_diff(&from, &to, params),
-        Format::Unified => unified_diff(&from, &to, params),
-        Format::Context => context_diff(&from, &to, params),
-        Format::Ed => ed_diff(&from, &to, params).map_err(|error| error.to_string())?,
-        Format::SideBySide => side_by_side_diff(&from, &to, &mut out, params),
-    };
-    out.write_all(&text).map_err(failed)?;
-    Ok(true)
+fn inside(directory: &Path, file: &Path) -> PathBuf {
+    directory.join(file.file_name().unwrap_or(OsStr::new("-")))
 }
 
-fn read(name: &OsStr) -> Result<Vec<u8>, String> {
+/// What one of both sides is.
+struct Side {
+    name: PathBuf,
+    bytes: Vec<u8>,
+    /// Seconds and nanoseconds of its last change.
+    changed: (i64, u32),
+}
+
+fn read(options: &Options, path: &Path) -> Result<Side, String> {
+    let failed = |error: io::Error| format!("{}: {error}", path.display());
     let mut bytes = Vec::new();
-    let done = if name == "-" {
-        io::stdin().read_to_end(&mut bytes)
-    } else {
-        File::open(name).and_then(|mut file| file.read_to_end(&mut bytes))
+    if path == Path::new("-") {
+        io::stdin().read_to_end(&mut bytes).map_err(failed)?;
+        let now = i64::try_from(octant_sys::clock::wall_ms() / 1000).unwrap_or(0);
+        return Ok(Side { name: path.to_owned(), bytes, changed: (now, 0) });
+    }
+    let mut opened = match File::open(path) {
+        Err(error) if options.new_file && error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Side { name: path.to_owned(), bytes, changed: (0, 0) });
+        }
+        other => other.map_err(failed)?,
     };
-    done.map(|_| bytes).map_err(|error| format!("{}: {error}", name.display()))
+    let metadata = opened.metadata().map_err(failed)?;
+    opened.read_to_end(&mut bytes).map_err(failed)?;
+    let nanoseconds = u32::try_from(metadata.mtime_nsec()).unwrap_or(0);
+    Ok(Side { name: path.to_owned(), bytes, changed: (metadata.mtime(), nanoseconds) })
+}
+
+/// Compares two files; true when they differ.
+fn file(options: &Options, from: &Path, to: &Path, out: &mut dyn Write) -> Result<bool, String> {
+    if options.new_file && !from.exists() && !to.exists() && from != Path::new("-") && to != Path::new("-") {
+        return Err(format!("{}: No such file or directory", from.display()));
+    }
+    let from = read(options, from)?;
+    // Standard input can be read only once.
+    let to = if to == Path::new("-") && from.name == to {
+        Side { name: from.name.clone(), bytes: from.bytes.clone(), changed: from.changed }
+    } else {
+        read(options, to)?
+    };
+    let failed = |error: io::Error| format!("standard output: {error}");
+    print::print(options, &from, &to, out).map_err(failed)
+}
+
+/// What lies at a path, if anything: links count as what they lead to.
+fn kind(path: &Path) -> Option<fs::FileType> {
+    fs::metadata(path).ok().map(|found| found.file_type())
 }

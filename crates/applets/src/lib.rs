@@ -15,6 +15,7 @@ mod diff;
 pub mod examples;
 mod input;
 mod network;
+pub mod notes;
 mod options;
 mod output;
 mod process;
@@ -24,6 +25,7 @@ mod storage;
 mod system;
 mod table;
 mod table_text;
+mod terminal;
 mod text;
 
 pub use setup::{Invocation, run};

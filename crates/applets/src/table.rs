@@ -11,6 +11,8 @@ pub struct Applet {
     pub about: &'static str,
     /// The name under which uucore keeps its texts (`[` has those of `test`).
     pub(crate) texts: &'static str,
+    /// The function that does it, by its path, which begins with its crate.
+    pub(crate) entry: &'static str,
     /// Runs it; the first argument is its name, the result its exit code.
     pub(crate) run: fn(Vec<OsString>) -> i32,
 }
@@ -22,6 +24,7 @@ macro_rules! uu {
             name: $name,
             about: $about,
             texts: $texts,
+            entry: stringify!($uumain),
             run: {
                 fn run(arguments: Vec<OsString>) -> i32 {
                     $uumain(arguments.into_iter())
@@ -35,7 +38,7 @@ macro_rules! uu {
 /// A function of this crate.
 macro_rules! own {
     ($name:literal, $texts:literal, $run:path, $about:literal) => {
-        Applet { name: $name, about: $about, texts: $texts, run: $run }
+        Applet { name: $name, about: $about, texts: $texts, entry: stringify!($run), run: $run }
     };
 }
 
@@ -81,7 +84,7 @@ pub const APPLETS: &[Applet] = &[
     uu!("date", "date", uu_date::uumain, "Print or set the date and time"),
     uu!("dd", "dd", uu_dd::uumain, "Copy and convert a file by blocks"),
     uu!("df", "df", uu_df::uumain, "Show the space of file systems"),
-    own!("diff", "diff", crate::diff::diff, "Show the differences between two files"),
+    own!("diff", "diff", crate::diff::diff, "Show the differences between files or directories"),
     uu!("dir", "ls", uu_dir::uumain, "List directory contents in columns"),
     uu!("dircolors", "dircolors", uu_dircolors::uumain, "Print the colours of ls as a shell's variable"),
     uu!("dirname", "dirname", uu_dirname::uumain, "Strip the last component from file names"),
@@ -128,6 +131,7 @@ pub const APPLETS: &[Applet] = &[
     uu!("join", "join", uu_join::uumain, "Join lines of two files on a common field"),
     uu!("kill", "kill", uu_kill::uumain, "Send a signal to processes"),
     own!("killall", "killall", crate::process::killall, "Send a signal to all processes of a name"),
+    own!("less", "less", crate::text::less, "Show text by the screen, forwards and backwards"),
     uu!("link", "link", uu_link::uumain, "Make a hard link"),
     uu!("ln", "ln", uu_ln::uumain, "Make links"),
     own!("loadkmap", "loadkmap", crate::system::loadkmap, "Load the map of a keyboard"),
@@ -153,6 +157,7 @@ pub const APPLETS: &[Applet] = &[
     uu!("mktemp", "mktemp", uu_mktemp::uumain, "Make a temporary file or directory"),
     own!("modinfo", "modinfo", crate::system::modinfo, "Show what a module says of itself"),
     own!("modprobe", "modprobe", crate::system::modprobe, "Load a module and what it needs"),
+    own!("more", "more", crate::text::more, "Show text by the screen"),
     own!("mount", "mount", crate::storage::mount, "Mount a file system, or list what is mounted"),
     own!("mountpoint", "mountpoint", crate::storage::mountpoint, "Say whether a file system is mounted at a directory"),
     uu!("mv", "mv", uu_mv::uumain, "Move or rename files"),
@@ -249,6 +254,7 @@ pub const APPLETS: &[Applet] = &[
     own!("uuidgen", "uuidgen", crate::system::uuidgen, "Print a new identifier"),
     uu!("vdir", "ls", uu_vdir::uumain, "List directory contents in long form"),
     own!("verity", "verity", crate::storage::verity, "Check a device against its hash tree, or make one"),
+    own!("vi", "vi", crate::text::vi, "Edit a file on the screen"),
     own!("vmstat", "vmstat", crate::process::vmstat, "Show memory, input and output, and processors"),
     own!("watch", "watch", crate::process::watch, "Run a command again and again"),
     uu!("wc", "wc", uu_wc::uumain, "Count lines, words and bytes"),

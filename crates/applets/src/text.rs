@@ -5,9 +5,11 @@ mod dos2unix;
 mod file;
 mod getopt;
 mod hexdump;
+mod less;
 mod rev;
 mod strings;
 mod tree;
+mod vi;
 mod xxd;
 
 pub(crate) use column::column;
@@ -15,9 +17,11 @@ pub(crate) use dos2unix::{dos2unix, unix2dos};
 pub(crate) use file::file;
 pub(crate) use getopt::getopt;
 pub(crate) use hexdump::hexdump;
+pub(crate) use less::{less, more};
 pub(crate) use rev::rev;
 pub(crate) use strings::strings;
 pub(crate) use tree::tree;
+pub(crate) use vi::vi;
 pub(crate) use xxd::xxd;
 
 use std::ffi::OsString;

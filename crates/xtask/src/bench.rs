@@ -18,8 +18,9 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
         Measures what docs/specification.md promises, with the binary that is shipped.\n\
         `cargo x bench ledger` measures the ledger alone, `cargo x bench crypto` seals and passphrases,\n\
         `cargo x bench vault` the vault, `cargo x bench egress` the gate and two proxies of others beside it,\n\
-        `cargo x bench shell` the shell beside others,\n\
-        `cargo x bench workstations` spawn, kill and a thousand agents at once;\n\
+         `cargo x bench shell` the shell beside others, `cargo x bench status` the operator's commands,\n\
+         `cargo x bench workstations` spawn, kill and a thousand agents at once,\n\
+         `cargo x bench utilities` their start and a large file beside GNU's;\n\
         their rows alone are measured and replaced, and no machine is booted for them.";
     if args.help_before_dashes(USAGE) {
         return Ok(ExitCode::SUCCESS);

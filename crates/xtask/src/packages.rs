@@ -189,6 +189,21 @@ pub(crate) const NODE: Package = Package {
     bookworm_suite: None,
     mb: 25,
 };
+/// What utilities are compared with; the others are on every Debian.
+pub(crate) const GAWK: Package = Package {
+    name: "gawk",
+    why: "is what awk is compared with",
+    proof: Proof::Program("gawk"),
+    bookworm_suite: None,
+    mb: 2,
+};
+pub(crate) const BZIP2: Package = Package {
+    name: "bzip2",
+    why: "is what bzip2 is compared with",
+    proof: Proof::Program("bzip2"),
+    bookworm_suite: None,
+    mb: 1,
+};
 pub(crate) const UIDMAP: Package = Package {
     name: "uidmap",
     why: "maps sub-ids, with which an ordinary user's workstation has a range of users",
@@ -256,7 +271,7 @@ pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] = &[
     &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &SSH,
-    &SSHD, &PSQL, &XML, &MAKE, &GXX, &SQLITE, &NODE, &UIDMAP,
+    &SSHD, &PSQL, &XML, &MAKE, &GXX, &SQLITE, &NODE, &UIDMAP, &GAWK, &BZIP2,
 ];
 /// What the bench needs: a machine to boot, and the peers.
 pub(crate) const BENCH: &[&Package] = &[

@@ -26,6 +26,7 @@ mod shell;
 mod spawn;
 mod status;
 mod table;
+mod utilities;
 mod vault;
 mod vault_peers;
 mod vault_size;
@@ -68,8 +69,10 @@ fn main() -> ExitCode {
         Some("shell") => shell_alone().and_then(|rows| report(&rows, part)),
         Some("workstations") => workstations_alone().and_then(|rows| report(&rows, part)),
         Some("status") => status_alone().and_then(|rows| report(&rows, part)),
+        Some("utilities") => utilities_alone().and_then(|rows| report(&rows, part)),
         Some(other) => Err(format!(
-            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, shell, workstations, status"
+            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, shell, workstations, \
+             status, utilities"
         )),
     };
     match done {
@@ -155,6 +158,12 @@ fn status_alone() -> Result<Vec<Row>, String> {
     Ok(vec![status::row(&instance, ROUNDS)?])
 }
 
+/// `cargo x bench utilities`: theirs alone.
+fn utilities_alone() -> Result<Vec<Row>, String> {
+    let scratch = Scratch::new("bench");
+    utilities::rows(&resolved(path("OCTANT_BIN"))?, &scratch.path(""))
+}
+
 /// `cargo x bench workstations`: theirs alone.
 fn workstations_alone() -> Result<Vec<Row>, String> {
     let binary = resolved(path("OCTANT_BIN"))?;
@@ -212,6 +221,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.extend(vaults(&binary, &scratch)?);
     rows.extend(gate::rows(&binary, &scratch.path(""))?);
     rows.extend(shell::rows(&binary)?);
+    rows.extend(utilities::rows(&binary, &scratch.path(""))?);
     eprintln!("bench: virtual machine");
     rows.extend(machine::row(&scratch.path(""), boot::found("busybox"))?);
     rows.push(neighbour::row(&scratch)?);
