@@ -126,6 +126,11 @@ impl Accounts {
         self.save().inspect_err(|_| drop(self.list.pop()))
     }
 
+    /// Whether there is such an account.
+    pub(crate) fn is_there(&self, name: &str) -> Result<(), AccountError> {
+        self.at(name).map(drop)
+    }
+
     /// Whether an account can have this passphrase.
     pub(crate) fn can_change(&self, name: &str, passphrase: &[u8]) -> Result<(), AccountError> {
         self.at(name)?;

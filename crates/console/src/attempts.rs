@@ -48,6 +48,13 @@ fn terminal_key(terminal: &str) -> String {
 }
 
 impl Attempts {
+    /// Brings what lies in the future, as a clock that was ahead leaves it, to now: else nobody could wait it out. Whether
+    /// there was any.
+    pub(crate) fn heed(&mut self, now_ms: u64) -> bool {
+        let ahead = self.by_key.values_mut().filter(|failures| failures.last_ms > now_ms);
+        ahead.map(|failures| failures.last_ms = now_ms).count() > 0
+    }
+
     /// How long to wait before a passphrase for this account is heard at this terminal.
     pub(crate) fn wait_ms(&self, name: &str, terminal: &str, now_ms: u64) -> u64 {
         let of = |key: &str| self.by_key.get(key).map_or(0, |failures| failures.wait_ms(now_ms));
@@ -108,6 +115,18 @@ mod tests {
             attempts.failed("alice", "ttyS0", 1_000);
         }
         assert_eq!(attempts.wait_ms("alice", "ttyS0", 1_000), 600_000);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_is_waited_out_like_any_other() {
+        let mut attempts = Attempts::default();
+        for _ in 0..5 {
+            attempts.failed("alice", "ttyS0", 1_000_000_000);
+        }
+        assert!(attempts.heed(1_000));
+        assert!(!attempts.heed(1_000));
+        let waits = [1_000, 3_000, 5_000].map(|now| attempts.wait_ms("alice", "ttyS0", now));
+        assert_eq!(waits, [4_000, 2_000, 0]);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) enum End {
     Late,
     /// Whoever was there has gone.
     Left,
+    /// This process is to end.
+    Told,
 }
 
 /// What happened.

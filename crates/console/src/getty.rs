@@ -49,6 +49,7 @@ pub fn getty(arguments: &[OsString]) -> Exit {
     loop {
         match login::round(&layout) {
             // The terminal was hung up, or nobody is at the other end of it.
+            Ok(End::Told) => return Exit::Ok,
             Ok(End::Left) if !nix::unistd::isatty(io::stdin()).unwrap_or(false) => return Exit::Ok,
             Ok(_) => std::thread::sleep(PAUSE),
             Err(error) => {

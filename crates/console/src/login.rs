@@ -117,8 +117,11 @@ fn main(arguments: &[OsString]) -> Result<Exit, LoginError> {
             add(&layout, name, uid)
         }
         ["--passphrase", name] => {
-            let mut accounts = Accounts::load(&directory(&layout))?;
+            // Before it is typed, to say at once what cannot be, and after it, when nobody else changes them.
+            Accounts::load(&directory(&layout))?.is_there(name)?;
             let passphrase = new_passphrase()?;
+            let _one_at_a_time = lock(&directory(&layout))?;
+            let mut accounts = Accounts::load(&directory(&layout))?;
             accounts.can_change(name, passphrase.bytes())?;
             tell(&layout, Op::Account, name, CHANGED)?;
             accounts.change(name, passphrase.bytes())?;
@@ -126,6 +129,7 @@ fn main(arguments: &[OsString]) -> Result<Exit, LoginError> {
         }
         ["--remove", name] => {
             // Taking away waits for no record.
+            let _one_at_a_time = lock(&directory(&layout))?;
             Accounts::load(&directory(&layout))?.remove(name)?;
             tell(&layout, Op::Account, name, REMOVED)?;
             Ok(Exit::Ok)
@@ -151,8 +155,9 @@ fn list(layout: &Layout) -> Result<Exit, LoginError> {
 }
 
 fn add(layout: &Layout, name: &str, uid: u32) -> Result<Exit, LoginError> {
-    let mut accounts = Accounts::load(&directory(layout))?;
     let passphrase = new_passphrase()?;
+    let _one_at_a_time = lock(&directory(layout))?;
+    let mut accounts = Accounts::load(&directory(layout))?;
     accounts.can_add(name, uid, passphrase.bytes())?;
     tell(layout, Op::Account, name, MADE)?;
     accounts.add(name, uid, passphrase.bytes())?;
@@ -195,7 +200,7 @@ pub(crate) fn ask_twice(terminal: &mut Terminal, deadline: u64) -> io::Result<Tw
 /// One login at the terminal on standard input.
 fn once(layout: &Layout) -> Result<Exit, LoginError> {
     Ok(match round(layout)? {
-        End::In(_) | End::Left => Exit::Ok,
+        End::In(_) | End::Left | End::Told => Exit::Ok,
         End::Refused | End::Late => Exit::Denied,
     })
 }
@@ -221,8 +226,9 @@ pub(crate) fn round(layout: &Layout) -> Result<End, LoginError> {
     drop(desk);
     let ended = session::run(account, &name);
     tell(layout, Op::Logout, &who, account.uid)?;
-    say(&format!("logged out: {}", ended.map_err(LoginError::Shell)?));
-    Ok(end)
+    let ended = ended.map_err(LoginError::Shell)?;
+    say(&format!("logged out: {}", ended.how));
+    Ok(if ended.told { End::Told } else { end })
 }
 
 /// The terminal's name without `/dev/`; the console is whatever the kernel has made it.
@@ -282,6 +288,11 @@ impl Desk<'_> {
         let _one_at_a_time = lock(&directory)?;
         let path = directory.join("attempts.json");
         let mut attempts = load(&path);
+        if attempts.heed(clock::wall_ms())
+            && let Err(error) = store(&path, &attempts)
+        {
+            say(&format!("login: {error}"));
+        }
         let wait = attempts.wait_ms(name, &self.name, clock::wall_ms());
         if wait > 0 {
             let text = format!("too many wrong passphrases: wait {} s\n", wait.div_ceil(1_000));
@@ -335,7 +346,7 @@ fn store(path: &Path, attempts: &Attempts) -> Result<(), FileError> {
 }
 
 /// Two terminals do not count at once, or one of the counts would be lost.
-fn lock(directory: &Path) -> Result<Flock<File>, LoginError> {
+pub(crate) fn lock(directory: &Path) -> Result<Flock<File>, LoginError> {
     let path = directory.join("lock");
     let fail = |source| LoginError::Lock { path: path.clone(), source };
     files::make_directory(directory).map_err(fail)?;

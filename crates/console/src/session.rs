@@ -3,13 +3,19 @@
 use crate::accounts::Account;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{Gid, Uid, chown, getpgrp, tcsetpgrp};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+/// How long what a session leaves behind may take to be gone.
+const EMPTY_TRIES: u32 = 250;
+const EMPTY_PAUSE: Duration = Duration::from_millis(20);
 
 /// What comes from outside while the shell runs: its keys are the terminal's, whose signals are not for us.
 const SIGNALS: [Signal; 7] = [
@@ -22,10 +28,31 @@ const SIGNALS: [Signal; 7] = [
     Signal::SIGTTOU,
 ];
 
-/// Runs the shell until it ends; a hangup and an order to end are its too. Gives how it ended.
-pub(crate) fn run(account: &Account, terminal: &str) -> io::Result<String> {
-    let mut command = shell(account, terminal);
-    let mut child = command.spawn()?;
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The shell, in words.
+    pub(crate) how: String,
+    /// Whether that was because this process is to end.
+    pub(crate) told: bool,
+}
+
+/// Runs the shell until it ends; a hangup and an order to end are its too. What it leaves behind ends with it: it could go
+/// on reading the terminal, and so what the next one types.
+pub(crate) fn run(account: &Account, terminal: &str) -> io::Result<Ended> {
+    let group = match Group::enter() {
+        // Who is root could leave any group.
+        Err(_) if account.uid == 0 => None,
+        entered => Some(entered?),
+    };
+    let ended = begin(account, terminal);
+    let left = group.map_or(Ok(()), Group::end);
+    let ended = ended?;
+    left.map(|()| ended)
+}
+
+fn begin(account: &Account, terminal: &str) -> io::Result<Ended> {
+    let mut child = shell(account, terminal).spawn()?;
     let signals = SigSet::from_iter(SIGNALS);
     // After the start: a child inherits what is blocked.
     signals.thread_block()?;
@@ -33,19 +60,69 @@ pub(crate) fn run(account: &Account, terminal: &str) -> io::Result<String> {
     let back = take_back();
     signals.thread_unblock()?;
     back?;
-    Ok(words(ended?))
+    let (status, told) = ended?;
+    Ok(Ended { how: words(status), told })
 }
 
-fn wait(child: &mut Child, signals: &SigSet) -> io::Result<ExitStatus> {
+/// A cgroup of the session's own, below the one that this process is in.
+struct Group {
+    own: PathBuf,
+    session: PathBuf,
+}
+
+impl Group {
+    /// Makes it and goes in, so that the shell begins in it.
+    fn enter() -> io::Result<Self> {
+        let groups = fs::read_to_string("/proc/self/cgroup")?;
+        let path =
+            groups.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(io::ErrorKind::NotFound)?;
+        let own = Path::new("/sys/fs/cgroup").join(path);
+        // Nothing is made where this is no cgroup.
+        if statfs(&own)?.filesystem_type() != CGROUP2_SUPER_MAGIC {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let session = own.join("session");
+        match fs::create_dir(&session) {
+            // Of a session whose end was not seen.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::write(session.join("cgroup.kill"), "1")?;
+            }
+            made => made?,
+        }
+        fs::write(session.join("cgroup.procs"), "0")?;
+        Ok(Self { own, session })
+    }
+
+    /// Goes out, and ends all that is left in it.
+    fn end(self) -> io::Result<()> {
+        fs::write(self.own.join("cgroup.procs"), "0")?;
+        fs::write(self.session.join("cgroup.kill"), "1")?;
+        for _ in 0..EMPTY_TRIES {
+            match fs::remove_dir(&self.session) {
+                // Its last process is still ending.
+                Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
+                    std::thread::sleep(EMPTY_PAUSE)
+                }
+                removed => return removed,
+            }
+        }
+        Err(io::Error::other("processes of the session do not end"))
+    }
+}
+
+/// The status, and whether an order to end came before it.
+fn wait(child: &mut Child, signals: &SigSet) -> io::Result<(ExitStatus, bool)> {
+    let mut told = false;
     let incoming = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC)?;
     loop {
         // First, because it may have ended before its signal was blocked.
         if let Some(status) = child.try_wait()? {
-            return Ok(status);
+            return Ok((status, told));
         }
         let Some(info) = incoming.read_signal()? else { continue };
         let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
         if matches!(signal, Some(Signal::SIGHUP | Signal::SIGTERM)) {
+            told = true;
             // An interactive shell obeys a hangup, and hands it on to its jobs.
             match octant_sys::process::signal(child.id(), Signal::SIGHUP) {
                 Err(error) if error.raw_os_error() != Some(nix::libc::ESRCH) => return Err(error),
@@ -107,7 +184,7 @@ fn home(account: &Account) -> PathBuf {
     if home.is_dir() || make_home(&home, account.uid).is_ok() { home } else { "/".into() }
 }
 
-fn make_home(home: &std::path::Path, uid: u32) -> io::Result<()> {
+fn make_home(home: &Path, uid: u32) -> io::Result<()> {
     if let Some(above) = home.parent() {
         fs::create_dir_all(above)?;
     }

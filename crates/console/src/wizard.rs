@@ -2,7 +2,7 @@
 
 use crate::accounts::{AccountError, Accounts, is_name};
 use crate::dialogue::End;
-use crate::login::{LoginError, MADE, Twice, ask_twice};
+use crate::login::{LoginError, MADE, Twice, ask_twice, lock};
 use crate::record::tell;
 use crate::terminal::{Answer, Terminal};
 use crate::{directory, say};
@@ -90,6 +90,7 @@ fn questions(terminal: &mut Terminal, layout: &Layout) -> Result<Option<(String,
             }
             Twice::None => continue,
         };
+        let one_at_a_time = lock(&directory(layout))?;
         let mut accounts = Accounts::load(&directory(layout))?;
         // Another terminal may have been quicker.
         if !accounts.list().is_empty() || has_operator(&layout.trusted()) {
@@ -104,6 +105,7 @@ fn questions(terminal: &mut Terminal, layout: &Layout) -> Result<Option<(String,
         }
         tell(layout, Op::Account, &name, MADE)?;
         accounts.add(&name, 0, passphrase.bytes())?;
+        drop(one_at_a_time);
         let vault =
             terminal.ask("make the vault now? [Y/n] ", true, deadline).map_err(LoginError::Terminal)?;
         let vault = matches!(vault, Answer::Line(line) if !line.bytes().starts_with(b"n"));

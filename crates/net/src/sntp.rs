@@ -100,11 +100,12 @@ pub fn answer(bytes: &[u8], nonce: u64, sent_ns: u64, took_ns: u64) -> Option<Re
     Some(Ok(Sample { offset_ns, delay_ns, stratum }))
 }
 
-/// NTP's seconds end in 2036 and begin anew: what is before 1968 by the old count is after it by the new one.
+/// NTP's seconds end in 2036 and begin anew: what is before 1968 by the old count is after it by the new one. What is between
+/// 1968 and 1970 is 1970: no clock of a server stands there.
 fn since_1970_ns(stamp: u64) -> u64 {
     let (seconds, parts) = (stamp >> 32, stamp & u64::from(u32::MAX));
     let seconds = if seconds < 1 << 31 { seconds + (1 << 32) } else { seconds };
-    (seconds - EPOCH_S) * 1_000_000_000 + ((parts * 1_000_000_000) >> 32)
+    seconds.saturating_sub(EPOCH_S) * 1_000_000_000 + ((parts * 1_000_000_000) >> 32)
 }
 
 /// What the servers say together: the median, if more than half of those that were asked are near it.

@@ -74,9 +74,11 @@ impl Supervisor {
             return self.operator.answer(key, &answers);
         }
         if request.op.is_report() {
+            let ok = self.journal.channel.has_room();
             self.record_command(uid, CONSOLE, &report(request));
-            let text = "on record".into();
-            return self.operator.answer(key, &[Answer::Result { ok: true, text }]);
+            let full = "too much waits for the ledger, which takes nothing; see `octant status`";
+            let text = if ok { "on record" } else { full }.into();
+            return self.operator.answer(key, &[Answer::Result { ok, text }]);
         }
         // On its way to the ledger before anything is done. PID 1 waits for nobody, so it may become durable after.
         let what = words(request);

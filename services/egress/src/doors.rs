@@ -97,6 +97,7 @@ async fn accepted(gate: Arc<Gate>, client: Arc<Client>, door: Door, stream: TcpS
         }
     };
     let _ = stream.set_nodelay(true);
+    crate::gate::in_line(&stream);
     match door {
         Door::Dns => {}
         Door::DnsTcp => questions_of(&gate, &client, stream).await,

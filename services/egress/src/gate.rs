@@ -14,6 +14,7 @@ use crate::secrets::{Secrets, Value as SecretValue, Wanted};
 use crate::vet::Vet;
 use crate::workers::{Worker, Workers};
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::socket::{setsockopt, sockopt};
 use octant_api::agents::Amounts;
 use octant_api::egress::{
     AdmitRequest, Admitted, AtGate, Door, Draw, LeaseState, Open, PORTS_MAX, Preview, Usage,
@@ -44,6 +45,14 @@ const OPEN_MAX: u64 = 16_000;
 /// How many that is of so many descriptors: each connection has two, and an eighth is for listeners, names and services.
 fn most_open(descriptors: u64) -> u64 {
     ((descriptors - descriptors / 8) / 2).min(OPEN_MAX)
+}
+
+/// Has urgent data of TCP stand in line with the rest (RFC 6093, section 6). Elsewhere splice(2) would stand still before it,
+/// and take it for the end once the other side has closed.
+pub(crate) fn in_line(stream: &TcpStream) {
+    if let Err(error) = setsockopt(stream, sockopt::OobInline, &true) {
+        tracing::debug!("urgent data is not passed on: {error}");
+    }
 }
 
 /// A name that no registry ever gives (RFC 6761).
@@ -720,6 +729,7 @@ impl Gate {
                 Ok(Ok(stream)) => {
                     // What is small is not held back; a socket that cannot do that is no worse.
                     let _ = stream.set_nodelay(true);
+                    in_line(&stream);
                     return Ok((stream, to));
                 }
                 Ok(Err(error)) => last = format!("{to}: {error}"),

@@ -18,6 +18,8 @@ fn forms(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     // So large from the begin that no copy is left behind by growing.
     let room = || String::with_capacity(3 * secret.len());
     let (mut low, mut high, mut percent, mut all) = (room(), room(), room(), room());
+    // With the digits of escapes in lower case, and letters as they are.
+    let mut lower = room();
     for &byte in secret {
         // Writing into a string does not fail.
         let _ = write!(low, "{byte:02x}");
@@ -25,8 +27,10 @@ fn forms(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
         let _ = write!(all, "%{byte:02X}");
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             percent.push(char::from(byte));
+            lower.push(char::from(byte));
         } else {
             let _ = write!(percent, "%{byte:02X}");
+            let _ = write!(lower, "%{byte:02x}");
         }
     }
     for lower in [&percent, &all].map(|text| text.to_ascii_lowercase()) {
@@ -35,7 +39,7 @@ fn forms(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     if let Ok(json) = serde_json::to_string(&String::from_utf8_lossy(secret)).map(Zeroizing::new) {
         forms.push(Zeroizing::new(json.trim_matches('"').as_bytes().to_vec()));
     }
-    forms.extend([low, high, percent, all].map(|text| Zeroizing::new(text.into_bytes())));
+    forms.extend([low, high, percent, lower, all].map(|text| Zeroizing::new(text.into_bytes())));
     // In base64 the same bytes look otherwise by how many others stand before them; what depends on their neighbours is
     // left out.
     for before in 0..3 {

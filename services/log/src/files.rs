@@ -1,6 +1,7 @@
 //! The files: one for each unit, put aside when it is full.
 
-use octant_api::logs::{FILE_BYTES, OLDER, file};
+use octant_api::logs::{FILE_BYTES, Line, OLDER, Stream, file, open_packet};
+use octant_sys::clock;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -15,31 +16,48 @@ const UNITS_MAX: usize = 256;
 pub(crate) struct Files {
     dir: PathBuf,
     open: BTreeMap<String, (File, u64)>,
-    /// Why the last write failed, where it did, and how many lines that cost.
-    failed: Option<(String, u64)>,
+    /// Why nothing can be written, where a probe has shown it.
+    closed: Option<String>,
+    /// The units whose last line could not be written.
+    failed: BTreeMap<String, Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    why: String,
+    /// How many lines that has cost.
+    lost: u64,
+    /// Whether the file ends within a line.
+    torn: bool,
 }
 
 impl Files {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir, open: BTreeMap::new(), failed: None }
+        Self { dir, open: BTreeMap::new(), closed: None, failed: BTreeMap::new() }
     }
 
-    /// One line for PID 1.
+    /// One line for PID 1. How many lines are lost is not in it: each other text is a record.
     pub(crate) fn health(&self) -> String {
-        match &self.failed {
-            None => "ok".to_owned(),
-            Some((why, lost)) => format!("{why}; {lost} lines are lost"),
+        let first = self.failed.values().next().map(|failed| &failed.why);
+        match (first.or(self.closed.as_ref()), self.failed.len()) {
+            (None, _) => "ok".to_owned(),
+            (Some(why), 0 | 1) => format!("{why}; lines are lost"),
+            (Some(why), units) => format!("{why}; lines of {units} units are lost"),
         }
     }
 
-    /// Adds a line. A full disk must not stop anything: the line is counted as lost, and the next one tries again.
+    /// Adds a line. A full disk must not stop anything: the line is counted as lost, and the next one tries again. The first
+    /// that is written after that says how many are not there.
     pub(crate) fn write(&mut self, unit: &str, line: &[u8]) {
-        if let Err(error) = self.append(unit, line) {
-            self.open.remove(unit);
-            let lost = self.failed.as_ref().map_or(0, |failed| failed.1) + 1;
-            self.failed = Some((format!("{}: {error}", file(&self.dir, unit, 0).display()), lost));
-        } else {
-            self.failed = None;
+        let before = self.failed.remove(unit);
+        let told = before.as_ref().map_or(Ok(()), |failed| self.append(unit, &missing(unit, failed)));
+        let Err((error, torn)) = told.and_then(|()| self.append(unit, line)) else { return };
+        let size = self.open.remove(unit);
+        let (lost, torn_before) = before.map_or((0, false), |failed| (failed.lost, failed.torn));
+        let why = format!("{}: {error}", file(&self.dir, unit, 0).display());
+        if self.failed.len() < UNITS_MAX {
+            let torn = torn || (torn_before && size.is_some());
+            self.failed.insert(unit.to_owned(), Failed { why, lost: lost + 1, torn });
         }
     }
 
@@ -48,34 +66,38 @@ impl Files {
         let path = self.dir.join(".probe");
         let made = open(&path).and_then(|mut file| file.write_all(b"probe\n"));
         let removed = fs::remove_file(&path);
-        let lost = self.failed.as_ref().map_or(0, |failed| failed.1);
-        let failed = made.and(removed).err();
-        self.failed = failed.map(|error| (format!("{}: {error}", path.display()), lost));
+        self.closed = made.and(removed).err().map(|error| format!("{}: {error}", path.display()));
     }
 
-    fn append(&mut self, unit: &str, line: &[u8]) -> io::Result<()> {
+    /// Why it failed, and whether a part of the line is in the file.
+    fn append(&mut self, unit: &str, line: &[u8]) -> Result<(), (io::Error, bool)> {
+        let whole = |error| (error, false);
         if self.open.len() >= UNITS_MAX && !self.open.contains_key(unit) {
             self.open.clear();
         }
         if self.open.get(unit).is_some_and(|(_, size)| *size >= FILE_BYTES) {
             self.open.remove(unit);
-            self.put_aside(unit)?;
+            self.put_aside(unit).map_err(whole)?;
         }
         if !self.open.contains_key(unit) {
             let opened = match open(&file(&self.dir, unit, 0)) {
                 // Of another user, as an earlier version made them.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    self.put_aside(unit)?;
+                    self.put_aside(unit).map_err(whole)?;
                     open(&file(&self.dir, unit, 0))
                 }
                 opened => opened,
-            }?;
-            let size = opened.metadata()?.len();
+            };
+            let opened = opened.map_err(whole)?;
+            let size = opened.metadata().map_err(whole)?.len();
             self.open.insert(unit.to_owned(), (opened, size));
         }
         if let Some((file, size)) = self.open.get_mut(unit) {
-            file.write_all(line)?;
-            *size += line.len() as u64;
+            let part = file.write(line).map_err(whole)?;
+            *size += part as u64;
+            if part < line.len() {
+                return Err((ErrorKind::StorageFull.into(), part > 0));
+            }
         }
         Ok(())
     }
@@ -90,6 +112,16 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// What is said in the place of lines that could not be written.
+fn missing(unit: &str, failed: &Failed) -> Vec<u8> {
+    let Failed { why, lost, torn } = failed;
+    let text = format!("{lost} lines are lost: {why}");
+    let line = Line { ms: clock::wall_ms(), unit: unit.to_owned(), pid: 0, stream: Stream::Log, text };
+    let packet = line.packet().unwrap_or_default();
+    let line = open_packet(&packet).map_or(&[][..], |(_, line)| line);
+    [if *torn { &b"\n"[..] } else { b"" }, line].concat()
 }
 
 fn open(path: &std::path::Path) -> io::Result<File> {
@@ -138,17 +170,22 @@ mod tests {
         let mut files = Files::new(dir.join("not-there"));
         files.write("web", b"one\n");
         files.write("web", b"two\n");
-        assert!(
-            files.health().contains("not-there/web.log") && files.health().ends_with("; 2 lines are lost")
-        );
+        let health = files.health();
+        assert!(health.contains("not-there/web.log") && health.ends_with("; lines are lost"), "{health}");
+        files.write("other", b"one\n");
+        assert!(files.health().ends_with("; lines of 2 units are lost"), "{}", files.health());
         files.probe();
-        assert!(files.health().contains(".probe"), "{}", files.health());
         fs::create_dir(dir.join("not-there")).unwrap();
+        files.probe();
+        files.write("other", b"two\n");
+        assert_eq!(files.health(), health, "one that works says nothing of another");
         files.write("web", b"three\n");
         assert_eq!(files.health(), "ok");
-        files.probe();
-        assert_eq!(files.health(), "ok");
-        assert_eq!(fs::read_to_string(dir.join("not-there/web.log")).unwrap(), "three\n");
+        fs::remove_file(dir.join("not-there/other.log")).unwrap();
+        let text = fs::read_to_string(dir.join("not-there/web.log")).unwrap();
+        let (first, rest) = text.split_once('\n').unwrap();
+        assert!(first.contains("\"text\":\"2 lines are lost: ") && first.contains("\"log\""), "{first}");
+        assert_eq!(rest, "three\n");
         assert_eq!(fs::read_dir(dir.join("not-there")).unwrap().count(), 1, "the probe leaves nothing");
         fs::remove_dir_all(dir).unwrap();
     }

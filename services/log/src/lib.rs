@@ -21,7 +21,7 @@ use octant_api::logs::{PACKET_MAX, open_packet};
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::{Exit, ServiceName};
 use octant_service::{ServiceError, confine_helper_in};
-use octant_sys::inherit;
+use octant_sys::{clock, inherit};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -109,24 +109,21 @@ fn run() -> Result<(), LogError> {
 
 fn serve(lines: &OwnedFd, signals: &SignalFd, init: &UnixDatagram, files: &mut Files) -> io::Result<()> {
     let mut first = "READY=1\n";
-    let (mut told, mut ending) = (None, false);
+    let (mut told, mut ending, mut beat_ns) = (None, false, 0);
     loop {
-        let health = files.health();
-        // Each beat, and as soon as it is another.
-        if told.as_ref() != Some(&health) {
+        let (health, now_ns) = (files.health(), clock::monotonic_ns());
+        // Each beat, however many lines come in between, and as soon as it is another.
+        if told.as_ref() != Some(&health) || now_ns >= beat_ns {
             // A PID 1 that does not listen is no reason to stop writing; the watchdog tells.
             let _not_heard = init.send(format!("{first}WATCHDOG=1\nX_OCTANT_HEALTH={health}").as_bytes());
-            (first, told) = ("", Some(health));
+            (first, told, beat_ns) = ("", Some(health), now_ns + u64::from(BEAT_MS) * 1_000_000);
         }
         let mut ready =
             [PollFd::new(lines.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let watched = if ending { &mut ready[..1] } else { &mut ready[..] };
         match poll(watched, PollTimeout::from(if ending { QUIET_MS } else { BEAT_MS })) {
             Ok(0) if ending => return Ok(()),
-            Ok(0) => {
-                files.probe();
-                told = None;
-            }
+            Ok(0) => files.probe(),
             Ok(_) => {
                 ending |= ready[1].any() == Some(true);
                 take(lines, files)?;

@@ -22,8 +22,10 @@ pub(crate) fn run(shell: &str, arguments: &[&str]) -> Outcome {
     use std::os::unix::process::{CommandExt, ExitStatusExt};
 
     let (mut output, input) = std::io::pipe().expect("a pipe");
-    let mut command = Command::new(shell);
-    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    // A signal that is ignored from the start, as in the background of a script, cannot be trapped (POSIX, trap).
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(shell).args(arguments);
+    command.stdin(Stdio::null()).process_group(0);
     command.stdout(input.try_clone().expect("a second end")).stderr(input);
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{shell} does not start: {error}"));
     drop(command);
