@@ -167,6 +167,12 @@ fn words_are_split_as_posix_says() {
         ("IFS=:; set -- $(echo 'a::b:c:'); echo $#; printf '<%s>' \"$@\"; echo", "4\n<a><><b><c>\n", 0),
         ("IFS=', '; x='a , b,,c ,'; for i in $x; do echo \"<$i>\"; done", "<a>\n<b>\n<>\n<c>\n", 0),
         ("IFS=:; x=:a; set -- $x; echo $#", "2\n", 0),
+        (
+            "IFS=:/; echo a:b /usr/bin; x=/y:z; echo $x/w:v; echo ${x:-q} ${n:-p:q} ${n:-\"p:q\"}; ls -d /et?",
+            "a:b /usr/bin\n y z/w:v\n y z p q p:q\n/etc\n",
+            0,
+        ),
+        ("set -- ${n:-a b} ${n:+c d} a\\ b; echo $#; set -- ${n-'a b' c}; echo $#", "3\n2\n", 0),
         ("x='  a  b '; set -- $x; echo $#; x=; set -- $x \"\"; echo $#", "2\n1\n", 0),
     ]);
 }

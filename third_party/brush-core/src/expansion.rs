@@ -193,6 +193,12 @@ impl Expansion {
                                 .take(len_from_this_piece)
                                 .collect(),
                         ),
+                        ExpansionPiece::Literal(s) => ExpansionPiece::Literal(
+                            s.chars()
+                                .skip(desired_offset_into_this_piece)
+                                .take(len_from_this_piece)
+                                .collect(),
+                        ),
                     };
 
                     pieces.push(new_piece);
@@ -263,13 +269,17 @@ impl From<String> for WordField {
 enum ExpansionPiece {
     Unsplittable(String),
     Splittable(String),
+    /// What stands unquoted in the script itself: it can be a pattern, and is never split (POSIX
+    /// 2.6.5 splits only the results of expansions).
+    Literal(String),
 }
 
 impl From<ExpansionPiece> for String {
     fn from(piece: ExpansionPiece) -> Self {
         match piece {
-            ExpansionPiece::Unsplittable(s) => s,
-            ExpansionPiece::Splittable(s) => s,
+            ExpansionPiece::Unsplittable(s)
+            | ExpansionPiece::Splittable(s)
+            | ExpansionPiece::Literal(s) => s,
         }
     }
 }
@@ -278,7 +288,7 @@ impl From<ExpansionPiece> for patterns::PatternPiece {
     fn from(piece: ExpansionPiece) -> Self {
         match piece {
             ExpansionPiece::Unsplittable(s) => Self::Literal(s),
-            ExpansionPiece::Splittable(s) => Self::Pattern(s),
+            ExpansionPiece::Splittable(s) | ExpansionPiece::Literal(s) => Self::Pattern(s),
         }
     }
 }
@@ -287,7 +297,7 @@ impl From<ExpansionPiece> for crate::regex::RegexPiece {
     fn from(piece: ExpansionPiece) -> Self {
         match piece {
             ExpansionPiece::Unsplittable(s) => Self::Literal(s),
-            ExpansionPiece::Splittable(s) => Self::Pattern(s),
+            ExpansionPiece::Splittable(s) | ExpansionPiece::Literal(s) => Self::Pattern(s),
         }
     }
 }
@@ -296,21 +306,29 @@ impl ExpansionPiece {
     const fn as_str(&self) -> &str {
         match self {
             Self::Unsplittable(s) => s.as_str(),
-            Self::Splittable(s) => s.as_str(),
+            Self::Splittable(s) | Self::Literal(s) => s.as_str(),
         }
     }
 
     const fn len(&self) -> usize {
         match self {
             Self::Unsplittable(s) => s.len(),
-            Self::Splittable(s) => s.len(),
+            Self::Splittable(s) | Self::Literal(s) => s.len(),
         }
     }
 
     fn make_unsplittable(self) -> Self {
         match self {
             Self::Unsplittable(_) => self,
-            Self::Splittable(s) => Self::Unsplittable(s),
+            Self::Splittable(s) | Self::Literal(s) => Self::Unsplittable(s),
+        }
+    }
+
+    /// What was written within `${...}` is a result of that expansion.
+    fn make_splittable(self) -> Self {
+        match self {
+            Self::Literal(s) => Self::Splittable(s),
+            other => other,
         }
     }
 }
@@ -645,7 +663,7 @@ impl<'a, SE: extensions::ShellExtensions> WordExpander<'a, SE> {
             &['$', '`', '\\', '\'', '\"', '~', '{']
         };
         if !word.contains(expansion_chars) {
-            return Ok(Expansion::from(ExpansionPiece::Splittable(word.to_owned())));
+            return Ok(Expansion::from(ExpansionPiece::Literal(word.to_owned())));
         }
 
         // Apply brace expansion first, before anything else (not applicable to heredoc bodies).
@@ -709,7 +727,15 @@ impl<'a, SE: extensions::ShellExtensions> WordExpander<'a, SE> {
             }
         } else {
             // When not inside double-quotes, perform normal expansion with quote removal
-            self.basic_expand(word).await
+            let mut result = self.basic_expand(word).await?;
+            for field in &mut result.fields {
+                let pieces = std::mem::take(&mut field.0);
+                field.0 = pieces
+                    .into_iter()
+                    .map(ExpansionPiece::make_splittable)
+                    .collect();
+            }
+            Ok(result)
         }
     }
 
@@ -780,7 +806,9 @@ impl<'a, SE: extensions::ShellExtensions> WordExpander<'a, SE> {
         for existing_field in expansion.fields {
             for piece in existing_field.0 {
                 match piece {
-                    ExpansionPiece::Unsplittable(_) => current_field.0.push(piece),
+                    ExpansionPiece::Unsplittable(_) | ExpansionPiece::Literal(_) => {
+                        current_field.0.push(piece);
+                    }
                     ExpansionPiece::Splittable(s) => {
                         for c in s.chars() {
                             if ifs.contains(c) {
@@ -801,7 +829,11 @@ impl<'a, SE: extensions::ShellExtensions> WordExpander<'a, SE> {
                             } else {
                                 match current_field.0.last_mut() {
                                     Some(ExpansionPiece::Splittable(last)) => last.push(c),
-                                    Some(ExpansionPiece::Unsplittable(_)) | None => {
+                                    Some(
+                                        ExpansionPiece::Unsplittable(_)
+                                        | ExpansionPiece::Literal(_),
+                                    )
+                                    | None => {
                                         current_field
                                             .0
                                             .push(ExpansionPiece::Splittable(c.to_string()));
@@ -823,7 +855,7 @@ impl<'a, SE: extensions::ShellExtensions> WordExpander<'a, SE> {
 
     fn expand_pathnames_in_field(&self, field: WordField) -> Result<Vec<String>, error::Error> {
         let may_be_glob = |piece: &ExpansionPiece| {
-            matches!(piece, ExpansionPiece::Splittable(s) if s.contains(['*', '?', '[', '(']))
+            matches!(piece, ExpansionPiece::Splittable(s) | ExpansionPiece::Literal(s) if s.contains(['*', '?', '[', '(']))
         };
         if !field.0.iter().any(may_be_glob) {
             return Ok(vec![String::from(field)]);
@@ -872,9 +904,7 @@ impl<'a, SE: extensions::ShellExtensions> WordExpander<'a, SE> {
         word_piece: brush_parser::word::WordPiece,
     ) -> Result<Expansion, error::Error> {
         let expansion: Expansion = match word_piece {
-            brush_parser::word::WordPiece::Text(s) => {
-                Expansion::from(ExpansionPiece::Splittable(s))
-            }
+            brush_parser::word::WordPiece::Text(s) => Expansion::from(ExpansionPiece::Literal(s)),
             brush_parser::word::WordPiece::SingleQuotedText(s) => {
                 Expansion::from(ExpansionPiece::Unsplittable(s))
             }

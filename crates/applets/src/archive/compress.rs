@@ -291,13 +291,24 @@ fn to_file(
     output: &Path,
 ) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::Error(format!("{}: {error}", output.display()));
-    if request.force {
-        match fs::remove_file(output) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+    let there = fs::symlink_metadata(output).ok().filter(|_| request.force);
+    if let Some(there) = &there {
+        if from.is_some_and(|(_, old)| (old.dev(), old.ino()) == (there.dev(), there.ino())) {
+            return Err(failed(io::Error::other("is the input itself")));
+        }
+        // What is no file is written into: /dev/null stays what it is.
+        if !there.is_file() && !there.is_symlink() {
+            let mut sink = OpenOptions::new().write(true).open(output).map_err(failed)?;
+            let stamp = from.map(|(name, metadata)| stamp(request, name, metadata)).unwrap_or_default();
+            return convert(request, source, &mut sink, &stamp).map_err(failed);
         }
     }
-    let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(output) {
+    // What is overwritten is there until the new one is whole.
+    let made = match &there {
+        Some(_) => beside(output),
+        None => output.to_owned(),
+    };
+    let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let shown = output.display();
@@ -309,15 +320,22 @@ fn to_file(
     let mut sink = BufWriter::with_capacity(64 * 1024, &file);
     let done = convert(request, source, &mut sink, &stamp).and_then(|()| sink.flush());
     drop(sink);
-    match done.and_then(|()| dress(&file, from.map(|(_, metadata)| metadata))) {
+    let done = done.and_then(|()| dress(&file, from.map(|(_, metadata)| metadata)));
+    match done.and_then(|()| if there.is_some() { fs::rename(&made, output) } else { Ok(()) }) {
         Ok(()) => Ok(()),
         Err(error) => {
             // The first failure is the one to tell.
-            let _ = fs::remove_file(output);
+            let _ = fs::remove_file(&made);
             let name = from.map_or(OsStr::new("standard input"), |(name, _)| name);
             Err(Failure::Error(format!("{}: {error}", name.display())))
         }
     }
+}
+
+/// A name in the same directory that nobody else takes.
+fn beside(output: &Path) -> PathBuf {
+    let name = output.file_name().unwrap_or_default().to_string_lossy();
+    output.with_file_name(format!(".{name}.{}", std::process::id()))
 }
 
 /// Gives the new file the owner, permissions and times of the old one.

@@ -51,8 +51,11 @@ pub(crate) fn mount(arguments: Vec<OsString>) -> i32 {
         let mut wish = wish(&options)?;
         let words = words(&options);
         let kind = options.text("t");
+        if options.has("f") {
+            return Ok(0);
+        }
         if options.has("a") {
-            return mount_all();
+            return mount_all(&options);
         }
         let propagation = wish.flags & PROPAGATION;
         match &words[..] {
@@ -246,7 +249,13 @@ fn fstab_row(line: &str) -> Option<Row> {
     Some(Row { source, target, kind, options: fields.next().unwrap_or_else(|| "defaults".into()) })
 }
 
-fn mount_all() -> Result<i32, Stop> {
+fn mount_all(options: &Options) -> Result<i32, Stop> {
+    if options.has("t") || options.has("o") {
+        return Err(Stop::new(
+            1,
+            "-a mounts what /etc/fstab has as it stands there; it takes no -t and no -o",
+        ));
+    }
     let there = mounts()?;
     let mut code = 0;
     for row in fstab()? {

@@ -8,6 +8,7 @@ use std::ffi::{CString, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 const MKSWAP_HELP: &str = "\
@@ -52,8 +53,15 @@ pub(crate) fn mkswap(arguments: Vec<OsString>) -> i32 {
             }
             None => crate::system::random_uuid(&mut id)?,
         }
-        let mut file =
-            OpenOptions::new().read(true).write(true).open(path).map_err(failed(path.display()))?;
+        // A device that is mounted or swapped to cannot be opened so (open(2), O_EXCL), and -f does not change that.
+        let device = fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device());
+        let alone = if device { nix::libc::O_EXCL } else { 0 };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(alone)
+            .open(path)
+            .map_err(failed(path.display()))?;
         let length = file.seek(SeekFrom::End(0)).map_err(failed(path.display()))?;
         if let Some(found) = probe(path).map_err(failed(path.display()))?.filter(|_| !options.has("f"))
             && found.get("TYPE").is_none_or(|kind| kind != "swap")
