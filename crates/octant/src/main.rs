@@ -22,6 +22,10 @@ const NOT_GRANTED: u8 = 126;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Err(error) = octant_sys::names::from_files_alone() {
+        let _nobody_else_to_tell =
+            writeln!(io::stderr(), "octant: users and groups cannot be looked up: {error}");
+    }
     let first = std::process::id() == 1;
     let role = match granted::Granted::here() {
         Ok(granted) => decide(arguments, first, &granted),

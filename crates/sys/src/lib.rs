@@ -20,6 +20,7 @@ pub mod hooks;
 pub mod inherit;
 pub mod modules;
 pub mod mount;
+pub mod names;
 pub mod netlink;
 pub mod nftables;
 pub mod observe;

@@ -110,13 +110,22 @@ fn run(name: &str, options: Options) -> i32 {
     }
 }
 
+/// How long the colour is that a text begins with: `ESC [`, numbers, `m`. Nothing else of a terminal's commands is one.
+fn colour(text: &str) -> Option<usize> {
+    let numbers = text.strip_prefix("\x1b[")?;
+    let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';' && c != ':')?;
+    (end <= 32 && numbers[end..].starts_with('m')).then_some(end + 3)
+}
+
 fn show(options: Options, bytes: &[u8]) -> io::Result<()> {
     let mut terminal = Terminal::open()?;
     let (rows, columns) = terminal.size();
     let mut pager = Pager::new(options, bytes, rows, columns);
     if pager.options.fit && pager.fits() {
         drop(terminal);
-        return io::stdout().write_all(bytes);
+        // As it would be on the screen: what is in a file must not command the terminal.
+        let rows = (0..pager.lines.len()).flat_map(|line| pager.parts(line));
+        return rows.map(|row| row + "\n").try_for_each(|row| io::stdout().write_all(row.as_bytes()));
     }
     terminal.draw(&pager.screen())?;
     while let Some(key) = terminal.key()? {
@@ -178,7 +187,7 @@ impl<'t> Pager<'t> {
     fn parts(&self, line: usize) -> Vec<String> {
         let number = if self.options.numbers { format!("{:>7} ", line + 1) } else { String::new() };
         let mut parts = vec![number];
-        let (mut at, mut escape) = (parts[0].len(), false);
+        let mut at = parts[0].len();
         let mut put = |text: &str, width: usize, parts: &mut Vec<String>| {
             if at + width > self.columns {
                 parts.push(String::new());
@@ -190,13 +199,14 @@ impl<'t> Pager<'t> {
             at += width;
         };
         for chunk in self.lines[line].utf8_chunks() {
-            for c in chunk.valid().chars() {
-                if self.options.raw && (c == '\x1b' || escape) {
-                    // A colour takes no room, up to its letter.
-                    escape = !(escape && c.is_ascii_alphabetic());
-                    put(c.encode_utf8(&mut [0; 4]), 0, &mut parts);
+            let mut rest = chunk.valid();
+            while let Some(c) = rest.chars().next() {
+                if let Some(length) = colour(rest).filter(|_| self.options.raw) {
+                    put(&rest[..length], 0, &mut parts);
+                    rest = &rest[length..];
                     continue;
                 }
+                rest = &rest[c.len_utf8()..];
                 match c {
                     '\t' => put(" ", 1, &mut parts),
                     '\r' => {}
@@ -491,5 +501,21 @@ mod tests {
         assert_eq!(chopped.parts(0).len(), 1);
         let empty = Pager::new(Options::default(), b"", 5, 80);
         assert!(empty.at_end() && empty.fits());
+    }
+
+    #[test]
+    fn a_colour_is_let_through_and_no_other_command_of_a_terminal() {
+        let lengths = [
+            "\x1b[31m",
+            "\x1b[m",
+            "\x1b[1;38:5:9mx",
+            "\x1b[2J",
+            "\x1b]0;x\x07",
+            "\x1bc",
+            "\x1b[6n",
+            "x",
+            "\x1b[",
+        ];
+        assert_eq!(lengths.map(colour), [Some(5), Some(3), Some(11), None, None, None, None, None, None]);
     }
 }
