@@ -128,6 +128,19 @@ pub(super) fn used() -> Vec<(PathBuf, PathBuf)> {
     found
 }
 
+/// The device that a whole file is on already.
+pub(super) fn attached(file: &Path) -> Option<String> {
+    let path = fs::canonicalize(file).ok()?;
+    let zero = |device: &Path, name: &str| {
+        let about =
+            Path::new("/sys/block").join(device.file_name().unwrap_or_default()).join("loop").join(name);
+        fs::read_to_string(about).is_ok_and(|text| text.trim() == "0")
+    };
+    let all = used().into_iter().filter(|(_, backing)| *backing == path);
+    let mut whole = all.filter(|(device, _)| zero(device, "offset") && zero(device, "sizelimit"));
+    whole.next().map(|(device, _)| device.display().to_string())
+}
+
 fn free() -> Result<PathBuf, Stop> {
     let control = OpenOptions::new()
         .read(true)

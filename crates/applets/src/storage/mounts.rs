@@ -1,6 +1,6 @@
 //! `mount` and `umount`.
 
-use super::loops::attach_free;
+use super::loops::{attach_free, attached};
 use super::options::{MountOptions, PROPAGATION};
 use super::signatures::find_by_tag;
 use super::table::{Mount, mounts, unescape};
@@ -190,7 +190,12 @@ fn attach(wish: MountOptions, kind: Option<&str>, source: &str, target: &str) ->
     let file = Path::new(&source).metadata().is_ok_and(|meta| meta.is_file());
     let source = if wish.by_loop || (file && kind.is_none_or(|kind| kind != "fuse")) {
         let read_only = wish.flags.contains(MsFlags::MS_RDONLY);
-        attach_free(Path::new(&source), (wish.offset, wish.size), read_only, true)?
+        let whole = (wish.offset, wish.size) == (0, 0);
+        // One file system on two devices would be written by two that know nothing of each other.
+        match attached(Path::new(&source)).filter(|_| whole) {
+            Some(device) => device,
+            None => attach_free(Path::new(&source), (wish.offset, wish.size), read_only, true)?,
+        }
     } else {
         source
     };
