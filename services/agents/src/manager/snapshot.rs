@@ -16,6 +16,12 @@ fn refuse(code: Code, aid: Aid, why: impl ToString, next: &str) -> ApiError {
     ApiError::new(code, WHAT, aid.to_string(), why.to_string(), next)
 }
 
+fn full(aid: Aid) -> ApiError {
+    let why = format!("{SNAPSHOTS_MAX} are kept already");
+    let next = "an operator makes room: `octant agent artefacts AGENT --snapshot DIGEST --remove`";
+    refuse(Code::Full, aid, why, next)
+}
+
 impl Manager {
     /// Keeps what the manifest says is kept, as it is at one moment: the agent is frozen while it is read, so that no file
     /// is one half of what it was and one half of what it becomes.
@@ -33,6 +39,16 @@ impl Manager {
             let why = format!("the ledger did not accept the record: {error}");
             return Err(refuse(Code::Unavailable, aid, why, "try again; nothing is kept without a record"));
         }
+        if let Err(error) = self.note_snapshot(aid, tree, &kept) {
+            self.forget(tree).await;
+            return Err(error);
+        }
+        kept.failed = None;
+        Ok(kept)
+    }
+
+    /// Puts it among the agent's own; of several that were taken at once only as many as there is room for.
+    fn note_snapshot(&self, aid: Aid, tree: Sha256, kept: &Artefacts) -> Result<(), ApiError> {
         let left_out = kept.more_left_out + kept.left_out.len() as u64;
         let (entries, bytes) = (kept.entries, kept.bytes);
         let mut inner = self.inner();
@@ -40,10 +56,12 @@ impl Manager {
         let snapshots = &mut agent.saved.info.snapshots;
         // What is the same as before is kept once.
         snapshots.retain(|snapshot| snapshot.tree != tree);
+        if snapshots.len() >= SNAPSHOTS_MAX {
+            return Err(full(aid));
+        }
         snapshots.push(Snapshot { tree, taken_ms: clock::wall_ms(), entries, bytes, left_out });
         self.keep(&mut inner, aid, false);
-        kept.failed = None;
-        Ok(kept)
+        Ok(())
     }
 
     /// What is to be kept of an agent that may still have a snapshot kept.
@@ -54,9 +72,7 @@ impl Manager {
             return Err(refuse(Code::Conflict, aid, "it does not run", "what is kept at its end is kept"));
         }
         if agent.saved.info.snapshots.len() >= SNAPSHOTS_MAX {
-            let why = format!("{SNAPSHOTS_MAX} are kept already");
-            let next = "an operator makes room: `octant agent artefacts AGENT --snapshot DIGEST --remove`";
-            return Err(refuse(Code::Full, aid, why, next));
+            return Err(full(aid));
         }
         match Due::of(agent) {
             Some(due) => due.map_err(|why| refuse(Code::Failed, aid, why, "see the log of agents")),
