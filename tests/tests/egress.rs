@@ -325,7 +325,7 @@ fn ssh_server(internet: &Internet, name: &str) -> String {
     };
     let (file, converted) =
         (key.display().to_string(), internet.dir.join(format!("{name}.dropbear")).display().to_string());
-    run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &file]);
+    run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", &file]);
     run("dropbearconvert", &["openssh", "dropbear", &file, &converted]);
     let public = fs::read_to_string(key.with_extension("hostkey.pub")).unwrap();
     let known = fs::read_to_string(internet.dir.join("known_hosts")).unwrap_or_default();

@@ -11,7 +11,7 @@ fn the_doctor_names_what_was_broken_and_nothing_else() {
     let job = format!(
         r#"{BAD}
         octant health --wait 20s >/dev/null; bad > "$OCTANT_DIR/before"; octant doctor | grep 'denied: '
-        chmod 0666 "$OCTANT_DIR/run/vault.sock"; chown 1 "$OCTANT_DIR/state/agents"
+        chmod 0777 "$OCTANT_DIR/run/vault.sock"; chown 1 "$OCTANT_DIR/state/agents"
         octant service stop log --wait 20s
         bad > "$OCTANT_DIR/after"; chmod 0600 "$OCTANT_DIR/run/vault.sock"; grep -vxF -f "$OCTANT_DIR/before" "$OCTANT_DIR/after"
         "#

@@ -11,7 +11,7 @@ const WORK: &str = "if [ -e base ]; then echo forked > fork; rm gone; rm -r dir;
     echo 1 > base; mkdir dir out; echo x > dir/x; echo x > gone; echo one > both; echo found > out/text; \
     ln -s /etc/shadow out/link; fi; echo ready; until [ -e @DIR@/now ]; do sleep 0.1; done; \
     if [ -e @DIR@/keep ]; then while :; do echo $x > out/text; x=1$x; done & \
-    /run/octant/bin/octant workspace snapshot && echo kept || echo not; kill $!; fi; \
+    /octant workspace snapshot && echo kept || echo not; kill $!; fi; \
     echo $(cat both) later > both; echo later; sleep 60";
 
 /// A signed manifest of that agent, below the instance's scratch directory; the directory in which it waits for `now`.
