@@ -75,6 +75,10 @@ fn refuse(bench: &mut Bench, plant: Plant<'_>, why: &str) {
 pub(super) fn what_is_left_of_an_agent_is_found() {
     use std::os::unix::process::CommandExt;
     let mut bench = Bench::new(None);
+    if std::process::id() == 1 {
+        // A test without some layer has put a workstation's list into the guest's own root, where no utility runs then.
+        let _there_or_not = std::fs::remove_file("/etc/octant/applets");
+    }
     let sleep = || {
         let mut command = Command::new("sleep");
         command.arg("600");
