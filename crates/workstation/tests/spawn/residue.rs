@@ -71,14 +71,19 @@ fn refuse(bench: &mut Bench, plant: Plant<'_>, why: &str) {
     bench.assert_nothing_is_left(&plan);
 }
 
-/// Each kind of residue in turn: the retirement names it, keeps the slot, and works when it is gone.
-pub(super) fn what_is_left_of_an_agent_is_found() {
-    use std::os::unix::process::CommandExt;
-    let mut bench = Bench::new(None);
+/// In a guest.
+fn let_utilities_run() {
     if std::process::id() == 1 {
         // A test without some layer has put a workstation's list into the guest's own root, where no utility runs then.
         let _there_or_not = std::fs::remove_file("/etc/octant/applets");
     }
+}
+
+/// Each kind of residue in turn: the retirement names it, keeps the slot, and works when it is gone.
+pub(super) fn what_is_left_of_an_agent_is_found() {
+    use std::os::unix::process::CommandExt;
+    let mut bench = Bench::new(None);
+    let_utilities_run();
     let sleep = || {
         let mut command = Command::new("sleep");
         command.arg("600");
