@@ -201,7 +201,7 @@ impl<SE: extensions::ShellExtensions> Registration<SE> {
 }
 
 fn get_builtin_man_page(_name: &str, _command: &clap::Command) -> Result<String, error::Error> {
-    error::unimp("man page rendering is not yet implemented")
+    error::unimp("manual pages of builtins (`help NAME` says what one does)")
 }
 
 fn get_builtin_short_description(name: &str, command: &clap::Command) -> String {

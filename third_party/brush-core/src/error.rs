@@ -78,12 +78,12 @@ pub enum ErrorKind {
     HistoryItemNotFound,
 
     /// The requested functionality has not yet been implemented in this shell.
-    #[error("not yet implemented: {0}")]
+    #[error("this shell does not do that: {0}")]
     Unimplemented(&'static str),
 
     /// The requested functionality has not yet been implemented in this shell; it is tracked in a
     /// GitHub issue.
-    #[error("not yet implemented: {0}; see https://github.com/reubeno/brush/issues/{1}")]
+    #[error("this shell does not do that: {0} (brush issue {1})")]
     UnimplementedAndTracked(&'static str, u32),
 
     /// An expected environment scope could not be found.

@@ -16,9 +16,6 @@ mod parser;
 mod source;
 mod tokenizer;
 
-#[cfg(test)]
-mod snapshot_tests;
-
 pub use error::{
     BindingParseError, ParseError, ParseErrorLocation, TestCommandParseError, WordParseError,
 };
@@ -26,8 +23,6 @@ pub use error::{
 #[cfg(feature = "diagnostics")]
 pub use error::miette::PrettyError;
 
-#[cfg(feature = "winnow-parser")]
-pub use parser::winnow_str;
 pub use parser::{Parser, ParserBuilder, ParserImpl, ParserOptions, SourceInfo, parse_tokens};
 
 pub use source::{SourcePosition, SourcePositionOffset, SourceSpan};
