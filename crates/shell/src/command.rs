@@ -1,23 +1,17 @@
 //! The builtin `command`. brush's own does not know functions, aliases and reserved words with `-v`, as scripts do when
 //! they ask what there is; running a command is left to it.
 
-use crate::{Extensions, OWN_PROGRAM};
-use brush_builtins::{BuiltinSet, default_builtins};
+use crate::{Extensions, OWN_PROGRAM, original};
 use brush_core::builtins::{BoxFuture, Registration};
 use brush_core::{CommandArg, Error, ExecutionContext, ExecutionExitCode, ExecutionResult, Shell};
 use std::io::Write;
 use std::path::Path;
-use std::sync::LazyLock;
 
 const NAME: &str = "command";
 
-/// What brush does for it.
-static ORIGINAL: LazyLock<Option<Registration<Extensions>>> =
-    LazyLock::new(|| default_builtins(BuiltinSet::BashMode).remove(NAME));
-
 /// The builtin with its name.
 pub(crate) fn registration() -> Option<(&'static str, Registration<Extensions>)> {
-    ORIGINAL.as_ref().map(|original| (NAME, Registration { execute_func: run, ..original.clone() }))
+    original(NAME).map(|original| (NAME, Registration { execute_func: run, ..original.clone() }))
 }
 
 fn run(
@@ -26,7 +20,7 @@ fn run(
 ) -> BoxFuture<'_, Result<ExecutionResult, Error>> {
     let words: Vec<String> = arguments.iter().skip(1).map(ToString::to_string).collect();
     Box::pin(async move {
-        match (words.first().map(String::as_str), &*ORIGINAL) {
+        match (words.first().map(String::as_str), original(NAME)) {
             (Some("-v"), _) => describe(context, &words[1..], false),
             (Some("-V"), _) => describe(context, &words[1..], true),
             (_, Some(original)) => (original.execute_func)(context, arguments).await,

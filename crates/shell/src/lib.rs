@@ -18,13 +18,14 @@ mod jobs;
 mod kill;
 mod line;
 mod options;
+mod printf;
 mod session;
 mod test;
 mod trap;
 mod wait;
 
-use brush_builtins::{BuiltinSet, ShellBuilderExt};
-use brush_core::builtins::{builtin, simple_builtin};
+use brush_builtins::{BuiltinSet, ShellBuilderExt, default_builtins};
+use brush_core::builtins::{Registration, builtin, simple_builtin};
 use brush_core::extensions::{ErrorFormatter, ShellExtensions, ShellExtensionsImpl};
 use brush_core::openfiles::OpenFile;
 use brush_core::signals::Inbox;
@@ -36,6 +37,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Threads for stages of pipelines, command substitutions and background jobs of shell code. Each may block on its pipe,
 /// so that one which had to wait for a free thread could stand still: more than a script has at once.
@@ -97,6 +99,13 @@ impl ErrorFormatter for Messages {
 }
 
 type Extensions = ShellExtensionsImpl<Messages>;
+
+/// brush's own builtin of this name, for those of ours that leave something to it.
+fn original(name: &str) -> Option<&'static Registration<Extensions>> {
+    static ALL: LazyLock<HashMap<String, Registration<Extensions>>> =
+        LazyLock::new(|| default_builtins(BuiltinSet::BashMode));
+    ALL.get(name)
+}
 
 /// What may stand at the end of the operator's command line: given the words behind `octant` and the one that is begun.
 pub type Complete = fn(&[String], &str) -> Vec<String>;
@@ -201,7 +210,7 @@ async fn build(
         .builtin("test", simple_builtin::<test::Test, Extensions>())
         .builtin("[", simple_builtin::<test::Test, Extensions>())
         .builtin("disown", builtin::<jobs::Disown, Extensions>());
-    if let Some((name, builtin)) = command::registration() {
+    for (name, builtin) in [command::registration(), printf::registration()].into_iter().flatten() {
         builder = builder.builtin(name, builtin);
     }
     for (name, value) in missing {

@@ -162,6 +162,18 @@ fn a_job_of_shell_code_has_traps_of_its_own() {
 }
 
 #[test]
+fn a_format_without_conversions_is_written_once() {
+    check(&[
+        (
+            "printf 'a%%\\n' b c; printf '%s-' a b; echo; printf -v x 'y' z; echo $x; printf '' a; echo $?",
+            "a%\na-b-\ny\n0\n",
+            0,
+        ),
+        ("IFS=:; x=$(printf a:b); echo \"$x\"", "a:b\n", 0),
+    ]);
+}
+
+#[test]
 fn words_are_split_as_posix_says() {
     check(&[
         ("IFS=:; set -- $(echo 'a::b:c:'); echo $#; printf '<%s>' \"$@\"; echo", "4\n<a><><b><c>\n", 0),
