@@ -109,6 +109,8 @@ pub struct Client {
     /// When something is to be done, and how often the same was done.
     until_ms: u64,
     tries: u32,
+    /// Whether the link was away since somebody last said that the address may be used.
+    doubtful: bool,
     /// The address that it had, to ask for it again.
     last: Option<Ipv4Addr>,
 }
@@ -120,7 +122,7 @@ impl Client {
     pub fn new(mac: [u8; 6], hostname: Option<String>, last: Option<Ipv4Addr>, now_ms: u64) -> Self {
         let (since_ms, asked_ms, until_ms) = (now_ms, now_ms, now_ms);
         let (state, transaction, tries) = (State::Selecting, 0, 0);
-        Self { mac, hostname, state, transaction, since_ms, asked_ms, until_ms, tries, last }
+        Self { mac, hostname, state, transaction, since_ms, asked_ms, until_ms, tries, doubtful: false, last }
     }
 
     /// Where it is.
@@ -168,6 +170,7 @@ impl Client {
                 // Anybody may answer, and a server of another network says no.
                 if let Some(lease) = self.lease().cloned() {
                     self.state = State::Rebinding(lease);
+                    (self.doubtful, self.tries) = (true, 0);
                     return self.ask_about_lease(now_ms, random);
                 }
                 self.begin(now_ms);
@@ -178,7 +181,7 @@ impl Client {
 
     fn begin(&mut self, now_ms: u64) {
         self.state = State::Selecting;
-        (self.since_ms, self.until_ms, self.tries) = (now_ms, now_ms, 0);
+        (self.since_ms, self.until_ms, self.tries, self.doubtful) = (now_ms, now_ms, 0, false);
     }
 
     fn time(&mut self, now_ms: u64, random: u32) -> Vec<Action> {
@@ -233,8 +236,14 @@ impl Client {
         self.since_ms = now_ms;
         let renewing = matches!(self.state, State::Renewing(_));
         let limit = if renewing { self.rebind_ms(&lease) } else { self.ends_ms().unwrap_or(u64::MAX) };
-        let half = limit.saturating_sub(now_ms) / 2;
-        self.until_ms = now_ms.saturating_add(half.max(AGAIN_LEAST_MS)).min(limit.max(now_ms + 1));
+        if self.doubtful {
+            // It may be another network, and the first question on a link that is just up is easily lost.
+            self.wait(now_ms, random);
+        } else {
+            let half = limit.saturating_sub(now_ms) / 2;
+            self.until_ms = now_ms.saturating_add(half.max(AGAIN_LEAST_MS));
+        }
+        self.until_ms = self.until_ms.min(limit.max(now_ms + 1));
         let mut ask = self.message(Kind::Request, now_ms);
         ask.client = lease.address;
         vec![Action::Send(ask, renewing.then_some(lease.server))]
@@ -303,7 +312,7 @@ impl Client {
             message.renew_s.map(|seconds| u64::from(seconds) * 1000).filter(|renew| *renew < half * 2);
         let renew = if lease.seconds == FOR_EVER_S { u64::MAX } else { renew.unwrap_or(half).max(half / 2) };
         self.until_ms = self.asked_ms.saturating_add(renew).max(now_ms + 1);
-        (self.last, self.tries) = (Some(lease.address), 0);
+        (self.last, self.tries, self.doubtful) = (Some(lease.address), 0, false);
         self.state = State::Bound(lease.clone());
         let gone = before.map(|before| Action::GiveUp(before, "the server lent another one".into()));
         gone.into_iter().chain([Action::Use(lease)]).collect()

@@ -157,6 +157,15 @@ fn an_operator_and_a_link_that_returned_have_the_lease_asked_about() {
     let returned = world.step(Event::Returned);
     let (ask, to) = sent(&returned);
     assert!(to.is_none() && ask.client == ADDRESS && ask.broadcast);
+    // Nobody heard it: asked again soon and again, and not after half of what is left of the lease.
+    for seconds in [4, 8, 16, 32, 64, 64] {
+        let pause = world.client.until_ms() - world.now;
+        assert!(pause.abs_diff(seconds * 1000) <= 1000, "{pause} ms and not {seconds} s");
+        let again = world.wait();
+        assert_eq!((sent(&again).0.client, sent(&again).1), (ADDRESS, None));
+    }
+    assert!(matches!(&world.answer(Kind::Ack, SERVER, ADDRESS)[..], [Action::Use(_)]));
+    assert!(world.client.until_ms() - world.now > 100_000, "it is in no doubt any more");
 }
 
 #[test]
