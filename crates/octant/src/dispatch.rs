@@ -263,6 +263,7 @@ mod tests {
         assert_eq!(role(&["octant", "ls"], some), "ls: ls");
         assert_eq!(role(&["sh"], some), "shell: sh");
         assert_eq!(role(&["octant", "note", "x"], some), "operator: octant note x");
+        assert_eq!(role(&["octant", "workspace", "snapshot"], some), "operator: octant workspace snapshot");
         assert_eq!(role(&["octant", "self"], some), "operator: octant self");
         assert_eq!(role(&["octant", "secret", "get", "a"], some), "operator: octant secret get a");
         let refused: &[&[&str]] = &[

@@ -15,8 +15,8 @@ use std::path::Path;
 const LIST: &str = "/etc/octant/applets";
 
 /// The commands of Octant's own that speak to the workstation's own socket and, where there is one, to nothing else.
-const OF_AN_AGENT: [&str; 9] =
-    ["agent", "approvals", "lease", "mcp", "message", "note", "secret", "self", "ssh-agent"];
+const OF_AN_AGENT: [&str; 10] =
+    ["agent", "approvals", "lease", "mcp", "message", "note", "secret", "self", "ssh-agent", "workspace"];
 
 /// Far more than all names together.
 const LIST_MAX_BYTES: u64 = 64 * 1024;
@@ -124,7 +124,7 @@ mod tests {
     fn a_grant_is_for_exactly_one_name() {
         let granted = Granted::Only(vec!["ls".into(), "sh".into()]);
         assert!(granted.utility("ls") && !granted.utility("l") && !granted.utility("lss"));
-        for own in ["agent", "approvals", "lease", "mcp", "message", "note", "self", "secret", "ssh-agent"] {
+        for own in OF_AN_AGENT {
             assert!(granted.command(OsStr::new(own)), "{own}");
         }
         for other in
