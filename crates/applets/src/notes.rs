@@ -34,7 +34,7 @@ const fn lacks(name: &'static str, missing: &'static [&'static str], differs: &'
 #[rustfmt::skip] // one utility a line
 pub const NOTES: &[Note] = &[
     alias("[", "test"),
-    on("awk", "awk-rs", "input that is not UTF-8 is read with U+FFFD in its place; `name=value` operands count from the start; no `**`, no `(i, j) in array`; `RS` and `ORS` other than a line, `-v FS`, `END` after `exit`, `getline` in `BEGIN`, `/a/ || /b/` and arrays by reference do not do what POSIX says: use sed, cut, tr and the shell for these"),
+    on("awk", "regex", "loops over an array go through whole numbers by their size first; no `|&`, no functions of gawk's own"),
     alias("bunzip2", "bzip2"),
     alias("bzcat", "bzip2"),
     on("bzip2", "bzip2 (libbz2-rs)", ""),

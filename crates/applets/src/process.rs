@@ -6,7 +6,7 @@ mod list;
 mod place;
 mod ps;
 mod schedule;
-mod start;
+pub(crate) mod start;
 mod statistics;
 mod top;
 mod tree;

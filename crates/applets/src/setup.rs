@@ -21,7 +21,8 @@ const LANGUAGE_FAILED: i32 = 99;
 /// Returns the exit code. Some utilities end the process themselves.
 #[must_use]
 pub fn run(applet: &Applet, arguments: Vec<OsString>, invocation: Invocation) -> i32 {
-    if let Err(message) = prepare(applet, invocation) {
+    let spoken = speaks_by_uucore(applet, arguments.len());
+    if let Err(message) = prepare(applet, invocation, spoken) {
         output::complain(applet.name, &message);
         return LANGUAGE_FAILED;
     }
@@ -42,7 +43,7 @@ use crate::output;
 ///
 /// `uucore::locale` must know the utility before its first message, or messages are the names of messages.
 /// Rust ignores SIGPIPE; a utility must die of it (`yes | head -1`), unless its parent chose to ignore it.
-fn prepare(applet: &Applet, invocation: Invocation) -> Result<(), String> {
+fn prepare(applet: &Applet, invocation: Invocation, spoken: bool) -> Result<(), String> {
     if invocation == Invocation::ByArgument {
         uucore::set_utility_is_second_arg();
         uucore_of_grep::set_utility_is_second_arg();
@@ -52,11 +53,38 @@ fn prepare(applet: &Applet, invocation: Invocation) -> Result<(), String> {
     if !uucore::signals::sigpipe_was_ignored() {
         uucore::signals::enable_pipe_errors().map_err(|error| format!("cannot reset SIGPIPE: {error}"))?;
     }
+    if !spoken {
+        return Ok(());
+    }
     let texts = applet.texts;
     let failed = |error: &dyn std::fmt::Display| format!("cannot set up the texts of {texts:?}: {error}");
     if texts == "grep" {
         uucore_of_grep::locale::setup_localization(texts).map_err(|error| failed(&error))
     } else {
         uucore::locale::setup_localization(texts).map_err(|error| failed(&error))
+    }
+}
+
+/// Whether the utility may have something to say by uucore's texts, whose reading is a tenth of a start. This crate's own
+/// utilities have their own, but for those that hand over to a crate of uutils'; and `true` is silent until it is asked.
+fn speaks_by_uucore(applet: &Applet, words: usize) -> bool {
+    match applet.texts {
+        "true" | "false" => words > 1,
+        "grep" | "find" | "xargs" | "reset" => true,
+        _ => !applet.entry.starts_with("crate::"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_for_who_speaks_by_them() {
+        let spoken = |name: &str, words| speaks_by_uucore(crate::find(name.as_ref()).unwrap(), words);
+        assert!(!spoken("true", 1) && spoken("true", 2));
+        assert!(spoken("ls", 1) && spoken("[", 1) && spoken("sed", 1));
+        assert!(spoken("egrep", 1) && spoken("xargs", 1));
+        assert!(!spoken("mount", 1) && !spoken("tar", 3));
     }
 }

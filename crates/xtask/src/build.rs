@@ -38,7 +38,7 @@ impl Profile {
 /// Builds `octant` and checks that it needs nothing but the kernel.
 ///
 /// # Errors
-/// A package is missing, the build fails, or the result is not a static, position independent program.
+/// A package is missing, the build fails, or the result is not a static program that starts as it lies in the file.
 pub(crate) fn octant(workspace: &Workspace, profile: Profile) -> Res<PathBuf> {
     packages::ensure(workspace, packages::BUILD)?;
     cargo(workspace, "build", profile, &["-p", "octant"])?;
@@ -92,11 +92,11 @@ fn command(workspace: &Workspace, verb: &str, profile: Profile, words: &[&str]) 
     Ok(command)
 }
 
-/// What every static program is compiled and linked with. One of 37 MB has a hundred thousand addresses that its start must
-/// make right: packed (DT_RELR, glibc 2.36) they take 8 bits each in the file and not 24 bytes. And what panics ends
-/// (`panic = "abort"`), so nobody reads the tables by which a stack would be unwound, which are a tenth of the file.
+/// What every static program is compiled and linked with: to the one address at which it runs, so that no start has a hundred
+/// thousand addresses to make right (docs/adr/0010-linked-to-one-address.md). And what panics ends (`panic = "abort"`), so
+/// nobody reads the tables by which a stack would be unwound, which are a tenth of the file.
 const FLAGS: [&str; 3] =
-    ["-Ctarget-feature=+crt-static", "-Cforce-unwind-tables=no", "-Clink-arg=-Wl,-z,pack-relative-relocs"];
+    ["-Ctarget-feature=+crt-static", "-Cforce-unwind-tables=no", "-Crelocation-model=static"];
 
 fn static_environment(workspace: &Workspace, profile: Profile, command: &mut Command) -> Res {
     let seccomp = sh::text(Command::new("gcc").arg("-print-file-name=libseccomp.a"))?;
@@ -133,14 +133,14 @@ fn directory(workspace: &Workspace, profile: Profile) -> PathBuf {
 }
 
 fn check(binary: &Path) -> Res {
-    let linkage = Linkage::of(&sh::read(binary)?).and_then(Linkage::check_static_pie);
+    let linkage = Linkage::of(&sh::read(binary)?).and_then(Linkage::check_static);
     linkage.map_err(|error| format!("{}: {error}", binary.display()))
 }
 
 /// `cargo x dist`.
 pub(crate) fn dist(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     const USAGE: &str = "cargo x dist\n\n\
-        Builds the binary that is shipped: static, position independent, optimised over crates.\n\
+        Builds the binary that is shipped: static, optimised over crates.\n\
         Prints where it is, its size and its SHA-256. Nothing else is needed to run it but a kernel.";
     if args.help(USAGE) {
         return Ok(ExitCode::SUCCESS);
@@ -151,7 +151,7 @@ pub(crate) fn dist(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     packages::ensure(workspace, packages::BUILD)?;
     steps.next(&format!("building the binary ({})", Profile::Dist.first_time()));
     let binary = octant(workspace, Profile::Dist)?;
-    steps.next("reading it back: static, position independent");
+    steps.next("reading it back: static, nothing writable and executable");
     let size = std::fs::metadata(&binary).map_err(|error| format!("{}: {error}", binary.display()))?.len();
     let digest = sh::sha256(&binary)?;
     println!(

@@ -3,23 +3,28 @@
 
 use crate::sh::Res;
 
+const PT_LOAD: u64 = 1;
 const PT_DYNAMIC: u64 = 2;
 const PT_INTERP: u64 = 3;
-const ET_DYN: u64 = 3;
+const PT_GNU_RELRO: u64 = 0x6474_e552;
+const PF_WRITE_EXECUTE: u64 = 3;
+const ET_EXEC: u64 = 2;
 const DT_NULL: u64 = 0;
 const DT_NEEDED: u64 = 1;
-const DT_FLAGS_1: u64 = 0x6fff_fffb;
-const DF_1_PIE: u64 = 0x0800_0000;
 
-/// What a program needs to be started.
+/// What a program needs to be started, and how it lies in memory then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Linkage {
     /// A loader is named in the file.
     interpreter: bool,
     /// At least one shared library is named in the file.
     needs_libraries: bool,
-    /// It may be loaded anywhere, so that its addresses cannot be guessed.
-    pie: bool,
+    /// It runs at the addresses that it was linked to, so that a start has none to make right.
+    fixed: bool,
+    /// Tables of addresses are made read-only before its first line.
+    read_only_tables: bool,
+    /// A part of it could be written to and run.
+    writable_code: bool,
 }
 
 impl Linkage {
@@ -27,13 +32,24 @@ impl Linkage {
     /// The bytes are not a 64-bit little-endian ELF file, or are cut short.
     pub(crate) fn of(bytes: &[u8]) -> Res<Self> {
         check_magic(bytes)?;
-        let mut linkage = Self { interpreter: false, needs_libraries: false, pie: false };
+        let mut linkage = Self {
+            interpreter: false,
+            needs_libraries: false,
+            fixed: number(bytes, 0x10, 2)? == ET_EXEC,
+            read_only_tables: false,
+            writable_code: false,
+        };
         let (table, size, count) =
             (number(bytes, 0x20, 8)?, number(bytes, 0x36, 2)?, number(bytes, 0x38, 2)?);
         for at in 0..count {
             let header = table + at * size;
             match number(bytes, header, 4)? {
                 PT_INTERP => linkage.interpreter = true,
+                PT_GNU_RELRO => linkage.read_only_tables = true,
+                PT_LOAD => {
+                    let flags = number(bytes, header + 0x04, 4)?;
+                    linkage.writable_code |= flags & PF_WRITE_EXECUTE == PF_WRITE_EXECUTE;
+                }
                 PT_DYNAMIC => {
                     let (offset, length) =
                         (number(bytes, header + 0x08, 8)?, number(bytes, header + 0x20, 8)?);
@@ -42,25 +58,23 @@ impl Linkage {
                 _ => {}
             }
         }
-        linkage.pie &= number(bytes, 0x10, 2)? == ET_DYN;
         Ok(linkage)
     }
 
     fn read_dynamic(&mut self, bytes: &[u8], offset: u64, length: u64) -> Res {
         for entry in (offset..offset.saturating_add(length)).step_by(16) {
-            let value = number(bytes, entry + 8, 8)?;
             match number(bytes, entry, 8)? {
                 DT_NULL => break,
                 DT_NEEDED => self.needs_libraries = true,
-                DT_FLAGS_1 => self.pie = value & DF_1_PIE != 0,
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Fails unless the program needs nothing but the kernel and is position independent.
-    pub(crate) fn check_static_pie(self) -> Res {
+    /// Fails unless the program needs nothing but the kernel, starts as it lies in the file, and can neither write to its
+    /// code nor, once it runs, to its tables of addresses.
+    pub(crate) fn check_static(self) -> Res {
         match self {
             Self { interpreter: true, .. } => {
                 Err("it names a loader (PT_INTERP), so it is not static".into())
@@ -68,7 +82,13 @@ impl Linkage {
             Self { needs_libraries: true, .. } => {
                 Err("it names a shared library (DT_NEEDED), so it is not static".into())
             }
-            Self { pie: false, .. } => Err("it is not position independent (ET_DYN with DF_1_PIE)".into()),
+            Self { fixed: false, .. } => {
+                Err("it is not linked to one address (ET_EXEC), so each start relocates it".into())
+            }
+            Self { read_only_tables: false, .. } => {
+                Err("its tables of addresses stay writable (no PT_GNU_RELRO)".into())
+            }
+            Self { writable_code: true, .. } => Err("a part of it is writable and executable".into()),
             Self { .. } => Ok(()),
         }
     }
@@ -124,18 +144,19 @@ fn slice(bytes: &[u8], at: u64, size: u64) -> Res<&[u8]> {
 mod tests {
     use super::*;
 
-    /// A header with program headers of the given types, the dynamic one with the given entries.
-    fn program(kind: u16, headers: &[u64], dynamic: &[(u64, u64)]) -> Vec<u8> {
+    /// A header with program headers of the given types, all with the same flags, the dynamic one with the given entries.
+    fn program(kind: u8, headers: &[u64], flags: u8, dynamic: &[(u64, u64)]) -> Vec<u8> {
         let mut bytes = b"\x7fELF\x02\x01".to_vec();
         bytes.resize(0x40, 0);
-        bytes[0x10..0x12].copy_from_slice(&kind.to_le_bytes());
+        bytes[0x10] = kind;
         bytes[0x20] = 0x40;
         bytes[0x36] = 56;
         bytes[0x38] = u8::try_from(headers.len()).unwrap();
         let dynamic_at = 0x40 + 56 * headers.len() as u64;
         for header in headers {
             let mut entry = vec![0_u8; 56];
-            entry[0] = u8::try_from(*header).unwrap();
+            entry[..4].copy_from_slice(&header.to_le_bytes()[..4]);
+            entry[4] = flags;
             entry[8..16].copy_from_slice(&dynamic_at.to_le_bytes());
             entry[0x20..0x28].copy_from_slice(&(16 * dynamic.len() as u64).to_le_bytes());
             bytes.extend(entry);
@@ -148,29 +169,36 @@ mod tests {
     }
 
     #[test]
-    fn only_a_static_pie_passes() {
-        let pie = [(DT_FLAGS_1, DF_1_PIE)];
-        let check = |bytes: Vec<u8>| Linkage::of(&bytes).unwrap().check_static_pie();
-        check(program(3, &[PT_DYNAMIC], &pie)).unwrap();
-        assert!(check(program(3, &[PT_INTERP, PT_DYNAMIC], &pie)).unwrap_err().contains("PT_INTERP"));
-        assert!(
-            check(program(3, &[PT_DYNAMIC], &[(DT_NEEDED, 1), (DT_FLAGS_1, DF_1_PIE)]))
-                .unwrap_err()
-                .contains("DT_NEEDED")
-        );
-        assert!(check(program(2, &[PT_DYNAMIC], &pie)).unwrap_err().contains("position"));
-        assert!(check(program(3, &[PT_DYNAMIC], &[(DT_NULL, 0), (DT_FLAGS_1, DF_1_PIE)])).is_err());
+    fn only_a_static_program_passes() {
+        const READ_EXECUTE: u8 = 5;
+        let check = |kind, headers: &[u64], flags, dynamic: &[(u64, u64)]| {
+            Linkage::of(&program(kind, headers, flags, dynamic)).unwrap().check_static()
+        };
+        let whole = [PT_LOAD, PT_GNU_RELRO];
+        check(2, &whole, READ_EXECUTE, &[]).unwrap();
+        check(2, &[PT_LOAD, PT_GNU_RELRO, PT_DYNAMIC], READ_EXECUTE, &[(DT_NULL, 0), (DT_NEEDED, 1)])
+            .unwrap();
+        for (kind, headers, flags, dynamic, cause) in [
+            (2, &[PT_LOAD, PT_GNU_RELRO, PT_INTERP][..], READ_EXECUTE, &[][..], "PT_INTERP"),
+            (2, &[PT_LOAD, PT_GNU_RELRO, PT_DYNAMIC], READ_EXECUTE, &[(DT_NEEDED, 1)], "DT_NEEDED"),
+            (3, &whole, READ_EXECUTE, &[], "ET_EXEC"),
+            (2, &[PT_LOAD], READ_EXECUTE, &[], "PT_GNU_RELRO"),
+            (2, &whole, 7, &[], "executable"),
+        ] {
+            let refused = check(kind, headers, flags, dynamic).unwrap_err();
+            assert!(refused.to_string().contains(cause), "{refused}");
+        }
     }
 
     #[test]
     fn the_running_test_is_a_dynamic_program() {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert!(Linkage::of(&own).unwrap().check_static_pie().unwrap_err().contains("PT_INTERP"));
+        assert!(Linkage::of(&own).unwrap().check_static().unwrap_err().contains("PT_INTERP"));
     }
 
     #[test]
     fn a_file_cut_at_any_byte_is_an_error_or_less_but_never_a_panic() {
-        let whole = program(3, &[PT_DYNAMIC], &[(DT_FLAGS_1, DF_1_PIE)]);
+        let whole = program(2, &[PT_DYNAMIC], 5, &[(DT_NEEDED, 1)]);
         for end in 0..whole.len() {
             assert!(Linkage::of(&whole[..end]).is_err(), "{end}");
             assert!(modinfo(&whole[..end]).is_err(), "{end}");

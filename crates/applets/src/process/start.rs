@@ -178,7 +178,7 @@ fn screen(bytes: &[u8]) -> String {
 }
 
 /// This binary's own shell, wherever it is.
-fn shell() -> Command {
+pub(crate) fn shell() -> Command {
     let mut command = Command::new("/proc/self/exe");
     std::os::unix::process::CommandExt::arg0(&mut command, "sh");
     command
