@@ -91,10 +91,15 @@ pub(crate) fn find_mode() -> Mode {
 }
 
 /// Everything up to the event loop, for the successor of another PID 1.
-pub(crate) fn resume(resumed: Resumed, boot: &[Spec], mut console: Console) -> Result<Supervisor, BootError> {
+pub(crate) fn resume(
+    mut resumed: Resumed,
+    boot: &[Spec],
+    mut console: Console,
+) -> Result<Supervisor, BootError> {
     if let Some(count) = resumed.too_many_faults {
         return Err(BootError::Faults(count));
     }
+    resumed.knows(known(boot));
     let (setup, mut config) = (resumed.setup(), resumed.config().clone());
     // After a fault nothing but the fault may change. A replacement that was asked for brings the files' new content,
     // unless that is wrong: what runs is worth more than what was written.
@@ -143,6 +148,7 @@ pub(crate) fn fresh(
         console: cmdline.console.unwrap_or(config.init.console),
         exe: fs::read_link("/proc/self/exe").map_err(at("/proc/self/exe".into()))?,
         started_ns,
+        known: known(boot),
         layout,
     };
     if mode == Mode::Namespace {
@@ -224,6 +230,10 @@ fn link_own_name(setup: &Setup) -> io::Result<()> {
         _ => {}
     }
     std::os::unix::fs::symlink(&setup.exe, link)
+}
+
+fn known(boot: &[Spec]) -> Vec<String> {
+    boot.iter().map(|spec| spec.name.to_owned()).collect()
 }
 
 pub(crate) fn load_config(layout: &Layout, boot: &[Spec]) -> Result<Config, ConfigError> {

@@ -15,13 +15,15 @@ const LINE_MAX: usize = 4096;
 pub(crate) struct Console {
     mode: Mode,
     out: Option<File>,
+    /// Whether what units print stays away from it.
+    shared: bool,
 }
 
 impl Console {
     /// Opens it. Without one everything goes on silently: the journal and the log files have the same.
     #[must_use]
     pub(crate) fn open(mode: Mode) -> Self {
-        Self { mode, out: open(mode).ok() }
+        Self { mode, out: open(mode).ok(), shared: false }
     }
 
     /// Writes a line of PID 1's own, with the seconds since the kernel started.
@@ -30,8 +32,16 @@ impl Console {
         self.write(&format!("[{:>5}.{:03}] octant: {}\n", ms / 1000, ms % 1000, printable(text)));
     }
 
+    /// Whether somebody works at it: then what units print is in their logs alone, and in nobody's editor.
+    pub(crate) fn share(&mut self, shared: bool) {
+        self.shared = shared;
+    }
+
     /// Writes a line of a unit's output.
     pub(crate) fn unit_line(&mut self, unit: &str, line: &[u8]) {
+        if self.shared {
+            return;
+        }
         self.write(&format!("{unit}: {}\n", printable(&String::from_utf8_lossy(line))));
     }
 

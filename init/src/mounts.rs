@@ -3,6 +3,7 @@
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use octant_api::boot::Mode;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// One row of the table. A place that is a mount point already is left as it is.
@@ -107,6 +108,12 @@ pub(crate) fn make_root_pivotable() -> Result<(), MountError> {
     mount(Some("."), "/", none, MsFlags::MS_MOVE, none).map_err(failed("the bound root", "/"))?;
     nix::unistd::chroot(".").map_err(failed("a new root", "/"))?;
     nix::unistd::chdir("/").map_err(failed("the directory", "/"))?;
+    // The kernel makes its first tmpfs for everybody to write in (mm/shmem.c), and so would be the root of all paths.
+    std::fs::set_permissions("/", std::fs::Permissions::from_mode(0o755)).map_err(|source| MountError {
+        what: "the mode of the root".into(),
+        target: "/".into(),
+        source,
+    })?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(failed("private", "/"))
 }
 

@@ -54,6 +54,9 @@ pub(crate) struct Setup {
     pub(crate) exe: PathBuf,
     /// When PID 1 started, CLOCK_MONOTONIC nanoseconds.
     pub(crate) started_ns: u64,
+    /// Every service that a configuration may name, those that do not run included.
+    #[serde(default)]
+    pub(crate) known: Vec<String>,
 }
 
 /// How everything ends.
@@ -540,6 +543,13 @@ impl Supervisor {
         let text = format!("ready after {}.{:03} ms: {}", us / 1000, us % 1000, names.join(" "));
         self.journal.record(Kind::Boot, "", &text, now);
         self.console.say(&text);
+        self.share_console();
+    }
+
+    /// Leaves a machine's console to who works there, once everything has come up.
+    fn share_console(&mut self) {
+        let someone = self.setup.mode == Mode::Machine && self.setup.console != ConsoleMode::Off;
+        self.console.share(someone && self.announced_ready && self.ending.is_none());
     }
 }
 

@@ -42,13 +42,16 @@ pub enum Op {
     Refused = 11,
     /// A session has ended.
     Logout = 12,
-    /// An account was made (`arg` 0), has another passphrase (1), or was removed (2); `unit` is its name.
+    /// An account has changed: `unit` is its name, `arg` an [`AccountChange`].
     Account = 13,
+    /// A challenge was answered by a key that opens an account: `unit` is `KEY@TERMINAL`, with the beginning of the key's
+    /// identifier. The login itself follows.
+    Answered = 14,
 }
 
 impl Op {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Status,
         Self::Start,
         Self::Stop,
@@ -62,12 +65,47 @@ impl Op {
         Self::Refused,
         Self::Logout,
         Self::Account,
+        Self::Answered,
     ];
 
     /// Whether it is something that the console says happened, rather than something to do.
     #[must_use]
     pub const fn is_report(self) -> bool {
-        matches!(self, Self::Login | Self::Refused | Self::Logout | Self::Account)
+        matches!(self, Self::Login | Self::Refused | Self::Logout | Self::Account | Self::Answered)
+    }
+}
+
+/// What has become of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum AccountChange {
+    /// There is one.
+    Made = 0,
+    /// It has another passphrase.
+    Passphrase = 1,
+    /// There is none any more.
+    Removed = 2,
+    /// A key opens it.
+    Key = 3,
+    /// A key opens it no more.
+    NoKey = 4,
+    /// No passphrase opens it any more.
+    NoPassphrase = 5,
+}
+
+impl AccountChange {
+    /// The change of a number, and what it is in words.
+    #[must_use]
+    pub const fn words(number: i32) -> &'static str {
+        match number {
+            0 => "made",
+            1 => "given another passphrase",
+            2 => "removed",
+            3 => "given a key",
+            4 => "no more opened by a key",
+            5 => "no more opened by a passphrase",
+            _ => "changed",
+        }
     }
 }
 

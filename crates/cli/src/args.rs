@@ -1,5 +1,6 @@
 //! The command line, as data: every command, option and help text.
 
+mod account;
 mod approvals;
 mod image;
 mod ledger;
@@ -10,6 +11,7 @@ pub(crate) mod vault;
 mod when;
 mod workspace;
 
+pub(crate) use account::Account;
 pub(crate) use approvals::{Answer, Approvals, Decide};
 pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
@@ -105,6 +107,9 @@ pub(crate) enum Command {
     /// Import OCI images from disk: root file systems for agents
     #[command(subcommand, after_help = "Example:\n  octant image list")]
     Image(Image),
+    /// Log in at a machine's console by key
+    #[command(subcommand, after_help = "Example:\n  octant account answer login1:... --key alice.key")]
+    Account(Account),
     /// Show and change which operators' keys this machine trusts
     #[command(subcommand, after_help = "Example:\n  octant trust list")]
     Trust(Trust),

@@ -8,6 +8,7 @@
 //! Never: opens a service's files (images and snapshots are nobody's but the operator's, and logs have to be readable when nothing runs) or decides what is allowed; it asks, over the sockets, as anyone could.
 #![forbid(unsafe_code)]
 
+mod account;
 mod agents;
 mod approvals;
 mod args;
@@ -171,6 +172,7 @@ fn act(
         Command::Health { wait } => units::health(&operator, wait.0, out),
         Command::Service(command) => units::service(&operator, command, out),
         Command::Manifest(command) => manifest::run(command, layout, out),
+        Command::Account(command) => account::run(command, out),
         Command::Trust(command) => trust::run(command, layout, out),
         Command::Doctor => doctor::run(layout, links.boot, out),
         Command::Upgrade => units::machine(&operator, Op::Reexec, "upgrade", out),

@@ -7,11 +7,24 @@ use crate::service::Service;
 use octant_api::network::{
     DhcpStatus, LinkStatus, NetworkStatus, RenewRequest, StatusRequest, StepRequest, TimeState, TimeStatus,
 };
-use octant_ids::Layout;
+use octant_ids::{Exit, Layout};
 
 /// The command.
 pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
     let network = Service::of(layout, "network");
+    // PID 1 makes the socket before anything starts, and keeps it.
+    if !network.path().exists() {
+        return Err(CliError::Refused {
+            what: "cannot ask how this machine is connected".to_owned(),
+            why: "its network is not managed: octant.toml has no [network] table, or this is no machine"
+                .to_owned(),
+            exit: Exit::Unavailable,
+            next: Some(format!(
+                "write [network] into {}, then `octant reexec`; nothing is connected before that",
+                layout.etc.join("octant.toml").display()
+            )),
+        });
+    }
     match command {
         Command::Status => status(&network.call(&StatusRequest {})?, out),
         Command::Step => {

@@ -18,6 +18,13 @@ pub(crate) enum State {
         /// The name that was given.
         name: String,
     },
+    /// A challenge waits for its answer.
+    Answer {
+        /// Wrong ones so far.
+        failed: u32,
+        /// The name that was given.
+        name: String,
+    },
     /// It is over.
     Over(End),
 }
@@ -42,7 +49,9 @@ pub(crate) enum End {
 pub(crate) enum Event {
     /// A line was typed as the name.
     Name(String),
-    /// The passphrase was typed, and this is what came of the check.
+    /// Enter in place of the passphrase: whoever is there has a key.
+    ByKey,
+    /// The passphrase or the answer was typed, and this is what came of the check.
     Checked(bool),
     /// Ctrl-C.
     Cancelled,
@@ -64,18 +73,25 @@ impl State {
             (Self::Over(end), _) => Self::Over(end),
             (_, Event::Ended) => Self::Over(End::Left),
             (_, Event::TimedOut) => Self::Over(End::Late),
-            (Self::Name { failed } | Self::Passphrase { failed, .. }, Event::Cancelled) => {
-                Self::Name { failed }
-            }
+            (
+                Self::Name { failed } | Self::Passphrase { failed, .. } | Self::Answer { failed, .. },
+                Event::Cancelled,
+            ) => Self::Name { failed },
             (Self::Name { failed }, Event::Name(name)) if name.is_empty() => Self::Name { failed },
             // Whether there is such an account makes no difference to what is asked.
             (Self::Name { failed }, Event::Name(name)) => Self::Passphrase { failed, name },
-            (Self::Passphrase { name, .. }, Event::Checked(true)) => Self::Over(End::In(name)),
-            (Self::Passphrase { failed, .. }, Event::Checked(false)) if failed + 1 >= TRIES => {
-                Self::Over(End::Refused)
+            (Self::Passphrase { failed, name }, Event::ByKey) => Self::Answer { failed, name },
+            (Self::Passphrase { name, .. } | Self::Answer { name, .. }, Event::Checked(true)) => {
+                Self::Over(End::In(name))
             }
-            (Self::Passphrase { failed, .. }, Event::Checked(false)) => Self::Name { failed: failed + 1 },
-            (state, Event::Name(_) | Event::Checked(_)) => state,
+            (Self::Passphrase { failed, .. } | Self::Answer { failed, .. }, Event::Checked(false)) => {
+                if failed + 1 >= TRIES {
+                    Self::Over(End::Refused)
+                } else {
+                    Self::Name { failed: failed + 1 }
+                }
+            }
+            (state, Event::Name(_) | Event::ByKey | Event::Checked(_)) => state,
         }
     }
 }
@@ -115,8 +131,24 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_asked_for_in_place_of_a_passphrase_and_counts_the_same() {
+        let asked = [name("alice"), Event::ByKey];
+        assert_eq!(after(&asked), State::Answer { failed: 0, name: "alice".into() });
+        assert_eq!(
+            after(&[&asked[..], &[Event::Checked(true)]].concat()),
+            State::Over(End::In("alice".into()))
+        );
+        assert_eq!(after(&[Event::ByKey, Event::Checked(true)]), State::new(), "no name was given");
+        assert_eq!(after(&[&asked[..], &[Event::Cancelled]].concat()), State::Name { failed: 0 });
+        let wrong = [&asked[..], &[Event::Checked(false)]].concat();
+        assert_eq!(after(&wrong), State::Name { failed: 1 });
+        let mixed = [&wrong[..], &[name("a"), Event::Checked(false)], &wrong].concat();
+        assert_eq!(after(&mixed), State::Over(End::Refused), "passphrases and keys count together");
+    }
+
+    #[test]
     fn silence_and_a_hangup_end_it_at_every_question() {
-        for before in [&[][..], &[name("a")]] {
+        for before in [&[][..], &[name("a")], &[name("a"), Event::ByKey]] {
             let ends = [Event::TimedOut, Event::Ended].map(|event| after(&[before, &[event]].concat()));
             assert_eq!(ends, [State::Over(End::Late), State::Over(End::Left)]);
         }

@@ -1,18 +1,20 @@
 //! Who may sit at the machine's console, and what comes before and after the shell there.
 //!
-//! Owns: operators' accounts and their passphrases' verifiers, how long a wrong one makes everybody wait, the questions
-//! of the first boot, the message of the day, the shell's session and its end.
+//! Owns: operators' accounts, what their passphrases are checked against and which keys open them, how long a wrong answer
+//! makes everybody wait, the questions of the first boot, the message of the day, the shell's session and its end.
 //! Promises: a login, a refusal and a logout are on PID 1's record before the next thing happens; a name that is not
-//! there costs the same time and gets the same answer as a wrong passphrase; a passphrase is never shown, kept or
+//! there costs the same time and gets the same answer as a wrong passphrase or key; an answer to a challenge counts once; a passphrase is never shown, kept or
 //! logged; what cannot be read or recorded refuses.
 //! Never: talks to the network, decides what an operator may ask of services (their sockets do, by the user id).
 #![forbid(unsafe_code)]
 
 mod accounts;
 mod attempts;
+mod change;
 mod dialogue;
 mod files;
 mod getty;
+mod keys;
 mod line;
 mod login;
 mod motd;

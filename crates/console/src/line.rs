@@ -39,6 +39,11 @@ impl Line {
         if self.over { &[] } else { &self.bytes }
     }
 
+    /// Whether nothing was typed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && !self.over
+    }
+
     /// Takes a key.
     pub(crate) fn press(&mut self, key: u8) -> Press {
         match key {

@@ -1,16 +1,18 @@
 //! `login`: from a name to a shell; and the accounts, for root.
 
-use crate::accounts::{AccountError, Accounts, PASSPHRASE_MIN};
+use crate::accounts::{AccountError, Accounts, PASSPHRASE_MIN, is_name};
 use crate::attempts::Attempts;
 use crate::dialogue::{End, Event, State};
 use crate::files::{self, FileError};
+use crate::keys::{self, AskError, Asked, TrustError};
 use crate::line::Line;
 use crate::record::{RecordError, tell};
 use crate::terminal::{Answer, Terminal};
-use crate::{directory, layout, motd, say, session, wizard};
+use crate::{change, directory, layout, motd, say, session, wizard};
 use nix::fcntl::{Flock, FlockArg};
 use octant_api::operator::Op;
 use octant_ids::{Exit, Layout};
+use octant_manifest::KeyId;
 use octant_sys::clock;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -20,11 +22,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const HELP: &str = "\
-Usage: login                        ask for a name and passphrase, then run a shell
-       login --add NAME [--uid N]   make an account (user id 0, which may do everything)
-       login --passphrase NAME      change its passphrase
-       login --remove NAME          remove it
-       login --list                 show all
+Usage: login                         ask for a name and passphrase or key, then run a shell
+       login --add NAME [--uid N]    make an account (user id 0, which may do everything)
+                   [--key KEY]       opened by this key alone, without a passphrase
+       login --passphrase NAME       change its passphrase
+       login --key NAME KEY          have a key open it too
+       login --no-key NAME KEY       no longer
+       login --key-only NAME         forget its passphrase: its keys alone open it
+       login --remove NAME           remove it
+       login --list                  show all, and what opens each
+KEY is the identifier, or its beginning, of a key that `octant trust list` shows. Revoked there, it opens nothing.
 Accounts are the machine's, for its console; only root can use this. What services let an operator do follows from the
 user id: 0, or one that [init] operators in octant.toml names.
 ";
@@ -48,6 +55,14 @@ pub(crate) enum LoginError {
     /// Accounts.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// The trusted set.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A key that is not one of the trusted set.
+    #[error(
+        "{0:?} is not the beginning of just one key that counts; `octant trust list` shows them, `octant trust add` adds one"
+    )]
+    NoKey(String),
     /// The record.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -62,6 +77,9 @@ pub(crate) enum LoginError {
         /// Why.
         source: io::Error,
     },
+    /// A challenge.
+    #[error(transparent)]
+    Ask(#[from] AskError),
     /// The shell.
     #[error("the shell cannot be run: {0}")]
     Shell(#[source] io::Error),
@@ -75,7 +93,7 @@ impl LoginError {
         match self {
             Self::NotRoot => Exit::Denied,
             Self::Usage(_) => Exit::Usage,
-            Self::Account(AccountError::Unknown(_)) => Exit::NotFound,
+            Self::Account(AccountError::Unknown(_)) | Self::NoKey(_) => Exit::NotFound,
             Self::Record(_) => Exit::Unavailable,
             _ => Exit::Failed,
         }
@@ -108,64 +126,15 @@ fn main(arguments: &[OsString]) -> Result<Exit, LoginError> {
         return Err(LoginError::NotRoot);
     }
     let layout = layout();
-    match words[..] {
-        [] => once(&layout),
-        ["--list"] => list(&layout),
-        ["--add", name] => add(&layout, name, 0),
-        ["--add", name, "--uid", uid] => {
-            let uid = uid.parse().map_err(|_| LoginError::Usage(format!("{uid:?} is no user id")))?;
-            add(&layout, name, uid)
-        }
-        ["--passphrase", name] => {
-            // Before it is typed, to say at once what cannot be, and after it, when nobody else changes them.
-            Accounts::load(&directory(&layout))?.is_there(name)?;
-            let passphrase = new_passphrase()?;
-            let _one_at_a_time = lock(&directory(&layout))?;
-            let mut accounts = Accounts::load(&directory(&layout))?;
-            accounts.can_change(name, passphrase.bytes())?;
-            tell(&layout, Op::Account, name, CHANGED)?;
-            accounts.change(name, passphrase.bytes())?;
-            Ok(Exit::Ok)
-        }
-        ["--remove", name] => {
-            // Taking away waits for no record.
-            let _one_at_a_time = lock(&directory(&layout))?;
-            Accounts::load(&directory(&layout))?.remove(name)?;
-            tell(&layout, Op::Account, name, REMOVED)?;
-            Ok(Exit::Ok)
-        }
-        _ => Err(LoginError::Usage("these words are not understood".into())),
-    }
+    if words.is_empty() { once(&layout) } else { change::run(&layout, &words) }
 }
 
-/// What [`Op::Account`]'s number says.
-pub(crate) const MADE: u32 = 0;
-const CHANGED: u32 = 1;
-const REMOVED: u32 = 2;
-
-fn print(text: &str) -> Result<(), LoginError> {
+pub(crate) fn print(text: &str) -> Result<(), LoginError> {
     io::Write::write_all(&mut io::stdout(), text.as_bytes()).map_err(LoginError::Terminal)
 }
 
-fn list(layout: &Layout) -> Result<Exit, LoginError> {
-    let accounts = Accounts::load(&directory(layout))?;
-    let line = |account: &crate::accounts::Account| format!("{:<16} {}\n", account.name, account.uid);
-    print(&format!("NAME             UID\n{}", accounts.list().iter().map(line).collect::<String>()))?;
-    Ok(Exit::Ok)
-}
-
-fn add(layout: &Layout, name: &str, uid: u32) -> Result<Exit, LoginError> {
-    let passphrase = new_passphrase()?;
-    let _one_at_a_time = lock(&directory(layout))?;
-    let mut accounts = Accounts::load(&directory(layout))?;
-    accounts.can_add(name, uid, passphrase.bytes())?;
-    tell(layout, Op::Account, name, MADE)?;
-    accounts.add(name, uid, passphrase.bytes())?;
-    Ok(Exit::Ok)
-}
-
 /// A new passphrase from the terminal, twice.
-fn new_passphrase() -> Result<Line, LoginError> {
+pub(crate) fn new_passphrase() -> Result<Line, LoginError> {
     let mut terminal = Terminal::open().map_err(LoginError::Terminal)?;
     let deadline = clock::monotonic_ns() + 5 * WITHIN_NS;
     match ask_twice(&mut terminal, deadline).map_err(LoginError::Terminal)? {
@@ -211,24 +180,32 @@ pub(crate) fn round(layout: &Layout) -> Result<End, LoginError> {
     if Accounts::load(&directory(layout))?.list().is_empty() {
         return wizard::run(layout, &name);
     }
-    let mut desk =
-        Desk { terminal: Terminal::open().map_err(LoginError::Terminal)?, name: name.clone(), layout };
+    let terminal = Terminal::open().map_err(LoginError::Terminal)?;
+    let mut desk = Desk { terminal, name: name.clone(), layout, asked: None, opened: None };
     let end = desk.questions()?;
     let End::In(account_name) = &end else { return Ok(end) };
     let accounts = Accounts::load(&directory(layout))?;
     // It may have been removed this very moment.
-    let Some(account) = accounts.list().iter().find(|account| account.name == *account_name) else {
-        return Ok(End::Refused);
-    };
+    let Some(account) = accounts.find(account_name) else { return Ok(End::Refused) };
     let who = format!("{account_name}@{name}");
+    let key = desk.opened;
+    if let Some(key) = key {
+        tell(layout, Op::Answered, &format!("{}@{name}", &key.to_string()[..16]), 0)?;
+    }
     tell(layout, Op::Login, &who, account.uid)?;
     desk.terminal.write(&motd::message()).map_err(LoginError::Terminal)?;
     drop(desk);
-    let ended = session::run(account, &name);
+    let ended = session::run(account, &name, || key.is_none_or(|key| counts(layout, key)));
     tell(layout, Op::Logout, &who, account.uid)?;
     let ended = ended.map_err(LoginError::Shell)?;
     say(&format!("logged out: {}", ended.how));
     Ok(if ended.told { End::Told } else { end })
+}
+
+/// Whether the key that opened a session still counts. A set that cannot be read lets nobody in and throws nobody out: it
+/// may be just what the operator who is in was about to put right.
+fn counts(layout: &Layout, key: KeyId) -> bool {
+    keys::trusted(&layout.trusted()).map_or(true, |trusted| trusted.counts(key, clock::wall_ms()))
 }
 
 /// The terminal's name without `/dev/`; the console is whatever the kernel has made it.
@@ -248,6 +225,10 @@ struct Desk<'a> {
     terminal: Terminal,
     name: String,
     layout: &'a Layout,
+    /// The challenge that is shown, until its answer.
+    asked: Option<Asked>,
+    /// The key that has answered.
+    opened: Option<KeyId>,
 }
 
 impl Desk<'_> {
@@ -255,7 +236,7 @@ impl Desk<'_> {
         let host = nix::unistd::gethostname().unwrap_or_default();
         let heading = format!("\nOctant on {}, {}\n", host.to_string_lossy(), self.name);
         self.terminal.write(&heading).map_err(LoginError::Terminal)?;
-        let deadline = clock::monotonic_ns() + WITHIN_NS;
+        let mut deadline = clock::monotonic_ns() + WITHIN_NS;
         let mut state = State::new();
         loop {
             let (answer, name) = match &state {
@@ -266,24 +247,80 @@ impl Desk<'_> {
                 State::Over(end) => return Ok(end.clone()),
                 State::Name { .. } => (self.terminal.ask("octant login: ", true, deadline), None),
                 State::Passphrase { name, .. } => {
-                    (self.terminal.ask("passphrase: ", false, deadline), Some(name.clone()))
+                    let question = "passphrase (Enter for a key): ";
+                    (self.terminal.ask(question, false, deadline), Some(name.clone()))
+                }
+                State::Answer { name, .. } => {
+                    let until = self.asked.as_ref().map_or(deadline, Asked::until_ns);
+                    (self.terminal.ask("answer: ", true, until), Some(name.clone()))
                 }
             };
             let event = match (answer.map_err(LoginError::Terminal)?, name) {
                 (Answer::Line(line), None) => {
                     Event::Name(String::from_utf8_lossy(line.bytes()).trim().to_owned())
                 }
-                (Answer::Line(line), Some(name)) => self.checked(&name, line.bytes())?,
+                (Answer::Line(line), Some(name)) => match state {
+                    State::Passphrase { .. } if line.is_empty() && is_name(&name) => {
+                        self.challenged(&name)?
+                    }
+                    _ => self.checked(&name, line.bytes())?,
+                },
                 (Answer::Cancelled, _) => Event::Cancelled,
                 (Answer::Ended, _) => Event::Ended,
                 (Answer::TimedOut, _) => Event::TimedOut,
             };
+            // Who has carried a challenge away and back begins with all the time again.
+            if matches!(state, State::Answer { .. }) {
+                deadline = clock::monotonic_ns() + WITHIN_NS;
+            }
             state = state.step(event);
         }
     }
 
+    /// Shows a challenge, unless an answer would have to wait: nobody signs for nothing. Whether there is such an account
+    /// makes no difference.
+    fn challenged(&mut self, name: &str) -> Result<Event, LoginError> {
+        let directory = directory(self.layout);
+        let lock = lock(&directory)?;
+        let wait = load(&directory.join("attempts.json")).wait_ms(name, &self.name, clock::wall_ms());
+        drop(lock);
+        if wait > 0 {
+            return self.told_to_wait(wait);
+        }
+        let asked = Asked::new(self.layout, &self.name, name, clock::monotonic_ns(), clock::wall_ms());
+        let asked = match asked {
+            // Another way in may be open.
+            Err(error @ AskError::Terminal(_)) => {
+                self.terminal.write(&format!("{error}\n")).map_err(LoginError::Terminal)?;
+                return Ok(Event::Cancelled);
+            }
+            other => other?,
+        };
+        let text = format!(
+            "within 5 minutes, where your key is:\noctant account answer --key FILE \\\n{}\n",
+            asked.challenge()
+        );
+        self.terminal.write(&text).map_err(LoginError::Terminal)?;
+        self.asked = Some(asked);
+        Ok(Event::ByKey)
+    }
+
+    fn told_to_wait(&mut self, wait_ms: u64) -> Result<Event, LoginError> {
+        let text = format!("too many wrong answers: wait {} s\n", wait_ms.div_ceil(1_000));
+        self.terminal.write(&text).map_err(LoginError::Terminal)?;
+        Ok(Event::Cancelled)
+    }
+
+    /// Whether what was typed opens the account: as the answer to what was asked, or as its passphrase.
+    fn opens(&mut self, name: &str, typed: &[u8], accounts: &Accounts) -> Result<bool, LoginError> {
+        let Some(asked) = self.asked.take() else { return Ok(accounts.check(name, typed)?.is_some()) };
+        let trusted = keys::trusted(&self.layout.trusted())?;
+        self.opened = asked.opened(typed, accounts, &trusted, clock::monotonic_ns(), clock::wall_ms());
+        Ok(self.opened.is_some())
+    }
+
     /// Counts the attempt before it is checked, so that nothing that happens after can make it uncounted.
-    fn checked(&mut self, name: &str, passphrase: &[u8]) -> Result<Event, LoginError> {
+    fn checked(&mut self, name: &str, typed: &[u8]) -> Result<Event, LoginError> {
         let directory = directory(self.layout);
         let _one_at_a_time = lock(&directory)?;
         let path = directory.join("attempts.json");
@@ -295,9 +332,8 @@ impl Desk<'_> {
         }
         let wait = attempts.wait_ms(name, &self.name, clock::wall_ms());
         if wait > 0 {
-            let text = format!("too many wrong passphrases: wait {} s\n", wait.div_ceil(1_000));
-            self.terminal.write(&text).map_err(LoginError::Terminal)?;
-            return Ok(Event::Cancelled);
+            self.asked = None;
+            return self.told_to_wait(wait);
         }
         attempts.failed(name, &self.name, clock::wall_ms());
         if let Err(error) = store(&path, &attempts) {
@@ -305,15 +341,15 @@ impl Desk<'_> {
             std::thread::sleep(UNKEPT);
         }
         let accounts = Accounts::load(&directory)?;
-        let Some(account) = accounts.check(name, passphrase)? else {
+        if !self.opens(name, typed, &accounts)? {
             // What was typed as a name may be a passphrase: only names that there are go on record.
-            let known = accounts.list().iter().any(|account| account.name == name);
-            let who = format!("{}@{}", if known { name } else { "" }, self.name);
+            let known = accounts.find(name).map_or("", |account| &account.name);
+            let who = format!("{known}@{}", self.name);
             tell(self.layout, Op::Refused, &who, 0)?;
             self.terminal.write("that is not right\n").map_err(LoginError::Terminal)?;
             return Ok(Event::Checked(false));
-        };
-        attempts.succeeded(&account.name, &self.name);
+        }
+        attempts.succeeded(name, &self.name);
         if let Err(error) = store(&path, &attempts) {
             say(&format!("login: {error}"));
         }

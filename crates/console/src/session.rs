@@ -1,18 +1,22 @@
 //! The shell of who has logged in: its user, its place, its environment, and its end.
 
 use crate::accounts::Account;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{Gid, Uid, chown, getpgrp, tcsetpgrp};
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
+/// How often it is looked whether what opened a session still counts.
+const LOOK_MS: u16 = 1_000;
 /// How long what a session leaves behind may take to be gone.
 const EMPTY_TRIES: u32 = 250;
 const EMPTY_PAUSE: Duration = Duration::from_millis(20);
@@ -37,31 +41,30 @@ pub(crate) struct Ended {
     pub(crate) told: bool,
 }
 
-/// Runs the shell until it ends; a hangup and an order to end are its too. What it leaves behind ends with it: it could go
-/// on reading the terminal, and so what the next one types.
-pub(crate) fn run(account: &Account, terminal: &str) -> io::Result<Ended> {
+/// Runs the shell until it ends; a hangup and an order to end are its too. Once `counts` says no it is ended at once. What it
+/// leaves behind ends with it: it could go on reading the terminal, and so what the next one types.
+pub(crate) fn run(account: &Account, terminal: &str, counts: impl Fn() -> bool) -> io::Result<Ended> {
     let group = match Group::enter() {
         // Who is root could leave any group.
         Err(_) if account.uid == 0 => None,
         entered => Some(entered?),
     };
-    let ended = begin(account, terminal);
+    let ended = begin(account, terminal, counts);
     let left = group.map_or(Ok(()), Group::end);
     let ended = ended?;
     left.map(|()| ended)
 }
 
-fn begin(account: &Account, terminal: &str) -> io::Result<Ended> {
+fn begin(account: &Account, terminal: &str, counts: impl Fn() -> bool) -> io::Result<Ended> {
     let mut child = shell(account, terminal).spawn()?;
     let signals = SigSet::from_iter(SIGNALS);
     // After the start: a child inherits what is blocked.
     signals.thread_block()?;
-    let ended = wait(&mut child, &signals);
+    let ended = wait(&mut child, &signals, counts);
     let back = take_back();
     signals.thread_unblock()?;
     back?;
-    let (status, told) = ended?;
-    Ok(Ended { how: words(status), told })
+    ended
 }
 
 /// A cgroup of the session's own, below the one that this process is in.
@@ -110,15 +113,23 @@ impl Group {
     }
 }
 
-/// The status, and whether an order to end came before it.
-fn wait(child: &mut Child, signals: &SigSet) -> io::Result<(ExitStatus, bool)> {
+fn wait(child: &mut Child, signals: &SigSet, counts: impl Fn() -> bool) -> io::Result<Ended> {
     let mut told = false;
-    let incoming = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC)?;
+    let incoming = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     loop {
         // First, because it may have ended before its signal was blocked.
         if let Some(status) = child.try_wait()? {
-            return Ok((status, told));
+            return Ok(Ended { how: words(status), told });
         }
+        if !counts() {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Ended { how: "the key that opened it does not count any more".into(), told });
+        }
+        match poll(&mut [PollFd::new(incoming.as_fd(), PollFlags::POLLIN)], PollTimeout::from(LOOK_MS)) {
+            Err(nix::Error::EINTR) | Ok(0) => continue,
+            ready => ready?,
+        };
         let Some(info) = incoming.read_signal()? else { continue };
         let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
         if matches!(signal, Some(Signal::SIGHUP | Signal::SIGTERM)) {

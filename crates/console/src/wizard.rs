@@ -1,12 +1,12 @@
 //! The first boot: a machine that nobody owns yet asks whoever is at its console.
 
-use crate::accounts::{AccountError, Accounts, is_name};
+use crate::accounts::{AccountError, Accounts, OpenedBy, is_name};
+use crate::change::recorded;
 use crate::dialogue::End;
-use crate::login::{LoginError, MADE, Twice, ask_twice, lock};
-use crate::record::tell;
+use crate::login::{LoginError, Twice, ask_twice, lock};
 use crate::terminal::{Answer, Terminal};
 use crate::{directory, say};
-use octant_api::operator::Op;
+use octant_api::operator::AccountChange;
 use octant_ids::Layout;
 use octant_sys::clock;
 use std::os::unix::process::CommandExt;
@@ -15,8 +15,9 @@ use std::process::Command;
 use std::time::Duration;
 
 const WELCOME: &str = "
-This machine has no operator yet. Whoever answers here becomes its owner: an account for this console with user id 0, a key
-that manifests are signed with, and a passphrase for the vault. Ctrl-C begins again; nothing is ever overwritten.
+This machine has no operator yet. Whoever answers here becomes its owner: an
+account for this console with user id 0, a key that manifests are signed with,
+and a passphrase for the vault. Ctrl-C begins again; nothing is overwritten.
 
 ";
 
@@ -96,15 +97,16 @@ fn questions(terminal: &mut Terminal, layout: &Layout) -> Result<Option<(String,
         if !accounts.list().is_empty() || has_operator(&layout.trusted()) {
             return Ok(None);
         }
-        match accounts.can_add(&name, 0, passphrase.bytes()) {
+        let by = OpenedBy::Passphrase(passphrase.bytes());
+        match accounts.can_add(&name, 0, by) {
             Err(error @ AccountError::Short) => {
                 terminal.write(&format!("{error}\n")).map_err(LoginError::Terminal)?;
                 continue;
             }
             other => other?,
         }
-        tell(layout, Op::Account, &name, MADE)?;
-        accounts.add(&name, 0, passphrase.bytes())?;
+        recorded(layout, &name, AccountChange::Made)?;
+        accounts.add(&name, 0, by)?;
         drop(one_at_a_time);
         let vault =
             terminal.ask("make the vault now? [Y/n] ", true, deadline).map_err(LoginError::Terminal)?;
@@ -131,7 +133,9 @@ fn make_key(layout: &Layout, name: &str) {
     let directory = directory(layout);
     let (into, public) =
         (directory.display().to_string(), directory.join(format!("{name}.pub")).display().to_string());
-    let made = octant(&["manifest", "keygen", name, "--into", &into]) && octant(&["trust", "add", &public]);
+    // The machine's owner answers for everything on it: the role is the most that a manifest of this key can ask for.
+    let made = octant(&["manifest", "keygen", name, "--role", "admin", "--into", &into])
+        && octant(&["trust", "add", &public]);
     if !made {
         say(
             "login: the operator's key is not complete; after the login: octant manifest keygen, then octant trust add",

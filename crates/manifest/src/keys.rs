@@ -219,6 +219,13 @@ impl TrustedKeys {
         })
     }
 
+    /// Whether a key counts now: it is in the set, is not revoked, and its end has not come.
+    #[must_use]
+    pub fn counts(&self, key: KeyId, now_ms: u64) -> bool {
+        let ended = |trusted: &Trusted| trusted.until_ms.is_some_and(|until| now_ms >= until);
+        self.reason(key).is_none() && self.keys.iter().any(|trusted| trusted.id == key && !ended(trusted))
+    }
+
     /// Why a key does not count any more, where it was revoked; also one that is in no file.
     #[must_use]
     pub fn reason(&self, key: KeyId) -> Option<&str> {

@@ -98,6 +98,7 @@ mod host;
 mod io;
 mod keys;
 pub mod limits;
+mod login;
 mod money;
 mod outline;
 mod path;
@@ -128,6 +129,7 @@ pub use grants::{
 pub use host::{HostGrant, HostName, HostPattern, Protocol};
 pub use io::Io;
 pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};
+pub use login::{CHALLENGE_MAX, ChallengeError, LoginChallenge, LoginPlace};
 pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};

@@ -97,7 +97,7 @@ pub(crate) fn decide(arguments: Vec<OsString>, first: bool, granted: &Granted) -
         let line = [OsString::from("octant"), name.clone()].into_iter().chain(arguments.into_iter().skip(1));
         return operator(&name, line.collect(), granted);
     }
-    if roles { Role::Unknown(called) } else { Role::NotGranted(called) }
+    missing(called, &name, granted)
 }
 
 /// `octant NAME ...`.
@@ -131,9 +131,14 @@ fn by_argument(arguments: Vec<OsString>, granted: &Granted) -> Role {
         Some(command) if octant_cli::command().find_subcommand(command).is_some() => {
             operator(&name, arguments, granted)
         }
-        _ if *granted == Granted::All => Role::Unknown(name),
-        _ => Role::NotGranted(name),
+        _ => missing(name.clone(), &name, granted),
     }
+}
+
+/// What is not here. A manifest that grants a name that nothing has is told so, and not that it does not grant it.
+fn missing(called: OsString, name: &OsStr, granted: &Granted) -> Role {
+    let known = name.to_str().is_some_and(|name| granted.utility(name));
+    if known { Role::Unknown(called) } else { Role::NotGranted(called) }
 }
 
 fn utility(name: &OsStr, arguments: &[OsString], invocation: Invocation, granted: &Granted) -> Option<Role> {
@@ -262,6 +267,12 @@ mod tests {
         assert_eq!(role(&["ls"], some), "ls: ls");
         assert_eq!(role(&["octant", "ls"], some), "ls: ls");
         assert_eq!(role(&["sh"], some), "shell: sh");
+        // Granted, and nothing here has that name.
+        let wget = &Granted::Only(vec!["wget".into()]);
+        assert_eq!(
+            (role(&["wget"], wget), role(&["octant", "wget"], wget)),
+            ("unknown".into(), "unknown".into())
+        );
         assert_eq!(role(&["octant", "note", "x"], some), "operator: octant note x");
         assert_eq!(role(&["octant", "workspace", "snapshot"], some), "operator: octant workspace snapshot");
         assert_eq!(role(&["octant", "self"], some), "operator: octant self");

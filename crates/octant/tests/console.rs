@@ -4,7 +4,7 @@
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, listen, recv, send, socket,
 };
-use octant_api::operator::{Answer, Op, Request};
+use octant_api::operator::{AccountChange, Answer, Op, Request};
 use octant_sys::console::{open_master, open_terminal};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -177,14 +177,14 @@ fn logs_in_and_out(scratch: &Scratch, told: &dyn Fn() -> (Op, String, i32)) {
     for (name, on_record) in [("nobody", ""), ("alice", "alice")] {
         session.sees("octant login: ");
         session.types(name);
-        session.sees("passphrase: ");
+        session.sees("passphrase (Enter for a key): ");
         session.types("a wrong passphrase");
         session.sees("that is not right");
         assert_eq!(told(), (Op::Refused, on_record.to_owned(), 0));
     }
     session.sees("octant login: ");
     session.types("alice");
-    session.sees("passphrase: ");
+    session.sees("passphrase (Enter for a key): ");
     session.types("correct horse");
     assert_eq!(told(), (Op::Login, "alice".to_owned(), 0));
     session.sees("health: PID 1 did not answer in time");
@@ -217,7 +217,7 @@ fn guessing_slows_down_and_restarting_does_not_help() {
     let guess = |session: &mut Session, name: &str, passphrase: &str, answer: &str| {
         session.sees("octant login: ");
         session.types(name);
-        session.sees("passphrase: ");
+        session.sees("passphrase (Enter for a key): ");
         session.types(passphrase);
         session.sees(answer);
     };
@@ -231,7 +231,7 @@ fn guessing_slows_down_and_restarting_does_not_help() {
     let many = fs::read_to_string(&path).unwrap().replace("\"count\":3", "\"count\":30");
     fs::write(&path, many).unwrap();
     let mut session = Session::start(&scratch);
-    guess(&mut session, "alice", "correct horse", "too many wrong passphrases: wait ");
+    guess(&mut session, "alice", "correct horse", "too many wrong answers: wait ");
     drop(record);
     session.child.kill().unwrap();
     session.ends();
@@ -250,4 +250,103 @@ fn a_login_that_cannot_be_put_on_record_is_none() {
     session.sees("PID 1 does not answer");
     assert_ne!(session.ends(), Some(0));
     assert!(!scratch.0.join("state/console/accounts.json").exists());
+}
+
+/// This program as the operator's command line, for an instance; what it prints.
+fn octant(scratch: &Scratch, words: &[&str]) -> String {
+    let done = Command::new(BINARY).args(words).env("OCTANT_DIR", &scratch.0).output().unwrap();
+    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// A key that the instance trusts; its identifier.
+fn trusted_key(scratch: &Scratch, name: &str) -> String {
+    let dir = scratch.0.display().to_string();
+    let made = octant(scratch, &["--json", "manifest", "keygen", name, "--into", &dir]);
+    octant(scratch, &["trust", "add", &format!("{dir}/{name}.pub")]);
+    made.split('"').find(|word| word.len() == 64).unwrap().to_owned()
+}
+
+impl Session {
+    /// Asks for a challenge; what is shown.
+    fn challenge(&mut self, name: &str) -> String {
+        self.sees("octant login: ");
+        self.types(name);
+        self.sees("passphrase (Enter for a key): ");
+        self.types("");
+        self.sees("octant account answer --key FILE \\");
+        self.sees("answer: ");
+        let from = self.all.rfind("login1:").unwrap();
+        self.all[from..].lines().next().unwrap().trim_end().to_owned()
+    }
+}
+
+fn answer(scratch: &Scratch, challenge: &str, key: &str) -> String {
+    let key = scratch.0.join(format!("{key}.key")).display().to_string();
+    octant(scratch, &["account", "answer", challenge, "--key", &key]).trim_end().to_owned()
+}
+
+#[test]
+fn a_key_opens_its_account_until_it_is_revoked_and_an_answer_counts_once() {
+    let scratch = scratch("key");
+    let record = pid_1(&scratch);
+    let told = || {
+        let request = record.recv_timeout(LONG).unwrap();
+        (request.op, request.unit.split('@').next().unwrap_or_default().to_owned(), request.arg)
+    };
+    let (alice, bob) = (trusted_key(&scratch, "alice"), trusted_key(&scratch, "bob"));
+    octant(&scratch, &["login", "--add", "alice", "--key", &alice[..16]]);
+    octant(&scratch, &["login", "--add", "bob", "--key", &bob]);
+    for (name, change) in [("alice", AccountChange::Made), ("bob", AccountChange::Made)] {
+        assert_eq!(told(), (Op::Account, name.to_owned(), change as i32));
+    }
+    let listed = octant(&scratch, &["login", "--list"]);
+    assert!(listed.contains(&alice[..16]) && !listed.contains("passphrase"), "{listed}");
+    let mut session = Session::start(&scratch);
+    let challenge = session.challenge("alice");
+    let used = answer(&scratch, &challenge, "alice");
+    session.types(&used);
+    assert_eq!(told(), (Op::Answered, alice[..16].to_owned(), 0));
+    assert_eq!(told(), (Op::Login, "alice".to_owned(), 0));
+    session.types("echo $USER-$((1+1)); exit");
+    session.sees("alice-2");
+    assert_eq!(told(), (Op::Logout, "alice".to_owned(), 0));
+    session.ends();
+    refused_answers(&scratch, &used, &told);
+    // The counts of the refusals are another test's.
+    fs::remove_file(scratch.0.join("state/console/attempts.json")).unwrap();
+    let mut session = Session::start(&scratch);
+    let challenge = session.challenge("alice");
+    session.types(&answer(&scratch, &challenge, "alice"));
+    session.sees("ledger: ");
+    assert_eq!((told().0, told().0), (Op::Answered, Op::Login));
+    octant(&scratch, &["trust", "revoke", &alice, "--reason", "lost"]);
+    session.sees("logged out: the key that opened it does not count any more");
+    assert_eq!(told(), (Op::Logout, "alice".to_owned(), 0));
+    session.ends();
+    let mut session = Session::start(&scratch);
+    let challenge = session.challenge("alice");
+    session.types(&answer(&scratch, &challenge, "alice"));
+    session.sees("that is not right");
+    assert_eq!(told(), (Op::Refused, "alice".to_owned(), 0));
+    session.child.kill().unwrap();
+    session.ends();
+}
+
+/// What was used, what is another's, what is cut short: the same answer for all, and for an account that is not there.
+fn refused_answers(scratch: &Scratch, used: &str, told: &dyn Fn() -> (Op, String, i32)) {
+    let mut session = Session::start(scratch);
+    session.challenge("alice");
+    session.types(used);
+    session.sees("that is not right");
+    let challenge = session.challenge("alice");
+    session.types(&answer(scratch, &challenge, "bob"));
+    session.sees("that is not right");
+    let challenge = session.challenge("carol");
+    session.types(&answer(scratch, &challenge, "alice")[..85]);
+    session.sees("that is not right");
+    for on_record in ["alice", "alice", ""] {
+        assert_eq!(told(), (Op::Refused, on_record.to_owned(), 0));
+    }
+    session.ends();
 }

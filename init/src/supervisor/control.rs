@@ -7,7 +7,7 @@ use crate::units::{CONSOLE, JOB};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use octant_api::boot::Mode;
 use octant_api::journal::Kind;
-use octant_api::operator::{Answer, End, Op, Phase, Request, UnitState, UnitStatus};
+use octant_api::operator::{AccountChange, Answer, End, Op, Phase, Request, UnitState, UnitStatus};
 use octant_ids::Exit;
 use octant_sys::clock;
 
@@ -27,14 +27,8 @@ fn report(request: &Request) -> String {
         Op::Login => format!("login: {name} as user {}{at}", request.arg),
         Op::Refused => format!("login refused: {name}{at}"),
         Op::Logout => format!("logout: {name} as user {}{at}", request.arg),
-        _ => {
-            let what = match request.arg {
-                0 => "made",
-                1 => "given another passphrase",
-                _ => "removed",
-            };
-            format!("account {what}: {name}")
-        }
+        Op::Answered => format!("login: challenge answered by key {name}{at}"),
+        _ => format!("account {}: {name}", AccountChange::words(request.arg)),
     }
 }
 
@@ -181,6 +175,7 @@ impl Supervisor {
         if self.ending.is_some() {
             return;
         }
+        self.console.share(false);
         let text = format!("going down ({}): {why}", format!("{how:?}").to_lowercase());
         self.console.say(&text);
         self.journal.record(Kind::Boot, "", &text, clock::monotonic_ns());
@@ -251,6 +246,10 @@ mod tests {
         assert_eq!(report(Op::Refused, "@tty1", 0), "login refused: an unknown name at tty1");
         assert_eq!(report(Op::Logout, "bob@pts/3", 1000), "logout: bob as user 1000 at pts/3");
         assert_eq!(report(Op::Account, "bob", 2), "account removed: bob");
+        assert_eq!(
+            report(Op::Answered, "3f2a9c0012ab45ef@tty1", 0),
+            "login: challenge answered by key 3f2a9c0012ab45ef at tty1"
+        );
     }
 
     #[test]

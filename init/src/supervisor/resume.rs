@@ -110,6 +110,11 @@ impl Resumed {
         &self.saved.setup
     }
 
+    /// Takes over what this PID 1 knows of by itself: it may be another program than the one before.
+    pub(crate) fn knows(&mut self, services: Vec<String>) {
+        self.saved.setup.known = services;
+    }
+
     /// The configuration that the PID 1 before ran with.
     pub(crate) fn config(&self) -> &Config {
         &self.saved.config
@@ -277,6 +282,7 @@ impl Supervisor {
         this.job_code = saved.job_code;
         this.faults = saved.faults;
         this.state_fd = Some(resumed.state.into());
+        this.share_console();
         this.after_replacement(saved.asked, &strangers);
         Ok(this)
     }
@@ -426,10 +432,7 @@ impl Supervisor {
 
     /// Whether the binary on disk can be executed and the configuration is right: asked before the point of no return.
     pub(super) fn can_replace(&self) -> Result<(), String> {
-        let names: Vec<&str> = (0..self.units.len())
-            .filter(|unit| self.units[*unit].built_in)
-            .map(|unit| self.graph.def(unit).name.as_str())
-            .collect();
+        let names: Vec<&str> = self.setup.known.iter().map(String::as_str).collect();
         crate::config::load(&self.setup.layout.etc, &names).map_err(|error| error.to_string())?;
         let exe = &self.setup.exe;
         nix::unistd::access(exe, nix::unistd::AccessFlags::X_OK)

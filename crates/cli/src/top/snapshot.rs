@@ -14,7 +14,6 @@ use octant_sys::clock;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 
 /// How long a service may take for one answer, in milliseconds.
 const WITHIN_MS: u64 = 1_500;
@@ -211,7 +210,9 @@ impl Gatherer {
     /// the same here as to who named it.
     fn used(&mut self, pid: u32, owner: impl Fn(u32) -> bool, whole_cgroup: bool) -> Used {
         let proc = format!("/proc/{pid}");
-        if pid == 0 || !fs::metadata(&proc).is_ok_and(|meta| owner(meta.uid())) {
+        // Who owns the directory says nothing of a process that cannot be dumped: root does.
+        let uid = fs::read_to_string(format!("{proc}/status")).ok().and_then(|status| effective_uid(&status));
+        if pid == 0 || !uid.is_some_and(owner) {
             return Used::default();
         }
         let cgroup = || {
@@ -247,6 +248,12 @@ fn process_us(text: &str) -> Option<u64> {
     Some((user + system).saturating_mul(10_000))
 }
 
+/// proc_pid_status(5): real, effective, saved and file system's user.
+fn effective_uid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
@@ -266,6 +273,7 @@ mod tests {
         assert_eq!(process_us(stat), Some(3_000_000));
         assert_eq!(process_us("nonsense"), None);
         assert_eq!(cgroup_us("usage_usec 42\nuser_usec 40\n"), Some(42));
+        assert_eq!(effective_uid("Name:\tx\nUid:\t1\t2\t3\t4\n"), Some(2));
         assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
     }
 

@@ -56,7 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-network", &[IDS, API, SYS, WIRE, SERVICE, NET]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, MCP, SSH, TICKET, TREE, WORKSTATION]),
     ("octant-applets", &[ARCHIVE, NET, SYS, TREE]),
-    ("octant-console", &[IDS, API, SYS, CRYPTO]),
+    ("octant-console", &[IDS, API, SYS, CRYPTO, MANIFEST]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
     ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
