@@ -44,11 +44,15 @@ pub enum Op {
     Logout = 12,
     /// An account was made (`arg` 0), has another passphrase (1), or was removed (2); `unit` is its name.
     Account = 13,
+    /// Put on record which edition of the machine's configuration (`arg`) is to be in force; nothing is done yet.
+    Intend = 14,
+    /// Put that edition in force.
+    Configure = 15,
 }
 
 impl Op {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Status,
         Self::Start,
         Self::Stop,
@@ -62,6 +66,8 @@ impl Op {
         Self::Refused,
         Self::Logout,
         Self::Account,
+        Self::Intend,
+        Self::Configure,
     ];
 
     /// Whether it is something that the console says happened, rather than something to do.
