@@ -211,8 +211,13 @@ fn prepare_place(
 }
 
 fn on_record(config: &Config, units: &Units, setup: &Setup) -> String {
-    let info = Editions::of(&setup.layout).info(config.edition).map(|info| info.words());
-    config::on_record(config, &units.digests, &setup.accept_missing, info.as_deref(), Record::TEXT_MAX)
+    let editions = Editions::of(&setup.layout);
+    let trouble = editions.refused().map(|why| format!("; {why}")).unwrap_or_default();
+    let edition = match editions.info(config.edition) {
+        Some(info) => Some(format!("; {}: {}{trouble}", octant_editions::name(config.edition), info.words())),
+        None => Some(trouble).filter(|trouble| !trouble.is_empty()),
+    };
+    config::on_record(config, &units.digests, &setup.accept_missing, edition.as_deref(), Record::TEXT_MAX)
 }
 
 /// The keys of tickets. Without them everything runs and no agent can be started, which is better than a machine that

@@ -393,7 +393,7 @@ pub(crate) fn on_record(
     let hex = |digest: &Option<Sha256>, none: &str| digest.map_or_else(|| none.to_owned(), |d| d.to_string());
     let mut text = format!("octant.toml {}", hex(&config.digest, "absent"));
     if let Some(edition) = edition {
-        text += &format!("; configuration {}: {edition}", config.edition);
+        text += edition;
     }
     if !units.is_empty() {
         let list: String = units

@@ -112,6 +112,11 @@ pub(crate) fn begin(layout: &Layout, boot: &[Spec], console: &mut Console) -> Re
     loop {
         let Choice { edition, words, open: _ } = editions.begin();
         words.iter().for_each(|word| console.alarm(word));
+        if !words.is_empty()
+            && let Err(error) = editions.refuse(Some(&words.join("; ")))
+        {
+            console.alarm(&error.to_string());
+        }
         let error = match load_config(layout, edition, boot) {
             Ok(config) => {
                 trust(&editions, edition, layout, console);

@@ -256,8 +256,8 @@ impl Supervisor {
                 watchdog.ping();
             }
             self.feed(Event::Tick);
-            self.give_up_on_job();
             self.judge();
+            self.give_up_on_job();
             self.tell_dropped();
         }
     }

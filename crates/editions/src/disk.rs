@@ -35,13 +35,18 @@ impl Disk {
         })
     }
 
-    /// A new file with these bytes, on the disk.
+    /// A new file with these bytes, on the disk, for root alone.
     pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_as(path, bytes, 0o600)
+    }
+
+    /// The same with a mode.
+    pub(crate) fn write_as(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
         let half = bytes.len() / 2;
         let mut file = None;
         self.step(path, || {
             let mut options = OpenOptions::new();
-            let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+            let mut open = options.write(true).create(true).truncate(true).mode(mode).open(path)?;
             open.write_all(&bytes[..half])?;
             file = Some(open);
             Ok(())

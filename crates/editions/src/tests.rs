@@ -1,4 +1,5 @@
 use super::*;
+use std::os::unix::fs::PermissionsExt;
 
 struct Scratch(PathBuf, Editions);
 
@@ -169,6 +170,8 @@ fn an_editions_keys_come_and_go_beside_those_of_the_operator() {
         names.sort();
         names
     };
+    let mode = fs::metadata(set.join("config-ada.pub")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "services read it");
     assert_eq!(names(), ["config-ada.pub", "revoked", "root.pub"]);
     assert_eq!(fs::read_to_string(set.join("revoked")).unwrap(), "aa lost\nbb stolen\n");
     assert!(editions.trust(BASE, &set).unwrap().is_empty());

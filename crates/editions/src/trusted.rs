@@ -18,7 +18,8 @@ pub(crate) fn put(disk: &Disk, wanted: &Path, set: &Path) -> Result<Vec<String>,
     let old = files(set);
     let beside = set.with_file_name(BESIDE);
     let place = |name: &str, text: &str| {
-        disk.write(&beside, text.as_bytes())?;
+        // Every service may read whom the machine trusts.
+        disk.write_as(&beside, text.as_bytes(), 0o644)?;
         disk.rename(&beside, &set.join(name))
     };
     if let Some((_, list)) = new.iter().find(|(name, _)| name == REVOKED) {

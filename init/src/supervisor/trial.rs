@@ -17,6 +17,7 @@ pub(super) struct Trial {
     edition: u32,
     deadline_ns: u64,
     healthy_since: Option<u64>,
+    told: bool,
 }
 
 impl Supervisor {
@@ -25,20 +26,26 @@ impl Supervisor {
         let edition = self.config.edition;
         let open = Editions::of(&self.setup.layout).verdict(edition) == Verdict::Open;
         let deadline_ns = clock::monotonic_ns().saturating_add(self.config.init.health_within_ns());
-        self.trial = open.then_some(Trial { edition, deadline_ns, healthy_since: None });
+        self.trial = open.then_some(Trial { edition, deadline_ns, healthy_since: None, told: false });
     }
 
-    /// The machine ends in order before there is a word on its configuration: the start is not counted.
+    /// The machine ends before there is a word on its configuration. In order, the start is not counted; in an emergency
+    /// the next one begins with what worked.
     pub(super) fn end_trial(&mut self) {
-        if self.trial.take().is_some()
-            && let Err(error) = Editions::of(&self.setup.layout).uncount()
+        let Some(trial) = self.trial.take() else { return };
+        let editions = Editions::of(&self.setup.layout);
+        let emergency = self.ending.as_ref().and_then(|ending| ending.emergency.clone());
+        if let Some(why) = emergency
+            && editions.worked().is_some()
         {
+            edition::leave(&editions, trial.edition, &why, &mut self.console);
+        } else if let Err(error) = editions.uncount() {
             self.console.alarm(&error.to_string());
         }
     }
 
-    /// What of Octant itself is not as it should be.
-    fn ailment(&self) -> Option<String> {
+    /// What of Octant itself is not as it should be, and whether that is for good.
+    fn ailment(&self) -> Option<(String, bool)> {
         let own = (0..self.units.len()).filter(|unit| self.units[*unit].built_in);
         own.filter_map(|unit| {
             let (state, health) = (self.graph.state(unit), self.graph.health(unit));
@@ -48,9 +55,10 @@ impl Supervisor {
             let word = if state == UnitState::Ready { health.as_str() } else { state.as_str() };
             let why = self.graph.why(unit);
             let colon = if why.is_empty() { "" } else { ": " };
-            Some(format!("{} is {word}{colon}{why}", self.graph.def(unit).name))
+            let text = format!("{} is {word}{colon}{why}", self.graph.def(unit).name);
+            Some((text, state == UnitState::Failed))
         })
-        .next()
+        .max_by_key(|(_, lost)| *lost)
     }
 
     /// Looks whether there is a word on the configuration.
@@ -61,7 +69,7 @@ impl Supervisor {
         let (now, ailment) = (clock::monotonic_ns(), self.ailment());
         let Some(trial) = &mut self.trial else { return };
         let edition = trial.edition;
-        let Some(why) = ailment else {
+        let Some((why, lost)) = ailment else {
             let since = *trial.healthy_since.get_or_insert(now);
             if now.saturating_sub(since) >= HEALTHY_FOR_NS {
                 self.trial = None;
@@ -70,20 +78,22 @@ impl Supervisor {
             return;
         };
         trial.healthy_since = None;
-        if now < trial.deadline_ns {
+        if now < trial.deadline_ns && !lost {
             return;
         }
         let editions = Editions::of(&self.setup.layout);
         if editions.worked().is_none() {
             // Nothing is known to be better. It stays, and is still good when the machine gets healthy after all.
-            trial.deadline_ns = u64::MAX;
+            if std::mem::replace(&mut trial.told, true) {
+                return;
+            }
             let text = format!(
                 "the machine is not healthy with configuration {edition}: {why}; it stays, none has worked before"
             );
             return self.tell(&text);
         }
         let s = self.config.init.health_within_ns() / 1_000_000_000;
-        let why = format!("the machine was not healthy within {s} s: {why}");
+        let why = if lost { why } else { format!("the machine was not healthy within {s} s: {why}") };
         let text = edition::leave(&editions, edition, &why, &mut self.console);
         self.trial = None;
         self.journal.record(Kind::Config, "", &text, now);

@@ -94,11 +94,11 @@ pub struct Wrong {
     pub why: String,
 }
 
-/// A table of a text as the type of whoever reads it.
+/// A table of a text as the type of whoever reads it, without the keys of `skip`, which are for somebody else.
 ///
 /// # Errors
 /// What does not fit, and where.
-pub fn table<T: DeserializeOwned>(text: &str, names: &[&str]) -> Result<T, Wrong> {
+pub fn table<T: DeserializeOwned>(text: &str, names: &[&str], skip: &[&str]) -> Result<T, Wrong> {
     let wrong = |error: toml::de::Error| Wrong {
         offset: error.span().map(|span| span.start),
         field: String::new(),
@@ -114,6 +114,9 @@ pub fn table<T: DeserializeOwned>(text: &str, names: &[&str]) -> Result<T, Wrong
         value = table
             .remove(*name)
             .unwrap_or_else(|| toml::Spanned::new(span.clone(), DeValue::Table(DeTable::new())));
+    }
+    if let DeValue::Table(table) = value.get_mut() {
+        skip.iter().for_each(|key| drop(table.remove(*key)));
     }
     T::deserialize(ValueDeserializer::from(value)).map_err(wrong)
 }

@@ -18,11 +18,11 @@ fn strict(owner: &str, names: &[&str], text: &str) -> Result<(), Wrong> {
         _hostname: Option<String>,
     }
     match owner {
-        "agents" => match table::<Limits>(text, names)?.max_agents {
+        "agents" => match table::<Limits>(text, names, &[])?.max_agents {
             Some(11..) => Err(Wrong { offset: None, field: "max_agents".into(), why: "more than 10".into() }),
             _ => Ok(()),
         },
-        "init" => table::<Init>(text, names).map(drop),
+        "init" => table::<Init>(text, names, &[]).map(drop),
         _ => Ok(()),
     }
 }
