@@ -103,6 +103,10 @@ pub struct Cmdline {
     pub data: Option<PathBuf>,
     /// `octant.console=`: what is on the console, whatever octant.toml says.
     pub console: Option<ConsoleMode>,
+    /// `octant.config=`: where a machine configuration may come from, in order, with commas between.
+    pub config: Vec<String>,
+    /// `octant.operator=`: the identifier of the key whose configuration may bring the first operators.
+    pub operator: Option<String>,
     /// `octant.accept-missing=`: layers that may be missing, for development.
     pub accept_missing: Vec<String>,
     /// Words with our prefix that are not understood; said on the console, never obeyed.
@@ -124,6 +128,12 @@ impl Cmdline {
                 Some(("data", device)) if device.starts_with("/dev/") => out.data = Some(device.into()),
                 Some(("console", word)) if ConsoleMode::of(word).is_some() => {
                     out.console = ConsoleMode::of(word)
+                }
+                Some(("config", sources)) if !sources.is_empty() => {
+                    out.config.extend(sources.split(',').map(str::to_owned));
+                }
+                Some(("operator", key)) if key.parse::<octant_ids::Sha256>().is_ok() => {
+                    out.operator = Some(key.to_owned());
                 }
                 Some(("accept-missing", name)) if layer(name.to_owned()).is_ok() => {
                     out.accept_missing.push(name.to_owned());
@@ -179,6 +189,10 @@ mod tests {
         assert_eq!(cmdline.data, Some("/dev/vda".into()));
         assert_eq!(cmdline.console, Some(ConsoleMode::Shell));
         assert_eq!(Cmdline::parse("octant.console=login").console, Some(ConsoleMode::Login));
+        let config =
+            Cmdline::parse("octant.config=smbios,disk:OCTANT-CFG octant.config=file:/x octant.operator=ab");
+        assert_eq!(config.config, ["smbios", "disk:OCTANT-CFG", "file:/x"]);
+        assert_eq!((config.operator, config.unknown), (None, vec!["octant.operator=ab".to_owned()]));
         assert_eq!(Cmdline::parse("octant.console=root").unknown, ["octant.console=root"]);
         assert_eq!(cmdline.unknown, ["octant.x"]);
         assert_eq!(Cmdline::parse("octant.job=%2").unknown, ["octant.job=%2"]);

@@ -4,6 +4,7 @@ use crate::args::{Cmdline, InitArgs};
 use crate::cgroup::Cgroups;
 use crate::config::{self, Config, ConfigError};
 use crate::console::Console;
+use crate::edition;
 use crate::machine;
 use crate::mounts::{self, MountError};
 use crate::supervisor::{ResumeError, Resumed, Setup, SetupError, Supervisor};
@@ -13,6 +14,7 @@ use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::Mode;
 use octant_api::journal::Record;
 use octant_api::unit::Spec;
+use octant_editions::Editions;
 use octant_ids::Layout;
 use octant_sys::clock;
 use std::fs;
@@ -101,11 +103,15 @@ pub(crate) fn resume(
     }
     resumed.knows(known(boot));
     let (setup, mut config) = (resumed.setup(), resumed.config().clone());
+    let mut changed = Vec::new();
     // After a fault nothing but the fault may change. A replacement that was asked for brings the files' new content,
     // unless that is wrong: what runs is worth more than what was written.
     if resumed.asked() {
-        match load_config(&setup.layout, boot) {
-            Ok(new) => config = new,
+        match load_config(&setup.layout, Editions::of(&setup.layout).current(), boot) {
+            Ok(new) => {
+                changed =
+                    edition::follow(setup, &std::mem::replace(&mut config, new.clone()), &new, &mut console)
+            }
             Err(error) => console.alarm(&format!("{error}; the configuration stays as it was")),
         }
     }
@@ -114,6 +120,7 @@ pub(crate) fn resume(
     let text = on_record(&config, &units, setup);
     let mut supervisor = Supervisor::resume(resumed, config, units, console)?;
     supervisor.record_config(&text);
+    supervisor.begin_again(&changed);
     Ok(supervisor)
 }
 
@@ -132,7 +139,11 @@ pub(crate) fn fresh(
     }
     let cmdline = prepare_place(mode, &layout, &mut phases, &mut console)?;
     prepare_layout(&layout)?;
-    let config = load_config(&layout, boot)?;
+    if !cmdline.config.is_empty() {
+        edition::take(&layout, &cmdline, &mut console);
+        phases.done("configuration");
+    }
+    let config = edition::begin(&layout, boot, &mut console)?;
     if mode == Mode::Machine {
         for trouble in machine::settle(&config.init) {
             console.say(&format!("setting: {trouble}"));
@@ -205,7 +216,13 @@ fn prepare_place(
 }
 
 fn on_record(config: &Config, units: &Units, setup: &Setup) -> String {
-    config::on_record(config, &units.digests, &setup.accept_missing, Record::TEXT_MAX)
+    let editions = Editions::of(&setup.layout);
+    let trouble = editions.refused().map(|why| format!("; {why}")).unwrap_or_default();
+    let edition = match editions.info(config.edition) {
+        Some(info) => Some(format!("; {}: {}{trouble}", octant_editions::name(config.edition), info.words())),
+        None => Some(trouble).filter(|trouble| !trouble.is_empty()),
+    };
+    config::on_record(config, &units.digests, &setup.accept_missing, edition.as_deref(), Record::TEXT_MAX)
 }
 
 /// The keys of tickets. Without them everything runs and no agent can be started, which is better than a machine that
@@ -236,9 +253,9 @@ fn known(boot: &[Spec]) -> Vec<String> {
     boot.iter().map(|spec| spec.name.to_owned()).collect()
 }
 
-pub(crate) fn load_config(layout: &Layout, boot: &[Spec]) -> Result<Config, ConfigError> {
+pub(crate) fn load_config(layout: &Layout, edition: u32, boot: &[Spec]) -> Result<Config, ConfigError> {
     let names: Vec<&str> = boot.iter().map(|spec| spec.name).collect();
-    config::load(&layout.etc, &names)
+    config::load(layout, edition, &names)
 }
 
 fn list_units(setup: &Setup, config: &Config, boot: &[Spec]) -> Result<Units, BootError> {
@@ -246,11 +263,12 @@ fn list_units(setup: &Setup, config: &Config, boot: &[Spec]) -> Result<Units, Bo
     let asked_for = |spec: &&Spec| setup.mode == Mode::Machine && config.services.contains_key(spec.name);
     let boot: Vec<Spec> = boot.iter().filter(|spec| !spec.optional || asked_for(spec)).copied().collect();
     let mut units = Units::built_in(&boot).map_err(BootError::Build)?;
-    match config::load_units(&setup.layout.etc) {
+    match config::load_units(&setup.layout, config) {
         Ok(files) => units.add_found(files),
         // Shown as a failed unit: the built-in ones must come up without the operator's.
         Err(error) => units.add_files(vec![("units".into(), Err(error.to_string()))]),
     }
+    edition::add_agents(&setup.layout, config, &mut units);
     if let Some(job) = &setup.job {
         units.add_job(job);
     }

@@ -1,7 +1,8 @@
 //! Configuration: `<etc>/octant.toml` and the unit files `<etc>/units/*.toml`.
 
 use octant_api::unit::Restart;
-use octant_ids::{Millis, ServiceName, Sha256};
+use octant_editions::Editions;
+use octant_ids::{Layout, Millis, ServiceName, Sha256};
 use serde::Deserialize;
 use sha2::Digest;
 use std::collections::BTreeMap;
@@ -69,6 +70,49 @@ pub struct InitTable {
     pub hostname: Option<String>,
     /// User ids that are operators besides 0 and the one given at start.
     pub operators: Vec<u32>,
+    /// Unit files that are not to run.
+    pub disabled: Vec<String>,
+    /// By when a machine has to be healthy with a new configuration.
+    pub health_within: Option<Millis>,
+}
+
+/// The bounds of `health_within`, in milliseconds: enough for a service to start, and no longer than somebody waits.
+const HEALTH_WITHIN: std::ops::RangeInclusive<u64> = 10_000..=3_600_000;
+/// Its default: a slow disk and a network that is asked for an address twice.
+const HEALTH_WITHIN_DEFAULT_MS: u64 = 180_000;
+
+impl InitTable {
+    /// Whether what it says is possible.
+    ///
+    /// # Errors
+    /// The key, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        if let Some(shell) = self.console_shell {
+            let word = if shell { "shell" } else { "off" };
+            let why = format!("console_shell is now console: write console = {word:?}, or \"login\"");
+            return Err(("console_shell", why));
+        }
+        if let Some(name) = &self.hostname
+            && (name.is_empty()
+                || name.len() > 63
+                || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+        {
+            return Err((
+                "hostname",
+                format!("hostname {name:?}: 1 to 63 letters, digits and - are allowed"),
+            ));
+        }
+        if let Some(time) = self.health_within.filter(|time| !HEALTH_WITHIN.contains(&time.0)) {
+            return Err(("health_within", format!("health_within {} ms: 10s to 60min are allowed", time.0)));
+        }
+        Ok(())
+    }
+
+    /// By when a machine has to be healthy with a new configuration, in nanoseconds.
+    #[must_use]
+    pub(crate) fn health_within_ns(&self) -> u64 {
+        self.health_within.map_or(HEALTH_WITHIN_DEFAULT_MS, |time| time.0).saturating_mul(1_000_000)
+    }
 }
 
 /// A whole octant.toml.
@@ -80,6 +124,9 @@ pub struct Config {
     pub services: BTreeMap<String, serde_json::Value>,
     /// The SHA-256 of the file that says so; none where there is no file.
     pub digest: Option<Sha256>,
+    /// The edition of the machine's configuration that is read over the file; 0 for none.
+    #[serde(default)]
+    pub edition: u32,
 }
 
 /// A unit that an operator has added: `<etc>/units/<name>.toml`.
@@ -201,20 +248,45 @@ struct File {
     services: BTreeMap<String, toml::Value>,
 }
 
-/// Reads `<etc>/octant.toml`. A file that does not exist is an empty one; one that is wrong is an error, never the
-/// defaults.
+/// Reads `<etc>/octant.toml`, and over it the edition of the machine's configuration that is in force: each key that the
+/// edition has stands in the place of the file's. A file that does not exist is an empty one; one that is wrong is an
+/// error, never the defaults.
 ///
 /// # Errors
 /// [`ConfigError`], with file and line.
-pub fn load(etc: &Path, services: &[&str]) -> Result<Config, ConfigError> {
-    let path = etc.join("octant.toml");
-    match read(&path) {
-        Ok(text) => parse(&path, &text, services),
-        Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(Config::default())
+pub fn load(layout: &Layout, edition: u32, services: &[&str]) -> Result<Config, ConfigError> {
+    let path = layout.etc.join("octant.toml");
+    let (base, digest) = match read(&path) {
+        Ok(text) => {
+            parse(&path, &text, services)?;
+            (text.clone(), Some(digest(&text)))
         }
-        Err(error) => Err(error),
+        Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            (String::new(), None)
+        }
+        Err(error) => return Err(error),
+    };
+    if edition == octant_editions::BASE {
+        return Ok(Config { digest, ..parse(&path, &base, services)? });
     }
+    let over = Editions::of(layout).place(edition).join(octant_editions::OCTANT);
+    let text = read(&over)?;
+    parse(&over, &text, services)?;
+    let both = merged(&base, &text);
+    Ok(Config { digest, edition, ..parse(&over, &both, services)? })
+}
+
+/// Both texts were read a moment ago, so neither is without its tables here.
+fn merged(base: &str, over: &str) -> String {
+    let table = |text: &str| toml::from_str::<toml::Table>(text).unwrap_or_default();
+    let mut whole = table(base);
+    for (name, value) in table(over) {
+        match (whole.get_mut(&name), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(keys)) => below.extend(keys),
+            (_, value) => drop(whole.insert(name, value)),
+        }
+    }
+    toml::to_string(&whole).unwrap_or_default()
 }
 
 fn parse(path: &Path, text: &str, known: &[&str]) -> Result<Config, ConfigError> {
@@ -235,21 +307,10 @@ fn parse(path: &Path, text: &str, known: &[&str]) -> Result<Config, ConfigError>
         let value = serde_json::to_value(value).map_err(|e| invalid(format!("{name}: {e}")))?;
         services.insert(name, value);
     }
-    if let Some(shell) = file.init.console_shell {
-        let (line, word) = (line_of_key(text, "console_shell"), if shell { "shell" } else { "off" });
-        let why = format!("console_shell is now console: write console = {word:?}, or \"login\"");
-        return Err(ConfigError::Invalid { path: path.to_owned(), line, why });
+    if let Err((key, why)) = file.init.check() {
+        return Err(ConfigError::Invalid { path: path.to_owned(), line: line_of_key(text, key), why });
     }
-    if let Some(name) = &file.init.hostname
-        && (name.is_empty()
-            || name.len() > 63
-            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
-    {
-        let line = line_of_key(text, "hostname");
-        let why = format!("hostname {name:?}: 1 to 63 letters, digits and - are allowed");
-        return Err(ConfigError::Invalid { path: path.to_owned(), line, why });
-    }
-    Ok(Config { init: file.init, services, digest: Some(digest(text)) })
+    Ok(Config { init: file.init, services, digest: Some(digest(text)), edition: octant_editions::BASE })
 }
 
 /// A unit file as it was found.
@@ -263,12 +324,25 @@ pub struct FoundUnit {
     pub unit: Result<UnitFile, String>,
 }
 
-/// Every unit file. A wrong file never hides the others.
+/// Every unit file that is to run: the operator's, and in the place of those with the same names the edition's. A wrong
+/// file never hides the others.
 ///
 /// # Errors
-/// [`ConfigError`] when the directory itself cannot be read or holds too many files.
-pub fn load_units(etc: &Path) -> Result<Vec<FoundUnit>, ConfigError> {
-    let dir = etc.join("units");
+/// [`ConfigError`] when a directory itself cannot be read or holds too many files.
+pub fn load_units(layout: &Layout, config: &Config) -> Result<Vec<FoundUnit>, ConfigError> {
+    let mut units = units_in(&layout.etc.join("units"))?;
+    if config.edition != octant_editions::BASE {
+        let over = units_in(&Editions::of(layout).place(config.edition).join("units"))?;
+        units.retain(|unit| !over.iter().any(|new| new.name == unit.name));
+        units.extend(over);
+    }
+    units.retain(|unit| !config.init.disabled.contains(&unit.name));
+    units.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(units)
+}
+
+fn units_in(dir: &Path) -> Result<Vec<FoundUnit>, ConfigError> {
+    let dir = dir.to_owned();
     let unreadable = |source| ConfigError::Read { path: dir.clone(), source };
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
@@ -313,10 +387,14 @@ pub(crate) fn on_record(
     config: &Config,
     units: &[(String, Option<Sha256>)],
     accepted: &[String],
+    edition: Option<&str>,
     max: usize,
 ) -> String {
     let hex = |digest: &Option<Sha256>, none: &str| digest.map_or_else(|| none.to_owned(), |d| d.to_string());
     let mut text = format!("octant.toml {}", hex(&config.digest, "absent"));
+    if let Some(edition) = edition {
+        text += edition;
+    }
     if !units.is_empty() {
         let list: String = units
             .iter()
@@ -344,28 +422,44 @@ pub(crate) fn unit_of_bytes(bytes: &[u8]) -> Result<UnitFile, String> {
 
 fn parse_unit(path: &Path, text: &str) -> Result<UnitFile, ConfigError> {
     let unit: UnitFile = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
-    let invalid = |key: &str, why: String| {
-        Err(ConfigError::Invalid { path: path.to_owned(), line: line_of_key(text, key), why })
-    };
-    if !unit.exec.first().is_some_and(|program| program.starts_with('/')) {
-        return invalid("exec", "exec must start with the program's absolute path".into());
-    }
-    if unit.exec.iter().any(|arg| arg.contains('\0')) {
-        return invalid("exec", "exec holds a zero byte".into());
-    }
-    if octant_ids::uid::service_of(unit.user).is_some() || unit.user >= octant_ids::uid::AGENT_BASE {
-        let why =
-            format!("user {} belongs to Octant itself; choose one below 960 or from 1000 on", unit.user);
-        return invalid("user", why);
-    }
-    if unit.watchdog.is_some() && unit.kind != UnitKind::Notify {
-        return invalid("watchdog", "a watchdog needs type = \"notify\"".into());
-    }
-    if let Some(unknown) = unit.capabilities.iter().find(|name| crate::spawn::capability(name).is_none()) {
-        let why = format!("{unknown:?} is no capability; write it as in capabilities(7) without CAP_");
-        return invalid("capabilities", why);
-    }
+    let line = |key: &str| line_of_key(text, key);
+    unit.check().map_err(|(key, why)| ConfigError::Invalid {
+        path: path.to_owned(),
+        line: line(key),
+        why,
+    })?;
     Ok(unit)
+}
+
+impl UnitFile {
+    /// Whether what it says is possible.
+    ///
+    /// # Errors
+    /// The key, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let unit = self;
+        let invalid = |key: &'static str, why: String| Err((key, why));
+        if !unit.exec.first().is_some_and(|program| program.starts_with('/')) {
+            return invalid("exec", "exec must start with the program's absolute path".into());
+        }
+        if unit.exec.iter().any(|arg| arg.contains('\0')) {
+            return invalid("exec", "exec holds a zero byte".into());
+        }
+        if octant_ids::uid::service_of(unit.user).is_some() || unit.user >= octant_ids::uid::AGENT_BASE {
+            let why =
+                format!("user {} belongs to Octant itself; choose one below 960 or from 1000 on", unit.user);
+            return invalid("user", why);
+        }
+        if unit.watchdog.is_some() && unit.kind != UnitKind::Notify {
+            return invalid("watchdog", "a watchdog needs type = \"notify\"".into());
+        }
+        if let Some(unknown) = unit.capabilities.iter().find(|name| crate::spawn::capability(name).is_none())
+        {
+            let why = format!("{unknown:?} is no capability; write it as in capabilities(7) without CAP_");
+            return invalid("capabilities", why);
+        }
+        Ok(())
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -427,20 +521,20 @@ mod tests {
         let with = |count: usize| -> Vec<(String, Option<Sha256>)> {
             (0..count).map(|n| (format!("unit-{n:02}"), (n != 1).then_some(Sha256([7; 32])))).collect()
         };
-        let text = on_record(&Config::default(), &[], &[], 457);
+        let text = on_record(&Config::default(), &[], &[], None, 457);
         assert_eq!(text, "octant.toml absent");
         let read = config("[init]\n").unwrap();
-        let text = on_record(&read, &with(2), &["cgroup".into()], 457);
+        let text = on_record(&read, &with(2), &["cgroup".into()], None, 457);
         // printf '[init]\n' | sha256sum
         let toml = "0e630268827f0c74cbf3e509552bb58fe6318fcfb37744bb01a97c71a743f0bf";
         assert!(text.starts_with(&format!("octant.toml {toml}; unit files (2) ")), "{text}");
         assert!(text.contains("; accepted as missing: cgroup; unit-00.toml 0707"), "{text}");
         assert!(text.ends_with("; unit-01.toml unreadable"), "{text}");
-        let most = on_record(&read, &with(MAX_UNITS), &[], 457);
+        let most = on_record(&read, &with(MAX_UNITS), &[], None, 457);
         assert!(most.len() <= 457 && most.contains("; unit files (64) "), "{most}");
         let mut other = with(MAX_UNITS);
         other[63].1 = Some(Sha256([8; 32]));
-        assert_ne!(on_record(&read, &other, &[], 457), most, "the last one counts too");
+        assert_ne!(on_record(&read, &other, &[], None, 457), most, "the last one counts too");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod cgroup;
 mod channel;
 pub mod config;
 mod console;
+mod edition;
 mod fuzz;
 pub mod graph;
 mod hardware;
@@ -94,11 +95,11 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
 ///
 /// # Errors
 /// The lines of what is wrong.
-pub fn check_config(etc: &std::path::Path, boot: &[Spec]) -> Result<Vec<String>, Vec<String>> {
+pub fn check_config(layout: &Layout, boot: &[Spec]) -> Result<Vec<String>, Vec<String>> {
     let one = |error: String| vec![error];
-    let layout = Layout { etc: etc.to_owned(), ..Layout::system() };
-    boot::load_config(&layout, boot).map_err(|error| one(error.to_string()))?;
-    let files = config::load_units(etc).map_err(|error| one(error.to_string()))?;
+    let edition = octant_editions::Editions::of(layout).current();
+    let config = boot::load_config(layout, edition, boot).map_err(|error| one(error.to_string()))?;
+    let files = config::load_units(layout, &config).map_err(|error| one(error.to_string()))?;
     let mut units = units::Units::built_in(boot).map_err(one)?;
     units.add_found(files);
     let broken: Vec<String> = units.defs.iter().filter_map(|def| def.broken.clone()).collect();
@@ -106,7 +107,9 @@ pub fn check_config(etc: &std::path::Path, boot: &[Spec]) -> Result<Vec<String>,
         return Err(broken);
     }
     let named = units.defs.iter().map(|def| format!("unit {}", def.name));
-    Ok(std::iter::once(format!("{}", etc.join("octant.toml").display())).chain(named).collect())
+    let files = std::iter::once(layout.etc.join("octant.toml").display().to_string());
+    let over = (edition != octant_editions::BASE).then(|| octant_editions::name(edition));
+    Ok(files.chain(over).chain(named).collect())
 }
 
 fn prepare_process(mode: Mode) -> Result<(), mounts::MountError> {
@@ -159,8 +162,8 @@ fn cannot_boot(error: &BootError, mode: Mode, args: &InitArgs, boot: &[Spec]) ->
     };
     if mode == Mode::Machine {
         let layout = args.dir.as_deref().map_or_else(Layout::system, Layout::under);
-        let policy =
-            boot::load_config(&layout, boot).map_or(OnEmergency::default(), |config| config.init.emergency);
+        let policy = boot::load_config(&layout, octant_editions::BASE, boot)
+            .map_or(OnEmergency::default(), |config| config.init.emergency);
         let emergency = Some(error.to_string());
         let ending = Ending { how: How::Poweroff, code: i32::from(exit.code()), emergency };
         return shutdown::end_machine(&ending, policy, &layout.state, &mut console).into();

@@ -32,6 +32,9 @@ const SYSCTLS: [(&str, &str); 14] = [
     ("fs/suid_dumpable", "0"),
 ];
 
+/// A machine's name where it is given none.
+pub(crate) const HOSTNAME: &str = "octant";
+
 /// Everything that may fail without stopping the boot; each failure is a line for the console.
 #[must_use]
 pub(crate) fn settle(table: &InitTable) -> Vec<String> {
@@ -41,7 +44,7 @@ pub(crate) fn settle(table: &InitTable) -> Vec<String> {
             troubles.push(format!("{what}: {error}"));
         }
     };
-    let name = table.hostname.as_deref().unwrap_or("octant");
+    let name = table.hostname.as_deref().unwrap_or(HOSTNAME);
     note("hostname", nix::unistd::sethostname(name).map_err(io::Error::from));
     note("loopback", netlink::loopback_up());
     note("Ctrl-Alt-Del", nix::sys::reboot::set_cad_enabled(false).map_err(io::Error::from));
@@ -84,7 +87,10 @@ pub(crate) fn own_limits() -> Vec<String> {
 
 /// A machine without a battery-backed clock wakes in 1970, when no certificate is valid: it is at least as late as
 /// the newest thing that is on it.
-fn raise_clock() -> io::Result<()> {
+///
+/// # Errors
+/// What setting it reports.
+pub(crate) fn raise_clock() -> io::Result<()> {
     let built = option_env!("SOURCE_DATE_EPOCH").and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
     let newest = ["/proc/self/exe", "/var/lib/octant/random-seed"]
         .iter()

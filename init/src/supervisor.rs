@@ -29,6 +29,7 @@ use std::path::PathBuf;
 mod control;
 mod launch;
 mod resume;
+mod trial;
 
 pub(crate) use resume::{ResumeError, Resumed, take_saved};
 
@@ -129,6 +130,8 @@ pub(crate) struct Supervisor {
     feeding: bool,
     watchdog: Option<crate::machine::Watchdog>,
     buttons: Vec<crate::machine::PowerButton>,
+    /// A configuration that has still to show that it works.
+    trial: Option<trial::Trial>,
 }
 
 /// What an epoll event is about; in the upper half of its 64 bits, with an index in the lower.
@@ -253,6 +256,7 @@ impl Supervisor {
                 watchdog.ping();
             }
             self.feed(Event::Tick);
+            self.judge();
             self.give_up_on_job();
             self.tell_dropped();
         }
@@ -263,7 +267,8 @@ impl Supervisor {
         let graph = self.graph.next_deadline().map(|due| due.saturating_sub(now).div_ceil(1_000_000));
         let watchdog = self.watchdog.as_ref().map(|_| crate::machine::Watchdog::PERIOD_MS);
         let owed = self.runtime.iter().any(|runtime| runtime.output.owes()).then_some(1_000);
-        match graph.into_iter().chain(watchdog).chain(owed).min() {
+        let trial = self.trial.as_ref().map(|_| 1_000);
+        match graph.into_iter().chain(watchdog).chain(owed).chain(trial).min() {
             None => EpollTimeout::NONE,
             Some(ms) => EpollTimeout::try_from(ms.min(60_000)).unwrap_or(EpollTimeout::ZERO),
         }
@@ -573,6 +578,7 @@ impl Supervisor {
             watchdog.disarm();
         }
         self.kill_agents();
+        self.end_trial();
         if self.setup.mode == Mode::Machine {
             let policy = self.config.init.emergency;
             let state = self.setup.layout.state.clone();

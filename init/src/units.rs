@@ -5,6 +5,7 @@ use crate::graph::{Def, Kind};
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::Sha256;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The name of the unit that runs `--job`.
 pub(crate) const JOB: &str = "job";
@@ -233,6 +234,20 @@ impl Units {
             stdio: Stdio::Log,
             built_in: false,
         });
+    }
+
+    /// Adds the unit that starts an agent from its signed manifest, once, when `agents` is ready. What is in its way may be
+    /// gone a moment later: a vault that is sealed, a network without an address.
+    pub(crate) fn add_agent(&mut self, name: &str, dir: Option<&Path>, manifest: &Path) {
+        let dir = dir.into_iter().flat_map(|dir| ["--dir".into(), dir.display().to_string()]);
+        let spawn = ["agent".into(), "spawn".into(), manifest.display().to_string()];
+        let needs = self.find(SPAWNERS_CLIENT).into_iter().collect();
+        self.push_simple(name.to_owned(), Command::Own(dir.chain(spawn).collect()), None);
+        if let (Some(def), Some(unit)) = (self.defs.last_mut(), self.units.last_mut()) {
+            (def.needs, def.kind, def.restart) = (needs, Kind::Oneshot, Restart::OnFailure);
+            unit.about = "starts an agent that the machine's configuration names".into();
+            (unit.capabilities, unit.stdio) = (Some(Vec::new()), Stdio::Log);
+        }
     }
 
     /// Adds the job: it starts when every built-in service is ready, and runs as the operator would. What has no socket

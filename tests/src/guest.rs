@@ -20,6 +20,8 @@ pub struct Boot<'a> {
     pub overlay: Option<&'a Path>,
     /// QEMU's `file=` for the data disk, and its format.
     pub data: Option<(String, &'a str)>,
+    /// OEM strings in the firmware's tables.
+    pub oem_strings: &'a [String],
     /// The machine, where it matters which one: it measures `append` and `overlay` together with the kernel. Without
     /// it QEMU starts the kernel itself, which takes half the time.
     pub board: Option<&'a Board>,
@@ -70,6 +72,9 @@ impl Guest {
         if let Some((file, format)) = &boot.data {
             command.arg("-drive").arg(format!("file={file},format={format},if=none,id=data,cache=writeback"));
             command.args(["-device", "virtio-blk-pci,drive=data"]);
+        }
+        for string in boot.oem_strings {
+            command.arg("-smbios").arg(format!("type=11,value={string}"));
         }
         let mut child = command
             .stdin(Stdio::piped())

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "what a test measured on its way is part of its output")]
 
 mod boot;
+mod configuration;
 mod container;
 mod egress;
 mod everyday;

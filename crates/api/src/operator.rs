@@ -47,11 +47,15 @@ pub enum Op {
     /// A challenge was answered by a key that opens an account: `unit` is `KEY@TERMINAL`, with the beginning of the key's
     /// identifier. The login itself follows.
     Answered = 14,
+    /// Put on record which edition of the machine's configuration (`arg`) is to be in force; nothing is done yet.
+    Intend = 15,
+    /// Put that edition in force.
+    Configure = 16,
 }
 
 impl Op {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Status,
         Self::Start,
         Self::Stop,
@@ -66,6 +70,8 @@ impl Op {
         Self::Logout,
         Self::Account,
         Self::Answered,
+        Self::Intend,
+        Self::Configure,
     ];
 
     /// Whether it is something that the console says happened, rather than something to do.

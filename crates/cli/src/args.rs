@@ -2,6 +2,7 @@
 
 mod account;
 mod approvals;
+mod config;
 mod image;
 mod ledger;
 mod logs;
@@ -13,6 +14,7 @@ mod workspace;
 
 pub(crate) use account::Account;
 pub(crate) use approvals::{Answer, Approvals, Decide};
+pub(crate) use config::Config;
 pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
 pub(crate) use logs::Logs;
@@ -125,8 +127,8 @@ pub(crate) enum Command {
     /// Start, stop or restart a unit
     #[command(subcommand, after_help = "Example:\n  octant service restart ledger")]
     Service(Service),
-    /// Look at the configuration
-    #[command(subcommand, after_help = "Example:\n  octant config check")]
+    /// Write, check, sign and apply the machine's configuration, look at it, and go back
+    #[command(subcommand, after_help = "Example:\n  octant config show")]
     Config(Config),
     /// Try every layer of isolation, the ledger, the vault and this machine, and say what is wrong and what to do
     ///
@@ -691,13 +693,6 @@ pub(crate) struct Unit {
     /// Wait at most so long (ms, s, min) until it has arrived
     #[arg(long, value_name = "TIME", value_parser = millis, default_value = "30s")]
     pub(crate) wait: Millis,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Config {
-    /// Read octant.toml and the units' files as PID 1 would, and show what is wrong with them
-    #[command(after_help = "Example:\n  octant --dir /srv/octant config check")]
-    Check,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -13,6 +13,7 @@ mod agents;
 mod approvals;
 mod args;
 mod complete;
+mod config;
 mod deeds;
 mod doctor;
 mod egress;
@@ -49,6 +50,7 @@ use octant_api::ledger::VerifyReport;
 use octant_api::operator::Op;
 use octant_api::unit::Spec;
 use octant_ids::{Exit, Layout};
+use octant_manifest::CheckTable;
 use operator::Operator;
 use out::Out;
 use serde::Serialize;
@@ -61,9 +63,10 @@ use vault::Input;
 /// What the binary puts in because it lies in crates that this one does not depend on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Links {
-    /// Reads the configuration below an `etc` directory as PID 1 would: what there is, or what is wrong, a line a
-    /// thing. Without it `octant config check` says that this build cannot.
+    /// Reads the configuration of an instance as PID 1 would: what there is, or what is wrong, a line a thing. Without it `octant config check` says that this build cannot.
     pub check_config: Option<CheckConfig>,
+    /// Checks a table of a machine's configuration by the type of whoever will read it.
+    pub check_table: Option<CheckTable>,
     /// Verifies the record that `octant run` keeps in a directory, against these checkpoints besides. Without it
     /// `octant ledger verify DIR` says that this build cannot.
     pub verify_record: Option<VerifyRecord>,
@@ -72,7 +75,7 @@ pub struct Links {
 }
 
 /// See [`Links::check_config`].
-pub type CheckConfig = fn(&Path) -> Result<Vec<String>, Vec<String>>;
+pub type CheckConfig = fn(&Layout) -> Result<Vec<String>, Vec<String>>;
 
 /// See [`Links::verify_record`].
 pub type VerifyRecord = fn(&Path, &[String]) -> Result<VerifyReport, String>;
@@ -190,7 +193,7 @@ fn act(
         Command::Ledger(command) => ledger::run(command, layout, links.verify_record, out),
         Command::Workspace(command) => workspace::run(command, layout, out),
         Command::Vault(command) => vault::run(command, layout, input, out),
-        Command::Config(args::Config::Check) => check_config(links.check_config, layout, out),
+        Command::Config(command) => config::run(command, layout, links, out),
         Command::Message(command) => message::run(command, layout, out),
         Command::Secret(command) => vault::of_agent(command, layout, input, out),
         Command::Lease(wish) => inside::lease(wish, layout, out),
@@ -205,34 +208,6 @@ fn act(
         Command::Itself { attempt: None, .. } => inside::describe(layout, out),
         Command::Itself { attempt: Some(what), .. } => inside::attempt(*what, layout, out),
     }
-}
-
-#[derive(Serialize)]
-struct ConfigDocument {
-    valid: bool,
-    lines: Vec<String>,
-}
-
-fn check_config(check: Option<CheckConfig>, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
-    let Some(check) = check else {
-        let (what, why) =
-            ("cannot check the configuration".to_owned(), "this build has no PID 1 in it".to_owned());
-        return Err(CliError::Refused { what, why, exit: Exit::Unavailable, next: None });
-    };
-    let checked = check(&layout.etc);
-    let valid = checked.is_ok();
-    let lines = checked.unwrap_or_else(|wrong| wrong);
-    let count = lines.len();
-    if out.json {
-        out.json(&ConfigDocument { valid, lines })?;
-    } else {
-        lines.iter().try_for_each(|line| out.line(out::printable(line)))?;
-    }
-    if valid {
-        return Ok(());
-    }
-    let (path, why) = (layout.etc.clone(), format!("{count} problems, see above"));
-    Err(CliError::Invalid { path, kind: "configuration", why })
 }
 
 fn completion(shell: args::Shell, out: &mut Out) -> Result<(), CliError> {

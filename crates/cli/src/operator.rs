@@ -57,7 +57,12 @@ impl Operator {
 
     /// Any other operation; the answer's text when it was accepted.
     pub(crate) fn act(&self, op: Op, unit: &str, what: &str) -> Result<String, CliError> {
-        let socket = self.ask(op, unit, 0)?;
+        self.act_with(op, unit, 0, what)
+    }
+
+    /// The same with its number.
+    pub(crate) fn act_with(&self, op: Op, unit: &str, arg: i32, what: &str) -> Result<String, CliError> {
+        let socket = self.ask(op, unit, arg)?;
         match self.answer(&socket)? {
             Answer::Result { ok: true, text } => Ok(text),
             Answer::Result { ok: false, text } => Err(refused(what, unit, text)),

@@ -375,7 +375,7 @@ fn the_configuration_is_checked_by_what_the_binary_puts_in() {
     let (exit, _, stderr) = check(Links::default());
     assert_eq!((exit, stderr.contains("no PID 1 in it")), (Exit::Unavailable, true), "{stderr}");
     let good = Links {
-        check_config: Some(|etc| Ok(vec![format!("{} is fine", etc.display())])),
+        check_config: Some(|layout| Ok(vec![format!("{} is fine", layout.etc.display())])),
         ..Links::default()
     };
     let expected = format!("{} is fine\n", dir.0.join("etc").display());

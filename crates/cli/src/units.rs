@@ -1,10 +1,12 @@
 //! `status`, `health`, `service`, `upgrade`, `poweroff`, `reboot`, `halt`: what PID 1 answers.
 
+use crate::CheckConfig;
 use crate::args;
 use crate::error::CliError;
 use crate::operator::{Operator, Overview};
-use crate::out::{Out, Progress, Table, span};
+use crate::out::{Out, Progress, Table, printable, span};
 use octant_api::operator::{Health, Op, Phase, UnitState, UnitStatus};
+use octant_ids::{Exit, Layout};
 use octant_sys::clock;
 use serde::Serialize;
 use std::thread;
@@ -80,6 +82,39 @@ fn row(unit: &UnitStatus) -> UnitRow<'_> {
 }
 
 #[derive(Serialize)]
+struct ConfigDocument {
+    valid: bool,
+    lines: Vec<String>,
+}
+
+/// `octant config check` of what is on the machine.
+pub(crate) fn check_config(
+    check: Option<CheckConfig>,
+    layout: &Layout,
+    out: &mut Out,
+) -> Result<(), CliError> {
+    let Some(check) = check else {
+        let (what, why) =
+            ("cannot check the configuration".to_owned(), "this build has no PID 1 in it".to_owned());
+        return Err(CliError::Refused { what, why, exit: Exit::Unavailable, next: None });
+    };
+    let checked = check(layout);
+    let valid = checked.is_ok();
+    let lines = checked.unwrap_or_else(|wrong| wrong);
+    let count = lines.len();
+    if out.json {
+        out.json(&ConfigDocument { valid, lines })?;
+    } else {
+        lines.iter().try_for_each(|line| out.line(printable(line)))?;
+    }
+    if valid {
+        return Ok(());
+    }
+    let (path, why) = (layout.etc.clone(), format!("{count} problems, see above"));
+    Err(CliError::Invalid { path, kind: "configuration", why })
+}
+
+#[derive(Serialize)]
 struct HealthDocument {
     healthy: bool,
     problems: Vec<String>,
@@ -141,7 +176,7 @@ pub(crate) fn problem(unit: &UnitStatus) -> Option<String> {
         (UnitState::Stopping, _) => "is stopping",
     };
     let colon = if unit.text.is_empty() { "" } else { ": " };
-    Some(format!("{} {word}{colon}{}", unit.name, crate::out::printable(&unit.text)))
+    Some(format!("{} {word}{colon}{}", unit.name, printable(&unit.text)))
 }
 
 /// `octant service start|stop|restart`

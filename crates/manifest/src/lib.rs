@@ -82,6 +82,7 @@
 mod action;
 mod allotment;
 mod answer;
+mod config;
 mod credential;
 mod date;
 mod delegated;
@@ -113,6 +114,10 @@ mod schema;
 pub use action::{Action, Approvals};
 pub use allotment::{Allotment, BUDGETS, Exhausted, NO_END};
 pub use answer::{Answer, AnswerError, Answered, Asked, DECISION_TYPE, Decision};
+pub use config::{
+    AcceptedConfig, CONFIG_TYPE, Change, CheckTable, ConfigErrors, ConfigProblem, ConfigRefusal, ConfigSite,
+    Effect, MachineConfig, SignedConfig, Wrong, changes, config_template, sign_config, table,
+};
 pub use credential::{CredentialGrant, DatabaseLogin, SshLogin, Way};
 pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};

@@ -50,7 +50,7 @@ pub(crate) struct Document<'a> {
 
 /// A table of which only known fields can be asked.
 pub(crate) struct Section<'a> {
-    name: &'static str,
+    name: &'a str,
     table: Option<&'a DeTable<'a>>,
     lines: &'a [usize],
     line: Option<usize>,
@@ -60,7 +60,7 @@ pub(crate) struct Section<'a> {
 /// A value with its place.
 #[derive(Clone, Copy)]
 pub(crate) struct Field<'a> {
-    section: &'static str,
+    section: &'a str,
     key: &'a str,
     index: Option<usize>,
     value: &'a DeValue<'a>,
@@ -152,7 +152,7 @@ impl<'a> Document<'a> {
     }
 
     /// A section, which has these fields and no others. A section that is absent reads as an empty one.
-    pub(crate) fn section(&'a self, name: &'static str, known: &[&str]) -> Result<Section<'a>> {
+    pub(crate) fn section(&'a self, name: &'a str, known: &[&str]) -> Result<Section<'a>> {
         let Some((key, value)) = self.root.get_key_value(name) else {
             let strays = Vec::new();
             return Ok(Section { name, table: None, lines: &self.lines, line: None, strays });
@@ -164,6 +164,63 @@ impl<'a> Document<'a> {
         };
         let strays = Vec::new();
         Ok(Section { name, table: Some(table), lines: &self.lines, line: Some(line), strays }.only(known))
+    }
+}
+
+impl<'a> Document<'a> {
+    /// The line of each key, however deep, by its name with all that is above it.
+    pub(crate) fn all_places(&self) -> BTreeMap<String, usize> {
+        fn walk(table: &DeTable<'_>, above: &str, lines: &[usize], places: &mut BTreeMap<String, usize>) {
+            for (key, value) in table.iter() {
+                let name = joined(above, &clipped(key.get_ref()));
+                places.insert(name.clone(), line_of(lines, key.span().start));
+                if let DeValue::Table(below) = value.get_ref() {
+                    walk(below, &name, lines, places);
+                }
+            }
+        }
+        let mut places = BTreeMap::new();
+        walk(&self.root, "", &self.lines, &mut places);
+        places
+    }
+
+    /// What the author has named in a section: `web` of `[units.web]`.
+    pub(crate) fn names(&'a self, name: &'a str) -> Result<Vec<&'a str>> {
+        let Some((key, value)) = self.root.get_key_value(name) else { return Ok(Vec::new()) };
+        let DeValue::Table(table) = value.get_ref() else {
+            let (line, got) = (line_of(&self.lines, key.span().start), type_name(value.get_ref()));
+            return Err(refused(name, Some(line), Problem::Type { want: "a section", got }));
+        };
+        if table.len() > limits::LIST {
+            let line = line_of(&self.lines, key.span().start);
+            return Err(refused(name, Some(line), Problem::ListTooLong(table.len())));
+        }
+        Ok(table.keys().map(|key| key.get_ref().as_ref()).collect())
+    }
+
+    /// The line of a byte.
+    pub(crate) fn line_of(&self, offset: usize) -> usize {
+        line_of(&self.lines, offset)
+    }
+
+    /// A section below another, which has these fields and no others. Its problems are told by its own name alone; `above`
+    /// puts the other's before it.
+    pub(crate) fn below(&'a self, name: &'a str, below: &'a str, known: &[&str]) -> Result<Section<'a>> {
+        let table = match self.root.get(name).map(|value| value.get_ref()) {
+            Some(DeValue::Table(table)) => table.get_key_value(below),
+            _ => None,
+        };
+        let strays = Vec::new();
+        let Some((key, value)) = table else {
+            return Ok(Section { name: below, table: None, lines: &self.lines, line: None, strays });
+        };
+        let line = line_of(&self.lines, key.span().start);
+        let DeValue::Table(table) = value.get_ref() else {
+            let got = type_name(value.get_ref());
+            return Err(refused(below, Some(line), Problem::Type { want: "a section", got }));
+        };
+        Ok(Section { name: below, table: Some(table), lines: &self.lines, line: Some(line), strays }
+            .only(known))
     }
 }
 
@@ -182,6 +239,16 @@ impl<'a> Section<'a> {
             self.strays.push(refused(joined(self.name, &name), Some(line), problem));
         }
         self
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// Where it begins.
+    pub(crate) fn line(&self) -> Option<usize> {
+        self.line
     }
 
     /// Refuses every field that the schema does not have.
@@ -244,6 +311,14 @@ impl<'a> Field<'a> {
             DeValue::String(text) if text.len() > limits::TEXT_BYTES => {
                 Err(self.refuse(Problem::TextTooLong(text.len(), limits::TEXT_BYTES)))
             }
+            DeValue::String(text) => Ok(text.as_ref()),
+            _ => self.mistyped("a text in quotes"),
+        }
+    }
+
+    /// A text as long as the document can be.
+    pub(crate) fn long_text(&self) -> Result<&'a str> {
+        match self.value {
             DeValue::String(text) => Ok(text.as_ref()),
             _ => self.mistyped("a text in quotes"),
         }

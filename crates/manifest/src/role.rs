@@ -25,6 +25,8 @@ pub(crate) struct Role {
     pub(crate) descendants: u64,
     /// What its holder may approve, of agents whose role it assigns.
     pub(crate) approves: Approvals,
+    /// Whether its holder may sign the configuration of a machine.
+    pub(crate) configures: bool,
 }
 
 /// Why a file of roles is refused.
@@ -79,6 +81,8 @@ impl Names {
 struct RoleFile {
     assigns: Vec<String>,
     approves: Vec<String>,
+    #[serde(default)]
+    configures: bool,
     read: Vec<String>,
     write: Vec<String>,
     execute: Vec<String>,
@@ -198,6 +202,7 @@ impl Roles {
             let RoleFile {
                 assigns,
                 approves,
+                configures,
                 read,
                 write,
                 execute,
@@ -255,7 +260,7 @@ impl Roles {
                 approvals: Approvals::default(),
             };
             let approves = actions(&name, &approves)?;
-            roles.insert(name, Role { assigns, ceiling, descendants, approves });
+            roles.insert(name, Role { assigns, ceiling, descendants, approves, configures });
         }
         Self::closed(roles)
     }

@@ -1,14 +1,17 @@
 //! The built-in units, in the order in which PID 1 starts them.
 
-use octant_agents::AgentsService;
+use octant_agents::{AgentsConfig, AgentsService};
 use octant_api::unit::{Criticality, Restart, Spec, ordered};
-use octant_egress::EgressService;
+use octant_egress::{EgressConfig, EgressService};
+use octant_ids::Layout;
+use octant_init::config::{InitTable, UnitFile};
 use octant_ledger::LedgerService;
-use octant_network::NetworkService;
+use octant_manifest::{Wrong, table};
+use octant_network::{NetworkConfig, NetworkService};
 use octant_service::Service;
 use octant_vault::VaultService;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::Path;
 use std::process::ExitCode;
 
 /// The process that makes workstations. It is no service: it speaks packets, to `agents` only, and keeps what the
@@ -62,9 +65,32 @@ pub(crate) const BOOT: &[Spec] = &[
 
 const _: () = assert!(ordered(BOOT), "a service needs one that does not boot before it");
 
-/// What PID 1 would make of the configuration below a directory.
-pub(crate) fn check_config(etc: &Path) -> Result<Vec<String>, Vec<String>> {
-    octant_init::check_config(etc, BOOT)
+/// What PID 1, and then each service, would make of an instance's configuration.
+pub(crate) fn check_config(layout: &Layout) -> Result<Vec<String>, Vec<String>> {
+    octant_init::check_config(layout, BOOT)
+}
+
+/// Checks a table of a machine's configuration by the type of whoever will read it.
+pub(crate) fn check_table(owner: &str, names: &[&str], text: &str) -> Result<(), Wrong> {
+    let wrong = |field: String, why: String| Wrong { offset: None, field, why };
+    let key = |(field, why): (&str, String)| wrong(field.to_owned(), why);
+    match owner {
+        "init" => table::<InitTable>(text, names, &[])?.check().map_err(key),
+        "network" => {
+            table::<NetworkConfig>(text, names, &[])?.check().map_err(|bad| wrong(bad.field, bad.why))
+        }
+        "egress" => table::<EgressConfig>(text, names, &[]).map(drop),
+        "agents" => table::<AgentsConfig>(text, names, &[])?.check().map_err(key),
+        // One that is only not to run says nothing else.
+        "unit"
+            if table::<BTreeMap<String, bool>>(text, names, &[])
+                .is_ok_and(|keys| keys.get("enabled") == Some(&false)) =>
+        {
+            Ok(())
+        }
+        "unit" => table::<UnitFile>(text, names, &["enabled"])?.check().map_err(key),
+        _ => Err(wrong(String::new(), format!("nobody reads {owner}"))),
+    }
 }
 
 /// Runs the service of this name; none for a name that is not one.

@@ -57,6 +57,8 @@ pub(crate) enum Role {
     Spawner,
     /// The process that writes logs.
     LogWriter,
+    /// What PID 1 has looked for a machine's configuration by.
+    ConfigTaker(Vec<OsString>),
     /// Logins at a terminal, one after the other, with the arguments.
     Getty(Vec<OsString>),
     /// One login, or a change of accounts, with the arguments.
@@ -123,6 +125,7 @@ fn by_argument(arguments: Vec<OsString>, granted: &Granted) -> Role {
             Role::Service(arguments[2].clone())
         }
         Some("spawner") if *granted == Granted::All => Role::Spawner,
+        Some("config-taker") if *granted == Granted::All => Role::ConfigTaker(arguments[2..].to_vec()),
         Some("log-writer") if *granted == Granted::All => Role::LogWriter,
         Some("--list") if granted.command(&name) => {
             Role::List(arguments.get(2).is_some_and(|next| next == "--about"))
@@ -185,6 +188,7 @@ mod tests {
             Role::Service(name) => format!("service: {}", name.display()),
             Role::Spawner => "spawner".into(),
             Role::LogWriter => "log-writer".into(),
+            Role::ConfigTaker(arguments) => format!("config-taker: {}", texts(&arguments)),
             Role::Getty(arguments) => format!("getty: {}", texts(&arguments)),
             Role::Login(arguments) => format!("login: {}", texts(&arguments)),
             Role::List(about) => format!("list {about}"),
@@ -257,6 +261,7 @@ mod tests {
         assert_eq!(role(&["exe", "svc", "ledger"], all), "service: ledger");
         assert_eq!(role(&["exe", "svc"], all), "unknown");
         assert_eq!(role(&["exe", "spawner"], all), "spawner");
+        assert_eq!(role(&["octant", "config-taker", "smbios"], all), "config-taker: smbios");
         assert_eq!(role(&["/bin/getty", "/dev/tty2"], all), "getty: /dev/tty2");
         assert_eq!(role(&["octant", "login", "--list"], all), "login: --list");
     }
@@ -290,6 +295,7 @@ mod tests {
             &["octant", "init"],
             &["octant", "spawner"],
             &["octant", "log-writer"],
+            &["octant", "config-taker", "smbios"],
             &["octant", "svc", "ledger"],
             &["octant", "up"],
             &["octant", "run", "ls"],

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
             arguments,
             octant_cli::Links {
                 check_config: Some(boot::check_config),
+                check_table: Some(boot::check_table),
                 verify_record: Some(octant_run::verify),
                 boot: boot::BOOT,
             },
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Role::Service(name) => boot::service(&name).unwrap_or_else(|| {
             refuse(&format!("svc {}: no such service", name.display()), first, Exit::NotFound.code())
         }),
+        Role::ConfigTaker(arguments) => octant_config::taker(&arguments, boot::check_table).into(),
         Role::Getty(arguments) => octant_console::getty(&arguments).into(),
         Role::Login(arguments) => octant_console::login(&arguments).into(),
         Role::Spawner => octant_workstation::spawner::main(),

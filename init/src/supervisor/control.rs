@@ -14,7 +14,10 @@ use octant_sys::clock;
 /// A request as the record has it; the unit has a field of its own.
 fn words(request: &Request) -> String {
     let op = format!("{:?}", request.op).to_lowercase();
-    if request.op == Op::Exit { format!("{op} {}", request.arg) } else { op }
+    match request.op {
+        Op::Exit | Op::Configure => format!("{op} {}", request.arg),
+        _ => op,
+    }
 }
 
 /// What the console reports, in words.
@@ -74,6 +77,10 @@ impl Supervisor {
             let text = if ok { "on record" } else { full }.into();
             return self.operator.answer(key, &[Answer::Result { ok, text }]);
         }
+        if request.op == Op::Intend {
+            let answer = self.intend(request, uid);
+            return self.operator.answer(key, &[answer]);
+        }
         // On its way to the ledger before anything is done. PID 1 waits for nobody, so it may become durable after.
         let what = words(request);
         self.record_command(uid, &request.unit, &what);
@@ -85,12 +92,12 @@ impl Supervisor {
             }
         };
         self.operator.answer(key, &[answer]);
-        if request.op == Op::Reexec {
+        if matches!(request.op, Op::Reexec | Op::Configure) {
             self.replace_self();
         }
     }
 
-    fn record_command(&mut self, uid: u32, unit: &str, text: &str) {
+    pub(super) fn record_command(&mut self, uid: u32, unit: &str, text: &str) {
         self.journal.record(Kind::Command { uid }, unit, text, clock::monotonic_ns());
         self.dirty = true;
     }
@@ -111,6 +118,9 @@ impl Supervisor {
         }
         if request.op == Op::Reexec {
             return self.can_replace().map(|()| "PID 1 replaces itself; every unit goes on".into());
+        }
+        if request.op == Op::Configure {
+            return self.configure(request.arg);
         }
         if self.graph.shutting_down() {
             return Err("everything is being shut down; nothing can be started or stopped any more".into());
@@ -152,6 +162,10 @@ impl Supervisor {
         let (phase, mut reason) = self.graph.phase();
         if phase == Phase::Running && !self.cgroups.missing.is_empty() {
             reason = format!("running without: {}", self.cgroups.missing.join("; "));
+        }
+        if let Some(note) = self.note_of_edition() {
+            let semicolon = if reason.is_empty() { "" } else { "; " };
+            reason += &format!("{semicolon}{note}");
         }
         let backlogs = [("records", &self.journal.channel), ("words on exits", &self.exits)];
         for (what, (waiting, lost)) in backlogs.map(|(what, channel)| (what, channel.backlog())) {

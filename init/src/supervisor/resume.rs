@@ -21,6 +21,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use octant_api::boot::Mode;
 use octant_api::journal::Kind;
+use octant_editions::Editions;
 use octant_sys::confine::Program;
 use octant_sys::{clock, descriptor, entropy, fault, inherit, process};
 use serde::{Deserialize, Serialize};
@@ -312,7 +313,7 @@ impl Supervisor {
             Mode::Machine => crate::machine::PowerButton::find(),
             Mode::Container | Mode::Namespace => Vec::new(),
         };
-        let this = Self {
+        let mut this = Self {
             setup: parts.setup,
             config: parts.config,
             graph: parts.graph,
@@ -342,8 +343,10 @@ impl Supervisor {
             feeding: false,
             watchdog: parts.watchdog,
             buttons,
+            trial: None,
         };
         this.watch().map_err(io::Error::from).map_err(at("epoll"))?;
+        this.begin_trial();
         Ok(this)
     }
 
@@ -432,11 +435,17 @@ impl Supervisor {
 
     /// Whether the binary on disk can be executed and the configuration is right: asked before the point of no return.
     pub(super) fn can_replace(&self) -> Result<(), String> {
-        let names: Vec<&str> = self.setup.known.iter().map(String::as_str).collect();
-        crate::config::load(&self.setup.layout.etc, &names).map_err(|error| error.to_string())?;
+        let names = self.own_names();
+        let edition = Editions::of(&self.setup.layout).current();
+        crate::config::load(&self.setup.layout, edition, &names).map_err(|error| error.to_string())?;
         let exe = &self.setup.exe;
         nix::unistd::access(exe, nix::unistd::AccessFlags::X_OK)
             .map_err(|error| format!("{}: {error}; put the new binary there first", exe.display()))
+    }
+
+    /// The tables that octant.toml may have.
+    pub(super) fn own_names(&self) -> Vec<&str> {
+        self.setup.known.iter().map(String::as_str).collect()
     }
 
     /// Executes the binary on disk. Returns, with everything as before, only when that failed.

@@ -52,7 +52,10 @@ impl Default for AgentsConfig {
 
 impl AgentsConfig {
     /// Refuses what the rest of Octant cannot hold.
-    fn check(&self) -> Result<(), StartError> {
+    ///
+    /// # Errors
+    /// The key, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
         let rows = [
             ("max_agents", self.max_agents, 0, AGENTS_MOST),
             ("keep_ended", self.keep_ended, 0, 10_000),
@@ -61,10 +64,7 @@ impl AgentsConfig {
         ];
         match rows.into_iter().find(|(_, is, least, most)| !(least..=most).contains(&is)) {
             None => Ok(()),
-            Some((name, is, least, most)) => {
-                let why = format!("{is} is not between {least} and {most}");
-                Err(StartError::new("read [agents] of octant.toml", name, why))
-            }
+            Some((name, is, least, most)) => Err((name, format!("{is} is not between {least} and {most}"))),
         }
     }
 }
@@ -107,7 +107,7 @@ impl Service for AgentsService {
     type Config = AgentsConfig;
 
     async fn open(config: AgentsConfig, mut context: Context) -> Result<Self, StartError> {
-        config.check()?;
+        config.check().map_err(|(name, why)| StartError::new("read [agents] of octant.toml", name, why))?;
         let layout = &context.boot.layout;
         let spawner = Remote::new(&context.boot)
             .map_err(|e| StartError::new("read the boot configuration", "accept_missing", e))?;
@@ -247,7 +247,7 @@ mod tests {
         assert!(read(serde_json::json!({"max_agent": 1})).is_err());
         for (field, value) in [("max_agents", 1501), ("keep_ended", 10_001), ("log_bytes", 1)] {
             let error = read(serde_json::json!({field: value})).unwrap().check().unwrap_err();
-            assert!(error.to_string().contains(field), "{error}");
+            assert_eq!(error.0, field, "{error:?}");
         }
     }
 

@@ -128,9 +128,9 @@ impl<'de> Deserialize<'de> for Prefix {
 #[error("network.{field}: {why}")]
 pub struct Wrong {
     /// The key.
-    pub(crate) field: String,
+    pub field: String,
     /// Why, and what would be right.
-    pub(crate) why: String,
+    pub why: String,
 }
 
 impl NetworkConfig {

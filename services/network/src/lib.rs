@@ -27,5 +27,5 @@ mod socket;
 mod tests;
 mod time;
 
-pub use config::NetworkConfig;
+pub use config::{NetworkConfig, Wrong};
 pub use service::NetworkService;

@@ -1,6 +1,7 @@
 //! Tests of the whole pipeline. The laws of grants and budgets are in `laws`, refusals in `refusals`.
 
 mod answers;
+mod config;
 mod corpus;
 mod delegation;
 mod domains;

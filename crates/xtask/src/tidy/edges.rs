@@ -20,6 +20,8 @@ const TPM: &str = "octant-tpm";
 const WITNESS: &str = "octant-witness";
 const SERVICE: &str = "octant-service";
 const CRYPTO: &str = "octant-crypto";
+const CONFIG: &str = "octant-config";
+const EDITIONS: &str = "octant-editions";
 const UKI: &str = "octant-uki";
 const TREE: &str = "octant-tree";
 const NET: &str = "octant-net";
@@ -44,11 +46,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (TICKET, &[IDS, API]),
     (TLOG, &[IDS, API]),
     (CRYPTO, &[IDS, SYS]),
+    (EDITIONS, &[IDS]),
+    (CONFIG, &[EDITIONS, IDS, MANIFEST, SERVICE, SYS]),
     (TPM, &[IDS, SYS]),
     (WORKSTATION, &[IDS, API, MANIFEST, SYS, TICKET, TREE]),
     (SERVICE, &[IDS, API, SYS, WIRE]),
     (WITNESS, &[IDS, API, SYS, TLOG, WIRE]),
-    ("octant-init", &[IDS, API, SYS, TICKET]),
+    ("octant-init", &[EDITIONS, IDS, API, SYS, TICKET]),
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
     ("octant-log", &[IDS, API, SYS, SERVICE]),
@@ -59,7 +63,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-console", &[IDS, API, SYS, CRYPTO, MANIFEST]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
-    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
+    ("octant-cli", &[CONFIG, EDITIONS, IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
     // Supervisor, spawner and ledger of one program, in one go.
     ("octant-run", &[IDS, API, SYS, WIRE, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),
     ("octant-sim", &[IDS, API, "octant-init"]),
