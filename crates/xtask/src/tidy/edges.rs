@@ -10,6 +10,7 @@ const IDS: &str = "octant-ids";
 const API: &str = "octant-api";
 const ARCHIVE: &str = "octant-archive";
 const SYS: &str = "octant-sys";
+const LLM: &str = "octant-llm";
 const MANIFEST: &str = "octant-manifest";
 const MCP: &str = "octant-mcp";
 const WIRE: &str = "octant-wire";
@@ -37,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (SSH, &[]),
     (TREE, &[IDS]),
     (ARCHIVE, &[]),
+    (LLM, &[]),
     (OCI, &[ARCHIVE, IDS, TREE]),
     (MANIFEST, &[IDS, SSH]),
     (MCP, &[API]),
