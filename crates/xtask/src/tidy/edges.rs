@@ -27,6 +27,7 @@ const NET: &str = "octant-net";
 const OCI: &str = "octant-oci";
 const LEARN: &str = "octant-learn";
 const SSH: &str = "octant-ssh";
+const ROUTE: &str = "octant-route";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -41,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (LLM, &[]),
     (OCI, &[ARCHIVE, IDS, TREE]),
     (MANIFEST, &[IDS, SSH]),
+    (ROUTE, &[IDS, LLM, MANIFEST]),
     (MCP, &[API]),
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
