@@ -21,7 +21,7 @@ const PERCENT: u32 = 50;
 const IN_A_ROW: u32 = 5;
 /// How long it is open the first time, and at most.
 const FIRST_MS: u64 = 5_000;
-const MOST_MS: u64 = 300_000;
+const MOST_MS: u64 = 60_000;
 /// A try that has said nothing for so long has failed.
 pub(crate) const TRY_MS: u64 = 600_000;
 

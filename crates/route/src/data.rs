@@ -50,10 +50,10 @@ impl Known {
         self.long.filter(|long| input > long.above).map(|long| long.price).or(self.price)
     }
 
-    /// Whether it can do something; nobody has said so: no.
+    /// What it can do. Where nobody has said it, it answers, in pieces too, and nothing else.
     #[must_use]
     pub fn abilities(&self) -> Abilities {
-        let said = self.can.unwrap_or_default();
+        let said = self.can.unwrap_or(Abilities::default().with(Ability::Streaming));
         // Whoever says nothing of vectors means a model that answers.
         said.with_if(Ability::Answers, !said.has(Ability::Embeddings))
     }

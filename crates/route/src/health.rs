@@ -87,6 +87,8 @@ pub enum Why {
     Pace(String),
     /// As many calls are under way as there may be.
     AtOnce,
+    /// The operator has taken it out of the file.
+    Gone,
 }
 
 impl fmt::Display for Why {
@@ -99,6 +101,7 @@ impl fmt::Display for Why {
             Self::Unreachable => f.write_str("its provider could not be reached too often"),
             Self::Cooling => f.write_str("it had too many requests and is left alone"),
             Self::Pace(what) => write!(f, "its limit of {what} is used up for now"),
+            Self::Gone => f.write_str("router.toml does not have it any more"),
             Self::AtOnce => f.write_str("as many calls are under way as it may have"),
         }
     }
@@ -292,7 +295,7 @@ impl Health {
     #[must_use]
     pub fn standing(&self, deployment: usize, load: Load, now_ms: u64) -> Standing {
         let Some(one) = self.ones.get(deployment) else {
-            return Standing::Out(Why::Unreachable);
+            return Standing::Out(Why::Gone);
         };
         if let Some(why) = one.key.as_ref().and_then(|key| self.keys.get(key)) {
             return Standing::Out(why.clone());
