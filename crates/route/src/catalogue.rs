@@ -1,8 +1,7 @@
 //! Everything that may be asked: what is known, with the operator's file over it.
 
-use crate::budget::Amount;
 use crate::cache::CacheLimits;
-use crate::choose::{Strategy, allows};
+use crate::choose::Strategy;
 use crate::complexity::Class;
 use crate::config::{DeploymentEntry, File, GroupEntry, Retention};
 use crate::data::{self, Known, Model, provider_faults};
@@ -12,15 +11,13 @@ use crate::provider::{self, Auth, Provider, fill, holes};
 use crate::retry::Retries;
 use octant_ids::SecretName;
 use octant_llm::Dialect;
-use octant_manifest::{NamePattern, PatternSet};
+use octant_manifest::NamePattern;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use toml::Spanned;
 
 /// How many bytes the operator's file may have.
 pub(crate) const FILE_BYTES: usize = 256 << 10;
-/// How many tokens an answer may have where nobody has said it.
-const UNSAID_OUTPUT: u64 = 8192;
 /// How many deployments, groups and aliases there may be of each.
 const ENTRIES: usize = 512;
 
@@ -71,18 +68,6 @@ impl Deployment {
     #[must_use]
     pub fn rates(&self, input: u64) -> Option<Rates> {
         self.known.rates(input).or(self.provider.local.then(Rates::default))
-    }
-
-    /// How many tokens an answer may have: as many as are wanted, as the model gives, as its window has room for behind so
-    /// many of the prompt, and as `left` pays for.
-    #[must_use]
-    pub fn output(&self, wanted: Option<u64>, input: u64, left: Amount) -> u64 {
-        let known = &self.known;
-        let room = known.window.map(|window| window.saturating_sub(input));
-        let own = wanted.or(known.max_output).or(room).unwrap_or(UNSAID_OUTPUT);
-        let paid = self.rates(input).map_or(u64::MAX, |rates| rates.affordable(left.microusd, input));
-        let counted = left.tokens.saturating_sub(input);
-        [known.max_output, room, Some(paid), Some(counted)].into_iter().flatten().fold(own, u64::min)
     }
 
     /// The path and query behind the base at which it answers.
@@ -439,13 +424,12 @@ impl Catalogue {
         }
     }
 
-    /// Every name that somebody may ask for, sorted: groups, aliases, and `PROVIDER/MODEL` of the deployments.
+    /// Every name that can be asked for, sorted: groups, aliases, and `PROVIDER/MODEL` of the deployments.
     #[must_use]
-    pub fn names(&self, allowed: &PatternSet<NamePattern>) -> Vec<&str> {
+    pub fn names(&self) -> Vec<&str> {
         let own = self.deployments.iter().map(|deployment| &deployment.full);
         let all = self.groups.keys().chain(self.aliases.keys()).chain(own).map(String::as_str);
-        let may = |name: &&str| allows(allowed, name) || allows(allowed, self.unaliased(name));
-        all.filter(may).collect::<BTreeSet<_>>().into_iter().collect()
+        all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 

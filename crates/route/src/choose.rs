@@ -170,7 +170,7 @@ impl Wish<'_> {
 }
 
 /// Whether the patterns name this.
-pub(crate) fn allows(allowed: &PatternSet<NamePattern>, name: &str) -> bool {
+fn allows(allowed: &PatternSet<NamePattern>, name: &str) -> bool {
     let name = name.parse::<NamePattern>();
     name.is_ok_and(|name| !name.open() && allowed.covers(&name))
 }
@@ -254,17 +254,17 @@ fn octave(us: u64) -> u64 {
 }
 
 impl Choice {
-    /// What is said to who asks where nobody can be asked: the gentlest of the reasons, all of them named. Of what it may not ask for
-    /// it is not told whether it is there.
+    /// What is said to who asks where nobody can be asked: the gentlest of the reasons, all of them named. Of what it may not
+    /// ask for it is told nothing.
     #[must_use]
-    pub fn refusal(&self, catalogue: &Catalogue, wish: &Wish<'_>) -> Failure {
-        let shown: String = wish.asked.chars().filter(|c| !c.is_control()).take(128).collect();
+    pub fn refusal(&self, catalogue: &Catalogue, asked: &str) -> Failure {
+        let shown: String = asked.chars().filter(|c| !c.is_control()).take(128).collect();
+        if self.left_out.is_empty() {
+            let why = "no group, alias or model of a deployment in router.toml has this name";
+            return Failure::new(Kind::NotFound, format!("model {shown:?}: {why}")).at("model");
+        }
         let mine: Vec<&LeftOut> =
             self.left_out.iter().filter(|left| left.reason != Reason::NotAllowed).collect();
-        if mine.is_empty() && !wish.by_name(catalogue) {
-            let why = "the manifest's models.allowed does not name it";
-            return Failure::new(Kind::Forbidden, format!("model {shown:?}: {why}")).at("model");
-        }
         let rank = |kind: &Kind| match kind {
             Kind::Overloaded => 0,
             Kind::ContextLength => 1,
@@ -272,8 +272,8 @@ impl Choice {
             _ => 3,
         };
         let Some(kind) = mine.iter().map(|left| left.reason.kind()).min_by_key(rank) else {
-            let why = "no group, alias or model of a deployment in router.toml has this name";
-            return Failure::new(Kind::NotFound, format!("model {shown:?}: {why}")).at("model");
+            let why = Reason::NotAllowed;
+            return Failure::new(why.kind(), format!("model {shown:?}: {why}")).at("model");
         };
         let mut said: Vec<String> = Vec::new();
         for left in mine {

@@ -1,3 +1,5 @@
+//! Budgets: to the unit, in any interleaving.
+
 use crate::{Amount, Books, Limits, Reservation, Span, Used};
 use octant_llm::Kind;
 use proptest::prelude::*;

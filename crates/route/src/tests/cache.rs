@@ -1,3 +1,5 @@
+//! What may be given again, and how long it is kept.
+
 use super::question;
 use crate::{Cache, CacheKey, CacheLimits, Uncacheable, cache_key, cacheable, keepable};
 use octant_ids::Sha256;

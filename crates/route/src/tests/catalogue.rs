@@ -1,5 +1,7 @@
-use super::{allowed, lab, read};
-use crate::{Amount, Catalogue, Class, Strategy};
+//! The operator's file: all that it can say, and all that can be wrong with it.
+
+use super::{lab, read};
+use crate::{Catalogue, Class, Strategy};
 use octant_llm::Dialect;
 
 const FILE: &str = r#"
@@ -125,12 +127,9 @@ fn a_whole_file_is_read() {
         here.keeps_nothing && here.provider.local && here.rates(5).is_some_and(|rates| rates.output == 0)
     );
     assert_eq!((all.retries.tries, all.cache.unwrap().entries), (2, 100));
-    assert_eq!(
-        all.names(&allowed(&["fast", "anthropic/*"])),
-        ["anthropic/claude-haiku-4-5-20251001", "fast", "gpt-4o"],
-        "an alias of what is allowed is allowed"
-    );
-    assert_eq!(all.names(&allowed(&[])), Vec::<&str>::new());
+    let names = all.names();
+    assert!(names.is_sorted() && names.len() == 11, "{names:?}");
+    assert!(["fast", "gpt-4o", "lab/qwen"].iter().all(|name| names.contains(name)), "{names:?}");
 }
 
 #[test]
@@ -150,115 +149,99 @@ fn the_way_goes_through_each_group_once() {
     assert!(all.way("nothing", Class::Simple).is_empty());
 }
 
-#[test]
-fn an_answer_has_no_more_tokens_than_all_say() {
-    let all = read(FILE);
-    let haiku = &all.deployments[0];
-    let left = Amount { tokens: 10_000, microusd: 1_000_000 };
-    assert_eq!(haiku.output(Some(500), 1000, left), 500);
-    assert_eq!(haiku.output(Some(50_000), 1000, left), 9000, "the tokens that are left");
-    assert_eq!(haiku.output(None, 1000, Amount::UNLIMITED), 64_000, "the model's most");
-    assert_eq!(haiku.output(None, 199_000, Amount::UNLIMITED), 1000, "the window");
-    let poor = Amount { tokens: u64::MAX, microusd: 1300 };
-    assert_eq!(haiku.output(None, 1000, poor), 10, "1,000 tokens to write cost 1,250, and 10 to say 50");
-    let here = &all.deployments[4];
-    assert_eq!(
-        here.output(None, 10, Amount { tokens: u64::MAX, microusd: 0 }),
-        8192,
-        "this machine costs nothing"
-    );
-}
-
 fn wrong(text: &str) -> Vec<String> {
     let faults = Catalogue::read(text).unwrap_err();
     faults.faults.iter().map(ToString::to_string).collect()
 }
 
+/// What stands in a file, and what is said of it.
+const MISTAKES: &[(&str, &str)] = &[
+    ("strategy = \"best\"", "line 1: strategy: unknown variant `best`"),
+    ("strategy = \"complexity\"", "line 1: strategy: complexity is a group's own"),
+    ("stratgy = \"cost\"", "line 1: stratgy: unknown field `stratgy`"),
+    ("[retry]\ntries = 0", "line 2: retry.tries: 0 is not between 1 and 10"),
+    ("[cache]\nbytes = 1\nentries = 1\nttl_ms = 1000", "line 2: cache.bytes: 1 is not between"),
+    ("[aliases]\nx = \"none\"", "line 2: aliases: \"none\" is neither a group nor a model"),
+    (
+        "[[deployment]]\nname = \"a\"\nprovider = \"none\"\nmodel = \"m\"",
+        "line 3: deployment.provider: no provider is named",
+    ),
+    (
+        "[[deployment]]\nname = \"a\"\nprovider = \"openai\"\nmodel = \"m\"",
+        "line 3: deployment.key: openai wants a key",
+    ),
+    (
+        "[[deployment]]\nname = \"a\"\nprovider = \"openai\"\nmodel = \"m\"\nkey = \"../x\"",
+        "line 5: deployment.key: ",
+    ),
+    (
+        "[[deployment]]\nname = \"a\"\nprovider = \"ollama\"\nmodel = \"m\"\nkey = \"x\"",
+        "line 5: deployment.key: ollama takes no key",
+    ),
+    ("[[deployment]]\nname = \"a b\"\nprovider = \"ollama\"\nmodel = \"m\"", "line 2: deployment.name: "),
+    (
+        "[[deployment]]\nname = \"a*\"\nprovider = \"ollama\"\nmodel = \"m\"",
+        "line 2: deployment.name: \"a*\" stands for more",
+    ),
+    (
+        "[[deployment]]\nname = \"a\"\nprovider = \"ollama\"\nmodel = \"m\"\nlike = \"x/y\"",
+        "line 5: deployment.like: nothing is known",
+    ),
+    (
+        "[[deployment]]\nname = \"a\"\nprovider = \"ollama\"\nmodel = \"m\"\nweight = 0",
+        "line 5: deployment.weight: 0 is not",
+    ),
+    (
+        "[[deployment]]\nname = \"a\"\nprovider = \"ollama\"\nmodel = \"m\"\nvalues = { x = \"y\" }",
+        "line 5: deployment.values: ollama has no {x}",
+    ),
+    (
+        "[[deployment]]\nname = \"a\"\nprovider = \"bedrock\"\nmodel = \"m\"\nkey = \"k\"",
+        "line 3: deployment.values: bedrock needs values = { region",
+    ),
+    (
+        "[[deployment]]\nname = \"a\"\nprovider = \"bedrock\"\nmodel = \"m\"\nkey = \"k\"\nvalues = { region = \"x.evil.example/\" }",
+        "line 6: deployment.values: letters, digits",
+    ),
+    ("[[group]]\nname = \"x\"", "line 2: group: deployments are needed"),
+    (
+        "[[group]]\nname = \"x\"\ndeployments = [\"none\"]",
+        "line 3: group.deployments: no deployment is named",
+    ),
+    (
+        "[[group]]\nname = \"x\"\nstrategy = \"complexity\"\nsimple = \"x\"",
+        "line 4: group.simple: \"x\" is not another group",
+    ),
+    (
+        "[[group]]\nname = \"x\"\nstrategy = \"complexity\"\nsimple = \"y\"\nmedium = \"y\"",
+        "line 2: group: strategy complexity needs",
+    ),
+    (
+        "[[provider]]\nname = \"P\"\nbase = \"https://a\"\ndialect = \"chat\"\nauth = \"none\"",
+        "line 1: provider.name: ",
+    ),
+    (
+        "[[provider]]\nname = \"p\"\nbase = \"http://a\"\ndialect = \"chat\"\nauth = \"none\"",
+        "line 1: provider.base: keys and prompts",
+    ),
+    (
+        "[[provider]]\nname = \"p\"\nbase = \"https://a\"\ndialect = \"chat\"\nauth = \"none\"\nlocal = true",
+        "line 1: provider.local: ",
+    ),
+    (
+        "[[provider]]\nname = \"p\"\nbase = \"https://a\"\ndialect = \"latin\"\nauth = \"none\"",
+        "line 4: provider.dialect: ",
+    ),
+    (
+        "[[provider]]\nname = \"p\"\nbase = \"https://a\"\ndialect = \"chat\"\nauth = \"basic\"",
+        "line 5: provider.auth: ",
+    ),
+];
+
 #[test]
 fn every_mistake_has_its_line_and_field() {
     let base = lab(2, "");
-    for (text, said) in [
-        ("strategy = \"best\"", "line 1: strategy: unknown variant `best`"),
-        ("strategy = \"complexity\"", "line 1: strategy: complexity is a group's own"),
-        ("stratgy = \"cost\"", "line 1: stratgy: unknown field `stratgy`"),
-        ("[retry]\ntries = 0", "line 2: retry.tries: 0 is not between 1 and 10"),
-        ("[cache]\nbytes = 1\nentries = 1\nttl_ms = 1000", "line 2: cache.bytes: 1 is not between"),
-        ("[aliases]\nx = \"none\"", "line 2: aliases: \"none\" is neither a group nor a model"),
-        (
-            "[[deployment]]\nname = \"a\"\nprovider = \"none\"\nmodel = \"m\"",
-            "line 3: deployment.provider: no provider is named",
-        ),
-        (
-            "[[deployment]]\nname = \"a\"\nprovider = \"openai\"\nmodel = \"m\"",
-            "line 3: deployment.key: openai wants a key",
-        ),
-        (
-            "[[deployment]]\nname = \"a\"\nprovider = \"openai\"\nmodel = \"m\"\nkey = \"../x\"",
-            "line 5: deployment.key: ",
-        ),
-        (
-            "[[deployment]]\nname = \"a\"\nprovider = \"ollama\"\nmodel = \"m\"\nkey = \"x\"",
-            "line 5: deployment.key: ollama takes no key",
-        ),
-        ("[[deployment]]\nname = \"a b\"\nprovider = \"ollama\"\nmodel = \"m\"", "line 2: deployment.name: "),
-        (
-            "[[deployment]]\nname = \"a*\"\nprovider = \"ollama\"\nmodel = \"m\"",
-            "line 2: deployment.name: \"a*\" stands for more",
-        ),
-        (
-            "[[deployment]]\nname = \"a\"\nprovider = \"ollama\"\nmodel = \"m\"\nlike = \"x/y\"",
-            "line 5: deployment.like: nothing is known",
-        ),
-        (
-            "[[deployment]]\nname = \"a\"\nprovider = \"ollama\"\nmodel = \"m\"\nweight = 0",
-            "line 5: deployment.weight: 0 is not",
-        ),
-        (
-            "[[deployment]]\nname = \"a\"\nprovider = \"ollama\"\nmodel = \"m\"\nvalues = { x = \"y\" }",
-            "line 5: deployment.values: ollama has no {x}",
-        ),
-        (
-            "[[deployment]]\nname = \"a\"\nprovider = \"bedrock\"\nmodel = \"m\"\nkey = \"k\"",
-            "line 3: deployment.values: bedrock needs values = { region",
-        ),
-        (
-            "[[deployment]]\nname = \"a\"\nprovider = \"bedrock\"\nmodel = \"m\"\nkey = \"k\"\nvalues = { region = \"x.evil.example/\" }",
-            "line 6: deployment.values: letters, digits",
-        ),
-        ("[[group]]\nname = \"x\"", "line 2: group: deployments are needed"),
-        (
-            "[[group]]\nname = \"x\"\ndeployments = [\"none\"]",
-            "line 3: group.deployments: no deployment is named",
-        ),
-        (
-            "[[group]]\nname = \"x\"\nstrategy = \"complexity\"\nsimple = \"x\"",
-            "line 4: group.simple: \"x\" is not another group",
-        ),
-        (
-            "[[group]]\nname = \"x\"\nstrategy = \"complexity\"\nsimple = \"y\"\nmedium = \"y\"",
-            "line 2: group: strategy complexity needs",
-        ),
-        (
-            "[[provider]]\nname = \"P\"\nbase = \"https://a\"\ndialect = \"chat\"\nauth = \"none\"",
-            "line 1: provider.name: ",
-        ),
-        (
-            "[[provider]]\nname = \"p\"\nbase = \"http://a\"\ndialect = \"chat\"\nauth = \"none\"",
-            "line 1: provider.base: keys and prompts",
-        ),
-        (
-            "[[provider]]\nname = \"p\"\nbase = \"https://a\"\ndialect = \"chat\"\nauth = \"none\"\nlocal = true",
-            "line 1: provider.local: ",
-        ),
-        (
-            "[[provider]]\nname = \"p\"\nbase = \"https://a\"\ndialect = \"latin\"\nauth = \"none\"",
-            "line 4: provider.dialect: ",
-        ),
-        (
-            "[[provider]]\nname = \"p\"\nbase = \"https://a\"\ndialect = \"chat\"\nauth = \"basic\"",
-            "line 5: provider.auth: ",
-        ),
-    ] {
+    for (text, said) in MISTAKES {
         let found = wrong(text);
         assert!(found.iter().any(|fault| fault.starts_with(said)), "{text}\n{found:#?}\n{said}");
     }

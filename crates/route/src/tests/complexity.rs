@@ -1,3 +1,5 @@
+//! How hard requests look.
+
 use super::question;
 use crate::{Class, class};
 use octant_llm::{Effort, Format, Image, Json, Part, Reasoning, Request, Tool};

@@ -1,3 +1,5 @@
+//! Whose a failure is, and what follows.
+
 use super::{failure, lab, read};
 use crate::{Blame, Call, Catalogue, Health, Load, Standing, Why, blame};
 use octant_llm::{Failure, Kind};

@@ -1,3 +1,5 @@
+//! The one retry loop.
+
 use super::{allowed, failure, lab, read, wish};
 use crate::{Catalogue, Health, Load, Next, Plan, choose};
 use octant_llm::{Failure, Kind};
