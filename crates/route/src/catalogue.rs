@@ -510,6 +510,10 @@ fn values(entry: &DeploymentEntry, provider: &Provider, text: &mut Text<'_>) -> 
     }
     // Azure's models are called by the name of the deployment there.
     if open.contains("model") && provider.dialect == Dialect::Chat {
+        if entry.model.get_ref().contains('/') {
+            let why = "this provider's models have no / in their names".to_owned();
+            text.wrong(entry.model.span().start, "deployment.model", why);
+        }
         out.entry("model".to_owned()).or_insert_with(|| entry.model.get_ref().clone());
     }
     for name in open.into_iter().filter(|name| !out.contains_key(*name)) {

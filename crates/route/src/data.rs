@@ -7,6 +7,7 @@ use crate::provider::{Auth, Provider};
 use octant_llm::Dialect;
 use octant_manifest::{NamePattern, unix_ms};
 use serde::Deserialize;
+use std::sync::OnceLock;
 use toml::Spanned;
 
 const PROVIDERS: &str = include_str!("../data/providers.toml");
@@ -163,7 +164,7 @@ pub(crate) fn implausible(known: &Known) -> Vec<String> {
 }
 
 /// What is compiled in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Data {
     pub(crate) providers: Vec<Provider>,
     pub(crate) models: Vec<Model>,
@@ -171,8 +172,10 @@ pub(crate) struct Data {
     pub(crate) dates: [String; 2],
 }
 
+/// Reads what is compiled in, the first time that somebody asks.
 pub(crate) fn read() -> Result<Data, Faults> {
-    read_texts(PROVIDERS, MODELS, u64::MAX)
+    static READ: OnceLock<Result<Data, Faults>> = OnceLock::new();
+    READ.get_or_init(|| read_texts(PROVIDERS, MODELS, u64::MAX)).clone()
 }
 
 /// Checks what is compiled in: order, duplicates, plausible prices, dates that are not to come.

@@ -403,7 +403,8 @@ impl Health {
         self.failed(call, &Failure::new(Kind::Cancelled, ""), now_ms);
     }
 
-    /// An answer that ended well did not pass the check of who asked.
+    /// An answer that ended well did not pass the check of who asked. To be said once for a call, and by who made it: it counts
+    /// against the deployment for everybody.
     pub fn rejected(&mut self, deployment: usize, now_ms: u64) {
         if let Some(one) = self.ones.get_mut(deployment) {
             one.share.rejected(now_ms);

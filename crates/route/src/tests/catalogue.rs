@@ -1,8 +1,9 @@
 //! The operator's file: all that it can say, and all that can be wrong with it.
 
 use super::{lab, read};
-use crate::{Catalogue, Class, Strategy};
+use crate::{Catalogue, Class, Strategy as Order};
 use octant_llm::Dialect;
+use proptest::prelude::*;
 
 const FILE: &str = r#"
 strategy = "cost"
@@ -144,7 +145,7 @@ fn the_way_goes_through_each_group_once() {
     for name in ["lab/qwen", "qwen", "own"] {
         let steps = all.way(name, Class::Simple);
         assert_eq!(steps.len(), 1, "{name}");
-        assert_eq!((steps[0].deployments.as_slice(), steps[0].strategy), ([3].as_slice(), Strategy::Cost));
+        assert_eq!((steps[0].deployments.as_slice(), steps[0].strategy), ([3].as_slice(), Order::Cost));
     }
     assert!(all.way("nothing", Class::Simple).is_empty());
 }
@@ -252,4 +253,30 @@ fn every_mistake_has_its_line_and_field() {
     );
     assert!(wrong(&"#".repeat(300_000))[0].contains("it has more than 262144 bytes"));
     assert!(read("").deployments.is_empty(), "an empty file is one");
+}
+
+#[test]
+fn the_example_in_the_documents_is_one() {
+    let text = include_str!("../../../../docs/router.md");
+    let (_, rest) = text.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let all = read(example);
+    assert_eq!((all.deployments.len(), all.groups.len()), (3, 3));
+    assert_eq!(all.deployments[1].known.window, Some(200_000));
+}
+
+proptest! {
+    #[test]
+    fn no_file_breaks_it(cut in 0..FILE.len(), length in 0_usize..80, put in "[a-z0-9\\[\\]{}=\", .*\n]{0,30}") {
+        let (cut, end) = (FILE.floor_char_boundary(cut), FILE.floor_char_boundary((cut + length).min(FILE.len())));
+        let text = format!("{}{put}{}", &FILE[..cut], &FILE[end.max(cut)..]);
+        match Catalogue::read(&text) {
+            Ok(all) => prop_assert!(all.deployments.len() <= 10),
+            Err(faults) => {
+                prop_assert!(!faults.faults.is_empty());
+                let lines = text.lines().count() + 1;
+                prop_assert!(faults.faults.iter().all(|fault| fault.line <= lines && !fault.why.is_empty()));
+            }
+        }
+    }
 }

@@ -2,9 +2,11 @@
 
 use super::{allowed, failure, lab, read, wish};
 use crate::{
-    Abilities, Ability, Cap, Catalogue, Choice, DataClass, Health, Load, Reason, Strategy, Wish, choose,
+    Abilities, Ability, Cap, Catalogue, Choice, DataClass, Health, Load, Reason, Strategy as Order, Wish,
+    choose,
 };
 use octant_llm::{Format, Image, Kind, Part, Tool};
+use proptest::prelude::*;
 
 const FILE: &str = r#"
 [[deployment]]
@@ -146,19 +148,19 @@ fn the_cheapest_the_fastest_and_the_best_come_first() {
         let wish = Wish { strategy: Some(strategy), ..wish("all", &any) };
         order(&all, &choose(&all, health, &wish, now_ms))
     };
-    assert_eq!(first(&health, Strategy::Cost, 0), ["here", "mini", "haiku", "odd"]);
+    assert_eq!(first(&health, Order::Cost, 0), ["here", "mini", "haiku", "odd"]);
     for (deployment, ms) in [(0, 400), (1, 100), (2, 900), (3, 200)] {
         let mut call = health.started(deployment, Load::default(), 1000).unwrap();
         health.first_byte(&mut call, 1000 + ms);
         health.succeeded(call, Load { input: 1, output: 10 }, 1000 + ms + ms);
     }
-    assert_eq!(first(&health, Strategy::Latency, 3000), ["mini", "here", "haiku", "odd"]);
+    assert_eq!(first(&health, Order::Latency, 3000), ["mini", "here", "haiku", "odd"]);
     for _ in 0..3 {
         let call = health.started(1, Load::default(), 3000).unwrap();
         health.failed(call, &failure(Kind::Upstream), 3000);
         health.rejected(3, 3000);
     }
-    let by_success = first(&health, Strategy::Success, 3000);
+    let by_success = first(&health, Order::Success, 3000);
     assert_eq!(
         by_success[2..],
         ["here", "mini"],
@@ -172,9 +174,9 @@ fn the_cheapest_the_fastest_and_the_best_come_first() {
         };
         (0..200).map(of).collect::<std::collections::BTreeSet<_>>().len()
     };
-    assert_eq!(firsts(Strategy::Latency, 10_000_000), 4);
-    assert_eq!(firsts(Strategy::Success, 100_000_000), 4);
-    assert_eq!(firsts(Strategy::Weighted, 0), 4);
+    assert_eq!(firsts(Order::Latency, 10_000_000), 4);
+    assert_eq!(firsts(Order::Success, 100_000_000), 4);
+    assert_eq!(firsts(Order::Weighted, 0), 4);
 }
 
 #[test]
@@ -218,4 +220,49 @@ fn what_a_request_needs_is_seen() {
     let result = Part::ToolResult { id: "1".to_owned(), parts: vec![picture], failed: false };
     request.messages[0].parts.push(result);
     assert_eq!(needs(&request), "answers, tools, parallel_tools, vision, structured, reasoning, streaming");
+}
+
+proptest! {
+    /// Whatever has happened to whom: everybody is asked in order or left out, once, and those that can be asked now come first.
+    #[test]
+    fn nobody_is_forgotten_and_nobody_is_asked_twice(
+        happened in prop::collection::vec((0_usize..4, 0_usize..6, 0_u64..3000), 0..60),
+        seed in any::<u64>(),
+        order in 0_usize..4,
+        input in 0_u64..2_000_000,
+        output in prop::option::of(0_u64..200_000),
+    ) {
+        let kinds = [Kind::Upstream, Kind::RateLimited, Kind::Unauthenticated, Kind::Forbidden, Kind::Unreachable];
+        let all = read(FILE);
+        let mut health = Health::new(&all, seed, 0);
+        let mut now_ms = 0;
+        for (deployment, kind, later) in happened {
+            now_ms += later;
+            let Ok(call) = health.started(deployment, Load::default(), now_ms) else { continue };
+            match kinds.get(kind) {
+                Some(kind) => health.failed(call, &failure(*kind), now_ms),
+                None => health.succeeded(call, Load { input: 5, output: 5 }, now_ms),
+            }
+        }
+        let any = allowed(&["all"]);
+        let strategy = [Order::Weighted, Order::Cost, Order::Latency, Order::Success][order];
+        let wish = Wish { seed, strategy: Some(strategy), input, output, ..wish("all", &any) };
+        let choice = choose(&all, &health, &wish, now_ms);
+        let asked = choice.candidates.iter().map(|candidate| candidate.deployment);
+        let mut seen: Vec<usize> = asked.chain(choice.left_out.iter().map(|left| left.deployment)).collect();
+        seen.sort_unstable();
+        prop_assert_eq!(seen, vec![0, 1, 2, 3]);
+        let waits: Vec<u64> = choice.candidates.iter().map(|c| c.waits.as_ref().map_or(0, |w| w.0)).collect();
+        prop_assert!(waits.is_sorted());
+        for candidate in &choice.candidates {
+            let started = health.started(candidate.deployment, wish.load(), now_ms);
+            // Calls of others can have taken a try meanwhile, and never is anybody asked who has to be waited for.
+            prop_assert!(candidate.waits.is_none() || started.is_err());
+            if let Ok(call) = started {
+                health.abandoned(call, now_ms);
+            }
+        }
+        prop_assert_eq!(&choose(&all, &health, &wish, now_ms), &choice, "the same, and a try was given back");
+        prop_assert!(choice.explain(&all, now_ms).len() == 4);
+    }
 }
