@@ -76,7 +76,8 @@ pub struct Wish<'a> {
     pub class: Class,
     /// A strategy in place of the groups' own.
     pub strategy: Option<Strategy>,
-    /// Chance, for weights: another for each request.
+    /// Chance, for weights: another for each request, or the same for all of a conversation, which then stays where the
+    /// provider's cache is warm as long as it can.
     pub seed: u64,
 }
 
@@ -171,8 +172,10 @@ impl Wish<'_> {
 
 /// Whether the patterns name this.
 fn allows(allowed: &PatternSet<NamePattern>, name: &str) -> bool {
-    let name = name.parse::<NamePattern>();
-    name.is_ok_and(|name| !name.open() && allowed.covers(&name))
+    match allowed {
+        PatternSet::All => true,
+        PatternSet::Only(patterns) => patterns.iter().any(|pattern| pattern.matches(name)),
+    }
 }
 
 /// Why a deployment cannot be asked for this, however it does.

@@ -1,8 +1,10 @@
 //! The one retry loop.
 
 use super::{allowed, failure, lab, read, wish};
-use crate::{Catalogue, Health, Load, Next, Plan, choose};
+use crate::{Catalogue, Health, Load, Next, Plan, Standing, choose};
 use octant_llm::{Failure, Kind};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 const LOAD: Load = Load { input: 250, output: 100 };
 
@@ -159,4 +161,49 @@ fn who_is_out_is_not_asked_and_the_others_are_told_when_to_come() {
     let (end, run) = Run::new(&all, "g", health, u64::MAX).all(|_| Ok(()));
     let failure = end.unwrap_err();
     assert_eq!((failure.kind, failure.retry_after_ms, run.asked.len()), (Kind::Overloaded, Some(100_000), 0));
+}
+
+const KINDS: [Kind; 9] = [
+    Kind::Upstream,
+    Kind::Overloaded,
+    Kind::RateLimited,
+    Kind::Timeout,
+    Kind::Cut,
+    Kind::Unreachable,
+    Kind::NotFound,
+    Kind::Unauthenticated,
+    Kind::ContextLength,
+];
+
+proptest! {
+    /// Whatever goes wrong, however long it takes: it ends, before the deadline, after so many tries in each group.
+    #[test]
+    fn every_plan_ends(answers in prop::collection::vec((0_usize..9, 0_u64..20_000, 0_u64..40_000), 12), until_ms in 1_u64..200_000) {
+        let all = two_groups();
+        let mut run = Run::new(&all, "g", Health::new(&all, 1, 0), until_ms);
+        let mut tries = [0_u32; 2];
+        let mut out = BTreeSet::new();
+        for (kind, takes_ms, retry_after_ms) in answers {
+            let Next::Try { deployment, after_ms } = run.plan.next(&run.health, run.now_ms) else { break };
+            run.now_ms += after_ms;
+            prop_assert!(run.now_ms < until_ms, "nobody is asked for what comes too late");
+            prop_assert!(after_ms <= 30_000);
+            prop_assert!(!out.contains(&deployment), "the same answer would come again");
+            let asked_at_ms = run.now_ms - after_ms;
+            let ready = |own: &usize| run.health.standing(*own, LOAD, asked_at_ms) == Standing::Ready;
+            let own_can = tries[0] < 3 && (0..2).any(|own| !out.contains(&own) && ready(&own));
+            prop_assert!(deployment < 2 || !own_can, "the group's own first");
+            tries[usize::from(deployment == 2)] += 1;
+            let call = run.health.started(deployment, LOAD, run.now_ms).unwrap();
+            run.now_ms += takes_ms;
+            let failure = Failure { retry_after_ms: Some(retry_after_ms), ..failure(KINDS[kind]) };
+            run.health.failed(call, &failure, run.now_ms);
+            run.plan.failed(deployment, &failure, false);
+            if kind >= 6 {
+                out.insert(deployment);
+            }
+        }
+        prop_assert!(tries.iter().all(|tries| *tries <= 3), "{:?}", tries);
+        prop_assert!(matches!(run.plan.next(&run.health, run.now_ms), Next::Give(_)), "twelve answers are more than there are tries");
+    }
 }
