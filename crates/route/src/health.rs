@@ -12,6 +12,7 @@
 //! | too many requests (429) | the deployment's | it is left alone as long as it asks, or for twice as long each time |
 //! | nobody could be reached | the provider's too | counts in both breakers |
 //! | who asked has gone away | nobody's | a try is given back |
+//! | a word about the key, or about money, once the answer has begun | nobody's | nothing; it answered |
 //!
 //! Times are milliseconds of a clock that never goes back.
 
@@ -358,7 +359,10 @@ impl Health {
 
     /// A call failed.
     pub fn failed(&mut self, call: Call, failure: &Failure, now_ms: u64) {
-        let whose = blame(failure.kind);
+        let begun = call.first_ms.is_some();
+        // A key is refused before an answer begins: what is said later, of money too, is not about it.
+        let whose = Some(blame(failure.kind)).filter(|whose| !begun || *whose != Blame::Key);
+        let whose = whose.unwrap_or(Blame::Nobody);
         let Some((one, provider)) = self.parts(&call) else { return };
         one.ended(call.load, Load::default());
         match whose {

@@ -72,6 +72,20 @@ fn a_wrong_key_is_out_everywhere_until_an_operator_has_looked() {
 }
 
 #[test]
+fn what_is_said_of_money_once_the_answer_has_begun_is_not_about_the_key() {
+    let all = keyed();
+    let mut health = Health::new(&all, 1, 0);
+    for kind in [Kind::Spent, Kind::Unauthenticated, Kind::Forbidden] {
+        for _ in 0..5 {
+            let mut call = start(&mut health, 0, 0);
+            health.first_byte(&mut call, 1);
+            health.failed(call, &failure(kind), 2);
+        }
+        assert_eq!(health.standing(0, LOAD, 2), Standing::Ready, "an agent's own budget cut it: {kind:?}");
+    }
+}
+
+#[test]
 fn what_is_forbidden_three_times_is_out_for_this_model_alone() {
     let all = keyed();
     let mut health = Health::new(&all, 1, 0);
