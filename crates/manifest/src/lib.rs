@@ -119,6 +119,7 @@ pub use config::{
     Effect, MachineConfig, SignedConfig, Wrong, changes, config_template, sign_config, table,
 };
 pub use credential::{CredentialGrant, DatabaseLogin, SshLogin, Way};
+pub use date::parse as unix_ms;
 pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};
 pub use domains::{Budget, Unenforceable};

@@ -10,6 +10,7 @@ const IDS: &str = "octant-ids";
 const API: &str = "octant-api";
 const ARCHIVE: &str = "octant-archive";
 const SYS: &str = "octant-sys";
+const LLM: &str = "octant-llm";
 const MANIFEST: &str = "octant-manifest";
 const MCP: &str = "octant-mcp";
 const WIRE: &str = "octant-wire";
@@ -28,6 +29,7 @@ const NET: &str = "octant-net";
 const OCI: &str = "octant-oci";
 const LEARN: &str = "octant-learn";
 const SSH: &str = "octant-ssh";
+const ROUTE: &str = "octant-route";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -39,8 +41,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (SSH, &[]),
     (TREE, &[IDS]),
     (ARCHIVE, &[]),
+    (LLM, &[]),
     (OCI, &[ARCHIVE, IDS, TREE]),
     (MANIFEST, &[IDS, SSH]),
+    (ROUTE, &[IDS, LLM, MANIFEST]),
     (MCP, &[API]),
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
