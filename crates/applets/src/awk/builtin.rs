@@ -245,21 +245,16 @@ fn index(text: &[u8], what: &[u8], utf8: bool) -> Value {
     at.map_or(Value::Number(0.0), |at| count(length(&text[..at], utf8) + 1))
 }
 
-/// The characters from one on, as many as there may be; numbers are rounded, and what lies outside is left out.
+/// The characters from one on, as many as there may be. As gawk has it: what is not whole is cut off, and a start before the
+/// first character is the first.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within the bounds that it is cut to
 fn part(text: &[u8], from: f64, most: f64, utf8: bool) -> &[u8] {
-    if from.is_nan() || most.is_nan() {
+    if from.is_nan() || most.is_nan() || most < 1.0 {
         return b"";
     }
-    let start = from.round_ties_even();
-    let end = (start + most.round_ties_even()).min(1e15);
-    let start = start.clamp(1.0, 1e15);
-    if end <= start {
-        return b"";
-    }
-    let begin = bytes_of(text, start as usize - 1, utf8);
-    let rest = &text[begin..];
-    &rest[..bytes_of(rest, (end - start) as usize, utf8)]
+    let whole = |number: f64| number.clamp(1.0, 1e15) as usize;
+    let rest = &text[bytes_of(text, whole(from) - 1, utf8)..];
+    &rest[..bytes_of(rest, whole(most), utf8)]
 }
 
 fn cased(text: &[u8], utf8: bool, wide: fn(&str) -> String, ascii: fn(&[u8]) -> Vec<u8>) -> Text {
@@ -299,10 +294,10 @@ mod tests {
     fn parts_of_texts_are_rounded_and_cut() {
         for (from, most, expected) in [
             (2.0, 3.0, "éll"),
-            (0.0, 2.0, "h"),
+            (0.0, 2.0, "hé"),
             (-1.0, f64::INFINITY, "héllo"),
             (4.0, 100.0, "lo"),
-            (1.5, 1.0, "é"),
+            (2.5, 1.5, "é"),
             (9.0, 1.0, ""),
             (2.0, -1.0, ""),
             (f64::NAN, 1.0, ""),

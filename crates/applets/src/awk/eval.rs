@@ -219,10 +219,6 @@ impl<'a> Machine<'a> {
             }
         };
         let Some(text) = text else { return Ok(Value::Number(0.0)) };
-        if matches!(source, Source::Command(_)) {
-            self.count(special::NR)?;
-            self.count(special::FNR)?;
-        }
         let value = Value::Input(text.into());
         match place {
             None => self.set_field(0, value)?,

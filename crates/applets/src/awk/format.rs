@@ -258,7 +258,8 @@ fn character(value: &Value, utf8: bool) -> Vec<u8> {
         }
         other => {
             let text = other.to_text(b"%.6g");
-            text[..bytes_of(&text, 1, utf8)].to_vec()
+            // Of nothing it is a zero, as the others have it.
+            if text.is_empty() { vec![0] } else { text[..bytes_of(&text, 1, utf8)].to_vec() }
         }
     }
 }

@@ -246,7 +246,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub(super) fn count(&mut self, counter: usize) -> Outcome<()> {
+    fn count(&mut self, counter: usize) -> Outcome<()> {
         let number = self.get(Variable::Global(counter))?.number();
         self.globals[counter] = Slot::Scalar(Value::Number(number + 1.0));
         Ok(())

@@ -187,3 +187,64 @@ fn what_is_within_each_other_has_a_bound() {
     };
     std::thread::Builder::new().stack_size(super::STACK_BYTES).spawn(run).unwrap().join().unwrap();
 }
+
+/// What the scripts that configure make of templates do with awk.
+#[test]
+fn templates_are_filled_in_as_configure_does() {
+    const FILL: &str = r##"
+BEGIN {
+  S["prefix"]="/usr\
+/local"
+  S["CC"]="gcc -O2 & \\"
+  for (key in S) S_is_set[key] = 1
+  FS = "\a"
+}
+/^[\t ]*#[\t ]*(define|undef)[\t ]+[_a-zA-Z][_a-zA-Z0-9]*([\t (]|$)/ {
+  line = $ 0
+  split(line, arg, " ")
+  if (arg[1] == "#") {
+    defundef = arg[2]
+    mac1 = arg[3]
+  } else {
+    defundef = substr(arg[1], 2)
+    mac1 = arg[2]
+  }
+  split(mac1, mac2, "(") #)
+  macro = mac2[1]
+  prefix = substr(line, 1, index(line, defundef) - 1)
+  if (defundef == "undef") {
+    out = out "/* " prefix defundef " " macro " */|"
+    next
+  }
+}
+{
+  line = $ 0
+  nfields = split(line, field, "@")
+  len = length(field[1])
+  for (i = 2; i < nfields; i++) {
+    key = field[i]
+    keylen = length(key)
+    if (S_is_set[key]) {
+      value = S[key]
+      line = substr(line, 1, len) "" value "" substr(line, len + keylen + 3)
+      len += length(value) + length(field[++i])
+    } else
+      len += 1 + keylen
+  }
+  out = out line "|"
+}
+"##;
+    let template = std::env::temp_dir().join(format!("octant-awk-{}", std::process::id()));
+    std::fs::write(&template, "P = @prefix@/bin @CC@x\nnone @nothing@ @\n#  undef HAVE_X\n#define Y 1\n")
+        .unwrap();
+    let program = grammar::program(FILL.as_bytes(), true).unwrap();
+    let mut machine = Machine::new(&program, true);
+    machine.give(&[b"awk".to_vec(), template.as_os_str().as_encoded_bytes().to_vec()], &[]);
+    let code = machine.run();
+    std::fs::remove_file(&template).unwrap();
+    assert_eq!(code, Ok(0));
+    let at = program.globals.iter().position(|name| name == "out").unwrap();
+    let out = machine.get(super::tree::Variable::Global(at)).ok().unwrap().to_text(b"%.6g");
+    let expected = "P = /usr/local/bin gcc -O2 & \\x|none @nothing@ @|/* #  undef HAVE_X */|#define Y 1|";
+    assert_eq!(String::from_utf8_lossy(&out), expected);
+}
