@@ -86,6 +86,21 @@ fn what_is_said_of_money_once_the_answer_has_begun_is_not_about_the_key() {
 }
 
 #[test]
+fn a_vault_that_gives_no_key_now_may_give_it_later() {
+    let all = keyed();
+    let mut health = Health::new(&all, 1, 0);
+    let call = start(&mut health, 0, 0);
+    health.without_key(call, 0);
+    let (again, why) = until(&health, 0, 0);
+    assert_eq!(why, Why::NoKey);
+    assert!((500..=1000).contains(&again));
+    assert_eq!(health.standing(2, LOAD, 0), Standing::Ready, "each finds out for itself");
+    let call = start(&mut health, 0, again);
+    health.succeeded(call, LOAD, again);
+    assert_eq!((health.success(0, again), health.under_way(0)), (1000, 0));
+}
+
+#[test]
 fn what_is_forbidden_three_times_is_out_for_this_model_alone() {
     let all = keyed();
     let mut health = Health::new(&all, 1, 0);
