@@ -11,6 +11,7 @@ const API: &str = "octant-api";
 const ARCHIVE: &str = "octant-archive";
 const SYS: &str = "octant-sys";
 const LLM: &str = "octant-llm";
+const ROUTE: &str = "octant-route";
 const MANIFEST: &str = "octant-manifest";
 const MCP: &str = "octant-mcp";
 const WIRE: &str = "octant-wire";
@@ -25,6 +26,7 @@ const UKI: &str = "octant-uki";
 const TREE: &str = "octant-tree";
 const NET: &str = "octant-net";
 const OCI: &str = "octant-oci";
+const OUTSIDE: &str = "octant-outside";
 const LEARN: &str = "octant-learn";
 const SSH: &str = "octant-ssh";
 
@@ -42,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (OCI, &[ARCHIVE, IDS, TREE]),
     (MANIFEST, &[IDS, SSH]),
     (MCP, &[API]),
+    (OUTSIDE, &[MANIFEST, SYS]),
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
     (TLOG, &[IDS, API]),
@@ -54,7 +57,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
     ("octant-log", &[IDS, API, SYS, SERVICE]),
-    ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
+    ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, OUTSIDE]),
+    ("octant-router", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, OUTSIDE, LLM, ROUTE]),
     ("octant-network", &[IDS, API, SYS, WIRE, SERVICE, NET]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, MCP, SSH, TICKET, TREE, WORKSTATION]),
     ("octant-applets", &[ARCHIVE, NET, SYS, TREE]),
