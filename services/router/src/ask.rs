@@ -47,8 +47,12 @@ pub(crate) struct Sending<'a> {
 /// What went wrong on the way, in words for a program.
 pub(crate) fn failure_of(error: NoAnswer) -> Failure {
     match error {
-        NoAnswer::Refused(why) => Failure::new(Kind::Unreachable, format!("{why}; see octant.toml and router.toml")),
-        NoAnswer::Unreachable(why) => Failure::new(Kind::Unreachable, format!("the upstream cannot be reached: {why}")),
+        NoAnswer::Refused(why) => {
+            Failure::new(Kind::Unreachable, format!("{why}; see octant.toml and router.toml"))
+        }
+        NoAnswer::Unreachable(why) => {
+            Failure::new(Kind::Unreachable, format!("the upstream cannot be reached: {why}"))
+        }
         NoAnswer::Late(why) => Failure::new(Kind::Timeout, format!("the upstream took too long: {why}")),
         NoAnswer::Lost(why) => Failure::new(Kind::Cut, format!("the upstream's answer broke off: {why}")),
     }
@@ -70,7 +74,8 @@ pub(crate) async fn ask(
     *request.uri_mut() = target;
     let headers = request.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("octant/", env!("CARGO_PKG_VERSION"))));
+    headers
+        .insert(header::USER_AGENT, HeaderValue::from_static(concat!("octant/", env!("CARGO_PKG_VERSION"))));
     for (name, value) in &deployment.provider.headers {
         headers.insert(header_name(deployment, name)?, header_value(deployment, value.as_bytes())?);
     }
@@ -84,7 +89,9 @@ pub(crate) async fn ask(
         scrub = Scrub::new(key_text);
         let (header, value) = match &deployment.provider.auth {
             Auth::Bearer => (header::AUTHORIZATION, zeroize::Zeroizing::new([b"Bearer ", key_text].concat())),
-            Auth::Header(name) => (header_name(deployment, name)?, zeroize::Zeroizing::new(key_text.to_vec())),
+            Auth::Header(name) => {
+                (header_name(deployment, name)?, zeroize::Zeroizing::new(key_text.to_vec()))
+            }
             Auth::SigV4 | Auth::None => return Err(invalid(deployment, "how it wants its key")),
         };
         let mut value = header_value(deployment, &value)?;
@@ -121,13 +128,17 @@ async fn refused(deployment: &Deployment, answer: Answer, mut scrub: Scrub) -> F
     let mut failure = dialect_of(deployment).read_failure(head.status.as_u16(), &texts(&head.headers), &body);
     // A redirection would lead to a host that nobody has named.
     if head.status.is_redirection() {
-        failure = Failure::new(Kind::Malformed, format!("{} redirects; write its own address", deployment.name));
+        failure =
+            Failure::new(Kind::Malformed, format!("{} redirects; write its own address", deployment.name));
     }
     failure
 }
 
 fn invalid(deployment: &Deployment, what: &str) -> Failure {
-    Failure::new(Kind::NotFound, format!("deployment {}: {what} is nothing that can be sent", deployment.name))
+    Failure::new(
+        Kind::NotFound,
+        format!("deployment {}: {what} is nothing that can be sent", deployment.name),
+    )
 }
 
 fn header_name(deployment: &Deployment, name: &str) -> Result<HeaderName, Failure> {

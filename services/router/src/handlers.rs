@@ -7,9 +7,9 @@ use crate::router::Router;
 use octant_api::egress::{Door, Instance, Settled, Told};
 use octant_api::error::{ApiError, Code};
 use octant_api::router::{
-    AdmitRequest, Admitted, DismissRequest, Dismissed, ExplainRequest, Explained, FundRequest, Funded, Handler,
-    ListenRequest, Listening, Metrics, MetricsRequest, Providers, ProvidersRequest, ReloadRequest, Reloaded, Status,
-    StatusRequest, TestRequest, Tested, UsageRequest, Used, WatchRequest, Watched,
+    AdmitRequest, Admitted, DismissRequest, Dismissed, ExplainRequest, Explained, FundRequest, Funded,
+    Handler, ListenRequest, Listening, Metrics, MetricsRequest, Providers, ProvidersRequest, ReloadRequest,
+    Reloaded, Status, StatusRequest, TestRequest, Tested, UsageRequest, Used, WatchRequest, Watched,
 };
 use octant_ids::Aid;
 use octant_service::Notifier;

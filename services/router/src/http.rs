@@ -3,7 +3,7 @@
 use crate::agents::Agent;
 use crate::call;
 use crate::router::Router;
-use crate::surface::{Ask, NoAsk, ask, dialect_of};
+use crate::surface::{NoAsk, ask, dialect_of};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming};
@@ -95,7 +95,8 @@ pub(crate) struct Asked {
 
 /// Serves an agent's listener until it is closed.
 pub(crate) async fn serve(router: Arc<Router>, agent: Arc<Agent>, listener: TcpListener) {
-    let (connections, bodies) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(BODIES_MAX)));
+    let (connections, bodies) =
+        (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(BODIES_MAX)));
     loop {
         // Who has as many open as may be waits in the kernel's queue.
         let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
@@ -122,9 +123,10 @@ pub(crate) async fn serve(router: Arc<Router>, agent: Arc<Agent>, listener: TcpL
 async fn converse(router: &Arc<Router>, agent: &Arc<Agent>, bodies: &Arc<Semaphore>, stream: TcpStream) {
     // What is small is not held back; a socket that cannot do that is no worse.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| async move {
-        Ok::<_, Infallible>(answer(router, agent, bodies, request).await)
-    });
+    let service =
+        service_fn(
+            |request| async move { Ok::<_, Infallible>(answer(router, agent, bodies, request).await) },
+        );
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -214,10 +216,14 @@ async fn read(body: Incoming) -> Result<Bytes, Failure> {
         return Err(too_large());
     }
     match timeout(BODY_WITHIN, Limited::new(body, BODY_MAX).collect()).await {
-        Err(_) => Err(Failure::new(Kind::Timeout, format!("the request did not come within {BODY_WITHIN:?}"))),
+        Err(_) => {
+            Err(Failure::new(Kind::Timeout, format!("the request did not come within {BODY_WITHIN:?}")))
+        }
         Ok(Ok(all)) => Ok(all.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Failure::new(Kind::Invalid, format!("the request did not come whole: {error}"))),
+        Ok(Err(error)) => {
+            Err(Failure::new(Kind::Invalid, format!("the request did not come whole: {error}")))
+        }
     }
 }
 
@@ -230,6 +236,3 @@ pub(crate) fn alive() -> Reply {
 pub(crate) fn version() -> Reply {
     whole(200, JSON, format!("{{\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION")))
 }
-
-#[allow(unused)]
-fn _ask(_: Ask) {}

@@ -147,7 +147,10 @@ mod tests {
         assert!(has(&format!("gen_ai_client_token_usage_total{{{labels},gen_ai_token_type=\"output\"}} 20")));
         assert!(text.contains("error_type=\"timeout\""));
         for line in text.lines() {
-            assert!(line.starts_with('#') || line.rsplit_once(' ').is_some_and(|(_, n)| n.parse::<f64>().is_ok()), "{line}");
+            assert!(
+                line.starts_with('#') || line.rsplit_once(' ').is_some_and(|(_, n)| n.parse::<f64>().is_ok()),
+                "{line}"
+            );
         }
     }
 }

@@ -10,7 +10,6 @@ use octant_api::router::Usage as Counted;
 use octant_ids::{Aid, Sha256};
 use octant_llm::{Event, Failure, Kind, StopReason, Usage};
 use octant_route::{Amount, Load, Meter, Rates, Reservation, price};
-use octant_sys::clock;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use std::sync::Arc;
@@ -167,7 +166,8 @@ impl Open {
         match event {
             Event::Delta { delta, .. } => {
                 use octant_llm::Delta::{Arguments, Reasoning, Refusal, Signature, Text};
-                let (Text(text) | Refusal(text) | Reasoning(text) | Signature(text) | Arguments(text)) = delta;
+                let (Text(text) | Refusal(text) | Reasoning(text) | Signature(text) | Arguments(text)) =
+                    delta;
                 self.meter.bytes(text.len()).map_err(over)?;
             }
             Event::Usage(usage) => {
@@ -213,13 +213,13 @@ impl Open {
         });
         let now = now_ms();
         let mut became = json!({"ms": now.saturating_sub(self.since_ms), "first_ms": self.first_ms});
-        let mut measured = Measured { ms: now.saturating_sub(self.since_ms), first_ms: self.first_ms, ..Default::default() };
+        let mut measured =
+            Measured { ms: now.saturating_sub(self.since_ms), first_ms: self.first_ms, ..Default::default() };
         let mut provider = String::new();
-        let mut cost = 0;
         if let Some(trying) = self.trying.take() {
             let deployment = &self.setup.catalogue.deployments[trying.index];
             let (usage, told) = self.used(&trying);
-            cost = price(&self.rates(trying.index), usage);
+            let cost = price(&self.rates(trying.index), usage);
             provider.clone_from(&deployment.provider.name);
             became["deployment"] = json!(deployment.name);
             became["usage"] = json!({
@@ -253,7 +253,6 @@ impl Open {
         self.router.metrics.count(Of { provider, model: self.model.clone(), end: name }, &measured);
         self.settle(&measured, name == "ok");
         self.router.book.outcome(Some(self.agent.aid), self.intent, &became);
-        let _ = cost;
         if self.agent.rights().dismissed {
             // The agent has ended, and its partition is sealed soon.
             self.router.book.hurry();
@@ -278,9 +277,4 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.finish();
     }
-}
-
-/// The time of day, for what is shown.
-pub(crate) fn unix_s() -> u64 {
-    clock::wall_ms() / 1000
 }

@@ -12,8 +12,8 @@ use octant_ids::Aid;
 use octant_llm::{Dialect, Part, Request};
 use octant_manifest::PatternSet;
 use octant_route::{
-    Abilities, Amount, Books, Cache, Catalogue, Choice, Deployment, Health, Limits, Load, Reservation, Standing,
-    Wish, choose, class,
+    Abilities, Amount, Books, Cache, Catalogue, Choice, Deployment, Health, Limits, Load, Reservation,
+    Standing, Wish, choose, class,
 };
 use octant_sys::{clock, entropy};
 use serde_json::json;
@@ -62,7 +62,10 @@ pub(crate) struct Router {
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Router").field("file", &self.file).field("agents", &self.agents).finish_non_exhaustive()
+        f.debug_struct("Router")
+            .field("file", &self.file)
+            .field("agents", &self.agents)
+            .finish_non_exhaustive()
     }
 }
 
@@ -157,18 +160,31 @@ impl Router {
     /// What is strange, and not wrong.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let Some(setup) = self.setup() else { return Vec::new() };
-        let untold = setup.catalogue.deployments.iter().filter(|d| d.known.price.is_none() && !d.provider.local);
+        let untold =
+            setup.catalogue.deployments.iter().filter(|d| d.known.price.is_none() && !d.provider.local);
         untold
-            .map(|d| format!("deployment {}: no price is known for {}, so no agent can ask it", d.name, d.full))
+            .map(|d| {
+                format!("deployment {}: no price is known for {}, so no agent can ask it", d.name, d.full)
+            })
             .collect()
     }
 
-    /// Reserves in the windows of an agent.
-    pub(crate) fn window(&self, agent: &Agent, amount: Amount) -> Result<Reservation<Aid>, octant_llm::Failure> {
+    /// The most that the windows of an agent have room for.
+    pub(crate) fn room(&self, agent: &Agent) -> Amount {
         let rights = agent.rights();
         let minute = Amount { tokens: rights.tokens_per_minute, microusd: rights.microusd_per_minute };
         let mut books = lock(&self.books);
         books.limit(agent.aid, Limits { minute, ..Limits::default() });
+        books.room(&[agent.aid], clock::wall_ms())
+    }
+
+    /// Reserves in the windows of an agent.
+    pub(crate) fn window(
+        &self,
+        agent: &Agent,
+        amount: Amount,
+    ) -> Result<Reservation<Aid>, octant_llm::Failure> {
+        let mut books = lock(&self.books);
         books.reserve(&[agent.aid], amount, clock::wall_ms()).map_err(|exceeded| exceeded.failure())
     }
 
@@ -268,7 +284,13 @@ impl Router {
     }
 
     /// Chooses whom a request goes to.
-    pub(crate) fn choose(&self, setup: &Setup, agent: Option<&Agent>, request: &Request, input: u64) -> (Choice, u64) {
+    pub(crate) fn choose(
+        &self,
+        setup: &Setup,
+        agent: Option<&Agent>,
+        request: &Request,
+        input: u64,
+    ) -> (Choice, u64) {
         let rights = agent.map(Agent::rights);
         let all = PatternSet::All;
         let price = rights.as_ref().and_then(|rights| rights.max_price_microusd);

@@ -90,7 +90,9 @@ impl Service for RouterService {
         let router = Router::new(Box::new(Arc::clone(&records)), Box::new(vault), upstreams, file);
         // A file that is wrong is no reason to stand still for the others: it is said, and nobody can be asked.
         if let Err(why) = router.reload() {
-            tracing::error!("nobody can be asked until it is right and `octant router reload` was run: {why}");
+            tracing::error!(
+                "nobody can be asked until it is right and `octant router reload` was run: {why}"
+            );
         }
         let mut waiting = Waiting::default();
         for (name, fd) in context.inherited.stored() {
