@@ -8,7 +8,8 @@ use crate::out::{Out, Table, span};
 use crate::service::Service;
 use octant_api::ledger::QueryRequest;
 use octant_api::router::{
-    ExplainRequest, MetricsRequest, ProvidersRequest, ReloadRequest, Status, StatusRequest, TestRequest, UsageRequest,
+    ExplainRequest, MetricsRequest, ProvidersRequest, ReloadRequest, Status, StatusRequest, TestRequest,
+    UsageRequest,
 };
 use octant_ids::{Layout, Principal};
 
@@ -58,7 +59,10 @@ fn status(status: &Status, out: &mut Out) -> Result<(), CliError> {
     if out.json {
         return out.json(status);
     }
-    out.line(format_args!("{}: {} deployments, {} names of models", status.file, status.providers, status.models))?;
+    out.line(format_args!(
+        "{}: {} deployments, {} names of models",
+        status.file, status.providers, status.models
+    ))?;
     if !status.fault.is_empty() {
         out.line(format_args!("not in force as it stands there: {}", status.fault))?;
     }
@@ -91,7 +95,11 @@ fn providers(router: &Service, out: &mut Out) -> Result<(), CliError> {
     }
     let mut table = Table::new(&["DEPLOYMENT", "MODEL", "WHERE", "KEY", "STANDS"]);
     for row in answer.deployments {
-        let left = if row.left_ms > 0 { format!(", {} yet", span(row.left_ms.div_ceil(1000))) } else { String::new() };
+        let left = if row.left_ms > 0 {
+            format!(", {} yet", span(row.left_ms.div_ceil(1000)))
+        } else {
+            String::new()
+        };
         let key = if row.key.is_empty() { "none".to_owned() } else { row.key };
         table.row([row.name, row.model, row.url, key, format!("{}{left}", row.state)]);
     }
@@ -117,11 +125,12 @@ fn usage(router: &Service, request: &UsageRequest, out: &mut Out) -> Result<(), 
     if out.json {
         return out.json(&used);
     }
-    let mut table = Table::new(&["AGENT", "MODEL", "CALLS", "FAILED", "DENIED", "CACHED", "IN", "OUT", "USD"]);
+    let mut table =
+        Table::new(&["AGENT", "MODEL", "CALLS", "FAILED", "DENIED", "CACHED", "IN", "OUT", "USD"]);
     for row in used.rows {
         let usage = row.usage;
-        let numbers =
-            [usage.calls, usage.failed, usage.denied, usage.cached, usage.input, usage.output].map(|n| n.to_string());
+        let numbers = [usage.calls, usage.failed, usage.denied, usage.cached, usage.input, usage.output]
+            .map(|n| n.to_string());
         let first = [row.aid.to_string(), row.model];
         table.row(first.into_iter().chain(numbers).chain([usd(usage.microusd)]));
     }

@@ -114,6 +114,7 @@ pub use action::{Action, Approvals};
 pub use allotment::{Allotment, BUDGETS, Exhausted, NO_END};
 pub use answer::{Answer, AnswerError, Answered, Asked, DECISION_TYPE, Decision};
 pub use credential::{CredentialGrant, DatabaseLogin, SshLogin, Way};
+pub use date::parse as unix_ms;
 pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};
 pub use domains::{Budget, Unenforceable};

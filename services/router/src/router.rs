@@ -356,7 +356,7 @@ pub(crate) fn question(model: &str, prompt: &str, max_output: Option<u64>) -> Re
         system: Vec::new(),
         messages: vec![octant_llm::Message {
             role: octant_llm::Role::User,
-            parts: vec![Part::Text { text: prompt.to_owned(), cache: false }],
+            parts: vec![Part::Text(prompt.to_owned())],
         }],
         tools: Vec::new(),
         tool_choice: octant_llm::ToolChoice::default(),
@@ -366,6 +366,7 @@ pub(crate) fn question(model: &str, prompt: &str, max_output: Option<u64>) -> Re
         format: octant_llm::Format::default(),
         reasoning: None,
         stream: false,
+        stream_usage: false,
         user: None,
     }
 }

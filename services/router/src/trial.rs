@@ -105,7 +105,7 @@ impl Router {
                     now_ms(),
                 );
                 let text = answer.message().parts.into_iter().map(|part| match part {
-                    Part::Text { text, .. } => text,
+                    Part::Text(text) => text,
                     _ => String::new(),
                 });
                 Ok(text.collect())

@@ -11,7 +11,6 @@ const API: &str = "octant-api";
 const ARCHIVE: &str = "octant-archive";
 const SYS: &str = "octant-sys";
 const LLM: &str = "octant-llm";
-const ROUTE: &str = "octant-route";
 const MANIFEST: &str = "octant-manifest";
 const MCP: &str = "octant-mcp";
 const WIRE: &str = "octant-wire";
@@ -29,6 +28,7 @@ const OCI: &str = "octant-oci";
 const OUTSIDE: &str = "octant-outside";
 const LEARN: &str = "octant-learn";
 const SSH: &str = "octant-ssh";
+const ROUTE: &str = "octant-route";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -43,6 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (LLM, &[]),
     (OCI, &[ARCHIVE, IDS, TREE]),
     (MANIFEST, &[IDS, SSH]),
+    (ROUTE, &[IDS, LLM, MANIFEST]),
     (MCP, &[API]),
     (OUTSIDE, &[MANIFEST, SYS]),
     (WIRE, &[IDS, API, SYS]),
