@@ -78,6 +78,7 @@ pub fn cache_key(scope: &str, request: &Request) -> CacheKey {
         format,
         reasoning,
         stream: _,
+        stream_usage: _,
         user: _,
     } = request;
     let mut hash = Hash(Hasher::new());
@@ -90,6 +91,7 @@ pub fn cache_key(scope: &str, request: &Request) -> CacheKey {
         hash.tag(match role {
             Role::User => 0,
             Role::Assistant => 1,
+            Role::System => 2,
         });
         hash.parts(parts);
     }
@@ -97,7 +99,7 @@ pub fn cache_key(scope: &str, request: &Request) -> CacheKey {
     for Tool { name, description, schema, strict } in tools {
         hash.text(name);
         hash.option(description.as_deref(), |hash, text| hash.text(text));
-        hash.value(schema);
+        hash.text(schema.get());
         hash.option(*strict, |hash, strict| hash.tag(u8::from(strict)));
     }
     match tool_choice {
@@ -118,7 +120,7 @@ pub fn cache_key(scope: &str, request: &Request) -> CacheKey {
         Format::Schema { name, schema, strict } => {
             hash.tag(2);
             hash.text(name);
-            hash.value(schema);
+            hash.text(schema.get());
             hash.option(*strict, |hash, strict| hash.tag(u8::from(strict)));
         }
     }
@@ -161,11 +163,6 @@ impl Hash {
         }
     }
 
-    /// As it was written: the order of a schema's fields can change an answer.
-    fn value(&mut self, value: &serde_json::Value) {
-        self.text(&value.to_string());
-    }
-
     fn sampling(&mut self, sampling: &Sampling) {
         let Sampling { temperature, top_p, top_k, seed, stop, frequency_penalty, presence_penalty } =
             sampling;
@@ -182,8 +179,9 @@ impl Hash {
     }
 
     fn parts(&mut self, parts: &[Part]) {
-        self.count(parts.len());
-        for part in parts {
+        let said = || parts.iter().filter(|part| !matches!(part, Part::CacheMark { .. }));
+        self.count(said().count());
+        for part in said() {
             self.part(part);
         }
     }
@@ -191,7 +189,9 @@ impl Hash {
     fn part(&mut self, part: &Part) {
         let id = |hash: &mut Self, id: &Option<String>| hash.option(id.as_deref(), Self::text);
         match part {
-            Part::Text { text, cache: _ } => {
+            // What the provider keeps in its own cache does not change the answer.
+            Part::CacheMark { .. } => {}
+            Part::Text(text) => {
                 self.tag(0);
                 self.text(text);
             }

@@ -6,9 +6,10 @@ use crate::complexity::Class;
 use crate::config::{DeploymentEntry, File, GroupEntry, Retention};
 use crate::data::{self, Known, Model, provider_faults};
 use crate::error::{Faults, Text};
-use crate::provider::{Auth, Dialect, Provider, fill, holes};
+use crate::provider::{self, Auth, Provider, fill, holes};
 use crate::retry::Retries;
 use octant_ids::SecretName;
+use octant_llm::Dialect;
 use octant_manifest::NamePattern;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,13 +66,13 @@ impl Deployment {
     /// The path and query behind the base at which it answers.
     #[must_use]
     pub fn path(&self, stream: bool) -> String {
-        self.with_query(self.provider.dialect.path(&self.model, stream))
+        self.with_query(provider::path(self.provider.dialect, &self.model, stream))
     }
 
     /// The path and query behind the base at which it makes vectors, where it does.
     #[must_use]
     pub fn embeddings_path(&self) -> Option<String> {
-        self.provider.dialect.embeddings_path(&self.model).map(|path| self.with_query(path))
+        provider::embeddings_path(self.provider.dialect, &self.model).map(|path| self.with_query(path))
     }
 
     fn with_query(&self, path: String) -> String {

@@ -107,19 +107,17 @@ impl Seen {
     fn parts(&mut self, parts: &[Part]) {
         for part in parts {
             match part {
-                Part::Text { text, .. } | Part::Reasoning { text, .. } | Part::Refusal(text) => {
-                    self.text(text)
-                }
+                Part::Text(text) | Part::Reasoning { text, .. } | Part::Refusal(text) => self.text(text),
                 Part::ToolCall { arguments, .. } => self.text(arguments),
                 Part::ToolResult { parts, .. } => {
                     for part in parts {
                         // A result of a tool has text and pictures, never another result.
-                        if let Part::Text { text, .. } = part {
+                        if let Part::Text(text) = part {
                             self.text(text);
                         }
                     }
                 }
-                Part::Image(_) | Part::Sealed { .. } => {}
+                Part::CacheMark { .. } | Part::Image(_) | Part::Sealed { .. } => {}
             }
         }
     }

@@ -1,25 +1,8 @@
 //! Who offers models, and how each wants to be spoken to.
 
-use serde::Deserialize;
+use octant_llm::{Dialect, Manner};
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
-
-/// What an upstream speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Dialect {
-    /// OpenAI's chat completions, and everybody's who is compatible.
-    Chat,
-    /// OpenAI's responses.
-    Responses,
-    /// Anthropic's messages.
-    Anthropic,
-    /// Ollama's own.
-    Ollama,
-    /// Gemini's.
-    Gemini,
-    /// Bedrock's Converse.
-    Bedrock,
-}
 
 /// How a key is shown to a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -76,6 +59,7 @@ pub struct Provider {
     /// Where it is: a URL without the path of a method, or `unix:/PATH`. `{region}` and others are the deployment's to fill.
     pub base: String,
     /// What it speaks.
+    #[serde(deserialize_with = "dialect")]
     pub dialect: Dialect,
     /// How it wants the key.
     pub auth: Auth,
@@ -91,6 +75,9 @@ pub struct Provider {
     /// Whether `stream_options.include_usage` is understood, without which a stream of dialect `chat` has no usage.
     #[serde(default)]
     pub stream_usage: bool,
+    /// Whether it takes back what the model thought (`reasoning_content`, dialect `chat` only).
+    #[serde(default)]
+    pub takes_reasoning: bool,
     /// Whether keys and prompts may go to it unencrypted.
     #[serde(default)]
     pub plain: bool,
@@ -100,6 +87,33 @@ pub struct Provider {
     /// Whether anybody has tried Octant against the real thing.
     #[serde(default)]
     pub tried: bool,
+}
+
+impl Provider {
+    /// What it differs in from others of its dialect.
+    #[must_use]
+    pub fn manner(&self) -> Manner {
+        Manner {
+            max_tokens: self.max_output == OutputField::MaxTokens,
+            stream_usage: self.stream_usage,
+            reasoning: self.takes_reasoning,
+        }
+    }
+}
+
+fn dialect<'de, D: Deserializer<'de>>(from: D) -> Result<Dialect, D::Error> {
+    match String::deserialize(from)?.as_str() {
+        "chat" => Ok(Dialect::Chat),
+        "responses" => Ok(Dialect::Responses),
+        "anthropic" => Ok(Dialect::Anthropic),
+        "ollama" => Ok(Dialect::OllamaChat),
+        "gemini" => Ok(Dialect::Gemini),
+        "bedrock" => Ok(Dialect::Bedrock),
+        other => Err(serde::de::Error::unknown_variant(
+            other,
+            &["chat", "responses", "anthropic", "ollama", "gemini", "bedrock"],
+        )),
+    }
 }
 
 /// The names in `{...}` of a text.
@@ -125,33 +139,28 @@ fn segment(text: &str) -> String {
     out
 }
 
-impl Dialect {
-    /// The path behind the base at which a model answers.
-    #[must_use]
-    pub fn path(self, model: &str, stream: bool) -> String {
-        match (self, stream) {
-            (Self::Chat, _) => "/chat/completions".to_owned(),
-            (Self::Responses, _) => "/responses".to_owned(),
-            (Self::Anthropic, _) => "/v1/messages".to_owned(),
-            (Self::Ollama, _) => "/api/chat".to_owned(),
-            (Self::Gemini, false) => format!("/v1beta/models/{}:generateContent", segment(model)),
-            (Self::Gemini, true) => {
-                format!("/v1beta/models/{}:streamGenerateContent?alt=sse", segment(model))
-            }
-            (Self::Bedrock, false) => format!("/model/{}/converse", segment(model)),
-            (Self::Bedrock, true) => format!("/model/{}/converse-stream", segment(model)),
-        }
+/// The path behind the base at which a model answers.
+pub(crate) fn path(dialect: Dialect, model: &str, stream: bool) -> String {
+    match (dialect, stream) {
+        (Dialect::Chat, _) => "/chat/completions".to_owned(),
+        (Dialect::Responses, _) => "/responses".to_owned(),
+        (Dialect::Anthropic, _) => "/v1/messages".to_owned(),
+        (Dialect::OllamaChat, _) => "/api/chat".to_owned(),
+        (Dialect::OllamaGenerate, _) => "/api/generate".to_owned(),
+        (Dialect::Gemini, false) => format!("/v1beta/models/{}:generateContent", segment(model)),
+        (Dialect::Gemini, true) => format!("/v1beta/models/{}:streamGenerateContent?alt=sse", segment(model)),
+        (Dialect::Bedrock, false) => format!("/model/{}/converse", segment(model)),
+        (Dialect::Bedrock, true) => format!("/model/{}/converse-stream", segment(model)),
     }
+}
 
-    /// The path behind the base at which a model makes vectors; none where it has no such method.
-    #[must_use]
-    pub fn embeddings_path(self, model: &str) -> Option<String> {
-        match self {
-            Self::Chat | Self::Responses => Some("/embeddings".to_owned()),
-            Self::Ollama => Some("/api/embed".to_owned()),
-            Self::Gemini => Some(format!("/v1beta/models/{}:batchEmbedContents", segment(model))),
-            Self::Anthropic | Self::Bedrock => None,
-        }
+/// The path behind the base at which a model makes vectors; none where it has no such method.
+pub(crate) fn embeddings_path(dialect: Dialect, model: &str) -> Option<String> {
+    match dialect {
+        Dialect::Chat | Dialect::Responses => Some("/embeddings".to_owned()),
+        Dialect::OllamaChat | Dialect::OllamaGenerate => Some("/api/embed".to_owned()),
+        Dialect::Gemini => Some(format!("/v1beta/models/{}:batchEmbedContents", segment(model))),
+        Dialect::Anthropic | Dialect::Bedrock => None,
     }
 }
 
@@ -161,11 +170,11 @@ mod tests {
 
     #[test]
     fn a_model_s_name_cannot_leave_its_segment() {
-        let path = Dialect::Gemini.path("../x?y#z", false);
-        assert_eq!(path, "/v1beta/models/..%2Fx%3Fy%23z:generateContent");
-        let path = Dialect::Bedrock.path("anthropic.claude-v1:0", true);
-        assert_eq!(path, "/model/anthropic.claude-v1%3A0/converse-stream");
-        assert_eq!(Dialect::Anthropic.embeddings_path("x"), None);
+        let way = path(Dialect::Gemini, "../x?y#z", false);
+        assert_eq!(way, "/v1beta/models/..%2Fx%3Fy%23z:generateContent");
+        let way = path(Dialect::Bedrock, "anthropic.claude-v1:0", true);
+        assert_eq!(way, "/model/anthropic.claude-v1%3A0/converse-stream");
+        assert_eq!(embeddings_path(Dialect::Anthropic, "x"), None);
     }
 
     #[test]
