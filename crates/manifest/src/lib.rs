@@ -100,6 +100,7 @@ mod io;
 mod keys;
 pub mod limits;
 mod login;
+mod models;
 mod money;
 mod outline;
 mod path;
@@ -130,12 +131,13 @@ pub use error::{ManifestError, ManifestErrors, Problem};
 pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
 pub use fuzz::{fuzz_answer, fuzz_envelope, fuzz_manifest};
 pub use grants::{
-    Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
+    Grants, Kept, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
 };
 pub use host::{HostGrant, HostName, HostPattern, Protocol};
 pub use io::Io;
 pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};
 pub use login::{CHALLENGE_MAX, ChallengeError, LoginChallenge, LoginPlace};
+pub use models::{DataClass, Models};
 pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};
