@@ -257,6 +257,9 @@ impl Config<'_> {
 
     /// On record first, then done by PID 1; where it does not run, by the next start, which puts it on record.
     fn put_in_force(&self, edition: u32, wait_ms: u64, out: &mut Out) -> Result<(), CliError> {
+        if edition != BASE && self.editions.info(edition).is_none() {
+            return Err(CliError::NotFound(format!("configuration {edition}; octant config show lists them")));
+        }
         if let Verdict::Bad(why) = self.editions.verdict(edition) {
             let next = Some("sign it again with a higher serial number to try it once more".to_owned());
             let what = format!("cannot put {} in force", name(edition));

@@ -8,7 +8,6 @@ use octant_ids::{Exit, Layout};
 use octant_manifest::{CheckTable, KeyId};
 use octant_service::{ServiceError, confine_helper_in};
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
 
 /// The system calls that are left.
@@ -30,8 +29,6 @@ enum TakerError {
     Confine(#[from] ServiceError),
     #[error("nothing is looked at with capabilities: {0}")]
     Capabilities(#[from] caps::errors::CapsError),
-    #[error("{0}: {1}")]
-    Dir(std::path::PathBuf, io::Error),
 }
 
 #[derive(Debug)]
@@ -96,7 +93,7 @@ fn run(args: &Args, check: CheckTable) -> Result<String, TakerError> {
     let editions = Editions::of(&args.layout);
     let Some((source, bytes)) = found else { return Ok(nothing(&absent)) };
     let dir = editions.dir();
-    fs::create_dir_all(dir).map_err(|error| TakerError::Dir(dir.to_owned(), error))?;
+    editions.make().map_err(TakeError::from)?;
     confine(dir)?;
     let Some(envelope) = source.open(bytes)? else { return Ok(nothing(&[source.to_string()])) };
     let origin = source.to_string();
