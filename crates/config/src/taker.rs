@@ -78,18 +78,7 @@ fn parse(arguments: &[OsString]) -> Result<Args, TakerError> {
 
 fn run(args: &Args, check: CheckTable) -> Result<String, TakerError> {
     let here = Here::look(&args.layout)?;
-    let mut absent = Vec::new();
-    let mut found = None;
-    // The first that there is counts, whatever comes of it: an attacker who adds a later one changes nothing.
-    for source in &args.sources {
-        match source.read()? {
-            Some(bytes) => {
-                found = Some((source, bytes));
-                break;
-            }
-            None => absent.push(source.to_string()),
-        }
-    }
+    let (found, absent) = first_there(&args.sources)?;
     let editions = Editions::of(&args.layout);
     let Some((source, bytes)) = found else { return Ok(nothing(&absent)) };
     let dir = editions.dir();
@@ -115,6 +104,21 @@ fn run(args: &Args, check: CheckTable) -> Result<String, TakerError> {
         Verdict::Bad(why) => format!("configuration {edition}, the one from {source}, did not work: {why}"),
         _ => format!("configuration {edition}, the one from {source}, is older than what is in force"),
     })
+}
+
+/// The first source at which there is something, with that, and those before it. It counts, whatever comes of it: who adds
+/// a later one changes nothing.
+pub(crate) fn first_there(
+    sources: &[Source],
+) -> Result<(Option<(&Source, Vec<u8>)>, Vec<String>), SourceError> {
+    let mut absent = Vec::new();
+    for source in sources {
+        match source.read()? {
+            Some(bytes) => return Ok((Some((source, bytes)), absent)),
+            None => absent.push(source.to_string()),
+        }
+    }
+    Ok((None, absent))
 }
 
 fn nothing(places: &[String]) -> String {
