@@ -108,9 +108,7 @@ fn run(args: &Args, check: CheckTable) -> Result<String, TakerError> {
 
 /// The first source at which there is something, with that, and those before it. It counts, whatever comes of it: who adds
 /// a later one changes nothing.
-pub(crate) fn first_there(
-    sources: &[Source],
-) -> Result<(Option<(&Source, Vec<u8>)>, Vec<String>), SourceError> {
+pub(crate) fn first_there(sources: &[Source]) -> Result<(Option<Found<'_>>, Vec<String>), SourceError> {
     let mut absent = Vec::new();
     for source in sources {
         match source.read()? {
@@ -120,6 +118,9 @@ pub(crate) fn first_there(
     }
     Ok((None, absent))
 }
+
+/// A source, and the bytes that lie there.
+type Found<'a> = (&'a Source, Vec<u8>);
 
 fn nothing(places: &[String]) -> String {
     format!("no configuration at {}", places.join(", "))
