@@ -517,6 +517,50 @@ mod tests {
     }
 
     #[test]
+    fn an_editions_keys_and_units_stand_in_the_place_of_the_files() {
+        let dir = std::env::temp_dir().join(format!("octant-edition-{}", std::process::id()));
+        let layout = Layout::under(&dir);
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write(
+            "etc/octant.toml",
+            "[init]\nhostname = \"a\"\nconsole = \"login\"\n[ledger]\nx = 1\ny = { z = 1 }\n",
+        );
+        write("etc/units/web.toml", "exec = [\"/old\"]\nuser = 5\n");
+        write("etc/units/tty2.toml", "exec = [\"/getty\"]\nuser = 5\n");
+        let over =
+            "[init]\nhostname = \"b\"\ndisabled = [\"tty2\"]\n[ledger]\ny = { w = 2 }\n[agents]\nn = 3\n";
+        write("state/config/4/octant.toml", over);
+        write("state/config/4/units/web.toml", "exec = [\"/new\"]\nuser = 5\n");
+        let config = load(&layout, 4, &KNOWN).unwrap();
+        assert_eq!((config.edition, config.init.hostname.as_deref()), (4, Some("b")));
+        assert_eq!(config.init.console, ConsoleMode::Login);
+        assert_eq!(
+            config.services["ledger"],
+            serde_json::json!({"x": 1, "y": {"w": 2}}),
+            "key by key, no deeper"
+        );
+        assert_eq!(config.services["agents"], serde_json::json!({"n": 3}));
+        let units = load_units(&layout, &config).unwrap();
+        let units: Vec<_> =
+            units.iter().map(|u| (u.name.as_str(), u.unit.as_ref().unwrap().exec[0].as_str())).collect();
+        assert_eq!(units, [("web", "/new")]);
+        let base = load(&layout, octant_editions::BASE, &KNOWN).unwrap();
+        assert_eq!(
+            (base.init.hostname.as_deref(), load_units(&layout, &base).unwrap().len()),
+            (Some("a"), 2)
+        );
+        write("state/config/4/octant.toml", "[init]\n[leger]\n");
+        let error = load(&layout, 4, &KNOWN).unwrap_err().to_string();
+        assert!(error.contains("state/config/4/octant.toml:2: no service is named"), "{error}");
+        assert!(load(&layout, 5, &KNOWN).is_err(), "an edition that is not there is not an empty one");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn what_goes_on_record_names_every_file_and_fits() {
         let with = |count: usize| -> Vec<(String, Option<Sha256>)> {
             (0..count).map(|n| (format!("unit-{n:02}"), (n != 1).then_some(Sha256([7; 32])))).collect()

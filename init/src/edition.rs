@@ -146,7 +146,8 @@ pub(crate) fn leave(editions: &Editions, edition: u32, why: &str, console: &mut 
     text
 }
 
-fn trust(editions: &Editions, edition: u32, layout: &Layout, console: &mut Console) {
+/// Makes the trusted set what an edition says, and says what of it cannot be.
+pub(crate) fn trust(editions: &Editions, edition: u32, layout: &Layout, console: &mut Console) {
     // Without any edition the set is the operator's alone, and nothing of it is touched.
     if edition == BASE && editions.list().is_empty() {
         return;

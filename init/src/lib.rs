@@ -91,6 +91,12 @@ pub fn main(args: &[OsString], boot: &'static [Spec]) -> ExitCode {
     }
 }
 
+/// Whether a unit of this name is Octant's own, so that no file may take it.
+#[must_use]
+pub fn is_own_unit(name: &str, boot: &[Spec]) -> bool {
+    units::RESERVED.contains(&name) || boot.iter().any(|spec| spec.name == name)
+}
+
 /// What PID 1 would make of the configuration below `etc`: what there is, or everything that is wrong, a line a thing.
 ///
 /// # Errors

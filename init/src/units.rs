@@ -11,8 +11,8 @@ use std::path::Path;
 pub(crate) const JOB: &str = "job";
 /// The name of the unit that is on the console: logins, or a shell.
 pub(crate) const CONSOLE: &str = "console";
-/// Two names that no file may take.
-const RESERVED: [&str; 3] = [JOB, CONSOLE, "init"];
+/// Names that no file may take, beside those of the services.
+pub(crate) const RESERVED: [&str; 3] = [JOB, CONSOLE, "init"];
 
 /// What runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,6 +239,11 @@ impl Units {
     /// Adds the unit that starts an agent from its signed manifest, once, when `agents` is ready. What is in its way may be
     /// gone a moment later: a vault that is sealed, a network without an address.
     pub(crate) fn add_agent(&mut self, name: &str, dir: Option<&Path>, manifest: &Path) {
+        if self.find(name).is_some() {
+            // Two units of one name would be none at all.
+            let shown = format!("{name}-agent").chars().take(octant_ids::ServiceName::MAX).collect();
+            return self.push_broken(shown, format!("a unit file is named {name}, as what starts the agent"));
+        }
         let dir = dir.into_iter().flat_map(|dir| ["--dir".into(), dir.display().to_string()]);
         let spawn = ["agent".into(), "spawn".into(), manifest.display().to_string()];
         let needs = self.find(SPAWNERS_CLIENT).into_iter().collect();

@@ -3,20 +3,32 @@
 use crate::boot::with_data;
 use crate::exports::said;
 use crate::namespace::Instance;
-use octant_tests::environment::{Scratch, binary, path};
+use octant_tests::cpio::Cpio;
+use octant_tests::environment::{Scratch, binary};
 use octant_tests::guest::{Boot, Guest};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Signs a configuration with the operator's key, as an operator would.
+/// A key whose role may configure machines; the one that `cargo x` makes signs manifests alone. Gives its public half.
+fn admin(scratch: &Scratch) -> Vec<u8> {
+    let made = said(
+        Command::new(binary())
+            .args(["manifest", "keygen", "root", "--role", "admin", "--into"])
+            .arg(scratch.path("")),
+    );
+    assert_eq!(made.code, Some(0), "{made:?}");
+    fs::read(scratch.path("root.pub")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Signs a configuration with that key.
 fn signed(scratch: &Scratch, serial: u32, more: &str) -> PathBuf {
     let (text, envelope) = (scratch.path(&format!("{serial}.toml")), scratch.path(&format!("{serial}.json")));
     let head = format!(
         "config = 1\nserial = {serial}\n[audience]\nmachines = [\"*\"]\nnot_after = 2999-01-01T00:00:00Z\n"
     );
     fs::write(&text, head + more).unwrap_or_else(|e| panic!("{}: {e}", text.display()));
-    let key = path("OCTANT_OPERATOR_KEY");
+    let key = scratch.path("root.key");
     let made = said(
         Command::new(binary())
             .args(["config", "sign"])
@@ -37,6 +49,7 @@ const BOB: &str =
 #[test]
 fn a_configuration_that_does_not_work_is_left_for_the_one_that_did() {
     let instance = Instance::new("configuration");
+    instance.write("etc/trusted/root.pub", &admin(&instance.scratch));
     let within = "[machine]\nhealth_within = \"10s\"\n";
     let good = signed(&instance.scratch, 2, &format!("{within}{BOB}[limits]\nmax_agents = 5\n"));
     // In order for whoever checks it, and the gate cannot start with it.
@@ -100,14 +113,24 @@ fn a_configuration_that_does_not_work_is_left_for_the_one_that_did() {
 fn a_machine_takes_its_configuration_from_the_firmware_and_refuses_another() {
     let scratch = Scratch::new("smbios");
     let data = with_data(&scratch);
+    let mut archive = Cpio::default();
+    archive.file("etc/octant/trusted/root.pub", 0o644, &admin(&scratch));
+    let overlay = scratch.path("root.cpio");
+    fs::write(&overlay, archive.finish()).unwrap_or_else(|e| panic!("{}: {e}", overlay.display()));
     let strings = |file: &PathBuf| -> Vec<String> {
         let text = said(Command::new(binary()).args(["base64", "-w0"]).arg(file)).stdout;
         let parts = text.as_bytes().chunks(400).enumerate();
         parts.map(|(n, part)| format!("octant.config.{n}={}", String::from_utf8_lossy(part))).collect()
     };
     let boot = |strings: &[String]| {
-        let append = "octant.config=smbios octant.job=hostname;octant%20health%20--wait%2060s;sleep%206;octant%20config%20show";
-        let boot = Boot { append, data: Some(data.clone()), oem_strings: strings, ..Boot::default() };
+        let append = "octant.config=smbios octant.job=hostname;octant%20health%20--wait%2060s;sleep%2012;octant%20config%20show";
+        let boot = Boot {
+            append,
+            data: Some(data.clone()),
+            overlay: Some(&overlay),
+            oem_strings: strings,
+            ..Boot::default()
+        };
         let mut guest = Guest::boot(&scratch.path(""), &boot);
         guest.until("the job's end", 300, |line| line.contains("octant: job exit 0"));
         guest.until_off(60);
@@ -115,7 +138,7 @@ fn a_machine_takes_its_configuration_from_the_firmware_and_refuses_another() {
     };
     let log = boot(&strings(&signed(&scratch, 1, "[machine]\nhostname = \"edge-7\"\n")));
     for expected in [
-        "configuration 1 from smbios: serial 1, signed by operator (trusted)",
+        "configuration 1 from smbios: serial 1, signed by root (trusted)",
         "\nedge-7",
         "configuration 1 works",
         "in force: configuration 1",

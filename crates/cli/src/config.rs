@@ -1,6 +1,7 @@
 //! `octant config`: what the machine is configured as. The editions are files of root's; PID 1 puts one in force, and where
 //! it does not run the next start does.
 
+mod edit;
 mod show;
 
 use crate::args::Config as Command;
@@ -42,6 +43,7 @@ pub(crate) fn run(command: &Command, layout: &Layout, links: Links, out: &mut Ou
         Command::Check { file: Some(file) } => this.check(file, out),
         Command::Sign { file, key, output } => this.sign(file, key, output.as_deref(), out),
         Command::Diff { file } => this.diff(file.as_deref(), out),
+        Command::Edit { key, wait } => this.edit(key, wait.0, out),
         Command::Apply { file, wait } => this.apply(file, wait.0, out),
         Command::Show { text: None } => show::show(layout, &this.editions, out),
         Command::Show { text: Some(edition) } => this.text(*edition, out),
@@ -257,6 +259,11 @@ impl Config<'_> {
 
     /// On record first, then done by PID 1; where it does not run, by the next start, which puts it on record.
     fn put_in_force(&self, edition: u32, wait_ms: u64, out: &mut Out) -> Result<(), CliError> {
+        if edition != BASE && self.editions.info(edition).is_none() {
+            return Err(CliError::NotFound(format!(
+                "configuration {edition}; octant config show lists them"
+            )));
+        }
         if let Verdict::Bad(why) = self.editions.verdict(edition) {
             let next = Some("sign it again with a higher serial number to try it once more".to_owned());
             let what = format!("cannot put {} in force", name(edition));

@@ -1,5 +1,6 @@
 //! Golden help texts, completions, and whole commands against sockets that play PID 1 and the services.
 
+mod config;
 mod image;
 mod ledger;
 pub(crate) mod services;
@@ -59,7 +60,7 @@ pub(crate) fn octant(dir: &Path, args: &[&str]) -> Done {
     octant_with(Links::default(), dir, args)
 }
 
-fn octant_with(links: Links, dir: &Path, args: &[&str]) -> Done {
+pub(crate) fn octant_with(links: Links, dir: &Path, args: &[&str]) -> Done {
     let nothing = fs::File::open("/dev/null").unwrap();
     octant_on(links, dir, args, &nothing, Some(80))
 }

@@ -15,7 +15,7 @@ mod taker;
 pub use source::{Source, SourceError};
 pub use taker::taker;
 
-use octant_editions::{ENVELOPE, Editions, INFO, Info, StoreError, TEXT};
+use octant_editions::{ENVELOPE, Editions, INFO, Info, StoreError, TEXT, TRUSTED};
 use octant_ids::Layout;
 use octant_manifest::{
     AcceptedConfig, CheckTable, ConfigRefusal, ConfigSite, KeyFileError, KeyId, SignedConfig, TrustedKeys,
@@ -125,7 +125,7 @@ impl Here {
                 let word = if wanted.is_some() { "named" } else { "first-use" };
                 (signed.first(wanted, &site)?, word)
             }
-            _ => (signed.verify(&self.keys, &site)?, "trusted"),
+            _ => (signed.verify(&self.keys, &site)?, TRUSTED),
         };
         let info = Info {
             serial: accepted.config.serial,

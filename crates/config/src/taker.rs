@@ -8,7 +8,6 @@ use octant_ids::{Exit, Layout};
 use octant_manifest::{CheckTable, KeyId};
 use octant_service::{ServiceError, confine_helper_in};
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
 
 /// The system calls that are left.
@@ -30,8 +29,6 @@ enum TakerError {
     Confine(#[from] ServiceError),
     #[error("nothing is looked at with capabilities: {0}")]
     Capabilities(#[from] caps::errors::CapsError),
-    #[error("{0}: {1}")]
-    Dir(std::path::PathBuf, io::Error),
 }
 
 #[derive(Debug)]
@@ -81,22 +78,11 @@ fn parse(arguments: &[OsString]) -> Result<Args, TakerError> {
 
 fn run(args: &Args, check: CheckTable) -> Result<String, TakerError> {
     let here = Here::look(&args.layout)?;
-    let mut absent = Vec::new();
-    let mut found = None;
-    // The first that there is counts, whatever comes of it: an attacker who adds a later one changes nothing.
-    for source in &args.sources {
-        match source.read()? {
-            Some(bytes) => {
-                found = Some((source, bytes));
-                break;
-            }
-            None => absent.push(source.to_string()),
-        }
-    }
+    let (found, absent) = first_there(&args.sources)?;
     let editions = Editions::of(&args.layout);
     let Some((source, bytes)) = found else { return Ok(nothing(&absent)) };
     let dir = editions.dir();
-    fs::create_dir_all(dir).map_err(|error| TakerError::Dir(dir.to_owned(), error))?;
+    editions.make().map_err(TakeError::from)?;
     confine(dir)?;
     let Some(envelope) = source.open(bytes)? else { return Ok(nothing(&[source.to_string()])) };
     let origin = source.to_string();
@@ -119,6 +105,22 @@ fn run(args: &Args, check: CheckTable) -> Result<String, TakerError> {
         _ => format!("configuration {edition}, the one from {source}, is older than what is in force"),
     })
 }
+
+/// The first source at which there is something, with that, and those before it. It counts, whatever comes of it: who adds
+/// a later one changes nothing.
+pub(crate) fn first_there(sources: &[Source]) -> Result<(Option<Found<'_>>, Vec<String>), SourceError> {
+    let mut absent = Vec::new();
+    for source in sources {
+        match source.read()? {
+            Some(bytes) => return Ok((Some((source, bytes)), absent)),
+            None => absent.push(source.to_string()),
+        }
+    }
+    Ok((None, absent))
+}
+
+/// A source, and the bytes that lie there.
+type Found<'a> = (&'a Source, Vec<u8>);
 
 fn nothing(places: &[String]) -> String {
     format!("no configuration at {}", places.join(", "))

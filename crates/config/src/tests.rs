@@ -1,4 +1,5 @@
 use super::*;
+use crate::taker::first_there;
 use octant_editions::{BASE, Editions};
 use octant_manifest::{SigningKey, Wrong, sign_config};
 use proptest::prelude::*;
@@ -152,6 +153,12 @@ fn sources_are_told_apart_and_the_first_that_is_there_counts() {
     std::os::unix::fs::symlink(scratch.0.join("large"), scratch.0.join("link")).unwrap();
     assert!(matches!(file("link").read(), Err(SourceError::Read { .. })), "through no link");
     assert!(matches!(file("state").read(), Err(SourceError::Read { .. })), "no directory");
+    fs::write(scratch.0.join("one"), "1").unwrap();
+    fs::write(scratch.0.join("two"), "2").unwrap();
+    let order = [file("absent"), file("two"), file("one")];
+    let (found, absent) = first_there(&order).unwrap();
+    assert_eq!((found, absent), (Some((&order[1], b"2".to_vec())), vec![order[0].to_string()]));
+    assert!(first_there(&[file("state"), file("one")]).is_err(), "one that cannot be read hides no other");
     for (text, bytes) in [("eyJhIjo_fQ", "{\"a\":?}"), ("eyJhIjo/fQ==", "{\"a\":?}")] {
         let inline = parse(&format!("inline:{text}")).unwrap();
         let read = inline.read().unwrap().unwrap();

@@ -45,6 +45,8 @@ const TEXT_MAX: usize = 4096;
 pub const ENVELOPE: &str = "envelope.json";
 /// The signed text.
 pub const TEXT: &str = "machine.toml";
+/// The word of an edition whose signer was trusted before.
+pub const TRUSTED: &str = "trusted";
 /// What PID 1 reads over its own octant.toml.
 pub const OCTANT: &str = "octant.toml";
 
@@ -128,6 +130,14 @@ impl Editions {
         self.number("worked").filter(|edition| *edition == BASE || self.place(*edition).join(INFO).exists())
     }
 
+    /// What a machine goes back to from this edition; none where nothing is known to have worked. One that brought the
+    /// machine's first operator is not left for the image's own octant.toml: nobody would own the machine then.
+    #[must_use]
+    pub fn way_back(&self, from: u32) -> Option<u32> {
+        let first = self.info(from).is_some_and(|info| info.trust != TRUSTED);
+        self.worked().filter(|to| *to != from && !(first && *to == BASE))
+    }
+
     /// The word on an edition.
     #[must_use]
     pub fn verdict(&self, edition: u32) -> Verdict {
@@ -181,6 +191,14 @@ impl Editions {
             }
             None => self.disk.remove(&self.dir.join("refused")),
         }
+    }
+
+    /// Makes the store's directory, for root alone.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn make(&self) -> Result<(), StoreError> {
+        self.disk.make_dir(&self.dir)
     }
 
     /// Writes a new edition, durably, and raises the serial number to its own. It is in force only when it is chosen.
@@ -264,7 +282,7 @@ impl Editions {
         if from != BASE && self.place(from).exists() {
             self.disk.replace(&self.place(from).join("bad"), clip(why).as_bytes())?;
         }
-        let to = self.worked().filter(|edition| *edition != from).unwrap_or(BASE);
+        let to = self.way_back(from).unwrap_or(BASE);
         self.choose(to)?;
         Ok(to)
     }
@@ -287,7 +305,10 @@ impl Editions {
                 Verdict::Good => return Choice { edition, open: false, words },
                 Verdict::Bad(why) => why,
                 Verdict::Open => match self.count_try() {
-                    Ok(tries) if tries <= TRIES => return Choice { edition, open: true, words },
+                    // Where there is no way back, there is nothing better than trying again.
+                    Ok(tries) if tries <= TRIES || self.way_back(edition).is_none() => {
+                        return Choice { edition, open: true, words };
+                    }
                     Ok(_) => format!("the machine did not get healthy with it in {TRIES} starts"),
                     // What is not counted is not tried: it could be tried for ever.
                     Err(error) => format!("its start cannot be counted: {error}"),

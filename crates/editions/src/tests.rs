@@ -90,8 +90,28 @@ fn an_orderly_end_does_not_count_as_a_try() {
         assert!(scratch.again().begin().open);
         scratch.again().uncount().unwrap();
     }
+    for _ in 0..5 {
+        assert_eq!(scratch.again().begin().edition, edition, "there is nothing to go back to");
+    }
     assert_eq!(scratch.again().fall_back(edition, "no health").unwrap(), BASE);
     assert_eq!(scratch.again().begin().edition, BASE);
+}
+
+#[test]
+fn the_edition_that_brought_the_first_operator_is_not_left_for_nobody() {
+    let scratch = Scratch::new("first");
+    let editions = &scratch.1;
+    editions.mark_good(BASE).unwrap();
+    let mut with = files(1);
+    with.pop();
+    with.push((INFO.into(), Info { trust: "first-use".into(), ..info(1) }.text().into_bytes()));
+    let first = editions.add(1, &with).unwrap();
+    editions.choose(first).unwrap();
+    assert_eq!((editions.worked(), editions.way_back(first)), (Some(BASE), None));
+    assert!((0..5).all(|_| scratch.again().begin().edition == first));
+    editions.mark_good(first).unwrap();
+    let second = editions.add(2, &files(2)).unwrap();
+    assert_eq!(editions.way_back(second), Some(first));
 }
 
 #[test]

@@ -247,10 +247,9 @@ impl Roles {
                 retain: if artefacts { whole_workspace() } else { Retention::none() },
                 generations,
                 rooms: rooms.into(),
-                // What a role lets an agent reach it lets it ask for.
+                // What a role lets an agent reach it lets it ask for, and reach as fast as it goes.
                 leases: hosts.clone(),
                 hosts,
-                // What a role lets an agent reach it lets it reach as fast as it goes.
                 traffic: Traffic::ALL,
                 credentials: credentials.patterns(&name)?,
                 models: models_of(models.patterns(&name)?, tokens_per_minute, microusd_per_minute),

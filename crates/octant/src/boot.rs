@@ -83,6 +83,9 @@ pub(crate) fn check_table(owner: &str, names: &[&str], text: &str) -> Result<(),
         }
         "egress" => table::<EgressConfig>(text, names, &[]).map(drop),
         "agents" => table::<AgentsConfig>(text, names, &[])?.check().map_err(key),
+        "unit" if names.last().is_some_and(|name| octant_init::is_own_unit(name, BOOT)) => {
+            Err(wrong(String::new(), "is Octant's own unit; give yours another name".into()))
+        }
         // One that is only not to run says nothing else.
         "unit"
             if table::<BTreeMap<String, bool>>(text, names, &[])
@@ -122,6 +125,28 @@ mod tests {
             assert!(spec.ready_within_ms > 0 && spec.stop_within_ms > 0, "{}", spec.name);
             assert!(!spec.argv.is_empty() && !spec.about.is_empty(), "{}", spec.name);
         }
+    }
+
+    #[test]
+    fn tables_of_a_configuration_are_checked_by_those_who_read_them() {
+        let text = "[machine]\nhostname = \"a b\"\n[network.links.eth0]\nmtu = 5\n[egress]\nextra = 1\n\
+                    [limits]\nmax_agents = 9999\n[units.ledger]\nenabled = false\n[units.off]\nenabled = false\n\
+                    [units.web]\nenabled = true\nexec = [\"web\"]\nuser = 5\n";
+        let why =
+            |owner, names: &[&str]| check_table(owner, names, text).map_err(|wrong| (wrong.field, wrong.why));
+        let rows: [(&str, &[&str], &str, &str); 6] = [
+            ("init", &["machine"], "hostname", "1 to 63 letters"),
+            ("network", &["network"], "links.eth0.mtu", ""),
+            ("egress", &["egress"], "", "unknown field `extra`"),
+            ("agents", &["limits"], "max_agents", "is not between"),
+            ("unit", &["units", "ledger"], "", "is Octant's own unit"),
+            ("unit", &["units", "web"], "exec", "absolute path"),
+        ];
+        for (owner, names, field, expected) in rows {
+            let (found, why) = why(owner, names).unwrap_err();
+            assert!(found == field && why.contains(expected), "{owner} {names:?}: {found}: {why}");
+        }
+        assert_eq!(why("unit", &["units", "off"]), Ok(()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::Supervisor;
 use crate::edition;
+use octant_api::boot::Mode;
 use octant_api::journal::Kind;
 use octant_api::operator::{Answer, Health, Request, UnitState};
 use octant_editions::{BASE, Editions, Verdict, name};
@@ -24,7 +25,10 @@ impl Supervisor {
     /// Begins where the edition in force has neither word. After a replacement of PID 1 the time begins anew.
     pub(super) fn begin_trial(&mut self) {
         let edition = self.config.edition;
-        let open = Editions::of(&self.setup.layout).verdict(edition) == Verdict::Open;
+        let editions = Editions::of(&self.setup.layout);
+        // That a machine works without any is noted once, so that there is something to go back to.
+        let plain = edition == BASE && self.setup.mode == Mode::Machine && editions.worked().is_none();
+        let open = plain || editions.verdict(edition) == Verdict::Open;
         let deadline_ns = clock::monotonic_ns().saturating_add(self.config.init.health_within_ns());
         self.trial = open.then_some(Trial { edition, deadline_ns, healthy_since: None, told: false });
     }
@@ -36,7 +40,7 @@ impl Supervisor {
         let editions = Editions::of(&self.setup.layout);
         let emergency = self.ending.as_ref().and_then(|ending| ending.emergency.clone());
         if let Some(why) = emergency
-            && editions.worked().is_some()
+            && editions.way_back(trial.edition).is_some()
         {
             edition::leave(&editions, trial.edition, &why, &mut self.console);
         } else if let Err(error) = editions.uncount() {
@@ -78,17 +82,20 @@ impl Supervisor {
             return;
         };
         trial.healthy_since = None;
+        if edition == BASE {
+            return;
+        }
         if now < trial.deadline_ns && !lost {
             return;
         }
         let editions = Editions::of(&self.setup.layout);
-        if editions.worked().is_none() {
+        if editions.way_back(edition).is_none() {
             // Nothing is known to be better. It stays, and is still good when the machine gets healthy after all.
             if std::mem::replace(&mut trial.told, true) {
                 return;
             }
             let text = format!(
-                "the machine is not healthy with configuration {edition}: {why}; it stays, none has worked before"
+                "the machine is not healthy with configuration {edition}: {why}; it stays, there is nothing to go back to"
             );
             return self.tell(&text);
         }
@@ -111,6 +118,12 @@ impl Supervisor {
 
     fn worked(&mut self, edition: u32) {
         let editions = Editions::of(&self.setup.layout);
+        if edition == BASE {
+            if let Err(error) = editions.mark_good(BASE) {
+                self.console.alarm(&error.to_string());
+            }
+            return;
+        }
         let text = match editions.mark_good(edition).and_then(|()| editions.refuse(None)) {
             Ok(()) => format!("configuration {edition} works"),
             Err(error) => format!("configuration {edition} works, and that cannot be noted: {error}"),
@@ -126,7 +139,7 @@ impl Supervisor {
 
     /// What an operator has to know of it in `octant status`.
     pub(super) fn note_of_edition(&self) -> Option<String> {
-        if let Some(trial) = &self.trial {
+        if let Some(trial) = self.trial.as_ref().filter(|trial| trial.edition != BASE) {
             return Some(format!("configuration {} has still to show that it works", trial.edition));
         }
         Editions::of(&self.setup.layout).refused()
@@ -161,6 +174,11 @@ impl Supervisor {
             editions.mark_good(BASE).map_err(|error| error.to_string())?;
         }
         editions.choose(edition).map_err(|error| error.to_string())?;
+        // Before the answer: whoever asks next whom the machine trusts is told what is in force.
+        edition::trust(&editions, edition, &self.setup.layout, &mut self.console);
+        if editions.verdict(edition) == Verdict::Good {
+            editions.refuse(None).map_err(|error| error.to_string())?;
+        }
         let work = if editions.verdict(edition) == Verdict::Open {
             "; it has still to show that it works"
         } else {

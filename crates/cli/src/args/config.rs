@@ -54,6 +54,16 @@ pub(crate) enum Config {
         #[arg(long, value_name = "TIME", value_parser = super::millis, default_value = "0s")]
         wait: Millis,
     },
+    /// Edit what is in force with $EDITOR [default: vi], then check, sign and apply it
+    #[command(after_help = "Example:\n  octant config edit --key alice.key")]
+    Edit {
+        /// The private key to sign with
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Wait at most so long (ms, s, min) until it is known to work; exits 10 when it does not
+        #[arg(long, value_name = "TIME", value_parser = super::millis, default_value = "0s")]
+        wait: Millis,
+    },
     /// Show which configuration is in force, who signed it, which others there are, and what was refused
     #[command(after_help = "Example:\n  octant config show")]
     Show {

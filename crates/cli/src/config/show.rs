@@ -113,7 +113,7 @@ pub(super) fn show(layout: &Layout, editions: &Editions, out: &mut Out) -> Resul
     let machine = if shown.machine.is_empty() { "without an identifier" } else { &shown.machine };
     out.line(format_args!("this machine: {machine}, next serial number {}", shown.serial.saturating_add(1)))?;
     if let Some(refused) = &shown.refused {
-        out.paragraph("last trouble", refused)?;
+        out.line(format_args!("last trouble: {}", printable(refused)))?;
     }
     if shown.editions.is_empty() {
         return out.line("next: octant config new >machine.toml");

@@ -87,6 +87,9 @@ fn flatten(name: &str, value: &toml::Value, into: &mut BTreeMap<String, String>)
         toml::Value::Table(table) if !table.is_empty() => {
             table.iter().for_each(|(key, below)| flatten(&format!("{name}.{key}"), below, into));
         }
+        toml::Value::String(text) => {
+            into.insert(name.to_owned(), short(&format!("{text:?}")));
+        }
         other => {
             into.insert(name.to_owned(), short(&other.to_string()));
         }
