@@ -45,3 +45,51 @@ impl Cpio {
         self.bytes
     }
 }
+
+/// The archive without one of its files.
+///
+/// # Panics
+/// When it is no archive of this format, or the file is not in it.
+#[must_use]
+pub fn without(archive: &[u8], file: &str) -> Vec<u8> {
+    let (mut out, mut rest, mut found) = (Vec::new(), archive, false);
+    loop {
+        let number = |at: usize| {
+            let digits = std::str::from_utf8(&rest[at..at + 8]).unwrap_or_default();
+            usize::from_str_radix(digits, 16).unwrap_or_else(|e| panic!("not an archive: {e}"))
+        };
+        // The length of the content and that of the name, behind a header of 110 bytes.
+        let (content, name) = (number(54), number(94));
+        let text = &rest[110..110 + name - 1];
+        let end = (110 + name).next_multiple_of(4) + content.next_multiple_of(4);
+        if text == file.as_bytes() {
+            found = true;
+        } else {
+            out.extend(&rest[..end]);
+        }
+        if text == b"TRAILER!!!" {
+            assert!(found, "{file} is not in the archive");
+            return out;
+        }
+        rest = &rest[end..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_taken_out_and_the_others_stay_as_they_are() {
+        let archive = |names: &[&str]| {
+            let mut archive = Cpio::default();
+            names.iter().for_each(|name| archive.file(name, 0o644, name.as_bytes()));
+            archive.finish()
+        };
+        let less = without(&archive(&["a", "bcd", "efghi"]), "bcd");
+        let names = |bytes: &[u8]| bytes.windows(6).filter(|part| part == b"070701").count();
+        assert_eq!(names(&less), 3);
+        assert!(!less.windows(3).any(|part| part == b"bcd"));
+        assert_eq!(without(&archive(&["a"]), "a").len(), without(&archive(&["b"]), "b").len());
+    }
+}

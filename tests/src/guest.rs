@@ -1,10 +1,10 @@
-//! A booted QEMU guest: its serial console as lines, a time limit that kills, a power button.
+//! A booted QEMU guest: its serial console as lines or as it comes, a time limit that kills, a power button.
 
 use crate::environment::path;
 use crate::tpm::Tpm;
 use crate::uefi::Board;
 use octant_sys::clock::monotonic_ns;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,6 +22,10 @@ pub struct Boot<'a> {
     pub data: Option<(String, &'a str)>,
     /// OEM strings in the firmware's tables.
     pub oem_strings: &'a [String],
+    /// Another initramfs than that of the image.
+    pub initrd: Option<&'a Path>,
+    /// Whether it has an Ethernet device, at a network of its own that leads nowhere: 10.0.2.2 answers, and lends addresses.
+    pub network: bool,
     /// The machine, where it matters which one: it measures `append` and `overlay` together with the kernel. Without
     /// it QEMU starts the kernel itself, which takes half the time.
     pub board: Option<&'a Board>,
@@ -37,8 +41,10 @@ pub struct Boot<'a> {
 #[derive(Debug)]
 pub struct Guest {
     child: Child,
-    lines: Receiver<String>,
-    /// Everything that the console has shown so far.
+    parts: Receiver<Vec<u8>>,
+    /// What the console has shown and nobody has looked for yet, without commands to the terminal.
+    shown: Vec<u8>,
+    /// Everything before that.
     pub log: Vec<String>,
     monitor: PathBuf,
     started_ns: u64,
@@ -76,23 +82,62 @@ impl Guest {
         for string in boot.oem_strings {
             command.arg("-smbios").arg(format!("type=11,value={string}"));
         }
+        if boot.network {
+            command.args(["-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net"]);
+        }
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap_or_else(|e| panic!("QEMU: {e}"));
-        let (sender, lines) = channel();
-        let console = child.stdout.take().unwrap_or_else(|| unreachable!("stdout was asked for as a pipe"));
+        let (sender, parts) = channel();
+        let mut console =
+            child.stdout.take().unwrap_or_else(|| unreachable!("stdout was asked for as a pipe"));
         std::thread::spawn(move || {
-            for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
-                let text = without_escapes(String::from_utf8_lossy(&line).trim_end_matches('\r'));
+            let (mut part, mut escapes) = ([0; 4096], Escapes::default());
+            while let Ok(length @ 1..) = console.read(&mut part) {
+                let text = part[..length].iter().copied().filter(|byte| escapes.shows(*byte)).collect();
                 if sender.send(text).is_err() {
                     return;
                 }
             }
         });
-        Self { child, lines, log: Vec::new(), monitor, started_ns: monotonic_ns(), tpm }
+        let (shown, log, started_ns) = (Vec::new(), Vec::new(), monotonic_ns());
+        Self { child, parts, shown, log, monitor, started_ns, tpm }
+    }
+
+    /// Takes what has been shown up to `end` out of what nobody has looked for yet.
+    fn take(&mut self, end: usize) -> String {
+        let rest = self.shown.split_off(end);
+        let taken = String::from_utf8_lossy(&std::mem::replace(&mut self.shown, rest)).into_owned();
+        self.log.extend(taken.lines().map(|line| line.trim_end_matches('\r').to_owned()));
+        taken
+    }
+
+    /// Waits for more; what it is about is in the message of a failure.
+    fn more(&mut self, what: &str, seconds: u64, deadline_ns: u64) {
+        let left = Duration::from_nanos(deadline_ns.saturating_sub(monotonic_ns()));
+        match self.parts.recv_timeout(left) {
+            Ok(part) => self.shown.extend(part),
+            Err(RecvTimeoutError::Timeout) => self.fail(&format!("no {what} within {seconds} s")),
+            Err(RecvTimeoutError::Disconnected) => self.fail(&format!("the guest ended before {what}")),
+        }
+    }
+
+    /// Reads the console until it shows `text`, which need not be a whole line; gives what came before it, and it.
+    ///
+    /// # Panics
+    /// When the time is over or the guest ends first; the console so far is in the message.
+    pub fn sees(&mut self, text: &str, seconds: u64) -> String {
+        let deadline = monotonic_ns() + seconds * 1_000_000_000;
+        loop {
+            let found = self.shown.windows(text.len()).position(|part| part == text.as_bytes());
+            if let Some(at) = found {
+                return self.take(at + text.len());
+            }
+            self.more(&format!("{text:?}"), seconds, deadline);
+        }
     }
 
     /// Reads the console until a line satisfies `found`, for `seconds` at the most.
@@ -102,17 +147,13 @@ impl Guest {
     pub fn until(&mut self, what: &str, seconds: u64, found: impl Fn(&str) -> bool) -> String {
         let deadline = monotonic_ns() + seconds * 1_000_000_000;
         loop {
-            let left = Duration::from_nanos(deadline.saturating_sub(monotonic_ns()));
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    self.log.push(line.clone());
-                    if found(&line) {
-                        return line;
-                    }
+            while let Some(at) = self.shown.iter().position(|byte| *byte == b'\n') {
+                let line = self.take(at + 1).trim_end_matches(['\r', '\n']).to_owned();
+                if found(&line) {
+                    return line;
                 }
-                Err(RecvTimeoutError::Timeout) => self.fail(&format!("no {what} within {seconds} s")),
-                Err(RecvTimeoutError::Disconnected) => self.fail(&format!("the guest ended before {what}")),
             }
+            self.more(what, seconds, deadline);
         }
     }
 
@@ -124,12 +165,13 @@ impl Guest {
         let deadline = monotonic_ns() + seconds * 1_000_000_000;
         loop {
             let left = Duration::from_nanos(deadline.saturating_sub(monotonic_ns()));
-            match self.lines.recv_timeout(left) {
-                Ok(line) => self.log.push(line),
+            match self.parts.recv_timeout(left) {
+                Ok(part) => self.shown.extend(part),
                 Err(RecvTimeoutError::Timeout) => self.fail(&format!("still running after {seconds} s")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.take(self.shown.len());
         let ended = self.child.wait();
         assert!(ended.as_ref().is_ok_and(std::process::ExitStatus::success), "QEMU ended with {ended:?}");
         // The machine's next guest needs the state that this one holds.
@@ -141,9 +183,18 @@ impl Guest {
     /// # Panics
     /// When the guest is gone.
     pub fn type_line(&mut self, text: &str) {
+        self.type_keys(&format!("{text}\n"));
+    }
+
+    /// The same, without the end of a line.
+    ///
+    /// # Panics
+    /// When the guest is gone.
+    pub fn type_keys(&mut self, keys: &str) {
         let stdin =
             self.child.stdin.as_mut().unwrap_or_else(|| unreachable!("stdin was asked for as a pipe"));
-        writeln!(stdin, "{text}").and_then(|()| stdin.flush()).unwrap_or_else(|e| panic!("console: {e}"));
+        let typed = stdin.write_all(keys.as_bytes()).and_then(|()| stdin.flush());
+        typed.unwrap_or_else(|e| panic!("console: {e}"));
     }
 
     /// Sends one command to QEMU's monitor, such as `system_powerdown`.
@@ -162,9 +213,9 @@ impl Guest {
     /// Ends the guest at once, as a power cut does; gives everything that its console has shown.
     pub fn kill(mut self) -> Vec<String> {
         self.stop();
-        let mut log = std::mem::take(&mut self.log);
-        log.extend(self.lines.iter());
-        log
+        self.shown.extend(self.parts.iter().flatten());
+        self.take(self.shown.len());
+        std::mem::take(&mut self.log)
     }
 
     /// Nanoseconds since QEMU was started.
@@ -181,7 +232,8 @@ impl Guest {
 
     fn fail(&mut self, why: &str) -> ! {
         self.stop();
-        panic!("{why}; the console so far:\n{}", self.log.join("\n"));
+        let rest = String::from_utf8_lossy(&self.shown);
+        panic!("{why}; the console so far:\n{}\n{rest}", self.log.join("\n"));
     }
 }
 
@@ -206,7 +258,7 @@ fn without_firmware(command: &mut Command, dir: &Path, boot: &Boot<'_>) {
         !boot.secure_boot && boot.load_options.is_none(),
         "without a board there is no firmware to do that"
     );
-    let mut initrd = path("OCTANT_INITRD");
+    let mut initrd = boot.initrd.map_or_else(|| path("OCTANT_INITRD"), Path::to_owned);
     if boot.overlay.is_some() {
         let bytes = joined(&initrd, boot.overlay);
         initrd = dir.join("initrd");
@@ -227,15 +279,29 @@ pub(crate) fn joined(image: &Path, overlay: Option<&Path>) -> Vec<u8> {
     bytes
 }
 
-/// A line without the commands to a terminal with which firmware clears its screen: ESC, `[`, parameters, a letter
-/// (ECMA-48, control sequences).
-fn without_escapes(line: &str) -> String {
-    let mut parts = line.split("\u{1b}[");
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| {
-        let rest = part.trim_start_matches(|c| matches!(c, ' '..='?'));
-        text + rest.strip_prefix(|c| matches!(c, '@'..='~')).unwrap_or(rest)
-    })
+/// Takes commands to a terminal out of what is shown, wherever a part of it ends: ESC and a character, or ESC, `[`,
+/// parameters and a letter (ECMA-48, control sequences).
+#[derive(Debug, Default)]
+enum Escapes {
+    #[default]
+    Text,
+    Escape,
+    Sequence,
+}
+
+impl Escapes {
+    /// Whether this byte is shown.
+    fn shows(&mut self, byte: u8) -> bool {
+        let (next, shown) = match (&*self, byte) {
+            (Self::Text, 0x1b) => (Self::Escape, false),
+            (Self::Text, _) => (Self::Text, true),
+            (Self::Escape, b'[') => (Self::Sequence, false),
+            (Self::Sequence, b' '..=b'?') => (Self::Sequence, false),
+            (Self::Escape | Self::Sequence, _) => (Self::Text, false),
+        };
+        *self = next;
+        shown
+    }
 }
 
 #[cfg(test)]
@@ -243,10 +309,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_firmware_does_to_the_screen_is_no_part_of_a_line() {
+    fn commands_to_the_terminal_are_no_part_of_what_is_shown() {
+        let shown = |text: &str| {
+            let mut escapes = Escapes::default();
+            let bytes = text.bytes().filter(|byte| escapes.shows(*byte)).collect();
+            String::from_utf8(bytes).unwrap()
+        };
         let line = "\u{1b}[2J\u{1b}[01;01H\u{1b}[=3hoctant: \u{1b}[1mready\u{1b}[0m [x]";
-        assert_eq!(without_escapes(line), "octant: ready [x]");
-        assert_eq!(without_escapes("[    1.2] é"), "[    1.2] é");
-        assert_eq!(without_escapes("cut \u{1b}["), "cut ");
+        assert_eq!(shown(line), "octant: ready [x]");
+        assert_eq!(shown("[    1.2] é"), "[    1.2] é");
+        assert_eq!(shown("cut \u{1b}["), "cut ");
     }
 }

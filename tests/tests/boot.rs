@@ -3,9 +3,10 @@
 use crate::exports;
 use octant_tests::agents;
 use octant_tests::disk;
-use octant_tests::environment::{Scratch, path};
+use octant_tests::environment::{Scratch, binary, path};
 use octant_tests::guest::{Boot, Guest};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn data(scratch: &Scratch) -> PathBuf {
     scratch.path("data.ext4")
@@ -114,8 +115,8 @@ fn the_power_button_shuts_down_in_order() {
     assert!(!text.contains("Kernel panic"), "{text}");
 }
 
-/// An account made in one boot opens the console in the next, and the ledger has who came and who did not: everything that
-/// is typed and shown goes over the serial line.
+/// Accounts made in one boot open the console in the next, by passphrase and by key, and the ledger has who came and who did
+/// not: everything that is typed and shown goes over the serial line.
 #[test]
 fn an_account_logs_in_at_the_serial_console() {
     let scratch = Scratch::new("console");
@@ -133,6 +134,8 @@ fn an_account_logs_in_at_the_serial_console() {
     guest.type_line("correct horse");
     guest.type_line("correct horse");
     guest.until("the account", 120, |line| line.trim_end() == "made");
+    guest.type_line("login --add bob --key $(octant trust list | grep operator | cut -c -16) && echo ma''de");
+    guest.until("the account with a key", 120, |line| line.trim_end() == "made");
     guest.type_line("poweroff");
     guest.until_off(60);
     let mut guest = boot("octant.console=login");
@@ -150,6 +153,11 @@ fn an_account_logs_in_at_the_serial_console() {
     guest.type_line("octant ledger tail -n 200 | grep -e 'refused: al''ice' -e 'login: al''ice as'");
     guest.until("the refusal on record", 120, |line| line.contains("login refused: alice at ttyS0"));
     guest.until("the login on record", 120, |line| line.contains("login: alice as user 0 at ttyS0"));
+    guest.type_line("exit");
+    logs_in_by_key(&mut guest);
+    guest.type_line("octant ledger tail -n 5 | grep -e 'answered by key' -e 'login: bo''b as'");
+    guest.until("the key on record", 120, |line| line.contains("challenge answered by key "));
+    guest.until("the login by key on record", 120, |line| line.contains("login: bob as user 0 at ttyS0"));
     guest.type_line("poweroff");
     guest.until_off(60);
     let text = guest.log.join("\n");
@@ -157,6 +165,25 @@ fn an_account_logs_in_at_the_serial_console() {
         !text.contains("correct horse") && !text.contains("wrong horse"),
         "a passphrase is shown:\n{text}"
     );
+}
+
+/// The challenge is carried to where the key is, and the answer back.
+fn logs_in_by_key(guest: &mut Guest) {
+    guest.sees("octant login: ", 120);
+    guest.type_line("bob");
+    guest.sees("passphrase (Enter for a key): ", 120);
+    guest.type_line("");
+    guest.sees("octant account answer --key FILE", 120);
+    let challenge = guest.until("the challenge", 120, |line| line.starts_with("login1:"));
+    assert!(challenge.contains(":ttyS0:bob:"), "{challenge}");
+    let answered = Command::new(binary())
+        .args(["account", "answer", &challenge, "--key"])
+        .arg(path("OCTANT_OPERATOR_KEY"))
+        .output()
+        .unwrap_or_else(|e| panic!("account answer: {e}"));
+    assert!(answered.status.success(), "{}", String::from_utf8_lossy(&answered.stderr));
+    guest.type_line(String::from_utf8_lossy(&answered.stdout).trim_end());
+    guest.until("the message of the day", 120, |line| line.contains("ledger: checkpoint of "));
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod operations;
 mod power;
 mod run;
 mod servers;
+mod session;
 mod tpm;
 mod vault;
 mod vault_file;
