@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod attached;
 mod awk;
 mod calendar;
 mod diff;

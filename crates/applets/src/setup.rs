@@ -26,7 +26,7 @@ pub fn run(applet: &Applet, arguments: Vec<OsString>, invocation: Invocation) ->
         output::complain(applet.name, &message);
         return LANGUAGE_FAILED;
     }
-    let code = (applet.run)(arguments);
+    let code = (applet.run)(crate::attached::apart(applet.texts, arguments));
     // What is still buffered would be lost without a word: the process ends without running destructors.
     match io::stdout().flush() {
         Err(error) if code == 0 && error.kind() != io::ErrorKind::BrokenPipe => {

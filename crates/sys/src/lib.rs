@@ -12,7 +12,6 @@ pub mod clock;
 pub mod clone;
 pub mod confine;
 pub mod console;
-pub mod constants;
 pub mod descriptor;
 pub mod entropy;
 pub mod fault;

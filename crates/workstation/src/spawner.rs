@@ -292,8 +292,6 @@ impl Spawner {
     ) -> Result<Self, SpawnerError> {
         // What it makes in a new root has the modes that it says, whatever it was started with.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
-        // Each workstation begins with two copies of this process.
-        start("share what never changes", octant_sys::constants::share())?;
         // The reaper of each workstation is a copy of this process, and has to see its agent end.
         start("wait for children", confine::wait_for_children())?;
         let path = OFlag::O_PATH | OFlag::O_CLOEXEC;

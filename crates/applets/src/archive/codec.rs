@@ -2,14 +2,13 @@
 
 use super::bound::{Bounded, Limit};
 use bzip2::read::{BzEncoder, MultiBzDecoder};
-use flate2::bufread::GzEncoder;
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::{GzDecoder, GzEncoder};
 use flate2::{Compression, GzBuilder};
 use lzma_rust2::{XzOptions, XzReader, XzWriter};
 use octant_archive::Zstd;
 use ruzstd::encoding::CompressionLevel;
 use std::cell::RefCell;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 /// The most memory that a stream of xz may ask for, in KiB: eight times what `xz -9` needs.
 const XZ_MEMORY_KIB: u32 = 512 * 1024;
@@ -72,7 +71,7 @@ impl Codec {
     /// What a stream decompresses to. Several members one after the other are one stream.
     pub(crate) fn reader<'a>(self, source: impl Read + 'a, limit: Limit) -> Box<dyn Read + 'a> {
         match self {
-            Self::Gzip => Box::new(Bounded::new(source, limit, MultiGzDecoder::new)),
+            Self::Gzip => Box::new(Bounded::new(source, limit, Members::new)),
             Self::Bzip2 => Box::new(Bounded::new(source, limit, MultiBzDecoder::new)),
             Self::Xz => Box::new(Bounded::new(source, limit, |source| {
                 XzReader::new_mem_limit(BufReader::with_capacity(64 * 1024, source), true, XZ_MEMORY_KIB)
@@ -112,6 +111,41 @@ impl Codec {
             }
             Self::Zstd => compress_zstd(source, sink),
         }
+    }
+}
+
+/// The members of a gzip stream, one after the other. Zeros behind one are what a tape or a disk filled its block with.
+struct Members<R>(Option<GzDecoder<BufReader<R>>>);
+
+impl<R: Read> Members<R> {
+    fn new(source: R) -> Self {
+        Self(Some(GzDecoder::new(BufReader::with_capacity(64 * 1024, source))))
+    }
+}
+
+impl<R: Read> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let read = member.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let Some(mut source) = self.0.take().map(GzDecoder::into_inner) else { break };
+            loop {
+                let held = source.fill_buf()?;
+                let zeros = held.iter().take_while(|byte| **byte == 0).count();
+                if zeros < held.len() {
+                    source.consume(zeros);
+                    self.0 = Some(GzDecoder::new(source));
+                    break;
+                }
+                if zeros == 0 {
+                    return Ok(0);
+                }
+                source.consume(zeros);
+            }
+        }
+        Ok(0)
     }
 }
 
@@ -185,6 +219,21 @@ mod tests {
         let mut out = Vec::new();
         codec.compress(Some(3), &Stamp::default(), &mut &bytes[..], &mut out).unwrap();
         out
+    }
+
+    #[test]
+    fn zeros_behind_a_gzip_stream_are_passed_over_and_nothing_else_is() {
+        let unpacked = |stream: &[u8]| {
+            let mut out = Vec::new();
+            Codec::Gzip.reader(stream, Limit::None).read_to_end(&mut out).map(|_| out)
+        };
+        let (one, two) = (packed(Codec::Gzip, b"one"), packed(Codec::Gzip, b"two"));
+        let zeros = vec![0; 100_000];
+        assert_eq!(unpacked(&[&one[..], &two, &zeros].concat()).unwrap(), b"onetwo");
+        assert_eq!(unpacked(&[&one[..], &zeros, &two].concat()).unwrap(), b"onetwo");
+        assert!(unpacked(&[&one[..], &zeros, b"rubbish"].concat()).is_err());
+        assert!(unpacked(&zeros).is_err());
+        assert!(unpacked(&one[..one.len() - 1]).is_err());
     }
 
     #[test]
