@@ -83,6 +83,13 @@ impl Dialect {
         Ok(request)
     }
 
+    /// Whether a request may hold a proof of reasoning that another provider than one of this dialect made, because the
+    /// router had asked that one before. A provider refuses such a request as it is: it has to be read and written.
+    #[must_use]
+    pub fn holds_foreign_proof(self, body: &[u8]) -> bool {
+        proof::stands_in(body)
+    }
+
     /// Writes what a provider gets.
     ///
     /// # Errors

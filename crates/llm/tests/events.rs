@@ -364,7 +364,7 @@ proptest! {
 
 #[test]
 fn a_million_pieces_arrive_in_their_order() {
-    const PIECES: u32 = 100_000;
+    const PIECES: u32 = 1_000_000;
     let mut decoder = Dialect::Chat.decoder();
     let mut encoder = Dialect::Anthropic.encoder(&Request::default());
     let mut there = Dialect::Anthropic.decoder();
