@@ -259,7 +259,7 @@ impl Writer {
 
     fn begin(&mut self, index: u32, block: &Block, out: &mut Vec<u8>) {
         match block {
-            Block::Text | Block::Reasoning { .. } => {}
+            Block::Text | Block::Reasoning { .. } | Block::Foreign { .. } => {}
             Block::Refusal => self.refused = true,
             Block::Sealed { id, data } => {
                 let number = self.details;
