@@ -5,7 +5,7 @@ use crate::framing::{Frame, Framing, Sse};
 use crate::json::{Fields, Object};
 use crate::proof::Marker;
 use crate::stream::Stream;
-use crate::{Answer, Event, Failure, Kind, Request};
+use crate::{Answer, Block, Event, Failure, Kind, Request};
 use crate::{anthropic, bedrock, chat, failures, gemini, ollama, proof, responses};
 
 /// The most bytes of a request or of an answer that is no stream.
@@ -83,6 +83,13 @@ impl Dialect {
         Ok(request)
     }
 
+    /// Whether a request may hold a proof of reasoning that another provider than one of this dialect made, because the
+    /// router had asked that one before. A provider refuses such a request as it is: it has to be read and written.
+    #[must_use]
+    pub fn holds_foreign_proof(self, body: &[u8]) -> bool {
+        proof::stands_in(body)
+    }
+
     /// Writes what a provider gets.
     ///
     /// # Errors
@@ -121,22 +128,32 @@ impl Dialect {
             return Err(Failure::new(Kind::Malformed, format!("an answer of more than {BODY_BYTES} bytes")));
         }
         let fields = Fields::read(body, Kind::Malformed)?;
+        let mut foreign = None;
         let mut answer = match self {
             Self::Chat => chat::read_answer(fields)?,
-            Self::Responses => responses::read_answer(fields)?,
-            Self::Anthropic => anthropic::read_answer(fields)?,
-            Self::Bedrock => bedrock::read_answer(fields)?,
+            Self::Responses => responses::read_answer(fields, &mut foreign)?,
+            Self::Anthropic => anthropic::read_answer(fields, &mut foreign)?,
+            Self::Bedrock => bedrock::read_answer(fields, &mut foreign)?,
             // Their streams are made of such answers.
             Self::OllamaChat | Self::OllamaGenerate | Self::Gemini => {
                 let mut state = self.state();
                 let mut stream = Stream::default();
                 state.frame(Frame { name: "", data: body }, &mut stream)?;
                 state.end(&mut stream);
-                Answer::collect(&stream.take())?
+                let mut events = stream.take();
+                if let Some(Event::Failed(failure)) = events.last() {
+                    return Err(failure.clone());
+                }
+                if !stream.ended() {
+                    return Err(Failure::new(Kind::Malformed, "the answer does not say why it ended"));
+                }
+                let mut marker = Marker::new(self);
+                events.iter_mut().for_each(|event| marker.mark(event));
+                return Ok(events);
             }
         };
         proof::mark_parts(self, &mut answer.parts);
-        Ok(answer.events())
+        Ok(answer.events_and(foreign))
     }
 
     /// Writes an answer that is no stream. The request is the one that is answered.
@@ -146,6 +163,9 @@ impl Dialect {
     pub fn write_answer(self, request: &Request, events: &[Event]) -> Result<Vec<u8>, Failure> {
         let mut answer = Answer::collect(events)?;
         proof::bare_parts(self, &mut answer.parts);
+        if answer.model.is_empty() {
+            answer.model.clone_from(&request.model);
+        }
         let mut out = Vec::new();
         let object = Object::new(&mut out);
         match self {
@@ -202,7 +222,13 @@ impl Dialect {
             Self::Gemini => Voice::Gemini(gemini::Writer::default()),
             Self::Bedrock => Voice::Bedrock(bedrock::Writer::default()),
         };
-        Encoder { voice, dialect: self, marker: Marker::new(self), ended: false }
+        Encoder {
+            voice,
+            dialect: self,
+            marker: Marker::new(self),
+            model: request.model.clone(),
+            ended: false,
+        }
     }
 
     /// The media type of a stream in this dialect.
@@ -325,6 +351,8 @@ pub struct Encoder {
     voice: Voice,
     dialect: Dialect,
     marker: Marker,
+    /// What the program asked for: said where the provider does not say who answers.
+    model: String,
     ended: bool,
 }
 
@@ -345,10 +373,16 @@ impl Encoder {
         if self.ended {
             return;
         }
-        let bare = self.marker.bare(event);
+        let bare = match event {
+            Event::Started { id, model } if model.is_empty() => {
+                Some(Event::Started { id: id.clone(), model: self.model.clone() })
+            }
+            event => self.marker.bare(event),
+        };
         let event = bare.as_ref().unwrap_or(event);
         let written = match event {
             Event::Failed(failure) => Err(failure.clone()),
+            Event::BlockStarted { block: Block::Foreign { sort }, .. } => Err(Block::refused(sort)),
             event => self.voice.event(event, out),
         };
         self.ended = matches!(event, Event::Finished { .. });

@@ -47,6 +47,9 @@ impl Meter {
         seen.body(Fields::read(body, Kind::Malformed)?)?;
         // Of Gemini a stream is made of such answers, and no more of them comes.
         seen.ended |= seen.reason.is_some();
+        if !seen.over() {
+            return Err(Failure::new(Kind::Malformed, "the answer does not say why it ended"));
+        }
         Ok((seen.usage, seen.end()?))
     }
 
@@ -124,7 +127,7 @@ impl Seen {
     }
 
     fn frame(&mut self, frame: Frame<'_>) -> Result<(), Failure> {
-        if self.dialect == Dialect::Chat && frame.data == b"[DONE]" {
+        if self.dialect == Dialect::Chat && frame.data.trim_ascii() == b"[DONE]" {
             self.ended = self.reason.is_some();
             return Ok(());
         }
@@ -172,11 +175,14 @@ impl Seen {
     }
 
     fn chat(&mut self, mut fields: Fields<'_>) -> Result<(), Failure> {
+        if fields.words("object")? == "error" {
+            return Err(crate::failures::within_fields(fields));
+        }
         if let Some(error) = fields.take("error") {
             return Err(crate::failures::within(error));
         }
         if let Some(mut choice) = fields.objects("choices")?.into_iter().next()
-            && let Some(word) = choice.string("finish_reason")?
+            && let Some(word) = choice.string("finish_reason")?.filter(|word| !word.is_empty())
         {
             self.reason = Some(chat::reason(&word).ok());
         }
