@@ -14,6 +14,8 @@ mod many;
 mod namespace;
 mod operations;
 mod power;
+mod router;
+mod router_matrix;
 mod run;
 mod servers;
 mod tpm;
