@@ -41,6 +41,8 @@ pub enum Door {
     Socks,
     /// What goes to a port of a host, as if the host were there.
     Port(u16),
+    /// Requests to language models, in HTTP. It is the router's and not the gate's.
+    Models,
 }
 
 impl Door {
@@ -53,6 +55,7 @@ impl Door {
             Self::Proxy => (loopback, 3128),
             Self::Socks => (loopback, 1080),
             Self::Port(port) => (None, port),
+            Self::Models => (loopback, 7070),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The schemas under docs/api are what the code says: `UPDATE=1 cargo test -p octant-api` rewrites them.
 
-use crate::{agent, agents, egress, ledger, network, vault};
+use crate::{agent, agents, egress, ledger, network, router, vault};
 use std::path::PathBuf;
 
 #[test]
@@ -10,6 +10,7 @@ fn the_published_schemas_are_current() {
         ("agent", agent::schema()),
         ("agents", agents::schema()),
         ("egress", egress::schema()),
+        ("router", router::schema()),
         ("ledger", ledger::schema()),
         ("network", network::schema()),
         ("vault", vault::schema()),

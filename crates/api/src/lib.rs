@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod logs;
 pub mod network;
 pub mod operator;
+pub mod router;
 pub mod rpc;
 pub mod text;
 pub mod ticket;

@@ -5,6 +5,7 @@ mod image;
 mod ledger;
 mod logs;
 mod mcp;
+mod router;
 pub(crate) mod secret;
 pub(crate) mod vault;
 mod when;
@@ -15,6 +16,7 @@ pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
 pub(crate) use logs::Logs;
 pub(crate) use mcp::Mcp;
+pub(crate) use router::Router;
 pub(crate) use secret::Secret;
 pub(crate) use vault::Vault;
 pub(crate) use workspace::Workspace;
@@ -96,6 +98,9 @@ pub(crate) enum Command {
     /// See what agents reach outside, and lend them a host for a while
     #[command(subcommand, after_help = "Example:\n  octant egress list")]
     Egress(Egress),
+    /// Ask about models: which there are, who asks them, what that costs
+    #[command(subcommand, after_help = "Example:\n  octant router status")]
+    Router(Router),
     /// See how the machine is connected, and have its addresses asked for again
     #[command(subcommand, after_help = "Example:\n  octant network status")]
     Network(Network),

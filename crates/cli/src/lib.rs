@@ -27,6 +27,7 @@ mod message;
 mod network;
 mod operator;
 mod out;
+mod router;
 mod servers;
 mod service;
 mod ssh;
@@ -181,6 +182,7 @@ fn act(
         Command::Agent(command) => agents::run(command, layout, out),
         Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Egress(command) => egress::run(command, layout, out),
+        Command::Router(command) => router::run(command, layout, out),
         Command::Network(command) => network::run(command, layout, out),
         Command::Image(command) => image::run(command, layout, out),
         Command::Live => top::run(layout, out),

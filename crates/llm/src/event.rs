@@ -88,6 +88,19 @@ pub enum Delta {
     Arguments(String),
 }
 
+impl Delta {
+    /// The piece itself.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let (Self::Text(text)
+        | Self::Refusal(text)
+        | Self::Reasoning(text)
+        | Self::Signature(text)
+        | Self::Arguments(text)) = self;
+        text
+    }
+}
+
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {

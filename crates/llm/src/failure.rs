@@ -67,3 +67,12 @@ pub enum Kind {
     /// Who asked has gone away.
     Cancelled,
 }
+
+impl Failure {
+    /// The request is right, and the dialect of the upstream has no word for what this field says.
+    #[must_use]
+    pub fn untranslatable(field: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        let field = field.into();
+        Self::new(Kind::Untranslatable, format!("{field}: {why}")).at(field)
+    }
+}

@@ -5,13 +5,36 @@
 //! name and not dropped; a stream without its terminal event ends as a failure.
 //! Never: opens a socket, reads a clock, holds a key.
 #![forbid(unsafe_code)]
+#![allow(dead_code, clippy::default_constructed_unit_structs)]
 
+mod answer;
+mod anthropic;
+mod bedrock;
+mod chat;
+mod dialect;
+pub mod embeddings;
+mod estimate;
 mod event;
 mod failure;
+mod failures;
+mod framing;
+mod gemini;
+mod json;
+mod meter;
+mod ollama;
 mod request;
+mod responses;
+mod stream;
+mod tools;
 
+pub use answer::{Answer, Draft};
+pub use anthropic::ANTHROPIC_MAX_OUTPUT;
+pub use dialect::{Decoder, Dialect, Encoder, Manner};
+pub use estimate::estimate;
 pub use event::{Block, Delta, Event, StopReason, Usage};
 pub use failure::{Failure, Kind};
+pub use json::Json;
+pub use meter::Meter;
 pub use request::{
     Effort, Format, Image, Message, Part, Reasoning, Request, Role, Sampling, Tool, ToolChoice,
 };

@@ -1,9 +1,9 @@
 //! What is asked, whatever the dialect.
 
-use serde_json::Value;
+use crate::json::Json;
 
 /// A request for an answer of a model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
     /// The model, as the one who asks names it.
     pub model: String,
@@ -27,6 +27,8 @@ pub struct Request {
     pub reasoning: Option<Reasoning>,
     /// Whether the answer comes in pieces.
     pub stream: bool,
+    /// Whether those pieces end with what was used, in the dialects where that has to be asked for.
+    pub stream_usage: bool,
     /// Who asks, in the words of the one who asks (`user`, `metadata.user_id`).
     pub user: Option<String>,
 }
@@ -38,10 +40,12 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// Who set the model up, and says more between two turns. What comes before every turn is [`Request::system`].
+    System,
 }
 
 /// One turn.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Whose.
     pub role: Role,
@@ -50,14 +54,15 @@ pub struct Message {
 }
 
 /// A part of a message.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// Words.
-    Text {
-        /// The words.
-        text: String,
-        /// Whether the provider is asked to keep everything up to here in its cache.
-        cache: bool,
+    Text(String),
+    /// The provider is asked to keep everything up to here in its cache; before the first words of
+    /// [`Request::system`] it stands for the tools.
+    CacheMark {
+        /// For an hour and not for some minutes.
+        hour: bool,
     },
     /// A picture.
     Image(Image),
@@ -114,14 +119,14 @@ pub enum Image {
 }
 
 /// Something that the model may call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tool {
     /// Its name.
     pub name: String,
     /// What it does.
     pub description: Option<String>,
     /// JSON Schema of its arguments.
-    pub schema: Value,
+    pub schema: Json,
     /// Whether the model is held to the schema.
     pub strict: Option<bool>,
 }
@@ -160,7 +165,7 @@ pub struct Sampling {
 }
 
 /// The form of an answer.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Format {
     /// Words.
     #[default]
@@ -172,14 +177,14 @@ pub enum Format {
         /// Its name.
         name: String,
         /// JSON Schema.
-        schema: Value,
+        schema: Json,
         /// Whether the model is held to it.
         strict: Option<bool>,
     },
 }
 
 /// How much a model thinks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reasoning {
     /// In words.
     pub effort: Option<Effort>,
@@ -204,4 +209,53 @@ pub enum Effort {
     High,
     /// More than much.
     Highest,
+}
+
+impl Image {
+    /// A picture at a URL; a `data:` URL in base64 is the picture itself.
+    #[must_use]
+    pub fn from_url(url: String) -> Self {
+        let parts = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+        match parts {
+            Some((media_type, base64)) => {
+                Self::Bytes { media_type: media_type.to_owned(), base64: base64.to_owned() }
+            }
+            None => Self::Url(url),
+        }
+    }
+
+    /// The URL of it.
+    #[must_use]
+    pub fn as_url(&self) -> String {
+        match self {
+            Self::Url(url) => url.clone(),
+            Self::Bytes { media_type, base64 } => format!("data:{media_type};base64,{base64}"),
+        }
+    }
+}
+
+impl Reasoning {
+    /// In words, also where it was said in tokens: up to 4,095 are little, up to 16,383 some.
+    #[must_use]
+    pub fn as_effort(&self) -> Option<Effort> {
+        self.effort.or(match self.budget? {
+            0 => Some(Effort::None),
+            1..4096 => Some(Effort::Low),
+            4096..16_384 => Some(Effort::Medium),
+            _ => Some(Effort::High),
+        })
+    }
+
+    /// In tokens, also where it was said in words: the counterpart of [`Reasoning::as_effort`].
+    #[must_use]
+    pub fn as_budget(&self) -> Option<u64> {
+        self.budget.or(match self.effort? {
+            Effort::None => Some(0),
+            Effort::Minimal => Some(1024),
+            Effort::Low => Some(2048),
+            Effort::Medium => Some(8192),
+            Effort::High => Some(16_384),
+            Effort::Highest => Some(32_768),
+        })
+    }
 }

@@ -21,8 +21,8 @@ pub(crate) fn milliseconds(date: &toml::value::Datetime) -> Option<u64> {
     u64::try_from(ms).ok()
 }
 
-/// Reads a date with an offset.
-pub(crate) fn parse(text: &str) -> Option<u64> {
+/// Reads a date with an offset (RFC 3339): milliseconds since 1970.
+pub fn parse(text: &str) -> Option<u64> {
     milliseconds(&text.parse().ok()?)
 }
 

@@ -3,9 +3,10 @@
 use crate::allotment::{NO_END, amount};
 use crate::credential::{CredentialGrant, DatabaseLogin, SshLogin, Way};
 use crate::error::Problem;
-use crate::grants::{Grants, Models, NameSet, Traffic};
+use crate::grants::{Grants, NameSet, Traffic};
 use crate::host::{HostGrant, HostPattern, Protocol};
 use crate::limits;
+use crate::models::{MODELS, Models, models};
 use crate::money;
 use crate::pattern::{NamePattern, Pattern, PatternSet};
 use crate::reader::{Document, Field, Gather, Result, Whole};
@@ -14,7 +15,6 @@ use octant_ids::ByteSize;
 use serde::Serialize;
 
 const NETWORK: [&str; 6] = ["hosts", "leases", "connections", "bytes_per_second", "bytes", "requests"];
-const MODELS: [&str; 5] = ["allowed", "tokens", "tokens_per_minute", "spend_usd", "spend_usd_per_minute"];
 
 /// What is used up, in total over the agent's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -161,20 +161,6 @@ fn skills(document: &Document<'_>) -> Whole<Skills> {
     all.done(whole())
 }
 
-fn models(document: &Document<'_>) -> Whole<Models> {
-    let section = document.section("models", &MODELS)?;
-    let total = budget(document)?;
-    let mut all = Gather::default();
-    let allowed = all.take(section.patterns("allowed"));
-    // Without a rate of its own, all of it may be used in one minute.
-    let tokens = section.get("tokens_per_minute").map_or(Ok(total.tokens), |f| f.number());
-    let spend = section.get("spend_usd_per_minute").map_or(Ok(total.spend_microusd), |f| f.microusd());
-    let (tokens, spend) = (all.take(tokens), all.take(spend));
-    let whole =
-        || Some(Models { allowed: allowed?, tokens_per_minute: tokens?, microusd_per_minute: spend? });
-    all.done(whole())
-}
-
 /// The budgets that a manifest asks.
 pub(crate) fn budget(document: &Document<'_>) -> Whole<Budget> {
     let section = document.section("models", &MODELS)?;
@@ -212,16 +198,12 @@ pub struct Unenforceable {
 }
 
 const VAULT: &str = "signing and revealing are leased by the vault's own grants and not by manifests yet; see octant vault grant";
-const ROUTER: &str = "the router does not exist yet";
 
 /// A row each, in the order of the schema. What is here disappears with the service that enforces it.
-pub(crate) fn unenforceable(asked: &Grants, budget: &Budget) -> Vec<Unenforceable> {
+pub(crate) fn unenforceable(asked: &Grants) -> Vec<Unenforceable> {
     let not_by_manifest = |grant: &CredentialGrant| matches!(grant.way, Way::Sign | Way::Reveal);
     let rows = [
         (asked.credentials.iter().any(not_by_manifest), "credentials.grants", "sign and reveal", VAULT),
-        (!asked.models.allowed.is_empty(), "models.allowed", "models", ROUTER),
-        (budget.tokens > 0, "models.tokens", "a model budget", ROUTER),
-        (budget.spend_microusd > 0, "models.spend_usd", "a model budget", ROUTER),
         (!asked.skills.is_empty(), "skills.allowed", "skills", "there is no skill runtime yet"),
     ];
     rows.into_iter()

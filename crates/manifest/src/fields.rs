@@ -288,6 +288,30 @@ pub const FIELDS: &[FieldInfo] = &[
     field("models.tokens_per_minute", Kind::Number(0, MOST), Some("tokens"), "Tokens in one minute."),
     field("models.spend_usd", Kind::Money, Some("0"), "Money in its whole life, in US dollars."),
     field("models.spend_usd_per_minute", Kind::Money, Some("spend_usd"), "Money in one minute."),
+    field(
+        "models.max_price_usd",
+        Kind::Money,
+        Some("unlimited"),
+        "The most that a million tokens may cost, of the prompt or of the answer.",
+    ),
+    field(
+        "models.data",
+        Kind::Word(&["local", "no-retention", "any"]),
+        Some("any"),
+        "Where what is said may go: to models on this machine, to providers that keep nothing of it, or to every provider.",
+    ),
+    field(
+        "models.keep_prompts",
+        Kind::Flag,
+        Some("false"),
+        "Prompts and answers are kept for operators, and not their digests alone.",
+    ),
+    field(
+        "models.cache",
+        Kind::Flag,
+        Some("false"),
+        "The same request again may be answered with what it was answered before, to this agent.",
+    ),
     field("skills.allowed", Kind::Texts(PATTERN), NONE, "Skills by name, or by the beginning of names."),
     field(
         "skills.tools",

@@ -3,8 +3,9 @@
 use crate::action::Approvals;
 use crate::credential::CredentialGrant;
 use crate::host::HostGrant;
+use crate::models::Models;
 use crate::pattern::{NamePattern, PatternSet};
-use crate::{GrantPath, Io, PathSet, Pins, money};
+use crate::{GrantPath, Io, PathSet, Pins};
 use octant_ids::{ByteSize, Millis, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -411,39 +412,6 @@ impl Traffic {
     }
 }
 
-/// Which models may be asked, and how fast. How much in total is a budget, which is used up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Models {
-    /// The models.
-    pub allowed: PatternSet<NamePattern>,
-    /// The most tokens in one minute.
-    pub tokens_per_minute: u64,
-    /// The most that is spent in one minute, in millionths of a US dollar.
-    pub microusd_per_minute: u64,
-}
-
-impl Models {
-    /// What both have.
-    #[must_use]
-    pub fn meet(&self, other: &Self) -> Self {
-        let Self { allowed, tokens_per_minute, microusd_per_minute } = other;
-        Self {
-            allowed: self.allowed.meet(allowed),
-            tokens_per_minute: self.tokens_per_minute.min(*tokens_per_minute),
-            microusd_per_minute: self.microusd_per_minute.min(*microusd_per_minute),
-        }
-    }
-
-    fn rows(&self) -> [(&'static str, String); 3] {
-        let Self { allowed, tokens_per_minute, microusd_per_minute } = self;
-        [
-            ("models.allowed", allowed.to_string()),
-            ("models.tokens_per_minute", tokens_per_minute.to_string()),
-            ("models.spend_usd_per_minute", money::text(*microusd_per_minute)),
-        ]
-    }
-}
-
 /// Every right that can be shared: two holders of it do not take it from each other.
 ///
 /// A meet-semilattice: `meet` is commutative, associative and idempotent, and `a.within(b)` is its order.
@@ -616,6 +584,18 @@ impl Grants {
     #[must_use]
     pub fn has_network(&self) -> bool {
         !self.hosts.is_empty() || !self.leases.is_empty()
+    }
+
+    /// Whether there is anything that it connects to: hosts through the gate, or the router, which answers for models.
+    #[must_use]
+    pub fn connects(&self) -> bool {
+        self.has_network() || self.has_models()
+    }
+
+    /// Whether it may ask any model.
+    #[must_use]
+    pub fn has_models(&self) -> bool {
+        !self.models.allowed.is_empty()
     }
 
     /// The secrets that may be used, and how.

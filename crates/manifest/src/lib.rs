@@ -98,6 +98,7 @@ mod host;
 mod io;
 mod keys;
 pub mod limits;
+mod models;
 mod money;
 mod outline;
 mod path;
@@ -113,6 +114,7 @@ pub use action::{Action, Approvals};
 pub use allotment::{Allotment, BUDGETS, Exhausted, NO_END};
 pub use answer::{Answer, AnswerError, Answered, Asked, DECISION_TYPE, Decision};
 pub use credential::{CredentialGrant, DatabaseLogin, SshLogin, Way};
+pub use date::parse as unix_ms;
 pub use delegated::Delegated;
 pub use denied::{DENIED_SYSCALLS, Denied};
 pub use domains::{Budget, Unenforceable};
@@ -123,11 +125,12 @@ pub use error::{ManifestError, ManifestErrors, Problem};
 pub use fields::{FIELDS, FieldInfo, Kind, field_info, json_schema, manual};
 pub use fuzz::{fuzz_answer, fuzz_envelope, fuzz_manifest};
 pub use grants::{
-    Grants, Kept, Models, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
+    Grants, Kept, NameSet, Narrowed, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
 };
 pub use host::{HostGrant, HostName, HostPattern, Protocol};
 pub use io::Io;
 pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};
+pub use models::{DataClass, Models};
 pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};

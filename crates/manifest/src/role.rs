@@ -2,8 +2,9 @@
 
 use crate::action::{Action, Approvals};
 use crate::grants::{
-    Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
+    Grants, Kept, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
 };
+use crate::models::Models;
 use crate::pattern::{Pattern, PatternError, PatternSet};
 use crate::schema::OWN;
 use crate::{GrantPath, HostGrant, NamePattern, PathError, PathSet, Pins};
@@ -282,5 +283,5 @@ impl Roles {
 
 fn models_of(allowed: PatternSet<NamePattern>, tokens: Option<u64>, microusd: Option<u64>) -> Models {
     let (tokens_per_minute, microusd_per_minute) = (tokens.unwrap_or(u64::MAX), microusd.unwrap_or(u64::MAX));
-    Models { allowed, tokens_per_minute, microusd_per_minute }
+    Models { tokens_per_minute, microusd_per_minute, ..Models::of(allowed) }
 }

@@ -188,7 +188,7 @@ impl Manifest {
     /// What it asks for and this build has nothing to enforce with: it is valid, and no agent is spawned from it.
     #[must_use]
     pub fn unenforceable(&self) -> Vec<Unenforceable> {
-        domains::unenforceable(&self.grants, &self.budget)
+        domains::unenforceable(&self.grants)
     }
 }
 

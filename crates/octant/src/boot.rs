@@ -5,6 +5,7 @@ use octant_api::unit::{Criticality, Restart, Spec, ordered};
 use octant_egress::EgressService;
 use octant_ledger::LedgerService;
 use octant_network::NetworkService;
+use octant_router::RouterService;
 use octant_service::Service;
 use octant_vault::VaultService;
 use std::ffi::OsStr;
@@ -54,6 +55,7 @@ pub(crate) const BOOT: &[Spec] = &[
     <VaultService as Service>::SPEC,
     <NetworkService as Service>::SPEC,
     <EgressService as Service>::SPEC,
+    <RouterService as Service>::SPEC,
     SPAWNER,
     <AgentsService as Service>::SPEC,
     // It needs nobody, and nobody waits for it: what the others print before is kept for it.
@@ -74,6 +76,7 @@ pub(crate) fn service(name: &OsStr) -> Option<ExitCode> {
         "vault" => Some(octant_service::run::<VaultService>()),
         "network" => Some(octant_service::run::<NetworkService>()),
         "egress" => Some(octant_service::run::<EgressService>()),
+        "router" => Some(octant_service::run::<RouterService>()),
         "agents" => Some(octant_service::run::<AgentsService>()),
         _ => None,
     }

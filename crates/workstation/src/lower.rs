@@ -5,6 +5,7 @@ use crate::plan::{
     Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Stdio, Syscalls, VERSION,
     WORKSPACE, within,
 };
+use octant_api::egress::Door;
 use octant_ids::{Aid, Sha256};
 use octant_manifest::{CredentialGrant, Effective, GrantPath, Kept, NO_END, Resources, Way};
 use std::collections::BTreeMap;
@@ -135,12 +136,7 @@ impl Plan {
                 path: inside(&rights.program().executable),
                 args: rights.program().args.clone(),
                 cwd: inside(&rights.program().cwd),
-                env: environment(
-                    site,
-                    path_of(root.is_some(), &binds, &links),
-                    root.is_some(),
-                    logs_in(rights),
-                ),
+                env: environment(site, rights, path_of(root.is_some(), &binds, &links), root.is_some()),
             },
             trust: site.trust.as_ref().map(|trust| trust.authority.clone()),
             octant: true,
@@ -165,7 +161,7 @@ impl Plan {
             syscalls: Syscalls {
                 profile: profile.name().to_owned(),
                 add: rights.syscalls().iter().map(str::to_owned).collect(),
-                network: rights.grants().has_network(),
+                network: rights.grants().connects(),
             },
             limits: limits(resources)?,
             landlock_floor: site.landlock_floor,
@@ -217,6 +213,7 @@ fn kept(rights: &Effective, site: &Site) -> Result<(Option<Sha256>, Option<Sha25
     match site.here {
         Some(_) if root.is_some() => Err(LowerError::Here("filesystem.root")),
         Some(_) if !rights.grants().credentials().is_empty() => Err(LowerError::HereNoVault),
+        Some(_) if rights.grants().has_models() => Err(LowerError::Here("models.allowed")),
         // Nobody is there whom a gate could draw requests from.
         Some(_) if rights.grants().has_network() && rights.allotment().parts()[4] != NO_END => {
             Err(LowerError::Here("network.requests"))
@@ -326,7 +323,24 @@ fn logs_in(rights: &Effective) -> bool {
     rights.grants().credentials().iter().any(ssh)
 }
 
-fn environment(site: &Site, path: String, image: bool, logs_in: bool) -> Vec<String> {
+/// Where programs find models: as their SDKs look for them. What stands for a key is none: who asks is known by the socket
+/// that it asks through.
+fn model_variables() -> [String; 5] {
+    let (_, port) = Door::Models.place();
+    let at = format!("http://127.0.0.1:{port}");
+    [
+        format!("OPENAI_BASE_URL={at}/v1"),
+        format!("OPENAI_API_KEY={NO_KEY}"),
+        format!("ANTHROPIC_BASE_URL={at}/anthropic"),
+        format!("ANTHROPIC_API_KEY={NO_KEY}"),
+        format!("OLLAMA_HOST={at}"),
+    ]
+}
+
+/// What SDKs get that want a key.
+const NO_KEY: &str = "octant-has-the-key";
+
+fn environment(site: &Site, rights: &Effective, path: String, image: bool) -> Vec<String> {
     let mut env = vec![
         format!("PATH={path}"),
         "HOME=/workspace".into(),
@@ -343,7 +357,10 @@ fn environment(site: &Site, path: String, image: bool, logs_in: bool) -> Vec<Str
         env.push(format!("NODE_EXTRA_CA_CERTS={etc}/{AUTHORITY}"));
         env.extend(trust.env.iter().cloned());
     }
-    if logs_in {
+    if rights.grants().has_models() {
+        env.extend(model_variables());
+    }
+    if logs_in(rights) {
         env.push("GIT_SSH_COMMAND=/octant ssh-agent -- ssh".into());
     }
     for variable in site.here.as_ref().map(|here| here.env.as_slice()).unwrap_or_default() {
@@ -426,6 +443,17 @@ mod tests {
         let hosts = "hosts = [\"tcp://git.example.org:22\"]";
         let rights = rights(&[("hosts =", hosts), ("grants =", grant)]);
         assert!(set(&Plan::lower(&rights, &site()).unwrap()));
+    }
+
+    #[test]
+    fn who_may_ask_models_finds_them_and_who_may_not_does_not() {
+        let set = |plan: &Plan| {
+            let find = |name: &str| plan.program.env.iter().any(|variable| variable.starts_with(name));
+            (find("OPENAI_BASE_URL=http://127.0.0.1:7070/v1"), find("ANTHROPIC_"), plan.syscalls.network)
+        };
+        assert_eq!(set(&Plan::lower(&rights(&[]), &site()).unwrap()), (false, false, false));
+        let asks = rights(&[("allowed =", "allowed = [\"small\"]\ntokens = 1000")]);
+        assert_eq!(set(&Plan::lower(&asks, &site()).unwrap()), (true, true, true));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod hold;
 mod keep;
 mod lend;
 mod look;
+mod models;
 mod network;
 mod post;
 mod prepare;
@@ -98,12 +99,23 @@ pub(crate) struct Site {
     pub(crate) agents_cgroup: Option<PathBuf>,
 }
 
+/// The services that it speaks to beside the ledger.
+pub(crate) struct Ways {
+    pub(crate) vault: Client,
+    /// The one way out of workstations.
+    pub(crate) gate: Client,
+    /// The way to models.
+    pub(crate) router: Client,
+}
+
 /// Every agent of this Octant.
 pub(crate) struct Manager {
     pub(crate) records: Records,
     pub(crate) vault: Client,
     /// The one way out of workstations.
     gate: Client,
+    /// The way to models.
+    router: Client,
     /// What the vault has to be told.
     ends: Ends,
     pub(crate) site: Site,
@@ -249,12 +261,12 @@ impl Manager {
     pub(crate) fn new(
         site: Site,
         records: Records,
-        vault: Client,
-        gate: Client,
+        ways: Ways,
         files: Files,
         spawner: Arc<dyn Spawner>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
+        let Ways { vault, gate, router } = ways;
         let Files { store, approvals, noted, wishes, pins } = files;
         let exits = Arc::new(Exits::default());
         let requests = Semaphore::new(REQUESTS);
@@ -266,6 +278,7 @@ impl Manager {
             records,
             vault,
             gate,
+            router,
             ends: Ends::default(),
             site,
             exits,
@@ -586,7 +599,8 @@ impl Manager {
             self.deny_unanswered(stop),
             self.watch_trust(stop),
             self.keep_prepared(stop),
-            self.watch_gate(stop)
+            self.watch_gate(stop),
+            self.watch_router(stop)
         );
         // Kept before they are tried once more: PID 1 does not wait for ever.
         self.leave_records();

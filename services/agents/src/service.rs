@@ -4,7 +4,7 @@ use crate::adopt::{self, Pending};
 use crate::approvals::Queue;
 use crate::calls::Reports;
 use crate::handlers::Methods;
-use crate::manager::{Files, Keeper, Manager, Site, Wishes};
+use crate::manager::{Files, Keeper, Manager, Site, Ways, Wishes};
 use crate::served::pins::Pins;
 use crate::spawner::Remote;
 use crate::store::Store;
@@ -84,7 +84,7 @@ impl AgentsService {
     pub const SPEC: Spec = Spec {
         name: "agents",
         about: "agents: from a signed manifest to their end",
-        needs: &["ledger", "vault", "egress", "spawner"],
+        needs: &["ledger", "vault", "egress", "router", "spawner"],
         restart: Restart::Always,
         criticality: Criticality::Degrades,
         // It opens files and sockets and asks the ledger for its head.
@@ -125,6 +125,7 @@ impl Service for AgentsService {
         };
         let records = Records::new(context.client("ledger")?);
         let (vault, gate) = (context.client("vault")?, context.client("egress")?);
+        let ways = Ways { vault, gate, router: context.client("router")? };
         let dir = context.state_dir();
         let store =
             Store::open(dir.clone()).map_err(|e| StartError::new("read what was kept", dir.display(), e))?;
@@ -145,7 +146,7 @@ impl Service for AgentsService {
         };
         let keeper = Some(Arc::new(context.notifier) as Arc<dyn Keeper>);
         let files = Files { store, approvals, noted, wishes, pins };
-        let manager = Manager::new(site, records, vault, gate, files, Arc::new(spawner), keeper);
+        let manager = Manager::new(site, records, ways, files, Arc::new(spawner), keeper);
         let manager = Arc::new(manager.reporting(reports));
         let pending = adopt::adopt(&manager, context.inherited.stored())
             .map_err(|e| StartError::new("take over agents", dir.display(), e))?;

@@ -65,6 +65,9 @@ pub(crate) struct Saved {
     /// Whether it has a network.
     #[serde(default)]
     pub(crate) network: bool,
+    /// Whether it may ask models.
+    #[serde(default)]
+    pub(crate) models: bool,
     /// How many children it had from each manifest.
     #[serde(default)]
     pub(crate) children_of: BTreeMap<Sha256, u64>,
@@ -153,6 +156,7 @@ impl Saved {
             allotment: [0; 5],
             account: Account::default(),
             network: false,
+            models: false,
             children_of: BTreeMap::new(),
             leases: Vec::new(),
             credentials: Vec::new(),

@@ -99,7 +99,8 @@ async fn accepted(gate: Arc<Gate>, client: Arc<Client>, door: Door, stream: TcpS
     let _ = stream.set_nodelay(true);
     crate::gate::in_line(&stream);
     match door {
-        Door::Dns => {}
+        // Not served here.
+        Door::Dns | Door::Models => {}
         Door::DnsTcp => questions_of(&gate, &client, stream).await,
         Door::Proxy => http::proxy(gate, client, stream).await,
         Door::Socks => asked_by_socks(&gate, &client, stream).await,

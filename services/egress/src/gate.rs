@@ -9,9 +9,7 @@ use crate::core::{Allowed, BadWord, Denied, Purpose, Rights, Rule};
 use crate::flow::{End, Flow, Meter};
 use crate::names::{Names, is_ours};
 use crate::purse::Purse;
-use crate::resolve::Resolve;
 use crate::secrets::{Secrets, Value as SecretValue, Wanted};
-use crate::vet::Vet;
 use crate::workers::{Worker, Workers};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -21,10 +19,10 @@ use octant_api::egress::{
 };
 use octant_ids::{Aid, SecretName};
 use octant_manifest::HostName;
+use octant_outside::{Resolve, Vet};
 use octant_sys::clock;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -690,21 +688,7 @@ impl Gate {
 
     /// Those of a host's addresses that may be connected to.
     fn vetted(&self, host: &HostName, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Denied> {
-        let mut why = None;
-        let mut good = Vec::new();
-        for address in found {
-            match self.vet.check(address) {
-                // What the machine's configuration names is meant, whosever it is.
-                Ok(false) if is_own(address) => why = why.or(Some(format!("{address} is this machine"))),
-                Ok(_) => good.push(address),
-                Err(what) => why = why.or(Some(format!("{address} is {what}"))),
-            }
-        }
-        if good.is_empty() {
-            let why = why.unwrap_or_else(|| "its name servers know none".to_owned());
-            return Err(Denied::Refused(host.to_string(), why));
-        }
-        Ok(good)
+        self.vet.good(found).map_err(|why| Denied::Refused(host.to_string(), why))
     }
 
     /// Connects to a host, at the addresses that were looked at already, or that are asked for now.
@@ -738,23 +722,6 @@ impl Gate {
         }
         Err(NotPassed::Failed(last))
     }
-}
-
-/// Whether an address is one of this machine's own: then the way to it begins at itself. A datagram socket that is
-/// connected finds its way and sends nothing.
-fn is_own(address: IpAddr) -> bool {
-    let any: SocketAddr = if address.is_ipv4() {
-        ([0, 0, 0, 0], 0).into()
-    } else {
-        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
-    };
-    let way = || -> io::Result<IpAddr> {
-        let socket = std::net::UdpSocket::bind(any)?;
-        socket.connect(SocketAddr::new(address, 9))?;
-        Ok(socket.local_addr()?.ip())
-    };
-    // Where there is no way at all, connecting fails by itself.
-    way().is_ok_and(|from| from.to_canonical() == address.to_canonical())
 }
 
 #[cfg(test)]

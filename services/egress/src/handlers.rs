@@ -73,6 +73,8 @@ fn kept_name(aid: Aid, thing: Thing) -> String {
         Thing::Door(Door::Proxy) => "proxy".to_owned(),
         Thing::Door(Door::Socks) => "socks".to_owned(),
         Thing::Door(Door::Port(port)) => port.to_string(),
+        // Refused before it is kept.
+        Thing::Door(Door::Models) => "models".to_owned(),
     };
     format!("{aid}.{what}")
 }
@@ -211,6 +213,9 @@ impl Handler<Call> for Methods {
         let refuse = |why: String| {
             ApiError::new(Code::InvalidParams, what, place(), why, "hand over a socket that listens there")
         };
+        if door == Door::Models {
+            return Err(refuse("models are asked through the router".into()));
+        }
         let client = self.gate.client(aid).ok_or_else(|| unknown(what, aid))?;
         let fd = call.take_fds().pop().ok_or_else(|| refuse("no socket came with the request".into()))?;
         let kept = fd.try_clone().map_err(|error| refuse(error.to_string()))?;

@@ -14,7 +14,6 @@
 //! | `core.rs` | what an agent may reach, whether a connection may go on: the one decision; pure |
 //! | `names.rs`, `dns.rs` | addresses that stand for names, and the answers to questions for them; pure |
 //! | `hello.rs`, `socks.rs` | what a connection begins with; pure |
-//! | `vet.rs` | which addresses may be connected to; pure |
 //! | `gate.rs` | agents, and the way from a decision to a connection |
 //! | `doors.rs`, `http.rs` | the sockets inside, and what is spoken there |
 //! | `message.rs` | what every message of HTTP is held to |
@@ -27,7 +26,6 @@
 //! | `authority.rs` | certificates for programs whose requests get a secret, and what is trusted outside |
 //! | `secrets.rs` | the way to the vault |
 //! | `flow.rs`, `carrier.rs` | bytes: counted, capped, cut; in what they are on their way |
-//! | `resolve.rs` | names outside |
 //! | `book.rs` | what goes on record |
 //! | `handlers.rs`, `service.rs` | the methods, the glue |
 #![forbid(unsafe_code)]
@@ -50,7 +48,6 @@ mod names;
 mod packets;
 mod postgres;
 mod purse;
-mod resolve;
 mod said;
 mod scram;
 mod scrub;
@@ -61,10 +58,8 @@ mod socks;
 mod starter;
 #[cfg(test)]
 mod tests;
-mod vet;
 mod worker;
 mod workers;
 
 pub use fuzz::{fuzz_dns, fuzz_hello, fuzz_http, fuzz_postgres, fuzz_socks};
 pub use service::{EgressConfig, EgressService};
-pub use vet::{Network, NetworkError};

@@ -1,14 +1,14 @@
 //! The glue between the gate and its process.
 
-use crate::authority::{extra_roots, sealed};
+use crate::authority::sealed;
 use crate::gate::Gate;
 use crate::handlers::{Methods, of_kept_name};
-use crate::resolve::{Resolve, Servers};
 use crate::starter::{self, Starter};
-use crate::vet::{Network, Vet};
 use crate::workers::Workers;
 use octant_api::egress::Server;
 use octant_api::unit::{Criticality, Restart, Spec};
+use octant_outside::tls::extra_roots;
+use octant_outside::{Network, RESOLV_CONF, Resolve, Servers, Vet};
 use octant_service::{Context, Health, Notifier, Records, ServeError, Service, Shutdown, StartError};
 use octant_sys::entropy;
 use octant_wire::{Identity, Limits};
@@ -51,8 +51,6 @@ pub struct EgressService {
 const GATHER: Duration = Duration::from_millis(20);
 /// How often what was denied again is recorded.
 const AGAIN_EVERY: Duration = Duration::from_secs(60);
-/// Where the machine's name servers are.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 impl EgressService {
     /// What PID 1 knows of it.

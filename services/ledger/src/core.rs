@@ -87,8 +87,8 @@ fn anothers(caller: &Principal, request: &AppendRequest) -> Option<&'static str>
         Kind::Erasure | Kind::Key | Kind::Archive => Some("the ledger's own"),
         Kind::Command if request.operator.is_none() => Some("of operators"),
         Kind::Lifecycle | Kind::Seal if !is_agents(caller) => Some("the service agents'"),
-        Kind::Decision if !one_of(&["governance", "vault", "agents", "egress"]) => {
-            Some("the services governance's, vault's, egress's and agents'")
+        Kind::Decision if !one_of(&["governance", "vault", "agents", "egress", "router"]) => {
+            Some("the services governance's, vault's, egress's, router's and agents'")
         }
         _ => None,
     }

@@ -14,9 +14,6 @@ fn host(text: &str) -> HostPattern {
 fn what_this_build_cannot_enforce_is_valid_and_is_not_spawned() {
     let cases = [
         ("grants = []", "grants = [\"sign prod/key\"]", "credentials.grants", "octant vault grant"),
-        ("allowed = []", "allowed = [\"any\"]", "models.allowed", "router"),
-        ("allowed = []", "tokens = 5", "models.tokens", "router"),
-        ("allowed = []", "spend_usd = 5", "models.spend_usd", "router"),
         ("[skills]\nallowed = []", "[skills]\nallowed = [\"x\"]", "skills.allowed", "skill runtime"),
     ];
     for (from, to, field, why) in cases {

@@ -1,11 +1,11 @@
 //! The laws of grants and budgets.
 
 use crate::grants::{
-    Grants, Kept, Models, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
+    Grants, Kept, NameSet, OnParentDeath, OnTimeout, Profile, Resources, Retention, Traffic,
 };
 use crate::{
-    Action, Allotment, Approvals, CredentialGrant, GrantPath, HostGrant, HostName, HostPattern, Io,
-    NamePattern, PathSet, Pattern, PatternSet, Pins,
+    Action, Allotment, Approvals, CredentialGrant, DataClass, GrantPath, HostGrant, HostName, HostPattern,
+    Io, Models, NamePattern, PathSet, Pattern, PatternSet, Pins,
 };
 use octant_ids::{ByteSize, Millis, Sha256};
 use proptest::collection::{btree_set, vec};
@@ -114,11 +114,26 @@ fn approvals() -> impl Strategy<Value = Approvals> {
 
 fn models() -> impl Strategy<Value = Models> {
     let rate = || prop_oneof![0_u64..4, Just(u64::MAX)];
-    (patterns(name_pattern()), rate(), rate()).prop_map(
-        |(allowed, tokens_per_minute, microusd_per_minute)| Models {
+    let price = proptest::option::of(0_u64..4);
+    let data = proptest::sample::select(DataClass::ALL.to_vec());
+    (patterns(name_pattern()), rate(), rate(), price, data, any::<(bool, bool)>()).prop_map(
+        |(
             allowed,
             tokens_per_minute,
             microusd_per_minute,
+            max_price_microusd,
+            data,
+            (keep_prompts, cache),
+        )| {
+            Models {
+                allowed,
+                tokens_per_minute,
+                microusd_per_minute,
+                max_price_microusd,
+                data,
+                keep_prompts,
+                cache,
+            }
         },
     )
 }

@@ -61,8 +61,8 @@ fn a_child_breaks_the_intersection_and_the_budget_and_takes_nothing() {
     assert!(reasons.iter().any(|r| matches!(r, RightsError::ProgramNarrowed(_))), "{reasons:?}");
     assert_eq!(broken_by_child(&reasons), [Rule::ParentIntersection, Rule::SpawnBudget]);
     assert_eq!(parent.allotment().parts(), before);
-    let models = with("allowed = []", "allowed = [\"any\"]");
-    let wish = Delegated::read(models.as_bytes(), &super::here()).unwrap();
+    let skills = with("[skills]\nallowed = []", "[skills]\nallowed = [\"any\"]");
+    let wish = Delegated::read(skills.as_bytes(), &super::here()).unwrap();
     let reasons = parent.narrow(&wish, &ceiling(), None).unwrap_err();
     assert!(reasons.iter().any(|r| matches!(r, RightsError::Unenforceable(_))), "{reasons:?}");
 }

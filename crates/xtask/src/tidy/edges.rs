@@ -25,8 +25,10 @@ const UKI: &str = "octant-uki";
 const TREE: &str = "octant-tree";
 const NET: &str = "octant-net";
 const OCI: &str = "octant-oci";
+const OUTSIDE: &str = "octant-outside";
 const LEARN: &str = "octant-learn";
 const SSH: &str = "octant-ssh";
+const ROUTE: &str = "octant-route";
 
 /// What each crate may use of the others. A service never has another service in its row.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -41,7 +43,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (LLM, &[]),
     (OCI, &[ARCHIVE, IDS, TREE]),
     (MANIFEST, &[IDS, SSH]),
+    (ROUTE, &[IDS, LLM, MANIFEST]),
     (MCP, &[API]),
+    (OUTSIDE, &[MANIFEST, SYS]),
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
     (TLOG, &[IDS, API]),
@@ -54,7 +58,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-ledger", &[IDS, API, SYS, WIRE, SERVICE, TICKET, TLOG]),
     ("octant-vault", &[IDS, API, SYS, WIRE, SERVICE, CRYPTO, TPM]),
     ("octant-log", &[IDS, API, SYS, SERVICE]),
-    ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST]),
+    ("octant-egress", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, OUTSIDE]),
+    ("octant-router", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, OUTSIDE, LLM, ROUTE]),
     ("octant-network", &[IDS, API, SYS, WIRE, SERVICE, NET]),
     ("octant-agents", &[IDS, API, SYS, WIRE, SERVICE, MANIFEST, MCP, SSH, TICKET, TREE, WORKSTATION]),
     ("octant-applets", &[ARCHIVE, NET, SYS, TREE]),

@@ -81,6 +81,11 @@ impl Account {
         drawn.limit.zip(used, u64::saturating_sub)
     }
 
+    /// Whether this service has anything of it that is not settled.
+    pub(crate) fn draws(&self, service: &str) -> bool {
+        self.drawn.contains_key(service)
+    }
+
     /// Whether no service has anything of it that is not settled.
     pub(crate) fn settled(&self) -> bool {
         self.drawn.is_empty()

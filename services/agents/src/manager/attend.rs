@@ -85,7 +85,7 @@ fn code_of(step: Step) -> Code {
 
 impl Manager {
     pub(super) async fn isolate(self: &Arc<Self>, aid: Aid) -> Event {
-        let network = self.has_network(aid);
+        let network = self.connects(aid);
         let (start, waits) = {
             let mut inner = self.inner();
             let Some(agent) = inner.agents.get_mut(&aid) else { return Event::NotIsolated(String::new()) };

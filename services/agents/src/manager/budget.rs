@@ -4,22 +4,41 @@ use super::{Agent, Manager};
 use octant_api::agents::{Amounts, BudgetInfo, BudgetRow};
 use octant_api::egress::{Draw, FundRequest, Settled};
 use octant_api::error::ApiError;
+use octant_api::router;
 use octant_ids::Aid;
 use octant_manifest::{Allotment, BUDGETS, Effective, NO_END};
 
-/// The gate, which draws bytes and requests.
-const GATE: &str = "egress";
-
-/// Of amounts, those that the gate uses up.
-fn gates(amounts: Amounts) -> Amounts {
-    let Amounts { bytes, requests, .. } = amounts;
-    Amounts { bytes, requests, ..Amounts::default() }
+/// A service that draws from budgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drawer {
+    /// Bytes and requests.
+    Gate,
+    /// Tokens and money.
+    Router,
 }
 
-/// The most that is reserved at once: a quarter of what is left, so that what is lost with a gate is never most of it, and
-/// what is near its end in one piece.
+impl Drawer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gate => "egress",
+            Self::Router => "router",
+        }
+    }
+
+    /// Of amounts, those that it uses up.
+    fn own(self, amounts: Amounts) -> Amounts {
+        let Amounts { bytes, requests, tokens, microusd } = amounts;
+        match self {
+            Self::Gate => Amounts { bytes, requests, ..Amounts::default() },
+            Self::Router => Amounts { tokens, microusd, ..Amounts::default() },
+        }
+    }
+}
+
+/// The most that is reserved at once: a quarter of what is left, so that what is lost with a service that ends is never most
+/// of it, and what is near its end in one piece.
 fn most_at_once(left: Amounts) -> Amounts {
-    let least = Amounts { bytes: 64 << 10, requests: 16, ..Amounts::default() };
+    let least = Amounts { bytes: 64 << 10, requests: 16, tokens: 16 << 10, microusd: 100_000 };
     left.zip(least, |left, least| (left / 4).max(least))
 }
 
@@ -49,30 +68,35 @@ impl Agent {
 }
 
 impl Manager {
-    /// Reserves what the gate is going to use up for an agent, and tells it up to how much it may. Where that cannot be
+    /// Reserves what a service is going to use up for an agent, and tells it up to how much it may. Where that cannot be
     /// kept, or the agent is gone, it may use no more than it was told before.
-    pub(super) async fn fund(&self, run: String, wish: Draw) {
+    pub(super) async fn fund(&self, drawer: Drawer, run: String, wish: Draw) {
         let aid = wish.aid;
-        let limit = self.draw(&run, &wish).unwrap_or_else(|why| {
+        let limit = self.draw(drawer, &run, &wish).unwrap_or_else(|why| {
             tracing::warn!("{aid}: nothing is drawn from its budgets: {why}");
             Amounts::default()
         });
-        if let Err(error) = self.gate.call(&FundRequest { aid, run, limit }).await {
-            tracing::warn!("{aid}: the gate was not told what it may use: {error}");
+        let told = match drawer {
+            Drawer::Gate => self.gate.call(&FundRequest { aid, run, limit }).await.map(drop),
+            Drawer::Router => self.router.call(&router::FundRequest { aid, run, limit }).await.map(drop),
+        };
+        if let Err(error) = told {
+            tracing::warn!("{aid}: {} was not told what it may use: {error}", drawer.name());
         }
     }
 
-    /// Reserves; up to how much this run of the gate may use now. What is answered is kept.
-    pub(crate) fn draw(&self, run: &str, wish: &Draw) -> Result<Amounts, String> {
+    /// Reserves; up to how much this run of the service may use now. What is answered is kept.
+    pub(crate) fn draw(&self, drawer: Drawer, run: &str, wish: &Draw) -> Result<Amounts, String> {
+        let service = drawer.name();
         let mut inner = self.inner();
         let agent = inner.alive(wish.aid).map_err(|error| error.to_string())?;
-        let lacks = agent.saved.account.lacks(GATE, run, gates(wish.want));
+        let lacks = agent.saved.account.lacks(service, run, drawer.own(wish.want));
         let lacks = lacks.zip(most_at_once(amounts(agent.saved.allotment)), u64::min);
         // Of rights that are not known any more nothing can be taken.
         let share = agent.rights.as_mut().map(|rights| rights.set_apart(parts(lacks)));
         let taken = share.map(|share| amounts(share.parts())).unwrap_or_default();
         let before = agent.saved.account.clone();
-        let limit = agent.saved.account.draw(GATE, run, gates(wish.used), taken);
+        let limit = agent.saved.account.draw(service, run, drawer.own(wish.used), taken);
         if let Some(rights) = &agent.rights {
             agent.saved.allotment = rights.allotment().parts();
         }
@@ -84,14 +108,15 @@ impl Manager {
         Ok(limit)
     }
 
-    /// Takes the gate's last word about an agent; without one all that it drew counts as used.
-    pub(super) fn settle_drawn(&self, aid: Aid, word: Option<&Settled>) {
+    /// Takes a service's last word about an agent; without one all that it drew counts as used.
+    pub(super) fn settle_drawn(&self, drawer: Drawer, aid: Aid, word: Option<&Settled>) {
         let mut inner = self.inner();
-        let Some(agent) = inner.agents.get_mut(&aid).filter(|agent| !agent.saved.account.settled()) else {
+        let draws = |agent: &&mut Agent| agent.saved.account.draws(drawer.name());
+        let Some(agent) = inner.agents.get_mut(&aid).filter(draws) else {
             return;
         };
-        let word = word.map(|word| (word.run.as_str(), gates(word.used)));
-        let unused = agent.saved.account.settle(GATE, word);
+        let word = word.map(|word| (word.run.as_str(), drawer.own(word.used)));
+        let unused = agent.saved.account.settle(drawer.name(), word);
         let (ended, account) = (agent.rights.is_none(), agent.saved.account.clone());
         agent.put_back(unused);
         self.keep(&mut inner, aid, false);
@@ -100,7 +125,10 @@ impl Manager {
             && let Some(above) = inner.agents.get_mut(&heir)
         {
             above.put_back(unused);
-            above.saved.account.bury(&account);
+            // Once, when nobody has anything of it any more.
+            if account.settled() {
+                above.saved.account.bury(&account);
+            }
             self.keep(&mut inner, heir, false);
         }
     }

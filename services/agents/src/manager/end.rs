@@ -88,8 +88,9 @@ impl Manager {
         }
         // Again, should PID 1 not have taken it the first time.
         let kept = self.let_go(aid, true);
-        // While the gate holds sockets in it, its network is not gone.
+        // While the gate or the router holds sockets in it, its network is not gone.
         let closed = if self.has_network(aid) { self.network_closed(aid).await } else { Ok(()) };
+        let closed = closed.and(if self.has_models(aid) { self.models_closed(aid).await } else { Ok(()) });
         let retired = self.blocking(move |spawner| spawner.retire(slot, aid)).await.and_then(|done| done);
         let done = closed.and(retired);
         self.take_in_reports();

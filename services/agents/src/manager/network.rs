@@ -4,6 +4,7 @@
 //! back, from the rights that this service has, not from what the gate may have kept.
 
 use super::Manager;
+use super::budget::Drawer;
 use crate::admit::WHAT;
 use crate::spawner::Spawner;
 use crate::store::Saved;
@@ -22,11 +23,12 @@ use octant_wire::{Shutdown, WireError};
 use octant_workstation::{DOORS_MAX, Listen, Trust};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The pause before the gate is looked for again.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The pause before the gate, or the router, is looked for again.
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
 
 /// Why an agent has no network.
 pub(super) type NoNetwork = (Code, String);
@@ -212,12 +214,17 @@ impl Manager {
         })
     }
 
-    /// Opens the network of a workstation that stands and whose program waits.
+    /// Opens the network of a workstation that stands and whose program waits, and its way to models.
     pub(super) async fn open_first_network(&self, aid: Aid, slot: u32) -> Result<(), NoNetwork> {
-        match self.open_network(aid, slot).await? {
-            true => Ok(()),
-            false => Err((Code::Unavailable, OTHER_AUTHORITY.to_owned())),
+        if !self.open_network(aid, slot).await? {
+            return Err((Code::Unavailable, OTHER_AUTHORITY.to_owned()));
         }
+        self.open_models(aid, slot).await
+    }
+
+    /// Whether an agent has anything to connect to.
+    pub(super) fn connects(&self, aid: Aid) -> bool {
+        self.has_network(aid) || self.has_models(aid)
     }
 
     /// Opens a network; whether the authority of the gate is the one that the workstation was built to trust.
@@ -232,6 +239,24 @@ impl Manager {
     }
 
     async fn open_doors(&self, aid: Aid, slot: u32, doors: &[Door]) -> Result<(), NoNetwork> {
+        let hand_over = async |sockets: Vec<OwnedFd>| {
+            for (door, socket) in doors.iter().zip(sockets) {
+                let request = ListenRequest { aid, door: *door };
+                self.gate.call_with(&request, &[socket]).await.map_err(gate_failed)?;
+            }
+            Ok(())
+        };
+        self.with_sockets(aid, slot, doors, hand_over).await
+    }
+
+    /// Has sockets made in an agent's network and handed over to who serves them: on record before, and what became of it.
+    pub(super) async fn with_sockets(
+        &self,
+        aid: Aid,
+        slot: u32,
+        doors: &[Door],
+        hand_over: impl AsyncFnOnce(Vec<OwnedFd>) -> Result<(), NoNetwork>,
+    ) -> Result<(), NoNetwork> {
         let listen = Listen { aid, doors: doors.to_vec() };
         let digest = listen.digest().map_err(|error| (Code::Internal, error.to_string()))?;
         let what = json!({"do": "listen", "agent": aid, "doors": doors});
@@ -240,17 +265,7 @@ impl Manager {
         let sockets = asked.and_then(|sockets| sockets.map_err(|error| error.to_string()));
         let served = match sockets {
             Err(why) => Err((Code::LayerMissing, why)),
-            Ok(sockets) => {
-                let mut served = Ok(());
-                for (door, socket) in doors.iter().zip(sockets) {
-                    let request = ListenRequest { aid, door: *door };
-                    if let Err(error) = self.gate.call_with(&request, &[socket]).await {
-                        served = Err(gate_failed(error));
-                        break;
-                    }
-                }
-                served
-            }
+            Ok(sockets) => hand_over(sockets).await,
         };
         let became = match &served {
             Ok(()) => json!({"agent": aid, "done": true}),
@@ -282,6 +297,7 @@ impl Manager {
 
     /// Has the gate cut everything of an agent. It takes authority away, so it waits for nothing.
     pub(super) fn close_network(self: &Arc<Self>, aid: Aid) {
+        self.close_models(aid);
         if self.has_network(aid) {
             let manager = Arc::clone(self);
             tokio::spawn(async move {
@@ -296,7 +312,7 @@ impl Manager {
     pub(super) async fn network_closed(&self, aid: Aid) -> Result<(), String> {
         let dismissed = self.gate.call(&DismissRequest { aid }).await;
         let dismissed = dismissed.map_err(|error| format!("the gate: {error}"))?;
-        self.settle_drawn(aid, dismissed.settled.as_ref());
+        self.settle_drawn(Drawer::Gate, aid, dismissed.settled.as_ref());
         Ok(())
     }
 
@@ -321,7 +337,7 @@ impl Manager {
                         Told::Draw(wish) => {
                             let manager = Arc::clone(self);
                             let run = run.clone();
-                            tokio::spawn(async move { manager.fund(run, wish).await });
+                            tokio::spawn(async move { manager.fund(Drawer::Gate, run, wish).await });
                         }
                     }
                 }
@@ -330,19 +346,23 @@ impl Manager {
         }
     }
 
-    /// Who has ended goes, and who lives is told anew.
-    async fn tell_gate(&self, known: &[Aid]) {
+    /// Of agents that a service knows, those that have ended; and all that live, with their slots.
+    pub(super) fn ended_and_live(&self, known: &[Aid]) -> (Vec<Aid>, Vec<(Aid, u32)>) {
         let (mut live, mut ended) = (Vec::new(), Vec::new());
-        {
-            let inner = self.inner();
-            let phase = |aid| inner.agents.get(aid).map(|agent| agent.state.phase);
-            ended.extend(known.iter().filter(|aid| phase(aid).is_none_or(|phase| phase.ended())));
-            for agent in inner.agents.values() {
-                if agent.state.phase.live() && !agent.state.prepared() {
-                    live.extend(agent.saved.slot.map(|slot| (agent.saved.info.aid, slot)));
-                }
+        let inner = self.inner();
+        let phase = |aid| inner.agents.get(aid).map(|agent| agent.state.phase);
+        ended.extend(known.iter().filter(|aid| phase(aid).is_none_or(|phase| phase.ended())));
+        for agent in inner.agents.values() {
+            if agent.state.phase.live() && !agent.state.prepared() {
+                live.extend(agent.saved.slot.map(|slot| (agent.saved.info.aid, slot)));
             }
         }
+        (ended, live)
+    }
+
+    /// Who has ended goes, and who lives is told anew.
+    async fn tell_gate(&self, known: &[Aid]) {
+        let (ended, live) = self.ended_and_live(known);
         for aid in ended {
             if let Err(why) = self.network_closed(aid).await {
                 tracing::warn!("{aid}: {why}");

@@ -444,6 +444,7 @@ impl Agent {
     /// Gives it its rights, with what there is to be used up.
     fn entitle(&mut self, rights: Effective) {
         self.saved.network = rights.grants().has_network();
+        self.saved.models = rights.grants().has_models();
         self.saved.account = Account::given(given(&rights));
         self.saved.allotment = rights.allotment().parts();
         self.rights = Some(rights);

@@ -4,7 +4,7 @@ use super::Scratch;
 use crate::adopt;
 use crate::approvals::Queue;
 use crate::handlers::Methods;
-use crate::manager::{Files, Keeper, Manager, Site, Wishes};
+use crate::manager::{Files, Keeper, Manager, Site, Ways, Wishes};
 use crate::served::pins::Pins;
 use crate::spawner::{NotHeld, Spawner};
 use crate::store::Store;
@@ -557,8 +557,11 @@ impl Machinery {
         let manager = Arc::new(Manager::new(
             site,
             records,
-            Client::new(path("vault.sock")),
-            Client::new(path("egress.sock")),
+            Ways {
+                vault: Client::new(path("vault.sock")),
+                gate: Client::new(path("egress.sock")),
+                router: Client::new(path("router.sock")),
+            },
             files,
             Arc::new(Arc::clone(&self.spawner)),
             Some(Arc::new(Arc::clone(&self.shelf))),

@@ -342,7 +342,7 @@ fn an_authority_outlives_the_gate() {
         // Its listeners are closed by then.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         // Another gate, which has what PID 1 kept.
-        let vet = crate::vet::Vet { allow: vec!["11.0.0.0/8".parse().unwrap()] };
+        let vet = octant_outside::Vet { allow: vec!["11.0.0.0/8".parse().unwrap()] };
         let start = Box::new(Arc::clone(&world.copies));
         let gate = super::gate_of(&world.ledger, &world.outside, &world.vault, vet, start, &world.roots);
         let world = World { gate: Arc::new(gate), ..world };

@@ -13,10 +13,8 @@ use crate::authority::{Authority, sealed};
 use crate::book::Book;
 use crate::doors::{self, Listener};
 use crate::gate::{Client, Gate};
-use crate::resolve::Resolve;
 use crate::secrets::{Secrets, Value as SecretValue, Wanted};
 use crate::starter::Start;
-use crate::vet::Vet;
 use crate::workers::Workers;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -26,6 +24,8 @@ use octant_api::egress::{
 };
 use octant_ids::{Aid, Sha256};
 use octant_manifest::HostName;
+use octant_outside::Resolve;
+use octant_outside::Vet;
 use octant_sys::netlink;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
@@ -92,7 +92,7 @@ pub(super) struct Outside {
     pub(super) asked: AtomicU64,
 }
 
-impl Resolve for Arc<Outside> {
+impl Resolve for Outside {
     fn addresses<'a>(
         &'a self,
         host: &'a HostName,

@@ -2,11 +2,11 @@
 
 use super::{FREE, Line, World, alone, gate_of, lease, say};
 use crate::hello::tests::{client_hello, record};
-use crate::vet::Vet;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use octant_api::agents::Amounts;
 use octant_api::egress::Caps;
+use octant_outside::Vet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -10,10 +10,11 @@ pub(crate) mod target;
 pub(crate) mod upstream;
 mod using;
 
-use crate::authority::{ROOTS_MAX, Voucher, extra_roots, towards_hosts, unsealed};
+use crate::authority::{ROOTS_MAX, Voucher, unsealed};
 use crate::packets::{Packets, TO_WORKER_MAX};
 use crate::said::{Begin, Inspect};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use octant_outside::tls::{extra_roots, towards_hosts};
 use octant_service::confine_helper;
 use rustls::ClientConfig;
 use std::io;

@@ -3,7 +3,8 @@
 
 use serde::Deserialize;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// Addresses with so many leading bits in common.
@@ -109,9 +110,9 @@ const INWARDS: [(Network, &str); 29] = [
 
 /// Looks at addresses that names lead to.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Vet {
+pub struct Vet {
     /// What the machine's configuration allows all the same.
-    pub(crate) allow: Vec<Network>,
+    pub allow: Vec<Network>,
 }
 
 impl Vet {
@@ -119,7 +120,7 @@ impl Vet {
     ///
     /// # Errors
     /// What the address is, when it may not be connected to.
-    pub(crate) fn check(&self, address: IpAddr) -> Result<bool, &'static str> {
+    pub fn check(&self, address: IpAddr) -> Result<bool, &'static str> {
         // As the kernel would: a mapped address is an IPv4 address.
         let address = address.to_canonical();
         if self.allow.iter().any(|network| network.contains(address)) {
@@ -130,6 +131,41 @@ impl Vet {
             None => Ok(false),
         }
     }
+
+    /// Those of a host's addresses that may be connected to.
+    ///
+    /// # Errors
+    /// Why none of them may.
+    pub fn good(&self, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, String> {
+        let mut why = None;
+        let mut good = Vec::new();
+        for address in found {
+            match self.check(address) {
+                // What the machine's configuration names is meant, whosever it is.
+                Ok(false) if is_own(address) => why = why.or(Some(format!("{address} is this machine"))),
+                Ok(_) => good.push(address),
+                Err(what) => why = why.or(Some(format!("{address} is {what}"))),
+            }
+        }
+        if good.is_empty() {
+            return Err(why.unwrap_or_else(|| "its name servers know none".to_owned()));
+        }
+        Ok(good)
+    }
+}
+
+/// Whether an address is one of this machine's own: then the way to it begins at itself. A datagram socket that is
+/// connected finds its way and sends nothing.
+fn is_own(address: IpAddr) -> bool {
+    let any: SocketAddr =
+        if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let way = || -> io::Result<IpAddr> {
+        let socket = std::net::UdpSocket::bind(any)?;
+        socket.connect(SocketAddr::new(address, 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    // Where there is no way at all, connecting fails by itself.
+    way().is_ok_and(|from| from.to_canonical() == address.to_canonical())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! Names outside, asked for by the gate alone and only for a connection that was allowed.
+//! Names outside, asked for only for a connection that was allowed.
 
-use crate::gate::now_ms;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{Resolver, TokioResolver};
 use octant_manifest::HostName;
+use octant_sys::clock;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Where the machine's name servers are.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How long a name may take.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How many names' addresses are kept.
@@ -20,8 +23,12 @@ const KNOWN_MAX: usize = 1024;
 /// For how long at the most, in milliseconds.
 const LASTS_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 
+fn now_ms() -> u64 {
+    clock::boottime_ns() / 1_000_000
+}
+
 /// Who knows the addresses of names. A seam: tests put another one in its place.
-pub(crate) trait Resolve: Send + Sync {
+pub trait Resolve: Send + Sync {
     /// The same, where they are known and nobody has to be asked.
     fn known(&self, _host: &HostName) -> Option<Vec<IpAddr>> {
         None
@@ -34,8 +41,21 @@ pub(crate) trait Resolve: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, String>> + Send + 'a>>;
 }
 
+impl<T: Resolve> Resolve for Arc<T> {
+    fn known(&self, host: &HostName) -> Option<Vec<IpAddr>> {
+        (**self).known(host)
+    }
+
+    fn addresses<'a>(
+        &'a self,
+        host: &'a HostName,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, String>> + Send + 'a>> {
+        (**self).addresses(host)
+    }
+}
+
 /// Name servers on the network.
-pub(crate) struct Servers {
+pub struct Servers {
     /// Those that the configuration names; none: those of the file.
     named: Vec<IpAddr>,
     file: PathBuf,
@@ -69,8 +89,19 @@ impl Known {
     }
 }
 
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Servers")
+            .field("named", &self.named)
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Servers {
-    pub(crate) fn new(named: Vec<IpAddr>, file: PathBuf) -> Self {
+    /// Those that are named; none: those of the file.
+    #[must_use]
+    pub fn new(named: Vec<IpAddr>, file: PathBuf) -> Self {
         Self { named, file, made: Mutex::default() }
     }
 
@@ -144,7 +175,7 @@ impl Resolve for Servers {
 }
 
 /// The name servers that a resolv.conf(5) names.
-pub(crate) fn servers_of(text: &str) -> Vec<IpAddr> {
+fn servers_of(text: &str) -> Vec<IpAddr> {
     let lines = text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next()).flatten()

@@ -1,0 +1,11 @@
+//! Anthropic's messages.
+
+mod answer;
+mod request;
+mod stream;
+
+pub use request::ANTHROPIC_MAX_OUTPUT;
+
+pub(crate) use answer::{read_answer, write_answer};
+pub(crate) use request::{read_request, write_request};
+pub(crate) use stream::{Reader, Writer};

@@ -1,0 +1,194 @@
+//! The agents at the router: what each may ask, what it has used, what of it is under way.
+
+use crate::book::Denials;
+use crate::core::{BadWord, Denied, Rights};
+use crate::purse::Purse;
+use octant_api::router::{AdmitRequest, AtRouter, Usage, UsedRow};
+use octant_ids::Aid;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+/// How many calls of one agent are under way at a time.
+const CALLS_MAX: u64 = 256;
+/// How many models of one agent are counted apart.
+const ROWS_MAX: usize = 256;
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing here panics while it holds a lock, so what it guards is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) aid: Aid,
+    rights: watch::Sender<Arc<Rights>>,
+    pub(crate) purse: Arc<Purse>,
+    pub(crate) denials: Mutex<Denials>,
+    listener: Mutex<Option<AbortHandle>>,
+    open: AtomicU64,
+    used: Mutex<BTreeMap<String, Usage>>,
+}
+
+/// A call that is under way.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Agent>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn add(to: &mut Usage, more: &Usage) {
+    let Usage { calls, failed, denied, cached, input, output, microusd } = more;
+    to.calls += calls;
+    to.failed += failed;
+    to.denied += denied;
+    to.cached += cached;
+    to.input = to.input.saturating_add(*input);
+    to.output = to.output.saturating_add(*output);
+    to.microusd = to.microusd.saturating_add(*microusd);
+}
+
+impl Agent {
+    /// What it may ask right now.
+    pub(crate) fn rights(&self) -> Arc<Rights> {
+        Arc::clone(&self.rights.borrow())
+    }
+
+    /// Waits until a model may not be asked any more.
+    pub(crate) async fn revoked(&self, asked: &str, own: &str) -> Denied {
+        let mut rights = self.rights.subscribe();
+        loop {
+            let decided = rights.borrow_and_update().decide(asked, own);
+            match decided {
+                Ok(()) => {}
+                Err(Denied::Dismissed) => return Denied::Dismissed,
+                Err(_) => return Denied::Revoked,
+            }
+            if rights.changed().await.is_err() {
+                return Denied::Dismissed;
+            }
+        }
+    }
+
+    /// Waits until it is gone.
+    pub(crate) async fn gone(&self) {
+        let mut rights = self.rights.subscribe();
+        // The sender is this agent's own, so there is always one.
+        let _ = rights.wait_for(|rights| rights.dismissed).await;
+    }
+
+    /// A place among the calls that it has under way.
+    pub(crate) fn place(self: &Arc<Self>) -> Result<Place, Denied> {
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(self));
+        if before >= CALLS_MAX { Err(Denied::Calls(CALLS_MAX)) } else { Ok(place) }
+    }
+
+    /// Counts what was used of a model.
+    pub(crate) fn count(&self, model: &str, more: &Usage) {
+        let mut used = lock(&self.used);
+        let known = used.contains_key(model) || used.len() < ROWS_MAX;
+        let model: String = if known { model.chars().take(128).collect() } else { "any other".into() };
+        add(used.entry(model).or_default(), more);
+    }
+
+    /// Is listened for from here on, in place of an earlier listener.
+    pub(crate) fn listens(&self, serving: AbortHandle) {
+        if let Some(before) = lock(&self.listener).replace(serving) {
+            before.abort();
+        }
+    }
+
+    pub(crate) fn has_listener(&self) -> bool {
+        lock(&self.listener).is_some()
+    }
+
+    pub(crate) fn total(&self) -> Usage {
+        let mut total = Usage::default();
+        lock(&self.used).values().for_each(|usage| add(&mut total, usage));
+        total
+    }
+
+    pub(crate) fn rows(&self) -> Vec<UsedRow> {
+        let row = |(model, usage): (&String, &Usage)| UsedRow {
+            aid: self.aid,
+            model: model.clone(),
+            usage: *usage,
+        };
+        lock(&self.used).iter().map(row).collect()
+    }
+
+    pub(crate) fn show(&self) -> AtRouter {
+        let rights = self.rights();
+        AtRouter {
+            aid: self.aid,
+            models: rights.models.iter().map(ToString::to_string).collect(),
+            data: rights.data,
+            listens: self.has_listener(),
+            open: self.open.load(Ordering::Relaxed),
+            usage: self.total(),
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Agents {
+    all: Mutex<BTreeMap<Aid, Arc<Agent>>>,
+    /// Told when something is to be drawn from a budget.
+    pub(crate) drawing: Arc<Notify>,
+}
+
+impl Agents {
+    /// Puts a word of `agents` in force; the agent, and how many calls that cuts.
+    pub(crate) fn admit(&self, said: &AdmitRequest) -> Result<(Arc<Agent>, u64), BadWord> {
+        let rights = Rights::read(said)?;
+        let mut all = lock(&self.all);
+        if let Some(agent) = all.get(&said.aid) {
+            let is = agent.rights().generation;
+            if said.generation < is {
+                return Err(BadWord::Old(said.generation, is));
+            }
+            // Those that go on find that out themselves; each that is under way is looked at once.
+            let cut =
+                if rights.models == agent.rights().models { 0 } else { agent.open.load(Ordering::Relaxed) };
+            agent.rights.send_replace(Arc::new(rights));
+            return Ok((Arc::clone(agent), cut));
+        }
+        let agent = Arc::new(Agent {
+            aid: said.aid,
+            rights: watch::Sender::new(Arc::new(rights)),
+            purse: Arc::new(Purse::new(said.aid, Arc::clone(&self.drawing))),
+            denials: Mutex::default(),
+            listener: Mutex::default(),
+            open: AtomicU64::default(),
+            used: Mutex::default(),
+        });
+        all.insert(said.aid, Arc::clone(&agent));
+        Ok((agent, 0))
+    }
+
+    /// Cuts everything of an agent; the agent, if there was one.
+    pub(crate) fn dismiss(&self, aid: Aid) -> Option<Arc<Agent>> {
+        let agent = lock(&self.all).remove(&aid)?;
+        agent.rights.send_replace(Arc::new(agent.rights().none()));
+        if let Some(serving) = lock(&agent.listener).take() {
+            serving.abort();
+        }
+        Some(agent)
+    }
+
+    pub(crate) fn get(&self, aid: Aid) -> Option<Arc<Agent>> {
+        lock(&self.all).get(&aid).cloned()
+    }
+
+    pub(crate) fn list(&self) -> Vec<Arc<Agent>> {
+        lock(&self.all).values().cloned().collect()
+    }
+}

@@ -1,0 +1,151 @@
+//! One deployment is asked: with its key, in its dialect. Who tries again, and whom else, is not decided here.
+
+use crate::router::{Router, Setup, dialect_of};
+use crate::scrub::Scrub;
+use crate::upstream::{Answer, NoAnswer};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request};
+use octant_llm::{Failure, Kind};
+use octant_route::{Auth, Deployment};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How many bytes of a failure are read.
+const FAILURE_MAX: usize = 64 << 10;
+
+/// An upstream that has begun to answer.
+#[derive(Debug)]
+pub(crate) struct Spoken {
+    pub(crate) answer: Answer,
+    /// Takes the key out of what it says.
+    pub(crate) scrub: Scrub,
+}
+
+impl Spoken {
+    /// Whether it answers in one piece though a stream was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        let kind = self.answer.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        kind.is_some_and(|kind| kind.trim_start().starts_with("application/json"))
+    }
+}
+
+/// What is sent to it.
+#[derive(Debug)]
+pub(crate) struct Sending<'a> {
+    /// Which deployment.
+    pub(crate) index: usize,
+    pub(crate) path: String,
+    pub(crate) body: Vec<u8>,
+    /// What a program of the same dialect says besides.
+    pub(crate) hints: Option<&'a HeaderMap>,
+    /// How long it has until it begins to answer.
+    pub(crate) within: Duration,
+}
+
+/// What went wrong on the way, in words for a program.
+pub(crate) fn failure_of(error: NoAnswer) -> Failure {
+    match error {
+        NoAnswer::Refused(why) => {
+            Failure::new(Kind::Unreachable, format!("{why}; see octant.toml and router.toml"))
+        }
+        NoAnswer::Unreachable(why) => {
+            Failure::new(Kind::Unreachable, format!("the upstream cannot be reached: {why}"))
+        }
+        NoAnswer::Late(why) => Failure::new(Kind::Timeout, format!("the upstream took too long: {why}")),
+        NoAnswer::Lost(why) => Failure::new(Kind::Cut, format!("the upstream's answer broke off: {why}")),
+    }
+}
+
+/// Asks. What the upstream says of its limits is noted.
+pub(crate) async fn ask(
+    router: &Router,
+    setup: &Setup,
+    sending: Sending<'_>,
+    call: &octant_route::Call,
+) -> Result<Spoken, Failure> {
+    let Sending { index, path, body, hints, within } = sending;
+    let (deployment, endpoint) = (&setup.catalogue.deployments[index], &setup.endpoints[index]);
+    let mut scrub = Scrub::new(b"");
+    let mut request = Request::new(Full::new(Bytes::from(body)));
+    *request.method_mut() = Method::POST;
+    let target = path.parse().map_err(|_| invalid(deployment, "the path of its method"))?;
+    *request.uri_mut() = target;
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers
+        .insert(header::USER_AGENT, HeaderValue::from_static(concat!("octant/", env!("CARGO_PKG_VERSION"))));
+    for (name, value) in &deployment.provider.headers {
+        headers.insert(header_name(deployment, name)?, header_value(deployment, value.as_bytes())?);
+    }
+    for (name, value) in hints.into_iter().flatten() {
+        headers.insert(name, value.clone());
+    }
+    if let Some(name) = &deployment.key {
+        let key = router.keys.key(name, &endpoint.host).await;
+        let key = key.map_err(|why| Failure::new(Kind::Unauthenticated, why))?;
+        let key_text = key.trim_ascii();
+        scrub = Scrub::new(key_text);
+        let (header, value) = match &deployment.provider.auth {
+            Auth::Bearer => (header::AUTHORIZATION, zeroize::Zeroizing::new([b"Bearer ", key_text].concat())),
+            Auth::Header(name) => {
+                (header_name(deployment, name)?, zeroize::Zeroizing::new(key_text.to_vec()))
+            }
+            Auth::SigV4 | Auth::None => return Err(invalid(deployment, "how it wants its key")),
+        };
+        let mut value = header_value(deployment, &value)?;
+        value.set_sensitive(true);
+        headers.insert(header, value);
+    }
+    let sent = timeout(within, router.upstreams.send(endpoint, request)).await;
+    let late = || NoAnswer::Late(format!("nothing came within {within:?}"));
+    let answer = sent.unwrap_or_else(|_| Err(late())).map_err(failure_of)?;
+    note(setup, call, &answer.head.headers);
+    if answer.head.status.is_success() {
+        return Ok(Spoken { answer, scrub });
+    }
+    Err(refused(deployment, answer, scrub).await)
+}
+
+/// Notes what an upstream says of its limits.
+fn note(setup: &Setup, call: &octant_route::Call, headers: &HeaderMap) {
+    let texts = texts(headers);
+    let (now, wall) = (crate::router::now_ms(), octant_sys::clock::wall_ms());
+    crate::agents::lock(&setup.health).headers(call, &texts, now, wall);
+}
+
+fn texts(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
+}
+
+/// What an upstream says that does not answer, without its key.
+async fn refused(deployment: &Deployment, answer: Answer, mut scrub: Scrub) -> Failure {
+    let Answer { head, body } = answer;
+    // What is longer, or breaks off, says what its status says.
+    let body = body.whole(FAILURE_MAX).await.unwrap_or_default();
+    let body = scrub.whole(&body);
+    let mut failure = dialect_of(deployment).read_failure(head.status.as_u16(), &texts(&head.headers), &body);
+    // A redirection would lead to a host that nobody has named.
+    if head.status.is_redirection() {
+        failure =
+            Failure::new(Kind::Malformed, format!("{} redirects; write its own address", deployment.name));
+    }
+    failure
+}
+
+fn invalid(deployment: &Deployment, what: &str) -> Failure {
+    Failure::new(
+        Kind::NotFound,
+        format!("deployment {}: {what} is nothing that can be sent", deployment.name),
+    )
+}
+
+fn header_name(deployment: &Deployment, name: &str) -> Result<HeaderName, Failure> {
+    name.parse().map_err(|_| invalid(deployment, "the name of a header"))
+}
+
+fn header_value(deployment: &Deployment, value: &[u8]) -> Result<HeaderValue, Failure> {
+    // The words of the error would be the key's.
+    HeaderValue::from_bytes(value).map_err(|_| invalid(deployment, "its key, or another header's value,"))
+}

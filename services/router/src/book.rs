@@ -1,0 +1,93 @@
+//! What goes on record: before an upstream gets a byte, that it will; at the end, what became of it; and what was denied.
+
+use octant_api::ledger::{AppendRequest, Kind};
+use octant_ids::Aid;
+use octant_service::{Records, record};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the ledger has to take an intent. A ledger that is blocked makes the router deny, not hang.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// An intent's number, once it is durable.
+pub(crate) type Durable<'a> = Pin<Box<dyn Future<Output = Result<u64, String>> + Send + 'a>>;
+
+/// The way to the ledger. A seam: tests put another one in its place.
+pub(crate) trait Book: Send + Sync {
+    /// Puts an intent on record; answers with its number when it is durable.
+    fn intent(&self, aid: Option<Aid>, payload: Value) -> Durable<'_>;
+    /// Records what became of it, without waiting.
+    fn outcome(&self, aid: Option<Aid>, intent: u64, payload: &Value);
+    /// Records that something was denied, without waiting.
+    fn denied(&self, aid: Aid, payload: &Value);
+    /// Has what waits to be recorded with others recorded now.
+    fn hurry(&self);
+}
+
+impl Book for Arc<Records> {
+    fn intent(&self, aid: Option<Aid>, payload: Value) -> Durable<'_> {
+        Box::pin(async move {
+            let entries = [AppendRequest { agent: aid, ..record(Kind::Intent, &payload) }];
+            match tokio::time::timeout(WITHIN, self.append(&entries)).await {
+                Err(_) => Err(format!("the ledger did not answer within {WITHIN:?}")),
+                Ok((_, Err(error))) => Err(format!("the ledger did not accept it: {error}")),
+                Ok((done, Ok(()))) => {
+                    let first = done.into_iter().next().flatten();
+                    first.map(|done| done.seq).ok_or_else(|| "the ledger's answer is missing".to_owned())
+                }
+            }
+        })
+    }
+
+    fn outcome(&self, aid: Option<Aid>, intent: u64, payload: &Value) {
+        self.later(AppendRequest { intent: Some(intent), agent: aid, ..record(Kind::Outcome, payload) });
+    }
+
+    fn denied(&self, aid: Aid, payload: &Value) {
+        self.later(AppendRequest { agent: Some(aid), ..record(Kind::Decision, payload) });
+    }
+
+    fn hurry(&self) {
+        Records::hurry(self);
+    }
+}
+
+/// How many different denials of one agent are told apart.
+const KINDS_MAX: usize = 256;
+
+/// What one agent was denied: each thing is recorded when it happens first, and then as a count, so that a program that
+/// tries for ever fills neither the ledger nor the way to it.
+#[derive(Debug, Default)]
+pub(crate) struct Denials {
+    seen: BTreeMap<String, u64>,
+}
+
+impl Denials {
+    /// Counts one, and says whether it is to be recorded now.
+    pub(crate) fn add(&mut self, what: String) -> bool {
+        if let Some(count) = self.seen.get_mut(&what) {
+            *count += 1;
+            return false;
+        }
+        let new = self.seen.len() < KINDS_MAX;
+        let key = if new { what } else { "anything else".to_owned() };
+        *self.seen.entry(key).or_default() += u64::from(!new);
+        new
+    }
+
+    /// What was denied again since the last time, and how often.
+    pub(crate) fn again(&mut self) -> BTreeMap<String, u64> {
+        let again: BTreeMap<_, _> = self
+            .seen
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(what, count)| (what.clone(), *count))
+            .collect();
+        self.seen.values_mut().for_each(|count| *count = 0);
+        again
+    }
+}

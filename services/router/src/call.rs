@@ -1,0 +1,444 @@
+//! One call: from what a program asks to whom it goes, what is set apart for it, and who is asked next where one fails.
+
+use crate::agents::{Agent, Place, lock};
+use crate::ask::{Sending, Spoken, ask};
+use crate::core::Denied;
+use crate::http::{self, Asked, Reply, failed};
+use crate::listing;
+use crate::open::{Open, Reserved};
+use crate::relay::{self, Voice};
+use crate::router::{Router, Setup, dialect_of, now_ms};
+use crate::splice;
+use crate::surface::Ask;
+use octant_api::agents::Amounts;
+use octant_ids::Sha256;
+use octant_llm::{Dialect, Failure, Kind, Manner, Request, estimate};
+use octant_route::{Amount, Choice, Load, Next, OutputField, Plan};
+use serde_json::{Value, json};
+use sha2::Digest as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For how many tokens of an answer a place is kept where neither the request nor what is known of the model says how many.
+const OUTPUT: u64 = 8192;
+/// For how many at the most where the request does not say.
+const OUTPUT_MAX: u64 = 32_768;
+/// With fewer tokens of an answer than this nobody is asked who did not say that so few are enough.
+const OUTPUT_LEAST: u64 = 16;
+/// How long an upstream may take to begin its answer, where the whole call may take longer.
+const BEGINS_WITHIN_MS: u64 = 300_000;
+/// The pause where somebody else was faster to take the place of a deployment.
+const TAKEN: Duration = Duration::from_millis(5);
+
+/// An answer that is kept, to be given again.
+pub(crate) type Kept = Vec<octant_llm::Event>;
+
+/// Answers a request of an agent.
+pub(crate) async fn answer(router: &Arc<Router>, agent: &Arc<Agent>, what: Ask, asked: Asked) -> Reply {
+    match what {
+        Ask::Alive => http::alive(),
+        Ask::Version => http::version(),
+        Ask::List(dialect) => listing::list(router, agent, dialect),
+        Ask::Show(dialect, model) => listing::show(router, agent, dialect, model, &asked.body),
+        Ask::Count => listing::count(&asked.body),
+        Ask::Embed(dialect) => match Call::embed(router, agent, dialect, asked).await {
+            Ok(reply) => reply,
+            Err(failure) => failed(dialect, &failure),
+        },
+        Ask::Answer(dialect) => match Call::speak(router, agent, dialect, asked).await {
+            Ok(reply) => reply,
+            Err(failure) => failed(dialect, &failure),
+        },
+    }
+}
+
+/// What is asked for.
+pub(crate) enum Wanted {
+    Answer(Request),
+    /// Vectors, and a request that looks like it to who chooses.
+    Vectors(octant_llm::embeddings::Request, Request),
+}
+
+/// A call before anybody is asked.
+pub(crate) struct Call {
+    pub(crate) router: Arc<Router>,
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) dialect: Dialect,
+    pub(crate) wanted: Wanted,
+    pub(crate) asked: Asked,
+    /// Why it can be said in its own dialect alone, where that is so.
+    untranslatable: Option<Failure>,
+}
+
+fn refusal(agent: &Agent, why: &Denied) -> Failure {
+    let mut failure = Failure::new(why.kind(), format!("octant: {why}; {}", why.next(agent.aid)));
+    failure.field = why.field().map(str::to_owned);
+    failure
+}
+
+impl Call {
+    /// A call for an answer.
+    async fn speak(
+        router: &Arc<Router>,
+        agent: &Arc<Agent>,
+        dialect: Dialect,
+        asked: Asked,
+    ) -> Result<Reply, Failure> {
+        let (request, untranslatable) = match dialect.read_request(&asked.body) {
+            Ok(request) => (request, None),
+            // An upstream that speaks the same may understand it.
+            Err(failure) if failure.kind == Kind::Untranslatable => (bare(&asked.body)?, Some(failure)),
+            Err(failure) => return Err(failure),
+        };
+        Self::run(router, agent, dialect, Wanted::Answer(request), asked, untranslatable).await
+    }
+
+    /// A call for vectors.
+    async fn embed(
+        router: &Arc<Router>,
+        agent: &Arc<Agent>,
+        dialect: Dialect,
+        asked: Asked,
+    ) -> Result<Reply, Failure> {
+        let vectors = octant_llm::embeddings::read_request(dialect, &asked.body)?;
+        let mut like = crate::router::question(&vectors.model, "", Some(0));
+        like.messages.clear();
+        Self::run(router, agent, dialect, Wanted::Vectors(vectors, like), asked, None).await
+    }
+
+    async fn run(
+        router: &Arc<Router>,
+        agent: &Arc<Agent>,
+        dialect: Dialect,
+        wanted: Wanted,
+        asked: Asked,
+        untranslatable: Option<Failure>,
+    ) -> Result<Reply, Failure> {
+        let deny = |model: &str, why: Denied| {
+            router.denied(agent, model, &why);
+            refusal(agent, &why)
+        };
+        let setup = router.setup().ok_or_else(|| {
+            let next =
+                format!("see octant router status; correct {} and run octant router reload", router.file());
+            Failure::new(
+                Kind::Overloaded,
+                format!("the operator's configuration of models is not in force; {next}"),
+            )
+        })?;
+        let call = Self {
+            router: Arc::clone(router),
+            agent: Arc::clone(agent),
+            setup,
+            dialect,
+            wanted,
+            asked,
+            untranslatable,
+        };
+        let model = call.request().model.clone();
+        let place = agent.place().map_err(|why| deny(&model, why))?;
+        let input = call.input();
+        let (mut choice, seed) = router.choose(&call.setup, Some(agent), call.request(), input);
+        if choice.candidates.is_empty() {
+            let granted = agent.rights().grants(&model);
+            let named = choice.left_out.iter().any(|left| left.reason != octant_route::Reason::NotAllowed);
+            if !granted && !named {
+                return Err(deny(&model, Denied::NoGrant(model.chars().take(100).collect())));
+            }
+            return Err(choice.refusal(&call.setup.catalogue, &model));
+        }
+        let reserved = call.reserve(&mut choice, input).await.map_err(|why| match why {
+            NotReserved::Denied(why) => deny(&model, why),
+            NotReserved::Window(failure) => failure,
+        })?;
+        call.go(choice, seed, input, reserved, place).await
+    }
+
+    /// What who chooses looks at.
+    pub(crate) fn request(&self) -> &Request {
+        match &self.wanted {
+            Wanted::Answer(request) | Wanted::Vectors(_, request) => request,
+        }
+    }
+
+    /// At most so many tokens of the prompt.
+    fn input(&self) -> u64 {
+        match (&self.wanted, &self.untranslatable) {
+            // There is no token without a byte.
+            (Wanted::Vectors(..), _) | (_, Some(_)) => self.asked.body.len() as u64,
+            (Wanted::Answer(request), None) => estimate(request),
+        }
+    }
+
+    /// How many tokens of an answer a deployment may be asked for where the request does not say.
+    fn usual(&self, index: usize) -> u64 {
+        self.setup.catalogue.deployments[index].known.max_output.unwrap_or(OUTPUT).min(OUTPUT_MAX)
+    }
+
+    /// What an answer of so many tokens can cost there.
+    fn cost(&self, index: usize, input: u64, output: u64) -> u64 {
+        let rates = self.setup.catalogue.deployments[index].known.rates(input);
+        rates.map_or(0, |rates| rates.most(input, output))
+    }
+
+    /// How many tokens of an answer what is reserved pays for there.
+    fn affords(&self, index: usize, input: u64, amounts: Amounts) -> u64 {
+        let rates = self.setup.catalogue.deployments[index].known.rates(input);
+        let money = rates.map_or(u64::MAX, |rates| rates.affordable(amounts.microusd, input));
+        let wanted = self.request().max_output.unwrap_or_else(|| self.usual(index));
+        amounts.tokens.saturating_sub(input).min(money).min(wanted)
+    }
+
+    /// Sets apart what the dearest of the candidates can use; who is dearer than what there is leaves.
+    async fn reserve(&self, choice: &mut Choice, input: u64) -> Result<Reserved, NotReserved> {
+        let indices: Vec<usize> = choice.candidates.iter().map(|candidate| candidate.deployment).collect();
+        let explicit = self.request().max_output;
+        let most = |index: usize| explicit.unwrap_or_else(|| self.usual(index));
+        let least = |index: usize| explicit.unwrap_or_else(|| self.usual(index).min(OUTPUT_LEAST));
+        let of = |output: &dyn Fn(usize) -> u64| {
+            let tokens = indices.iter().map(|index| input.saturating_add(output(*index)));
+            let microusd = indices.iter().map(|index| self.cost(*index, input, output(*index)));
+            (tokens.collect::<Vec<u64>>(), microusd.collect::<Vec<u64>>())
+        };
+        let ((tokens, microusd), (least_tokens, least_microusd)) = (of(&most), of(&least));
+        let amounts = |tokens: Option<u64>, microusd: Option<u64>| Amounts {
+            tokens: tokens.unwrap_or(0),
+            microusd: microusd.unwrap_or(0),
+            ..Amounts::default()
+        };
+        let most = amounts(tokens.into_iter().max(), microusd.into_iter().max());
+        let needed = amounts(least_tokens.into_iter().min(), least_microusd.into_iter().min());
+        let mut hold = self.agent.purse.reserve(needed, most).await?;
+        // As much as the windows of the minute have room for, where that is enough.
+        let room = self.router.room(&self.agent);
+        let within = Amounts { tokens: room.tokens, microusd: room.microusd, ..Amounts::default() };
+        if room.tokens >= needed.tokens && room.microusd >= needed.microusd {
+            hold.shrink(within);
+        }
+        let has = hold.amounts();
+        let window =
+            self.router.window(&self.agent, Amount { tokens: has.tokens, microusd: has.microusd })?;
+        choice.candidates.retain(|candidate| {
+            self.affords(candidate.deployment, input, has) >= least(candidate.deployment)
+        });
+        Ok(Reserved { hold, window })
+    }
+
+    /// Puts it on record and asks one after the other.
+    async fn go(
+        self,
+        choice: Choice,
+        seed: u64,
+        input: u64,
+        reserved: Reserved,
+        place: Place,
+    ) -> Result<Reply, Failure> {
+        let amounts = reserved.hold.amounts();
+        let model = self.request().model.clone();
+        let intent = self.router.book.intent(Some(self.agent.aid), self.intent(&choice, amounts)).await;
+        let intent = intent.map_err(|why| {
+            Failure::new(
+                Kind::Overloaded,
+                format!("octant: nothing is asked that cannot be put on record: {why}"),
+            )
+        })?;
+        let about = (model.as_str(), intent, input);
+        let mut open = Open::new(&self.router, &self.agent, &self.setup, about, reserved, place);
+        let now = now_ms();
+        let output = self.request().max_output.unwrap_or(OUTPUT);
+        let load = Load { input, output };
+        let mut plan = Plan::new(&self.setup.catalogue, &choice, load, seed, now, u64::MAX);
+        loop {
+            let next = plan.next(&lock(&self.setup.health), now_ms());
+            let (index, after_ms) = match next {
+                Next::Try { deployment, after_ms } => (deployment, after_ms),
+                Next::Give(failure) => {
+                    open.failed(failure.clone());
+                    return Err(failure);
+                }
+            };
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            let started = lock(&self.setup.health).started(index, load, now_ms());
+            let Ok(call) = started else {
+                tokio::time::sleep(TAKEN).await;
+                continue;
+            };
+            let most = self.affords(index, input, amounts);
+            open.tries(index, call, most);
+            let own = self.setup.catalogue.deployments[index].full.clone();
+            let left_ms = plan.until_ms().saturating_sub(now_ms()).clamp(1, BEGINS_WITHIN_MS);
+            let tried = tokio::select! {
+                biased;
+                why = self.agent.revoked(&model, &own) => {
+                    let failure = refusal(&self.agent, &why);
+                    open.failed(Failure::new(Kind::Cancelled, failure.message.clone()));
+                    return Err(failure);
+                }
+                tried = self.attempt(index, most, Duration::from_millis(left_ms), &mut open) => tried,
+            };
+            match tried {
+                Ok(ready) => return Ok(relay::reply(ready, open, model, own)),
+                Err(failure) => {
+                    open.try_failed(&failure);
+                    plan.failed(index, &failure, false);
+                }
+            }
+        }
+    }
+
+    /// What goes on record before an upstream gets a byte.
+    fn intent(&self, choice: &Choice, amounts: Amounts) -> Value {
+        let row = |index: usize| {
+            let deployment = &self.setup.catalogue.deployments[index];
+            json!({
+                "deployment": deployment.name, "model": deployment.full, "host": self.setup.endpoints[index].host,
+                "key": deployment.key,
+            })
+        };
+        let request = self.request();
+        json!({
+            "do": "ask a model",
+            "model": request.model,
+            "dialect": format!("{:?}", self.dialect),
+            "stream": request.stream,
+            "prompt_sha256": Sha256(sha2::Sha256::digest(&self.asked.body).into()),
+            "to": choice.candidates.iter().map(|candidate| row(candidate.deployment)).collect::<Vec<_>>(),
+            "reserved": {"tokens": amounts.tokens, "microusd": amounts.microusd},
+            "generation": self.agent.rights().generation,
+        })
+    }
+
+    /// Asks one deployment, until it has begun to answer.
+    async fn attempt(
+        &self,
+        index: usize,
+        most: u64,
+        within: Duration,
+        open: &mut Open,
+    ) -> Result<relay::Ready, Failure> {
+        let deployment = &self.setup.catalogue.deployments[index];
+        let theirs = dialect_of(deployment);
+        let stream = self.request().stream;
+        let (path, body) = match &self.wanted {
+            Wanted::Answer(request) => {
+                (Some(deployment.path(stream)), self.written(request, index, theirs, most)?)
+            }
+            Wanted::Vectors(vectors, _) => {
+                let mut vectors = vectors.clone();
+                vectors.model.clone_from(&deployment.model);
+                (deployment.embeddings_path(), octant_llm::embeddings::write_request(theirs, &vectors)?)
+            }
+        };
+        let path = path.ok_or_else(|| {
+            Failure::new(Kind::Untranslatable, format!("{} makes no vectors", deployment.provider.name))
+        })?;
+        let same = theirs == self.dialect;
+        let hints = same.then_some(&self.asked.hints);
+        let Some(call) = open.call() else { return Err(Failure::new(Kind::Upstream, "the try is over")) };
+        let spoken =
+            ask(&self.router, &self.setup, Sending { index, path, body, hints, within }, call).await?;
+        open.hears();
+        let voice = Voice { ours: self.dialect, theirs, same };
+        self.begin(spoken, voice, open, theirs).await
+    }
+
+    async fn begin(
+        &self,
+        spoken: Spoken,
+        voice: Voice,
+        open: &mut Open,
+        theirs: Dialect,
+    ) -> Result<relay::Ready, Failure> {
+        match &self.wanted {
+            Wanted::Vectors(vectors, _) => relay::vectors(spoken, vectors, voice, open).await,
+            Wanted::Answer(request) if request.stream && !spoken.is_json() => {
+                let strip = voice.same && theirs == Dialect::Chat && !wants_usage(&self.asked.body);
+                relay::stream(spoken, request, voice, strip, open).await
+            }
+            Wanted::Answer(request) => relay::whole(spoken, request, voice, open).await,
+        }
+    }
+
+    /// What this upstream gets: the program's own bytes where it speaks the same.
+    fn written(
+        &self,
+        request: &Request,
+        index: usize,
+        theirs: Dialect,
+        most: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let deployment = &self.setup.catalogue.deployments[index];
+        let limits = request.max_output.is_none()
+            && (deployment.known.max_output.is_some() || most < self.usual(index));
+        let older = deployment.provider.max_output == OutputField::MaxTokens;
+        if theirs == self.dialect {
+            let torn = || Failure::new(Kind::Invalid, "a field of the request stands there twice");
+            let mut body =
+                splice::with(&self.asked.body, "model", &json!(deployment.model)).ok_or_else(torn)?;
+            let field = match theirs {
+                Dialect::Chat if older => Some("max_tokens"),
+                Dialect::Chat => Some("max_completion_tokens"),
+                Dialect::Responses => Some("max_output_tokens"),
+                _ => None,
+            };
+            if let Some(field) = field.filter(|_| limits) {
+                body = splice::with(&body, field, &json!(most)).ok_or_else(torn)?;
+            }
+            let asks = request.stream && theirs == Dialect::Chat && deployment.provider.stream_usage;
+            if asks && !wants_usage(&body) {
+                body = splice::with(&body, "stream_options", &json!({"include_usage": true}))
+                    .ok_or_else(torn)?;
+            }
+            return Ok(body);
+        }
+        if let Some(failure) = &self.untranslatable {
+            return Err(failure.clone());
+        }
+        let mut request = request.clone();
+        request.model.clone_from(&deployment.model);
+        if limits || theirs == Dialect::Anthropic {
+            request.max_output = request.max_output.or(Some(most));
+        }
+        let manner =
+            Manner { max_tokens: older, stream_usage: deployment.provider.stream_usage, ..Manner::default() };
+        theirs.write_request_as(&request, manner)
+    }
+}
+
+/// Whether a program wants to know what a stream of chat completions used.
+fn wants_usage(body: &[u8]) -> bool {
+    let options =
+        splice::field(body, "stream_options").and_then(|value| serde_json::from_slice::<Value>(value).ok());
+    options.is_some_and(|options| options["include_usage"] == json!(true))
+}
+
+/// What is read of a request that one dialect alone can say.
+fn bare(body: &[u8]) -> Result<Request, Failure> {
+    let value =
+        |name: &str| splice::field(body, name).and_then(|value| serde_json::from_slice::<Value>(value).ok());
+    let model = value("model").and_then(|model| model.as_str().map(str::to_owned));
+    let model = model.ok_or_else(|| Failure::new(Kind::Invalid, "the model is missing").at("model"))?;
+    let output = ["max_output_tokens", "max_completion_tokens", "max_tokens"].into_iter().find_map(value);
+    let mut request = crate::router::question(&model, "", output.and_then(|output| output.as_u64()));
+    request.stream = value("stream") == Some(json!(true));
+    Ok(request)
+}
+
+/// Why nothing is set apart.
+enum NotReserved {
+    Denied(Denied),
+    Window(Failure),
+}
+
+impl From<Denied> for NotReserved {
+    fn from(why: Denied) -> Self {
+        Self::Denied(why)
+    }
+}
+
+impl From<Failure> for NotReserved {
+    fn from(failure: Failure) -> Self {
+        Self::Window(failure)
+    }
+}

@@ -1,0 +1,186 @@
+//! Which models an agent may ask. Pure.
+
+use octant_api::router::{AdmitRequest, DataClass, MODELS_MAX};
+use octant_ids::{Aid, Sha256};
+use octant_llm::Kind;
+use octant_manifest::{NamePattern, PatternError, PatternSet};
+
+/// Everything that one agent may ask: one word of `agents`, never changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Rights {
+    pub(crate) generation: u64,
+    pub(crate) models: PatternSet<NamePattern>,
+    pub(crate) tokens_per_minute: u64,
+    pub(crate) microusd_per_minute: u64,
+    pub(crate) max_price_microusd: Option<u64>,
+    pub(crate) data: DataClass,
+    pub(crate) keep_prompts: bool,
+    pub(crate) cache: bool,
+    pub(crate) manifest: Option<Sha256>,
+    /// Whether it is over: nothing is allowed any more.
+    pub(crate) dismissed: bool,
+}
+
+/// Why a word of `agents` cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadWord {
+    #[error("{0} models are more than {MODELS_MAX}")]
+    TooMany(usize),
+    #[error("{0}")]
+    Model(PatternError),
+    #[error("generation {0} is not newer than {1}, which is in force")]
+    Old(u64, u64),
+}
+
+/// Why a call is not let through, or not any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    #[error("no grant names the model {0:?}")]
+    NoGrant(String),
+    #[error("{0} is used up")]
+    Budget(&'static str),
+    #[error("what is left of {0} is reserved for calls that are under way")]
+    Reserved(&'static str),
+    #[error("nobody said in time that there is anything left of the agent's budgets")]
+    NoWord,
+    #[error("{0} is used up for this minute")]
+    Minute(&'static str),
+    #[error("the agent has {0} calls under way, as many as it may")]
+    Calls(u64),
+    #[error("the grant that allowed it is gone")]
+    Revoked,
+    #[error("the agent is gone")]
+    Dismissed,
+}
+
+impl Denied {
+    /// The field of the manifest that decides it; none where no field does.
+    pub(crate) fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::NoGrant(_) | Self::Revoked => Some("models.allowed"),
+            Self::Budget(field) | Self::Reserved(field) | Self::Minute(field) => Some(field),
+            Self::NoWord | Self::Calls(_) | Self::Dismissed => None,
+        }
+    }
+
+    /// What sort of failure a program sees.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::NoGrant(_) | Self::Revoked | Self::Dismissed => Kind::Forbidden,
+            Self::Budget(_) => Kind::Spent,
+            Self::Reserved(_) | Self::Minute(_) | Self::Calls(_) => Kind::RateLimited,
+            Self::NoWord => Kind::Overloaded,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn next(&self, aid: Aid) -> String {
+        match self {
+            Self::NoGrant(model) => format!(
+                "ask one that GET /v1/models lists, or add {model:?} to models.allowed, sign the manifest anew and spawn it"
+            ),
+            Self::Budget(field) => format!(
+                "see `octant agent budget {aid}`; raise {field} in its manifest, sign it with `octant manifest sign` and spawn \
+                 it anew"
+            ),
+            Self::Reserved(_) => "wait until some have ended, or ask for fewer tokens of answer".to_owned(),
+            Self::Minute(field) => format!("wait a minute, or raise {field} in its manifest"),
+            Self::Calls(_) => "wait until some have ended".to_owned(),
+            Self::NoWord => "see `octant status`; try again".to_owned(),
+            Self::Revoked | Self::Dismissed => "spawn the agent anew".to_owned(),
+        }
+    }
+}
+
+impl Rights {
+    /// What a word of `agents` comes to.
+    pub(crate) fn read(said: &AdmitRequest) -> Result<Self, BadWord> {
+        if said.models.len() > MODELS_MAX {
+            return Err(BadWord::TooMany(said.models.len()));
+        }
+        let models = said.models.iter().map(|model| model.parse().map_err(BadWord::Model));
+        Ok(Self {
+            generation: said.generation,
+            models: models.collect::<Result<_, _>>()?,
+            tokens_per_minute: said.tokens_per_minute,
+            microusd_per_minute: said.microusd_per_minute,
+            max_price_microusd: said.max_price_microusd,
+            data: said.data,
+            keep_prompts: said.keep_prompts,
+            cache: said.cache,
+            manifest: said.manifest,
+            dismissed: false,
+        })
+    }
+
+    /// The same, and nothing is allowed any more.
+    pub(crate) fn none(&self) -> Self {
+        Self { models: PatternSet::Only(Default::default()), dismissed: true, ..self.clone() }
+    }
+
+    /// Whether a name is granted: what a program asks for, or what that comes to.
+    pub(crate) fn grants(&self, name: &str) -> bool {
+        // What is no name of one model is in no grant.
+        name.parse::<NamePattern>().is_ok_and(|name| !name.open() && self.models.covers(&name))
+    }
+
+    /// Whether a model may be asked, or be asked any longer, by the name that the program has for it or by its own. Every
+    /// call asks this, before and while it is under way.
+    pub(crate) fn decide(&self, asked: &str, own: &str) -> Result<(), Denied> {
+        if self.dismissed {
+            return Err(Denied::Dismissed);
+        }
+        if self.grants(asked) || self.grants(own) {
+            return Ok(());
+        }
+        Err(Denied::NoGrant(asked.chars().take(100).collect()))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn word(aid: Aid, models: &[&str]) -> AdmitRequest {
+        AdmitRequest {
+            aid,
+            generation: 1,
+            models: models.iter().map(|&model| model.to_owned()).collect(),
+            tokens_per_minute: u64::MAX,
+            microusd_per_minute: u64::MAX,
+            max_price_microusd: None,
+            data: DataClass::Any,
+            keep_prompts: false,
+            cache: false,
+            manifest: None,
+        }
+    }
+
+    #[test]
+    fn only_what_is_granted_is_allowed() {
+        let rights = Rights::read(&word(Aid::from_bytes([1; 16]), &["small", "anthropic/*"])).unwrap();
+        for model in ["small", "anthropic/claude", "anthropic/a/b"] {
+            assert_eq!(rights.decide(model, ""), Ok(()), "{model}");
+        }
+        for model in [
+            "",
+            "*",
+            "smal",
+            "small2",
+            "Small",
+            "anthropic",
+            "anthropic/*",
+            "x anthropic/claude",
+            "anthropic/ x",
+        ] {
+            assert!(matches!(rights.decide(model, "other"), Err(Denied::NoGrant(_))), "{model}");
+        }
+        assert_eq!(rights.decide("my-alias", "anthropic/claude"), Ok(()), "by what it comes to");
+        assert_eq!(rights.none().decide("small", "small"), Err(Denied::Dismissed));
+        let many = vec!["a"; MODELS_MAX + 1];
+        assert_eq!(
+            Rights::read(&word(Aid::from_bytes([1; 16]), &many)).unwrap_err(),
+            BadWord::TooMany(MODELS_MAX + 1)
+        );
+    }
+}

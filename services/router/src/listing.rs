@@ -1,0 +1,107 @@
+//! Answers that need no upstream: which models an agent may ask, what is known of one, how long a prompt is.
+
+use crate::agents::Agent;
+use crate::http::{JSON, Reply, failed, whole};
+use crate::router::Router;
+use octant_llm::{Dialect, Failure, Kind, estimate};
+use serde_json::{Value, json};
+
+/// The names that it may ask.
+fn names(router: &Router, agent: &Agent) -> Vec<String> {
+    let Some(setup) = router.setup() else { return Vec::new() };
+    let rights = agent.rights();
+    let may = |name: &&str| {
+        let own = setup.catalogue.deployments.iter().filter(|d| d.full == **name || d.name == **name);
+        rights.grants(name) || own.into_iter().any(|d| rights.grants(&d.full))
+    };
+    setup.catalogue.names().into_iter().filter(may).map(str::to_owned).collect()
+}
+
+fn row(dialect: Dialect, name: &str) -> Value {
+    match dialect {
+        Dialect::Anthropic => {
+            json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"})
+        }
+        Dialect::OllamaChat | Dialect::OllamaGenerate => json!({
+            "name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "",
+            "details": {"format": "", "family": "", "families": null, "parameter_size": "", "quantization_level": ""},
+        }),
+        _ => json!({"id": name, "object": "model", "created": 0, "owned_by": "octant"}),
+    }
+}
+
+fn said(value: &Value) -> Reply {
+    whole(200, JSON, value.to_string())
+}
+
+/// Which models there are, for this agent.
+pub(crate) fn list(router: &Router, agent: &Agent, dialect: Dialect) -> Reply {
+    let names = names(router, agent);
+    let rows: Vec<Value> = names.iter().map(|name| row(dialect, name)).collect();
+    said(&match dialect {
+        Dialect::Anthropic => {
+            json!({"data": rows, "first_id": names.first(), "last_id": names.last(), "has_more": false})
+        }
+        Dialect::OllamaChat | Dialect::OllamaGenerate => json!({"models": rows}),
+        _ => json!({"object": "list", "data": rows}),
+    })
+}
+
+/// What is known of one model.
+pub(crate) fn show(
+    router: &Router,
+    agent: &Agent,
+    dialect: Dialect,
+    model: Option<String>,
+    body: &[u8],
+) -> Reply {
+    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    let of_body = || ["model", "name"].into_iter().find_map(|name| asked[name].as_str().map(str::to_owned));
+    let Some(model) = model.or_else(of_body) else {
+        return failed(dialect, &Failure::new(Kind::Invalid, "the model is missing").at("model"));
+    };
+    let missing = || {
+        let what = format!(
+            "there is no model {model:.128?} for this agent; GET /v1/models lists those that there are"
+        );
+        failed(dialect, &Failure::new(Kind::NotFound, what).at("model"))
+    };
+    let Some(setup) = router.setup() else { return missing() };
+    if !names(router, agent).contains(&model) {
+        return missing();
+    }
+    if !matches!(dialect, Dialect::OllamaChat | Dialect::OllamaGenerate) {
+        return said(&row(dialect, &model));
+    }
+    let known = setup.catalogue.known(setup.catalogue.unaliased(&model));
+    let can = known.map(octant_route::Known::abilities).unwrap_or_default();
+    let words = [
+        (octant_route::Ability::Answers, "completion"),
+        (octant_route::Ability::Tools, "tools"),
+        (octant_route::Ability::Vision, "vision"),
+        (octant_route::Ability::Embeddings, "embedding"),
+        (octant_route::Ability::Reasoning, "thinking"),
+    ];
+    let can: Vec<&str> =
+        words.iter().filter(|(ability, _)| can.has(*ability)).map(|(_, word)| *word).collect();
+    let mut answer = row(dialect, &model);
+    answer["capabilities"] = json!(can);
+    answer["model_info"] = json!({"general.architecture": "octant", "octant.context_length": known.and_then(|known| known.window)});
+    said(&answer)
+}
+
+/// How many tokens a prompt has at the most: nobody is asked, so it is an upper bound, and says so.
+pub(crate) fn count(body: &[u8]) -> Reply {
+    // The real method has no limit for an answer that it does not give.
+    let complete = crate::splice::field(body, "max_tokens").is_some();
+    let with_limit = (!complete).then(|| crate::splice::with(body, "max_tokens", &json!(1))).flatten();
+    match Dialect::Anthropic.read_request(with_limit.as_deref().unwrap_or(body)) {
+        Ok(request) => {
+            let mut reply = said(&json!({"input_tokens": estimate(&request)}));
+            let note = hyper::header::HeaderValue::from_static("estimate; an upper bound");
+            reply.headers_mut().insert("x-octant-tokens", note);
+            reply
+        }
+        Err(failure) => failed(Dialect::Anthropic, &failure),
+    }
+}

@@ -1,0 +1,425 @@
+//! Connections to upstreams: made to an address that was looked at, in TLS, kept for the next request.
+//!
+//! One request has a connection for itself. Where its answer is not read to its end, since who asked has gone away, the
+//! connection is closed, and with it the call at the upstream.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::http::response::Parts;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use octant_manifest::HostName;
+use octant_outside::{Resolve, Vet};
+use octant_sys::clock;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// How long a connection may take, with TLS.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How many addresses of a host are tried.
+const ADDRESSES_MAX: usize = 4;
+/// How many connections to one upstream are kept, and for how long. Most servers close one after a minute.
+const IDLE_MAX: usize = 64;
+const IDLE_NS: u64 = 30_000_000_000;
+/// The longest head of an answer, in bytes, and how many headers it has at the most.
+const HEAD_MAX: usize = 64 << 10;
+const HEADERS_MAX: usize = 128;
+/// How long nothing may come of an answer that has begun.
+const SILENT: Duration = Duration::from_secs(300);
+
+/// How an upstream is reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Tls,
+    Plain,
+    Unix(PathBuf),
+}
+
+/// Where an upstream is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Endpoint {
+    way: Way,
+    /// Its name, without a port: what keys are granted for.
+    pub(crate) host: String,
+    port: u16,
+    path: String,
+}
+
+/// Why a text is no address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no upstream's address; write https://HOST/PATH, http://127.0.0.1:PORT/PATH or unix:/PATH")]
+pub(crate) struct NoEndpoint(String);
+
+impl Endpoint {
+    /// Reads `https://HOST[:PORT][/PATH]`, the same with `http`, or `unix:/PATH`.
+    pub(crate) fn parse(base: &str) -> Result<Self, NoEndpoint> {
+        let bad = || NoEndpoint(base.chars().take(200).collect());
+        if let Some(path) = base.strip_prefix("unix:") {
+            let good = path.starts_with('/') && !path.contains('\0');
+            let of = |path: &str| Self {
+                way: Way::Unix(path.into()),
+                host: "localhost".into(),
+                port: 0,
+                path: String::new(),
+            };
+            return good.then(|| of(path)).ok_or_else(bad);
+        }
+        let (way, usual, rest) = match (base.strip_prefix("https://"), base.strip_prefix("http://")) {
+            (Some(rest), _) => (Way::Tls, 443, rest),
+            (_, Some(rest)) => (Way::Plain, 80, rest),
+            _ => return Err(bad()),
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| bad())?),
+            _ => (authority, usual),
+        };
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        if host.is_empty() || !host.bytes().all(legal) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(bad());
+        }
+        Ok(Self { way, host: host.to_ascii_lowercase(), port, path: path.trim_end_matches('/').to_owned() })
+    }
+
+    /// Its address as an address, where it is one.
+    fn address(&self) -> Option<IpAddr> {
+        match self.host.as_str() {
+            "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            host => host.trim_start_matches('[').trim_end_matches(']').parse().ok(),
+        }
+    }
+
+    /// Whether it is this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.way, Way::Unix(_)) || self.address().is_some_and(|address| address.is_loopback())
+    }
+
+    /// What stands in a request's `Host`.
+    fn authority(&self) -> String {
+        match (&self.way, self.port) {
+            (Way::Tls, 443) | (Way::Plain, 80) | (Way::Unix(_), _) => self.host.clone(),
+            (_, port) => format!("{}:{port}", self.host),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{0}")]
+    Late(String),
+    #[error("{0}")]
+    Lost(String),
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// Upstreams, and the connections that are kept to them.
+pub(crate) struct Upstreams {
+    resolve: Box<dyn Resolve>,
+    vet: Vet,
+    tls: Arc<ClientConfig>,
+    /// The hosts that may be spoken to without TLS though they are not this machine.
+    plain: Vec<String>,
+    idle: Mutex<BTreeMap<Endpoint, Vec<(u64, Sender)>>>,
+}
+
+impl std::fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstreams")
+            .field("vet", &self.vet)
+            .field("plain", &self.plain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An answer whose head is there.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: Parts,
+    pub(crate) body: Body,
+}
+
+/// The rest of an answer.
+#[derive(Debug)]
+pub(crate) struct Body {
+    incoming: Incoming,
+    /// The connection, to be kept at the end.
+    back: Option<(Arc<Upstreams>, Endpoint, Sender)>,
+}
+
+impl Body {
+    /// The next piece; none at the end.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, NoAnswer>> {
+        loop {
+            let frame = match timeout(SILENT, self.incoming.frame()).await {
+                Err(_) => return Some(Err(NoAnswer::Late(format!("nothing came for {SILENT:?}")))),
+                Ok(Some(Err(error))) => return Some(Err(NoAnswer::Lost(said(&error)))),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => {
+                    if let Some((upstreams, endpoint, sender)) = self.back.take() {
+                        upstreams.keep(endpoint, sender);
+                    }
+                    return None;
+                }
+            };
+            // Trailers say nothing here.
+            if let Ok(data) = frame.into_data()
+                && !data.is_empty()
+            {
+                return Some(Ok(data));
+            }
+        }
+    }
+
+    /// All of it, up to so many bytes.
+    pub(crate) async fn whole(mut self, most: usize) -> Result<Vec<u8>, NoAnswer> {
+        let mut all = Vec::new();
+        while let Some(piece) = self.next().await {
+            let piece = piece?;
+            if all.len() + piece.len() > most {
+                return Err(NoAnswer::Lost(format!("the answer has more than {most} bytes")));
+            }
+            all.extend_from_slice(&piece);
+        }
+        Ok(all)
+    }
+}
+
+/// An error with what is behind it.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl Upstreams {
+    pub(crate) fn new(resolve: Box<dyn Resolve>, vet: Vet, tls: ClientConfig, plain: Vec<String>) -> Self {
+        Self { resolve, vet, tls: Arc::new(tls), plain, idle: Mutex::default() }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Vec<(u64, Sender)>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, endpoint: Endpoint, sender: Sender) {
+        let now = clock::monotonic_ns();
+        let mut idle = self.idle();
+        let kept = idle.entry(endpoint).or_default();
+        kept.retain(|(since, sender)| !sender.is_closed() && now.saturating_sub(*since) < IDLE_NS);
+        if !sender.is_closed() && kept.len() < IDLE_MAX {
+            kept.push((now, sender));
+        }
+    }
+
+    fn kept(&self, endpoint: &Endpoint) -> Option<Sender> {
+        let now = clock::monotonic_ns();
+        let mut idle = self.idle();
+        let kept = idle.get_mut(endpoint)?;
+        // The one that was used last is the likeliest to be open yet.
+        while let Some((since, sender)) = kept.pop() {
+            if !sender.is_closed() && now.saturating_sub(since) < IDLE_NS {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    /// Lets go of what was not used for long.
+    pub(crate) fn sweep(&self) {
+        let now = clock::monotonic_ns();
+        self.idle().retain(|_, kept| {
+            kept.retain(|(since, sender)| !sender.is_closed() && now.saturating_sub(*since) < IDLE_NS);
+            !kept.is_empty()
+        });
+    }
+
+    /// Sends a request; the path and query in it are those behind the endpoint's own.
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Answer, NoAnswer> {
+        let target = format!("{}{}", endpoint.path, request.uri());
+        let bad = |what: String| NoAnswer::Refused(format!("{what} is no target of a request"));
+        *request.uri_mut() = target.parse().map_err(|_| bad(target.clone()))?;
+        let host = endpoint.authority().parse().map_err(|_| bad(endpoint.authority()))?;
+        request.headers_mut().insert(hyper::header::HOST, host);
+        loop {
+            let kept = self.kept(endpoint);
+            let fresh = kept.is_none();
+            let mut sender = match kept {
+                Some(sender) => sender,
+                None => self.connect(endpoint).await?,
+            };
+            if let Err(error) = sender.ready().await {
+                if fresh {
+                    return Err(NoAnswer::Lost(said(&error)));
+                }
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    let (head, incoming) = response.into_parts();
+                    // Who switches to another protocol is not understood any more.
+                    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                        return Err(NoAnswer::Lost("it wants to speak something else than HTTP".into()));
+                    }
+                    let back = Some((Arc::clone(self), endpoint.clone(), sender));
+                    return Ok(Answer { head, body: Body { incoming, back } });
+                }
+                Err(mut error) => match error.take_message() {
+                    // Nothing of it was sent: the connection was closed while it was kept.
+                    Some(unsent) if !fresh => request = unsent,
+                    _ => return Err(NoAnswer::Lost(said(error.error()))),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Sender, NoAnswer> {
+        let connecting = async {
+            match &endpoint.way {
+                Way::Unix(path) => {
+                    let failed =
+                        |error: std::io::Error| NoAnswer::Unreachable(format!("{}: {error}", path.display()));
+                    converse(UnixStream::connect(path).await.map_err(failed)?).await
+                }
+                Way::Plain => {
+                    if !endpoint.is_local() && !self.plain.contains(&endpoint.host) {
+                        return Err(NoAnswer::Refused(format!(
+                            "{} would be spoken to without TLS; write https, or [router] plain_http = [{:?}] in octant.toml",
+                            endpoint.host, endpoint.host
+                        )));
+                    }
+                    converse(self.reach(endpoint).await?).await
+                }
+                Way::Tls => converse(self.secured(endpoint).await?).await,
+            }
+        };
+        match timeout(CONNECT, connecting).await {
+            Ok(done) => done,
+            Err(_) => {
+                Err(NoAnswer::Unreachable(format!("{}: no connection within {CONNECT:?}", endpoint.host)))
+            }
+        }
+    }
+
+    async fn secured(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, NoAnswer> {
+        let failed = |why: String| NoAnswer::Unreachable(format!("{}: TLS: {why}", endpoint.host));
+        let name = ServerName::try_from(endpoint.host.trim_matches(['[', ']']).to_owned());
+        let name = name.map_err(|error| failed(error.to_string()))?;
+        let stream = self.reach(endpoint).await?;
+        let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream);
+        connecting.await.map_err(|error| failed(error.to_string()))
+    }
+
+    /// A connection to one of its addresses, each of which was looked at.
+    async fn reach(&self, endpoint: &Endpoint) -> Result<TcpStream, NoAnswer> {
+        let refused = |why: String| NoAnswer::Refused(format!("{}: {why}", endpoint.host));
+        let good = match endpoint.address() {
+            // The operator names this machine where it is meant.
+            Some(address) if address.is_loopback() => vec![address],
+            Some(address) => self.vet.good(vec![address]).map_err(refused)?,
+            None => self.vet.good(self.addresses(endpoint).await?).map_err(refused)?,
+        };
+        let mut last = String::new();
+        for address in good.into_iter().take(ADDRESSES_MAX) {
+            let to = SocketAddr::new(address, endpoint.port);
+            match TcpStream::connect(to).await {
+                Ok(stream) => {
+                    // What is small is not held back; a socket that cannot do that is no worse.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Err(error) => last = format!("{to}: {error}"),
+            }
+        }
+        Err(NoAnswer::Unreachable(last))
+    }
+
+    async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<IpAddr>, NoAnswer> {
+        let failed = |why: String| NoAnswer::Unreachable(format!("{} has no address: {why}", endpoint.host));
+        let host: HostName = endpoint.host.parse().map_err(|error| failed(format!("{error}")))?;
+        if let Some(found) = self.resolve.known(&host) {
+            return Ok(found);
+        }
+        self.resolve.addresses(&host).await.map_err(failed)
+    }
+}
+
+async fn converse<S>(stream: S) -> Result<Sender, NoAnswer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX);
+    let made = builder.handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = made.map_err(|error| NoAnswer::Lost(said(&error)))?;
+    drive(connection);
+    Ok(sender)
+}
+
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!("a connection to an upstream ended: {}", said(&error));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_upstreams_are_read_one_way_only() {
+        let of = |base: &str| {
+            Endpoint::parse(base).map(|e| (e.host.clone(), e.port, e.path.clone(), e.is_local()))
+        };
+        assert_eq!(
+            of("https://API.example.org/v1/"),
+            Ok(("api.example.org".into(), 443, "/v1".into(), false))
+        );
+        assert_eq!(of("http://127.0.0.1:8080"), Ok(("127.0.0.1".into(), 8080, String::new(), true)));
+        assert_eq!(of("http://[::1]:80/x"), Ok(("[::1]".into(), 80, "/x".into(), true)));
+        assert_eq!(of("unix:/run/model.sock"), Ok(("localhost".into(), 0, String::new(), true)));
+        let bad = [
+            "",
+            "api.example.org",
+            "ftp://a.b/",
+            "https://",
+            "https://a b/",
+            "https://u@h.org/",
+            "https://h.org:x/",
+            "unix:rel",
+            "https://h.org/a\r\nX: y",
+        ];
+        for base in bad {
+            assert!(of(base).is_err(), "{base}");
+        }
+    }
+}
