@@ -3,9 +3,10 @@
 use crate::answer::cut;
 use crate::framing::{Frame, Framing, Sse};
 use crate::json::{Fields, Object};
+use crate::proof::Marker;
 use crate::stream::Stream;
 use crate::{Answer, Event, Failure, Kind, Request};
-use crate::{anthropic, bedrock, chat, failures, gemini, ollama, responses};
+use crate::{anthropic, bedrock, chat, failures, gemini, ollama, proof, responses};
 
 /// The most bytes of a request or of an answer that is no stream.
 const BODY_BYTES: usize = 32 << 20;
@@ -69,7 +70,7 @@ impl Dialect {
             return Err(Failure::new(Kind::TooLarge, what));
         }
         let fields = Fields::read(body, Kind::Invalid)?;
-        match self {
+        let mut request = match self {
             Self::Chat => chat::read_request(fields),
             Self::Responses => responses::read_request(fields),
             Self::Anthropic => anthropic::read_request(fields),
@@ -77,7 +78,9 @@ impl Dialect {
             Self::OllamaGenerate => ollama::read_generate(fields),
             Self::Gemini => gemini::read_request(fields),
             Self::Bedrock => bedrock::read_request(fields),
-        }
+        }?;
+        request.messages.iter_mut().for_each(|message| proof::mark_parts(self, &mut message.parts));
+        Ok(request)
     }
 
     /// Writes what a provider gets.
@@ -93,6 +96,8 @@ impl Dialect {
     /// # Errors
     /// As [`Dialect::write_request`].
     pub fn write_request_as(self, request: &Request, manner: Manner) -> Result<Vec<u8>, Failure> {
+        let own = proof::any(request).then(|| proof::own_only(self, request));
+        let request = own.as_ref().unwrap_or(request);
         let mut out = Vec::new();
         let object = Object::new(&mut out);
         match self {
@@ -116,7 +121,7 @@ impl Dialect {
             return Err(Failure::new(Kind::Malformed, format!("an answer of more than {BODY_BYTES} bytes")));
         }
         let fields = Fields::read(body, Kind::Malformed)?;
-        let answer = match self {
+        let mut answer = match self {
             Self::Chat => chat::read_answer(fields)?,
             Self::Responses => responses::read_answer(fields)?,
             Self::Anthropic => anthropic::read_answer(fields)?,
@@ -130,6 +135,7 @@ impl Dialect {
                 Answer::collect(&stream.take())?
             }
         };
+        proof::mark_parts(self, &mut answer.parts);
         Ok(answer.events())
     }
 
@@ -138,7 +144,8 @@ impl Dialect {
     /// # Errors
     /// As [`Answer::collect`], and [`Kind::Untranslatable`].
     pub fn write_answer(self, request: &Request, events: &[Event]) -> Result<Vec<u8>, Failure> {
-        let answer = Answer::collect(events)?;
+        let mut answer = Answer::collect(events)?;
+        proof::bare_parts(self, &mut answer.parts);
         let mut out = Vec::new();
         let object = Object::new(&mut out);
         match self {
@@ -156,12 +163,20 @@ impl Dialect {
     /// Reads a provider's stream.
     #[must_use]
     pub fn decoder(self) -> Decoder {
-        let framing = match self {
+        Decoder {
+            framing: self.framing(),
+            state: self.state(),
+            stream: Stream::default(),
+            marker: Marker::new(self),
+        }
+    }
+
+    pub(crate) fn framing(self) -> Framing {
+        match self {
             Self::OllamaChat | Self::OllamaGenerate => Framing::Lines(crate::framing::Lines::default()),
             Self::Bedrock => Framing::Frames(bedrock::Frames::default()),
             Self::Chat | Self::Responses | Self::Anthropic | Self::Gemini => Framing::Sse(Sse::default()),
-        };
-        Decoder { framing, state: self.state(), stream: Stream::default() }
+        }
     }
 
     fn state(self) -> State {
@@ -187,7 +202,7 @@ impl Dialect {
             Self::Gemini => Voice::Gemini(gemini::Writer::default()),
             Self::Bedrock => Voice::Bedrock(bedrock::Writer::default()),
         };
-        Encoder { voice, dialect: self, ended: false }
+        Encoder { voice, dialect: self, marker: Marker::new(self), ended: false }
     }
 
     /// The media type of a stream in this dialect.
@@ -223,6 +238,7 @@ pub struct Decoder {
     framing: Framing,
     state: State,
     stream: Stream,
+    marker: Marker,
 }
 
 #[derive(Debug)]
@@ -264,22 +280,28 @@ impl Decoder {
         if self.stream.ended() {
             return Vec::new();
         }
-        let Self { framing, state, stream } = self;
+        let Self { framing, state, stream, .. } = self;
         let pushed = framing.push(bytes, &mut |frame| step(state, stream, frame));
         if let Err(failure) = pushed {
             stream.fail(failure);
         }
-        stream.take()
+        self.take()
+    }
+
+    fn take(&mut self) -> Vec<Event> {
+        let mut events = self.stream.take();
+        events.iter_mut().for_each(|event| self.marker.mark(event));
+        events
     }
 
     /// Nothing more comes. Without a terminal event so far this says [`Event::Failed`] with [`Kind::Cut`], once.
     #[must_use]
     pub fn end(&mut self) -> Vec<Event> {
-        let Self { framing, state, stream } = self;
+        let Self { framing, state, stream, .. } = self;
         framing.end(&mut |frame| step(state, stream, frame));
         state.end(stream);
         stream.fail(cut());
-        stream.take()
+        self.take()
     }
 
     /// Whether there was a terminal event.
@@ -302,6 +324,7 @@ fn step(state: &mut State, stream: &mut Stream, frame: Frame<'_>) {
 pub struct Encoder {
     voice: Voice,
     dialect: Dialect,
+    marker: Marker,
     ended: bool,
 }
 
@@ -322,6 +345,8 @@ impl Encoder {
         if self.ended {
             return;
         }
+        let bare = self.marker.bare(event);
+        let event = bare.as_ref().unwrap_or(event);
         let written = match event {
             Event::Failed(failure) => Err(failure.clone()),
             event => self.voice.event(event, out),

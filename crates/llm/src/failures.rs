@@ -143,6 +143,21 @@ pub(crate) fn read(dialect: Dialect, status: u16, headers: &[(&str, &str)], body
 /// Reads what stands in the place of an answer, or of a piece of one: the value of `error`.
 pub(crate) fn within(error: Node<'_>) -> Failure {
     let said = said(error).unwrap_or_default();
+    inner(said)
+}
+
+/// The same, where it stands in an object of other things.
+pub(crate) fn within_fields(fields: Fields<'_>) -> Failure {
+    inner(said_in(fields).unwrap_or_default())
+}
+
+/// An exception of this name inside a stream.
+pub(crate) fn named(name: &str, mut fields: Fields<'_>) -> Failure {
+    let message = fields.string("message").ok().flatten().unwrap_or_default();
+    inner(Said { message, word: name.chars().take(100).collect(), ..Said::default() })
+}
+
+fn inner(said: Said) -> Failure {
     let by_code = said.status.map(by_status);
     let kind = said.kind().or(by_code).unwrap_or(Kind::Upstream);
     let mut failure = Failure::new(kind, said.message(said.status.unwrap_or(200)));
@@ -181,7 +196,10 @@ fn said(error: Node<'_>) -> Result<Said, Failure> {
     if error.is_text() {
         return Ok(Said { message: error.string()?, ..Said::default() });
     }
-    let mut fields = error.object()?;
+    said_in(error.object()?)
+}
+
+fn said_in(mut fields: Fields<'_>) -> Result<Said, Failure> {
     let mut said = Said { message: fields.words("message")?, ..Said::default() };
     let (sort, status) = (fields.string("type")?, fields.string("status")?);
     said.word = status.or(sort).unwrap_or_default();

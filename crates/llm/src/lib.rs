@@ -5,7 +5,6 @@
 //! name and not dropped; a stream without its terminal event ends as a failure.
 //! Never: opens a socket, reads a clock, holds a key.
 #![forbid(unsafe_code)]
-#![allow(dead_code, clippy::default_constructed_unit_structs)]
 
 mod answer;
 mod anthropic;
@@ -22,6 +21,7 @@ mod gemini;
 mod json;
 mod meter;
 mod ollama;
+mod proof;
 mod request;
 mod responses;
 mod stream;

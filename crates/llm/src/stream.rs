@@ -77,6 +77,7 @@ impl Stream {
     }
 
     pub(crate) fn usage(&mut self, usage: Usage) {
+        self.start(String::new(), String::new());
         if !self.ended {
             self.events.push(Event::Usage(usage));
         }

@@ -5,13 +5,18 @@ use crate::{Failure, Kind, Message, Part, Request};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// A name for a call that its dialect gives none, the same each time that the same is said (FNV-1a, 64 bits).
+/// A name for a call that its dialect gives none.
 pub(crate) fn made_up_id(salt: &str, number: usize, name: &str) -> String {
+    made_up("call", salt, number, name)
+}
+
+/// A name for something that its dialect gives none, the same each time that the same is said (FNV-1a, 64 bits).
+pub(crate) fn made_up(kind: &str, salt: &str, number: usize, name: &str) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in salt.bytes().chain([0]).chain(name.bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    format!("call_{hash:016x}_{number}")
+    format!("{kind}_{hash:016x}_{number}")
 }
 
 /// An identifier of a call within `[a-zA-Z0-9_-]{1,64}`, which some providers demand. Others than those are written so
@@ -118,4 +123,45 @@ pub(crate) fn turns(request: &Request) -> Vec<(usize, Cow<'_, Message>)> {
         }
     }
     turns
+}
+
+/// Blocks that can only be said once they are whole, in the order in which they began.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    parts: std::collections::VecDeque<(u32, Part, bool)>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(crate) fn begin(&mut self, index: u32, part: Part) {
+        self.parts.push_back((index, part, false));
+    }
+
+    /// More of a call's arguments or of what proves a piece of reasoning.
+    pub(crate) fn more(&mut self, index: u32, piece: &str) -> Result<(), Failure> {
+        self.bytes += piece.len();
+        if self.bytes > crate::answer::ANSWER_BYTES {
+            return Err(Failure::new(Kind::Malformed, "the arguments of the calls are too large"));
+        }
+        match self.parts.iter_mut().find(|(own, ..)| *own == index) {
+            Some((_, Part::ToolCall { arguments, .. }, _)) => arguments.push_str(piece),
+            Some((_, Part::Reasoning { signature, .. }, _)) => {
+                signature.get_or_insert_default().push_str(piece)
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A block is whole; what can be said now.
+    pub(crate) fn end(&mut self, index: u32) -> Vec<Part> {
+        for (own, _, whole) in &mut self.parts {
+            *whole |= *own == index;
+        }
+        let mut ready = Vec::new();
+        while let Some((.., true)) = self.parts.front() {
+            ready.extend(self.parts.pop_front().map(|(_, part, _)| part));
+        }
+        ready
+    }
 }

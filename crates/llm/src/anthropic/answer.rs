@@ -25,7 +25,7 @@ pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
 }
 
 /// Why it ended, in the word of the dialect.
-pub(super) fn reason(word: &str) -> Result<StopReason, Failure> {
+pub(crate) fn reason(word: &str) -> Result<StopReason, Failure> {
     Ok(match word {
         "end_turn" => StopReason::End,
         "max_tokens" | "model_context_window_exceeded" => StopReason::Length,

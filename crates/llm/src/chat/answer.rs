@@ -23,7 +23,7 @@ pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
 }
 
 /// Why it ended, in the word of the dialect.
-pub(super) fn reason(word: &str) -> Result<StopReason, Failure> {
+pub(crate) fn reason(word: &str) -> Result<StopReason, Failure> {
     Ok(match word {
         "stop" | "eos" | "end_turn" => StopReason::End,
         "length" | "max_tokens" | "model_length" => StopReason::Length,
@@ -64,7 +64,7 @@ pub(crate) fn paused() -> Failure {
     Failure::new(Kind::Untranslatable, "the provider paused its turn, which this dialect cannot say")
 }
 
-pub(super) fn read_usage(mut fields: Fields<'_>) -> Result<Usage, Failure> {
+pub(crate) fn read_usage(mut fields: Fields<'_>) -> Result<Usage, Failure> {
     let mut count = |name: &str| fields.count(name).map(Option::unwrap_or_default);
     let (input, mut output) = (count("prompt_tokens")?, count("completion_tokens")?);
     let (total, hit) = (count("total_tokens")?, count("prompt_cache_hit_tokens")?);
