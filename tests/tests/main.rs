@@ -15,6 +15,7 @@ mod namespace;
 mod operations;
 mod power;
 mod router;
+mod router_dialects;
 mod router_matrix;
 mod run;
 mod servers;

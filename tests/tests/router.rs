@@ -141,7 +141,7 @@ impl Models {
 
 /// Every command that shows an operator something of the agent, the key or the router.
 const ANSWERS: &str = "octant --json status; octant agent list --all; octant router status; octant router providers; \
-    octant router usage; octant router log; octant --json router log; octant --json ledger query; octant ledger tail -n 500; \
+    octant router usage; octant router log agent; octant --json router log agent; octant router metrics; octant --json ledger query; octant ledger tail -n 500; \
     octant vault list; octant vault show double/key; \
     for c in show authority budget why logs; do octant agent $c agent; octant --json agent $c agent; done";
 
@@ -150,7 +150,7 @@ fn an_agent_of_somebody_else_works_with_its_models_and_the_key_is_nowhere() {
     let models = Models::new("models", &["agent", "text"], "");
     let plain = ["double-responses/text", "double-anthropic/text", "double-ollama/text"];
     let args = [&["double-chat/agent"], &plain[..]].concat();
-    models.python("agent", "llm_agent.py", &args, "allowed = [\"double-*\"]\nspend_usd = 1\ntokens = 100000");
+    models.python("agent", "llm_agent.py", &args, "allowed = [\"double-*\"]\nspend_usd = 1\ntokens = 1000000");
     models.write("wanted", &wanted("key", &models.key));
     let (files, state) = (models.files.display(), models.instance.dir());
     let hunt = guest_files().join("../python/hunt.py");
@@ -158,7 +158,7 @@ fn an_agent_of_somebody_else_works_with_its_models_and_the_key_is_nowhere() {
     let job = format!(
         "octant agent spawn {files}/agent.signed.json\n\
          until_says agent 'stands still'\n\
-         octant agent logs agent; octant router log; octant agent budget agent; octant ledger query\n\
+         octant agent logs agent; octant router log agent; octant agent budget agent; octant ledger query\n\
          ( {ANSWERS}; ) > {files}/answers 2>&1 || true\n\
          {hunt}\n\
          octant agent kill agent; octant ledger verify; echo models: done"
@@ -190,7 +190,7 @@ fn an_agent_of_somebody_else_works_with_its_models_and_the_key_is_nowhere() {
 fn sixty_four_callers_spend_a_budget_to_the_unit_and_no_more() {
     const CALLS: usize = 40;
     let models = Models::new("crowd", &["text-in100-out50-slow20"], "");
-    let allowed = format!("allowed = [\"double-*\"]\ntokens = {}", CALLS * 150 + 149);
+    let allowed = format!("allowed = [\"double-*\"]\nspend_usd = 100\ntokens = {}", CALLS * 150 + 149);
     models.python("crowd", "llm_crowd.py", &["double-chat/text-in100-out50-slow20", "64"], &allowed);
     let files = models.files.display();
     let job = format!(
@@ -214,7 +214,7 @@ fn what_dies_in_the_middle_of_a_stream_is_no_clean_end() {
     let group = "[retry]\ntries = 2\n[[group]]\nname = \"both\"\ndeployments = [\"chat-text-dead\"]\nfallbacks = [\"other\"]\n\
                  [[group]]\nname = \"other\"\ndeployments = [\"chat-text\"]\n";
     let models = Models::new("killed", &["text", "text-dead", "count200-pace100"], group);
-    let allowed = "allowed = [\"double-*\", \"both\", \"other\"]";
+    let allowed = "allowed = [\"double-*\", \"both\", \"other\"]\nspend_usd = 100\ntokens = 1000000";
     models.python("killed", "llm_stream.py", &["double-chat/count200-pace100", "both"], allowed);
     let files = models.files.display();
     let job = format!(
@@ -222,7 +222,7 @@ fn what_dies_in_the_middle_of_a_stream_is_no_clean_end() {
          until_says killed begun\n\
          for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'svc router'; then kill -9 ${{p#/proc/}}; fi; done\n\
          until_says killed 'again: '\n\
-         octant agent logs killed; octant router log; octant ledger query; octant ledger verify; echo killed: done"
+         octant agent logs killed; octant router log killed; octant ledger query; octant ledger verify; echo killed: done"
     );
     let outcome = models.up(180, &job);
     ended(&outcome, 0, &["begun", "again: stop", "killed: done"]);
@@ -239,7 +239,7 @@ fn what_dies_in_the_middle_of_a_stream_is_no_clean_end() {
 /// Runs clients inside with these cases; gives what each printed.
 fn clients(models: &Models, name: &str, profile: &str, cases: &[Case]) -> Vec<Value> {
     models.write("spec.json", &spec(None, cases).to_string());
-    let (files, allowed) = (models.files.display(), "allowed = [\"double-*\"]");
+    let (files, allowed) = (models.files.display(), "allowed = [\"double-*\"]\nspend_usd = 100\ntokens = 10000000");
     let spec = models.files.join("spec.json");
     if profile == "python" {
         models.python(name, "llm_clients.py", &[&spec.display().to_string()], allowed);

@@ -139,7 +139,7 @@ impl Router {
             ..Agent::USUAL
         };
         let manifest = agent.manifest("bench").replace("nofile = 256", "nofile = 1024");
-        let manifest = manifest.replace("[models]\nallowed = []", "[models]\nallowed = [\"bench/*\"]");
+        let manifest = manifest.replace("[models]\nallowed = []", "[models]\nallowed = [\"bench/*\"]\ntokens = 1000000000\nspend_usd = 10000");
         spawn(agents, &signed(&self.instance, &self.scratch, work.name, &manifest)?)
     }
 
