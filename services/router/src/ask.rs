@@ -1,6 +1,6 @@
 //! One deployment is asked: with its key, in its dialect. Who tries again, and whom else, is not decided here.
 
-use crate::router::{Router, Setup, dialect_of};
+use crate::router::{Router, Setup};
 use crate::scrub::Scrub;
 use crate::upstream::{Answer, NoAnswer};
 use http_body_util::Full;
@@ -125,7 +125,8 @@ async fn refused(deployment: &Deployment, answer: Answer, mut scrub: Scrub) -> F
     // What is longer, or breaks off, says what its status says.
     let body = body.whole(FAILURE_MAX).await.unwrap_or_default();
     let body = scrub.whole(&body);
-    let mut failure = dialect_of(deployment).read_failure(head.status.as_u16(), &texts(&head.headers), &body);
+    let mut failure =
+        deployment.provider.dialect.read_failure(head.status.as_u16(), &texts(&head.headers), &body);
     // A redirection would lead to a host that nobody has named.
     if head.status.is_redirection() {
         failure =

@@ -22,8 +22,8 @@ pub(crate) trait Book: Send + Sync {
     fn intent(&self, aid: Option<Aid>, payload: Value) -> Durable<'_>;
     /// Records what became of it, without waiting.
     fn outcome(&self, aid: Option<Aid>, intent: u64, payload: &Value);
-    /// Records that something was denied, without waiting.
-    fn denied(&self, aid: Aid, payload: &Value);
+    /// Records a decision, without waiting.
+    fn decided(&self, aid: Aid, payload: &Value);
     /// Has what waits to be recorded with others recorded now.
     fn hurry(&self);
 }
@@ -47,7 +47,7 @@ impl Book for Arc<Records> {
         self.later(AppendRequest { intent: Some(intent), agent: aid, ..record(Kind::Outcome, payload) });
     }
 
-    fn denied(&self, aid: Aid, payload: &Value) {
+    fn decided(&self, aid: Aid, payload: &Value) {
         self.later(AppendRequest { agent: Some(aid), ..record(Kind::Decision, payload) });
     }
 

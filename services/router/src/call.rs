@@ -7,13 +7,15 @@ use crate::http::{self, Asked, Reply, failed};
 use crate::listing;
 use crate::open::{Open, Reserved};
 use crate::relay::{self, Voice};
-use crate::router::{Router, Setup, dialect_of, now_ms};
+use crate::router::{Router, Setup, now_ms};
 use crate::splice;
 use crate::surface::Ask;
 use octant_api::agents::Amounts;
 use octant_ids::Sha256;
-use octant_llm::{Dialect, Failure, Kind, Manner, Request, estimate};
-use octant_route::{Amount, Choice, Load, Next, OutputField, Plan};
+use octant_llm::{Dialect, Failure, Kind, Request, estimate};
+use octant_route::{
+    Abilities, Ability, Amount, CacheKey, Choice, Load, Next, OutputField, Plan, cache_key, cacheable,
+};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use std::sync::Arc;
@@ -74,6 +76,7 @@ pub(crate) struct Call {
 fn refusal(agent: &Agent, why: &Denied) -> Failure {
     let mut failure = Failure::new(why.kind(), format!("octant: {why}; {}", why.next(agent.aid)));
     failure.field = why.field().map(str::to_owned);
+    failure.retry_after_ms = why.retry_after_ms();
     failure
 }
 
@@ -139,7 +142,8 @@ impl Call {
         let model = call.request().model.clone();
         let place = agent.place().map_err(|why| deny(&model, why))?;
         let input = call.input();
-        let (mut choice, seed) = router.choose(&call.setup, Some(agent), call.request(), input);
+        let (mut choice, seed) =
+            router.choose(&call.setup, Some(agent), (call.request(), call.needs()), input);
         if choice.candidates.is_empty() {
             let granted = agent.rights().grants(&model);
             let named = choice.left_out.iter().any(|left| left.reason != octant_route::Reason::NotAllowed);
@@ -148,17 +152,60 @@ impl Call {
             }
             return Err(choice.refusal(&call.setup.catalogue, &model));
         }
-        let reserved = call.reserve(&mut choice, input).await.map_err(|why| match why {
-            NotReserved::Denied(why) => deny(&model, why),
-            NotReserved::Window(failure) => failure,
-        })?;
+        let key = call.key();
+        if let Some(reply) = key.and_then(|key| call.cached(&key)) {
+            return reply;
+        }
+        let reserved = call.reserve(&mut choice, input).await.map_err(|why| deny(&model, why))?;
         call.go(choice, seed, input, reserved, place).await
+    }
+
+    /// What an answer is kept by, where it may be given again: the manifest and the operator both say so, and nobody expects
+    /// another one each time.
+    fn key(&self) -> Option<CacheKey> {
+        let Wanted::Answer(request) = &self.wanted else { return None };
+        let may = self.agent.rights().cache && self.setup.cache.is_some() && self.untranslatable.is_none();
+        (may && cacheable(request, false).is_ok()).then(|| cache_key(&self.agent.aid.to_string(), request))
+    }
+
+    /// The answer that this agent had to the same request before.
+    fn cached(&self, key: &CacheKey) -> Option<Result<Reply, Failure>> {
+        let events = lock(self.setup.cache.as_ref()?).get(key, now_ms())?.clone();
+        let request = self.request();
+        let body = if request.stream {
+            let (mut out, mut encoder) = (Vec::new(), self.dialect.encoder(request));
+            events.iter().for_each(|event| encoder.event(event, &mut out));
+            Ok((self.dialect.stream_type(), out))
+        } else {
+            self.dialect.write_answer(request, &events).map(|out| (http::JSON, out))
+        };
+        let (kind, body) = match body {
+            Ok(found) => found,
+            Err(failure) => return Some(Err(failure)),
+        };
+        let counted = octant_api::router::Usage { cached: 1, ..Default::default() };
+        self.agent.count(&request.model, &counted);
+        let digest = |bytes: &[u8]| Sha256(sha2::Sha256::digest(bytes).into());
+        let payload = json!({
+            "do": "ask a model", "cached": true, "model": request.model,
+            "prompt_sha256": digest(&self.asked.body), "answer_sha256": digest(&body),
+        });
+        self.router.book.decided(self.agent.aid, &payload);
+        Some(Ok(http::whole(200, kind, body)))
     }
 
     /// What who chooses looks at.
     pub(crate) fn request(&self) -> &Request {
         match &self.wanted {
             Wanted::Answer(request) | Wanted::Vectors(_, request) => request,
+        }
+    }
+
+    /// What it needs of a model.
+    fn needs(&self) -> Abilities {
+        match &self.wanted {
+            Wanted::Answer(request) => Abilities::needed(request),
+            Wanted::Vectors(..) => Abilities::default().with(Ability::Embeddings),
         }
     }
 
@@ -191,7 +238,7 @@ impl Call {
     }
 
     /// Sets apart what the dearest of the candidates can use; who is dearer than what there is leaves.
-    async fn reserve(&self, choice: &mut Choice, input: u64) -> Result<Reserved, NotReserved> {
+    async fn reserve(&self, choice: &mut Choice, input: u64) -> Result<Reserved, Denied> {
         let indices: Vec<usize> = choice.candidates.iter().map(|candidate| candidate.deployment).collect();
         let explicit = self.request().max_output;
         let most = |index: usize| explicit.unwrap_or_else(|| self.usual(index));
@@ -245,6 +292,7 @@ impl Call {
         })?;
         let about = (model.as_str(), intent, input);
         let mut open = Open::new(&self.router, &self.agent, &self.setup, about, reserved, place);
+        open.keeps(self.key(), self.agent.rights().keep_prompts.then(|| self.asked.body.to_vec()));
         let now = now_ms();
         let output = self.request().max_output.unwrap_or(OUTPUT);
         let load = Load { input, output };
@@ -318,7 +366,7 @@ impl Call {
         open: &mut Open,
     ) -> Result<relay::Ready, Failure> {
         let deployment = &self.setup.catalogue.deployments[index];
-        let theirs = dialect_of(deployment);
+        let theirs = deployment.provider.dialect;
         let stream = self.request().stream;
         let (path, body) = match &self.wanted {
             Wanted::Answer(request) => {
@@ -400,9 +448,7 @@ impl Call {
         if limits || theirs == Dialect::Anthropic {
             request.max_output = request.max_output.or(Some(most));
         }
-        let manner =
-            Manner { max_tokens: older, stream_usage: deployment.provider.stream_usage, ..Manner::default() };
-        theirs.write_request_as(&request, manner)
+        theirs.write_request_as(&request, deployment.provider.manner())
     }
 }
 
@@ -423,22 +469,4 @@ fn bare(body: &[u8]) -> Result<Request, Failure> {
     let mut request = crate::router::question(&model, "", output.and_then(|output| output.as_u64()));
     request.stream = value("stream") == Some(json!(true));
     Ok(request)
-}
-
-/// Why nothing is set apart.
-enum NotReserved {
-    Denied(Denied),
-    Window(Failure),
-}
-
-impl From<Denied> for NotReserved {
-    fn from(why: Denied) -> Self {
-        Self::Denied(why)
-    }
-}
-
-impl From<Failure> for NotReserved {
-    fn from(failure: Failure) -> Self {
-        Self::Window(failure)
-    }
 }

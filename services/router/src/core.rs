@@ -1,7 +1,7 @@
 //! Which models an agent may ask. Pure.
 
 use octant_api::router::{AdmitRequest, DataClass, MODELS_MAX};
-use octant_ids::{Aid, Sha256};
+use octant_ids::Aid;
 use octant_llm::Kind;
 use octant_manifest::{NamePattern, PatternError, PatternSet};
 
@@ -16,7 +16,6 @@ pub(crate) struct Rights {
     pub(crate) data: DataClass,
     pub(crate) keep_prompts: bool,
     pub(crate) cache: bool,
-    pub(crate) manifest: Option<Sha256>,
     /// Whether it is over: nothing is allowed any more.
     pub(crate) dismissed: bool,
 }
@@ -43,8 +42,12 @@ pub(crate) enum Denied {
     Reserved(&'static str),
     #[error("nobody said in time that there is anything left of the agent's budgets")]
     NoWord,
-    #[error("{0} is used up for this minute")]
-    Minute(&'static str),
+    #[error("{field} is used up for this minute")]
+    Minute {
+        field: &'static str,
+        /// In how many milliseconds the next begins.
+        again_in_ms: u64,
+    },
     #[error("the agent has {0} calls under way, as many as it may")]
     Calls(u64),
     #[error("the grant that allowed it is gone")]
@@ -58,7 +61,7 @@ impl Denied {
     pub(crate) fn field(&self) -> Option<&'static str> {
         match self {
             Self::NoGrant(_) | Self::Revoked => Some("models.allowed"),
-            Self::Budget(field) | Self::Reserved(field) | Self::Minute(field) => Some(field),
+            Self::Budget(field) | Self::Reserved(field) | Self::Minute { field, .. } => Some(field),
             Self::NoWord | Self::Calls(_) | Self::Dismissed => None,
         }
     }
@@ -68,8 +71,17 @@ impl Denied {
         match self {
             Self::NoGrant(_) | Self::Revoked | Self::Dismissed => Kind::Forbidden,
             Self::Budget(_) => Kind::Spent,
-            Self::Reserved(_) | Self::Minute(_) | Self::Calls(_) => Kind::RateLimited,
+            Self::Reserved(_) | Self::Minute { .. } | Self::Calls(_) => Kind::RateLimited,
             Self::NoWord => Kind::Overloaded,
+        }
+    }
+
+    /// When it may be tried again, where that is known.
+    pub(crate) fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::Minute { again_in_ms, .. } => Some(*again_in_ms),
+            Self::Reserved(_) | Self::Calls(_) => Some(1000),
+            _ => None,
         }
     }
 
@@ -84,7 +96,7 @@ impl Denied {
                  it anew"
             ),
             Self::Reserved(_) => "wait until some have ended, or ask for fewer tokens of answer".to_owned(),
-            Self::Minute(field) => format!("wait a minute, or raise {field} in its manifest"),
+            Self::Minute { field, .. } => format!("wait for the next, or raise {field} in its manifest"),
             Self::Calls(_) => "wait until some have ended".to_owned(),
             Self::NoWord => "see `octant status`; try again".to_owned(),
             Self::Revoked | Self::Dismissed => "spawn the agent anew".to_owned(),
@@ -108,7 +120,6 @@ impl Rights {
             data: said.data,
             keep_prompts: said.keep_prompts,
             cache: said.cache,
-            manifest: said.manifest,
             dismissed: false,
         })
     }

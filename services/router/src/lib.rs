@@ -20,7 +20,7 @@
 //! | `open.rs` | a call under way, which settles and records itself |
 //! | `trial.rs` | an operator's question to every deployment of a model |
 //! | `upstream.rs` | connections to upstreams |
-//! | `secrets.rs`, `book.rs`, `metrics.rs` | the vault, the ledger, what is counted |
+//! | `secrets.rs`, `book.rs`, `metrics.rs`, `kept.rs` | the vault, the ledger, what is counted, what is kept of what was said |
 //! | `handlers.rs`, `service.rs` | the methods, the glue |
 #![forbid(unsafe_code)]
 
@@ -31,6 +31,7 @@ mod call;
 mod core;
 mod handlers;
 mod http;
+mod kept;
 mod listing;
 mod metrics;
 mod open;
@@ -43,6 +44,8 @@ mod service;
 mod splice;
 mod surface;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod trial;
 mod upstream;
 

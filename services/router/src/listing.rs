@@ -5,16 +5,16 @@ use crate::http::{JSON, Reply, failed, whole};
 use crate::router::Router;
 use octant_llm::{Dialect, Failure, Kind, estimate};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
-/// The names that it may ask.
+/// The names that it may ask: granted themselves, or another word for a model that is.
 fn names(router: &Router, agent: &Agent) -> Vec<String> {
     let Some(setup) = router.setup() else { return Vec::new() };
-    let rights = agent.rights();
-    let may = |name: &&str| {
-        let own = setup.catalogue.deployments.iter().filter(|d| d.full == **name || d.name == **name);
-        rights.grants(name) || own.into_iter().any(|d| rights.grants(&d.full))
-    };
-    setup.catalogue.names().into_iter().filter(may).map(str::to_owned).collect()
+    let (rights, all) = (agent.rights(), &setup.catalogue.deployments);
+    let own = |name: &str| all.iter().any(|d| (d.full == name || d.name == name) && rights.grants(&d.full));
+    let names = setup.catalogue.names().into_iter().chain(all.iter().map(|d| d.name.as_str()));
+    let may: BTreeSet<&str> = names.filter(|name| rights.grants(name) || own(name)).collect();
+    may.into_iter().map(str::to_owned).collect()
 }
 
 fn row(dialect: Dialect, name: &str) -> Value {

@@ -2,6 +2,7 @@
 //! and recorded when this is dropped.
 
 use crate::agents::{Agent, Place, lock};
+use crate::kept::Said;
 use crate::metrics::{Measured, Of};
 use crate::purse::Hold;
 use crate::router::{Router, Setup, now_ms};
@@ -9,10 +10,13 @@ use octant_api::agents::Amounts;
 use octant_api::router::Usage as Counted;
 use octant_ids::{Aid, Sha256};
 use octant_llm::{Event, Failure, Kind, StopReason, Usage};
-use octant_route::{Amount, Load, Meter, Rates, Reservation, price};
+use octant_route::{Amount, CacheKey, Load, Rates, Ration, Reservation, keepable, price};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use std::sync::Arc;
+
+/// How many events of an answer are kept, to be given again.
+const EVENTS_MAX: usize = 20_000;
 
 /// How a call ended.
 #[derive(Debug, Clone)]
@@ -54,9 +58,13 @@ pub(crate) struct Open {
     trying: Option<Try>,
     tries: Vec<Value>,
     usage: Option<Usage>,
-    meter: Meter,
+    ration: Ration,
     answer: sha2::Sha256,
     end: Option<End>,
+    /// What it is kept by, to be given again, and what has come of it.
+    cache: Option<(CacheKey, Vec<Event>)>,
+    /// What was said, where that is kept.
+    said: Option<Said>,
 }
 
 fn kind(kind: Kind) -> &'static str {
@@ -115,16 +123,27 @@ impl Open {
             trying: None,
             tries: Vec::new(),
             usage: None,
-            meter: Meter::new(u64::MAX),
+            ration: Ration::new(u64::MAX),
             answer: sha2::Sha256::new(),
             end: None,
+            cache: None,
+            said: None,
         }
+    }
+
+    /// What is kept of it: the answer, to be given again; the prompt and the answer, for operators.
+    pub(crate) fn keeps(&mut self, key: Option<CacheKey>, prompt: Option<Vec<u8>>) {
+        self.cache = key.map(|key| (key, Vec::new()));
+        self.said = prompt.map(|prompt| Said { prompt, answer: Vec::new() });
     }
 
     /// A deployment is asked, which may answer with so many tokens.
     pub(crate) fn tries(&mut self, index: usize, call: octant_route::Call, most: u64) {
-        (self.usage, self.meter) = (None, Meter::new(most));
+        (self.usage, self.ration) = (None, Ration::new(most));
         self.answer = sha2::Sha256::new();
+        if let Some((_, events)) = &mut self.cache {
+            events.clear();
+        }
         self.trying = Some(Try { index, call, since_ms: now_ms(), heard: false });
     }
 
@@ -155,6 +174,9 @@ impl Open {
     /// Bytes went to who asked.
     pub(crate) fn said(&mut self, bytes: &[u8]) {
         self.answer.update(bytes);
+        if let Some(said) = &mut self.said {
+            said.more(bytes);
+        }
     }
 
     /// What the upstream says.
@@ -162,17 +184,24 @@ impl Open {
     /// # Errors
     /// That it has said more than was reserved for it.
     pub(crate) fn event(&mut self, event: &Event) -> Result<(), Failure> {
+        if let Some((_, events)) = &mut self.cache {
+            events.push(event.clone());
+            // What is so long is kept by nobody.
+            if events.len() > EVENTS_MAX {
+                self.cache = None;
+            }
+        }
         let over = |over: octant_route::Over| Failure::new(Kind::Spent, over.to_string());
         match event {
             Event::Delta { delta, .. } => {
                 use octant_llm::Delta::{Arguments, Reasoning, Refusal, Signature, Text};
                 let (Text(text) | Refusal(text) | Reasoning(text) | Signature(text) | Arguments(text)) =
                     delta;
-                self.meter.bytes(text.len()).map_err(over)?;
+                self.ration.bytes(text.len()).map_err(over)?;
             }
             Event::Usage(usage) => {
                 self.usage = Some(*usage);
-                self.meter.told(usage.output).map_err(over)?;
+                self.ration.told(usage.output).map_err(over)?;
             }
             Event::Finished { reason, .. } => self.end = Some(End::Answered(*reason)),
             Event::Failed(failure) => self.failed(failure.clone()),
@@ -186,11 +215,6 @@ impl Open {
         self.end.get_or_insert(End::Failed(failure));
     }
 
-    /// Whether it has its terminal event.
-    pub(crate) fn ended(&self) -> bool {
-        self.end.is_some()
-    }
-
     fn rates(&self, index: usize) -> Rates {
         self.setup.catalogue.deployments[index].known.rates(self.input).unwrap_or_default()
     }
@@ -200,7 +224,7 @@ impl Open {
         match self.usage {
             Some(usage) => (usage, true),
             None if trying.heard => {
-                (Usage { input: self.input, output: self.meter.owed(), ..Usage::default() }, false)
+                (Usage { input: self.input, output: self.ration.owed(), ..Usage::default() }, false)
             }
             None => (Usage::default(), true),
         }
@@ -235,6 +259,12 @@ impl Open {
                 End::Failed(failure) => health.failed(trying.call, failure, now),
             }
         }
+        if let End::Answered(reason) = &end {
+            self.put(*reason);
+        }
+        if let Some(said) = self.said.take() {
+            self.router.keep(self.agent.aid, self.intent, said);
+        }
         let name = match &end {
             End::Answered(reason) => {
                 became["done"] = json!(true);
@@ -256,6 +286,20 @@ impl Open {
         if self.agent.rights().dismissed {
             // The agent has ended, and its partition is sealed soon.
             self.router.book.hurry();
+        }
+    }
+
+    /// Keeps the answer, to be given again.
+    fn put(&mut self, reason: StopReason) {
+        if let (Some((key, events)), Some(cache)) = (self.cache.take(), &self.setup.cache)
+            && keepable(reason).is_ok()
+        {
+            let bytes = events.iter().map(|event| match event {
+                Event::Delta { delta, .. } => delta.text().len(),
+                _ => 64,
+            });
+            let bytes = bytes.sum();
+            lock(cache).put(key, events, bytes, now_ms());
         }
     }
 

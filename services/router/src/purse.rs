@@ -87,7 +87,10 @@ impl Hold {
 
     /// So much was used, be it more than was reserved.
     pub(crate) fn settle(mut self, used: Amounts) {
-        self.purse.state().used = self.purse.state().used.zip(used, u64::saturating_add);
+        {
+            let mut state = self.purse.state();
+            state.used = state.used.zip(used, u64::saturating_add);
+        }
         self.shrink(Amounts::default());
     }
 }

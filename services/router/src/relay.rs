@@ -245,7 +245,7 @@ pub(crate) async fn vectors(
 ) -> Result<Ready, Failure> {
     let body = all(spoken).await?;
     let answer = embeddings::read_answer(voice.theirs, &body)?;
-    let usage = octant_llm::Usage { input: answer.tokens.unwrap_or(0), ..octant_llm::Usage::default() };
+    let usage = answer.usage;
     let done = Event::Finished { reason: octant_llm::StopReason::End, sequence: None };
     for event in [Event::Usage(usage), done] {
         open.event(&event)?;

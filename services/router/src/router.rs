@@ -4,12 +4,13 @@ use crate::agents::{Agent, Agents, lock};
 use crate::book::Book;
 use crate::call;
 use crate::core::Denied;
+use crate::kept::{Keeper, Said};
 use crate::metrics::Metrics;
 use crate::secrets::Keys;
 use crate::upstream::{Endpoint, Upstreams};
 use octant_api::router::{DataClass, DeploymentRow, Explained, Status};
 use octant_ids::Aid;
-use octant_llm::{Dialect, Part, Request};
+use octant_llm::{Part, Request};
 use octant_manifest::PatternSet;
 use octant_route::{
     Abilities, Amount, Books, Cache, Catalogue, Choice, Deployment, Health, Limits, Load, Reservation,
@@ -58,6 +59,8 @@ pub(crate) struct Router {
     setup: Mutex<Option<Arc<Setup>>>,
     fault: Mutex<String>,
     file: PathBuf,
+    /// Where what was said is kept, for agents whose manifest says so.
+    keeper: Keeper,
 }
 
 impl std::fmt::Debug for Router {
@@ -78,18 +81,6 @@ pub(crate) fn class_of(data: DataClass) -> octant_route::DataClass {
     }
 }
 
-/// The dialect of an upstream.
-pub(crate) fn dialect_of(deployment: &Deployment) -> Dialect {
-    match deployment.provider.dialect {
-        octant_route::Dialect::Chat => Dialect::Chat,
-        octant_route::Dialect::Responses => Dialect::Responses,
-        octant_route::Dialect::Anthropic => Dialect::Anthropic,
-        octant_route::Dialect::Ollama => Dialect::OllamaChat,
-        octant_route::Dialect::Gemini => Dialect::Gemini,
-        octant_route::Dialect::Bedrock => Dialect::Bedrock,
-    }
-}
-
 fn read(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let file = match File::open(path) {
@@ -102,7 +93,13 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 impl Router {
-    pub(crate) fn new(book: Box<dyn Book>, keys: Box<dyn Keys>, upstreams: Upstreams, file: PathBuf) -> Self {
+    pub(crate) fn new(
+        book: Box<dyn Book>,
+        keys: Box<dyn Keys>,
+        upstreams: Upstreams,
+        file: PathBuf,
+        kept: PathBuf,
+    ) -> Self {
         Self {
             agents: Agents::default(),
             book,
@@ -113,7 +110,18 @@ impl Router {
             setup: Mutex::default(),
             fault: Mutex::default(),
             file,
+            keeper: Keeper::new(kept),
         }
+    }
+
+    /// Keeps what was said, beside everything else.
+    pub(crate) fn keep(&self, aid: Aid, intent: u64, said: Said) {
+        let keeper = self.keeper.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = keeper.keep(aid, intent, &said) {
+                tracing::error!("{aid}: what was said in call {intent} is not kept: {error}");
+            }
+        });
     }
 
     /// Reads the operator's file; how many deployments there are now. What is wrong is nowhere in force.
@@ -129,7 +137,7 @@ impl Router {
     fn made(&self) -> Result<Setup, String> {
         let catalogue = Catalogue::read(&read(&self.file)?).map_err(|faults| faults.to_string())?;
         let endpoints = catalogue.deployments.iter().map(|deployment| {
-            let parsed = Endpoint::parse(deployment.base());
+            let parsed = Endpoint::parse(deployment.base(), deployment.provider.plain);
             parsed.map_err(|error| format!("deployment {}: {error}", deployment.name))
         });
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
@@ -179,13 +187,16 @@ impl Router {
     }
 
     /// Reserves in the windows of an agent.
-    pub(crate) fn window(
-        &self,
-        agent: &Agent,
-        amount: Amount,
-    ) -> Result<Reservation<Aid>, octant_llm::Failure> {
+    pub(crate) fn window(&self, agent: &Agent, amount: Amount) -> Result<Reservation<Aid>, Denied> {
         let mut books = lock(&self.books);
-        books.reserve(&[agent.aid], amount, clock::wall_ms()).map_err(|exceeded| exceeded.failure())
+        books.reserve(&[agent.aid], amount, clock::wall_ms()).map_err(|exceeded| Denied::Minute {
+            field: if exceeded.unit == "tokens" {
+                "models.tokens_per_minute"
+            } else {
+                "models.spend_usd_per_minute"
+            },
+            again_in_ms: exceeded.again_in_ms.unwrap_or(60_000),
+        })
     }
 
     /// What a call came to, in the windows.
@@ -209,7 +220,7 @@ impl Router {
             let payload = json!({
                 "do": "ask a model", "denied": why.to_string(), "model": model, "next": next, "field": why.field(),
             });
-            self.book.denied(agent.aid, &payload);
+            self.book.decided(agent.aid, &payload);
         }
     }
 
@@ -217,7 +228,7 @@ impl Router {
         let again = lock(&agent.denials).again();
         if !again.is_empty() {
             let payload = json!({"do": "ask a model", "denied": "again", "times": again});
-            self.book.denied(agent.aid, &payload);
+            self.book.decided(agent.aid, &payload);
         }
     }
 
@@ -288,7 +299,7 @@ impl Router {
         &self,
         setup: &Setup,
         agent: Option<&Agent>,
-        request: &Request,
+        (request, needs): (&Request, Abilities),
         input: u64,
     ) -> (Choice, u64) {
         let rights = agent.map(Agent::rights);
@@ -298,7 +309,7 @@ impl Router {
         let wish = Wish {
             asked: &request.model,
             allowed: rights.as_ref().map_or(&all, |rights| &rights.models),
-            needs: Abilities::needed(request),
+            needs,
             data: rights.as_ref().map_or(octant_route::DataClass::Any, |rights| class_of(rights.data)),
             cap: price.map(|price| octant_route::Cap { input: price, output: price }),
             priced: rights.is_some(),
@@ -319,7 +330,7 @@ impl Router {
         };
         let request = question(model, prompt, None);
         let input = octant_llm::estimate(&request);
-        let (choice, _) = self.choose(&setup, agent, &request, input);
+        let (choice, _) = self.choose(&setup, agent, (&request, Abilities::needed(&request)), input);
         let name = |index: usize| {
             let deployment = &setup.catalogue.deployments[index];
             format!("{} ({})", deployment.name, deployment.full)
@@ -353,20 +364,11 @@ impl Router {
 pub(crate) fn question(model: &str, prompt: &str, max_output: Option<u64>) -> Request {
     Request {
         model: model.to_owned(),
-        system: Vec::new(),
         messages: vec![octant_llm::Message {
             role: octant_llm::Role::User,
             parts: vec![Part::Text(prompt.to_owned())],
         }],
-        tools: Vec::new(),
-        tool_choice: octant_llm::ToolChoice::default(),
-        parallel_tools: None,
         max_output,
-        sampling: octant_llm::Sampling::default(),
-        format: octant_llm::Format::default(),
-        reasoning: None,
-        stream: false,
-        stream_usage: false,
-        user: None,
+        ..Request::default()
     }
 }

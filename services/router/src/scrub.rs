@@ -70,7 +70,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_comes_through_in_no_pieces(before in "[sk-a]{0,12}", after in "[sk-a]{0,12}", cuts in prop::collection::vec(0_usize..40, 0..8)) {
+        fn a_key_comes_through_in_no_pieces(before in "[ska-]{0,12}", after in "[ska-]{0,12}", cuts in prop::collection::vec(0_usize..40, 0..8)) {
             let key = b"sk-ask-sk-a";
             let text = [before.as_bytes(), key, after.as_bytes(), key].concat();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();

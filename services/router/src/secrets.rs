@@ -94,7 +94,7 @@ fn torn(why: impl std::fmt::Display) -> WireError {
 /// What an operator does about a key that is not given.
 pub(crate) fn how_to(name: &SecretName, host: &str) -> String {
     format!(
-        "octant vault put {name} --kind api-key < FILE; octant vault grant {name} --to service:router --mode use --host {host}"
+        "octant vault put {name} --from FILE; octant vault grant {name} --to service:router --mode use --host {host}"
     )
 }
 

@@ -26,8 +26,6 @@ pub struct RouterConfig {
     pub name_servers: Vec<IpAddr>,
     /// Addresses of private networks that upstreams' names may lead to all the same.
     pub allow_addresses: Vec<Network>,
-    /// Hosts that are spoken to without TLS though they are not this machine.
-    pub plain_http: Vec<String>,
     /// Certificates, as PEM, of authorities that are trusted beside those that are built in.
     pub extra_roots: String,
 }
@@ -49,6 +47,8 @@ const GATHER: Duration = Duration::from_millis(20);
 const AGAIN_EVERY: Duration = Duration::from_secs(60);
 /// The operator's file.
 const FILE: &str = "router.toml";
+/// Where what was said is kept, in the service's own directory.
+const KEPT: &str = "kept";
 
 impl RouterService {
     /// What PID 1 knows of it.
@@ -75,7 +75,7 @@ impl Service for RouterService {
     const PROFILE: &'static str = include_str!("../profile.json");
     type Config = RouterConfig;
 
-    async fn open(config: RouterConfig, context: Context) -> Result<Self, StartError> {
+    async fn open(config: RouterConfig, mut context: Context) -> Result<Self, StartError> {
         let records = Records::new(context.client("ledger")?).outlasting_agents().gathering(GATHER);
         let records = Arc::new(records);
         let resolve: Box<dyn Resolve> =
@@ -85,9 +85,15 @@ impl Service for RouterService {
         let roots = extra_roots(config.extra_roots.as_bytes()).map_err(|error| tls(error.to_string()))?;
         let client = towards_hosts(roots).map_err(|error| tls(error.to_string()))?;
         let vet = Vet { allow: config.allow_addresses };
-        let upstreams = Upstreams::new(resolve, vet, client, config.plain_http);
+        let upstreams = Upstreams::new(resolve, vet, client);
         let file = context.boot.layout.etc.join(FILE);
-        let router = Router::new(Box::new(Arc::clone(&records)), Box::new(vault), upstreams, file);
+        let router = Router::new(
+            Box::new(Arc::clone(&records)),
+            Box::new(vault),
+            upstreams,
+            file,
+            context.state_dir().join(KEPT),
+        );
         // A file that is wrong is no reason to stand still for the others: it is said, and nobody can be asked.
         if let Err(why) = router.reload() {
             tracing::error!(

@@ -2,11 +2,11 @@
 
 use crate::agents::lock;
 use crate::ask::{Sending, ask, failure_of};
-use crate::router::{Router, Setup, dialect_of, now_ms, question};
+use crate::router::{Router, Setup, now_ms, question};
 use octant_api::error::{ApiError, Code};
 use octant_api::router::TestedRow;
-use octant_llm::{Answer, Failure, Kind, Manner, Part};
-use octant_route::{Load, OutputField};
+use octant_llm::{Answer, Failure, Kind, Part};
+use octant_route::{Abilities, Load};
 use serde_json::json;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Router {
         let setup =
             self.setup().ok_or_else(|| refuse(Code::Unavailable, "router.toml is not in force".into()))?;
         let request = question(model, PROMPT, Some(OUTPUT));
-        let (choice, _) = self.choose(&setup, None, &request, 64);
+        let (choice, _) = self.choose(&setup, None, (&request, Abilities::needed(&request)), 64);
         let indices = choice.candidates.iter().map(|candidate| candidate.deployment);
         let mut indices: Vec<usize> =
             indices.chain(choice.left_out.iter().map(|left| left.deployment)).collect();
@@ -73,11 +73,10 @@ impl Router {
 
     async fn asked_once(&self, setup: &Setup, index: usize) -> Result<String, Failure> {
         let deployment = &setup.catalogue.deployments[index];
-        let dialect = dialect_of(deployment);
+        let dialect = deployment.provider.dialect;
         let load = Load { input: 64, output: OUTPUT };
         let request = question(&deployment.model, PROMPT, Some(OUTPUT));
-        let older = deployment.provider.max_output == OutputField::MaxTokens;
-        let body = dialect.write_request_as(&request, Manner { max_tokens: older, ..Manner::default() })?;
+        let body = dialect.write_request_as(&request, deployment.provider.manner())?;
         let started = lock(&setup.health).started(index, load, now_ms());
         let waits =
             |_| Failure::new(Kind::Overloaded, "it is left alone for now; octant router providers says why");

@@ -54,6 +54,8 @@ pub(crate) struct Endpoint {
     pub(crate) host: String,
     port: u16,
     path: String,
+    /// Whether it may be spoken to without TLS though it is not this machine.
+    plain: bool,
 }
 
 /// Why a text is no address of an upstream.
@@ -63,7 +65,7 @@ pub(crate) struct NoEndpoint(String);
 
 impl Endpoint {
     /// Reads `https://HOST[:PORT][/PATH]`, the same with `http`, or `unix:/PATH`.
-    pub(crate) fn parse(base: &str) -> Result<Self, NoEndpoint> {
+    pub(crate) fn parse(base: &str, plain: bool) -> Result<Self, NoEndpoint> {
         let bad = || NoEndpoint(base.chars().take(200).collect());
         if let Some(path) = base.strip_prefix("unix:") {
             let good = path.starts_with('/') && !path.contains('\0');
@@ -72,6 +74,7 @@ impl Endpoint {
                 host: "localhost".into(),
                 port: 0,
                 path: String::new(),
+                plain,
             };
             return good.then(|| of(path)).ok_or_else(bad);
         }
@@ -89,7 +92,13 @@ impl Endpoint {
         if host.is_empty() || !host.bytes().all(legal) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(bad());
         }
-        Ok(Self { way, host: host.to_ascii_lowercase(), port, path: path.trim_end_matches('/').to_owned() })
+        Ok(Self {
+            way,
+            host: host.to_ascii_lowercase(),
+            port,
+            path: path.trim_end_matches('/').to_owned(),
+            plain,
+        })
     }
 
     /// Its address as an address, where it is one.
@@ -134,17 +143,12 @@ pub(crate) struct Upstreams {
     resolve: Box<dyn Resolve>,
     vet: Vet,
     tls: Arc<ClientConfig>,
-    /// The hosts that may be spoken to without TLS though they are not this machine.
-    plain: Vec<String>,
     idle: Mutex<BTreeMap<Endpoint, Vec<(u64, Sender)>>>,
 }
 
 impl std::fmt::Debug for Upstreams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstreams")
-            .field("vet", &self.vet)
-            .field("plain", &self.plain)
-            .finish_non_exhaustive()
+        f.debug_struct("Upstreams").field("vet", &self.vet).finish_non_exhaustive()
     }
 }
 
@@ -214,8 +218,8 @@ fn said(error: &dyn std::error::Error) -> String {
 }
 
 impl Upstreams {
-    pub(crate) fn new(resolve: Box<dyn Resolve>, vet: Vet, tls: ClientConfig, plain: Vec<String>) -> Self {
-        Self { resolve, vet, tls: Arc::new(tls), plain, idle: Mutex::default() }
+    pub(crate) fn new(resolve: Box<dyn Resolve>, vet: Vet, tls: ClientConfig) -> Self {
+        Self { resolve, vet, tls: Arc::new(tls), idle: Mutex::default() }
     }
 
     fn idle(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Vec<(u64, Sender)>>> {
@@ -306,10 +310,10 @@ impl Upstreams {
                     converse(UnixStream::connect(path).await.map_err(failed)?).await
                 }
                 Way::Plain => {
-                    if !endpoint.is_local() && !self.plain.contains(&endpoint.host) {
+                    if !endpoint.is_local() && !endpoint.plain {
                         return Err(NoAnswer::Refused(format!(
-                            "{} would be spoken to without TLS; write https, or [router] plain_http = [{:?}] in octant.toml",
-                            endpoint.host, endpoint.host
+                            "{} would be spoken to without TLS; write https, or plain = true for its provider",
+                            endpoint.host
                         )));
                     }
                     converse(self.reach(endpoint).await?).await
@@ -398,7 +402,7 @@ mod tests {
     #[test]
     fn addresses_of_upstreams_are_read_one_way_only() {
         let of = |base: &str| {
-            Endpoint::parse(base).map(|e| (e.host.clone(), e.port, e.path.clone(), e.is_local()))
+            Endpoint::parse(base, false).map(|e| (e.host.clone(), e.port, e.path.clone(), e.is_local()))
         };
         assert_eq!(
             of("https://API.example.org/v1/"),
