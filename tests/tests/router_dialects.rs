@@ -2,8 +2,8 @@
 //! understood, and what is said again in another dialect is the same.
 
 use octant_llm::{
-    Answer, Delta, Dialect, Event, Format, Image, Json, Kind, Message, Part, Reasoning, Request, Role, StopReason,
-    Tool,
+    Answer, Delta, Dialect, Event, Format, Image, Json, Kind, Message, Part, Reasoning, Request, Role,
+    StopReason, Tool,
 };
 use octant_tests::upstream::script::{REASONING, Says, Script, Turn, USAGE, Why};
 use octant_tests::upstream::{Upstream, seen_image};
@@ -37,7 +37,8 @@ const BROKEN: [(&str, &[Kind]); 6] = [
 ];
 /// In these programs ask.
 const SPOKEN: [Dialect; 4] = [Dialect::Chat, Dialect::Responses, Dialect::Anthropic, Dialect::OllamaChat];
-const IMAGE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+const IMAGE: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 /// Whether a dialect can be asked for this at all.
 fn has(dialect: Dialect, script: &str) -> bool {
@@ -53,7 +54,9 @@ fn request(script: &str, stream: bool) -> Request {
     let tool = |name: &str, field: &str| Tool {
         name: name.to_owned(),
         description: Some(format!("the {name}")),
-        schema: json_of(&json!({"type": "object", "properties": {field: {"type": "string"}}, "required": [field]})),
+        schema: json_of(
+            &json!({"type": "object", "properties": {field: {"type": "string"}}, "required": [field]}),
+        ),
         strict: None,
     };
     let shape = json!({"type": "object", "properties": {"city": {"type": "string"}, "degrees": {"type": "integer"}},
@@ -62,7 +65,11 @@ fn request(script: &str, stream: bool) -> Request {
         model: script.to_owned(),
         system: Vec::new(),
         messages: vec![Message { role: Role::User, parts }],
-        tools: if what == "tools" { vec![tool("weather", "city"), tool("clock", "zone")] } else { Vec::new() },
+        tools: if what == "tools" {
+            vec![tool("weather", "city"), tool("clock", "zone")]
+        } else {
+            Vec::new()
+        },
         max_output: Some(4096),
         format: match what {
             "shape" => Format::Schema { name: "degrees".into(), schema: json_of(&shape), strict: Some(true) },
@@ -96,7 +103,8 @@ fn place(dialect: Dialect, model: &str, stream: bool) -> String {
 
 /// Asks the double, and gives the status and as much of the body as came.
 fn asked(upstream: &Upstream, dialect: Dialect, request: &Request) -> (u16, Vec<u8>) {
-    let body = dialect.write_request(request).unwrap_or_else(|why| panic!("{dialect:?} {}: {why}", request.model));
+    let body =
+        dialect.write_request(request).unwrap_or_else(|why| panic!("{dialect:?} {}: {why}", request.model));
     let mut stream = TcpStream::connect(upstream.address()).unwrap_or_else(|why| panic!("{why}"));
     let head = format!(
         "POST {} HTTP/1.1\r\nhost: double\r\nconnection: close\r\ncontent-length: {}\r\nauthorization: Bearer sk-1\r\n\
@@ -120,7 +128,8 @@ fn asked(upstream: &Upstream, dialect: Dialect, request: &Request) -> (u16, Vec<
 fn unchunked(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(at) = rest.windows(2).position(|two| two == b"\r\n") {
-        let size = std::str::from_utf8(&rest[..at]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size =
+            std::str::from_utf8(&rest[..at]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
         let Some(size) = size.filter(|size| *size > 0) else { break };
         let from = at + 2;
         body.extend(&rest[from..rest.len().min(from + size)]);
@@ -170,7 +179,8 @@ impl Said {
                 Part::Text(text) | Part::Refusal(text) => said.text += text,
                 Part::Reasoning { text, .. } => said.thought += text,
                 Part::ToolCall { name, arguments, .. } => {
-                    let arguments = serde_json::from_str(arguments).map_err(|why| format!("{arguments}: {why}"))?;
+                    let arguments =
+                        serde_json::from_str(arguments).map_err(|why| format!("{arguments}: {why}"))?;
                     said.calls.push((name.clone(), arguments));
                 }
                 // Proof of a thought that is not shown.
@@ -365,7 +375,10 @@ fn results_of_tools_come_to_the_calls_that_they_belong_to() {
         let parts: Vec<&str> = text.split("weather=weather of ").collect();
         let found = parts.len() == 3 && text.contains("clock=clock of ");
         if status != 200 || !found {
-            wrong.push(format!("{dialect:?}: {status} {text:?}, not {told:?}: {}", String::from_utf8_lossy(&body)));
+            wrong.push(format!(
+                "{dialect:?}: {status} {text:?}, not {told:?}: {}",
+                String::from_utf8_lossy(&body)
+            ));
         }
     }
     none(&wrong);
@@ -386,7 +399,8 @@ fn refusals_of_providers_keep_what_they_are() {
     for dialect in Dialect::ALL {
         for (script, kind) in expected {
             let (status, body) = asked(&upstream, dialect, &request(script, false));
-            let headers: &[(&str, &str)] = if script.ends_with("retry7") { &[("retry-after", "7")] } else { &[] };
+            let headers: &[(&str, &str)] =
+                if script.ends_with("retry7") { &[("retry-after", "7")] } else { &[] };
             let failure = dialect.read_failure(status, headers, &body);
             // Only Anthropic and Ollama have a word for 529.
             let right = failure.kind == kind || (status == 529 && failure.kind == Kind::Upstream);

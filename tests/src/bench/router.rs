@@ -44,6 +44,8 @@ const STREAMS: usize = 200;
 const AGENTS: usize = 5;
 const EACH: usize = 200;
 const HELD_S: usize = 30;
+/// How many durable appends a call waits for in turn: the router's intent, and the vault's before it gives the key.
+const APPENDS: u64 = 2;
 /// How long one program's work may take.
 const DONE_WITHIN_MS: u64 = 120_000;
 
@@ -139,7 +141,10 @@ impl Router {
             ..Agent::USUAL
         };
         let manifest = agent.manifest("bench").replace("nofile = 256", "nofile = 1024");
-        let manifest = manifest.replace("[models]\nallowed = []", "[models]\nallowed = [\"bench/*\"]\ntokens = 1000000000\nspend_usd = 10000");
+        let manifest = manifest.replace(
+            "[models]\nallowed = []",
+            "[models]\nallowed = [\"bench/*\"]\ntokens = 1000000000\nspend_usd = 10000",
+        );
         spawn(agents, &signed(&self.instance, &self.scratch, work.name, &manifest)?)
     }
 
@@ -178,6 +183,15 @@ impl Router {
         figures(&as_service("router", &["router-append", &socket])?)
     }
 
+    /// The same one after another.
+    fn appends_in_turn(&self, count: usize) -> Result<Vec<u64>, String> {
+        let socket = self.instance.socket("ledger").display().to_string();
+        figures(&as_service(
+            "router",
+            &["ledger-append", &socket, &payload().to_string(), &count.to_string()],
+        )?)
+    }
+
     /// Nanoseconds of processor time of every process of ours.
     fn busy_ns(&self) -> Result<u64, String> {
         busy_ns(|process| fs::read_link(process.join("exe")).is_ok_and(|exe| exe == self.binary))
@@ -199,14 +213,19 @@ fn words(work: &Work<'_>, at: &str, model: &str, headers: &[String]) -> Vec<Stri
     own.into_iter().chain(numbers).chain(headers.iter().cloned()).collect()
 }
 
+/// Something as long as what the router puts on record before it asks.
+fn payload() -> serde_json::Value {
+    serde_json::json!({"do": "ask a model", "model": "bench/text", "dialect": "Chat", "stream": false,
+        "prompt_sha256": "0".repeat(64), "generation": 1, "reserved": {"tokens": 120, "microusd": 240},
+        "to": [{"deployment": "text", "model": "bench/text", "host": "127.0.0.1", "key": SECRET[0]}]})
+}
+
 /// The part that runs as the router's user: appends at a rate, on as many connections as the requests have; prints nanoseconds.
 pub(crate) fn appender(args: &[String]) -> ExitCode {
     let Some(socket) = args.first() else { return ExitCode::from(2) };
-    let payload = serde_json::json!({"do": "ask", "model": "bench/text", "deployment": "text", "provider": "bench",
-        "prompt": "0".repeat(64), "key": SECRET[0], "reserved_tokens": 120, "generation": 1});
     let one = |number: usize, begin: u64| -> Result<Vec<u64>, String> {
         let mut client = Client::connect(Path::new(socket)).map_err(text)?;
-        let request = AppendRequest::new(Kind::Note, Json::of(&payload).map_err(text)?);
+        let request = AppendRequest::new(Kind::Note, Json::of(&payload()).map_err(text)?);
         let every = CONNECTIONS as u64 * 1_000_000_000 / A_SECOND;
         let mut due = begin + every * number as u64 / CONNECTIONS as u64;
         let mut took = Vec::new();
@@ -241,9 +260,10 @@ fn figure(samples: &Samples) -> String {
     format!("p50 {}, p99 {}", us(samples.median()), us(samples.at(990)))
 }
 
-/// What is left of a figure behind two others; none where that is lost in their noise.
-fn beyond(all: &Samples, less: [&Samples; 2], per_mille: usize) -> Option<u64> {
-    all.at(per_mille).checked_sub(less.iter().map(|samples| samples.at(per_mille)).sum())
+/// What is left of a figure behind the way straight and two appends, since a call waits for two in turn: what the router is
+/// about to ask, and what the vault is about to give it. None where that is lost in their noise.
+fn beyond(all: &Samples, straight: &Samples, append: &Samples, per_mille: usize) -> Option<u64> {
+    all.at(per_mille).checked_sub(straight.at(per_mille) + APPENDS * append.at(per_mille))
 }
 
 fn latency(router: &Router) -> Result<Row, String> {
@@ -257,13 +277,12 @@ fn latency(router: &Router) -> Result<Row, String> {
         through.extend(router.inside(&work)?);
     }
     let [through, straight, appends] = [through, straight, appends].map(Samples::new);
-    let (p50, p99) =
-        (beyond(&through, [&straight, &appends], 500), beyond(&through, [&straight, &appends], 990));
+    let (p50, p99) = (beyond(&through, &straight, &appends, 500), beyond(&through, &straight, &appends, 990));
     let said = |ns: Option<u64>| ns.map_or_else(|| "lost in the noise of the appends".to_owned(), us);
     Ok(Row {
         what: format!("a request through the router, {A_SECOND} a second, {} in all", BLOCKS * REQUESTS),
         ours: format!(
-            "{}; straight {}; the ledger's durable append {}; beyond both p50 {}, p99 {}",
+            "{}; straight {}; each of {APPENDS} durable appends {}; beyond them p50 {}, p99 {}",
             figure(&through),
             figure(&straight),
             figure(&appends),
@@ -271,7 +290,7 @@ fn latency(router: &Router) -> Result<Row, String> {
             said(p99)
         ),
         peers: String::new(),
-        goal: "p50 ≤ 150 µs and p99 ≤ 1 ms beyond both".into(),
+        goal: "p50 ≤ 150 µs and p99 ≤ 1 ms beyond them".into(),
         met: p50.zip(p99).map(|(p50, p99)| p50 <= 150_000 && p99 <= 1_000_000),
     })
 }
@@ -329,24 +348,24 @@ fn first(router: &Router, others: &[Result<Gateway, String>]) -> Result<Row, Str
     eprintln!("bench: the first piece of streams");
     let work = Work { name: "first", work: "first", model: "count", count: STREAMS, each: 1 };
     let straight = Samples::new(router.outside(&work, None)?);
-    let appends = Samples::new(router.appends()?);
+    let appends = Samples::new(router.appends_in_turn(STREAMS)?);
     let through = Samples::new(router.inside(&work)?);
     let mut peers = Vec::new();
     for other in others.iter().flatten().filter(|gateway| gateway.name != "LiteLLM") {
         peers.push(format!("{} {}", other.name, figure(&Samples::new(router.outside(&work, Some(other))?))));
     }
-    let added = beyond(&through, [&straight, &appends], 500);
+    let added = beyond(&through, &straight, &appends, 500);
     let said = added.map_or_else(|| "lost in the noise of the appends".to_owned(), us);
     Ok(Row {
         what: format!("a stream's first piece, {STREAMS} one after another"),
         ours: format!(
-            "{}; straight {}; the ledger's durable append {}; beyond both p50 {said}",
+            "{}; straight {}; each of {APPENDS} durable appends {}; beyond them p50 {said}",
             figure(&through),
             figure(&straight),
             figure(&appends)
         ),
         peers: peers.join("; "),
-        goal: "p50 ≤ 200 µs beyond both".into(),
+        goal: "p50 ≤ 200 µs beyond them".into(),
         met: added.map(|ns| ns <= 200_000),
     })
 }
