@@ -50,6 +50,10 @@ pub struct Agent<'a> {
     pub cpu: [u32; 2],
     /// Further lines of its limits.
     pub limits: &'a str,
+    /// Further utilities, a comma before each.
+    pub utilities: &'a str,
+    /// The lines about models.
+    pub models: &'a str,
 }
 
 impl Agent<'_> {
@@ -63,6 +67,8 @@ impl Agent<'_> {
         memory: ["128MiB"; 2],
         cpu: [100; 2],
         limits: "",
+        utilities: "",
+        models: "allowed = []",
     };
 
     /// The text of its manifest, by an operator of this name.
@@ -83,17 +89,31 @@ impl Agent<'_> {
             .replace("@QUOTA@", &self.cpu[0].to_string())
             .replace("@WEIGHT@", &self.cpu[1].to_string())
             .replace("@LIMITS@", self.limits)
+            .replace("@UTILITIES@", self.utilities)
+            .replace("@MODELS@", self.models)
     }
 }
 
 const SCRIPT: Agent<'static> = Agent::USUAL;
 const LOAD: Agent<'static> = Agent { program: "/opt/octant-load", read: "", ..Agent::USUAL };
 
+/// An agent that works on its task with a language model: the double is its provider.
+const LOOP: Agent<'static> = Agent {
+    program: "/bin/octant",
+    args: r#""agent", "loop", "--model", "double/agent""#,
+    read: "",
+    utilities: r#", "octant", "sha256sum""#,
+    models: "allowed = [\"double/*\"]\ntokens = 1000000\nspend_usd = 1",
+    ..Agent::USUAL
+};
+/// The same with enough for one question and not for two.
+const POOR: &str = "allowed = [\"double/*\"]\ntokens = 12000\nspend_usd = 1";
+
 /// Some bounds on disks.
 const IO: &str = "io_read_bytes_per_second = \"1MiB\"\nio_write_ops_per_second = 100";
 
 /// The agents of the guest's scripts.
-const AGENTS: [Agent<'static>; 16] = [
+const AGENTS: [Agent<'static>; 18] = [
     Agent { name: "memory", args: r#""/srv/test/memory.sh""#, memory: ["32MiB"; 2], ..SCRIPT },
     Agent { name: "pids", args: r#""/srv/test/pids.sh""#, ..SCRIPT },
     Agent { name: "limits", args: r#""-c", "while :; do :; done""#, cpu: [50; 2], ..SCRIPT },
@@ -113,6 +133,8 @@ const AGENTS: [Agent<'static>; 16] = [
     Agent { name: "eat", args: r#""memory""#, memory: ["32MiB"; 2], ..LOAD },
     Agent { name: "disk", args: r#""disk""#, ..LOAD },
     Agent { name: "descriptors", args: r#""descriptors""#, ..LOAD },
+    Agent { name: "worker", ..LOOP },
+    Agent { name: "poor", models: POOR, ..LOOP },
     Agent { name: "heavy", args: r#""busy", "2""#, cpu: [200, 400], ..LOAD },
     Agent { name: "light", args: r#""busy", "2""#, cpu: [200, 100], ..LOAD },
 ];
@@ -176,7 +198,7 @@ pub fn overlay_with(scratch: &Scratch, more: &[(&str, &str)]) -> PathBuf {
     for (name, content) in more {
         archive.file(name, 0o644, content.as_bytes());
     }
-    for name in ["octant-probe", "octant-load"] {
+    for name in ["octant-probe", "octant-load", "octant-upstream"] {
         archive.file(&format!("opt/{name}"), 0o755, &read(&path("OCTANT_HELPERS").join(name)));
     }
     let target = scratch.path("overlay.cpio");

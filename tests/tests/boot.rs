@@ -197,3 +197,10 @@ fn without_its_data_disk_the_machine_says_why_and_stops() {
     assert!(text.to_lowercase().contains("emergency"), "{text}");
     assert!(!text.contains("Kernel panic"), "{text}");
 }
+
+/// Agents of the loop with the double as their model: a task of five steps to its result, and one that is cut at its budget.
+#[test]
+fn agents_work_with_a_model_and_are_cut_at_their_budgets() {
+    let scratch = Scratch::new("models");
+    passes(&scratch, "models.sh", 600);
+}

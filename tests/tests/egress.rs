@@ -454,14 +454,14 @@ fn psql_logs_in_with_a_password_that_only_the_vault_has() {
 }
 
 /// Twelve random bytes, as a text that was nowhere before.
-fn random() -> String {
+pub(crate) fn random() -> String {
     let mut bytes = [0; 12];
     octant_sys::entropy::fill_seeded(&mut bytes).unwrap();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A line for the hunt.
-fn wanted(name: &str, text: &str) -> String {
+pub(crate) fn wanted(name: &str, text: &str) -> String {
     let turned: String = text.bytes().map(|byte| format!("{:02x}", !byte)).collect();
     format!("{name} {turned}\n")
 }
@@ -473,7 +473,7 @@ const ANSWERS: &str = "octant --json status; octant agent list --all; octant egr
     for a in hunted beside; do for c in show authority budget why logs; do octant agent $c $a; octant --json agent $c $a; done; done";
 
 /// What the hunt found of a text: the kinds of places.
-fn found<'a>(hunted: &'a str, name: &str) -> Vec<&'a str> {
+pub(crate) fn found<'a>(hunted: &'a str, name: &str) -> Vec<&'a str> {
     let of_line = |line: &'a str| line.strip_prefix(&format!("found {name} in "))?.split_once(": ");
     hunted.lines().filter_map(of_line).map(|(kind, _)| kind).collect()
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the interpreter's own library is, which the environment only points to.
-fn base(python: &Path) -> String {
+pub(crate) fn base(python: &Path) -> String {
     let (code, text) = said(Command::new(python).args(["-c", "import sys; print(sys.base_prefix)"]));
     assert_eq!(code, Some(0), "{text}");
     text.trim().to_owned()

@@ -14,10 +14,11 @@ use std::process::{Command, ExitCode};
 
 /// `cargo x bench`.
 pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
-    const USAGE: &str = "cargo x bench [ledger|crypto|vault|egress|shell|workstations]\n\n\
+    const USAGE: &str = "cargo x bench [ledger|crypto|vault|egress|router|shell|workstations]\n\n\
         Measures what docs/specification.md promises, with the binary that is shipped.\n\
         `cargo x bench ledger` measures the ledger alone, `cargo x bench crypto` seals and passphrases,\n\
         `cargo x bench vault` the vault, `cargo x bench egress` the gate and two proxies of others beside it,\n\
+         `cargo x bench router` the router beside two gateways of others,\n\
          `cargo x bench shell` the shell beside others, `cargo x bench status` the operator's commands,\n\
          `cargo x bench workstations` spawn, kill and a thousand agents at once,\n\
          `cargo x bench utilities` their start and a large file beside GNU's;\n\
@@ -45,9 +46,7 @@ pub(crate) fn main(workspace: &Workspace, mut args: Args) -> Res<ExitCode> {
     command.args(&part).current_dir(&workspace.root);
     let machine = machine.as_ref().map(|(image, accel)| (image, *accel));
     suite::environment(workspace, &mut command, &binary, &helpers, machine)?;
-    if part.is_empty() || part.iter().any(|word| word == "egress") {
-        command.envs(peers::install(workspace));
-    }
+    command.envs(peers::install(workspace, part.first().map(String::as_str)));
     let status = command.status().map_err(|error| format!("octant-bench could not be started: {error}"))?;
     Ok(exit_code(status))
 }

@@ -22,6 +22,7 @@ mod kernel;
 mod logs;
 mod mkosi;
 mod modules;
+mod node;
 mod oci;
 mod packages;
 mod peers;

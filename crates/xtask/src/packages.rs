@@ -184,10 +184,17 @@ pub(crate) const SQLITE: Package = Package {
 };
 pub(crate) const NODE: Package = Package {
     name: "nodejs",
-    why: "everyday work inside a workstation is tried with it; runs a proxy beside the gate in the bench",
+    why: "everyday work inside a workstation is tried with it; runs clients of the tests and proxies of the bench",
     proof: Proof::Program("node"),
     bookworm_suite: None,
     mb: 25,
+};
+pub(crate) const NPM: Package = Package {
+    name: "npm",
+    why: "fetches packages of JavaScript into the target directory: the tests' clients, the bench's proxies",
+    proof: Proof::Program("npm"),
+    bookworm_suite: None,
+    mb: 20,
 };
 /// What utilities are compared with; the others are on every Debian.
 pub(crate) const GAWK: Package = Package {
@@ -271,7 +278,7 @@ pub(crate) const UKI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &ZSTD];
 /// What the whole suite needs.
 pub(crate) const TEST: &[&Package] = &[
     &GCC, &LIBC, &SECCOMP, &XZ, &EXT4, &QEMU, &ZSTD, &CRUN, &PYTHON, &VENV, &SWTPM, &SBSIGN, &GIT, &SSH,
-    &SSHD, &PSQL, &XML, &MAKE, &GXX, &SQLITE, &NODE, &UIDMAP, &GAWK, &BZIP2,
+    &SSHD, &PSQL, &XML, &MAKE, &GXX, &SQLITE, &NODE, &NPM, &UIDMAP, &GAWK, &BZIP2,
 ];
 /// What the bench needs: a machine to boot, and the peers.
 pub(crate) const BENCH: &[&Package] = &[
@@ -292,6 +299,7 @@ pub(crate) const BENCH: &[&Package] = &[
     &CRYPTOGRAPHY,
     &VENV,
     &NODE,
+    &NPM,
 ];
 /// What mkosi needs.
 pub(crate) const MKOSI: &[&Package] = &[&GCC, &LIBC, &SECCOMP, &XZ, &PYTHON, &ZSTD, &CPIO];

@@ -17,7 +17,7 @@ const MADE_OF: &str = "made-of";
 /// # Errors
 /// As [`made`].
 pub(crate) fn environment(workspace: &Workspace) -> Res<PathBuf> {
-    made(workspace, &workspace.target.join("python"), REQUIREMENTS, "the programs in Python (about 16 MB)")
+    made(workspace, &workspace.target.join("python"), REQUIREMENTS, "the programs in Python (about 25 MB)")
 }
 
 /// Makes an environment with these packages unless it is there; gives its interpreter.
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn every_package_has_one_version() {
-        for requirements in [REQUIREMENTS, crate::peers::MITMPROXY] {
+        for requirements in [REQUIREMENTS, crate::peers::MITMPROXY, crate::peers::LITELLM] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(requirements);
             let text = sh::read_text(&path).unwrap();
             let lines = text.lines().filter(|line| !line.starts_with(['#', '-']));

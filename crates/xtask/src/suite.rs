@@ -7,7 +7,7 @@ use crate::packages;
 use crate::qemu::{self, Accel};
 use crate::sh::{self, Res, Steps};
 use crate::workspace::Workspace;
-use crate::{firmware, kernel, oci, postgres, python, tidy, uki};
+use crate::{firmware, kernel, node, oci, postgres, python, tidy, uki};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -95,9 +95,10 @@ fn code(workspace: &Workspace, steps: &mut Steps) -> Res {
 
 /// Nine steps: the independent programs, binary, helpers, kernel, firmware, PostgreSQL, images, KVM, the tests of the whole.
 fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
-    steps.next("independent programs in Python: exports, vault files");
+    steps.next("independent programs in Python and JavaScript: exports, vault files, clients");
     let python = python::environment(workspace)?;
     python::self_test(workspace, &python)?;
+    let node = node::clients(workspace)?;
     let source = Source::Built(Profile::Release);
     steps.next(&source.step());
     let binary = source.get(workspace)?;
@@ -121,6 +122,7 @@ fn system(workspace: &Workspace, steps: &mut Steps, filter: &[String]) -> Res {
     command
         .args(filter)
         .env("OCTANT_PYTHON", python)
+        .env("OCTANT_NODE_CLIENTS", node)
         .env("OCTANT_SPAWN_TESTS", spawn_tests)
         .env("OCTANT_FIRMWARE", &firmware.ovmf)
         .env("OCTANT_STUB", &firmware.stub)

@@ -46,10 +46,10 @@ pub(crate) struct Work {
 }
 
 /// This program where agents may execute it: not below /tmp, which is their own. Dropping it removes it.
-struct Program(PathBuf);
+pub(crate) struct Program(PathBuf);
 
 impl Program {
-    fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let program = Self(PathBuf::from(format!("/srv/octant-bench-{}/octant-bench", std::process::id())));
         let dir = program.0.parent().unwrap_or(&program.0);
         let failed = |e: std::io::Error| format!("{}: {e}", program.0.display());
@@ -58,7 +58,7 @@ impl Program {
         Ok(program)
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.0.display().to_string()
     }
 }
@@ -192,7 +192,7 @@ fn words(work: Work, host: &str) -> Vec<String> {
     ["gate-client", work.name, host].map(str::to_owned).into_iter().chain(numbers).collect()
 }
 
-fn figures(said: &str) -> Result<Vec<u64>, String> {
+pub(crate) fn figures(said: &str) -> Result<Vec<u64>, String> {
     let all: Result<Vec<u64>, _> = said.lines().map(|line| line.trim().parse()).collect();
     all.ok().filter(|all| !all.is_empty()).ok_or_else(|| format!("no figures but {said:?}"))
 }

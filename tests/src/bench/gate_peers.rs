@@ -82,6 +82,6 @@ impl Proxy {
     }
 }
 
-fn installed(variable: &str, name: &str) -> Result<PathBuf, String> {
+pub(crate) fn installed(variable: &str, name: &str) -> Result<PathBuf, String> {
     std::env::var_os(variable).map(PathBuf::from).ok_or_else(|| format!("{name} not installed"))
 }

@@ -1,6 +1,6 @@
 //! `cargo x bench`: Octant and its peers side by side in one run; writes the table of docs/specification.md.
 //!
-//! Environment, set by `cargo x bench`: `OCTANT_BIN` (the dist binary), `OCTANT_HELPERS` (where `octant-tick` and `octant-load` are). Needs root, since every
+//! Environment, set by `cargo x bench`: `OCTANT_BIN` (the dist binary), `OCTANT_HELPERS` (where the tests' programs are). Needs root, since every
 //! contestant makes namespaces. A peer that is not installed is left out and named.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that reports")]
@@ -22,6 +22,9 @@ mod ledger_proof;
 mod ledger_size;
 mod machine;
 mod neighbour;
+mod router;
+mod router_client;
+mod router_peers;
 mod shell;
 mod spawn;
 mod status;
@@ -52,6 +55,8 @@ fn main() -> ExitCode {
         Some((first, rest)) if first == "ledger-client" => return ledger::client(rest),
         Some((first, rest)) if first == "ledger-append" => return ledger::appender(rest),
         Some((first, rest)) if first == "gate-client" => return gate_client::main(rest),
+        Some((first, rest)) if first == "router-client" => return router_client::main(rest),
+        Some((first, rest)) if first == "router-append" => return router::appender(rest),
         Some((first, rest)) if first == "ledger-open" => return ledger_size::opener(rest),
         Some((first, rest)) if first == "vault-client" => return vault::client(rest),
         Some((first, rest)) if first == "vault-start" => return vault_size::starter(rest),
@@ -66,12 +71,13 @@ fn main() -> ExitCode {
         Some("crypto") => crypto::rows().and_then(|rows| report(&rows, part)),
         Some("vault") => vault_alone().and_then(|rows| report(&rows, part)),
         Some("egress") => egress_alone().and_then(|rows| report(&rows, part)),
+        Some("router") => router_alone().and_then(|rows| report(&rows, part)),
         Some("shell") => shell_alone().and_then(|rows| report(&rows, part)),
         Some("workstations") => workstations_alone().and_then(|rows| report(&rows, part)),
         Some("status") => status_alone().and_then(|rows| report(&rows, part)),
         Some("utilities") => utilities_alone().and_then(|rows| report(&rows, part)),
         Some(other) => Err(format!(
-            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, shell, workstations, \
+            "there is no part {other:?}; the parts are: ledger, crypto, vault, egress, router, shell, workstations, \
              status, utilities"
         )),
     };
@@ -144,6 +150,12 @@ fn vault_alone() -> Result<Vec<Row>, String> {
 fn egress_alone() -> Result<Vec<Row>, String> {
     let scratch = Scratch::new("bench");
     gate::rows(&resolved(path("OCTANT_BIN"))?, &scratch.path(""))
+}
+
+/// `cargo x bench router`: the router's rows alone.
+fn router_alone() -> Result<Vec<Row>, String> {
+    let scratch = Scratch::new("bench");
+    router::rows(&resolved(path("OCTANT_BIN"))?, &scratch.path(""), &helper("octant-upstream")?)
 }
 
 /// `cargo x bench shell`: the shell's rows alone.
@@ -220,6 +232,7 @@ fn run() -> Result<Vec<Row>, String> {
     rows.extend(crypto::rows()?);
     rows.extend(vaults(&binary, &scratch)?);
     rows.extend(gate::rows(&binary, &scratch.path(""))?);
+    rows.extend(router::rows(&binary, &scratch.path(""), &helper("octant-upstream")?)?);
     rows.extend(shell::rows(&binary)?);
     rows.extend(utilities::rows(&binary, &scratch.path(""))?);
     eprintln!("bench: virtual machine");
