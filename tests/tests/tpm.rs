@@ -93,7 +93,7 @@ fn a_command_line_from_outside_shows_in_pcr_12_alone_and_secure_boot_refuses_it(
     let scratch = Scratch::new("outside");
     let board = Board::new(scratch.path("board"), UUID);
     let overlay = overlay(&scratch);
-    let outside = format!("console=ttyS0 quiet panic=-1 octant.data=/dev/vda outside {JOB}");
+    let outside = format!("console=ttyS0 quiet panic=-1 no_timer_check octant.data=/dev/vda outside {JOB}");
     let boot = |secure_boot| {
         let (overlay, load_options) = (Some(overlay.as_path()), Some(outside.as_str()));
         let board = Some(&board);

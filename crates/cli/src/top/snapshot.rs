@@ -210,8 +210,9 @@ impl Gatherer {
     /// the same here as to who named it.
     fn used(&mut self, pid: u32, owner: impl Fn(u32) -> bool, whole_cgroup: bool) -> Used {
         let proc = format!("/proc/{pid}");
-        // Who owns the directory says nothing of a process that cannot be dumped: root does.
-        let uid = fs::read_to_string(format!("{proc}/status")).ok().and_then(|status| effective_uid(&status));
+        // Not who owns the directory: that is its effective user, and a workstation's first process has one of its own, so
+        // that what runs beside it cannot signal it.
+        let uid = fs::read_to_string(format!("{proc}/status")).ok().and_then(|status| real_uid(&status));
         if pid == 0 || !uid.is_some_and(owner) {
             return Used::default();
         }
@@ -249,9 +250,9 @@ fn process_us(text: &str) -> Option<u64> {
 }
 
 /// proc_pid_status(5): real, effective, saved and file system's user.
-fn effective_uid(status: &str) -> Option<u32> {
+fn real_uid(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!(process_us(stat), Some(3_000_000));
         assert_eq!(process_us("nonsense"), None);
         assert_eq!(cgroup_us("usage_usec 42\nuser_usec 40\n"), Some(42));
-        assert_eq!(effective_uid("Name:\tx\nUid:\t1\t2\t3\t4\n"), Some(2));
+        assert_eq!(real_uid("Name:\tx\nUid:\t1\t2\t3\t4\n"), Some(1));
         assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
     }
 
