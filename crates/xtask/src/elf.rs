@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn a_file_cut_at_any_byte_is_an_error_or_less_but_never_a_panic() {
         let whole = program(2, &[PT_DYNAMIC], 5, &[(DT_NEEDED, 1)]);
-        for end in 0..whole.len() {
+        // Of the last entry only the tag is looked at.
+        for end in 0..whole.len() - 8 {
             assert!(Linkage::of(&whole[..end]).is_err(), "{end}");
             assert!(modinfo(&whole[..end]).is_err(), "{end}");
         }
