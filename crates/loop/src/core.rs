@@ -405,12 +405,6 @@ impl State {
         !self.task.is_empty()
     }
 
-    /// Whether more may be said once a turn is over.
-    #[must_use]
-    pub fn more(&self) -> bool {
-        self.more
-    }
-
     /// Whether the turn was stopped.
     #[must_use]
     pub fn stopped(&self) -> bool {

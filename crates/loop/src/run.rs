@@ -87,9 +87,12 @@ pub fn run(mut settings: Settings, places: &Places, out: &mut dyn Write) -> Resu
     let (version, model) = (VERSION, begun.settings.model.clone());
     let agent = agent.unwrap_or_default();
     begun.record(Entry::Began { version, agent, model: model.clone() })?;
-    begun.listen()?;
-    if places.form.is_none() && begun.state.more() {
-        begun.show.form = Form::Lines;
+    if let Some(socket) = &mut begun.socket {
+        let ears = Ears::open(socket, begun.state.heard())?;
+        if places.form.is_none() && ears.more() {
+            begun.show.form = Form::Lines;
+        }
+        begun.ears = Some(ears);
     }
     begun.show.show(Shown::Began { model, again: entries > 0 })?;
     begun.go()
@@ -143,11 +146,6 @@ impl Loop<'_> {
 
     /// Takes what was said meanwhile.
     fn listen(&mut self) -> Result<(), LoopError> {
-        if self.ears.is_none()
-            && let Some(socket) = &mut self.socket
-        {
-            self.ears = Some(Ears::open(socket, self.state.heard())?);
-        }
         self.ears.as_mut().map(Ears::take);
         if let Some(at) = self.ears.as_mut().and_then(Ears::stopped_at) {
             // What was said before the stop is heard, so that it is not done after it.
