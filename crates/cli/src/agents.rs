@@ -98,20 +98,29 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
                 keep::Begin { file: manifest.as_deref(), limit_mib: *limit, task: talk::task(words)? };
             keep::fork(layout, &service, &which.agent, begin, out)
         }
+        Command::Kill { .. } | Command::Suspend(_) | Command::Resume { .. } | Command::Throttle { .. } => {
+            hold(&service, command, out)
+        }
+    }
+}
+
+/// The commands that end an agent, stop it for a while or slow it down.
+fn hold(service: &Service, command: &Command, out: &mut Out) -> Result<(), CliError> {
+    match command {
         Command::Kill { which, grace } => {
-            let agent = resolve(&service, &which.agent)?;
+            let agent = resolve(service, &which.agent)?;
             print(&service.call(&KillRequest { agent, grace_ms: grace.0 })?, out)
         }
         Command::Suspend(which) => {
-            let agent = resolve(&service, &which.agent)?;
+            let agent = resolve(service, &which.agent)?;
             print(&service.call(&SuspendRequest { agent })?, out)
         }
         Command::Resume { which, time } => {
-            let agent = resolve(&service, &which.agent)?;
+            let agent = resolve(service, &which.agent)?;
             print(&service.call(&ResumeRequest { agent, for_ms: time.map(|time| time.0) })?, out)
         }
         Command::Throttle { which, cpu, .. } => {
-            let agent = resolve(&service, &which.agent)?;
+            let agent = resolve(service, &which.agent)?;
             let info = match *cpu {
                 Some(cpu_percent) => service.call(&ThrottleRequest { agent, cpu_percent })?,
                 // `--off`: one of the two has to be there.
@@ -119,6 +128,8 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             };
             print(&info, out)
         }
+        // `run` hands over these alone.
+        _ => Ok(()),
     }
 }
 
