@@ -3,9 +3,10 @@
 use crate::answer::cut;
 use crate::framing::{Frame, Framing, Sse};
 use crate::json::{Fields, Object};
+use crate::proof::Marker;
 use crate::stream::Stream;
-use crate::{Answer, Event, Failure, Kind, Request};
-use crate::{anthropic, bedrock, chat, failures, gemini, ollama, responses};
+use crate::{Answer, Block, Event, Failure, Kind, Request};
+use crate::{anthropic, bedrock, chat, failures, gemini, ollama, proof, responses};
 
 /// The most bytes of a request or of an answer that is no stream.
 const BODY_BYTES: usize = 32 << 20;
@@ -69,7 +70,7 @@ impl Dialect {
             return Err(Failure::new(Kind::TooLarge, what));
         }
         let fields = Fields::read(body, Kind::Invalid)?;
-        match self {
+        let mut request = match self {
             Self::Chat => chat::read_request(fields),
             Self::Responses => responses::read_request(fields),
             Self::Anthropic => anthropic::read_request(fields),
@@ -77,7 +78,16 @@ impl Dialect {
             Self::OllamaGenerate => ollama::read_generate(fields),
             Self::Gemini => gemini::read_request(fields),
             Self::Bedrock => bedrock::read_request(fields),
-        }
+        }?;
+        request.messages.iter_mut().for_each(|message| proof::mark_parts(self, &mut message.parts));
+        Ok(request)
+    }
+
+    /// Whether a request may hold a proof of reasoning that another provider than one of this dialect made, because the
+    /// router had asked that one before. A provider refuses such a request as it is: it has to be read and written.
+    #[must_use]
+    pub fn holds_foreign_proof(self, body: &[u8]) -> bool {
+        proof::stands_in(body)
     }
 
     /// Writes what a provider gets.
@@ -93,6 +103,8 @@ impl Dialect {
     /// # Errors
     /// As [`Dialect::write_request`].
     pub fn write_request_as(self, request: &Request, manner: Manner) -> Result<Vec<u8>, Failure> {
+        let own = proof::any(request).then(|| proof::own_only(self, request));
+        let request = own.as_ref().unwrap_or(request);
         let mut out = Vec::new();
         let object = Object::new(&mut out);
         match self {
@@ -116,21 +128,32 @@ impl Dialect {
             return Err(Failure::new(Kind::Malformed, format!("an answer of more than {BODY_BYTES} bytes")));
         }
         let fields = Fields::read(body, Kind::Malformed)?;
-        let answer = match self {
+        let mut foreign = None;
+        let mut answer = match self {
             Self::Chat => chat::read_answer(fields)?,
-            Self::Responses => responses::read_answer(fields)?,
-            Self::Anthropic => anthropic::read_answer(fields)?,
-            Self::Bedrock => bedrock::read_answer(fields)?,
+            Self::Responses => responses::read_answer(fields, &mut foreign)?,
+            Self::Anthropic => anthropic::read_answer(fields, &mut foreign)?,
+            Self::Bedrock => bedrock::read_answer(fields, &mut foreign)?,
             // Their streams are made of such answers.
             Self::OllamaChat | Self::OllamaGenerate | Self::Gemini => {
                 let mut state = self.state();
                 let mut stream = Stream::default();
                 state.frame(Frame { name: "", data: body }, &mut stream)?;
                 state.end(&mut stream);
-                Answer::collect(&stream.take())?
+                let mut events = stream.take();
+                if let Some(Event::Failed(failure)) = events.last() {
+                    return Err(failure.clone());
+                }
+                if !stream.ended() {
+                    return Err(Failure::new(Kind::Malformed, "the answer does not say why it ended"));
+                }
+                let mut marker = Marker::new(self);
+                events.iter_mut().for_each(|event| marker.mark(event));
+                return Ok(events);
             }
         };
-        Ok(answer.events())
+        proof::mark_parts(self, &mut answer.parts);
+        Ok(answer.events_and(foreign))
     }
 
     /// Writes an answer that is no stream. The request is the one that is answered.
@@ -138,7 +161,11 @@ impl Dialect {
     /// # Errors
     /// As [`Answer::collect`], and [`Kind::Untranslatable`].
     pub fn write_answer(self, request: &Request, events: &[Event]) -> Result<Vec<u8>, Failure> {
-        let answer = Answer::collect(events)?;
+        let mut answer = Answer::collect(events)?;
+        proof::bare_parts(self, &mut answer.parts);
+        if answer.model.is_empty() {
+            answer.model.clone_from(&request.model);
+        }
         let mut out = Vec::new();
         let object = Object::new(&mut out);
         match self {
@@ -156,12 +183,20 @@ impl Dialect {
     /// Reads a provider's stream.
     #[must_use]
     pub fn decoder(self) -> Decoder {
-        let framing = match self {
+        Decoder {
+            framing: self.framing(),
+            state: self.state(),
+            stream: Stream::default(),
+            marker: Marker::new(self),
+        }
+    }
+
+    pub(crate) fn framing(self) -> Framing {
+        match self {
             Self::OllamaChat | Self::OllamaGenerate => Framing::Lines(crate::framing::Lines::default()),
             Self::Bedrock => Framing::Frames(bedrock::Frames::default()),
             Self::Chat | Self::Responses | Self::Anthropic | Self::Gemini => Framing::Sse(Sse::default()),
-        };
-        Decoder { framing, state: self.state(), stream: Stream::default() }
+        }
     }
 
     fn state(self) -> State {
@@ -187,7 +222,13 @@ impl Dialect {
             Self::Gemini => Voice::Gemini(gemini::Writer::default()),
             Self::Bedrock => Voice::Bedrock(bedrock::Writer::default()),
         };
-        Encoder { voice, dialect: self, ended: false }
+        Encoder {
+            voice,
+            dialect: self,
+            marker: Marker::new(self),
+            model: request.model.clone(),
+            ended: false,
+        }
     }
 
     /// The media type of a stream in this dialect.
@@ -223,6 +264,7 @@ pub struct Decoder {
     framing: Framing,
     state: State,
     stream: Stream,
+    marker: Marker,
 }
 
 #[derive(Debug)]
@@ -264,22 +306,28 @@ impl Decoder {
         if self.stream.ended() {
             return Vec::new();
         }
-        let Self { framing, state, stream } = self;
+        let Self { framing, state, stream, .. } = self;
         let pushed = framing.push(bytes, &mut |frame| step(state, stream, frame));
         if let Err(failure) = pushed {
             stream.fail(failure);
         }
-        stream.take()
+        self.take()
+    }
+
+    fn take(&mut self) -> Vec<Event> {
+        let mut events = self.stream.take();
+        events.iter_mut().for_each(|event| self.marker.mark(event));
+        events
     }
 
     /// Nothing more comes. Without a terminal event so far this says [`Event::Failed`] with [`Kind::Cut`], once.
     #[must_use]
     pub fn end(&mut self) -> Vec<Event> {
-        let Self { framing, state, stream } = self;
+        let Self { framing, state, stream, .. } = self;
         framing.end(&mut |frame| step(state, stream, frame));
         state.end(stream);
         stream.fail(cut());
-        stream.take()
+        self.take()
     }
 
     /// Whether there was a terminal event.
@@ -302,6 +350,9 @@ fn step(state: &mut State, stream: &mut Stream, frame: Frame<'_>) {
 pub struct Encoder {
     voice: Voice,
     dialect: Dialect,
+    marker: Marker,
+    /// What the program asked for: said where the provider does not say who answers.
+    model: String,
     ended: bool,
 }
 
@@ -322,8 +373,16 @@ impl Encoder {
         if self.ended {
             return;
         }
+        let bare = match event {
+            Event::Started { id, model } if model.is_empty() => {
+                Some(Event::Started { id: id.clone(), model: self.model.clone() })
+            }
+            event => self.marker.bare(event),
+        };
+        let event = bare.as_ref().unwrap_or(event);
         let written = match event {
             Event::Failed(failure) => Err(failure.clone()),
+            Event::BlockStarted { block: Block::Foreign { sort }, .. } => Err(Block::refused(sort)),
             event => self.voice.event(event, out),
         };
         self.ended = matches!(event, Event::Finished { .. });

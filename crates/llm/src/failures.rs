@@ -36,7 +36,8 @@ pub(crate) fn write(dialect: Dialect, mut object: Object<'_>, failure: &Failure)
                 Some(field) => error.text("param", field),
                 None => error.null("param"),
             }
-            match failure.code.as_deref().or(openai_code(failure.kind)) {
+            // Programs look for these words, and not for those of the provider that happened to be asked.
+            match openai_code(failure.kind).or(failure.code.as_deref()) {
                 Some(code) => error.text("code", code),
                 None => error.null("code"),
             }
@@ -143,6 +144,21 @@ pub(crate) fn read(dialect: Dialect, status: u16, headers: &[(&str, &str)], body
 /// Reads what stands in the place of an answer, or of a piece of one: the value of `error`.
 pub(crate) fn within(error: Node<'_>) -> Failure {
     let said = said(error).unwrap_or_default();
+    inner(said)
+}
+
+/// The same, where it stands in an object of other things.
+pub(crate) fn within_fields(fields: Fields<'_>) -> Failure {
+    inner(said_in(fields).unwrap_or_default())
+}
+
+/// An exception of this name inside a stream.
+pub(crate) fn named(name: &str, mut fields: Fields<'_>) -> Failure {
+    let message = fields.string("message").ok().flatten().unwrap_or_default();
+    inner(Said { message, word: name.chars().take(100).collect(), ..Said::default() })
+}
+
+fn inner(said: Said) -> Failure {
     let by_code = said.status.map(by_status);
     let kind = said.kind().or(by_code).unwrap_or(Kind::Upstream);
     let mut failure = Failure::new(kind, said.message(said.status.unwrap_or(200)));
@@ -181,7 +197,10 @@ fn said(error: Node<'_>) -> Result<Said, Failure> {
     if error.is_text() {
         return Ok(Said { message: error.string()?, ..Said::default() });
     }
-    let mut fields = error.object()?;
+    said_in(error.object()?)
+}
+
+fn said_in(mut fields: Fields<'_>) -> Result<Said, Failure> {
     let mut said = Said { message: fields.words("message")?, ..Said::default() };
     let (sort, status) = (fields.string("type")?, fields.string("status")?);
     said.word = status.or(sort).unwrap_or_default();
@@ -195,6 +214,7 @@ fn said(error: Node<'_>) -> Result<Said, Failure> {
         if let Some(delay) = detail.string("retryDelay").ok().flatten() {
             said.retry_ms = seconds_ms(delay.trim_end_matches('s'));
         }
+        said.code = said.code.or(detail.string("reason").ok().flatten());
     }
     Ok(said)
 }
@@ -250,6 +270,7 @@ fn by_word(word: &str) -> Option<Kind> {
         | "tokens"
         | "requests" => Kind::RateLimited,
         "invalid_api_key"
+        | "API_KEY_INVALID"
         | "authentication_error"
         | "UNAUTHENTICATED"
         | "UnrecognizedClientException"

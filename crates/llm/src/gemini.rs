@@ -1,36 +1,65 @@
-//! Being written.
-use crate::framing::Frame;
-use crate::json::{Fields, Object};
-use crate::stream::Stream;
-use crate::{Answer, Event, Failure, Kind, Request};
+//! Gemini's `generateContent`.
 
-fn later() -> Failure {
-    Failure::new(Kind::Untranslatable, "this dialect is not there yet")
-}
-pub(crate) fn read_request(_fields: Fields<'_>) -> Result<Request, Failure> {
-    Err(later())
-}
-pub(crate) fn write_request(_object: Object<'_>, _request: &Request) -> Result<(), Failure> {
-    Err(later())
-}
-pub(crate) fn read_answer(_fields: Fields<'_>) -> Result<Answer, Failure> {
-    Err(later())
-}
-pub(crate) fn write_answer(_object: Object<'_>, _answer: &Answer) -> Result<(), Failure> {
-    Err(later())
-}
-#[derive(Debug, Default)]
-pub(crate) struct Reader;
-impl Reader {
-    pub(crate) fn frame(&mut self, _frame: Frame<'_>, _stream: &mut Stream) -> Result<(), Failure> {
-        Err(later())
+mod answer;
+mod request;
+
+pub(crate) use answer::{Reader, Writer, read_usage, reason, write_answer};
+pub(crate) use request::{read_request, write_request};
+
+use crate::Part;
+use crate::json::List;
+use crate::tools::as_object;
+
+/// What the provider takes in place of a proof that nobody has kept; without one it refuses calls of earlier turns.
+const NO_PROOF: &str = "skip_thought_signature_validator";
+
+/// What the model said, as parts. What is sealed stands with the part behind it; alone at the end, with empty words.
+fn write_said(list: &mut List<'_>, parts: &[Part], demand_proof: bool) {
+    let mut sealed: Option<&str> = None;
+    let mut first_call = demand_proof;
+    for part in parts {
+        if matches!(part, Part::Sealed { .. } | Part::Reasoning { .. }) {
+            write_sealed(list, sealed.take());
+        }
+        if let Part::Sealed { data, .. } = part {
+            sealed = Some(data);
+            continue;
+        }
+        // Thoughts are worth handing back only with what proves them.
+        if demand_proof && matches!(part, Part::Reasoning { signature: None, .. }) {
+            continue;
+        }
+        let mut entry = list.object();
+        match part {
+            Part::Text(text) | Part::Refusal(text) => entry.text("text", text),
+            Part::Reasoning { text, signature, .. } => {
+                entry.text("text", text);
+                entry.plain("thought", true);
+                entry.maybe_text("thoughtSignature", signature.as_deref());
+                continue;
+            }
+            Part::ToolCall { id, name, arguments } => {
+                let mut call = entry.object("functionCall");
+                call.text("id", id);
+                call.text("name", name);
+                call.raw("args", &as_object(arguments));
+                drop(call);
+                let proof = sealed.take().or(first_call.then_some(NO_PROOF));
+                first_call = false;
+                entry.maybe_text("thoughtSignature", proof);
+            }
+            _ => {}
+        }
+        entry.maybe_text("thoughtSignature", sealed.take());
     }
-    pub(crate) fn end(&mut self, _stream: &mut Stream) {}
+    write_sealed(list, sealed);
 }
-#[derive(Debug, Default)]
-pub(crate) struct Writer;
-impl Writer {
-    pub(crate) fn event(&mut self, _event: &Event, _out: &mut Vec<u8>) -> Result<(), Failure> {
-        Err(later())
+
+/// What is sealed and stands with nothing.
+fn write_sealed(list: &mut List<'_>, sealed: Option<&str>) {
+    if let Some(data) = sealed {
+        let mut entry = list.object();
+        entry.text("text", "");
+        entry.text("thoughtSignature", data);
     }
 }

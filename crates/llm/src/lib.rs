@@ -5,7 +5,6 @@
 //! name and not dropped; a stream without its terminal event ends as a failure.
 //! Never: opens a socket, reads a clock, holds a key.
 #![forbid(unsafe_code)]
-#![allow(dead_code, clippy::default_constructed_unit_structs)]
 
 mod answer;
 mod anthropic;
@@ -18,10 +17,12 @@ mod event;
 mod failure;
 mod failures;
 mod framing;
+mod fuzz;
 mod gemini;
 mod json;
 mod meter;
 mod ollama;
+mod proof;
 mod request;
 mod responses;
 mod stream;
@@ -33,6 +34,7 @@ pub use dialect::{Decoder, Dialect, Encoder, Manner};
 pub use estimate::estimate;
 pub use event::{Block, Delta, Event, StopReason, Usage};
 pub use failure::{Failure, Kind};
+pub use fuzz::fuzz_llm;
 pub use json::Json;
 pub use meter::Meter;
 pub use request::{

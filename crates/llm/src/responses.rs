@@ -1,39 +1,11 @@
-//! Being written.
-use crate::framing::Frame;
-use crate::json::{Fields, Object};
-use crate::stream::Stream;
-use crate::{Answer, Event, Failure, Kind, Request};
+//! `OpenAI`'s responses.
 
-fn later() -> Failure {
-    Failure::new(Kind::Untranslatable, "this dialect is not there yet")
-}
-pub(crate) fn read_request(_fields: Fields<'_>) -> Result<Request, Failure> {
-    Err(later())
-}
-pub(crate) fn write_request(_object: Object<'_>, _request: &Request) -> Result<(), Failure> {
-    Err(later())
-}
-pub(crate) fn read_answer(_fields: Fields<'_>) -> Result<Answer, Failure> {
-    Err(later())
-}
-pub(crate) fn write_answer(_object: Object<'_>, _request: &Request, _answer: &Answer) -> Result<(), Failure> {
-    Err(later())
-}
-#[derive(Debug, Default)]
-pub(crate) struct Reader;
-impl Reader {
-    pub(crate) fn frame(&mut self, _frame: Frame<'_>, _stream: &mut Stream) -> Result<(), Failure> {
-        Err(later())
-    }
-}
-#[derive(Debug, Default)]
-pub(crate) struct Writer {}
-impl Writer {
-    pub(crate) fn new(_request: &Request) -> Self {
-        Self {}
-    }
-    pub(crate) fn failure(&mut self, _failure: &Failure, _out: &mut Vec<u8>) {}
-    pub(crate) fn event(&mut self, _event: &Event, _out: &mut Vec<u8>) -> Result<(), Failure> {
-        Err(later())
-    }
-}
+mod answer;
+mod request;
+mod stream;
+mod writer;
+
+pub(crate) use answer::{read_answer, read_usage, reason, write_answer};
+pub(crate) use request::{read_request, write_request};
+pub(crate) use stream::Reader;
+pub(crate) use writer::Writer;

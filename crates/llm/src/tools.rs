@@ -5,13 +5,18 @@ use crate::{Failure, Kind, Message, Part, Request};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// A name for a call that its dialect gives none, the same each time that the same is said (FNV-1a, 64 bits).
+/// A name for a call that its dialect gives none.
 pub(crate) fn made_up_id(salt: &str, number: usize, name: &str) -> String {
+    made_up("call", salt, number, name)
+}
+
+/// A name for something that its dialect gives none, the same each time that the same is said (FNV-1a, 64 bits).
+pub(crate) fn made_up(kind: &str, salt: &str, number: usize, name: &str) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in salt.bytes().chain([0]).chain(name.bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    format!("call_{hash:016x}_{number}")
+    format!("{kind}_{hash:016x}_{number}")
 }
 
 /// An identifier of a call within `[a-zA-Z0-9_-]{1,64}`, which some providers demand. Others than those are written so
@@ -110,6 +115,9 @@ pub(crate) fn words(parts: &[Part], failed: bool) -> (String, usize) {
 pub(crate) fn turns(request: &Request) -> Vec<(usize, Cow<'_, Message>)> {
     let mut turns: Vec<(usize, Cow<'_, Message>)> = Vec::new();
     for (number, message) in request.messages.iter().enumerate() {
+        if message.parts.is_empty() {
+            continue;
+        }
         match turns.last_mut() {
             Some((_, last)) if last.role == message.role => {
                 last.to_mut().parts.extend(message.parts.iter().cloned());
@@ -118,4 +126,76 @@ pub(crate) fn turns(request: &Request) -> Vec<(usize, Cow<'_, Message>)> {
         }
     }
     turns
+}
+
+/// Whether arguments that come in pieces are a whole object yet, without keeping them.
+#[derive(Debug, Default)]
+pub(crate) struct Shape {
+    depth: u32,
+    begun: bool,
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Shape {
+    pub(crate) fn push(&mut self, piece: &str) {
+        for byte in piece.bytes() {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.quoted => self.escaped = true,
+                b'"' => self.quoted = !self.quoted,
+                b'{' | b'[' if !self.quoted => {
+                    self.begun = true;
+                    self.depth = self.depth.saturating_add(1);
+                }
+                b'}' | b']' if !self.quoted => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.begun && self.depth == 0
+    }
+}
+
+/// Blocks that can only be said once they are whole, in the order in which they began.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    parts: std::collections::VecDeque<(u32, Part, bool)>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(crate) fn begin(&mut self, index: u32, part: Part) {
+        self.parts.push_back((index, part, false));
+    }
+
+    /// More of a call's arguments or of what proves a piece of reasoning.
+    pub(crate) fn more(&mut self, index: u32, piece: &str) -> Result<(), Failure> {
+        self.bytes += piece.len();
+        if self.bytes > crate::answer::ANSWER_BYTES {
+            return Err(Failure::new(Kind::Malformed, "the arguments of the calls are too large"));
+        }
+        match self.parts.iter_mut().find(|(own, ..)| *own == index) {
+            Some((_, Part::ToolCall { arguments, .. }, _)) => arguments.push_str(piece),
+            Some((_, Part::Reasoning { signature, .. }, _)) => {
+                signature.get_or_insert_default().push_str(piece)
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A block is whole; what can be said now.
+    pub(crate) fn end(&mut self, index: u32) -> Vec<Part> {
+        for (own, _, whole) in &mut self.parts {
+            *whole |= *own == index;
+        }
+        let mut ready = Vec::new();
+        while let Some((.., true)) = self.parts.front() {
+            ready.extend(self.parts.pop_front().map(|(_, part, _)| part));
+        }
+        ready
+    }
 }

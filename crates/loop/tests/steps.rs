@@ -329,7 +329,8 @@ fn a_long_conversation_is_shortened_and_then_summarised() {
                 open.push(call["id"].to_string());
             }
             if message["role"] == "tool" {
-                let at = open.iter().position(|id| *id == message["tool_call_id"].to_string());
+                let of = message["tool_call_id"].to_string();
+                let at = open.iter().position(|id| *id == of);
                 open.remove(at.expect("a result without its call"));
             }
         }

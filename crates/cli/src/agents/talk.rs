@@ -196,7 +196,7 @@ mod tests {
     fn lines_of_a_loop_come_whole_and_everything_else_as_it_is() {
         let mut lines = Lines::default();
         let text = r#"{"show":"text","text":"a"}"#;
-        assert!(lines.add(text[..9].as_bytes()).is_empty());
+        assert!(lines.add(&text.as_bytes()[..9]).is_empty());
         let got = lines.add(format!("{}\nplain\nhalf", &text[9..]).as_bytes());
         assert_eq!(got[0], Ok(Shown::Text { text: "a".into() }));
         assert_eq!(got[1..], [Err(b"plain\n".to_vec()), Err(b"half".to_vec())]);

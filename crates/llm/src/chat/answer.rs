@@ -14,7 +14,7 @@ pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
     let mut choice = choices.next().ok_or_else(|| fields.wrong("an answer without a choice"))?;
     let mut message = choice.object("message")?.ok_or_else(|| choice.wrong("a choice without a message"))?;
     let parts = assistant(&mut message, &id)?;
-    let word = choice.string("finish_reason")?;
+    let word = choice.string("finish_reason")?.filter(|word| !word.is_empty());
     let reason = reason(word.as_deref().ok_or_else(|| choice.wrong("it does not say why it ended"))?)?;
     let calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
     let refused = parts.iter().any(|part| matches!(part, Part::Refusal(_)));
@@ -23,13 +23,21 @@ pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
 }
 
 /// Why it ended, in the word of the dialect.
-pub(super) fn reason(word: &str) -> Result<StopReason, Failure> {
+pub(crate) fn reason(word: &str) -> Result<StopReason, Failure> {
     Ok(match word {
         "stop" | "eos" | "end_turn" => StopReason::End,
         "length" | "max_tokens" | "model_length" => StopReason::Length,
         "tool_calls" | "function_call" => StopReason::ToolCalls,
-        "content_filter" => StopReason::Filtered,
-        "error" => return Err(Failure::new(Kind::Upstream, "the upstream ended its answer with an error")),
+        "content_filter" | "sensitive" => StopReason::Filtered,
+        "insufficient_system_resource" => {
+            return Err(Failure::new(Kind::Overloaded, "the upstream has no room to finish its answer"));
+        }
+        "error" | "abort" | "network_error" => {
+            return Err(Failure::new(
+                Kind::Upstream,
+                format!("the upstream ended its answer with {word:?}: ask again"),
+            ));
+        }
         other => {
             let what =
                 format!("an answer that ended because of {other:?}, which is no reason in chat completions");
@@ -64,7 +72,7 @@ pub(crate) fn paused() -> Failure {
     Failure::new(Kind::Untranslatable, "the provider paused its turn, which this dialect cannot say")
 }
 
-pub(super) fn read_usage(mut fields: Fields<'_>) -> Result<Usage, Failure> {
+pub(crate) fn read_usage(mut fields: Fields<'_>) -> Result<Usage, Failure> {
     let mut count = |name: &str| fields.count(name).map(Option::unwrap_or_default);
     let (input, mut output) = (count("prompt_tokens")?, count("completion_tokens")?);
     let (total, hit) = (count("total_tokens")?, count("prompt_cache_hit_tokens")?);

@@ -1,11 +1,10 @@
 //! Answers of Ollama: a stream is lines of the same objects that stand alone otherwise.
 
-use crate::answer::ANSWER_BYTES;
 use crate::chat::paused;
 use crate::framing::Frame;
 use crate::json::{Fields, Object};
 use crate::stream::Stream;
-use crate::tools::{as_object, made_up_id};
+use crate::tools::{Held, as_object, made_up, made_up_id};
 use crate::{Answer, Block, Delta, Event, Failure, Kind, Part, StopReason, Usage};
 
 /// When nothing is known of the time; the dialect demands one.
@@ -25,8 +24,8 @@ impl Reader {
         if let Some(error) = fields.take("error") {
             return Err(crate::failures::within(error));
         }
-        stream.start(String::new(), fields.words("model")?);
         let time = fields.words("created_at")?;
+        stream.start(made_up("ollama", &time, 0, ""), fields.words("model")?);
         match fields.object("message")? {
             Some(mut message) => {
                 let (thought, text) = (message.words("thinking")?, message.words("content")?);
@@ -102,44 +101,28 @@ pub(crate) struct Writer {
     chat: bool,
     model: String,
     usage: Usage,
-    open: Vec<(u32, Call)>,
-    kept: usize,
-}
-
-#[derive(Debug)]
-struct Call {
-    id: String,
-    name: String,
-    arguments: String,
+    held: Held,
 }
 
 impl Writer {
     pub(crate) fn new(chat: bool) -> Self {
-        Self { chat, model: String::new(), usage: Usage::default(), open: Vec::new(), kept: 0 }
+        Self { chat, model: String::new(), usage: Usage::default(), held: Held::default() }
     }
 
     pub(crate) fn event(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
         match event {
             Event::Started { model, .. } => model.clone_into(&mut self.model),
+            Event::BlockStarted { block: Block::ToolCall { .. }, .. } if !self.chat => return Err(no_calls()),
             Event::BlockStarted { index, block: Block::ToolCall { id, name } } => {
-                let call = Call { id: id.clone(), name: name.clone(), arguments: String::new() };
-                self.open.push((*index, call));
+                let (id, name) = (id.clone(), name.clone());
+                self.held.begin(*index, Part::ToolCall { id, name, arguments: String::new() });
             }
-            Event::Delta { index, delta: Delta::Arguments(piece) } => {
-                self.kept += piece.len();
-                if self.kept > ANSWER_BYTES {
-                    return Err(Failure::new(Kind::Malformed, "the arguments of the calls are too large"));
-                }
-                if let Some((_, call)) = self.open.iter_mut().find(|(own, _)| own == index) {
-                    call.arguments.push_str(piece);
-                }
-            }
+            Event::Delta { index, delta: Delta::Arguments(piece) } => self.held.more(*index, piece)?,
             Event::Delta { delta, .. } => self.words(delta, out),
             Event::BlockStopped { index } => {
-                if let Some(place) = self.open.iter().position(|(own, _)| own == index) {
-                    let (_, call) = self.open.remove(place);
-                    let part = Part::ToolCall { id: call.id, name: call.name, arguments: call.arguments };
-                    self.line(out, |object| write_said(object, &[part], true, None));
+                let calls = self.held.end(*index);
+                if !calls.is_empty() {
+                    self.line(out, |object| write_said(object, &calls, true, None));
                 }
             }
             Event::Usage(usage) => self.usage = *usage,
@@ -171,6 +154,13 @@ impl Writer {
         }
         out.push(b'\n');
     }
+}
+
+fn no_calls() -> Failure {
+    Failure::new(
+        Kind::Untranslatable,
+        "the model calls a tool, which Ollama's generate cannot say: ask its chat",
+    )
 }
 
 /// The word for why it ended.
@@ -225,6 +215,9 @@ fn write_said(object: &mut Object<'_>, parts: &[Part], chat: bool, end: Option<(
 }
 
 pub(crate) fn write_answer(mut object: Object<'_>, answer: &Answer, chat: bool) -> Result<(), Failure> {
+    if !chat && answer.parts.iter().any(|part| matches!(part, Part::ToolCall { .. })) {
+        return Err(no_calls());
+    }
     object.text("model", &answer.model);
     object.text("created_at", CREATED);
     write_said(&mut object, &answer.parts, chat, Some((word(answer.reason)?, &answer.usage)));
