@@ -2,6 +2,7 @@
 
 usage: acp_client.py OCTANT ARGUMENT...   (what starts the agent side: octant --dir DIR acp --manifest FILE)
 
+By hand: it needs the package agent-client-protocol (0.12.1), and a model that makes one call for a prompt with `sleep` in it.
 Every message goes through the library's types, which are made from the protocol's schema.
 """
 
