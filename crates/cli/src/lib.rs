@@ -9,9 +9,11 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod acp;
 mod agents;
 mod approvals;
 mod args;
+mod chat;
 mod complete;
 mod config;
 mod deeds;
@@ -185,6 +187,8 @@ fn act(
         Command::Halt => units::machine(&operator, Op::Halt, "halt", out),
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
+        Command::Chat(asked) => chat::run(asked, layout, out),
+        Command::Acp { manifest, key } => acp::run(manifest, key.as_deref(), layout, out),
         Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Egress(command) => egress::run(command, layout, out),
         Command::Router(command) => router::run(command, layout, out),
