@@ -27,7 +27,7 @@ impl Answer {
     ///
     /// # Errors
     /// The failure with which the events end; [`Kind::Cut`] where they end with nothing; [`Kind::Malformed`] where they
-    /// are too many bytes or speak of blocks that never began.
+    /// are too many bytes or speak of blocks that never began; [`Kind::Untranslatable`] for a foreign block.
     pub fn collect(events: &[Event]) -> Result<Self, Failure> {
         let mut draft = Draft::default();
         for event in events {
@@ -45,6 +45,11 @@ impl Answer {
     /// The same as events.
     #[must_use]
     pub fn events(self) -> Vec<Event> {
+        self.events_and(None)
+    }
+
+    /// The same, with something foreign in it.
+    pub(crate) fn events_and(self, foreign: Option<String>) -> Vec<Event> {
         let mut stream = Stream::default();
         stream.start(self.id, self.model);
         for part in self.parts {
@@ -68,6 +73,9 @@ impl Answer {
             let index = stream.open(block);
             deltas.into_iter().for_each(|delta| stream.delta(index, delta));
             stream.stop(index);
+        }
+        if let Some(sort) = foreign {
+            stream.whole(Block::Foreign { sort }, None);
         }
         stream.usage(self.usage);
         stream.finish(self.reason, self.sequence);
@@ -94,7 +102,7 @@ impl Draft {
     pub fn event(&mut self, event: &Event) -> Result<(), Failure> {
         match event {
             Event::Started { id, model } => (self.id, self.model) = (id.clone(), model.clone()),
-            Event::BlockStarted { block, .. } => self.parts.push(begun(block)),
+            Event::BlockStarted { block, .. } => self.parts.push(begun(block)?),
             Event::Delta { index, delta } => self.delta(*index, delta)?,
             Event::BlockStopped { .. } => {}
             Event::Usage(usage) => self.usage = *usage,
@@ -164,8 +172,8 @@ pub(crate) fn cut() -> Failure {
     )
 }
 
-fn begun(block: &Block) -> Part {
-    match block {
+fn begun(block: &Block) -> Result<Part, Failure> {
+    Ok(match block {
         Block::Text => Part::Text(String::new()),
         Block::Refusal => Part::Refusal(String::new()),
         Block::Reasoning { id } => Part::Reasoning { id: id.clone(), text: String::new(), signature: None },
@@ -173,5 +181,6 @@ fn begun(block: &Block) -> Part {
         Block::ToolCall { id, name } => {
             Part::ToolCall { id: id.clone(), name: name.clone(), arguments: String::new() }
         }
-    }
+        Block::Foreign { sort } => return Err(Block::refused(sort)),
+    })
 }

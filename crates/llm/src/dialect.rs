@@ -5,7 +5,7 @@ use crate::framing::{Frame, Framing, Sse};
 use crate::json::{Fields, Object};
 use crate::proof::Marker;
 use crate::stream::Stream;
-use crate::{Answer, Event, Failure, Kind, Request};
+use crate::{Answer, Block, Event, Failure, Kind, Request};
 use crate::{anthropic, bedrock, chat, failures, gemini, ollama, proof, responses};
 
 /// The most bytes of a request or of an answer that is no stream.
@@ -128,22 +128,32 @@ impl Dialect {
             return Err(Failure::new(Kind::Malformed, format!("an answer of more than {BODY_BYTES} bytes")));
         }
         let fields = Fields::read(body, Kind::Malformed)?;
+        let mut foreign = None;
         let mut answer = match self {
             Self::Chat => chat::read_answer(fields)?,
-            Self::Responses => responses::read_answer(fields)?,
-            Self::Anthropic => anthropic::read_answer(fields)?,
-            Self::Bedrock => bedrock::read_answer(fields)?,
+            Self::Responses => responses::read_answer(fields, &mut foreign)?,
+            Self::Anthropic => anthropic::read_answer(fields, &mut foreign)?,
+            Self::Bedrock => bedrock::read_answer(fields, &mut foreign)?,
             // Their streams are made of such answers.
             Self::OllamaChat | Self::OllamaGenerate | Self::Gemini => {
                 let mut state = self.state();
                 let mut stream = Stream::default();
                 state.frame(Frame { name: "", data: body }, &mut stream)?;
                 state.end(&mut stream);
-                Answer::collect(&stream.take())?
+                let mut events = stream.take();
+                if let Some(Event::Failed(failure)) = events.last() {
+                    return Err(failure.clone());
+                }
+                if !stream.ended() {
+                    return Err(Failure::new(Kind::Malformed, "the answer does not say why it ended"));
+                }
+                let mut marker = Marker::new(self);
+                events.iter_mut().for_each(|event| marker.mark(event));
+                return Ok(events);
             }
         };
         proof::mark_parts(self, &mut answer.parts);
-        Ok(answer.events())
+        Ok(answer.events_and(foreign))
     }
 
     /// Writes an answer that is no stream. The request is the one that is answered.
@@ -372,6 +382,7 @@ impl Encoder {
         let event = bare.as_ref().unwrap_or(event);
         let written = match event {
             Event::Failed(failure) => Err(failure.clone()),
+            Event::BlockStarted { block: Block::Foreign { sort }, .. } => Err(Block::refused(sort)),
             event => self.voice.event(event, out),
         };
         self.ended = matches!(event, Event::Finished { .. });

@@ -64,6 +64,12 @@ pub enum Block {
         /// What it is, as the provider wrote it.
         data: String,
     },
+    /// What no other dialect has, as a tool of the provider's own: it passes where bytes pass, and is refused by name
+    /// where it would have to be translated. Nothing of what it holds is told.
+    Foreign {
+        /// What the provider calls it.
+        sort: String,
+    },
     /// A call of a tool; its arguments come as pieces of JSON text.
     ToolCall {
         /// By which the result is told apart from those of other calls; made up where the provider gives none.
@@ -86,6 +92,14 @@ pub enum Delta {
     Signature(String),
     /// Of a call's arguments: JSON text, cut anywhere.
     Arguments(String),
+}
+
+impl Block {
+    /// What is said where a foreign block would have to be translated.
+    pub(crate) fn refused(sort: &str) -> crate::Failure {
+        let what = format!("the answer has a block of type {sort:?}, which no other dialect has");
+        crate::Failure::new(crate::Kind::Untranslatable, what)
+    }
 }
 
 impl Delta {

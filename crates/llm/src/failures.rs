@@ -132,6 +132,7 @@ pub(crate) fn read(dialect: Dialect, status: u16, headers: &[(&str, &str)], body
     {
         name.split(':').next().unwrap_or_default().clone_into(&mut said.word);
     }
+    let status = said.status.unwrap_or(status);
     let kind = said.kind().unwrap_or_else(|| by_status(status));
     let kind = if kind == Kind::Invalid { by_status(status).sharper(kind) } else { kind };
     let mut failure = Failure::new(kind, said.message(status));
@@ -205,8 +206,15 @@ fn said_in(mut fields: Fields<'_>) -> Result<Said, Failure> {
     let (sort, status) = (fields.string("type")?, fields.string("status")?);
     said.word = status.or(sort).unwrap_or_default();
     match fields.take("code") {
-        Some(code) if code.is_text() => said.code = Some(code.string()?),
-        Some(code) => said.status = code.count().ok().and_then(|code| u16::try_from(code).ok()),
+        Some(code) if code.is_text() => {
+            let code = code.string()?;
+            said.status = code.parse().ok().filter(|code| (400..600).contains(code));
+            said.code = Some(code);
+        }
+        Some(code) => {
+            let code = code.count().ok().and_then(|code| u16::try_from(code).ok());
+            said.status = code.filter(|code| (400..600).contains(code));
+        }
         None => {}
     }
     said.field = fields.take("param").and_then(|param| param.string().ok());

@@ -49,7 +49,7 @@ fn line_of_json(line: &[u8], each: &mut dyn FnMut(Frame<'_>)) {
 }
 
 fn whole(data: &[u8]) -> bool {
-    data == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
+    data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
 }
 
 /// Lines that end with LF, CR or CRLF, cut anywhere.

@@ -127,7 +127,7 @@ impl Seen {
     }
 
     fn frame(&mut self, frame: Frame<'_>) -> Result<(), Failure> {
-        if self.dialect == Dialect::Chat && frame.data == b"[DONE]" {
+        if self.dialect == Dialect::Chat && frame.data.trim_ascii() == b"[DONE]" {
             self.ended = self.reason.is_some();
             return Ok(());
         }
@@ -175,6 +175,9 @@ impl Seen {
     }
 
     fn chat(&mut self, mut fields: Fields<'_>) -> Result<(), Failure> {
+        if fields.words("object")? == "error" {
+            return Err(crate::failures::within_fields(fields));
+        }
         if let Some(error) = fields.take("error") {
             return Err(crate::failures::within(error));
         }

@@ -1,6 +1,6 @@
 //! What passes as it is, and is only watched.
 
-use octant_llm::{Dialect, Kind, Meter, StopReason};
+use octant_llm::{Dialect, Event, Kind, Meter, Request, StopReason};
 
 /// Tools of the provider's own, fields and reasons of a later version: nothing to translate, and nothing wrong.
 #[test]
@@ -16,6 +16,31 @@ fn what_it_does_not_know_passes() {
     assert!(meter.ended());
     assert_eq!(meter.end(), Ok(None));
     assert_eq!((meter.usage().input, meter.usage().output), (5, 9));
+}
+
+/// A decoder tells that there was something, and goes on; only who would have to say it in another dialect fails.
+#[test]
+fn what_is_foreign_fails_where_it_is_translated() {
+    let body = br#"{"id":"i","model":"m","content":[{"type":"server_tool_use","id":"s"},{"type":"text","text":"x"}],"stop_reason":"end_turn"}"#;
+    let events = Dialect::Anthropic.read_answer(body).unwrap();
+    assert!(matches!(events.last(), Some(Event::Finished { .. })));
+    let request = Request::default();
+    for to in Dialect::ALL {
+        let failure = to.write_answer(&request, &events).unwrap_err();
+        assert!(
+            failure.kind == Kind::Untranslatable && failure.message.contains("server_tool_use"),
+            "{failure}"
+        );
+        let mut encoder = to.encoder(&request);
+        let mut out = Vec::new();
+        events.iter().for_each(|event| encoder.event(event, &mut out));
+        let mut decoder = to.decoder();
+        let mut heard = decoder.push(&out);
+        heard.extend(decoder.end());
+        assert!(
+            matches!(heard.last(), Some(Event::Failed(failure)) if failure.message.contains("server_tool_use"))
+        );
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::request::{read_block, write_block};
 use crate::json::{Fields, Object};
 use crate::{Answer, Failure, Kind, Part, StopReason, Usage};
 
-pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
+pub(crate) fn read_answer(mut fields: Fields<'_>, foreign: &mut Option<String>) -> Result<Answer, Failure> {
     if fields.string("type")?.as_deref() == Some("error") {
         let error = fields.need("error")?;
         return Err(crate::failures::within(error));
@@ -13,7 +13,11 @@ pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
     let model = fields.words("model")?;
     let mut parts = Vec::new();
     for mut block in fields.need("content")?.objects()? {
-        parts.push(read_block(&mut block)?);
+        match read_block(&mut block) {
+            Ok(part) => parts.push(part),
+            Err(failure) if failure.kind == Kind::Untranslatable => *foreign = failure.code,
+            Err(failure) => return Err(failure),
+        }
     }
     let word = fields.string("stop_reason")?.ok_or_else(|| fields.wrong("it does not say why it ended"))?;
     let sequence = fields.string("stop_sequence")?;

@@ -18,6 +18,8 @@ const DROPPABLE: &[Droppable] = &[
     neutral("mcp_servers", &["[]"]),
     hint("inference_geo"),
     hint("diagnostics"),
+    // What the provider may forget of the conversation; it is sent again anyway.
+    hint("context_management"),
 ];
 /// What may be left out of a block.
 const BLOCK: &[Droppable] = &[neutral("citations", &["[]"]), hint("caller"), hint("toolset_name")];
@@ -181,7 +183,9 @@ pub(super) fn read_block(block: &mut Fields<'_>) -> Result<Part, Failure> {
         },
         other => {
             let why = format!("{other} is a block that no other dialect has");
-            return Err(Failure::untranslatable(block.at.clone(), why));
+            let mut failure = Failure::untranslatable(block.at.clone(), why);
+            failure.code = Some(other.to_owned());
+            return Err(failure);
         }
     })
 }

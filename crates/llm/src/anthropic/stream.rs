@@ -12,6 +12,8 @@ use crate::{Block, Delta, Event, Failure, Kind, StopReason, Usage};
 pub(crate) struct Reader {
     /// The provider's index of each open block, and ours.
     open: Vec<(u64, u32)>,
+    /// Those of blocks that no other dialect has.
+    foreign: Vec<u64>,
     count: Count,
     end: Option<(StopReason, Option<String>)>,
 }
@@ -80,8 +82,9 @@ impl Reader {
                 (call, Delta::Arguments(input.map(|input| input.text.to_owned()).unwrap_or_default()))
             }
             other => {
-                let what = format!("the answer has a block of type {other:?}, which no other dialect has");
-                return Err(Failure::new(Kind::Malformed, what));
+                stream.whole(Block::Foreign { sort: other.to_owned() }, None);
+                self.foreign.push(index);
+                return Ok(());
             }
         };
         let own = stream.open(block);
@@ -92,6 +95,9 @@ impl Reader {
 
     fn delta(&mut self, mut fields: Fields<'_>, stream: &mut Stream) -> Result<(), Failure> {
         let index = fields.need("index")?.count()?;
+        if self.foreign.contains(&index) {
+            return Ok(());
+        }
         let Some(&(_, own)) = self.open.iter().find(|(other, _)| *other == index) else {
             return Err(fields.wrong(format_args!("a piece of block {index}, which is not open")));
         };
@@ -190,6 +196,8 @@ fn write_block(mut object: Object<'_>, block: &Block) {
             object.text("type", "redacted_thinking");
             object.text("data", data);
         }
+        // Refused before.
+        Block::Foreign { .. } => {}
         Block::ToolCall { id, name } => {
             object.text("type", "tool_use");
             object.text("id", &plain_id(id));

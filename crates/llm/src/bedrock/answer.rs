@@ -5,12 +5,16 @@ use crate::chat::paused;
 use crate::json::{Fields, Object};
 use crate::{Answer, Failure, Kind, StopReason, Usage};
 
-pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
+pub(crate) fn read_answer(mut fields: Fields<'_>, foreign: &mut Option<String>) -> Result<Answer, Failure> {
     let mut output = fields.need("output")?.object()?;
     let mut message = output.need("message")?.object()?;
     let mut parts = Vec::new();
     for block in message.need("content")?.objects()? {
-        parts.push(read_block(block)?);
+        match read_block(block) {
+            Ok(part) => parts.push(part),
+            Err(failure) if failure.kind == Kind::Untranslatable => *foreign = Some("a block".to_owned()),
+            Err(failure) => return Err(failure),
+        }
     }
     let reason = reason(&fields.needed_string("stopReason")?)?;
     let usage = fields.object("usage")?.map(read_usage).transpose()?.unwrap_or_default();

@@ -25,7 +25,8 @@ impl Reader {
                 let index = fields.need("contentBlockIndex")?.count()?;
                 let mut start = fields.need("start")?.object()?;
                 let Some(mut call) = start.object("toolUse")? else {
-                    return Err(start.wrong("a block that no other dialect has"));
+                    stream.whole(Block::Foreign { sort: "a block".to_owned() }, None);
+                    return Ok(());
                 };
                 let (id, name) = (call.needed_string("toolUseId")?, call.needed_string("name")?);
                 self.open.push((index, stream.open(Block::ToolCall { id, name })));

@@ -131,8 +131,11 @@ pub(super) fn write_assistant(mut object: Object<'_>, parts: &[Part], reasoning:
             _ => {}
         }
     }
+    let calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
     match &text {
         Some(text) => object.text("content", text),
+        // Without anything else a message needs words, be they none.
+        None if !calls && refusal.is_none() => object.text("content", ""),
         None => object.null("content"),
     }
     object.maybe_text("refusal", refusal.as_deref());
@@ -140,7 +143,6 @@ pub(super) fn write_assistant(mut object: Object<'_>, parts: &[Part], reasoning:
         object.maybe_text("reasoning_content", thought.as_deref().filter(|text| !text.is_empty()));
         write_details(&mut object, parts);
     }
-    let calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
     if calls {
         let mut list = object.list("tool_calls");
         for part in parts {

@@ -39,7 +39,7 @@ struct Call {
 
 impl Reader {
     pub(crate) fn frame(&mut self, frame: Frame<'_>, stream: &mut Stream) -> Result<(), Failure> {
-        if frame.data == b"[DONE]" {
+        if frame.data.trim_ascii() == b"[DONE]" {
             if let Some(reason) = self.reason {
                 stream.finish(settled(reason, !self.calls.is_empty(), self.refused), None);
             }
@@ -48,6 +48,9 @@ impl Reader {
         let mut fields = Fields::read(frame.data, Kind::Malformed)?;
         if let Some(error) = fields.take("error") {
             return Err(crate::failures::within(error));
+        }
+        if fields.words("object")? == "error" {
+            return Err(crate::failures::within_fields(fields));
         }
         if !stream.has_started() {
             self.id = fields.words("id")?;
@@ -259,7 +262,7 @@ impl Writer {
 
     fn begin(&mut self, index: u32, block: &Block, out: &mut Vec<u8>) {
         match block {
-            Block::Text | Block::Reasoning { .. } => {}
+            Block::Text | Block::Reasoning { .. } | Block::Foreign { .. } => {}
             Block::Refusal => self.refused = true,
             Block::Sealed { id, data } => {
                 let number = self.details;

@@ -93,8 +93,9 @@ impl Reader {
         }
         for foreign in ["inlineData", "executableCode", "codeExecutionResult", "fileData"] {
             if part.take(foreign).is_some() {
-                let what = format!("the answer has {foreign}, which no other dialect has");
-                return Err(Failure::new(Kind::Malformed, what));
+                self.close(true, stream);
+                self.close(false, stream);
+                stream.whole(Block::Foreign { sort: foreign.to_owned() }, None);
             }
         }
         Ok(())
@@ -197,7 +198,7 @@ impl Writer {
                 Block::Sealed { data, .. } => {
                     self.held.begin(*index, Part::Sealed { id: None, data: data.clone() });
                 }
-                Block::Text | Block::Refusal => {}
+                Block::Text | Block::Refusal | Block::Foreign { .. } => {}
             },
             Event::Delta { index, delta } => self.delta(*index, delta, out)?,
             Event::BlockStopped { index } => {

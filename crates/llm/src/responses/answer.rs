@@ -5,11 +5,11 @@ use crate::json::{Fields, Object};
 use crate::tools::made_up;
 use crate::{Answer, Failure, Kind, Part, Request, StopReason, Usage};
 
-pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
+pub(crate) fn read_answer(mut fields: Fields<'_>, foreign: &mut Option<String>) -> Result<Answer, Failure> {
     let (id, model) = (fields.words("id")?, fields.words("model")?);
     let mut parts = Vec::new();
     for mut item in fields.objects("output")? {
-        read_item(&mut item, &mut parts)?;
+        read_item(&mut item, &mut parts, foreign)?;
     }
     let calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
     let refused = parts.iter().any(|part| matches!(part, Part::Refusal(_)));
@@ -18,15 +18,19 @@ pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
     Ok(Answer { id, model, parts, usage, reason, sequence: None })
 }
 
-fn read_item(item: &mut Fields<'_>, parts: &mut Vec<Part>) -> Result<(), Failure> {
+fn read_item(
+    item: &mut Fields<'_>,
+    parts: &mut Vec<Part>,
+    foreign: &mut Option<String>,
+) -> Result<(), Failure> {
     match item.needed_string("type")?.as_str() {
         "message" => {
             for mut part in item.need("content")?.objects()? {
-                parts.push(match part.needed_string("type")?.as_str() {
-                    "refusal" => Part::Refusal(part.needed_string("refusal")?),
-                    "output_text" => Part::Text(part.needed_string("text")?),
-                    other => return Err(foreign(other)),
-                });
+                match part.needed_string("type")?.as_str() {
+                    "refusal" => parts.push(Part::Refusal(part.needed_string("refusal")?)),
+                    "output_text" => parts.push(Part::Text(part.needed_string("text")?)),
+                    other => *foreign = Some(other.to_owned()),
+                }
             }
         }
         "function_call" => parts.push(Part::ToolCall {
@@ -35,17 +39,9 @@ fn read_item(item: &mut Fields<'_>, parts: &mut Vec<Part>) -> Result<(), Failure
             arguments: item.words("arguments")?,
         }),
         "reasoning" => parts.extend(read_reasoning(item)?),
-        other => return Err(foreign(other)),
+        other => *foreign = Some(other.to_owned()),
     }
     Ok(())
-}
-
-/// Of an item or a part that nobody can have asked for.
-pub(super) fn foreign(sort: &str) -> Failure {
-    Failure::new(
-        Kind::Malformed,
-        format!("the answer has something of type {sort:?}, which no other dialect has"),
-    )
 }
 
 /// An item of reasoning: words, what proves them, or what is sealed. Nothing of all that is nothing.

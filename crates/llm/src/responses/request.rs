@@ -350,7 +350,24 @@ fn flush(list: &mut List<'_>, role: Role, words: &mut Vec<Part>, at: &str) -> Re
     if words.iter().all(|part| matches!(part, Part::CacheMark { .. })) {
         return Ok(());
     }
-    write_content(list.object(), role, &std::mem::take(words), at)
+    let words = std::mem::take(words);
+    if role != Role::Assistant {
+        return write_content(list.object(), role, &words, at);
+    }
+    // A list of parts of the model needs identifiers of OpenAI's own; words alone do not.
+    for part in &words {
+        match part {
+            Part::Text(text) => {
+                let mut entry = list.object();
+                entry.text("type", "message");
+                entry.text("role", "assistant");
+                entry.text("content", text);
+            }
+            Part::CacheMark { .. } => {}
+            part => write_content(list.object(), role, std::slice::from_ref(part), at)?,
+        }
+    }
+    Ok(())
 }
 
 fn write_output(entry: &mut Object<'_>, parts: &[Part], failed: bool, at: &str) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Reads streams of responses.
 
-use super::answer::{foreign, read_usage, reason};
+use super::answer::{read_usage, reason};
 use crate::framing::Frame;
 use crate::json::Fields;
 use crate::stream::Stream;
@@ -52,7 +52,9 @@ impl Reader {
                     "output_text" => self.piece(item, Place::Text(number), part.words("text")?, stream),
                     "refusal" => self.piece(item, Place::Refusal(number), part.words("refusal")?, stream),
                     "reasoning_text" => {}
-                    other => return Err(foreign(other)),
+                    other => {
+                        stream.whole(Block::Foreign { sort: other.to_owned() }, None);
+                    }
                 };
             }
             "response.content_part.done" => {
@@ -163,7 +165,9 @@ impl Reader {
                 self.open.push(Open { item: number, place: Place::Call, block, filled: false });
                 self.piece(number, Place::Call, item.words("arguments")?, stream);
             }
-            other => return Err(foreign(other)),
+            other => {
+                stream.whole(Block::Foreign { sort: other.to_owned() }, None);
+            }
         }
         Ok(())
     }
