@@ -20,7 +20,8 @@ pub(crate) struct Voice {
 
 /// An answer that has begun, and can be passed on.
 pub(crate) enum Ready {
-    Whole(Vec<u8>),
+    /// With its media type.
+    Whole(&'static str, Vec<u8>),
     Stream(Box<Stream>, Vec<u8>),
 }
 
@@ -39,9 +40,9 @@ pub(crate) struct Stream {
 /// Gives a program its answer, from here on.
 pub(crate) fn reply(ready: Ready, mut open: Open, asked: String, own: String) -> Reply {
     match ready {
-        Ready::Whole(body) => {
+        Ready::Whole(kind, body) => {
             open.said(&body);
-            http::whole(200, JSON, body)
+            http::whole(200, kind, body)
         }
         Ready::Stream(stream, first) => {
             let (sender, body) = http::pieces();
@@ -231,9 +232,9 @@ pub(crate) async fn whole(
         let mut out = Vec::new();
         let mut encoder = voice.ours.encoder(request);
         events.iter().for_each(|event| encoder.event(event, &mut out));
-        return Ok(Ready::Whole(out));
+        return Ok(Ready::Whole(voice.ours.stream_type(), out));
     }
-    Ok(Ready::Whole(if voice.same { body } else { voice.ours.write_answer(request, &events)? }))
+    Ok(Ready::Whole(JSON, if voice.same { body } else { voice.ours.write_answer(request, &events)? }))
 }
 
 /// Vectors.
@@ -250,5 +251,8 @@ pub(crate) async fn vectors(
     for event in [Event::Usage(usage), done] {
         open.event(&event)?;
     }
-    Ok(Ready::Whole(if voice.same { body } else { embeddings::write_answer(voice.ours, request, &answer)? }))
+    Ok(Ready::Whole(
+        JSON,
+        if voice.same { body } else { embeddings::write_answer(voice.ours, request, &answer)? },
+    ))
 }

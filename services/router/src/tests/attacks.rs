@@ -23,7 +23,7 @@ async fn a_model_that_was_not_granted_is_not_asked_and_that_is_on_record() {
     }
     assert_eq!(upstream.asked.lock().unwrap().len(), 0);
     let lines = world.lines(1).await;
-    let denied = |line: &Line| matches!(line, Line::Denied(what) if what["field"] == "models.allowed");
+    let denied = |line: &Line| matches!(line, Line::Decided(what) if what["field"] == "models.allowed");
     assert!(
         lines.iter().any(denied) && !lines.iter().any(|line| matches!(line, Line::Intent(..))),
         "{lines:?}"

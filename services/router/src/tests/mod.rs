@@ -32,7 +32,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub(super) enum Line {
     Intent(u64, Value),
     Outcome(u64, Value),
-    Denied(Value),
+    Decided(Value),
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Book for Arc<Ledger> {
     }
 
     fn decided(&self, _: Aid, payload: &Value) {
-        self.lines.lock().unwrap().push(Line::Denied(payload.clone()));
+        self.lines.lock().unwrap().push(Line::Decided(payload.clone()));
     }
 
     fn hurry(&self) {}

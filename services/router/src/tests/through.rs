@@ -150,3 +150,47 @@ async fn vectors_are_made() {
     assert!(upstream.last().starts_with("POST /v1/embeddings "), "{}", upstream.last());
     assert_eq!(outcome(&world.lines(2).await)["usage"]["input"], 4);
 }
+
+#[tokio::test]
+async fn an_upstream_that_answers_a_stream_in_one_piece_is_streamed_all_the_same() {
+    let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
+    let world = World::new(&deployment("a", "chat", upstream.at), &["p-a/*"], PLENTY).await;
+    let body = r#"{"model":"p-a/m-a","stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let (status, head, answer) = world.ask("/v1/chat/completions", body).await;
+    assert_eq!(status, 200);
+    assert!(head.to_ascii_lowercase().contains("content-type: text/event-stream"), "{head}");
+    assert!(answer.contains("Hello") && answer.ends_with("data: [DONE]\n\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_the_manifest_lets_be_kept_is_kept_and_given_again_to_the_same_agent_alone() {
+    let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
+    let file = "[cache]\nbytes = 1000000\nentries = 10\nttl_ms = 60000\n".to_owned()
+        + &deployment("a", "chat", upstream.at);
+    let mut word = crate::core::tests::word(octant_ids::Aid::from_bytes([3; 16]), &["p-a/*"]);
+    (word.cache, word.keep_prompts) = (true, true);
+    let world = World::with(&file, word, PLENTY).await;
+    let plain = HELLO.replace("\"own_field\":[1, 2.50],", "");
+    let asks = |temperature: &str| plain.replacen('{', &format!("{{\"temperature\":{temperature},"), 1);
+    for (body, asked) in [(asks("0"), 1), (asks("0"), 1), (asks("0.5"), 2), (asks("0.5"), 3)] {
+        let (status, _, answer) = world.ask("/v1/chat/completions", &body).await;
+        assert!(status == 200 && answer.contains("Hello"), "{answer}");
+        assert_eq!(upstream.asked.lock().unwrap().len(), asked, "{body}");
+    }
+    let lines = world.lines(7).await;
+    assert!(
+        lines.iter().any(|line| matches!(line, Line::Decided(what) if what["cached"] == true)),
+        "{lines:?}"
+    );
+    assert_eq!(world.agent.total().cached, 1);
+    let kept = world.dir.join("kept");
+    for _ in 0..1000 {
+        if std::fs::read_dir(&kept).is_ok_and(|files| files.count() == 3) {
+            let first = std::fs::read_to_string(kept.join(format!("{:020}.json", 1))).unwrap();
+            assert!(first.contains("Hi") && first.contains("Hello"), "{first}");
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("what was said is not kept");
+}
