@@ -83,6 +83,13 @@ impl Dialect {
         Ok(request)
     }
 
+    /// Whether a request may hold a proof of reasoning that another provider than one of this dialect made, because the
+    /// router had asked that one before. A provider refuses such a request as it is: it has to be read and written.
+    #[must_use]
+    pub fn holds_foreign_proof(self, body: &[u8]) -> bool {
+        proof::stands_in(body)
+    }
+
     /// Writes what a provider gets.
     ///
     /// # Errors
@@ -146,6 +153,9 @@ impl Dialect {
     pub fn write_answer(self, request: &Request, events: &[Event]) -> Result<Vec<u8>, Failure> {
         let mut answer = Answer::collect(events)?;
         proof::bare_parts(self, &mut answer.parts);
+        if answer.model.is_empty() {
+            answer.model.clone_from(&request.model);
+        }
         let mut out = Vec::new();
         let object = Object::new(&mut out);
         match self {
@@ -202,7 +212,13 @@ impl Dialect {
             Self::Gemini => Voice::Gemini(gemini::Writer::default()),
             Self::Bedrock => Voice::Bedrock(bedrock::Writer::default()),
         };
-        Encoder { voice, dialect: self, marker: Marker::new(self), ended: false }
+        Encoder {
+            voice,
+            dialect: self,
+            marker: Marker::new(self),
+            model: request.model.clone(),
+            ended: false,
+        }
     }
 
     /// The media type of a stream in this dialect.
@@ -325,6 +341,8 @@ pub struct Encoder {
     voice: Voice,
     dialect: Dialect,
     marker: Marker,
+    /// What the program asked for: said where the provider does not say who answers.
+    model: String,
     ended: bool,
 }
 
@@ -345,7 +363,12 @@ impl Encoder {
         if self.ended {
             return;
         }
-        let bare = self.marker.bare(event);
+        let bare = match event {
+            Event::Started { id, model } if model.is_empty() => {
+                Some(Event::Started { id: id.clone(), model: self.model.clone() })
+            }
+            event => self.marker.bare(event),
+        };
         let event = bare.as_ref().unwrap_or(event);
         let written = match event {
             Event::Failed(failure) => Err(failure.clone()),

@@ -36,7 +36,8 @@ pub(crate) fn write(dialect: Dialect, mut object: Object<'_>, failure: &Failure)
                 Some(field) => error.text("param", field),
                 None => error.null("param"),
             }
-            match failure.code.as_deref().or(openai_code(failure.kind)) {
+            // Programs look for these words, and not for those of the provider that happened to be asked.
+            match openai_code(failure.kind).or(failure.code.as_deref()) {
                 Some(code) => error.text("code", code),
                 None => error.null("code"),
             }
@@ -213,6 +214,7 @@ fn said_in(mut fields: Fields<'_>) -> Result<Said, Failure> {
         if let Some(delay) = detail.string("retryDelay").ok().flatten() {
             said.retry_ms = seconds_ms(delay.trim_end_matches('s'));
         }
+        said.code = said.code.or(detail.string("reason").ok().flatten());
     }
     Ok(said)
 }
@@ -268,6 +270,7 @@ fn by_word(word: &str) -> Option<Kind> {
         | "tokens"
         | "requests" => Kind::RateLimited,
         "invalid_api_key"
+        | "API_KEY_INVALID"
         | "authentication_error"
         | "UNAUTHENTICATED"
         | "UnrecognizedClientException"

@@ -25,6 +25,10 @@ fn write_said(list: &mut List<'_>, parts: &[Part], demand_proof: bool) {
             sealed = Some(data);
             continue;
         }
+        // Thoughts are worth handing back only with what proves them.
+        if demand_proof && matches!(part, Part::Reasoning { signature: None, .. }) {
+            continue;
+        }
         let mut entry = list.object();
         match part {
             Part::Text(text) | Part::Refusal(text) => entry.text("text", text),

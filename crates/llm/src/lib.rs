@@ -17,6 +17,7 @@ mod event;
 mod failure;
 mod failures;
 mod framing;
+mod fuzz;
 mod gemini;
 mod json;
 mod meter;
@@ -33,6 +34,7 @@ pub use dialect::{Decoder, Dialect, Encoder, Manner};
 pub use estimate::estimate;
 pub use event::{Block, Delta, Event, StopReason, Usage};
 pub use failure::{Failure, Kind};
+pub use fuzz::fuzz_llm;
 pub use json::Json;
 pub use meter::Meter;
 pub use request::{

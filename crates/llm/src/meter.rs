@@ -47,6 +47,9 @@ impl Meter {
         seen.body(Fields::read(body, Kind::Malformed)?)?;
         // Of Gemini a stream is made of such answers, and no more of them comes.
         seen.ended |= seen.reason.is_some();
+        if !seen.over() {
+            return Err(Failure::new(Kind::Malformed, "the answer does not say why it ended"));
+        }
         Ok((seen.usage, seen.end()?))
     }
 
@@ -176,7 +179,7 @@ impl Seen {
             return Err(crate::failures::within(error));
         }
         if let Some(mut choice) = fields.objects("choices")?.into_iter().next()
-            && let Some(word) = choice.string("finish_reason")?
+            && let Some(word) = choice.string("finish_reason")?.filter(|word| !word.is_empty())
         {
             self.reason = Some(chat::reason(&word).ok());
         }

@@ -68,6 +68,12 @@ pub(crate) fn own_only(dialect: Dialect, request: &Request) -> Request {
     request
 }
 
+/// Whether there is the begin of a mark in JSON text.
+pub(crate) fn stands_in(body: &[u8]) -> bool {
+    let begin = b"\"octant.";
+    body.windows(begin.len()).any(|window| window == begin)
+}
+
 /// Whether a request holds any proof at all.
 pub(crate) fn any(request: &Request) -> bool {
     let proof =

@@ -238,24 +238,11 @@ impl Reasoning {
     /// In words, also where it was said in tokens: up to 4,095 are little, up to 16,383 some.
     #[must_use]
     pub fn as_effort(&self) -> Option<Effort> {
-        self.effort.or(match self.budget? {
-            0 => Some(Effort::None),
-            1..4096 => Some(Effort::Low),
-            4096..16_384 => Some(Effort::Medium),
-            _ => Some(Effort::High),
-        })
-    }
-
-    /// In tokens, also where it was said in words: the counterpart of [`Reasoning::as_effort`].
-    #[must_use]
-    pub fn as_budget(&self) -> Option<u64> {
-        self.budget.or(match self.effort? {
-            Effort::None => Some(0),
-            Effort::Minimal => Some(1024),
-            Effort::Low => Some(2048),
-            Effort::Medium => Some(8192),
-            Effort::High => Some(16_384),
-            Effort::Highest => Some(32_768),
-        })
+        self.effort.or(self.budget.map(|budget| match budget {
+            0 => Effort::None,
+            1..4096 => Effort::Low,
+            4096..16_384 => Effort::Medium,
+            _ => Effort::High,
+        }))
     }
 }

@@ -10,6 +10,8 @@ const BLOCKS: u32 = 16_384;
 pub(crate) struct Stream {
     events: Vec<Event>,
     open: Vec<u32>,
+    /// Of those, the calls of which no arguments have come.
+    unfilled: Vec<u32>,
     next: u32,
     started: bool,
     ended: bool,
@@ -46,6 +48,9 @@ impl Stream {
         if !self.ended {
             self.next += 1;
             self.open.push(index);
+            if matches!(block, Block::ToolCall { .. }) {
+                self.unfilled.push(index);
+            }
             self.events.push(Event::BlockStarted { index, block });
         }
         index
@@ -53,11 +58,16 @@ impl Stream {
 
     pub(crate) fn delta(&mut self, index: u32, delta: Delta) {
         if !self.ended && !delta.text().is_empty() && self.open.contains(&index) {
+            self.unfilled.retain(|&call| call != index);
             self.events.push(Event::Delta { index, delta });
         }
     }
 
     pub(crate) fn stop(&mut self, index: u32) {
+        // Some say nothing where a tool takes nothing, and others cannot read nothing.
+        if self.unfilled.contains(&index) {
+            self.delta(index, Delta::Arguments("{}".to_owned()));
+        }
         if let Some(place) = self.open.iter().position(|&open| open == index)
             && !self.ended
         {

@@ -115,6 +115,9 @@ pub(crate) fn words(parts: &[Part], failed: bool) -> (String, usize) {
 pub(crate) fn turns(request: &Request) -> Vec<(usize, Cow<'_, Message>)> {
     let mut turns: Vec<(usize, Cow<'_, Message>)> = Vec::new();
     for (number, message) in request.messages.iter().enumerate() {
+        if message.parts.is_empty() {
+            continue;
+        }
         match turns.last_mut() {
             Some((_, last)) if last.role == message.role => {
                 last.to_mut().parts.extend(message.parts.iter().cloned());
@@ -123,6 +126,37 @@ pub(crate) fn turns(request: &Request) -> Vec<(usize, Cow<'_, Message>)> {
         }
     }
     turns
+}
+
+/// Whether arguments that come in pieces are a whole object yet, without keeping them.
+#[derive(Debug, Default)]
+pub(crate) struct Shape {
+    depth: u32,
+    begun: bool,
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Shape {
+    pub(crate) fn push(&mut self, piece: &str) {
+        for byte in piece.bytes() {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.quoted => self.escaped = true,
+                b'"' => self.quoted = !self.quoted,
+                b'{' | b'[' if !self.quoted => {
+                    self.begun = true;
+                    self.depth = self.depth.saturating_add(1);
+                }
+                b'}' | b']' if !self.quoted => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.begun && self.depth == 0
+    }
 }
 
 /// Blocks that can only be said once they are whole, in the order in which they began.

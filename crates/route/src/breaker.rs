@@ -21,9 +21,11 @@ const PERCENT: u32 = 50;
 const IN_A_ROW: u32 = 5;
 /// How long it is open the first time, and at most.
 const FIRST_MS: u64 = 5_000;
-const MOST_MS: u64 = 300_000;
+const MOST_MS: u64 = 60_000;
+/// When somebody looks again whether the try has ended.
+const AGAIN_MS: u64 = 250;
 /// A try that has said nothing for so long has failed.
-pub(crate) const TRY_MS: u64 = 600_000;
+const TRY_MS: u64 = 600_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -63,7 +65,7 @@ impl Breaker {
         match self.state {
             State::Open { until_ms } if now_ms < until_ms => Some(until_ms),
             State::Half { since_ms } if now_ms < since_ms.saturating_add(TRY_MS) => {
-                Some(since_ms.saturating_add(TRY_MS))
+                Some(now_ms.saturating_add(AGAIN_MS))
             }
             _ => None,
         }
@@ -222,7 +224,7 @@ mod tests {
     fn a_try_that_never_ends_does_not_hold_it_for_ever() {
         let mut breaker = failing(IN_A_ROW);
         let _ = breaker.start(10_000);
-        assert_eq!(breaker.until_ms(10_001), Some(10_000 + TRY_MS));
+        assert_eq!(breaker.until_ms(10_001), Some(10_001 + AGAIN_MS));
         assert_eq!(breaker.until_ms(10_000 + TRY_MS), None);
         let era = breaker.start(10_000 + TRY_MS);
         breaker.good(era, 10_000 + TRY_MS);

@@ -3,52 +3,74 @@
 /// Parts of a unit, so that what comes back in a millisecond is a whole number where a limit is said for a minute.
 const PART: u128 = 60_000;
 
-/// A bucket that fills up evenly.
+/// What a bucket holds whose limit nobody has said.
+const UNSAID: u128 = u128::MAX >> 1;
+
+/// A bucket that fills up.
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {
     capacity: u128,
     level: u128,
     at_ms: u64,
-    /// So many parts come back...
-    gain: u128,
-    /// ...in so many milliseconds.
-    in_ms: u128,
+    fills: Fills,
+}
+
+#[derive(Debug, Clone)]
+enum Fills {
+    /// So many parts come back in so many milliseconds.
+    Evenly { gain: u128, in_ms: u128 },
+    /// Nothing comes back before, and everything then.
+    At { ms: u64 },
 }
 
 impl Bucket {
     /// A full one, of so many in a minute.
     pub(crate) fn per_minute(limit: u64, now_ms: u64) -> Self {
         let capacity = u128::from(limit) * PART;
-        Self { capacity, level: capacity, at_ms: now_ms, gain: capacity, in_ms: 60_000 }
+        let fills = Fills::Evenly { gain: capacity, in_ms: 60_000 };
+        Self { capacity, level: capacity, at_ms: now_ms, fills }
     }
 
-    /// As a provider has said: so many are left of the limit, and it will be full again in so many milliseconds. Without a
-    /// limit it holds what is left, and at least one.
+    /// As a provider has said: so many are left of the limit, and it will be full again in so many milliseconds. It fills evenly,
+    /// or, where nobody has said how much it holds, at that time and not before.
     pub(crate) fn told(limit: Option<u64>, left: u64, full_in_ms: u64, now_ms: u64) -> Self {
         let level = u128::from(left) * PART;
-        let capacity = limit.map_or(0, |limit| u128::from(limit) * PART).max(level).max(PART);
+        let Some(limit) = limit else {
+            let fills = Fills::At { ms: now_ms.saturating_add(full_in_ms) };
+            return Self { capacity: UNSAID, level, at_ms: now_ms, fills };
+        };
+        let capacity = (u128::from(limit) * PART).max(level).max(PART);
         // Who has nothing missing says nothing of how fast it comes back.
         let (gain, in_ms) = match capacity - level {
             0 => (capacity, full_in_ms.max(60_000)),
             missing => (missing, full_in_ms.max(1)),
         };
-        Self { capacity, level, at_ms: now_ms, gain, in_ms: u128::from(in_ms) }
+        Self { capacity, level, at_ms: now_ms, fills: Fills::Evenly { gain, in_ms: u128::from(in_ms) } }
     }
 
     fn level(&self, now_ms: u64) -> u128 {
-        let since = u128::from(now_ms.saturating_sub(self.at_ms));
-        self.capacity.min(self.level.saturating_add(self.gain.saturating_mul(since) / self.in_ms))
+        let back = match self.fills {
+            Fills::At { ms } if now_ms >= ms => self.capacity,
+            Fills::At { .. } => 0,
+            Fills::Evenly { gain, in_ms } => {
+                gain.saturating_mul(u128::from(now_ms.saturating_sub(self.at_ms))) / in_ms
+            }
+        };
+        self.capacity.min(self.level.saturating_add(back))
     }
 
     /// When so many will be there; what is more than it can hold is there when it is full.
     pub(crate) fn ready_ms(&self, count: u64, now_ms: u64) -> u64 {
         let wanted = (u128::from(count) * PART).min(self.capacity);
         let missing = wanted.saturating_sub(self.level(now_ms));
-        if missing == 0 {
-            return now_ms;
+        match self.fills {
+            _ if missing == 0 => now_ms,
+            Fills::At { ms } => ms,
+            Fills::Evenly { gain, in_ms } => {
+                let wait = missing.saturating_mul(in_ms).div_ceil(gain);
+                now_ms.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
+            }
         }
-        let wait = missing.saturating_mul(self.in_ms).div_ceil(self.gain);
-        now_ms.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
     /// Takes so many, or what there is.
@@ -89,11 +111,13 @@ mod tests {
         let bucket = Bucket::told(None, 0, 10_000, 5);
         assert_eq!(bucket.ready_ms(1, 5), 10_005);
         let mut bucket = Bucket::told(None, 3, 10_000, 5);
+        assert_eq!(bucket.ready_ms(4, 5), 10_005, "what is left is not all that it holds");
+        assert_eq!(bucket.ready_ms(4, 10_005), 10_005);
         for _ in 0..3 {
             assert_eq!(bucket.ready_ms(1, 5), 5);
             bucket.take(1, 5);
         }
-        assert!(bucket.ready_ms(1, 5) > 5);
+        assert_eq!(bucket.ready_ms(1, 5), 10_005);
         bucket.give_back(1);
         assert_eq!(bucket.ready_ms(1, 5), 5);
     }

@@ -6,6 +6,7 @@ use crate::complexity::Class;
 use crate::config::{DeploymentEntry, File, GroupEntry, Retention};
 use crate::data::{self, Known, Model, provider_faults};
 use crate::error::{Faults, Text};
+use crate::price::Rates;
 use crate::provider::{self, Auth, Provider, fill, holes};
 use crate::retry::Retries;
 use octant_ids::SecretName;
@@ -61,6 +62,12 @@ impl Deployment {
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// What a call costs whose prompt has so many tokens; nothing on this machine, unless the operator says so.
+    #[must_use]
+    pub fn rates(&self, input: u64) -> Option<Rates> {
+        self.known.rates(input).or(self.provider.local.then(Rates::default))
     }
 
     /// The path and query behind the base at which it answers.
@@ -417,11 +424,11 @@ impl Catalogue {
         }
     }
 
-    /// Every name that can be asked: groups, aliases, and `PROVIDER/MODEL` of the deployments. Sorted.
+    /// Every name that can be asked for, sorted: groups, aliases, and `PROVIDER/MODEL` of the deployments.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
-        let own = self.deployments.iter().map(|deployment| deployment.full.as_str());
-        let all = self.groups.keys().chain(self.aliases.keys()).map(String::as_str).chain(own);
+        let own = self.deployments.iter().map(|deployment| &deployment.full);
+        let all = self.groups.keys().chain(self.aliases.keys()).chain(own).map(String::as_str);
         all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
@@ -503,6 +510,10 @@ fn values(entry: &DeploymentEntry, provider: &Provider, text: &mut Text<'_>) -> 
     }
     // Azure's models are called by the name of the deployment there.
     if open.contains("model") && provider.dialect == Dialect::Chat {
+        if entry.model.get_ref().contains('/') {
+            let why = "this provider's models have no / in their names".to_owned();
+            text.wrong(entry.model.span().start, "deployment.model", why);
+        }
         out.entry("model".to_owned()).or_insert_with(|| entry.model.get_ref().clone());
     }
     for name in open.into_iter().filter(|name| !out.contains_key(*name)) {

@@ -68,7 +68,7 @@ pub struct Wish<'a> {
     pub cap: Option<Cap>,
     /// Whether money is counted, so that a model without a price cannot be asked.
     pub priced: bool,
-    /// At most so many tokens of the prompt.
+    /// At most so many tokens of the prompt: [`octant_llm::estimate`], which counts each byte as one.
     pub input: u64,
     /// The most tokens of the answer, where the request says it.
     pub output: Option<u64>,
@@ -76,7 +76,8 @@ pub struct Wish<'a> {
     pub class: Class,
     /// A strategy in place of the groups' own.
     pub strategy: Option<Strategy>,
-    /// Chance, for weights: another for each request.
+    /// Chance, for weights: another for each request, or the same for all of a conversation, which then stays where the
+    /// provider's cache is warm as long as it can.
     pub seed: u64,
 }
 
@@ -119,7 +120,7 @@ pub struct Choice {
 #[must_use]
 pub fn choose(catalogue: &Catalogue, health: &Health, wish: &Wish<'_>, now_ms: u64) -> Choice {
     let mut choice = Choice::default();
-    let by_name = allows(wish.allowed, wish.asked);
+    let by_name = wish.by_name(catalogue);
     let mut seen = vec![false; catalogue.deployments.len()];
     for step in catalogue.way(wish.asked, wish.class) {
         let mut fit = Vec::new();
@@ -145,17 +146,36 @@ pub fn choose(catalogue: &Catalogue, health: &Health, wish: &Wish<'_>, now_ms: u
     choice
 }
 
+/// How many bytes a token has, as a rule of thumb, and at most on average over a prompt.
+const BYTES: u64 = 4;
+const BYTES_MOST: u64 = 8;
+
 impl Wish<'_> {
-    /// What the call is taken for before it is made.
+    /// What the call is likely to take: what rates are kept by, before the provider has said what it took.
     #[must_use]
     pub fn load(&self) -> Load {
-        Load { input: self.input, output: self.output.unwrap_or(0) }
+        Load { input: self.input.div_ceil(BYTES), output: self.output.unwrap_or(0) }
+    }
+
+    /// The prompt certainly has so many tokens. A window is refused only where it is certainly too small: who is not sure asks the
+    /// provider.
+    #[must_use]
+    pub fn least(&self) -> u64 {
+        self.input / BYTES_MOST
+    }
+
+    /// Whether who asks may ask by this name: as it asks, or as what an alias stands for.
+    fn by_name(&self, catalogue: &Catalogue) -> bool {
+        allows(self.allowed, self.asked) || allows(self.allowed, catalogue.unaliased(self.asked))
     }
 }
 
+/// Whether the patterns name this.
 fn allows(allowed: &PatternSet<NamePattern>, name: &str) -> bool {
-    let name = name.parse::<NamePattern>();
-    name.is_ok_and(|name| !name.open() && allowed.covers(&name))
+    match allowed {
+        PatternSet::All => true,
+        PatternSet::Only(patterns) => patterns.iter().any(|pattern| pattern.matches(name)),
+    }
 }
 
 /// Why a deployment cannot be asked for this, however it does.
@@ -163,7 +183,7 @@ fn unfit(deployment: &Deployment, wish: &Wish<'_>, by_name: bool) -> Option<Reas
     let known = &deployment.known;
     let lacks = wish.needs.without(known.abilities());
     let output = wish.output.unwrap_or(1);
-    let needs = wish.input.saturating_add(output);
+    let needs = wish.least().saturating_add(output);
     if !by_name && !allows(wish.allowed, &deployment.full) {
         return Some(Reason::NotAllowed);
     }
@@ -181,9 +201,9 @@ fn unfit(deployment: &Deployment, wish: &Wish<'_>, by_name: bool) -> Option<Reas
     if let Some(has) = known.window.filter(|has| needs > *has) {
         return Some(Reason::Window { needs, has });
     }
-    match (known.rates(wish.input), wish.cap) {
+    match (deployment.rates(wish.input), wish.cap) {
         (Some(rates), Some(cap)) if !rates.within(cap) => Some(Reason::Price),
-        (None, cap) if (wish.priced || cap.is_some()) && !deployment.provider.local => Some(Reason::NoPrice),
+        (None, cap) if wish.priced || cap.is_some() => Some(Reason::NoPrice),
         _ => None,
     }
 }
@@ -207,17 +227,10 @@ fn ranked(
         let deployment = &catalogue.deployments[*index];
         let score = match strategy {
             Strategy::Weighted | Strategy::Complexity => u64::from(deployment.weight),
-            // What nobody knows the price of is taken for the dearest, unless it is this machine.
-            Strategy::Cost => match deployment.known.rates(wish.input) {
-                Some(rates) => rates.most(wish.input, output),
-                None => {
-                    if deployment.provider.local {
-                        0
-                    } else {
-                        u64::MAX
-                    }
-                }
-            },
+            // What nobody knows the price of is taken for the dearest.
+            Strategy::Cost => {
+                deployment.rates(wish.input).map_or(u64::MAX, |rates| rates.most(wish.load().input, output))
+            }
             Strategy::Latency => health.expected_us(*index, output, now_ms),
             Strategy::Success => health.success(*index, now_ms),
         };
@@ -230,7 +243,7 @@ fn ranked(
         Strategy::Weighted | Strategy::Complexity => {}
         Strategy::Cost => out.sort_by_key(|candidate| candidate.score),
         Strategy::Latency => out.sort_by_key(|candidate| octave(candidate.score)),
-        Strategy::Success => out.sort_by_key(|candidate| std::cmp::Reverse(candidate.score / 50)),
+        Strategy::Success => out.sort_by_key(|candidate| std::cmp::Reverse((candidate.score + 50) / 100)),
     }
     out.sort_by_key(|candidate| candidate.waits.as_ref().map_or(0, |(until_ms, _)| *until_ms));
     out
@@ -244,34 +257,61 @@ fn octave(us: u64) -> u64 {
 }
 
 impl Choice {
-    /// What is said to who asks where nobody can be asked: the gentlest of the reasons, all of them named.
+    /// What is said to who asks where nobody can be asked: the gentlest of the reasons, all of them named. Of what it may not
+    /// ask for it is told nothing.
     #[must_use]
     pub fn refusal(&self, catalogue: &Catalogue, asked: &str) -> Failure {
         let shown: String = asked.chars().filter(|c| !c.is_control()).take(128).collect();
         if self.left_out.is_empty() {
-            let what = "no group, alias or model of a deployment in router.toml has this name; octant router providers lists them";
-            return Failure::new(Kind::NotFound, format!("model {shown:?}: {what}")).at("model");
+            let why = "no group, alias or model of a deployment in router.toml has this name";
+            return Failure::new(Kind::NotFound, format!("model {shown:?}: {why}")).at("model");
         }
-        // Who may ask is not told about what it may not, where something else stands in the way of all that it may.
-        let mine = |left: &&LeftOut| left.reason != Reason::NotAllowed;
-        let some = self.left_out.iter().any(|left| mine(&left));
-        let mut kinds = Vec::new();
-        let mut said = Vec::new();
-        for left in self.left_out.iter().filter(|left| !some || mine(left)) {
-            kinds.push(left.reason.kind());
-            let text = format!("{}: {}", catalogue.deployments[left.deployment].full, left.reason);
-            if !said.contains(&text) {
-                said.push(text);
-            }
-        }
+        let mine: Vec<&LeftOut> =
+            self.left_out.iter().filter(|left| left.reason != Reason::NotAllowed).collect();
         let rank = |kind: &Kind| match kind {
             Kind::Overloaded => 0,
             Kind::ContextLength => 1,
             Kind::Invalid => 2,
             _ => 3,
         };
-        let kind = kinds.into_iter().min_by_key(rank).unwrap_or(Kind::Forbidden);
+        let Some(kind) = mine.iter().map(|left| left.reason.kind()).min_by_key(rank) else {
+            let why = Reason::NotAllowed;
+            return Failure::new(why.kind(), format!("model {shown:?}: {why}")).at("model");
+        };
+        let mut said: Vec<String> = Vec::new();
+        for left in mine {
+            let text = format!("{}: {}", catalogue.deployments[left.deployment].full, left.reason);
+            if !said.contains(&text) {
+                said.push(text);
+            }
+        }
         Failure::new(kind, format!("model {shown:?} cannot be asked for this: {}", said.join("; ")))
             .at("model")
+    }
+
+    /// The choice in words, a line for each deployment that was looked at.
+    #[must_use]
+    pub fn explain(&self, catalogue: &Catalogue, now_ms: u64) -> Vec<String> {
+        let name = |index: usize| {
+            let deployment = &catalogue.deployments[index];
+            format!("{} ({})", deployment.name, deployment.full)
+        };
+        let candidates = self.candidates.iter().zip(1_u32..).map(|(candidate, place)| {
+            let Candidate { deployment, group, strategy, score, waits } = candidate;
+            let unit = match strategy {
+                Strategy::Weighted | Strategy::Complexity => "by weight",
+                Strategy::Cost => "millionths of a dollar at most",
+                Strategy::Latency => "microseconds expected",
+                Strategy::Success => "thousandths of calls ended well",
+            };
+            let waits = waits.as_ref().map_or(String::new(), |(until_ms, why)| {
+                format!(", but {} ms have to be waited: {why}", until_ms.saturating_sub(now_ms))
+            });
+            format!("{place}. {} of {group}: {strategy}, {score} {unit}{waits}", name(*deployment))
+        });
+        let left_out = self.left_out.iter().map(|left| {
+            format!("-  {} of {}: not asked: {}", name(left.deployment), left.group, left.reason)
+        });
+        candidates.chain(left_out).collect()
     }
 }

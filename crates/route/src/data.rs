@@ -2,11 +2,12 @@
 
 use crate::ability::{Abilities, Ability};
 use crate::error::{Faults, Text};
-use crate::price::Rates;
+use crate::price::{Rates, price};
 use crate::provider::{Auth, Provider};
-use octant_llm::Dialect;
+use octant_llm::{Dialect, Usage};
 use octant_manifest::{NamePattern, unix_ms};
 use serde::Deserialize;
+use std::sync::OnceLock;
 use toml::Spanned;
 
 const PROVIDERS: &str = include_str!("../data/providers.toml");
@@ -50,10 +51,17 @@ impl Known {
         self.long.filter(|long| input > long.above).map(|long| long.price).or(self.price)
     }
 
-    /// Whether it can do something; nobody has said so: no.
+    /// What a call costs that used so much, in millionths of a dollar.
+    #[must_use]
+    pub fn price(&self, usage: Usage) -> Option<u64> {
+        // Whether a prompt was long is seen by what was used: before, there was only a bound.
+        self.rates(usage.input).map(|rates| price(&rates, usage))
+    }
+
+    /// What it can do. Where nobody has said it, it answers, in pieces too, and nothing else.
     #[must_use]
     pub fn abilities(&self) -> Abilities {
-        let said = self.can.unwrap_or_default();
+        let said = self.can.unwrap_or(Abilities::default().with(Ability::Streaming));
         // Whoever says nothing of vectors means a model that answers.
         said.with_if(Ability::Answers, !said.has(Ability::Embeddings))
     }
@@ -163,7 +171,7 @@ pub(crate) fn implausible(known: &Known) -> Vec<String> {
 }
 
 /// What is compiled in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Data {
     pub(crate) providers: Vec<Provider>,
     pub(crate) models: Vec<Model>,
@@ -171,8 +179,10 @@ pub(crate) struct Data {
     pub(crate) dates: [String; 2],
 }
 
+/// Reads what is compiled in, the first time that somebody asks.
 pub(crate) fn read() -> Result<Data, Faults> {
-    read_texts(PROVIDERS, MODELS, u64::MAX)
+    static READ: OnceLock<Result<Data, Faults>> = OnceLock::new();
+    READ.get_or_init(|| read_texts(PROVIDERS, MODELS, u64::MAX)).clone()
 }
 
 /// Checks what is compiled in: order, duplicates, plausible prices, dates that are not to come.
@@ -311,6 +321,16 @@ mod tests {
             assert!(data.providers.iter().any(|known| known.name == provider), "{}", model.name);
         }
         assert!(check_data(0).is_err(), "a date that is to come");
+    }
+
+    #[test]
+    fn a_long_prompt_is_seen_by_what_was_used() {
+        let rates = |input, output| Rates { input, cache_read: None, cache_write: None, output };
+        let long = Some(Long { above: 1_000_000, price: rates(2, 6) });
+        let known = Known { price: Some(rates(1, 3)), long, ..Known::default() };
+        let used = |input| known.price(Usage { input, output: 1_000_000, ..Usage::default() });
+        assert_eq!((used(1_000_000), used(1_000_001)), (Some(1 + 3), Some(3 + 6)));
+        assert_eq!(Known::default().price(Usage::default()), None);
     }
 
     const ONE: &str = "known = \"2026-01-31\"\nprovider = []\n";

@@ -11,7 +11,9 @@
 //! | no such model (404), 5xx, cut, malformed, time over | the deployment's | counts in its breaker |
 //! | too many requests (429) | the deployment's | it is left alone as long as it asks, or for twice as long each time |
 //! | nobody could be reached | the provider's too | counts in both breakers |
+//! | there is no key for it now | nobody's | it is left alone for a while, twice as long each time |
 //! | who asked has gone away | nobody's | a try is given back |
+//! | a word about the key, or about money, once the answer has begun | nobody's | nothing; it answered |
 //!
 //! Times are milliseconds of a clock that never goes back.
 
@@ -83,10 +85,14 @@ pub enum Why {
     Unreachable,
     /// It has asked to be left alone.
     Cooling,
+    /// There is no key for it now: the vault is sealed, or does not answer.
+    NoKey,
     /// So many requests or tokens there are not yet: which limit.
     Pace(String),
     /// As many calls are under way as there may be.
     AtOnce,
+    /// The operator has taken it out of the file.
+    Gone,
 }
 
 impl fmt::Display for Why {
@@ -98,7 +104,9 @@ impl fmt::Display for Why {
             Self::Failing => f.write_str("it failed too often"),
             Self::Unreachable => f.write_str("its provider could not be reached too often"),
             Self::Cooling => f.write_str("it had too many requests and is left alone"),
+            Self::NoKey => f.write_str("the vault gives no key for it now"),
             Self::Pace(what) => write!(f, "its limit of {what} is used up for now"),
+            Self::Gone => f.write_str("router.toml does not have it any more"),
             Self::AtOnce => f.write_str("as many calls are under way as it may have"),
         }
     }
@@ -168,7 +176,8 @@ struct One {
     provider: String,
     key: Option<SecretName>,
     breaker: Breaker,
-    cool_until_ms: u64,
+    /// Until when it is left alone, and why.
+    cool: (u64, Why),
     cooled: u32,
     forbidden: u32,
     /// Configured limits and those that the provider has told, each with the word for it.
@@ -193,7 +202,7 @@ impl One {
             provider: deployment.provider.name.clone(),
             key: deployment.key.clone(),
             breaker: Breaker::new(seed),
-            cool_until_ms: 0,
+            cool: (0, Why::Cooling),
             cooled: 0,
             forbidden: 0,
             buckets: rpm.into_iter().chain(tpm).collect(),
@@ -206,19 +215,22 @@ impl One {
     }
 
     /// Leaves it alone: as long as it asks, or for twice as long each time.
-    fn cool(&mut self, retry_after_ms: Option<u64>, now_ms: u64) {
+    fn cool(&mut self, why: Why, retry_after_ms: Option<u64>, now_ms: u64) {
         let own = COOL_MS.0.saturating_mul(1 << self.cooled.min(16)).min(COOL_MS.1);
         let own = seed::jitter(self.seed, u64::from(self.cooled), own);
         let pause = retry_after_ms.map_or(own, |ms| ms.min(RETRY_AFTER_MOST_MS));
         self.cooled = self.cooled.saturating_add(1);
-        self.cool_until_ms = self.cool_until_ms.max(now_ms.saturating_add(pause));
+        let until_ms = now_ms.saturating_add(pause);
+        if until_ms > self.cool.0 {
+            self.cool = (until_ms, why);
+        }
     }
 
     fn standing(&self, load: Load, now_ms: u64) -> Standing {
         if self.forbidden >= FORBIDDEN {
             return Standing::Out(Why::Forbidden);
         }
-        let mut waits = vec![(self.cool_until_ms, Why::Cooling)];
+        let mut waits = vec![self.cool.clone()];
         waits.extend(self.breaker.until_ms(now_ms).map(|until_ms| (until_ms, Why::Failing)));
         if self.at_once.is_some_and(|most| self.under_way >= most) {
             waits.push((now_ms.saturating_add(AT_ONCE_MS), Why::AtOnce));
@@ -292,7 +304,7 @@ impl Health {
     #[must_use]
     pub fn standing(&self, deployment: usize, load: Load, now_ms: u64) -> Standing {
         let Some(one) = self.ones.get(deployment) else {
-            return Standing::Out(Why::Unreachable);
+            return Standing::Out(Why::Gone);
         };
         if let Some(why) = one.key.as_ref().and_then(|key| self.keys.get(key)) {
             return Standing::Out(why.clone());
@@ -355,7 +367,10 @@ impl Health {
 
     /// A call failed.
     pub fn failed(&mut self, call: Call, failure: &Failure, now_ms: u64) {
-        let whose = blame(failure.kind);
+        let begun = call.first_ms.is_some();
+        // A key is refused before an answer begins: what is said later, of money too, is not about it.
+        let whose = Some(blame(failure.kind)).filter(|whose| !begun || *whose != Blame::Key);
+        let whose = whose.unwrap_or(Blame::Nobody);
         let Some((one, provider)) = self.parts(&call) else { return };
         one.ended(call.load, Load::default());
         match whose {
@@ -383,15 +398,26 @@ impl Health {
             (Blame::Deployment, Kind::RateLimited) => {
                 one.share.ended(false, now_ms);
                 one.breaker.nothing(call.era, now_ms);
-                one.cool(failure.retry_after_ms, now_ms);
+                one.cool(Why::Cooling, failure.retry_after_ms, now_ms);
             }
             (Blame::Deployment | Blame::Provider, _) => {
                 one.share.ended(false, now_ms);
                 one.breaker.bad(call.era, now_ms);
                 if failure.retry_after_ms.is_some() {
-                    one.cool(failure.retry_after_ms, now_ms);
+                    one.cool(Why::Cooling, failure.retry_after_ms, now_ms);
                 }
             }
+        }
+    }
+
+    /// A call was not made, since there is no key for it now. Nobody has refused the key, so it is looked for again after a
+    /// pause that doubles.
+    pub fn without_key(&mut self, call: Call, now_ms: u64) {
+        if let Some((one, provider)) = self.parts(&call) {
+            one.ended(call.load, Load::default());
+            one.breaker.nothing(call.era, now_ms);
+            provider.nothing(call.provider_era, now_ms);
+            one.cool(Why::NoKey, None, now_ms);
         }
     }
 
@@ -400,7 +426,8 @@ impl Health {
         self.failed(call, &Failure::new(Kind::Cancelled, ""), now_ms);
     }
 
-    /// An answer that ended well did not pass the check of who asked.
+    /// An answer that ended well did not pass the check of who asked. To be said once for a call, and by who made it: it counts
+    /// against the deployment for everybody.
     pub fn rejected(&mut self, deployment: usize, now_ms: u64) {
         if let Some(one) = self.ones.get_mut(deployment) {
             one.share.rejected(now_ms);

@@ -3,7 +3,7 @@
 /// For how long what was measured is worth something. Who was slow or failed is tried again after that.
 const FRESH_MS: u64 = 300_000;
 /// After how long a call counts half.
-const HALF_LIFE_MS: u64 = 600_000;
+const HALF_LIFE_MS: u64 = 300_000;
 /// A call, in the counts.
 const ONE: u64 = 1 << 16;
 

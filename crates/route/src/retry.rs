@@ -84,7 +84,7 @@ impl Plan {
             if names.last() != Some(&candidate.group.as_str()) {
                 names.push(&candidate.group);
             }
-            let window = catalogue.deployments[candidate.deployment].known.window;
+            let window = catalogue.deployments.get(candidate.deployment).and_then(|own| own.known.window);
             let deployment = candidate.deployment;
             rows.push(Row { deployment, group: names.len() - 1, window, tries: 0, out: false });
         }

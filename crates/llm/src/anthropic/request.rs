@@ -263,15 +263,16 @@ fn write_sampling(object: &mut Object<'_>, sampling: &Sampling) -> Result<(), Fa
 
 /// Whether the answer goes on with calls whose thinking was not handed back: the provider refuses to think then.
 fn thinking_is_missing(request: &Request) -> bool {
-    let last = request.messages.iter().rfind(|message| message.role == Role::Assistant);
-    let goes_on = request.messages.last().is_some_and(|message| {
+    let turns = turns(request);
+    let last = turns.iter().rfind(|(_, message)| message.role == Role::Assistant);
+    let goes_on = turns.last().is_some_and(|(_, message)| {
         message.role == Role::User && message.parts.iter().any(|part| matches!(part, Part::ToolResult { .. }))
     });
     let thought = |part: &Part| match part {
         Part::Reasoning { signature, .. } => signature.is_some(),
         part => matches!(part, Part::Sealed { .. }),
     };
-    goes_on && last.is_some_and(|message| !message.parts.iter().any(thought))
+    goes_on && last.is_some_and(|(_, message)| !message.parts.iter().any(thought))
 }
 
 fn write_thinking(object: &mut Object<'_>, request: &Request) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ pub(crate) fn read_answer(mut fields: Fields<'_>) -> Result<Answer, Failure> {
     let mut choice = choices.next().ok_or_else(|| fields.wrong("an answer without a choice"))?;
     let mut message = choice.object("message")?.ok_or_else(|| choice.wrong("a choice without a message"))?;
     let parts = assistant(&mut message, &id)?;
-    let word = choice.string("finish_reason")?;
+    let word = choice.string("finish_reason")?.filter(|word| !word.is_empty());
     let reason = reason(word.as_deref().ok_or_else(|| choice.wrong("it does not say why it ended"))?)?;
     let calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
     let refused = parts.iter().any(|part| matches!(part, Part::Refusal(_)));
@@ -28,8 +28,16 @@ pub(crate) fn reason(word: &str) -> Result<StopReason, Failure> {
         "stop" | "eos" | "end_turn" => StopReason::End,
         "length" | "max_tokens" | "model_length" => StopReason::Length,
         "tool_calls" | "function_call" => StopReason::ToolCalls,
-        "content_filter" => StopReason::Filtered,
-        "error" => return Err(Failure::new(Kind::Upstream, "the upstream ended its answer with an error")),
+        "content_filter" | "sensitive" => StopReason::Filtered,
+        "insufficient_system_resource" => {
+            return Err(Failure::new(Kind::Overloaded, "the upstream has no room to finish its answer"));
+        }
+        "error" | "abort" | "network_error" => {
+            return Err(Failure::new(
+                Kind::Upstream,
+                format!("the upstream ended its answer with {word:?}: ask again"),
+            ));
+        }
         other => {
             let what =
                 format!("an answer that ended because of {other:?}, which is no reason in chat completions");

@@ -5,6 +5,7 @@ use super::message::{Detail, arguments, write_sealed};
 use crate::framing::{Frame, write_sse};
 use crate::json::{Fields, Object};
 use crate::stream::Stream;
+use crate::tools::Shape;
 use crate::{Block, Delta, Event, Failure, Kind, Request, StopReason, Usage};
 
 /// Reads one.
@@ -33,6 +34,7 @@ struct Call {
     number: Option<u64>,
     id: String,
     block: u32,
+    shape: Shape,
 }
 
 impl Reader {
@@ -59,7 +61,8 @@ impl Reader {
             if let Some(delta) = choice.object("delta")? {
                 self.delta(delta, stream)?;
             }
-            if let Some(word) = choice.string("finish_reason")? {
+            // Some say an empty one until there is one.
+            if let Some(word) = choice.string("finish_reason")?.filter(|word| !word.is_empty()) {
                 self.reason = Some(reason(&word)?);
             }
         }
@@ -123,10 +126,13 @@ impl Reader {
         index
     }
 
+    /// Something else begins: words end, and so do calls whose arguments are whole. Nobody says when a call ends, and
+    /// pieces of several may come mixed.
     fn close(&mut self, stream: &mut Stream) {
         if let Some((_, index)) = self.current.take() {
             stream.stop(index);
         }
+        self.calls.iter().filter(|call| call.shape.is_whole()).for_each(|call| stream.stop(call.block));
     }
 
     fn detail(&mut self, detail: Detail, twice: bool, stream: &mut Stream) {
@@ -178,13 +184,16 @@ impl Reader {
                 let id = id.unwrap_or_else(|| crate::tools::made_up_id(&self.id, self.calls.len(), &name));
                 self.close(stream);
                 let block = stream.open(Block::ToolCall { id: id.clone(), name });
-                self.calls.push(Call { number, id, block });
+                self.calls.push(Call { number, id, block, shape: Shape::default() });
                 block
             }
         };
         if let Some(mut function) = function
             && let Some(piece) = arguments(function.take("arguments"))?
         {
+            if let Some(call) = self.calls.iter_mut().find(|call| call.block == block) {
+                call.shape.push(&piece);
+            }
             stream.delta(block, Delta::Arguments(piece));
         }
         Ok(())

@@ -158,20 +158,21 @@ fn read_message(request: &mut Request, mut fields: Fields<'_>, namer: &mut Namer
     Ok(())
 }
 
+/// What a picture is, by its first bytes.
+fn sort(base64: &str) -> Option<&'static str> {
+    let sorts =
+        [("iVBOR", "image/png"), ("/9j/", "image/jpeg"), ("R0lGOD", "image/gif"), ("UklGR", "image/webp")];
+    sorts.iter().find(|(begin, _)| base64.starts_with(begin)).map(|(_, sort)| *sort)
+}
+
 /// Pictures stand there in base64 alone; what they are, their first bytes say.
 fn read_images(fields: &mut Fields<'_>) -> Result<Vec<Part>, Failure> {
     let mut images = Vec::new();
     for base64 in fields.strings("images")? {
-        let sorts = [
-            ("iVBOR", "image/png"),
-            ("/9j/", "image/jpeg"),
-            ("R0lGOD", "image/gif"),
-            ("UklGR", "image/webp"),
-        ];
-        let Some((_, media_type)) = sorts.iter().find(|(begin, _)| base64.starts_with(begin)) else {
+        let Some(media_type) = sort(&base64) else {
             return Err(fields.wrong("an image that is no PNG, JPEG, GIF or WebP in base64"));
         };
-        images.push(Part::Image(Image::Bytes { media_type: (*media_type).to_owned(), base64 }));
+        images.push(Part::Image(Image::Bytes { media_type: media_type.to_owned(), base64 }));
     }
     Ok(images)
 }
@@ -284,7 +285,13 @@ fn write_images(entry: &mut Object<'_>, images: &[&Image], at: &str) -> Result<(
     let mut list = entry.list("images");
     for image in images {
         match image {
-            Image::Bytes { base64, .. } => list.text(base64),
+            Image::Bytes { base64, .. } if sort(base64).is_some() => list.text(base64),
+            Image::Bytes { media_type, .. } => {
+                return Err(Failure::untranslatable(
+                    at,
+                    format_args!("Ollama knows no picture of type {media_type}"),
+                ));
+            }
             Image::Url(_) => {
                 return Err(Failure::untranslatable(at, "Ollama takes pictures in base64 only, not by URL"));
             }

@@ -194,7 +194,7 @@ impl Head {
         match state {
             State::Failed(failure) => {
                 let mut error = object.object("error");
-                let code = failure.code.as_deref().or(crate::failures::openai_code(failure.kind));
+                let code = crate::failures::openai_code(failure.kind).or(failure.code.as_deref());
                 error.text("code", code.unwrap_or("server_error"));
                 error.text("message", &failure.message);
             }

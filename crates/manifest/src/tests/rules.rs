@@ -39,7 +39,7 @@ fn role_resources_and_lifetime_are_told_at_once() {
     assert_eq!(rule(&template("hello", "admin", "ada"), "analyst"), Rule::RoleCeiling);
     assert_eq!(rule(&with("memory_max = \"64MiB\"", "memory_max = \"9GiB\""), "admin"), Rule::Resources);
     assert_eq!(rule(&with("ttl = \"5min\"", "ttl = \"unlimited\""), "admin"), Rule::UnlimitedLifetime);
-    assert_eq!(rule(&with("allowed = []", "allowed = [\"any\"]"), "admin"), Rule::Schema);
+    assert_eq!(rule(&with("[skills]\nallowed = []", "[skills]\nallowed = [\"any\"]"), "admin"), Rule::Schema);
 
     let text = with("memory_max = \"64MiB\"", "memory_max = \"9GiB\"")
         .replace("cpu_quota_percent = 100", "cpu_quota_percent = 1000")

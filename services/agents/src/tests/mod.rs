@@ -9,6 +9,7 @@ mod lend;
 mod life;
 mod mcp;
 mod messages;
+mod models;
 mod prepared;
 mod reports;
 mod restart;
