@@ -389,6 +389,43 @@ pub struct ApprovalInfo {
     pub why: String,
 }
 
+/// Parameters of `agent.words`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WordsRequest {
+    /// The number of the last word that is known already; 0 for none.
+    #[serde(default)]
+    pub after: u64,
+    /// How many stops are known already; another number of them is an answer too. Left out, stops are not waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stops: Option<u64>,
+    /// How long to wait where there is nothing new, in milliseconds; at most 30 s.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// Something that an operator said to the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Word {
+    /// Its number, from 1: the task, where there is one, is the first.
+    pub number: u64,
+    /// The words.
+    pub text: String,
+}
+
+/// Answer of `agent.words`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Words {
+    /// What was said after the number that was given, in order.
+    pub words: Vec<Word>,
+    /// Whether more is to be waited for once all of it is done.
+    pub more: bool,
+    /// How often an operator has stopped what the agent was at.
+    pub stops: u64,
+    /// The number of the last word that had been said when that was last: what was said since is to be done.
+    pub stopped_at: u64,
+}
+
 /// Parameters of `agent.credentials`: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -515,6 +552,9 @@ crate::rpc! {
         /// Gives what is in this agent's mailbox, or waits for it.
         "receive" => receive, Receive(ReceiveRequest) -> Received,
             needs [Need::Agent], deadline Deadline::Ms(35_000);
+        /// Gives what an operator said to this agent, its task first, or waits for it.
+        "words" => words, Words(WordsRequest) -> Words,
+            needs [Need::Agent], deadline Deadline::Ms(35_000), idempotent: true;
         /// Says what this agent was given to be used up, what it and those below it have used, and what is left.
         "budget" => budget, ShowBudget(BudgetRequest) -> BudgetInfo,
             needs [Need::Agent], deadline Deadline::Ms(5_000), idempotent: true;

@@ -29,6 +29,47 @@ pub const ENVELOPE_MAX: usize = 256 << 10;
 pub struct SpawnRequest {
     /// The signed manifest: a DSSE envelope as JSON text, at most 256 KiB, byte for byte as it was signed.
     pub envelope: String,
+    /// The first that is said to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+}
+
+/// The longest text that is said to an agent at once, in bytes.
+pub const WORD_MAX: usize = 64 << 10;
+/// The longest texts that are said to an agent in its life together, in bytes.
+pub const WORDS_MAX: usize = 512 << 10;
+
+/// What an agent is to do: it is said to it, and not a part of what it may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The words, at most 64 KiB; none where they come later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Whether more will be said, for which it waits once it has done that.
+    #[serde(default)]
+    pub more: bool,
+}
+
+/// Parameters of `agents.say`: words, a stop, or a stop and then words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SayRequest {
+    /// An agent identifier, or the name of exactly one agent.
+    pub agent: String,
+    /// The words, at most 64 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Whether it is to stop what it is at.
+    #[serde(default)]
+    pub stop: bool,
+}
+
+/// Answer of `agents.say`: it is on record, and the agent has it when it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SaidInfo {
+    /// How much was said to it so far: the number of the last word.
+    pub number: u64,
 }
 
 /// Parameters of `agents.fork`.
@@ -43,6 +84,9 @@ pub struct ForkRequest {
     /// The signed manifest of the new agent; that of the other where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envelope: Option<String>,
+    /// The first that is said to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
 }
 
 /// Something that was to be kept and is not.
@@ -672,6 +716,9 @@ crate::rpc! {
         /// Starts an agent whose workspace begins with what another's has: from the same signed manifest, or another.
         "fork" => fork, Fork(ForkRequest) -> AgentInfo,
             needs [Need::Operator], deadline Deadline::Ms(SPAWN_MS);
+        /// Says something to an agent, or has it stop what it is at. Whether it listens is for its program: the agent loop does.
+        "say" => say, Say(SayRequest) -> SaidInfo,
+            needs [Need::Operator], deadline Deadline::Ms(HOLD_MS);
         /// Waits until what is to be kept of an agent's workspace is, and says what that is.
         "artefacts" => artefacts, KeptArtefacts(ArtefactsRequest) -> AgentInfo,
             needs [Need::Operator], deadline Deadline::Open, idempotent: true;

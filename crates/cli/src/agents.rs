@@ -4,6 +4,7 @@ mod authority;
 pub(crate) mod budget;
 mod keep;
 mod prepared;
+mod talk;
 mod why;
 
 use crate::args::{Agent as Command, Output as Only, Which};
@@ -15,7 +16,7 @@ use crate::service::Service;
 use octant_api::agent::Child;
 use octant_api::agents::{
     AgentInfo, AgentList, AgentState, BudgetRequest, ENVELOPE_MAX, ExitInfo, KillRequest, ListRequest,
-    LogChunk, LogsEnd, LogsRequest, Output, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest,
+    LogChunk, LogsEnd, LogsRequest, Output, ResumeRequest, ShowRequest, SpawnRequest, SuspendRequest, Task,
     ThrottleRequest, UnthrottleRequest, WaitRequest,
 };
 use octant_api::rpc::StreamRequest;
@@ -26,6 +27,7 @@ use serde::Serialize;
 use std::path::Path;
 
 pub(crate) use keep::snapshot;
+pub(crate) use talk::{Lines, endpoint, key};
 
 /// The fewest characters of an identifier's end that stand for it: 20 random bits.
 const ENDING_MIN: usize = 4;
@@ -36,13 +38,25 @@ const FAMILY_MAX: usize = 64;
 ///
 /// Inside a workstation there is one socket, on which an agent reaches those below it.
 pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    if let Command::Loop(asked) = command {
+        return talk::run_loop(asked, layout, out);
+    }
     if let Some(own) = family::inside(layout) {
         return family::run(&own, command, out);
     }
     let service = Service::of(layout, "agents");
     let known = |of: &Which| service.call(&ShowRequest { agent: resolve(&service, &of.agent)? });
     match command {
-        Command::Spawn { file: Some(file), wait, .. } => spawn(&service, file, *wait, out),
+        Command::Spawn { file: Some(file), wait, words, .. } => {
+            spawn(&service, file, *wait, talk::task(words)?, out)
+        }
+        Command::Say { which, text, stop } => {
+            let agent = resolve(&service, &which.agent)?;
+            talk::say(&service, agent, text.as_deref(), *stop, out)
+        }
+        Command::Attach(which) => talk::attach(&service, resolve(&service, &which.agent)?, out),
+        // It was run above.
+        Command::Loop(_) => Ok(()),
         Command::Spawn { .. } | Command::Children { .. } => Err(family::outside()),
         Command::Prepare { file, count } => prepared::prepare(&service, file, *count, out),
         Command::Prepared { drop: false, .. } => prepared::list(&service, out),
@@ -79,23 +93,34 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             let todo = keep::Todo { into: into.as_deref(), remove: *remove };
             keep::run(&service, &which.agent, snapshot.as_deref(), todo, out)
         }
-        Command::Fork { which, manifest, limit } => {
-            keep::fork(layout, &service, &which.agent, manifest.as_deref(), *limit, out)
+        Command::Fork { which, manifest, limit, words } => {
+            let begin =
+                keep::Begin { file: manifest.as_deref(), limit_mib: *limit, task: talk::task(words)? };
+            keep::fork(layout, &service, &which.agent, begin, out)
         }
+        Command::Kill { .. } | Command::Suspend(_) | Command::Resume { .. } | Command::Throttle { .. } => {
+            hold(&service, command, out)
+        }
+    }
+}
+
+/// The commands that end an agent, stop it for a while or slow it down.
+fn hold(service: &Service, command: &Command, out: &mut Out) -> Result<(), CliError> {
+    match command {
         Command::Kill { which, grace } => {
-            let agent = resolve(&service, &which.agent)?;
+            let agent = resolve(service, &which.agent)?;
             print(&service.call(&KillRequest { agent, grace_ms: grace.0 })?, out)
         }
         Command::Suspend(which) => {
-            let agent = resolve(&service, &which.agent)?;
+            let agent = resolve(service, &which.agent)?;
             print(&service.call(&SuspendRequest { agent })?, out)
         }
         Command::Resume { which, time } => {
-            let agent = resolve(&service, &which.agent)?;
+            let agent = resolve(service, &which.agent)?;
             print(&service.call(&ResumeRequest { agent, for_ms: time.map(|time| time.0) })?, out)
         }
         Command::Throttle { which, cpu, .. } => {
-            let agent = resolve(&service, &which.agent)?;
+            let agent = resolve(service, &which.agent)?;
             let info = match *cpu {
                 Some(cpu_percent) => service.call(&ThrottleRequest { agent, cpu_percent })?,
                 // `--off`: one of the two has to be there.
@@ -103,6 +128,8 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
             };
             print(&info, out)
         }
+        // `run` hands over these alone.
+        _ => Ok(()),
     }
 }
 
@@ -161,7 +188,7 @@ fn lineage(service: &Service, info: &AgentInfo) -> Result<Vec<AgentInfo>, CliErr
 }
 
 /// A signed manifest.
-fn envelope(file: &Path) -> Result<String, CliError> {
+pub(crate) fn envelope(file: &Path) -> Result<String, CliError> {
     const KIND: &str = "signed manifest";
     let bytes = manifest::read(file, KIND, ENVELOPE_MAX)?;
     // Only its form is looked at here, so that a plain TOML file is named as such; whether it is to be believed
@@ -170,9 +197,15 @@ fn envelope(file: &Path) -> Result<String, CliError> {
     manifest::text(bytes, file, KIND)
 }
 
-fn spawn(service: &Service, file: &Path, wait_too: bool, out: &mut Out) -> Result<(), CliError> {
+fn spawn(
+    service: &Service,
+    file: &Path,
+    wait_too: bool,
+    task: Option<Task>,
+    out: &mut Out,
+) -> Result<(), CliError> {
     let envelope = envelope(file)?;
-    let info = service.call(&SpawnRequest { envelope })?;
+    let info = service.call(&SpawnRequest { envelope, task })?;
     if !info.missing_layers.is_empty() {
         out.note(&format!("WARNING: {} runs without: {}", info.aid, info.missing_layers.join(", ")));
     }

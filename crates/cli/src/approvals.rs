@@ -19,6 +19,9 @@ use std::path::Path;
 /// The longest file of a request: all of a manifest, every byte of which JSON can write with six.
 const REQUEST_MAX: usize = 2 << 20;
 
+/// How long an answer counts that is given at once, in milliseconds.
+const ANSWER_MS: u64 = 15 * 60 * 1000;
+
 /// The command.
 pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
     let service = Service::of(layout, "agents");
@@ -64,6 +67,13 @@ fn decide(service: &Service, by: &By, decision: Decision, out: &mut Out) -> Resu
     }
     let envelope = sign(&asked, decision, &by.by.key, by.by.time.0)?;
     told(&service.call(&AnswerRequest { envelope })?, out)
+}
+
+/// Answers a request for somebody who was shown what it says will be done.
+pub(crate) fn answer(service: &Service, id: &str, decision: Decision, key: &Path) -> Result<(), CliError> {
+    let asked = service.call(&ApprovalRequest { id: id.to_owned() })?;
+    let envelope = sign(&asked, decision, key, ANSWER_MS)?;
+    service.call(&AnswerRequest { envelope }).map(|_| ())
 }
 
 /// Signs an answer to a request, after what it says will be done was found to be what its digest is of.

@@ -7,6 +7,7 @@ mod logs;
 mod mcp;
 mod router;
 pub(crate) mod secret;
+mod talk;
 pub(crate) mod vault;
 mod when;
 mod workspace;
@@ -18,6 +19,7 @@ pub(crate) use logs::Logs;
 pub(crate) use mcp::Mcp;
 pub(crate) use router::Router;
 pub(crate) use secret::Secret;
+pub(crate) use talk::{Chat, Loop, Shows, Words};
 pub(crate) use vault::Vault;
 pub(crate) use workspace::Workspace;
 
@@ -92,6 +94,29 @@ pub(crate) enum Command {
     /// Start, look at and end agents
     #[command(subcommand, after_help = "Example:\n  octant agent list")]
     Agent(Agent),
+    /// Talk with a language model at the terminal, or ask it once
+    ///
+    /// What comes on standard input, where that is no terminal, is put behind the question. Commands in a conversation begin
+    /// with a slash; /help lists them.
+    #[command(
+        after_help = "Example:\n  octant chat --model claude-sonnet\n  octant logs ledger | octant chat \"what went wrong here?\""
+    )]
+    Chat(Chat),
+    /// Let an editor drive agents over the Agent Client Protocol, on standard input and output
+    ///
+    /// Each session is an agent of the manifest, whose program is the agent loop. In an editor's list of agents it is the
+    /// command `octant` with the arguments `acp --manifest FILE`.
+    #[command(after_help = "Example:\n  octant acp --manifest coder.signed.json")]
+    Acp {
+        /// The signed manifest (made by `octant manifest sign`)
+        #[arg(long, value_name = "FILE")]
+        manifest: PathBuf,
+        /// The operator's key with which the answers of the editor's user are signed, where an agent waits for approval
+        ///
+        /// Without it, `octant approvals` answers as for every agent.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
     /// See and answer what waits for an operator
     #[command(subcommand, after_help = "Example:\n  octant approvals list")]
     Approvals(Approvals),
@@ -219,7 +244,9 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Agent {
     /// Start an agent from a signed manifest and print its identifier
-    #[command(after_help = "Example:\n  octant agent spawn --wait manifest.signed.json")]
+    #[command(
+        after_help = "Example:\n  octant agent spawn --wait manifest.signed.json\n  octant agent spawn coder.signed.json --task \"make the tests pass\""
+    )]
     Spawn {
         /// The signed manifest (made by `octant manifest sign`)
         #[arg(required_unless_present = "manifest")]
@@ -230,7 +257,37 @@ pub(crate) enum Agent {
         /// Wait until the agent ends; exit 0 only when it ended with code 0
         #[arg(long)]
         wait: bool,
+        #[command(flatten)]
+        words: Words,
     },
+    /// Say something to an agent that listens, as the agent loop does; or have it stop what it is at
+    #[command(
+        after_help = "Example:\n  octant agent say coder \"leave the tests as they are\"\n  octant agent say coder --stop"
+    )]
+    Say {
+        #[command(flatten)]
+        which: Which,
+        /// The words, at most 64 KiB
+        #[arg(required_unless_present = "stop")]
+        text: Option<String>,
+        /// Have it stop what it is at, before the words
+        #[arg(long)]
+        stop: bool,
+    },
+    /// Watch an agent until it ends; exit 0 only when it ended with code 0
+    ///
+    /// What it wrote so far comes first. Ctrl-C ends the watching, not the agent.
+    #[command(after_help = "Example:\n  octant agent attach coder")]
+    Attach(Which),
+    /// Inside a workstation: work on the agent's task with a language model, files, the shell and Octant's tools
+    ///
+    /// The program of a manifest: executable = "/bin/octant", args = ["agent", "loop", "--model", "NAME"]. What it did is in
+    /// /workspace/.octant/transcript.jsonl, from which it goes on, and its result in result.json beside it.
+    #[command(
+        name = "loop",
+        after_help = "Exit codes:\n  0 done   1 stuck, refused or stopped   4 no answer   5 budget used up   6 model or request wrong   9 steps or time over\n\nExample:\n  octant agent loop --model claude-sonnet --max-steps 50"
+    )]
+    Loop(Box<Loop>),
     /// Build workstations whose programs wait for `octant agent spawn` of this manifest, which then takes one
     #[command(after_help = "Example:\n  octant agent prepare --count 4 manifest.signed.json")]
     Prepare {
@@ -336,6 +393,8 @@ Example:\n  octant agent fork incident-report")]
         /// The most MiB that the workspace may have
         #[arg(long, value_name = "MIB", default_value_t = 1024)]
         limit: u64,
+        #[command(flatten)]
+        words: Words,
     },
     /// End an agent with all its processes
     #[command(after_help = "Example:\n  octant agent kill incident-report")]

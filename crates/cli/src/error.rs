@@ -3,6 +3,7 @@
 use crate::vault::VaultError;
 use octant_api::error::ApiError;
 use octant_ids::Exit;
+use octant_loop::LoopError;
 use octant_oci::ImageError;
 use octant_tree::StoreError;
 use octant_wire::WireError;
@@ -81,6 +82,9 @@ pub(crate) enum CliError {
     /// Snapshots, or where they are kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The agent loop, or a conversation with a model, cannot begin or go on.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
     /// The machine underneath refuses something a command needs.
     #[error("cannot {step}: {source}")]
     System { step: &'static str, source: io::Error },
@@ -113,6 +117,7 @@ impl CliError {
             | Self::Weaker(_)
             | Self::Stdout(_) => Exit::Failed,
             Self::Vault(error) => error.exit(),
+            Self::Loop(error) => error.exit(),
             Self::Image(error) => crate::image::exit(error),
             Self::Store(error) => crate::workspace::exit(error),
             Self::System { .. } => Exit::Internal,
@@ -149,6 +154,7 @@ impl CliError {
             Self::Api(error) => error.data.next.clone(),
             // Its own text ends with the next step.
             Self::Wire(_) => return None,
+            Self::Loop(error) => error.next().to_owned(),
             Self::Image(error) => return crate::image::next(error),
             Self::Store(error) => return crate::workspace::next(error),
             Self::Vault(error) => return error.next().map(str::to_owned),

@@ -54,6 +54,9 @@ pub(crate) fn run(own: &Service, command: &Command, out: &mut Out) -> Result<(),
             print(&child, out)
         }
         Command::Spawn { .. }
+        | Command::Say { .. }
+        | Command::Attach(_)
+        | Command::Loop(_)
         | Command::Prepare { .. }
         | Command::Prepared { .. }
         | Command::List { .. }

@@ -8,9 +8,11 @@
 //! Never: opens a service's files (images and snapshots are nobody's but the operator's, and logs have to be readable when nothing runs) or decides what is allowed; it asks, over the sockets, as anyone could.
 #![forbid(unsafe_code)]
 
+mod acp;
 mod agents;
 mod approvals;
 mod args;
+mod chat;
 mod complete;
 mod deeds;
 mod doctor;
@@ -180,6 +182,8 @@ fn act(
         Command::Halt => units::machine(&operator, Op::Halt, "halt", out),
         Command::Completion { shell } => completion(*shell, out),
         Command::Agent(command) => agents::run(command, layout, out),
+        Command::Chat(asked) => chat::run(asked, layout, out),
+        Command::Acp { manifest, key } => acp::run(manifest, key.as_deref(), layout, out),
         Command::Approvals(command) => approvals::run(command, layout, out),
         Command::Egress(command) => egress::run(command, layout, out),
         Command::Router(command) => router::run(command, layout, out),

@@ -50,6 +50,12 @@ impl Layout {
         self.socket("init")
     }
 
+    /// Where the router serves operators over HTTP: the same dialects as in a workstation.
+    #[must_use]
+    pub fn router_http(&self) -> PathBuf {
+        self.socket("router-http")
+    }
+
     /// Where `octant` itself is linked for scripts, on a machine whose search path does not have it.
     #[must_use]
     pub fn programs(&self) -> PathBuf {

@@ -7,7 +7,7 @@ use octant_api::agent::{
     Credentials, CredentialsRequest, Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest,
     Noted, PreviewRequest, ReceiveRequest, Received, ReleaseRequest, RenewRequest, ReturnRequest,
     RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SnapshotRequest, SpawnRequest,
-    SshKeys, SshKeysRequest, SshLoginRequest, WaitRequest,
+    SshKeys, SshKeysRequest, SshLoginRequest, WaitRequest, Words, WordsRequest,
 };
 use octant_api::agents::{Approval, Artefacts, BudgetInfo, LogChunk, LogsEnd, TakenBack};
 use octant_api::egress::{HostLease, Preview};
@@ -248,6 +248,10 @@ impl Handler<Call> for Guest {
 
     async fn receive(&self, asked: ReceiveRequest, _: Call) -> Result<Received, ApiError> {
         self.manager.receive(self.aid, asked.after, asked.wait_ms).await
+    }
+
+    async fn words(&self, asked: WordsRequest, _: Call) -> Result<Words, ApiError> {
+        self.manager.words(self.aid, &asked).await
     }
 
     async fn approval(&self, asked: ApprovalRequest, _: Call) -> Result<ApprovalInfo, ApiError> {

@@ -3,14 +3,15 @@
 use crate::core::held::Suspension;
 use crate::core::{Ending, Event};
 use crate::manager::{Begin, Manager, Refusal};
+use crate::words::Words;
 use octant_api::agents::{
     AgentInfo, AgentList, AnswerRequest, Approval, ApprovalList, ApprovalRequest, ApprovalsRequest,
     Artefacts, ArtefactsRequest, BudgetInfo, BudgetRequest, DiscardRequest, FetchRequest, Fetched,
     ForkRequest, Handler, KillRequest, LendRequest, ListRequest, LogChunk, LogsEnd, LogsRequest,
     PermitRequest, Permitted, PinRequest, PrepareRequest, Prepared, PreparedList, PreparedRequest,
-    RecordRequest, Recorded, RemoveArtefactsRequest, RemovedArtefacts, ResumeRequest, ServerInfo, ServerList,
-    ServersRequest, ShowRequest, SpawnRequest, SuspendRequest, TakeBackRequest, TakenBack, ThrottleRequest,
-    TrustList, TrustRequest, UnthrottleRequest, WaitRequest,
+    RecordRequest, Recorded, RemoveArtefactsRequest, RemovedArtefacts, ResumeRequest, SaidInfo, SayRequest,
+    ServerInfo, ServerList, ServersRequest, ShowRequest, SpawnRequest, SuspendRequest, TakeBackRequest,
+    TakenBack, Task, ThrottleRequest, TrustList, TrustRequest, UnthrottleRequest, WaitRequest,
 };
 use octant_api::egress::HostLease;
 use octant_api::error::{ApiError, Code};
@@ -39,10 +40,17 @@ fn refused(aid: Aid, what: &str, (code, why): Refusal) -> ApiError {
     let next = match code {
         Code::LayerMissing => "see `octant doctor` for how to get the layer",
         Code::Unavailable => "see `octant status`; nothing is given back without a record",
-        Code::InvalidParams => "see `octant agent resume --help` and `octant agent throttle --help`",
+        Code::InvalidParams => "see the command's --help",
         _ => "see `octant agent show`",
     };
     ApiError::new(code, what, aid.to_string(), why, next)
+}
+
+/// What is said to an agent at its beginning.
+fn words(what: &str, task: Option<Task>) -> Result<Words, ApiError> {
+    let wrong =
+        |why| ApiError::new(Code::InvalidParams, what, "its task", why, "say it in fewer words, or later");
+    Words::of(task).map_err(wrong)
 }
 
 /// What `list` shows of an agent: who and how, and loudly which layers it lacks.
@@ -66,7 +74,8 @@ impl Handler<Call> for Methods {
     async fn spawn(&self, request: SpawnRequest, call: Call) -> Result<AgentInfo, ApiError> {
         let caller = call.caller().principal.clone();
         // A task of its own: a caller who goes away must not leave an agent half started.
-        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller, Begin::default()));
+        let begin = Begin { words: words("spawn an agent", request.task)?, ..Begin::default() };
+        let task = tokio::spawn(Arc::clone(&self.0).spawn(request.envelope, caller, begin));
         let ended = |e| ApiError::new(Code::Internal, "spawn an agent", "agents.spawn", e, "see the ledger");
         task.await.map_err(ended)?
     }
@@ -75,10 +84,17 @@ impl Handler<Call> for Methods {
         const WHAT: &str = "fork an agent";
         let of = self.0.find(&request.agent)?;
         let envelope = request.envelope.map_or_else(|| self.0.signed_manifest(of), Ok)?;
-        let begin = Begin { workspace: Some(request.workspace), fork_of: Some(of) };
+        let words = words(WHAT, request.task)?;
+        let begin = Begin { workspace: Some(request.workspace), fork_of: Some(of), words };
         let task = Arc::clone(&self.0).spawn(envelope, call.caller().principal.clone(), begin);
         let ended = |e| ApiError::new(Code::Internal, WHAT, of.to_string(), e, "see the ledger");
         tokio::spawn(task).await.map_err(ended)?
+    }
+
+    async fn say(&self, request: SayRequest, call: Call) -> Result<SaidInfo, ApiError> {
+        let aid = self.0.find(&request.agent)?;
+        let said = self.0.say(aid, request.text, request.stop, &call.caller().principal).await;
+        said.map_err(|refusal| refused(aid, "say something to an agent", refusal))
     }
 
     async fn artefacts(&self, request: ArtefactsRequest, _: Call) -> Result<AgentInfo, ApiError> {

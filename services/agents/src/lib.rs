@@ -42,6 +42,7 @@ mod store;
 mod tests;
 mod tools;
 mod trust;
+mod words;
 
 pub use mailbox::fuzz_mailbox;
 pub use service::{AgentsConfig, AgentsService};

@@ -14,6 +14,7 @@ mod network;
 mod post;
 mod prepare;
 mod report;
+mod say;
 mod serve;
 mod snapshot;
 mod spawn;
@@ -38,6 +39,7 @@ use crate::served::pins::Pins;
 use crate::spawner::Spawner;
 use crate::store::{Saved, Store};
 use crate::trust::Noted;
+use crate::words;
 use octant_api::agents::AgentState;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Appended, Kind};
@@ -154,6 +156,8 @@ struct Agent {
     saved: Saved,
     log: Arc<Log>,
     changed: watch::Sender<AgentState>,
+    /// Told when something is said to it.
+    said: watch::Sender<u64>,
     /// The operator who asked for it.
     operator: Option<u32>,
     /// What the intent to spawn it says, and what is spawned until the spawner has it.
@@ -703,7 +707,10 @@ fn entry(agent: &Agent, record: &Record) -> Option<AppendRequest> {
             about(aid, Kind::Lifecycle, &what)
         }
         Record::Command if agent.saved.ancestors.is_empty() => {
-            let what = json!({"do": "spawn", "agent": aid, "manifest": info.manifest_digest});
+            let mut what = json!({"do": "spawn", "agent": aid, "manifest": info.manifest_digest});
+            if let Some(task) = agent.saved.words.first() {
+                what["task"] = json!(words::digest(task));
+            }
             AppendRequest { operator: Some(agent.operator?), ..about(aid, Kind::Command, &what) }
         }
         // The parent's own deed, in its partition.

@@ -2,6 +2,7 @@
 
 use crate::core::budget::Account;
 use crate::core::held::Held;
+use crate::words::Words;
 use octant_api::agents::AgentInfo;
 use octant_api::egress::{Credential, HostLease};
 use octant_ids::{Aid, Sha256};
@@ -86,6 +87,9 @@ pub(crate) struct Saved {
     /// The number of its Landlock domain, once the kernel has named it.
     #[serde(default)]
     pub(crate) domain: Option<u64>,
+    /// What operators said to it.
+    #[serde(default)]
+    pub(crate) words: Words,
     /// What callers see.
     pub(crate) info: AgentInfo,
 }
@@ -161,6 +165,7 @@ impl Saved {
             leases: Vec::new(),
             credentials: Vec::new(),
             authority: None,
+            words: Words::default(),
             info,
         }
     }

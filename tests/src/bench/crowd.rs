@@ -52,7 +52,7 @@ pub(crate) fn rows(binary: &Path, scratch: &Path, tick: &Path) -> Result<Vec<Row
     let envelope = envelope(&instance, &keys, tick, r#""/workspace/started""#)?;
     let mut client = Client::connect(&instance.socket("agents")).map_err(|e| e.to_string())?;
     let mut spawn = |number: u64| {
-        let request = SpawnRequest { envelope: envelope.clone() };
+        let request = SpawnRequest { envelope: envelope.clone(), task: None };
         let spawned = client.call(&request).map_err(|e| format!("agents.spawn, number {number}: {e}"))?;
         Ok::<String, String>(spawned.aid.to_string())
     };

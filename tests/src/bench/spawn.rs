@@ -278,7 +278,7 @@ pub(crate) fn plan(program: &str, target: &str, round: usize) -> Plan {
 fn by_operator(instance: &Instance, envelope: &str) -> Result<u64, String> {
     let mut client = Client::connect(&instance.socket("agents")).map_err(|e| e.to_string())?;
     let before = monotonic_ns();
-    let request = SpawnRequest { envelope: envelope.to_owned() };
+    let request = SpawnRequest { envelope: envelope.to_owned(), task: None };
     let agent = client.call(&request).map_err(|e| format!("agents.spawn: {e}"))?.aid.to_string();
     client.call(&WaitRequest { agent: agent.clone() }).map_err(|e| format!("agents.wait: {e}"))?;
     let log = instance.octant(&["agent", "logs", &agent])?;

@@ -4,13 +4,12 @@ use super::{find, resolve};
 use crate::error::CliError;
 use crate::out::{Out, Table, Ticking};
 use crate::service::Service;
-use crate::{deeds, manifest, workspace};
+use crate::{deeds, workspace};
 use octant_api::agents::{
-    AgentInfo, AgentState, Artefacts, ArtefactsRequest, Deed, ENVELOPE_MAX, FetchRequest, ForkRequest,
-    RemoveArtefactsRequest, ResumeRequest, ShowRequest, Snapshot, SuspendRequest,
+    AgentInfo, AgentState, Artefacts, ArtefactsRequest, Deed, FetchRequest, ForkRequest,
+    RemoveArtefactsRequest, ResumeRequest, ShowRequest, Snapshot, SuspendRequest, Task,
 };
 use octant_ids::{Exit, Layout, Sha256};
-use octant_manifest::Envelope;
 use octant_tree::{Dir, Entry, LeftOut, Store, StoreError, Tree, Wish};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -218,22 +217,26 @@ pub(crate) fn snapshot(
     Ok((tree, odd.iter().map(|odd| odd.0.to_string()).collect()))
 }
 
+/// What a fork begins with beside the workspace.
+pub(super) struct Begin<'a> {
+    /// The signed manifest, where it is another.
+    pub(super) file: Option<&'a Path>,
+    /// The most MiB that the workspace may have.
+    pub(super) limit_mib: u64,
+    /// What is said to it.
+    pub(super) task: Option<Task>,
+}
+
 /// The command `fork`: the new agent begins with what the workspace has at one moment.
 pub(super) fn fork(
     layout: &Layout,
     service: &Service,
     which: &str,
-    file: Option<&Path>,
-    limit_mib: u64,
+    begin: Begin<'_>,
     out: &mut Out,
 ) -> Result<(), CliError> {
-    const KIND: &str = "signed manifest";
-    let envelope = file.map(|file| {
-        let bytes = manifest::read(file, KIND, ENVELOPE_MAX)?;
-        Envelope::parse(&bytes).map_err(|e| manifest::invalid(file, KIND, &e))?;
-        manifest::text(bytes, file, KIND)
-    });
-    let envelope = envelope.transpose()?;
+    let Begin { file, limit_mib, task } = begin;
+    let envelope = file.map(super::envelope).transpose()?;
     let info = find(service, which)?;
     let agent = info.aid.to_string();
     let runs = matches!(info.state, AgentState::Running | AgentState::Throttled);
@@ -250,7 +253,7 @@ pub(super) fn fork(
         out.note(&format!("left out, since they are no files: {}", left_out.join(", ")));
     }
     let workspace = tree.digest();
-    let info = service.call(&ForkRequest { agent, workspace, envelope })?;
+    let info = service.call(&ForkRequest { agent, workspace, envelope, task })?;
     if !info.missing_layers.is_empty() {
         out.note(&format!("WARNING: {} runs without: {}", info.aid, info.missing_layers.join(", ")));
     }

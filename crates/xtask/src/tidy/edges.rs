@@ -11,6 +11,7 @@ const API: &str = "octant-api";
 const ARCHIVE: &str = "octant-archive";
 const SYS: &str = "octant-sys";
 const LLM: &str = "octant-llm";
+const LOOP: &str = "octant-loop";
 const MANIFEST: &str = "octant-manifest";
 const MCP: &str = "octant-mcp";
 const WIRE: &str = "octant-wire";
@@ -51,6 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (TLOG, &[IDS, API]),
     (CRYPTO, &[IDS, SYS]),
     (TPM, &[IDS, SYS]),
+    (LOOP, &[IDS, API, SYS, WIRE, LLM, MCP]),
     (WORKSTATION, &[IDS, API, MANIFEST, SYS, TICKET, TREE]),
     (SERVICE, &[IDS, API, SYS, WIRE]),
     (WITNESS, &[IDS, API, SYS, TLOG, WIRE]),
@@ -66,7 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-console", &[IDS, API, SYS, CRYPTO]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
-    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
+    ("octant-cli", &[IDS, API, SYS, WIRE, MANIFEST, LEARN, LLM, LOOP, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
     // Supervisor, spawner and ledger of one program, in one go.
     ("octant-run", &[IDS, API, SYS, WIRE, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),
     ("octant-sim", &[IDS, API, "octant-init"]),

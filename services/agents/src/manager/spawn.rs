@@ -12,6 +12,7 @@ use crate::core::{self, Effect, Event, State};
 use crate::describe;
 use crate::log::Log;
 use crate::store::{Chain, Retain, Saved, StoreError, Terms};
+use crate::words::Words;
 use octant_api::agents::{AgentInfo, AgentState};
 use octant_api::error::{ApiError, Code};
 use octant_api::text::Json;
@@ -58,11 +59,13 @@ impl Manager {
             && let Ok(Admitted { rights, .. }) = admitted
         {
             self.entitle(prepared, rights);
+            self.hear(prepared, begin.words);
             self.keep_chain(prepared, &chain(text));
             self.note_approval(prepared, approved);
             return self.let_go_prepared(prepared).await;
         }
-        let saved = Saved::new(&self.site.boot_id, blank(aid, digest));
+        let mut saved = Saved::new(&self.site.boot_id, blank(aid, digest));
+        saved.words.clone_from(&begin.words);
         let first = self.provision(saved, None, &caller, Program::Starts).inspect_err(|error| {
             let what = json!({"do": "spawn", "manifest": digest, "refused": error.message});
             self.record_command(aid, &caller, what);
@@ -201,6 +204,7 @@ impl Manager {
         }
         Ok(Agent {
             changed: watch::Sender::new(state.phase),
+            said: watch::Sender::new(0),
             state,
             saved,
             log: Arc::new(log),
@@ -235,6 +239,14 @@ impl Manager {
     pub(super) fn entitle(&self, aid: Aid, rights: Effective) {
         if let Some(agent) = self.inner().agents.get_mut(&aid) {
             agent.entitle(rights);
+        }
+    }
+
+    /// Gives an agent that was prepared what is said to it first.
+    fn hear(&self, aid: Aid, words: Words) {
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.saved.words = words;
+            agent.said.send_modify(|count| *count += 1);
         }
     }
 
@@ -350,13 +362,15 @@ pub(super) enum Asked<'a> {
     },
 }
 
-/// What the workspace of a new agent begins with, where that is for the spawn to say.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a new agent begins with, as far as that is for the spawn to say.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Begin {
-    /// The snapshot.
+    /// The snapshot that its workspace begins with.
     pub(crate) workspace: Option<Sha256>,
     /// The agent whose workspace that is of.
     pub(crate) fork_of: Option<Aid>,
+    /// What is said to it.
+    pub(crate) words: Words,
 }
 
 impl Asked<'_> {

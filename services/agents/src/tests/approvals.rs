@@ -43,7 +43,10 @@ pub(super) fn machinery() -> Machinery {
 }
 
 fn forever(name: &str) -> SpawnRequest {
-    SpawnRequest { envelope: signed(name, "exec sleep 60", &[("ttl = \"5min\"", "ttl = \"unlimited\"")]) }
+    SpawnRequest {
+        envelope: signed(name, "exec sleep 60", &[("ttl = \"5min\"", "ttl = \"unlimited\"")]),
+        task: None,
+    }
 }
 
 fn answer(asked: &Approval, decision: Decision) -> Answer {
@@ -195,7 +198,7 @@ fn a_life_that_was_allowed_to_have_no_end_can_be_divided_also_after_a_restart() 
     let aid = life(&machinery, "b1", async |world: &World| {
         let lead = family::text("lead", family::SLEEP, 1, 4, &[without_end, ("\"analyst\"", "\"admin\"")]);
         let envelope = String::from_utf8(octant_manifest::sign(lead.as_bytes(), &[&key()])).unwrap();
-        let spawn = SpawnRequest { envelope };
+        let spawn = SpawnRequest { envelope, task: None };
         let asked = world.asked(world.operator.call(&spawn).await.map_err(api).unwrap_err()).await;
         world.allow(&asked).await;
         world.operator.call(&spawn).await.unwrap().aid

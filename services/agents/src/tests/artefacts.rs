@@ -23,7 +23,12 @@ impl World {
 }
 
 async fn spawn(world: &World, command: &str, change: &[(&str, &str)]) -> Aid {
-    world.operator.call(&SpawnRequest { envelope: signed("report", command, change) }).await.unwrap().aid
+    world
+        .operator
+        .call(&SpawnRequest { envelope: signed("report", command, change), task: None })
+        .await
+        .unwrap()
+        .aid
 }
 
 /// What the ledger was told about what was kept, and that the seal came after it.
@@ -196,7 +201,8 @@ fn a_fork_begins_with_the_snapshot_and_needs_a_manifest_that_allows_it() {
         let role = ("role = \"analyst\"", "role = \"developer\"");
         let any = [("read = []", "workspace = \"any\"\nread = []"), role];
         let aid = spawn(world, "true", &any).await;
-        let fork = ForkRequest { agent: aid.to_string(), workspace: Sha256([7; 32]), envelope: None };
+        let fork =
+            ForkRequest { agent: aid.to_string(), workspace: Sha256([7; 32]), envelope: None, task: None };
         let info = world.operator.call(&fork).await.unwrap();
         assert_eq!(info.workspace, Some(Sha256([7; 32])));
         let intents = machinery.ledger.of(Kind::Intent);

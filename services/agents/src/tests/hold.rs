@@ -166,7 +166,7 @@ const FREEZE: [(&str, &str); 2] =
 async fn a_life_whose_time_is_over_is_frozen_and_needs_a_new_time_within_bounds() {
     let machinery = Machinery::new();
     let world = machinery.start("b1");
-    let request = octant_api::agents::SpawnRequest { envelope: signed(ONE, SLEEP, &FREEZE) };
+    let request = octant_api::agents::SpawnRequest { envelope: signed(ONE, SLEEP, &FREEZE), task: None };
     world.operator.call(&request).await.unwrap();
     until("its time is over", || world.state() == AgentState::Suspended).await;
     let info = world.manager.list(true).remove(0);
@@ -197,7 +197,8 @@ async fn no_new_time_of_a_child_goes_beyond_its_parents() {
     let time = [("ttl = \"5min\"", "ttl = 3000"), FREEZE[1], ("\"analyst\"", "\"admin\"")];
     let lead = family::text(ONE, SLEEP, 1, 2, &time);
     let envelope = String::from_utf8(octant_manifest::sign(lead.as_bytes(), &[&key()])).unwrap();
-    let parent = world.operator.call(&octant_api::agents::SpawnRequest { envelope }).await.unwrap().aid;
+    let parent =
+        world.operator.call(&octant_api::agents::SpawnRequest { envelope, task: None }).await.unwrap().aid;
     let child = family::spawn(&machinery, parent, manifest("child", SLEEP, &FREEZE[1..])).await.unwrap().aid;
     let [lasts, above] = deadlines(&world, child, parent);
     assert!(lasts.is_some() && lasts <= above, "{lasts:?} {above:?}");
@@ -248,7 +249,7 @@ async fn a_life_that_cannot_be_frozen_at_its_time_ends() {
     let world = machinery.start("b1");
     *machinery.spawner.not_held.lock().unwrap() =
         Some(NotHeld { code: Code::LayerMissing, why: "layer cgroup".into() });
-    let request = octant_api::agents::SpawnRequest { envelope: signed(ONE, SLEEP, &FREEZE) };
+    let request = octant_api::agents::SpawnRequest { envelope: signed(ONE, SLEEP, &FREEZE), task: None };
     world.operator.call(&request).await.unwrap();
     let ended = wait(&world, ONE).await;
     assert_eq!(ended.reason.as_deref(), Some("its time to live is over"));

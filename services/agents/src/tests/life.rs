@@ -15,7 +15,7 @@ use std::time::Duration;
 
 impl World {
     pub(super) async fn spawn(&self, envelope: String) -> Result<AgentInfo, ApiError> {
-        self.operator.call(&SpawnRequest { envelope }).await.map_err(api)
+        self.operator.call(&SpawnRequest { envelope, task: None }).await.map_err(api)
     }
 
     pub(super) async fn wait(&self, agent: &str) -> AgentInfo {
@@ -392,7 +392,7 @@ async fn an_agent_puts_notes_on_record_under_its_own_name() {
 async fn a_caller_who_goes_away_leaves_no_agent_half_started() {
     let machinery = Machinery::new();
     let world = machinery.start("b1");
-    let request = SpawnRequest { envelope: signed("one", "exec sleep 60", &[]) };
+    let request = SpawnRequest { envelope: signed("one", "exec sleep 60", &[]), task: None };
     let gone = tokio::time::timeout(Duration::from_micros(1), world.operator.call(&request)).await;
     if gone.is_err() {
         // The request may not have been sent at all; ask again in that case.
@@ -449,7 +449,8 @@ async fn a_stranger_may_do_nothing() {
     let machinery = Machinery::new();
     let _world = machinery.start("b1");
     let stranger = Client::new(machinery.scratch.path().join("stranger.sock"));
-    let error = stranger.call(&SpawnRequest { envelope: signed("one", "true", &[]) }).await.unwrap_err();
+    let error =
+        stranger.call(&SpawnRequest { envelope: signed("one", "true", &[]), task: None }).await.unwrap_err();
     assert_eq!(api(error).code, Code::Denied);
     let error = stranger.call(&ListRequest::default()).await.unwrap_err();
     assert_eq!(api(error).code, Code::Denied);

@@ -17,6 +17,7 @@ mod secrets;
 mod served;
 mod ssh;
 mod trust;
+mod words;
 mod world;
 
 use octant_api::agents::{AgentInfo, AgentState};

@@ -366,7 +366,7 @@ fn a_restart_drops_what_waits_and_keeps_the_wish() {
     life(&machinery, "b2", async |world: &World| {
         until("they are gone", || new.iter().all(|aid| world.phase(*aid).ended())).await;
         world.replenished(2).await;
-        let taken: AgentInfo = world.operator.call(&SpawnRequest { envelope }).await.unwrap();
+        let taken: AgentInfo = world.operator.call(&SpawnRequest { envelope, task: None }).await.unwrap();
         assert_eq!(taken.state, AgentState::Running);
     });
 }

@@ -29,7 +29,7 @@ pub(super) fn life<T>(machinery: &Machinery, boot_id: &str, work: impl AsyncFnOn
 }
 
 pub(super) async fn spawn(world: &World, name: &str, command: &str) -> AgentInfo {
-    world.operator.call(&SpawnRequest { envelope: signed(name, command, &[]) }).await.unwrap()
+    world.operator.call(&SpawnRequest { envelope: signed(name, command, &[]), task: None }).await.unwrap()
 }
 
 pub(super) async fn wait(world: &World, agent: &str) -> AgentInfo {
@@ -261,7 +261,7 @@ fn a_lifetime_goes_on_over_a_restart() {
     let machinery = Machinery::new();
     let short = signed("one", "exec sleep 60", &[("ttl = \"5min\"", "ttl = 300")]);
     life(&machinery, "b1", async |world: &World| {
-        world.operator.call(&SpawnRequest { envelope: short }).await.unwrap();
+        world.operator.call(&SpawnRequest { envelope: short, task: None }).await.unwrap();
     });
     life(&machinery, "b1", async |world: &World| {
         let ended = wait(world, "one").await;

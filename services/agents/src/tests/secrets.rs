@@ -70,7 +70,7 @@ impl Vault {
 }
 
 async fn spawn(world: &World, name: &str) -> Aid {
-    let request = SpawnRequest { envelope: signed(name, "exec sleep 60", &[]) };
+    let request = SpawnRequest { envelope: signed(name, "exec sleep 60", &[]), task: None };
     world.operator.call(&request).await.unwrap().aid
 }
 

@@ -114,7 +114,7 @@ fn asked(user: &str, client: &Pair, host: &Pair) -> SshLoginRequest {
 }
 
 async fn granted(world: &World, host: &Pair) -> Aid {
-    let request = SpawnRequest { envelope: signed("one", "exec sleep 60", &[]) };
+    let request = SpawnRequest { envelope: signed("one", "exec sleep 60", &[]), task: None };
     let aid = world.operator.call(&request).await.unwrap().aid;
     // A workstation with a network needs a gate; what is asked here needs the rights alone.
     world.manager.give_rights(aid, rights(host));

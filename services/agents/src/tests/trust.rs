@@ -160,7 +160,7 @@ async fn what_cannot_be_frozen_ends() {
     assert!(reason.contains("could not be kept suspended"), "{reason}");
     let damaged = machinery.scratch.path().join("trusted/notes.txt");
     std::fs::write(&damaged, "").unwrap();
-    let spawn = SpawnRequest { envelope: signed("one", "true", &[]) };
+    let spawn = SpawnRequest { envelope: signed("one", "true", &[]), task: None };
     let error = world.operator.call(&spawn).await.map_err(api).unwrap_err();
     assert_eq!(error.code, Code::Unavailable, "a set that is not understood trusts nobody: {error}");
 }
