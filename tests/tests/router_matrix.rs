@@ -103,7 +103,7 @@ pub(crate) fn node_words(spec: &Path) -> (PathBuf, Vec<String>) {
 }
 
 /// Why it ends, as this client says it.
-fn stop(client: &str, why: Why) -> &'static [&'static str] {
+pub(crate) fn stop_of(client: &str, why: Why) -> &'static [&'static str] {
     match (client, why) {
         ("chat", Why::Done) | ("ollama", Why::Done | Why::Calls | Why::Refusal) => &["stop"],
         ("chat", Why::Refusal) => &["stop", "content_filter"],
@@ -152,8 +152,8 @@ pub(crate) fn well(case: &Case, said: &Value) -> Result<(), String> {
         return Err(format!("the text is {found:?}, not {whole:?}"));
     }
     same("the thought", &said["thought"], &json!(turn.thought.concat()))?;
-    if !stop(case.client, turn.why).contains(&of("stop")) {
-        return Err(format!("it ends by {}, not {:?}", said["stop"], stop(case.client, turn.why)));
+    if !stop_of(case.client, turn.why).contains(&of("stop")) {
+        return Err(format!("it ends by {}, not {:?}", said["stop"], stop_of(case.client, turn.why)));
     }
     same("the prompt", &said["input"], &json!(turn.usage.input))?;
     same("the answer", &said["output"], &json!(turn.usage.output))?;

@@ -182,7 +182,8 @@ impl Gate {
 /// An agent of this envelope: its identifier.
 pub(crate) fn spawn(agents: &mut Client, envelope: &Path) -> Result<String, String> {
     let envelope = fs::read_to_string(envelope).map_err(|e| format!("{}: {e}", envelope.display()))?;
-    let spawned = agents.call(&SpawnRequest { envelope, task: None }).map_err(|e| format!("agents.spawn: {e}"))?;
+    let spawned =
+        agents.call(&SpawnRequest { envelope, task: None }).map_err(|e| format!("agents.spawn: {e}"))?;
     Ok(spawned.aid.to_string())
 }
 
