@@ -8,8 +8,9 @@ pub(super) const PAGE: &str = "docs/escapes.md";
 /// The names of tests in one source: its functions, and the attempts of the probe, which are texts.
 pub(super) fn names(text: &str) -> BTreeSet<String> {
     let function = |line: &str| {
-        let name =
-            line.trim_start().strip_prefix("pub(crate) ").unwrap_or(line).trim_start().strip_prefix("fn ")?;
+        let line = line.trim_start();
+        let line = line.strip_prefix("pub(crate) ").unwrap_or(line);
+        let name = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
         Some(name.split(['(', '<']).next()?.to_owned())
     };
     let attempt = |line: &str| Some(line.trim_start().strip_prefix("(\"")?.split('"').next()?.to_owned());

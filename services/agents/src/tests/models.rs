@@ -8,9 +8,10 @@ use octant_api::agents::{Amounts, BudgetRequest};
 use octant_api::egress::{Draw, Instance, Settled, Told};
 use octant_api::error::ApiError;
 use octant_api::router::{
-    self, AdmitRequest, Admitted, DataClass, DismissRequest, Dismissed, ExplainRequest, Explained, FundRequest,
-    Funded, Handler, ListenRequest, Listening, Metrics, MetricsRequest, Providers, ProvidersRequest, ReloadRequest,
-    Reloaded, Status, StatusRequest, TestRequest, Tested, UsageRequest, Used, WatchRequest, Watched,
+    self, AdmitRequest, Admitted, DataClass, DismissRequest, Dismissed, ExplainRequest, Explained,
+    FundRequest, Funded, Handler, ListenRequest, Listening, Metrics, MetricsRequest, Providers,
+    ProvidersRequest, ReloadRequest, Reloaded, Status, StatusRequest, TestRequest, Tested, UsageRequest,
+    Used, WatchRequest, Watched,
 };
 use octant_ids::{Aid, Principal};
 use octant_wire::{Call, Sink, Trigger, shutdown};
