@@ -381,11 +381,9 @@ mod tests {
         let keys = TrustedKeys::from_files(&[("ada.pub".into(), key.public_file("ada", "admin"))]).unwrap();
         let mut text = octant_manifest::template("hello", "admin", "ada");
         for (line, new) in change {
-            let old = text
-                .lines()
-                .find(|l| l.starts_with(line))
-                .unwrap_or_else(|| panic!("{line} in {text}"))
-                .to_owned();
+            // What has several lines is replaced as it is.
+            let whole = text.lines().find(|l| l.starts_with(line)).or(text.contains(line).then_some(*line));
+            let old = whole.unwrap_or_else(|| panic!("{line} in {text}")).to_owned();
             text = text.replacen(&old, new, 1);
         }
         let envelope = octant_manifest::sign(text.as_bytes(), &[&key]);
@@ -452,7 +450,7 @@ mod tests {
             (find("OPENAI_BASE_URL=http://127.0.0.1:7070/v1"), find("ANTHROPIC_"), plan.syscalls.network)
         };
         assert_eq!(set(&Plan::lower(&rights(&[]), &site()).unwrap()), (false, false, false));
-        let asks = rights(&[("allowed =", "allowed = [\"small\"]\ntokens = 1000")]);
+        let asks = rights(&[("[models]\nallowed = []", "[models]\nallowed = [\"small\"]\ntokens = 1000")]);
         assert_eq!(set(&Plan::lower(&asks, &site()).unwrap()), (true, true, true));
     }
 
