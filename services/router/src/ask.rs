@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use octant_llm::{Failure, Kind};
-use octant_route::{Auth, Deployment};
+use octant_route::{Auth, Deployment, Health};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -44,6 +44,37 @@ pub(crate) struct Sending<'a> {
     pub(crate) within: Duration,
 }
 
+/// Why a deployment did not answer.
+#[derive(Debug)]
+pub(crate) enum Silence {
+    /// It was not asked, since the vault does not give its key now: nobody has refused that key.
+    NoKey(Failure),
+    /// It was asked, or could not be.
+    Failed(Failure),
+}
+
+impl Silence {
+    pub(crate) fn failure(&self) -> &Failure {
+        let (Self::NoKey(failure) | Self::Failed(failure)) = self;
+        failure
+    }
+
+    /// The call came to nothing because of this.
+    pub(crate) fn ends(&self, call: octant_route::Call, health: &mut Health) {
+        let now = crate::router::now_ms();
+        match self {
+            Self::NoKey(_) => health.without_key(call, now),
+            Self::Failed(failure) => health.failed(call, failure, now),
+        }
+    }
+}
+
+impl From<Failure> for Silence {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// What went wrong on the way, in words for a program.
 pub(crate) fn failure_of(error: NoAnswer) -> Failure {
     match error {
@@ -64,7 +95,7 @@ pub(crate) async fn ask(
     setup: &Setup,
     sending: Sending<'_>,
     call: &octant_route::Call,
-) -> Result<Spoken, Failure> {
+) -> Result<Spoken, Silence> {
     let Sending { index, path, body, hints, within } = sending;
     let (deployment, endpoint) = (&setup.catalogue.deployments[index], &setup.endpoints[index]);
     let mut scrub = Scrub::new(b"");
@@ -84,7 +115,7 @@ pub(crate) async fn ask(
     }
     if let Some(name) = &deployment.key {
         let key = router.keys.key(name, &endpoint.host).await;
-        let key = key.map_err(|why| Failure::new(Kind::Unauthenticated, why))?;
+        let key = key.map_err(|why| Silence::NoKey(Failure::new(Kind::Unauthenticated, why)))?;
         let key_text = key.trim_ascii();
         scrub = Scrub::new(key_text);
         let (header, value) = match &deployment.provider.auth {
@@ -92,7 +123,7 @@ pub(crate) async fn ask(
             Auth::Header(name) => {
                 (header_name(deployment, name)?, zeroize::Zeroizing::new(key_text.to_vec()))
             }
-            Auth::SigV4 | Auth::None => return Err(invalid(deployment, "how it wants its key")),
+            Auth::SigV4 | Auth::None => return Err(invalid(deployment, "how it wants its key").into()),
         };
         let mut value = header_value(deployment, &value)?;
         value.set_sensitive(true);
@@ -105,7 +136,7 @@ pub(crate) async fn ask(
     if answer.head.status.is_success() {
         return Ok(Spoken { answer, scrub });
     }
-    Err(refused(deployment, answer, scrub).await)
+    Err(refused(deployment, answer, scrub).await.into())
 }
 
 /// Notes what an upstream says of its limits.

@@ -1,7 +1,7 @@
 //! One call: from what a program asks to whom it goes, what is set apart for it, and who is asked next where one fails.
 
 use crate::agents::{Agent, Place, lock};
-use crate::ask::{Sending, Spoken, ask};
+use crate::ask::{Sending, Silence, Spoken, ask};
 use crate::core::Denied;
 use crate::http::{self, Asked, Reply, failed};
 use crate::listing;
@@ -142,7 +142,7 @@ impl Call {
         let model = call.request().model.clone();
         let place = agent.place().map_err(|why| deny(&model, why))?;
         let input = call.input();
-        let (mut choice, seed) =
+        let (mut choice, seed, load) =
             router.choose(&call.setup, Some(agent), (call.request(), call.needs()), input);
         if choice.candidates.is_empty() {
             let granted = agent.rights().grants(&model);
@@ -157,7 +157,7 @@ impl Call {
             return reply;
         }
         let reserved = call.reserve(&mut choice, input).await.map_err(|why| deny(&model, why))?;
-        call.go(choice, seed, input, reserved, place).await
+        call.go(choice, seed, (input, load), reserved, place).await
     }
 
     /// What an answer is kept by, where it may be given again: the manifest and the operator both say so, and nobody expects
@@ -277,7 +277,7 @@ impl Call {
         self,
         choice: Choice,
         seed: u64,
-        input: u64,
+        (input, load): (u64, Load),
         reserved: Reserved,
         place: Place,
     ) -> Result<Reply, Failure> {
@@ -294,8 +294,6 @@ impl Call {
         let mut open = Open::new(&self.router, &self.agent, &self.setup, about, reserved, place);
         open.keeps(self.key(), self.agent.rights().keep_prompts.then(|| self.asked.body.to_vec()));
         let now = now_ms();
-        let output = self.request().max_output.unwrap_or(OUTPUT);
-        let load = Load { input, output };
         let mut plan = Plan::new(&self.setup.catalogue, &choice, load, seed, now, u64::MAX);
         loop {
             let next = plan.next(&lock(&self.setup.health), now_ms());
@@ -327,9 +325,9 @@ impl Call {
             };
             match tried {
                 Ok(ready) => return Ok(relay::reply(ready, open, model, own)),
-                Err(failure) => {
-                    open.try_failed(&failure);
-                    plan.failed(index, &failure, false);
+                Err(silence) => {
+                    open.try_failed(&silence);
+                    plan.failed(index, silence.failure(), false);
                 }
             }
         }
@@ -364,7 +362,7 @@ impl Call {
         most: u64,
         within: Duration,
         open: &mut Open,
-    ) -> Result<relay::Ready, Failure> {
+    ) -> Result<relay::Ready, Silence> {
         let deployment = &self.setup.catalogue.deployments[index];
         let theirs = deployment.provider.dialect;
         let stream = self.request().stream;
@@ -383,12 +381,14 @@ impl Call {
         })?;
         let same = theirs == self.dialect;
         let hints = same.then_some(&self.asked.hints);
-        let Some(call) = open.call() else { return Err(Failure::new(Kind::Upstream, "the try is over")) };
+        let Some(call) = open.call() else {
+            return Err(Failure::new(Kind::Upstream, "the try is over").into());
+        };
         let spoken =
             ask(&self.router, &self.setup, Sending { index, path, body, hints, within }, call).await?;
         open.hears();
         let voice = Voice { ours: self.dialect, theirs, same };
-        self.begin(spoken, voice, open, theirs).await
+        Ok(self.begin(spoken, voice, open, theirs).await?)
     }
 
     async fn begin(
@@ -420,7 +420,8 @@ impl Call {
         let limits = request.max_output.is_none()
             && (deployment.known.max_output.is_some() || most < self.usual(index));
         let older = deployment.provider.max_output == OutputField::MaxTokens;
-        if theirs == self.dialect {
+        // Reasoning that another provider signed is refused by this one: it is left out by translating.
+        if theirs == self.dialect && !theirs.holds_foreign_proof(&self.asked.body) {
             let torn = || Failure::new(Kind::Invalid, "a field of the request stands there twice");
             let mut body =
                 splice::with(&self.asked.body, "model", &json!(deployment.model)).ok_or_else(torn)?;

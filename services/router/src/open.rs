@@ -2,6 +2,7 @@
 //! and recorded when this is dropped.
 
 use crate::agents::{Agent, Place, lock};
+use crate::ask::Silence;
 use crate::kept::Said;
 use crate::metrics::{Measured, Of};
 use crate::purse::Hold;
@@ -10,7 +11,7 @@ use octant_api::agents::Amounts;
 use octant_api::router::Usage as Counted;
 use octant_ids::{Aid, Sha256};
 use octant_llm::{Event, Failure, Kind, StopReason, Usage};
-use octant_route::{Amount, CacheKey, Load, Rates, Ration, Reservation, keepable, price};
+use octant_route::{Amount, CacheKey, Load, Ration, Reservation, keepable};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use std::sync::Arc;
@@ -162,13 +163,14 @@ impl Open {
     }
 
     /// The deployment did not answer.
-    pub(crate) fn try_failed(&mut self, failure: &Failure) {
+    pub(crate) fn try_failed(&mut self, silence: &Silence) {
+        let failure = silence.failure();
         let Some(Try { index, call, since_ms, heard: _ }) = self.trying.take() else { return };
         let name = &self.setup.catalogue.deployments[index].name;
         let ms = now_ms().saturating_sub(since_ms);
         let why: String = failure.message.chars().take(300).collect();
         self.tries.push(json!({"deployment": name, "failed": kind(failure.kind), "why": why, "ms": ms}));
-        lock(&self.setup.health).failed(call, failure, now_ms());
+        silence.ends(call, &mut lock(&self.setup.health));
     }
 
     /// Bytes went to who asked.
@@ -215,10 +217,6 @@ impl Open {
         self.end.get_or_insert(End::Failed(failure));
     }
 
-    fn rates(&self, index: usize) -> Rates {
-        self.setup.catalogue.deployments[index].known.rates(self.input).unwrap_or_default()
-    }
-
     /// What the try that is under way has used: as the upstream says, or else as much as it can have.
     fn used(&self, trying: &Try) -> (Usage, bool) {
         match self.usage {
@@ -243,7 +241,7 @@ impl Open {
         if let Some(trying) = self.trying.take() {
             let deployment = &self.setup.catalogue.deployments[trying.index];
             let (usage, told) = self.used(&trying);
-            let cost = price(&self.rates(trying.index), usage);
+            let cost = deployment.known.price(usage).unwrap_or(0);
             provider.clone_from(&deployment.provider.name);
             became["deployment"] = json!(deployment.name);
             became["usage"] = json!({

@@ -301,7 +301,7 @@ impl Router {
         agent: Option<&Agent>,
         (request, needs): (&Request, Abilities),
         input: u64,
-    ) -> (Choice, u64) {
+    ) -> (Choice, u64, Load) {
         let rights = agent.map(Agent::rights);
         let all = PatternSet::All;
         let price = rights.as_ref().and_then(|rights| rights.max_price_microusd);
@@ -319,7 +319,7 @@ impl Router {
             strategy: None,
             seed,
         };
-        (choose(&setup.catalogue, &lock(&setup.health), &wish, now_ms()), seed)
+        (choose(&setup.catalogue, &lock(&setup.health), &wish, now_ms()), seed, wish.load())
     }
 
     /// What would be done with a call, without doing it.
@@ -330,7 +330,7 @@ impl Router {
         };
         let request = question(model, prompt, None);
         let input = octant_llm::estimate(&request);
-        let (choice, _) = self.choose(&setup, agent, (&request, Abilities::needed(&request)), input);
+        let (choice, ..) = self.choose(&setup, agent, (&request, Abilities::needed(&request)), input);
         let name = |index: usize| {
             let deployment = &setup.catalogue.deployments[index];
             format!("{} ({})", deployment.name, deployment.full)

@@ -1,7 +1,7 @@
 //! An operator's question to every deployment of a model: whether it answers, with its key, right now.
 
 use crate::agents::lock;
-use crate::ask::{Sending, ask, failure_of};
+use crate::ask::{Sending, Silence, ask, failure_of};
 use crate::router::{Router, Setup, now_ms, question};
 use octant_api::error::{ApiError, Code};
 use octant_api::router::TestedRow;
@@ -32,7 +32,7 @@ impl Router {
         let setup =
             self.setup().ok_or_else(|| refuse(Code::Unavailable, "router.toml is not in force".into()))?;
         let request = question(model, PROMPT, Some(OUTPUT));
-        let (choice, _) = self.choose(&setup, None, (&request, Abilities::needed(&request)), 64);
+        let (choice, ..) = self.choose(&setup, None, (&request, Abilities::needed(&request)), 64);
         let indices = choice.candidates.iter().map(|candidate| candidate.deployment);
         let mut indices: Vec<usize> =
             indices.chain(choice.left_out.iter().map(|left| left.deployment)).collect();
@@ -83,19 +83,20 @@ impl Router {
         let call = started.map_err(waits)?;
         let sending = Sending { index, path: deployment.path(false), body, hints: None, within: WITHIN };
         let said = match ask(self, setup, sending, &call).await {
-            Err(failure) => Err(failure),
+            Err(silence) => Err(silence),
             Ok(mut spoken) => match spoken.answer.body.whole(crate::http::BODY_MAX).await {
-                Err(error) => Err(failure_of(error)),
+                Err(error) => Err(failure_of(error).into()),
                 Ok(body) => dialect
                     .read_answer(&spoken.scrub.whole(&body))
-                    .and_then(|events| Answer::collect(&events)),
+                    .and_then(|events| Answer::collect(&events))
+                    .map_err(Silence::from),
             },
         };
         let mut health = lock(&setup.health);
         match said {
-            Err(failure) => {
-                health.failed(call, &failure, now_ms());
-                Err(failure)
+            Err(silence) => {
+                silence.ends(call, &mut health);
+                Err(silence.failure().clone())
             }
             Ok(answer) => {
                 health.succeeded(

@@ -72,7 +72,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("octant-console", &[IDS, API, SYS, CRYPTO, MANIFEST]),
     ("octant-shell", &[]),
     (LEARN, &[IDS, MANIFEST, SYS, WORKSTATION]),
-    ("octant-cli", &[CONFIG, EDITIONS, IDS, API, SYS, WIRE, MANIFEST, LEARN, LLM, LOOP, OCI, SSH, TLOG, TPM, TREE, WITNESS]),
+    (
+        "octant-cli",
+        &[
+            CONFIG, EDITIONS, IDS, API, SYS, WIRE, MANIFEST, LEARN, LLM, LOOP, OCI, SSH, TLOG, TPM, TREE,
+            WITNESS,
+        ],
+    ),
     // Supervisor, spawner and ledger of one program, in one go.
     ("octant-run", &[IDS, API, SYS, WIRE, MANIFEST, TICKET, TLOG, WORKSTATION, "octant-ledger"]),
     ("octant-sim", &[IDS, API, "octant-init"]),
