@@ -323,12 +323,18 @@ fn cost(router: &Router, others: &[Result<Gateway, String>]) -> Result<Row, Stri
             }
         };
         let work = Work { name: "busy", work: "busy", model: "text", count: OF_OTHERS, each: 4 };
-        // Once before, so that nothing is done for the first time.
-        router.outside(&work, Some(gateway))?;
-        let before = gateway.busy_ns()?;
-        let took = Samples::new(router.outside(&work, Some(gateway))?);
-        // Each of its connections asks once more than is counted.
-        let each = (gateway.busy_ns()? - before) / (OF_OTHERS + 4) as u64;
+        let once = || -> Result<(u64, Samples), String> {
+            // Once before, so that nothing is done for the first time.
+            router.outside(&work, Some(gateway))?;
+            let before = gateway.busy_ns()?;
+            let took = Samples::new(router.outside(&work, Some(gateway))?);
+            // Each of its connections asks once more than is counted.
+            Ok(((gateway.busy_ns()? - before) / (OF_OTHERS + 4) as u64, took))
+        };
+        let Ok((each, took)) = once() else {
+            peers.push(format!("{} does not answer these requests", gateway.name));
+            continue;
+        };
         peers.push(format!("{} {} (p50 {})", gateway.name, us(each), ms(took.median())));
         if gateway.name == "LiteLLM" {
             least = Some(each / 20);
@@ -352,7 +358,10 @@ fn first(router: &Router, others: &[Result<Gateway, String>]) -> Result<Row, Str
     let through = Samples::new(router.inside(&work)?);
     let mut peers = Vec::new();
     for other in others.iter().flatten().filter(|gateway| gateway.name != "LiteLLM") {
-        peers.push(format!("{} {}", other.name, figure(&Samples::new(router.outside(&work, Some(other))?))));
+        peers.push(match router.outside(&work, Some(other)) {
+            Ok(took) => format!("{} {}", other.name, figure(&Samples::new(took))),
+            Err(_) => format!("{} does not answer these streams", other.name),
+        });
     }
     let added = beyond(&through, &straight, &appends, 500);
     let said = added.map_or_else(|| "lost in the noise of the appends".to_owned(), us);

@@ -8,7 +8,7 @@ use crate::vault::text;
 use octant_sys::clock::monotonic_ns;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -47,13 +47,14 @@ impl Gateway {
              general_settings:\n  master_key: {MASTER}\n"
         );
         fs::write(&config, said).map_err(|e| format!("{}: {e}", config.display()))?;
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 7111));
+        let at = free()?;
+        let port = at.port().to_string();
         let mut command = Command::new(program);
         command.arg("--config").arg(config).args([
             "--host",
             "127.0.0.1",
             "--port",
-            "7111",
+            &port,
             "--num_workers",
             "1",
         ]);
@@ -67,10 +68,10 @@ impl Gateway {
     /// Portkey's gateway before the double, or why there is none.
     pub(crate) fn portkey(upstream: SocketAddr) -> Result<Self, String> {
         let dir = installed("OCTANT_PORTKEY", "Portkey's gateway")?;
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 7112));
+        let at = free()?;
         let mut command = Command::new("node");
         command.arg(dir.join("node_modules/@portkey-ai/gateway/build/start-server.js"));
-        command.args(["--port=7112", "--headless"]);
+        command.arg(format!("--port={}", at.port())).arg("--headless");
         let headers = ["Authorization: Bearer sk-bench".to_owned(), "x-portkey-provider: openai".to_owned()];
         let host = format!("x-portkey-custom-host: http://{upstream}/v1");
         Self::start("Portkey's gateway", command, at, headers.into_iter().chain([host]).collect(), "/")
@@ -120,6 +121,12 @@ pub(crate) fn busy_ns(meant: impl Fn(&Path) -> bool) -> Result<u64, String> {
         text.split(' ').next()?.parse::<u64>().ok()
     };
     Ok(threads.flatten().flatten().filter_map(one).sum())
+}
+
+/// A port that nobody has: what a run before this one left behind does not answer in a peer's place.
+fn free() -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
+    listener.local_addr().map_err(text)
 }
 
 fn answers(at: SocketAddr, path: &str) -> bool {
