@@ -20,12 +20,14 @@
 //! | `open.rs` | a call under way, which settles and records itself |
 //! | `trial.rs` | an operator's question to every deployment of a model |
 //! | `upstream.rs` | connections to upstreams |
+//! | `aws.rs` | keys of AWS, and requests signed with them; pure |
 //! | `secrets.rs`, `book.rs`, `metrics.rs`, `kept.rs` | the vault, the ledger, what is counted, what is kept of what was said |
 //! | `handlers.rs`, `service.rs` | the methods, the glue |
 #![forbid(unsafe_code)]
 
 mod agents;
 mod ask;
+mod aws;
 mod book;
 mod call;
 mod core;
