@@ -155,8 +155,9 @@ fn show(
         Auth::Header(name) => (header_name(deployment, name)?, Zeroizing::new(key.to_vec())),
         Auth::SigV4 => {
             let key = AwsKey::read(key).map_err(|why| {
-                let words =
-                    format!("the secret {name} is no key of AWS: {why}; octant vault rotate {name} --from FILE");
+                let words = format!(
+                    "the secret {name} is no key of AWS: {why}; octant vault rotate {name} --from FILE"
+                );
                 Failure::new(Kind::Unauthenticated, words)
             })?;
             let region = deployment.region.as_deref().ok_or_else(|| invalid(deployment, "its region"))?;
