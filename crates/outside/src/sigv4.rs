@@ -151,7 +151,8 @@ impl Signing {
         let signature = hex(&mac(&signing, text.as_bytes()));
         let said =
             format!("{ALGORITHM} Credential={key_id}/{scope},SignedHeaders={names},Signature={signature}");
-        let value = HeaderValue::from_str(&said).map_err(|_| SignError::Scope)?;
+        let mut value = HeaderValue::from_str(&said).map_err(|_| SignError::Scope)?;
+        value.set_sensitive(true);
         parts.headers.insert(AUTHORIZATION, value);
         Ok(())
     }

@@ -148,4 +148,26 @@ mod tests {
         }
         assert_eq!(AwsKey::read(b"AKID:\xff").map(|_| ()), Err(NoAwsKey::Form));
     }
+
+    /// The signature that AWS's own library (botocore 1.44.8) makes of the same request with the same key at the same time.
+    #[test]
+    fn a_request_has_the_signature_that_aws_s_library_makes() {
+        let key = "AKIDEXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY:IQoJb3JpZ2luX2VjEXAMPLETOKEN/+=";
+        let request = hyper::Request::post("/model/anthropic.claude-v1%3A0/converse-stream")
+            .header(CONTENT_TYPE, "application/json")
+            .header(HOST, "bedrock-runtime.eu-central-1.amazonaws.com")
+            .header("user-agent", "is not signed");
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        let key = AwsKey::read(key.as_bytes()).unwrap();
+        key.sign(&mut parts, b"{\"messages\":[]}", "eu-central-1", 1_795_915_726_123).unwrap();
+        assert_eq!(parts.headers[DATE], "20261129T012846Z");
+        let said = parts.headers["authorization"].to_str().unwrap();
+        assert_eq!(
+            said.split_once("SignedHeaders=").unwrap().1,
+            "content-type;host;x-amz-date;x-amz-security-token,\
+             Signature=e793a9ed7f4ba0dafacd470b228b1077496199555dd691d3d26067966fde1979"
+        );
+        let sensitive = ["authorization", "x-amz-security-token"];
+        assert!(sensitive.iter().all(|name| parts.headers[*name].is_sensitive()));
+    }
 }

@@ -22,6 +22,7 @@
 //! | `upstream.rs` | connections to upstreams |
 //! | `aws.rs` | keys of AWS, and requests signed with them; pure |
 //! | `secrets.rs`, `book.rs`, `metrics.rs`, `kept.rs` | the vault, the ledger, what is counted, what is kept of what was said |
+//! | `push.rs` | the way to a collector of what is counted |
 //! | `handlers.rs`, `service.rs` | the methods, the glue |
 #![forbid(unsafe_code)]
 
@@ -38,6 +39,7 @@ mod listing;
 mod metrics;
 mod open;
 mod purse;
+mod push;
 mod relay;
 mod router;
 mod scrub;

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod limits;
+mod pushed;
 mod signed;
 mod through;
 
