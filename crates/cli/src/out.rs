@@ -1,8 +1,8 @@
 //! What goes to standard output and error: tables that fit, JSON, progress.
 
 use crate::error::CliError;
+pub(crate) use octant_ids::utc;
 use octant_sys::clock;
-pub(crate) use octant_tlog::bundle::utc;
 use serde::Serialize;
 use std::fmt;
 use std::fs::File;

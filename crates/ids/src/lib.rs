@@ -14,6 +14,7 @@ mod principal;
 mod secret_name;
 mod sha256;
 mod text;
+mod time;
 pub mod uid;
 mod units;
 
@@ -24,4 +25,5 @@ pub use name::{NameError, ServiceName};
 pub use principal::Principal;
 pub use secret_name::{SecretName, SecretNameError};
 pub use sha256::{Sha256, Sha256Error};
+pub use time::utc;
 pub use units::{ByteSize, Millis, UnitError};

@@ -34,6 +34,8 @@ pub struct Deployment {
     pub full: String,
     /// Where its key is in the vault; none where none is needed.
     pub key: Option<SecretName>,
+    /// Which region its requests are signed for, where they are signed.
+    pub region: Option<String>,
     /// How often it is taken among others of its group.
     pub weight: u32,
     /// The provider's limits of requests and of tokens in a minute, and of calls at a time, where the operator knows them.
@@ -298,6 +300,7 @@ impl Catalogue {
             model,
             full,
             key: entry.key.map(Spanned::into_inner),
+            region: values.get("region").filter(|_| provider.auth == Auth::SigV4).cloned(),
             weight: entry.weight.map_or(1, Spanned::into_inner),
             limits: pace,
             keeps_nothing: provider.local || entry.retention == Some(Retention::None),
@@ -492,10 +495,12 @@ fn key_fits(entry: &DeploymentEntry, provider: &Provider, text: &mut Text<'_>) {
     }
 }
 
-/// The values for what a provider's URL leaves open: all of them, and nothing that could change the host's end.
+/// The values for what a provider's URL leaves open, and the region where requests are signed for one: all of them, and
+/// nothing that could change the host's end.
 fn values(entry: &DeploymentEntry, provider: &Provider, text: &mut Text<'_>) -> BTreeMap<String, String> {
-    let open: BTreeSet<&str> =
+    let mut open: BTreeSet<&str> =
         holes(&provider.base).chain(provider.query.as_deref().into_iter().flat_map(holes)).collect();
+    open.extend((provider.auth == Auth::SigV4).then_some("region"));
     let mut out = BTreeMap::new();
     for (name, value) in &entry.values {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);

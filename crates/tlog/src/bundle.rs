@@ -22,14 +22,12 @@ mod links;
 mod report;
 #[cfg(test)]
 mod tests;
-mod time;
 mod verdict;
 
 pub use check::{Check, Given, Kept};
 pub use fuzz::fuzz_export;
 pub use keys::{KeyChange, Replaced};
 pub use report::{Compared, Cosigned, Fault, Report, Wrong};
-pub use time::utc;
 
 use crate::checkpoint::hash_to_base64;
 use base64::Engine;

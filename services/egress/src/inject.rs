@@ -2,7 +2,7 @@
 
 use crate::core::Denied;
 use crate::said::short;
-use crate::sigv4::{self, Signed};
+use crate::sigv4;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
@@ -13,9 +13,10 @@ use memchr::memmem;
 use octant_api::egress::Credential as Said;
 use octant_ids::SecretName;
 use octant_manifest::{HostName, HostPattern, Place, PlaceField};
+use octant_outside::percent::{decoded, encoded};
+use octant_outside::sigv4::Signing;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
 /// How a placeholder begins. Nothing else does, so one is found wherever it stands.
@@ -150,7 +151,7 @@ enum Spot {
         at: usize,
         len: usize,
     },
-    Signature(Signed),
+    Signature(Signing),
 }
 
 /// A request whose head is known, and its body where that is read.
@@ -168,39 +169,6 @@ fn path_of(parts: &Parts) -> &str {
 /// The pairs of a query or a form.
 fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
-/// A text of a query or a form as it was meant.
-pub(crate) fn decoded(text: &str) -> Vec<u8> {
-    let (mut out, mut bytes) = (Vec::with_capacity(text.len()), text.as_bytes());
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    while let [first, rest @ ..] = bytes {
-        match (first, rest) {
-            (b'%', [high, low, after @ ..]) if digit(*high).is_some() && digit(*low).is_some() => {
-                out.push(digit(*high).unwrap_or(0) << 4 | digit(*low).unwrap_or(0));
-                bytes = after;
-            }
-            _ => {
-                out.push(*first);
-                bytes = rest;
-            }
-        }
-    }
-    out
-}
-
-/// A text as a query has it: everything but what is reserved for nothing (RFC 3986 section 2.3) is written in digits.
-pub(crate) fn encoded(text: &[u8], plain: &[u8]) -> String {
-    let mut out = String::with_capacity(3 * text.len());
-    for &byte in text {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || plain.contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing into a string does not fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 /// Whether the body of a request is read before it is sent: a grant names a field of it, or a signature needs its digest.
@@ -452,7 +420,9 @@ impl Put {
                 refill(parts, body, whole);
                 Ok(())
             }
-            Spot::Signature(signed) => signed.sign(parts, body.as_deref(), secret),
+            Spot::Signature(signed) => {
+                signed.sign(parts, body.as_deref(), secret).map_err(|error| error.to_string())
+            }
         }
     }
 }

@@ -20,7 +20,7 @@
 //! | `workers.rs`, `said.rs`, `packets.rs` | inspection workers as the gate has them, and what the two say to each other |
 //! | `starter.rs` | the process that workers are made from |
 //! | `worker/` | a worker: TLS that ends there, requests that get secrets, answers that are looked through, logins to databases |
-//! | `inject.rs`, `sigv4.rs` | what stands for secrets, where they are put, requests that are signed with them; pure |
+//! | `inject.rs`, `sigv4.rs` | what stands for secrets, where they are put, signatures that programs made with it; pure |
 //! | `postgres.rs`, `scram.rs` | the begin of a session with a database, and a login that does not show the password; pure |
 //! | `scrub.rs` | how they are taken out of answers; pure |
 //! | `authority.rs` | certificates for programs whose requests get a secret, and what is trusted outside |

@@ -1,31 +1,13 @@
-//! Requests that are signed as AWS has it (Signature Version 4): the program signs with what stands for the key, and the
-//! request is signed anew with the key, as it is sent. Pure.
+//! Signatures that programs make as AWS has it (Signature Version 4), with what stands for the key: read, and held to their
+//! grants. [`Signing`] then signs the request anew with the key, as it is sent. Pure.
 
-use crate::inject::{decoded, encoded};
-use hmac::{Hmac, Mac};
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
-use hyper::http::request::Parts;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
 use octant_manifest::Scope;
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
-use zeroize::Zeroizing;
+use octant_outside::percent::decoded;
+use octant_outside::sigv4::{ALGORITHM, DATE, PAYLOAD, Signing, only};
 
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const DATE: HeaderName = HeaderName::from_static("x-amz-date");
-const PAYLOAD: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 /// Payloads that are not signed: the second has chunks, and a digest of its own at the end.
 const UNSIGNED: [&str; 2] = ["UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"];
-/// The one service whose paths are encoded once.
-const S3: &str = "s3";
-
-/// A request's signature, without what the program signed it with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Signed {
-    scope: Scope,
-    /// The time, as the header has it.
-    at: String,
-    headers: Vec<HeaderName>,
-}
 
 /// A part of the header: `Name=value`.
 fn part<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -52,15 +34,8 @@ pub(crate) fn is_signed_by(query: &str, key_id: &str) -> bool {
     })
 }
 
-/// The only value of a header.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
-}
-
 /// Reads a signature, and holds it to its grant.
-pub(crate) fn read(headers: &HeaderMap, scope: &Scope) -> Result<Signed, String> {
+pub(crate) fn read(headers: &HeaderMap, scope: &Scope) -> Result<Signing, String> {
     let at = only(headers, &DATE).filter(|at| {
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         at.len() == 16
@@ -94,103 +69,7 @@ pub(crate) fn read(headers: &HeaderMap, scope: &Scope) -> Result<Signed, String>
             _ => return Err("its X-Amz-Content-Sha256 is no digest".into()),
         }
     }
-    Ok(Signed { scope: scope.clone(), at: at.to_owned(), headers: names })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing into a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-fn mac(key: &[u8], text: &[u8]) -> Zeroizing<Vec<u8>> {
-    // A key of any length is one.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Zeroizing::default() };
-    mac.update(text);
-    Zeroizing::new(mac.finalize().into_bytes().to_vec())
-}
-
-/// A path as it is signed. Everything but S3 signs one without dotted and empty parts, encoded once more than it is sent.
-fn canonical_path(path: &str, service: &str) -> String {
-    if service == S3 {
-        return encoded(&decoded(path), b"/");
-    }
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    let end = if path.ends_with('/') && !parts.is_empty() { "/" } else { "" };
-    encoded(format!("/{}{end}", parts.join("/")).as_bytes(), b"/")
-}
-
-fn canonical_query(query: &str) -> String {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (encoded(&decoded(name), b""), encoded(&decoded(value), b""))
-    };
-    let mut pairs: Vec<(String, String)> = pairs.map(pair).collect();
-    pairs.sort();
-    pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
-}
-
-impl Signed {
-    /// Signs the request, as it now is, with this key.
-    pub(crate) fn sign(&self, parts: &mut Parts, body: Option<&[u8]>, key: &[u8]) -> Result<(), String> {
-        let host = match (parts.uri.authority(), parts.headers.get(HOST)) {
-            (Some(authority), _) => authority.as_str().to_owned(),
-            (None, Some(host)) => host.to_str().map_err(|error| error.to_string())?.to_owned(),
-            (None, None) => return Err("it names no host to sign".into()),
-        };
-        // What was taken out on the way is not signed.
-        let mut names: Vec<&HeaderName> =
-            self.headers.iter().filter(|name| **name == HOST || parts.headers.contains_key(*name)).collect();
-        names.sort_by_key(|name| name.as_str());
-        names.dedup();
-        let mut lines = String::new();
-        for name in &names {
-            let said = if **name == HOST { host.clone() } else { values(&parts.headers, name)? };
-            let _ = writeln!(lines, "{name}:{said}");
-        }
-        let names = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(";");
-        let payload = match (only(&parts.headers, &PAYLOAD), body) {
-            (Some(said), _) => said.to_owned(),
-            (None, Some(body)) => hex(&Sha256::digest(body)),
-            (None, None) => return Err("its body was not read".into()),
-        };
-        let Scope { key_id, region, service } = &self.scope;
-        let path = canonical_path(parts.uri.path(), service);
-        let query = canonical_query(parts.uri.query().unwrap_or_default());
-        let request = format!("{}\n{path}\n{query}\n{lines}\n{names}\n{payload}", parts.method);
-        let scope = format!("{}/{region}/{service}/aws4_request", &self.at[..8]);
-        let text = format!("{ALGORITHM}\n{}\n{scope}\n{}", self.at, hex(&Sha256::digest(request.as_bytes())));
-        let mut signing = Zeroizing::new([b"AWS4", key].concat());
-        for step in scope.split('/') {
-            signing = mac(&signing, step.as_bytes());
-        }
-        let signature = hex(&mac(&signing, text.as_bytes()));
-        let said =
-            format!("{ALGORITHM} Credential={key_id}/{scope},SignedHeaders={names},Signature={signature}");
-        let value = HeaderValue::from_str(&said).map_err(|error| error.to_string())?;
-        parts.headers.insert(AUTHORIZATION, value);
-        Ok(())
-    }
-}
-
-/// The values of a header in one line, each without spaces that mean nothing.
-fn values(headers: &HeaderMap, name: &HeaderName) -> Result<String, String> {
-    let one = |value: &HeaderValue| {
-        let text = value.to_str().map_err(|error| format!("{name} cannot be signed: {error}"))?;
-        Ok(text.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
-    };
-    Ok(headers.get_all(name).iter().map(one).collect::<Result<Vec<_>, String>>()?.join(","))
+    Ok(Signing { scope: scope.clone(), at: at.to_owned(), headers: names })
 }
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
 //! One deployment is asked: with its key, in its dialect. Who tries again, and whom else, is not decided here.
 
+use crate::aws::AwsKey;
 use crate::router::{Router, Setup};
 use crate::scrub::Scrub;
 use crate::upstream::{Answer, NoAnswer};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request};
+use octant_ids::SecretName;
 use octant_llm::{Failure, Kind};
 use octant_route::{Auth, Deployment, Health};
 use std::time::Duration;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 /// How many bytes of a failure are read.
 const FAILURE_MAX: usize = 64 << 10;
@@ -98,12 +102,34 @@ pub(crate) async fn ask(
 ) -> Result<Spoken, Silence> {
     let Sending { index, path, body, hints, within } = sending;
     let (deployment, endpoint) = (&setup.catalogue.deployments[index], &setup.endpoints[index]);
-    let mut scrub = Scrub::new(b"");
-    let mut request = Request::new(Full::new(Bytes::from(body)));
-    *request.method_mut() = Method::POST;
-    let target = path.parse().map_err(|_| invalid(deployment, "the path of its method"))?;
-    *request.uri_mut() = target;
-    let headers = request.headers_mut();
+    let mut parts = head(deployment, path, hints)?;
+    endpoint.aim(&mut parts).map_err(failure_of)?;
+    let body = Bytes::from(body);
+    let scrub = match &deployment.key {
+        None => Scrub::new(b""),
+        Some(name) => {
+            let key = router.keys.key(name, &endpoint.host).await;
+            let key = key.map_err(|why| Silence::NoKey(Failure::new(Kind::Unauthenticated, why)))?;
+            show(deployment, &mut parts, &body, (name, &key))?
+        }
+    };
+    let request = Request::from_parts(parts, Full::new(body));
+    let sent = timeout(within, router.upstreams.send(endpoint, request)).await;
+    let late = || NoAnswer::Late(format!("nothing came within {within:?}"));
+    let answer = sent.unwrap_or_else(|_| Err(late())).map_err(failure_of)?;
+    note(setup, call, &answer.head.headers);
+    if answer.head.status.is_success() {
+        return Ok(Spoken { answer, scrub });
+    }
+    Err(refused(deployment, answer, scrub).await.into())
+}
+
+/// What stands before the body, but for the host and the key.
+fn head(deployment: &Deployment, path: String, hints: Option<&HeaderMap>) -> Result<Parts, Failure> {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = Method::POST;
+    parts.uri = path.parse().map_err(|_| invalid(deployment, "the path of its method"))?;
+    let headers = &mut parts.headers;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers
         .insert(header::USER_AGENT, HeaderValue::from_static(concat!("octant/", env!("CARGO_PKG_VERSION"))));
@@ -113,30 +139,43 @@ pub(crate) async fn ask(
     for (name, value) in hints.into_iter().flatten() {
         headers.insert(name, value.clone());
     }
-    if let Some(name) = &deployment.key {
-        let key = router.keys.key(name, &endpoint.host).await;
-        let key = key.map_err(|why| Silence::NoKey(Failure::new(Kind::Unauthenticated, why)))?;
-        let key_text = key.trim_ascii();
-        scrub = Scrub::new(key_text);
-        let (header, value) = match &deployment.provider.auth {
-            Auth::Bearer => (header::AUTHORIZATION, zeroize::Zeroizing::new([b"Bearer ", key_text].concat())),
-            Auth::Header(name) => {
-                (header_name(deployment, name)?, zeroize::Zeroizing::new(key_text.to_vec()))
-            }
-            Auth::SigV4 | Auth::None => return Err(invalid(deployment, "how it wants its key").into()),
-        };
-        let mut value = header_value(deployment, &value)?;
-        value.set_sensitive(true);
-        headers.insert(header, value);
-    }
-    let sent = timeout(within, router.upstreams.send(endpoint, request)).await;
-    let late = || NoAnswer::Late(format!("nothing came within {within:?}"));
-    let answer = sent.unwrap_or_else(|_| Err(late())).map_err(failure_of)?;
-    note(setup, call, &answer.head.headers);
-    if answer.head.status.is_success() {
-        return Ok(Spoken { answer, scrub });
-    }
-    Err(refused(deployment, answer, scrub).await.into())
+    Ok(parts)
+}
+
+/// Shows the key as the provider wants it; gives what takes it out of the answer again.
+fn show(
+    deployment: &Deployment,
+    parts: &mut Parts,
+    body: &[u8],
+    (name, key): (&SecretName, &[u8]),
+) -> Result<Scrub, Failure> {
+    let key = key.trim_ascii();
+    let (header, value) = match &deployment.provider.auth {
+        Auth::Bearer => (header::AUTHORIZATION, Zeroizing::new([b"Bearer ", key].concat())),
+        Auth::Header(name) => (header_name(deployment, name)?, Zeroizing::new(key.to_vec())),
+        Auth::SigV4 => {
+            let key = AwsKey::read(key).map_err(|why| {
+                let words = format!(
+                    "the secret {name} is no key of AWS: {why}; octant vault rotate {name} --from FILE"
+                );
+                Failure::new(Kind::Unauthenticated, words)
+            })?;
+            let region = deployment.region.as_deref().ok_or_else(|| invalid(deployment, "its region"))?;
+            let signed = key.sign(parts, body, region, octant_sys::clock::wall_ms());
+            signed.map_err(|why| {
+                Failure::new(
+                    Kind::NotFound,
+                    format!("deployment {}: it is not signed: {why}", deployment.name),
+                )
+            })?;
+            return Ok(Scrub::new(key.token()));
+        }
+        Auth::None => return Err(invalid(deployment, "how it wants its key")),
+    };
+    let mut value = header_value(deployment, &value)?;
+    value.set_sensitive(true);
+    parts.headers.insert(header, value);
+    Ok(Scrub::new(key))
 }
 
 /// Notes what an upstream says of its limits.

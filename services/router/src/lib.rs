@@ -20,12 +20,15 @@
 //! | `open.rs` | a call under way, which settles and records itself |
 //! | `trial.rs` | an operator's question to every deployment of a model |
 //! | `upstream.rs` | connections to upstreams |
+//! | `aws.rs` | keys of AWS, and requests signed with them; pure |
 //! | `secrets.rs`, `book.rs`, `metrics.rs`, `kept.rs` | the vault, the ledger, what is counted, what is kept of what was said |
+//! | `push.rs` | the way to a collector of what is counted |
 //! | `handlers.rs`, `service.rs` | the methods, the glue |
 #![forbid(unsafe_code)]
 
 mod agents;
 mod ask;
+mod aws;
 mod book;
 mod call;
 mod core;
@@ -36,6 +39,7 @@ mod listing;
 mod metrics;
 mod open;
 mod purse;
+mod push;
 mod relay;
 mod router;
 mod scrub;

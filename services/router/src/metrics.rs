@@ -1,6 +1,8 @@
 //! What is counted and measured, in the text format of Prometheus and with the names of OpenTelemetry's conventions for
 //! generative models.
 
+pub(crate) mod otlp;
+
 use crate::agents::lock;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,6 +1,7 @@
 //! The glue between the router and its process.
 
 use crate::handlers::{Methods, Waiting, of_kept_name};
+use crate::push::Collector;
 use crate::router::Router;
 use crate::secrets::Vault;
 use crate::upstream::Upstreams;
@@ -28,6 +29,9 @@ pub struct RouterConfig {
     pub allow_addresses: Vec<Network>,
     /// Certificates, as PEM, of authorities that are trusted beside those that are built in.
     pub extra_roots: String,
+    /// Where a collector of OpenTelemetry is, for what was counted: `https://HOST:4318`, or `http` on this machine; without
+    /// one nothing is told.
+    pub otlp: String,
 }
 
 /// The router as PID 1 runs it.
@@ -39,6 +43,7 @@ pub struct RouterService {
     notifier: Notifier,
     waiting: Mutex<Waiting>,
     instance: String,
+    collector: Mutex<Option<Collector>>,
 }
 
 /// How long what became of a call waits for others, so that it does not stand in the way of the next intent.
@@ -110,13 +115,19 @@ impl Service for RouterService {
         let mut random = [0; 8];
         entropy::fill_seeded(&mut random)
             .map_err(|error| StartError::new("name this run", "getrandom", error))?;
+        let instance = format!("{:016x}", u64::from_be_bytes(random));
+        let collector = (!config.otlp.is_empty())
+            .then(|| Collector::new(&config.otlp, instance.clone()))
+            .transpose()
+            .map_err(|error| StartError::new("know its collector", "otlp", error))?;
         Ok(Self {
             router: Arc::new(router),
             records,
             identity: context.identity(),
             notifier: context.notifier,
             waiting: Mutex::new(waiting),
-            instance: format!("{:016x}", u64::from_be_bytes(random)),
+            instance,
+            collector: Mutex::new(collector),
         })
     }
 
@@ -131,6 +142,8 @@ impl Service for RouterService {
                 telling.upstreams.sweep();
             }
         });
+        let collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let pushing = collector.map(|collector| tokio::spawn(collector.run(Arc::clone(&self.router))));
         let methods = Methods {
             router: Arc::clone(&self.router),
             notifier: self.notifier.clone(),
@@ -144,6 +157,9 @@ impl Service for RouterService {
         let served =
             octant_wire::serve(listener, server, self.identity.clone(), Limits::default(), stop).await;
         again.abort();
+        if let Some(pushing) = pushing {
+            pushing.abort();
+        }
         self.router.tell_all_again();
         served.map_err(|error| ServeError::new("accept connections", error))?;
         recording.await.map_err(|error| ServeError::new("hand over records", error))?;

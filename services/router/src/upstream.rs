@@ -6,7 +6,7 @@
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::http::response::Parts;
+use hyper::http::{request, response::Parts};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use octant_manifest::HostName;
@@ -112,6 +112,16 @@ impl Endpoint {
     /// Whether it is this machine.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self.way, Way::Unix(_)) || self.address().is_some_and(|address| address.is_loopback())
+    }
+
+    /// Aims a request here: the path and query in it are those behind the endpoint's own.
+    pub(crate) fn aim(&self, request: &mut request::Parts) -> Result<(), NoAnswer> {
+        let target = format!("{}{}", self.path, request.uri);
+        let bad = |what: String| NoAnswer::Refused(format!("{what} is no target of a request"));
+        request.uri = target.parse().map_err(|_| bad(target.clone()))?;
+        let host = self.authority().parse().map_err(|_| bad(self.authority()))?;
+        request.headers.insert(hyper::header::HOST, host);
+        Ok(())
     }
 
     /// What stands in a request's `Host`.
@@ -258,17 +268,12 @@ impl Upstreams {
         });
     }
 
-    /// Sends a request; the path and query in it are those behind the endpoint's own.
+    /// Sends a request that was aimed at this endpoint.
     pub(crate) async fn send(
         self: &Arc<Self>,
         endpoint: &Endpoint,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Answer, NoAnswer> {
-        let target = format!("{}{}", endpoint.path, request.uri());
-        let bad = |what: String| NoAnswer::Refused(format!("{what} is no target of a request"));
-        *request.uri_mut() = target.parse().map_err(|_| bad(target.clone()))?;
-        let host = endpoint.authority().parse().map_err(|_| bad(endpoint.authority()))?;
-        request.headers_mut().insert(hyper::header::HOST, host);
         loop {
             let kept = self.kept(endpoint);
             let fresh = kept.is_none();

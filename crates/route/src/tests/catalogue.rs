@@ -112,6 +112,7 @@ fn a_whole_file_is_read() {
     assert!(!mini.keeps_nothing, "nobody has said so");
     let opus = by_name("opus");
     assert_eq!(opus.base(), "https://bedrock-runtime.eu-central-1.amazonaws.com");
+    assert_eq!((opus.region.as_deref(), &mini.region), (Some("eu-central-1"), &None));
     assert_eq!(
         (opus.provider.dialect, &opus.known.window),
         (Dialect::Bedrock, &None),
@@ -199,6 +200,11 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[[deployment]]\nname = \"a\"\nprovider = \"bedrock\"\nmodel = \"m\"\nkey = \"k\"",
         "line 3: deployment.values: bedrock needs values = { region",
+    ),
+    (
+        // Signed for a region though its address names none.
+        "[[provider]]\nname = \"b\"\nbase = \"https://b.example/\"\ndialect = \"bedrock\"\nauth = \"sigv4\"\n[[deployment]]\nname = \"a\"\nprovider = \"b\"\nmodel = \"m\"\nkey = \"k\"",
+        "line 8: deployment.values: b needs values = { region",
     ),
     (
         "[[deployment]]\nname = \"a\"\nprovider = \"bedrock\"\nmodel = \"m\"\nkey = \"k\"\nvalues = { region = \"x.evil.example/\" }",

@@ -2,10 +2,9 @@
 
 use super::check::{Body, Given, Kept, Order};
 use super::report::{Compared, Cosigned, Fault, Report, Wrong};
-use super::time::utc;
 use crate::checkpoint::Signed;
 use crate::note::Verifier;
-use octant_ids::Sha256;
+use octant_ids::{Sha256, utc};
 
 impl Body {
     /// After the last line, on this line.

@@ -48,7 +48,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (MANIFEST, &[IDS, SSH]),
     (ROUTE, &[IDS, LLM, MANIFEST]),
     (MCP, &[API]),
-    (OUTSIDE, &[MANIFEST, SYS]),
+    (OUTSIDE, &[IDS, MANIFEST, SYS]),
     (WIRE, &[IDS, API, SYS]),
     (TICKET, &[IDS, API]),
     (TLOG, &[IDS, API]),

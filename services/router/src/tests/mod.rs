@@ -2,6 +2,8 @@
 
 mod attacks;
 mod limits;
+mod pushed;
+mod signed;
 mod through;
 
 use crate::agents::Agent;
@@ -75,6 +77,10 @@ impl Keys for Vault {
         Box::pin(async move {
             match name.as_str() {
                 "test/key" => Ok(zeroize::Zeroizing::new(KEY.as_bytes().to_vec())),
+                "test/aws" => {
+                    let parts = [signed::ID, signed::SECRET, signed::TOKEN].join(":");
+                    Ok(zeroize::Zeroizing::new(parts.into_bytes()))
+                }
                 _ => Err(format!("the vault gives no key {name} for {host}")),
             }
         })
