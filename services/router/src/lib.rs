@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `core.rs` | what an agent may ask: the one decision; pure |
 //! | `surface.rs` | what programs ask, by method and path; pure |
-//! | `splice.rs`, `tail.rs`, `scrub.rs` | what is changed in bytes that pass: a field, a chunk, a key; pure |
+//! | `splice.rs`, `tail.rs`, `scrub.rs` | what is changed in bytes that pass: a field, a key, and which chunk does not; pure |
 //! | `agents.rs`, `purse.rs` | agents, and what each may use up |
 //! | `router.rs` | what the operator's file says, and what every call needs |
 //! | `http.rs`, `listing.rs` | HTTP with programs, and answers that need no upstream |
