@@ -3,6 +3,7 @@
 mod attacks;
 mod ends;
 mod limits;
+mod operators;
 mod through;
 
 use crate::agents::Agent;
@@ -59,7 +60,7 @@ impl Book for Arc<Ledger> {
         self.lines.lock().unwrap().push(Line::Outcome(intent, payload.clone()));
     }
 
-    fn decided(&self, _: Aid, payload: &Value) {
+    fn decided(&self, _: Option<Aid>, payload: &Value) {
         self.lines.lock().unwrap().push(Line::Decided(payload.clone()));
     }
 
