@@ -486,14 +486,19 @@ fn a_conversation_goes_on_as_long_as_more_may_be_said_and_a_stop_ends_a_turn() {
     let mut run = Run::new("talk", &model);
     run.settings.max_ms = 60_000;
     let marker = run.workspace.join("running");
+    let (asked, quiet) = (std::sync::Arc::clone(&model.asked), std::sync::atomic::AtomicUsize::new(0));
     with_socket(&mut run, move |method, params, _| {
         if method != "agent.words" {
             return None;
         }
+        // It has answered for long, and listens, before it is told more.
+        let waits = !asked.lock().unwrap().is_empty()
+            && quiet.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 100;
         let word = |number: u64, text: &str| json!([{ "number": number, "text": text }]);
         let running = marker.exists();
         let (words, stops) = match params["after"].as_u64().unwrap() {
             0 => (word(1, "first"), 0),
+            1 if !waits => (json!([]), 0),
             1 => (word(2, "second"), 0),
             2 if !running => (json!([]), 0),
             2 => (word(3, "third"), 1),

@@ -181,7 +181,7 @@ fn check_names_all_that_is_wrong_and_explain_each_line() {
     std::fs::write(at("net.toml"), text.replace("allowed = []", "allowed = [\"any\"]")).unwrap();
     let (exit, stdout, _) = octant(&dir.0, &["manifest", "check", &at("net.toml")]);
     assert_eq!(exit, Exit::Ok);
-    assert!(stdout.contains("is valid") && stdout.contains("cannot enforce models.allowed"), "{stdout}");
+    assert!(stdout.contains("is valid") && stdout.contains("cannot enforce skills.allowed"), "{stdout}");
 
     let (exit, stdout, stderr) = octant(&dir.0, &["--json", "manifest", "explain", &signed]);
     assert_eq!(exit, Exit::Ok, "{stderr}");

@@ -653,9 +653,6 @@ fn agents_can_freeze_and_kill_without_the_spawner() {
 
 fn many_spawns_leave_nothing() {
     let mut bench = Bench::new(None);
-    // What makes each of them cheap is there.
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", bench.spawner.id())).unwrap();
-    assert!(maps.contains("/memfd:constants"), "{maps}");
     let open = |bench: &Bench| std::fs::read_dir(format!("/proc/{}/fd", bench.spawner.id())).unwrap().count();
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
     bench.run(&plan(&["exit", "0"]));
