@@ -88,6 +88,8 @@ pub(crate) struct Ending {
 #[derive(Debug)]
 struct Runtime {
     socket: Option<OwnedFd>,
+    /// The router's second one.
+    http: Option<OwnedFd>,
     output: Output,
     stored: Vec<(String, OwnedFd)>,
     said: String,

@@ -26,6 +26,11 @@ pub enum Criticality {
 /// does. (sourceware.org, bug 30994)
 pub const COPIES: &str = "GLIBC_TUNABLES=glibc.cpu.x86_rep_movsb_threshold=1073741824";
 
+/// The router, which has a second socket: there operators ask models over HTTP (`Layout::router_http`).
+pub const ROUTER: &str = "router";
+/// The name of that socket among the descriptors that PID 1 passes.
+pub const ROUTER_HTTP: &str = "http";
+
 /// A built-in service, as PID 1 needs to know it. Written as a `const` in the service's crate.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {

@@ -134,7 +134,12 @@ pub(crate) fn read(dialect: Dialect, status: u16, headers: &[(&str, &str)], body
     }
     let status = said.status.unwrap_or(status);
     let kind = said.kind().unwrap_or_else(|| by_status(status));
-    let kind = if kind == Kind::Invalid { by_status(status).sharper(kind) } else { kind };
+    let kind = match (kind, by_status(status)) {
+        (Kind::Invalid, by_status) => by_status.sharper(kind),
+        // Many have one word for everything that is their fault; the status says that it passes.
+        (Kind::Upstream, Kind::Overloaded) => Kind::Overloaded,
+        _ => kind,
+    };
     let mut failure = Failure::new(kind, said.message(status));
     failure.code = said.code.or(Some(said.word).filter(|word| !word.is_empty()));
     failure.field = said.field;

@@ -90,7 +90,7 @@ impl Lines {
     }
 }
 
-fn too_large() -> Failure {
+pub(crate) fn too_large() -> Failure {
     Failure::new(Kind::Malformed, format!("an event of the stream has more than {EVENT_BYTES} bytes"))
 }
 

@@ -27,6 +27,7 @@ mod request;
 mod responses;
 mod stream;
 mod tools;
+mod whole;
 
 pub use answer::{Answer, Draft};
 pub use anthropic::ANTHROPIC_MAX_OUTPUT;
@@ -40,3 +41,4 @@ pub use meter::Meter;
 pub use request::{
     Effort, Format, Image, Message, Part, Reasoning, Request, Role, Sampling, Tool, ToolChoice,
 };
+pub use whole::Cutter;

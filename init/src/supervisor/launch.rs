@@ -8,7 +8,7 @@ use crate::tickets::{self, Tickets};
 use crate::units::{CONSOLE, Command, Stdio};
 use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::{BootConfig, Mode};
-use octant_api::unit::COPIES;
+use octant_api::unit::{COPIES, ROUTER_HTTP};
 use octant_sys::audit;
 use octant_sys::confine::landlock_abi;
 use std::collections::BTreeMap;
@@ -82,6 +82,7 @@ impl Supervisor {
         }
         let mut fds: Vec<(String, BorrowedFd<'_>)> = Vec::new();
         fds.extend(runtime.socket.as_ref().map(|fd| ("socket".into(), fd.as_fd())));
+        fds.extend(runtime.http.as_ref().map(|fd| (ROUTER_HTTP.into(), fd.as_fd())));
         fds.extend(config.as_ref().map(|fd| ("config".into(), fd.as_fd())));
         let keys = self.tickets.of(name).map_err(at("its keys"))?.filter(|_| what.built_in);
         fds.extend(keys.map(|fd| (tickets::DESCRIPTOR.into(), fd)));

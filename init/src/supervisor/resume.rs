@@ -21,7 +21,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use octant_api::boot::Mode;
 use octant_api::journal::Kind;
+use octant_api::unit::ROUTER;
 use octant_editions::Editions;
+use octant_ids::Layout;
 use octant_sys::confine::Program;
 use octant_sys::{clock, descriptor, entropy, fault, inherit, process};
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// So many faults within [`FAULT_WINDOW_NS`] are survived; one more is an Emergency.
 const FAULTS_MAX: usize = 3;
@@ -70,6 +72,8 @@ struct Saved {
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedUnit {
     socket: Option<RawFd>,
+    #[serde(default)]
+    http: Option<RawFd>,
     /// What it prints; of a PID 1 that had one pipe for both, its complaints too.
     output: (RawFd, RawFd),
     #[serde(default)]
@@ -154,7 +158,7 @@ pub(crate) fn take_saved(fd: RawFd, attempt: u32) -> Result<Resumed, ResumeError
     keep.extend(saved.tickets.values());
     keep.extend(saved.watchdog);
     for unit in saved.units.values() {
-        keep.extend(unit.socket);
+        keep.extend(unit.socket.into_iter().chain(unit.http));
         keep.extend([unit.output.0, unit.output.1]);
         keep.extend(unit.complaints.iter().flat_map(|ends| [ends.0, ends.1]));
         keep.extend(unit.stored.iter().map(|(_, fd)| *fd));
@@ -204,7 +208,7 @@ impl Supervisor {
         let layout = &setup.layout;
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
-            runtime.push(begun(unit, &layout.socket(&def.name))?);
+            runtime.push(begun(&def.name, unit, layout)?);
         }
         let path = layout.operator_socket();
         let operator = sockets::listening(&path, Socket { packets: true, mode: 0o666, owner: 0 });
@@ -244,10 +248,10 @@ impl Supervisor {
         let mut saved = resumed.saved;
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
-            let path = saved.setup.layout.socket(&def.name);
+            let layout = &saved.setup.layout;
             runtime.push(match saved.units.remove(&def.name) {
-                Some(old) => gone_on(old)?,
-                None => begun(unit, &path)?,
+                Some(old) => gone_on(&def.name, unit, old, layout)?,
+                None => begun(&def.name, unit, layout)?,
             });
         }
         let channel = |saved: channel::Saved| {
@@ -398,6 +402,7 @@ impl Supervisor {
         let raw = |fd: &OwnedFd| fd.as_raw_fd();
         let unit = |runtime: &Runtime| SavedUnit {
             socket: runtime.socket.as_ref().map(raw),
+            http: runtime.http.as_ref().map(raw),
             output: ends(&runtime.output.pipes[0]),
             complaints: Some(ends(&runtime.output.pipes[1])),
             stored: runtime.stored.iter().map(|(name, fd)| (name.clone(), raw(fd))).collect(),
@@ -477,7 +482,7 @@ fn pair((one, other): (RawFd, RawFd)) -> Result<(OwnedFd, OwnedFd), SetupError> 
 }
 
 /// What there was of a unit before, and is still.
-fn gone_on(old: SavedUnit) -> Result<Runtime, SetupError> {
+fn gone_on(name: &str, unit: &Unit, old: SavedUnit, layout: &Layout) -> Result<Runtime, SetupError> {
     let pipe = |ends| {
         let (read_end, write_end) = pair(ends)?;
         Pipe::resume(read_end, write_end).map_err(at("a pipe for output"))
@@ -486,6 +491,8 @@ fn gone_on(old: SavedUnit) -> Result<Runtime, SetupError> {
     let stored = old.stored.into_iter().map(|(name, fd)| Ok((name, take(fd)?)));
     Ok(Runtime {
         socket: old.socket.map(take).transpose()?,
+        // A PID 1 of before this socket had none.
+        http: old.http.map_or_else(|| http(name, unit, layout), |fd| take(fd).map(Some))?,
         output: Output::new([pipe(old.output)?, complaints?]),
         stored: stored.collect::<Result<_, SetupError>>()?,
         said: old.said,
@@ -494,17 +501,29 @@ fn gone_on(old: SavedUnit) -> Result<Runtime, SetupError> {
     })
 }
 
-/// What there is of a unit that was not there before; `path` is for its socket, where it has one.
-fn begun(unit: &Unit, path: &Path) -> Result<Runtime, SetupError> {
-    let socket = unit.socket.map(|what| sockets::listening(path, what)).transpose();
+/// What there is of a unit that was not there before.
+fn begun(name: &str, unit: &Unit, layout: &Layout) -> Result<Runtime, SetupError> {
+    let path = layout.socket(name);
+    let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
     Ok(Runtime {
         socket: socket.map_err(at(path.display().to_string()))?,
+        http: http(name, unit, layout)?,
         output: Output::new(pipes().map_err(at("pipes for output"))?),
         stored: Vec::new(),
         said: String::new(),
         heard_ns: None,
         last_pid: None,
     })
+}
+
+/// Where operators ask the router's models over HTTP: nobody else can connect.
+fn http(name: &str, unit: &Unit, layout: &Layout) -> Result<Option<OwnedFd>, SetupError> {
+    if name != ROUTER || !unit.built_in {
+        return Ok(None);
+    }
+    let path = layout.router_http();
+    let socket = sockets::listening(&path, Socket { packets: false, mode: 0o600, owner: 0 });
+    socket.map(Some).map_err(at(path.display().to_string()))
 }
 
 fn pipes() -> io::Result<[Pipe; 2]> {

@@ -3,8 +3,9 @@
 use crate::book::Denials;
 use crate::core::{BadWord, Denied, Rights};
 use crate::purse::Purse;
+use octant_api::agents::Amounts;
 use octant_api::router::{AdmitRequest, AtRouter, Usage, UsedRow};
-use octant_ids::Aid;
+use octant_ids::{Aid, Principal};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,10 +22,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One agent.
+/// One agent, or an operator who asks without one.
 #[derive(Debug)]
 pub(crate) struct Agent {
+    /// Of an operator a number that no agent has.
     pub(crate) aid: Aid,
+    /// The operator.
+    pub(crate) by: Option<Principal>,
     rights: watch::Sender<Arc<Rights>>,
     pub(crate) purse: Arc<Purse>,
     pub(crate) denials: Mutex<Denials>,
@@ -55,6 +59,24 @@ fn add(to: &mut Usage, more: &Usage) {
 }
 
 impl Agent {
+    fn new(aid: Aid, by: Option<Principal>, rights: Rights, drawing: &Arc<Notify>) -> Self {
+        Self {
+            aid,
+            by,
+            rights: watch::Sender::new(Arc::new(rights)),
+            purse: Arc::new(Purse::new(aid, Arc::clone(drawing))),
+            denials: Mutex::default(),
+            listener: Mutex::default(),
+            open: AtomicU64::default(),
+            used: Mutex::default(),
+        }
+    }
+
+    /// Whose records are of it: an operator's are the machine's own, and say who.
+    pub(crate) fn on_record(&self) -> Option<Aid> {
+        self.by.is_none().then_some(self.aid)
+    }
+
     /// What it may ask right now.
     pub(crate) fn rights(&self) -> Arc<Rights> {
         Arc::clone(&self.rights.borrow())
@@ -141,6 +163,8 @@ impl Agent {
 #[derive(Debug, Default)]
 pub(crate) struct Agents {
     all: Mutex<BTreeMap<Aid, Arc<Agent>>>,
+    /// Those who ask without an agent, by user: root, and whom this Octant belongs to.
+    operators: Mutex<BTreeMap<u32, Arc<Agent>>>,
     /// Told when something is to be drawn from a budget.
     pub(crate) drawing: Arc<Notify>,
 }
@@ -161,17 +185,24 @@ impl Agents {
             agent.rights.send_replace(Arc::new(rights));
             return Ok((Arc::clone(agent), cut));
         }
-        let agent = Arc::new(Agent {
-            aid: said.aid,
-            rights: watch::Sender::new(Arc::new(rights)),
-            purse: Arc::new(Purse::new(said.aid, Arc::clone(&self.drawing))),
-            denials: Mutex::default(),
-            listener: Mutex::default(),
-            open: AtomicU64::default(),
-            used: Mutex::default(),
-        });
+        let agent = Arc::new(Agent::new(said.aid, None, rights, &self.drawing));
         all.insert(said.aid, Arc::clone(&agent));
         Ok((agent, 0))
+    }
+
+    /// An operator, who has no budget: all is funded.
+    pub(crate) fn operator(&self, uid: u32) -> Arc<Agent> {
+        let mut operators = lock(&self.operators);
+        let agent = operators.entry(uid).or_insert_with(|| {
+            // An agent's begins with its time, which is never 0.
+            let mut aid = [0; 16];
+            aid[12..].copy_from_slice(&uid.to_be_bytes());
+            let by = Some(Principal::Operator(uid));
+            let agent = Agent::new(Aid::from_bytes(aid), by, Rights::operators(), &self.drawing);
+            agent.purse.fund(Amounts { tokens: u64::MAX, microusd: u64::MAX, ..Amounts::default() });
+            Arc::new(agent)
+        });
+        Arc::clone(agent)
     }
 
     /// Cuts everything of an agent; the agent, if there was one.

@@ -23,7 +23,7 @@ pub(crate) trait Book: Send + Sync {
     /// Records what became of it, without waiting.
     fn outcome(&self, aid: Option<Aid>, intent: u64, payload: &Value);
     /// Records a decision, without waiting.
-    fn decided(&self, aid: Aid, payload: &Value);
+    fn decided(&self, aid: Option<Aid>, payload: &Value);
     /// Has what waits to be recorded with others recorded now.
     fn hurry(&self);
 }
@@ -47,8 +47,8 @@ impl Book for Arc<Records> {
         self.later(AppendRequest { intent: Some(intent), agent: aid, ..record(Kind::Outcome, payload) });
     }
 
-    fn decided(&self, aid: Aid, payload: &Value) {
-        self.later(AppendRequest { agent: Some(aid), ..record(Kind::Decision, payload) });
+    fn decided(&self, aid: Option<Aid>, payload: &Value) {
+        self.later(AppendRequest { agent: aid, ..record(Kind::Decision, payload) });
     }
 
     fn hurry(&self) {

@@ -190,7 +190,7 @@ impl Call {
             "do": "ask a model", "cached": true, "model": request.model,
             "prompt_sha256": digest(&self.asked.body), "answer_sha256": digest(&body),
         });
-        self.router.book.decided(self.agent.aid, &payload);
+        self.router.book.decided(self.agent.on_record(), &payload);
         Some(Ok(http::whole(200, kind, body)))
     }
 
@@ -283,7 +283,7 @@ impl Call {
     ) -> Result<Reply, Failure> {
         let amounts = reserved.hold.amounts();
         let model = self.request().model.clone();
-        let intent = self.router.book.intent(Some(self.agent.aid), self.intent(&choice, amounts)).await;
+        let intent = self.router.book.intent(self.agent.on_record(), self.intent(&choice, amounts)).await;
         let intent = intent.map_err(|why| {
             Failure::new(
                 Kind::Overloaded,
@@ -343,7 +343,7 @@ impl Call {
             })
         };
         let request = self.request();
-        json!({
+        let mut intent = json!({
             "do": "ask a model",
             "model": request.model,
             "dialect": format!("{:?}", self.dialect),
@@ -352,7 +352,11 @@ impl Call {
             "to": choice.candidates.iter().map(|candidate| row(candidate.deployment)).collect::<Vec<_>>(),
             "reserved": {"tokens": amounts.tokens, "microusd": amounts.microusd},
             "generation": self.agent.rights().generation,
-        })
+        });
+        if let Some(by) = &self.agent.by {
+            intent["by"] = json!(by.to_string());
+        }
+        intent
     }
 
     /// Asks one deployment, until it has begun to answer.

@@ -124,6 +124,21 @@ impl Rights {
         })
     }
 
+    /// An operator's: every model, without a limit of its own.
+    pub(crate) fn operators() -> Self {
+        Self {
+            generation: 0,
+            models: PatternSet::All,
+            tokens_per_minute: u64::MAX,
+            microusd_per_minute: u64::MAX,
+            max_price_microusd: None,
+            data: DataClass::Any,
+            keep_prompts: false,
+            cache: false,
+            dismissed: false,
+        }
+    }
+
     /// The same, and nothing is allowed any more.
     pub(crate) fn none(&self) -> Self {
         Self { models: PatternSet::Only(Default::default()), dismissed: true, ..self.clone() }

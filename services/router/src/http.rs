@@ -11,13 +11,15 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use octant_ids::Principal;
 use octant_llm::{Dialect, Failure, Kind};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -102,6 +104,8 @@ pub(crate) async fn serve(router: Arc<Router>, agent: Arc<Agent>, listener: TcpL
         let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                // What is small is not held back; a socket that cannot do that is no worse.
+                let _ = stream.set_nodelay(true);
                 let (router, agent, bodies) = (Arc::clone(&router), Arc::clone(&agent), Arc::clone(&bodies));
                 tokio::spawn(async move {
                     tokio::select! {
@@ -120,9 +124,40 @@ pub(crate) async fn serve(router: Arc<Router>, agent: Arc<Agent>, listener: TcpL
     }
 }
 
-async fn converse(router: &Arc<Router>, agent: &Arc<Agent>, bodies: &Arc<Semaphore>, stream: TcpStream) {
-    // What is small is not held back; a socket that cannot do that is no worse.
-    let _ = stream.set_nodelay(true);
+/// Serves operators, whom the kernel names. `operator` is whom this Octant belongs to.
+pub(crate) async fn serve_operators(router: Arc<Router>, operator: u32, listener: UnixListener) {
+    let (connections, bodies) =
+        (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(BODIES_MAX)));
+    loop {
+        let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
+        let accepted = match listener.accept().await {
+            Ok((stream, _)) => stream.peer_cred().map(|peer| (stream, peer.uid())),
+            Err(error) => Err(error),
+        };
+        match accepted.map(|(stream, uid)| (stream, Principal::of_uid(uid, operator))) {
+            Ok((stream, Principal::Operator(uid))) => {
+                let (router, bodies) = (Arc::clone(&router), Arc::clone(&bodies));
+                tokio::spawn(async move {
+                    let agent = router.agents.operator(uid);
+                    converse(&router, &agent, &bodies, stream).await;
+                    drop(place);
+                });
+            }
+            Ok((_, other)) => tracing::warn!("{other} is no operator: its connection is closed"),
+            Err(error) => {
+                tracing::warn!("a connection of an operator cannot be accepted: {error}");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn converse(
+    router: &Arc<Router>,
+    agent: &Arc<Agent>,
+    bodies: &Arc<Semaphore>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) {
     let service =
         service_fn(
             |request| async move { Ok::<_, Infallible>(answer(router, agent, bodies, request).await) },

@@ -1,7 +1,7 @@
 //! The router: every call of a language model.
 //!
-//! Owns: the sockets in agents' networks at which models are asked, what each agent may ask, every call between the two, what
-//! it uses up.
+//! Owns: the sockets in agents' networks, and that of operators, at which models are asked, what each agent may ask, every
+//! call between the two, what it uses up.
 //! Promises: an agent asks exactly the models that its manifest names; a call is on record before an upstream gets a byte of
 //! it, and its end with what it used; what it can use is set apart before, in tokens and money, and settled after; a
 //! provider's key is in the vault, in one header of one request, and nowhere else; what is revoked is cut.
@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `core.rs` | what an agent may ask: the one decision; pure |
 //! | `surface.rs` | what programs ask, by method and path; pure |
-//! | `splice.rs`, `tail.rs`, `scrub.rs` | what is changed in bytes that pass: a field, a chunk, a key; pure |
+//! | `splice.rs`, `tail.rs`, `scrub.rs` | what is changed in bytes that pass: a field, a key, and which chunk does not; pure |
 //! | `agents.rs`, `purse.rs` | agents, and what each may use up |
 //! | `router.rs` | what the operator's file says, and what every call needs |
 //! | `http.rs`, `listing.rs` | HTTP with programs, and answers that need no upstream |

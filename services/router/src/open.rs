@@ -280,7 +280,7 @@ impl Open {
         became["tries"] = json!(self.tries);
         self.router.metrics.count(Of { provider, model: self.model.clone(), end: name }, &measured);
         self.settle(&measured, name == "ok");
-        self.router.book.outcome(Some(self.agent.aid), self.intent, &became);
+        self.router.book.outcome(self.agent.on_record(), self.intent, &became);
         if self.agent.rights().dismissed {
             // The agent has ended, and its partition is sealed soon.
             self.router.book.hurry();

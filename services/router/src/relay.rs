@@ -3,10 +3,10 @@
 use crate::ask::{Spoken, failure_of};
 use crate::http::{self, BODY_MAX, JSON, Reply};
 use crate::open::Open;
-use crate::tail::Tail;
+use crate::tail::is_usage;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
-use octant_llm::{Decoder, Dialect, Encoder, Event, Failure, Kind, Request, embeddings};
+use octant_llm::{Cutter, Decoder, Dialect, Encoder, Event, Failure, Kind, Request, embeddings};
 use tokio::sync::mpsc;
 
 /// Who speaks what.
@@ -22,19 +22,44 @@ pub(crate) struct Voice {
 pub(crate) enum Ready {
     /// With its media type.
     Whole(&'static str, Vec<u8>),
-    Stream(Box<Stream>, Vec<u8>),
+    /// With its media type, and what has come of it.
+    Stream(&'static str, Box<Stream>, Vec<u8>),
 }
 
 /// A stream on its way.
 pub(crate) struct Stream {
     spoken: Spoken,
-    voice: Voice,
+    /// Where both speak the same: what is passed on are whole events.
+    cutter: Option<Cutter>,
+    way: Way,
+}
+
+/// From what an upstream says to what a program gets.
+struct Way {
     decoder: Decoder,
     encoder: Encoder,
+    /// Whether events pass as they are.
+    same: bool,
     /// Takes away what was asked for on the router's own account.
-    tail: Option<Tail>,
+    strip: bool,
     /// Whether anything has come that cannot be taken back.
     begun: bool,
+    /// Whether the program has been told how it ended: what comes behind that is for nobody.
+    over: bool,
+}
+
+/// Why a stream may not go on.
+enum Stop {
+    /// The upstream failed, or what it says is no answer.
+    Failed(Failure),
+    /// It has said more than it may.
+    Over(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// Gives a program its answer, from here on.
@@ -44,9 +69,8 @@ pub(crate) fn reply(ready: Ready, mut open: Open, asked: String, own: String) ->
             open.said(&body);
             http::whole(200, kind, body)
         }
-        Ready::Stream(stream, first) => {
+        Ready::Stream(kind, stream, first) => {
             let (sender, body) = http::pieces();
-            let kind = stream.voice.ours.stream_type();
             tokio::spawn(pump(*stream, open, first, sender, asked, own));
             let mut reply = Reply::new(body);
             reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -81,7 +105,7 @@ async fn pump(
             () = to.closed() => return,
             why = &mut revoked => {
                 let failure = Failure::new(Kind::Forbidden, format!("octant: {why}"));
-                stream.fail(&failure, &mut out);
+                stream.way.fail(&failure, &mut out);
                 open.failed(Failure::new(Kind::Cancelled, failure.message));
                 open.said(&out);
                 // Who does not read it sees the end all the same.
@@ -90,19 +114,16 @@ async fn pump(
             }
             piece = stream.spoken.answer.body.next() => piece,
         };
-        let done = match piece {
-            Some(Ok(bytes)) => stream.take(&bytes, &mut open, &mut out).is_err(),
-            Some(Err(error)) => {
-                let failure = failure_of(error);
-                stream.fail(&failure, &mut out);
-                open.failed(failure);
-                true
-            }
-            None => {
-                stream.end(&mut open, &mut out);
-                true
-            }
+        let ends = piece.is_none();
+        let went = match piece {
+            Some(Ok(bytes)) => stream.take(&bytes, &mut open, &mut out),
+            Some(Err(error)) => Err(Stop::Failed(failure_of(error))),
+            None => stream.end(&mut open, &mut out),
         };
+        let done = ends || went.is_err();
+        if let Err(stop) = went {
+            stream.way.stop(stop, &mut open, &mut out);
+        }
         if done {
             if !out.is_empty() {
                 open.said(&out);
@@ -115,55 +136,84 @@ async fn pump(
 
 impl Stream {
     /// More of it came: what is passed on goes into `out`.
-    ///
-    /// # Errors
-    /// It may not go on; `out` says so.
-    fn take(&mut self, bytes: &[u8], open: &mut Open, out: &mut Vec<u8>) -> Result<(), ()> {
+    fn take(&mut self, bytes: &[u8], open: &mut Open, out: &mut Vec<u8>) -> Result<(), Stop> {
         let bytes = self.spoken.scrub.push(bytes);
-        let events = self.decoder.push(&bytes);
-        self.pass(&bytes, &events, open, out)
+        self.hear(&bytes, open, out)
     }
 
-    fn pass(&mut self, bytes: &[u8], events: &[Event], open: &mut Open, out: &mut Vec<u8>) -> Result<(), ()> {
-        if self.voice.same {
-            match &mut self.tail {
-                Some(tail) => tail.push(bytes, out),
-                None => out.extend_from_slice(bytes),
-            }
+    fn hear(&mut self, bytes: &[u8], open: &mut Open, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let Self { cutter, way, .. } = self;
+        match cutter {
+            _ if way.over => Ok(()),
+            Some(cutter) => cutter.push(bytes, &mut |event| way.hear(event, open, out)),
+            None => way.hear(bytes, open, out),
+        }
+    }
+
+    /// It ended: cleanly only with its terminal event.
+    fn end(&mut self, open: &mut Open, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let rest = self.spoken.scrub.end();
+        self.hear(&rest, open, out)?;
+        // An event without its last line end counts if it is whole, and a program gets that line end.
+        let (mut last, missing) = self.cutter.as_mut().map(Cutter::end).unwrap_or_default();
+        let mut events = self.way.decoder.push(&last);
+        events.extend(self.way.decoder.end());
+        last.extend_from_slice(missing);
+        self.way.pass(&last, &events, open, out)
+    }
+}
+
+impl Way {
+    /// An event came; where that is translated, any piece of one.
+    fn hear(&mut self, bytes: &[u8], open: &mut Open, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let events = self.decoder.push(bytes);
+        self.pass(bytes, &events, open, out)
+    }
+
+    /// Passes on what came and what it says. What says that it failed, or says nothing that can be understood, is not
+    /// passed on: who asked is told in its own dialect, once.
+    fn pass(
+        &mut self,
+        bytes: &[u8],
+        events: &[Event],
+        open: &mut Open,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        if self.over {
+            return Ok(());
         }
         for event in events {
+            if let Event::Failed(failure) = event {
+                return Err(Stop::Failed(failure.clone()));
+            }
             self.begun |= !matches!(event, Event::Started { .. } | Event::Usage(_));
-            if let Err(failure) = open.event(event) {
-                self.fail(&failure, out);
-                open.failed(failure);
-                return Err(());
-            }
-            if !self.voice.same {
+            open.event(event).map_err(Stop::Over)?;
+            if !self.same {
                 self.encoder.event(event, out);
+            } else if matches!(event, Event::Started { .. }) {
+                // A failure is said of this answer.
+                self.encoder.event(event, &mut Vec::new());
             }
+            self.over |= matches!(event, Event::Finished { .. });
+        }
+        if self.same && !(self.strip && is_usage(bytes)) {
+            out.extend_from_slice(bytes);
         }
         Ok(())
     }
 
-    /// It ended: cleanly only with its terminal event.
-    fn end(&mut self, open: &mut Open, out: &mut Vec<u8>) {
-        let rest = self.spoken.scrub.end();
-        let mut events = self.decoder.push(&rest);
-        let cut = !self.decoder.ended();
-        events.extend(self.decoder.end());
-        // It has said so already if it could, or may go no further all the same.
-        let _ = self.pass(&rest, &events, open, out);
-        if let Some(tail) = &mut self.tail {
-            tail.end(out);
-        }
-        if let (true, true, Some(Event::Failed(failure))) = (cut, self.voice.same, events.last()) {
-            self.fail(failure, out);
-        }
+    /// It may not go on.
+    fn stop(&mut self, stop: Stop, open: &mut Open, out: &mut Vec<u8>) {
+        let (Stop::Failed(failure) | Stop::Over(failure)) = stop;
+        self.fail(&failure, out);
+        open.failed(failure);
     }
 
     /// Says in the program's dialect that the answer is not complete.
     fn fail(&mut self, failure: &Failure, out: &mut Vec<u8>) {
-        self.encoder.event(&Event::Failed(failure.clone()), out);
+        if !std::mem::replace(&mut self.over, true) {
+            self.encoder.event(&Event::Failed(failure.clone()), out);
+        }
     }
 }
 
@@ -175,37 +225,32 @@ pub(crate) async fn stream(
     strip: bool,
     open: &mut Open,
 ) -> Result<Ready, Failure> {
-    let mut stream = Stream {
-        spoken,
-        voice,
+    let cutter = if voice.same { voice.ours.cutter() } else { None };
+    let way = Way {
         decoder: voice.theirs.decoder(),
         encoder: voice.ours.encoder(request),
-        tail: strip.then(Tail::default),
+        same: cutter.is_some(),
+        strip,
         begun: false,
+        over: false,
     };
+    let mut stream = Stream { spoken, cutter, way };
     let mut first = Vec::new();
-    while !stream.begun {
-        match stream.spoken.answer.body.next().await {
-            Some(Ok(bytes)) => {
-                let bytes = stream.spoken.scrub.push(&bytes);
-                let events = stream.decoder.push(&bytes);
-                // What fails before it has said anything may be asked of another.
-                if let Some(Event::Failed(failure)) =
-                    events.iter().find(|event| !matches!(event, Event::Started { .. } | Event::Usage(_)))
-                {
-                    return Err(failure.clone());
-                }
-                if stream.pass(&bytes, &events, open, &mut first).is_err() {
-                    break;
-                }
-            }
-            Some(Err(error)) => return Err(failure_of(error)),
-            None => {
-                return Err(Failure::new(Kind::Cut, "the upstream's stream ended before it said anything"));
+    while !stream.way.begun {
+        let piece = stream.spoken.answer.body.next().await;
+        let silent = || Failure::new(Kind::Cut, "the upstream's stream ended before it said anything");
+        let bytes = piece.ok_or_else(silent)?.map_err(failure_of)?;
+        match stream.take(&bytes, open, &mut first) {
+            Ok(()) => {}
+            // What fails before it has said anything may be asked of another.
+            Err(Stop::Failed(failure)) if !stream.way.begun => return Err(failure),
+            Err(stop) => {
+                stream.way.stop(stop, open, &mut first);
+                return Ok(Ready::Whole(voice.ours.stream_type(), first));
             }
         }
     }
-    Ok(Ready::Stream(Box::new(stream), first))
+    Ok(Ready::Stream(voice.ours.stream_type(), Box::new(stream), first))
 }
 
 async fn all(mut spoken: Spoken) -> Result<Vec<u8>, Failure> {

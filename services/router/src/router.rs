@@ -217,10 +217,13 @@ impl Router {
         agent.count(&model, &octant_api::router::Usage { denied: 1, ..Default::default() });
         if lock(&agent.denials).add(format!("{model}: {why}")) {
             let next = why.next(agent.aid);
-            let payload = json!({
+            let mut payload = json!({
                 "do": "ask a model", "denied": why.to_string(), "model": model, "next": next, "field": why.field(),
             });
-            self.book.decided(agent.aid, &payload);
+            if let Some(by) = &agent.by {
+                payload["by"] = json!(by.to_string());
+            }
+            self.book.decided(agent.on_record(), &payload);
         }
     }
 
@@ -228,7 +231,7 @@ impl Router {
         let again = lock(&agent.denials).again();
         if !again.is_empty() {
             let payload = json!({"do": "ask a model", "denied": "again", "times": again});
-            self.book.decided(agent.aid, &payload);
+            self.book.decided(agent.on_record(), &payload);
         }
     }
 
@@ -312,7 +315,8 @@ impl Router {
             needs,
             data: rights.as_ref().map_or(octant_route::DataClass::Any, |rights| class_of(rights.data)),
             cap: price.map(|price| octant_route::Cap { input: price, output: price }),
-            priced: rights.is_some(),
+            // Of a budget nothing can be taken for what has no price; an operator has none.
+            priced: agent.is_some_and(|agent| agent.by.is_none()),
             input,
             output: request.max_output,
             class: class(request).class,

@@ -1,19 +1,22 @@
 //! The glue between the router and its process.
 
 use crate::handlers::{Methods, Waiting, of_kept_name};
+use crate::http;
 use crate::push::Collector;
 use crate::router::Router;
 use crate::secrets::Vault;
 use crate::upstream::Upstreams;
 use octant_api::router::Server;
-use octant_api::unit::{Criticality, Restart, Spec};
+use octant_api::unit::{Criticality, ROUTER, ROUTER_HTTP, Restart, Spec};
 use octant_outside::tls::{extra_roots, towards_hosts};
 use octant_outside::{Network, RESOLV_CONF, Resolve, Servers, Vet};
 use octant_service::{Context, Health, Notifier, Records, ServeError, Service, Shutdown, StartError};
 use octant_sys::entropy;
 use octant_wire::{Identity, Limits};
 use serde::Deserialize;
+use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,6 +47,14 @@ pub struct RouterService {
     waiting: Mutex<Waiting>,
     instance: String,
     collector: Mutex<Option<Collector>>,
+    /// Where operators ask, and whom this Octant belongs to.
+    operators: Mutex<Option<(UnixListener, u32)>>,
+}
+
+fn operators(fd: OwnedFd, operator: u32) -> io::Result<(UnixListener, u32)> {
+    let listener = std::os::unix::net::UnixListener::from(fd);
+    listener.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(listener)?, operator))
 }
 
 /// How long what became of a call waits for others, so that it does not stand in the way of the next intent.
@@ -58,7 +69,7 @@ const KEPT: &str = "kept";
 impl RouterService {
     /// What PID 1 knows of it.
     pub const SPEC: Spec = Spec {
-        name: "router",
+        name: ROUTER,
         about: "every call of a language model",
         needs: &["ledger", "vault"],
         restart: Restart::Always,
@@ -112,6 +123,10 @@ impl Service for RouterService {
                 None => tracing::warn!("PID 1 kept a descriptor {name:?}, which is none of the router's"),
             }
         }
+        let operators = context.inherited.remove(ROUTER_HTTP).map(|fd| operators(fd, context.boot.operator));
+        let operators = operators.transpose();
+        let operators =
+            operators.map_err(|error| StartError::new("listen for operators", ROUTER_HTTP, error))?;
         let mut random = [0; 8];
         entropy::fill_seeded(&mut random)
             .map_err(|error| StartError::new("name this run", "getrandom", error))?;
@@ -128,6 +143,7 @@ impl Service for RouterService {
             waiting: Mutex::new(waiting),
             instance,
             collector: Mutex::new(collector),
+            operators: Mutex::new(operators),
         })
     }
 
@@ -144,6 +160,10 @@ impl Service for RouterService {
         });
         let collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner).take();
         let pushing = collector.map(|collector| tokio::spawn(collector.run(Arc::clone(&self.router))));
+        let operators = self.operators.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let operators = operators.map(|(listener, operator)| {
+            tokio::spawn(http::serve_operators(Arc::clone(&self.router), operator, listener))
+        });
         let methods = Methods {
             router: Arc::clone(&self.router),
             notifier: self.notifier.clone(),
@@ -160,6 +180,7 @@ impl Service for RouterService {
         if let Some(pushing) = pushing {
             pushing.abort();
         }
+        operators.inspect(tokio::task::JoinHandle::abort);
         self.router.tell_all_again();
         served.map_err(|error| ServeError::new("accept connections", error))?;
         recording.await.map_err(|error| ServeError::new("hand over records", error))?;

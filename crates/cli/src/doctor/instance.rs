@@ -8,7 +8,7 @@ use crate::service::Service;
 use crate::units::problem;
 use octant_api::ledger::{Head, HeadRequest, ProveRequest, QueryRequest};
 use octant_api::operator::{Phase, UnitState, UnitStatus};
-use octant_api::unit::Spec;
+use octant_api::unit::{ROUTER, Spec};
 use octant_api::vault::{DoctorReport, DoctorRequest, Mark};
 use octant_ids::Layout;
 use octant_ids::uid::{NOTIFY_GROUP, of_service};
@@ -143,6 +143,9 @@ fn places(layout: &Layout, boot: &[&Spec]) -> Vec<Place> {
         let own = if spec.root { 0 } else { of_service(spec.name).unwrap_or(0) };
         let caller = if spec.root { of_service(SPAWNERS_CLIENT).unwrap_or(0) } else { own };
         places.push(place(layout.socket(spec.name), Kind::Socket, spec.socket_mode, (caller, caller)));
+        if spec.name == ROUTER {
+            places.push(place(layout.router_http(), Kind::Socket, 0o600, (0, 0)));
+        }
         places.push(directory(&layout.state_of(spec.name), 0o700, own));
     }
     places

@@ -40,9 +40,9 @@ struct Call {
 impl Reader {
     pub(crate) fn frame(&mut self, frame: Frame<'_>, stream: &mut Stream) -> Result<(), Failure> {
         if frame.data.trim_ascii() == b"[DONE]" {
-            if let Some(reason) = self.reason {
-                stream.finish(settled(reason, !self.calls.is_empty(), self.refused), None);
-            }
+            // A mark of the end before the reason for it ends nothing.
+            let reason = self.reason.ok_or_else(crate::answer::cut)?;
+            stream.finish(settled(reason, !self.calls.is_empty(), self.refused), None);
             return Ok(());
         }
         let mut fields = Fields::read(frame.data, Kind::Malformed)?;

@@ -1,7 +1,9 @@
 //! The whole router between a program and upstreams on loopback: what goes through, what does not, what is on record.
 
 mod attacks;
+mod ends;
 mod limits;
+mod operators;
 mod pushed;
 mod signed;
 mod through;
@@ -60,7 +62,7 @@ impl Book for Arc<Ledger> {
         self.lines.lock().unwrap().push(Line::Outcome(intent, payload.clone()));
     }
 
-    fn decided(&self, _: Aid, payload: &Value) {
+    fn decided(&self, _: Option<Aid>, payload: &Value) {
         self.lines.lock().unwrap().push(Line::Decided(payload.clone()));
     }
 
@@ -213,6 +215,7 @@ pub(super) struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        self.router.agents.dismiss(self.agent.aid);
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
@@ -290,12 +293,12 @@ impl World {
 
     /// What is on record, when it has as many lines.
     pub(super) async fn lines(&self, count: usize) -> Vec<Line> {
-        for _ in 0..2000 {
+        for _ in 0..10_000 {
             let lines = self.ledger.lines.lock().unwrap().clone();
             if lines.len() >= count {
                 return lines;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
         panic!("{:?}", self.ledger.lines.lock().unwrap())
     }
@@ -316,12 +319,13 @@ fn unchunked(mut body: &str) -> String {
 
 /// Answers what the agent's purse asks, out of so much in all.
 pub(super) fn fund(agent: &Arc<Agent>, has: Amounts) {
-    let agent = Arc::clone(agent);
+    let agent = Arc::downgrade(agent);
     tokio::spawn(async move {
-        loop {
+        while let Some(agent) = agent.upgrade() {
             if let Some((_, draw)) = agent.purse.question() {
                 agent.purse.fund(draw.want.zip(has, u64::min));
             }
+            drop(agent);
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     });
