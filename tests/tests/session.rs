@@ -151,7 +151,7 @@ fn configures_it(person: &mut Person) {
     person.finds("octant config check machine.toml", &["serial 1, in order; next: octant config sign"]);
     person.runs("octant config sign machine.toml --key /var/lib/octant/console/alice.key -o machine.json");
     person.finds("octant config check machine.json", &["signed by alice"]);
-    person.finds("octant config diff machine.json", &["hostname", "edge-1", "10.0.2.77/24"]);
+    person.finds("octant config diff machine.json", &["hostname", "edge-1", "10.0.2.77"]);
     person.finds("octant config apply --wait 150s machine.json", &["configuration 1 is in force"]);
     has_the_configuration(person);
 }
