@@ -139,6 +139,7 @@ pub(crate) fn fresh(
     }
     let cmdline = prepare_place(mode, &layout, &mut phases, &mut console)?;
     prepare_layout(&layout)?;
+    edition::remember(&layout, &mut console);
     if !cmdline.config.is_empty() {
         edition::take(&layout, &cmdline, &mut console);
         phases.done("configuration");

@@ -146,6 +146,15 @@ pub(crate) fn leave(editions: &Editions, edition: u32, why: &str, console: &mut 
     text
 }
 
+/// Trusts whom operators have said to trust where `/etc` was in memory, and does not trust whom they have revoked.
+pub(crate) fn remember(layout: &Layout, console: &mut Console) {
+    match octant_editions::remember(layout) {
+        Ok(words) => words.iter().for_each(|word| console.say(word)),
+        Err(error) => console
+            .alarm(&format!("nobody is trusted: what operators have said of that is not known: {error}")),
+    }
+}
+
 /// Makes the trusted set what an edition says, and says what of it cannot be.
 pub(crate) fn trust(editions: &Editions, edition: u32, layout: &Layout, console: &mut Console) {
     // Without any edition the set is the operator's alone, and nothing of it is touched.

@@ -8,7 +8,8 @@ use std::path::Path;
 
 /// A step that takes longer hangs. It says nothing about how long one may take.
 const STUCK_S: u64 = 180;
-const PROMPT: &str = "octant:~# ";
+/// Without the machine's name, which the session changes.
+const PROMPT: &str = ":~# ";
 const PASSPHRASE: &str = "correct horse";
 
 /// Somebody at the other end of the serial line.
@@ -86,9 +87,11 @@ fn an_operator_lives_at_the_serial_console() {
     connects_it(&mut person);
     meets_a_misbehaving_agent(&mut person);
     let entries = reads_the_ledger(&mut person);
+    configures_it(&mut person);
     let first = person.reboots().join("\n");
     let mut person = at_the_console(&scratch, &initrd, &data);
     person.logs_in("alice");
+    is_as_configured(&mut person);
     person.runs("octant ledger verify");
     let after =
         person.finds("octant ledger query --kind command --limit 1000", &["kill grace_ms=0", "reboot"]);
@@ -114,6 +117,7 @@ fn owns_the_machine(person: &mut Person) {
     let doctor = person.finds("octant doctor", &["throw-away agent", "ledger verify"]);
     assert!(!doctor.contains("broken"), "{doctor}");
     person.finds("octant trust list", &["alice     admin"]);
+    person.finds("ls /var/lib/octant/trusted", &["alice.pub"]);
     person.finds("stat -c %a /", &["755"]);
 }
 
@@ -134,6 +138,44 @@ fn connects_it(person: &mut Person) {
     person.finds("ip addr show eth0", &["10.0.2.15/24"]);
     person.finds("ping -c 1 10.0.2.2", &["1 received"]);
     person.finds("octant status", &["network", "octant is running"]);
+}
+
+/// Edits a configuration of the machine, signs it with the key of the first boot, and puts it in force.
+fn configures_it(person: &mut Person) {
+    person.runs("octant config new >machine.toml");
+    person.sees(PROMPT);
+    person.guest.type_line("vi machine.toml");
+    person.sees(" lines");
+    person.guest.type_keys("Go[network.links.eth0]\raddresses = [\"10.0.2.77/24\"]\u{3}");
+    person.guest.type_keys(":%s/# hostname/hostname/\r:wq\r");
+    person.finds("octant config check machine.toml", &["serial 1, in order; next: octant config sign"]);
+    person.runs("octant config sign machine.toml --key /var/lib/octant/console/alice.key -o machine.json");
+    person.finds("octant config check machine.json", &["signed by alice"]);
+    person.finds("octant config diff machine.json", &["hostname", "edge-1", "10.0.2.77"]);
+    person.finds("octant config apply --wait 150s machine.json", &["configuration 1 is in force"]);
+    has_the_configuration(person);
+}
+
+fn has_the_configuration(person: &mut Person) {
+    let by = ["in force: configuration 1\r", "signed by: alice, key "];
+    let shown = person.finds("octant config show", &by);
+    assert!(!shown.contains("last trouble"), "{shown}");
+    person.finds("hostname", &["edge-1"]);
+    person.runs("until ip addr show eth0 | grep -q 10.0.2.77/24; do sleep 1; done");
+    person.finds("ping -c 1 10.0.2.2", &["1 received"]);
+}
+
+/// `/etc` is the image's again: whose the machine is and how it was configured is on its disk.
+fn is_as_configured(person: &mut Person) {
+    person.runs("octant health --wait 120s");
+    has_the_configuration(person);
+    person.finds("octant trust list", &["alice     admin"]);
+    let grants = person.finds("octant --json ledger query --kind grant --limit 1000", &["added"]);
+    assert!(!grants.contains("removed"), "the machine forgot its owner meanwhile:\n{grants}");
+    // What its owner signs counts as before.
+    person.runs("octant config show --text 0 | sed 's/^serial = 1 /serial = 2 /' >next.toml");
+    person.runs("octant config sign next.toml --key /var/lib/octant/console/alice.key -o next.json");
+    person.finds("octant config check next.json", &["serial 2, signed by alice"]);
 }
 
 /// An agent that reads what it may not, reaches where it may not, and burns what it may.

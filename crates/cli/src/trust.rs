@@ -22,11 +22,11 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
     match command {
         Command::List => list(&dir, layout, out),
         Command::Add { file, until } => {
-            add(&dir, file, until.as_deref(), out)?;
+            add(layout, file, until.as_deref(), out)?;
             tell(layout, out)
         }
         Command::Revoke { key, reason } => {
-            revoke(&dir, key, reason, out)?;
+            revoke(layout, key, reason, out)?;
             tell(layout, out)
         }
     }
@@ -90,7 +90,8 @@ fn list(dir: &Path, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
 }
 
 /// Takes a public key into the set, as a file of its own name. The set with it must be one that is read.
-fn add(dir: &Path, file: &Path, until: Option<&str>, out: &mut Out) -> Result<(), CliError> {
+fn add(layout: &Layout, file: &Path, until: Option<&str>, out: &mut Out) -> Result<(), CliError> {
+    let dir = &layout.trusted();
     let kind = "public key";
     let line = text(read(file, kind, limits::KEY_FILE_BYTES)?, file, kind)?;
     let line = ending(line, until);
@@ -102,12 +103,19 @@ fn add(dir: &Path, file: &Path, until: Option<&str>, out: &mut Out) -> Result<()
     set.push((name.clone(), line.clone()));
     keys(dir, &set)?;
     fs::create_dir_all(dir).map_err(|source| CliError::Write { path: dir.to_owned(), source })?;
-    replace(&dir.join(&name), &line)?;
-    out.line(format_args!("{} is trusted from the next spawn on", dir.join(name).display()))
+    let path = dir.join(&name);
+    replace(&path, &line)?;
+    if let Err(error) = keep(layout, &name, &line, out) {
+        // Trusted until the next boot alone is not what was asked for.
+        fs::remove_file(&path).map_err(|source| CliError::Write { path, source })?;
+        return Err(error);
+    }
+    out.line(format_args!("{} is trusted from the next spawn on", path.display()))
 }
 
 /// Puts a key on the list of revoked ones. It is named whole or by the beginning of its identifier.
-fn revoke(dir: &Path, key: &str, reason: &str, out: &mut Out) -> Result<(), CliError> {
+fn revoke(layout: &Layout, key: &str, reason: &str, out: &mut Out) -> Result<(), CliError> {
+    let dir = &layout.trusted();
     let set = files(dir)?;
     let known = keys(dir, &set)?;
     let found: Vec<KeyInfo> = known.iter().filter(|k| k.key.to_string().starts_with(key)).collect();
@@ -135,7 +143,21 @@ fn revoke(dir: &Path, key: &str, reason: &str, out: &mut Out) -> Result<(), CliE
     out.line(format_args!(
         "key {} is revoked; what it signed is void, and agents that run under it are frozen",
         &id[..16]
-    ))
+    ))?;
+    keep(layout, REVOKED, &list, out)
+}
+
+/// Keeps a file of the set for the next boot, where the set does not last as long.
+fn keep(layout: &Layout, name: &str, text: &str, out: &mut Out) -> Result<(), CliError> {
+    match octant_editions::keep(layout, name, text) {
+        Ok(true) => out.line(format_args!(
+            "kept for the next boots in {}, since {} is not on a disk",
+            layout.trusted_kept().display(),
+            layout.trusted().display()
+        )),
+        Ok(false) => Ok(()),
+        Err(error) => Err(CliError::Write { path: error.path, source: error.source }),
+    }
 }
 
 /// A reader sees the old file or the new one, never a half. The new one is made outside the set, where a stray file

@@ -82,7 +82,7 @@ pub(crate) enum AccountError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A name that cannot be one.
-    #[error("{0:?} is no name for an account; take 1 to 16 of a-z, 0-9 and -, beginning with a letter")]
+    #[error("{0:?} is no name: take 1 to 16 of a-z, 0-9 and -, a letter first")]
     Name(String),
     /// It is there already.
     #[error("there is an account {0} already; `login --passphrase {0}` changes its passphrase")]
@@ -97,9 +97,7 @@ pub(crate) enum AccountError {
     #[error("there are {MAX} accounts already; remove one with `login --remove NAME`")]
     Full,
     /// A passphrase that is too short.
-    #[error(
-        "the passphrase has less than {PASSPHRASE_MIN} characters; several words that nobody connects are good"
-    )]
+    #[error("less than {PASSPHRASE_MIN} characters; several words that nobody connects are good")]
     Short,
     /// Too many keys.
     #[error("{0} has {KEYS_MAX} keys already; take one away with `login --no-key {0} KEY`")]

@@ -1,7 +1,8 @@
 //! Editions: the machine configurations that this machine has accepted, as they lie on its disk.
 //!
 //! Owns: `<state>/config`: one directory for each edition, the word on which of them is in force, which has worked, and
-//! which serial number is the highest.
+//! which serial number is the highest. And `<state>/trusted`: what operators have said of the trusted set, where that is in
+//! memory ([`keep`]).
 //! Promises: after a power cut at any moment the edition in force is whole, and it is the one before or the one after;
 //! what is half written is never read; an edition that did not work is never chosen again.
 //! Never: reads what an edition says, or checks who signed it. PID 1 uses this crate.
@@ -25,6 +26,7 @@ mod info;
 mod trusted;
 
 pub use info::{INFO, Info};
+pub use trusted::{keep, remember};
 
 use disk::Disk;
 use octant_ids::Layout;

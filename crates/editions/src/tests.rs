@@ -197,3 +197,51 @@ fn an_editions_keys_come_and_go_beside_those_of_the_operator() {
     assert!(editions.trust(BASE, &set).unwrap().is_empty());
     assert_eq!(names(), ["revoked", "root.pub"], "what is revoked stays so");
 }
+
+/// A set in memory, as on a machine whose `/etc` is the image's; the state is on a disk all the same.
+fn in_memory(scratch: &Scratch) -> Layout {
+    let etc = PathBuf::from(format!("/dev/shm/octant-editions-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&etc);
+    fs::create_dir_all(etc.join("trusted")).unwrap();
+    Layout { etc, ..Layout::under(&scratch.0) }
+}
+
+#[test]
+fn what_was_said_of_a_set_in_memory_is_there_after_the_next_boot() {
+    const OWNER: &str = "ed25519 OWNER alice role=admin\n";
+    let scratch = Scratch::new("kept");
+    let layout = in_memory(&scratch);
+    let set = layout.trusted();
+    let boots = |image: &[(&str, &str)]| {
+        fs::remove_dir_all(&set).unwrap();
+        fs::create_dir_all(&set).unwrap();
+        image.iter().for_each(|(name, text)| fs::write(set.join(name), text).unwrap());
+        remember(&layout)
+    };
+    let read = |name: &str| fs::read_to_string(set.join(name)).unwrap_or_default();
+    assert!(boots(&[]).unwrap().is_empty(), "nothing was ever said");
+    assert_eq!(fs::read_dir(&set).unwrap().count(), 0);
+    assert!(keep(&layout, "alice.pub", OWNER).unwrap());
+    assert!(keep(&layout, "revoked", "aa lost\n").unwrap());
+    assert!(boots(&[("revoked", "bb stolen")]).unwrap().is_empty());
+    assert_eq!((read("alice.pub").as_str(), read("revoked").as_str()), (OWNER, "bb stolen\naa lost\n"));
+    let mode = fs::metadata(layout.trusted_kept()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    // The same key under two names would make the set unreadable.
+    let words = boots(&[("owner.pub", "ed25519 OWNER alice role=analyst\n")]).unwrap();
+    assert_eq!(words.len(), 1, "{words:?}");
+    assert!(words[0].contains("owner.pub of the image counts"), "{words:?}");
+    assert!(!set.join("alice.pub").exists());
+    // What is not known may be a revocation.
+    fs::create_dir(layout.trusted_kept().join("bob.pub")).unwrap();
+    assert!(boots(&[("owner.pub", OWNER)]).is_err());
+    let strays = || fs::read_dir(&set).unwrap().flatten().any(|e| e.path().extension().is_none());
+    assert!(strays(), "a set with a stray file in it trusts nobody");
+    fs::remove_dir(layout.trusted_kept().join("bob.pub")).unwrap();
+    remember(&layout).unwrap();
+    let names: Vec<_> = fs::read_dir(&set).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}: the owner's key and what is revoked");
+    fs::remove_dir_all(&layout.etc).unwrap();
+    // On a disk it lasts by itself, and there is one place where it is said.
+    assert!(!keep(&Layout::under(&scratch.0), "alice.pub", OWNER).unwrap());
+}

@@ -85,4 +85,10 @@ impl Layout {
     pub fn trusted(&self) -> PathBuf {
         self.etc.join("trusted")
     }
+
+    /// Where what operators have said of [`Layout::trusted`] is kept, when that is in memory.
+    #[must_use]
+    pub fn trusted_kept(&self) -> PathBuf {
+        self.state.join("trusted")
+    }
 }
