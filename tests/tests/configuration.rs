@@ -77,11 +77,11 @@ fn a_configuration_that_does_not_work_is_left_for_the_one_that_did() {
     // (words, file, exit code, what is said)
     let apply: &[&str] = &["config", "apply", "--wait", "60s"];
     let steps: [(&[&str], Option<&PathBuf>, i32, &str); 9] = [
-        (&["health", "--wait", "60s"], None, 0, "healthy: 6 units"),
+        (&["health", "--wait", "60s"], None, 0, "healthy: 7 units"),
         (apply, Some(&good), 0, "configuration 1 is in force"),
         (&["trust", "list"], None, 0, " bob "),
         (apply, Some(&bad), 10, "egress.extra_roots"),
-        (&["health", "--wait", "60s"], None, 0, "healthy: 6 units"),
+        (&["health", "--wait", "60s"], None, 0, "healthy: 7 units"),
         (apply, Some(&bad), 10, ""),
         (apply, Some(&flipped), 7, ""),
         (apply, Some(&old), 7, ""),
