@@ -9,12 +9,13 @@ name = "double"
 base = "http://127.0.0.1:7400/v1"
 dialect = "chat"
 auth = "none"
+headers = { authorization = "Bearer of-the-double" }
 stream_usage = true
 local = true
 [[deployment]]
 name = "agent"
 provider = "double"
-model = "agent"
+model = "agent-in3000"
 window = 200000
 max_output = 8192
 can = ["tools", "parallel_tools", "streaming"]

@@ -100,7 +100,7 @@ const LOAD: Agent<'static> = Agent { program: "/opt/octant-load", read: "", ..Ag
 /// An agent that works on its task with a language model: the double is its provider.
 const LOOP: Agent<'static> = Agent {
     program: "/bin/octant",
-    args: r#""agent", "loop", "--model", "double/agent""#,
+    args: r#""agent", "loop", "--model", "double/agent-in3000""#,
     read: "",
     utilities: r#", "octant", "sha256sum""#,
     models: "allowed = [\"double/*\"]\ntokens = 1000000\nspend_usd = 1",
