@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod confine;
+mod denials;
 mod error;
 mod inherited;
 mod kept;
@@ -30,6 +31,7 @@ mod run;
 mod tests;
 
 pub use confine::{confine_helper, confine_helper_in};
+pub use denials::Denials;
 pub use error::{ServeError, ServiceError, StartError};
 pub use inherited::Inherited;
 pub use kept::{KeepError, Kept, replace};

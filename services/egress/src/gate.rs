@@ -4,7 +4,7 @@
 //! record at the end.
 
 use crate::authority::{Authority, NoAuthority};
-use crate::book::{Book, Denials};
+use crate::book::Book;
 use crate::core::{Allowed, BadWord, Denied, Purpose, Rights, Rule};
 use crate::flow::{End, Flow, Meter};
 use crate::names::{Names, is_ours};
@@ -96,7 +96,7 @@ pub(crate) struct Client {
     pub(crate) names: Mutex<Names>,
     rights: watch::Sender<Arc<Rights>>,
     meter: Arc<Meter>,
-    denials: Mutex<Denials>,
+    denials: Mutex<octant_service::Denials>,
     /// Vouches for its worker where a secret is used for it.
     authority: Option<Authority>,
     /// Reads its requests there; made when there is one.

@@ -1,6 +1,5 @@
 //! The agents at the router: what each may ask, what it has used, what of it is under way.
 
-use crate::book::Denials;
 use crate::core::{BadWord, Denied, Rights};
 use crate::purse::Purse;
 use octant_api::agents::Amounts;
@@ -31,7 +30,7 @@ pub(crate) struct Agent {
     pub(crate) by: Option<Principal>,
     rights: watch::Sender<Arc<Rights>>,
     pub(crate) purse: Arc<Purse>,
-    pub(crate) denials: Mutex<Denials>,
+    pub(crate) denials: Mutex<octant_service::Denials>,
     listener: Mutex<Option<AbortHandle>>,
     open: AtomicU64,
     used: Mutex<BTreeMap<String, Usage>>,

@@ -4,7 +4,6 @@ use octant_api::ledger::{AppendRequest, Kind};
 use octant_ids::Aid;
 use octant_service::{Records, record};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -53,41 +52,5 @@ impl Book for Arc<Records> {
 
     fn hurry(&self) {
         Records::hurry(self);
-    }
-}
-
-/// How many different denials of one agent are told apart.
-const KINDS_MAX: usize = 256;
-
-/// What one agent was denied: each thing is recorded when it happens first, and then as a count, so that a program that
-/// tries for ever fills neither the ledger nor the way to it.
-#[derive(Debug, Default)]
-pub(crate) struct Denials {
-    seen: BTreeMap<String, u64>,
-}
-
-impl Denials {
-    /// Counts one, and says whether it is to be recorded now.
-    pub(crate) fn add(&mut self, what: String) -> bool {
-        if let Some(count) = self.seen.get_mut(&what) {
-            *count += 1;
-            return false;
-        }
-        let new = self.seen.len() < KINDS_MAX;
-        let key = if new { what } else { "anything else".to_owned() };
-        *self.seen.entry(key).or_default() += u64::from(!new);
-        new
-    }
-
-    /// What was denied again since the last time, and how often.
-    pub(crate) fn again(&mut self) -> BTreeMap<String, u64> {
-        let again: BTreeMap<_, _> = self
-            .seen
-            .iter()
-            .filter(|(_, count)| **count > 0)
-            .map(|(what, count)| (what.clone(), *count))
-            .collect();
-        self.seen.values_mut().for_each(|count| *count = 0);
-        again
     }
 }
