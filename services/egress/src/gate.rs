@@ -11,7 +11,6 @@ use crate::names::{Names, is_ours};
 use crate::purse::Purse;
 use crate::secrets::{Secrets, Value as SecretValue, Wanted};
 use crate::workers::{Worker, Workers};
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{setsockopt, sockopt};
 use octant_api::agents::Amounts;
 use octant_api::egress::{
@@ -333,12 +332,14 @@ impl Client {
 }
 
 impl Gate {
+    /// `descriptors`: how many this process may have open.
     pub(crate) fn new(
         book: Box<dyn Book>,
         resolve: Box<dyn Resolve>,
         vet: Vet,
         secrets: Box<dyn Secrets>,
         workers: Workers,
+        descriptors: u64,
     ) -> Self {
         Self {
             book,
@@ -348,8 +349,7 @@ impl Gate {
             workers,
             clients: Mutex::default(),
             open: Arc::default(),
-            // Where it cannot be asked there is the least that any system gives.
-            most_open: most_open(getrlimit(Resource::RLIMIT_NOFILE).map_or(256, |(soft, _)| soft)),
+            most_open: most_open(descriptors),
             drawing: Arc::default(),
         }
     }

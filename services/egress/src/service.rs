@@ -5,6 +5,7 @@ use crate::gate::Gate;
 use crate::handlers::{Methods, of_kept_name};
 use crate::starter::{self, Starter};
 use crate::workers::Workers;
+use nix::sys::resource::{Resource, getrlimit};
 use octant_api::egress::Server;
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_outside::tls::extra_roots;
@@ -104,11 +105,14 @@ impl Service for EgressService {
                 None => tracing::warn!("PID 1 kept a descriptor {name:?}, which is none of a gate's"),
             }
         }
+        let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)
+            .map_err(|error| StartError::new("ask how many descriptors it may have", "RLIMIT_NOFILE", error))?;
+        let (book, vault) = (Box::new(Arc::clone(&records)), Box::new(vault));
         let mut random = [0; 8];
         entropy::fill_seeded(&mut random)
             .map_err(|error| StartError::new("name this run", "getrandom", error))?;
         Ok(Self {
-            gate: Arc::new(Gate::new(Box::new(Arc::clone(&records)), resolve, vet, Box::new(vault), workers)),
+            gate: Arc::new(Gate::new(book, resolve, vet, vault, workers, descriptors)),
             starter,
             records,
             identity: context.identity(),

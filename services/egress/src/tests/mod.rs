@@ -273,7 +273,7 @@ pub(super) fn gate_of(
 ) -> Gate {
     let workers = Workers::new(start, sealed(roots.as_bytes()).unwrap());
     let (ledger, outside, vault) = (Arc::clone(ledger), Arc::clone(outside), Arc::clone(vault));
-    Gate::new(Box::new(ledger), Box::new(outside), vet, Box::new(vault), workers)
+    Gate::new(Box::new(ledger), Box::new(outside), vet, Box::new(vault), workers, 20_000)
 }
 
 impl World {
