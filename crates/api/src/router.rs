@@ -69,7 +69,8 @@ pub struct Admitted {
     pub listens: bool,
 }
 
-/// Parameters of `router.listen`. Takes the socket as a descriptor, bound inside the agent's network.
+/// Parameters of `router.listen`. Takes the sockets as descriptors: one bound inside the agent's network, and the Unix socket
+/// in its workstation, which `agents` has for as long as the agent lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenRequest {
@@ -332,9 +333,9 @@ crate::rpc! {
         /// Says which models an agent may ask. Calls that are no longer allowed are cut before the answer.
         "admit" => admit, Admit(AdmitRequest) -> Admitted,
             needs [Need::Service("agents")], deadline Deadline::Ms(ADMIT_MS), idempotent: true;
-        /// Hands a listening socket over for an agent that was admitted.
+        /// Hands the listening sockets over for an agent that was admitted.
         "listen" => listen, Listen(ListenRequest) -> Listening,
-            needs [Need::Service("agents")], deadline Deadline::Ms(ADMIT_MS), idempotent: true, fds_in: 1;
+            needs [Need::Service("agents")], deadline Deadline::Ms(ADMIT_MS), idempotent: true, fds_in: 2;
         /// Cuts everything of an agent and forgets it.
         "dismiss" => dismiss, Dismiss(DismissRequest) -> Dismissed,
             needs [Need::Service("agents")], deadline Deadline::Ms(ADMIT_MS), idempotent: true;

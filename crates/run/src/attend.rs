@@ -111,7 +111,7 @@ impl Attendant {
                 let span = TimeSpec::from_duration(Duration::from_millis(ttl.0));
                 deadline.set(Expiration::OneShot(span), TimerSetTimeFlags::empty())?;
             }
-            let Spawned { pid, pidfd, socket, terminal, report: _, workspace: _none } = spawned;
+            let Spawned { pid, pidfd, socket, terminal, report: _, workspace: _none, models: _nor } = spawned;
             let watch = Watch::new(pid, guarded)?;
             let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
             let connected = standard.connect(terminal)?;

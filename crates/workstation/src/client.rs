@@ -33,6 +33,8 @@ pub struct Spawned {
     pub pidfd: OwnedFd,
     /// The listening stream socket that is `/run/octant/agent.sock` inside.
     pub socket: OwnedFd,
+    /// The one that is `/run/octant/llm.sock` inside, where the plan has it.
+    pub models: Option<OwnedFd>,
     /// The outer side of the program's terminal, where it has one.
     pub terminal: Option<OwnedFd>,
     /// The mount at its `/workspace`, where the plan has it given out: what [`SpawnerClient::collect`] reads through.
@@ -154,8 +156,8 @@ impl SpawnerClient {
         match (report, fds.next(), fds.next()) {
             (Some(report), Some(pidfd), Some(socket)) => {
                 let mut more = |there: bool| if there { fds.next() } else { None };
-                let terminal = more(plan.stdio == Stdio::Terminal);
-                Ok(Spawned { pid, pidfd, socket, terminal, workspace: more(plan.retain), report })
+                let (models, terminal) = (more(plan.models), more(plan.stdio == Stdio::Terminal));
+                Ok(Spawned { pid, pidfd, socket, models, terminal, workspace: more(plan.retain), report })
             }
             _ => Err(SpawnError::refused(
                 Step::Request,

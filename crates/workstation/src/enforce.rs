@@ -45,6 +45,9 @@ pub(crate) const SHOWN: [&str; 7] =
 const TERMINALS: &CStr = c"64";
 /// The agent's socket, inside.
 pub(crate) const SOCKET: &str = "/run/octant/agent.sock";
+/// Where it asks models, inside: what the router says at [`octant_api::egress::Door::Models`], for programs that speak HTTP
+/// over a Unix socket.
+pub(crate) const LLM_SOCKET: &str = "/run/octant/llm.sock";
 /// The reaper's user inside: not the agent's, so that the agent can neither trace it nor change its limits. Its real
 /// user is the agent's, which is what lets it pass signals on (kill(2)).
 pub(crate) const REAPER_INSIDE: u32 = AGENT_INSIDE + 1;
@@ -167,6 +170,8 @@ pub(crate) struct Standing {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) socket: OwnedFd,
+    /// The router's socket, where it asks models.
+    pub(crate) models: Option<OwnedFd>,
     /// The outer side of its terminal, where it has one.
     pub(crate) terminal: Option<OwnedFd>,
     /// The mount at `/workspace`, where the plan has it given out.
@@ -193,6 +198,7 @@ pub(crate) struct Prepared {
     /// What is attached over entries of `/proc`, once that is there.
     pub(crate) masks: Vec<Tree>,
     pub(crate) socket: OwnedFd,
+    pub(crate) models: Option<OwnedFd>,
     pub(crate) terminal: Option<Terminal>,
 }
 
@@ -343,11 +349,12 @@ fn build<K: Kernel>(
     let expected = Expected { plan, masked: &masked, users, leaf: leaf_fd, own_namespaces, network, stdio };
     match bring_up(kernel, &expected, site, pid, ours.as_fd()) {
         Ok(report) => {
-            let Prepared { socket, terminal, trees, .. } = prepared;
+            let Prepared { socket, models, terminal, trees, .. } = prepared;
             let terminal = terminal.map(|terminal| terminal.outside);
             let workspace = trees.into_iter().find(|tree| plan.retain && tree.target == WORKSPACE);
             let workspace = workspace.map(|tree| tree.fd);
-            Ok(Standing { pid, pidfd, socket, terminal, workspace, report, channel: ours, leaf: None })
+            let (channel, leaf) = (ours, None);
+            Ok(Standing { pid, pidfd, socket, models, terminal, workspace, report, channel, leaf })
         }
         Err(error) => Err(and_not_killed(error, kernel.kill(pidfd.as_fd(), leaf.map(AsFd::as_fd)))),
     }
@@ -508,8 +515,12 @@ fn prepare<K: Kernel>(
         },
     )?;
     lay_out(kernel, plan, root.as_fd(), sources)?;
-    let socket =
-        get(kernel, Step::Socket, Call::Listen { root: root.as_fd(), path: SOCKET, owner: users.agent() })?;
+    let mut listen = |path| {
+        let listen = Call::Listen { root: root.as_fd(), path, owner: users.agent() };
+        get(kernel, Step::Socket, listen)
+    };
+    let socket = listen(SOCKET)?;
+    let models = plan.models.then(|| listen(LLM_SOCKET)).transpose()?;
 
     let mut trees = Vec::new();
     for (fd, name) in site.devices.iter().zip(devices_of(plan)) {
@@ -527,7 +538,7 @@ fn prepare<K: Kernel>(
     // From here on nothing can be made in the root any more.
     run(kernel, Step::Tree, Call::AddAttributes { tree: root.as_fd(), attributes: attr::RDONLY })?;
     let masks = masks(kernel, plan, site, users)?;
-    Ok(Prepared { root, trees, masks, socket, terminal })
+    Ok(Prepared { root, trees, masks, socket, models, terminal })
 }
 
 /// The writable file systems in memory, with what they begin with and the places for what is granted in them.

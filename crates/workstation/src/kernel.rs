@@ -629,7 +629,7 @@ fn listen(root: BorrowedFd<'_>, path: &str, owner: u32) -> io::Result<OwnedFd> {
         Some(Gid::from_raw(owner)),
         nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
     )?;
-    listen(&fd, Backlog::new(16)?)?;
+    listen(&fd, Backlog::new(128)?)?;
     Ok(fd)
 }
 

@@ -1,6 +1,6 @@
 //! From rights to a plan: a pure function, so that the same rights give the same plan on every machine.
 
-use crate::enforce::{AUTHORITY, BUNDLE, SOCKET, etc};
+use crate::enforce::{AUTHORITY, BUNDLE, LLM_SOCKET, SOCKET, etc};
 use crate::plan::{
     Bind, Layer, Limits, Link, OWN, Plan, PlanError, Proc, Program, Scratch, Stdio, Syscalls, VERSION,
     WORKSPACE, within,
@@ -149,6 +149,7 @@ impl Plan {
             pins: pins(rights)?,
             snapshot,
             workspace: scratch("/workspace", resources.workspace_bytes.0),
+            models: rights.grants().has_models(),
             retain: !rights.grants().retain().places.is_empty() && here.is_none(),
             tmp: scratch("/tmp", resources.tmp_bytes.0),
             shm: profile.runtime().then_some(Scratch {
@@ -325,7 +326,7 @@ fn logs_in(rights: &Effective) -> bool {
 
 /// Where programs find models: as their SDKs look for them. What stands for a key is none: who asks is known by the socket
 /// that it asks through.
-fn model_variables() -> [String; 5] {
+fn model_variables() -> [String; 6] {
     let (_, port) = Door::Models.place();
     let at = format!("http://127.0.0.1:{port}");
     [
@@ -334,6 +335,7 @@ fn model_variables() -> [String; 5] {
         format!("ANTHROPIC_BASE_URL={at}/anthropic"),
         format!("ANTHROPIC_API_KEY={NO_KEY}"),
         format!("OLLAMA_HOST={at}"),
+        format!("OCTANT_LLM_SOCKET={LLM_SOCKET}"),
     ]
 }
 
@@ -447,6 +449,8 @@ mod tests {
     fn who_may_ask_models_finds_them_and_who_may_not_does_not() {
         let set = |plan: &Plan| {
             let find = |name: &str| plan.program.env.iter().any(|variable| variable.starts_with(name));
+            let socket = find("OCTANT_LLM_SOCKET=/run/octant/llm.sock");
+            assert_eq!(socket, plan.models);
             (find("OPENAI_BASE_URL=http://127.0.0.1:7070/v1"), find("ANTHROPIC_"), plan.syscalls.network)
         };
         assert_eq!(set(&Plan::lower(&rights(&[]), &site()).unwrap()), (false, false, false));

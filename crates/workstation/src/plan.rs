@@ -46,6 +46,8 @@ pub struct Plan {
     pub snapshot: Option<Sha256>,
     /// `/workspace`.
     pub workspace: Scratch,
+    /// Whether models are asked: then the router's socket is there too, beside the agent's own.
+    pub models: bool,
     /// Whether a handle of `/workspace` is given out, through which the spawner reads what is to be kept after the end.
     pub retain: bool,
     /// `/tmp`.
@@ -560,6 +562,7 @@ pub(crate) mod tests {
             links: vec![Link { at: "/lib64".into(), to: "usr/lib64".into() }],
             snapshot: None,
             workspace: Scratch { bytes: 64 << 20, inodes: 4096, exec: false },
+            models: true,
             retain: true,
             tmp: Scratch { bytes: 16 << 20, inodes: 1024, exec: false },
             shm: Some(Scratch { bytes: 16 << 20, inodes: 1024, exec: false }),

@@ -458,14 +458,15 @@ impl Spawner {
         } else {
             enforce::spawn(&mut self.kernel, &plan, redeemed, &site, granted, network)?
         };
-        let Standing { pid, pidfd, socket, terminal, workspace, report, channel, .. } = standing;
+        let Standing { pid, pidfd, socket, models, terminal, workspace, report, channel, .. } = standing;
         let kept = pidfd
             .try_clone()
             .map_err(|error| SpawnError::failed(Step::Request, "keep the new process's handle", &error))?;
         let waits = (request.op == Op::Prepare).then_some(Waits { channel, plan: hash });
         let held = residue::Held::of(pid);
         self.slots.insert(plan.slot, Entry { aid: Some(plan.aid), pidfd: kept, held, waits });
-        Ok((pid, Some(report), [pidfd, socket].into_iter().chain(terminal).chain(workspace).collect()))
+        let more = models.into_iter().chain(terminal).chain(workspace);
+        Ok((pid, Some(report), [pidfd, socket].into_iter().chain(more).collect()))
     }
 
     /// Opens what the plan binds, and puts copies in place of what it names by digest.

@@ -47,8 +47,8 @@ pub(crate) fn adopt(manager: &Arc<Manager>, stored: Vec<(String, OwnedFd)>) -> R
 }
 
 fn handles(aid: Aid, stored: &mut HashMap<String, OwnedFd>) -> Handles {
-    let [pidfd, stdout, stderr, socket, workspace] = kept_names(aid).map(|name| stored.remove(&name));
-    Handles { pidfd, input: None, stdout, stderr, socket, workspace }
+    let [pidfd, stdout, stderr, socket, models, workspace] = kept_names(aid).map(|name| stored.remove(&name));
+    Handles { pidfd, input: None, stdout, stderr, socket, models, workspace }
 }
 
 /// Takes one agent over; gives what happens to it next.

@@ -177,6 +177,8 @@ struct Agent {
     residue: u32,
     pidfd: Option<Arc<OwnedFd>>,
     socket: Option<OwnedFd>,
+    /// The router's socket in it, until its end: a router that has started anew gets it again.
+    models: Option<OwnedFd>,
     /// What it reads and what it writes, of a server of tools that is not spoken with yet.
     speech: Option<(OwnedFd, OwnedFd)>,
     /// Its workspace, until what is to be kept of it is.
@@ -220,6 +222,8 @@ pub(crate) struct Handles {
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) socket: Option<OwnedFd>,
+    /// The router's socket in its workstation.
+    pub(crate) models: Option<OwnedFd>,
     /// Where something of its workspace is to be kept.
     pub(crate) workspace: Option<OwnedFd>,
 }
@@ -227,13 +231,14 @@ pub(crate) struct Handles {
 impl Handles {
     fn try_clone(&self) -> io::Result<Self> {
         let clone = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
-        let Self { pidfd, input, stdout, stderr, socket, workspace } = self;
+        let Self { pidfd, input, stdout, stderr, socket, models, workspace } = self;
         Ok(Self {
             pidfd: clone(pidfd)?,
             input: clone(input)?,
             stdout: clone(stdout)?,
             stderr: clone(stderr)?,
             socket: clone(socket)?,
+            models: clone(models)?,
             workspace: clone(workspace)?,
         })
     }
@@ -243,8 +248,8 @@ impl Handles {
 const WORKSPACE: &str = "work";
 
 /// The names under which PID 1 keeps an agent's handles.
-pub(crate) fn kept_names(aid: Aid) -> [String; 5] {
-    ["pid", "out", "err", "sock", WORKSPACE].map(|what| format!("{aid}.{what}"))
+pub(crate) fn kept_names(aid: Aid) -> [String; 6] {
+    ["pid", "out", "err", "sock", "llm", WORKSPACE].map(|what| format!("{aid}.{what}"))
 }
 
 /// Why something that was asked for is not done.

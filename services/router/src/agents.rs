@@ -1,6 +1,7 @@
 //! The agents at the router: what each may ask, what it has used, what of it is under way.
 
 use crate::core::{BadWord, Denied, Rights};
+use crate::http::Room;
 use crate::purse::Purse;
 use octant_api::agents::Amounts;
 use octant_api::router::{AdmitRequest, AtRouter, Usage, UsedRow};
@@ -31,7 +32,9 @@ pub(crate) struct Agent {
     rights: watch::Sender<Arc<Rights>>,
     pub(crate) purse: Arc<Purse>,
     pub(crate) denials: Mutex<octant_service::Denials>,
-    listener: Mutex<Option<AbortHandle>>,
+    /// Those that serve its listeners: in its network, and its Unix socket.
+    listeners: Mutex<Vec<AbortHandle>>,
+    pub(crate) room: Room,
     open: AtomicU64,
     used: Mutex<BTreeMap<String, Usage>>,
 }
@@ -65,7 +68,8 @@ impl Agent {
             rights: watch::Sender::new(Arc::new(rights)),
             purse: Arc::new(Purse::new(aid, Arc::clone(drawing))),
             denials: Mutex::default(),
-            listener: Mutex::default(),
+            listeners: Mutex::default(),
+            room: Room::default(),
             open: AtomicU64::default(),
             used: Mutex::default(),
         }
@@ -119,15 +123,13 @@ impl Agent {
         add(used.entry(model).or_default(), more);
     }
 
-    /// Is listened for from here on, in place of an earlier listener.
-    pub(crate) fn listens(&self, serving: AbortHandle) {
-        if let Some(before) = lock(&self.listener).replace(serving) {
-            before.abort();
-        }
+    /// Is listened for from here on, in place of earlier listeners.
+    pub(crate) fn listens(&self, serving: Vec<AbortHandle>) {
+        std::mem::replace(&mut *lock(&self.listeners), serving).iter().for_each(AbortHandle::abort);
     }
 
     pub(crate) fn has_listener(&self) -> bool {
-        lock(&self.listener).is_some()
+        !lock(&self.listeners).is_empty()
     }
 
     pub(crate) fn total(&self) -> Usage {
@@ -208,9 +210,7 @@ impl Agents {
     pub(crate) fn dismiss(&self, aid: Aid) -> Option<Arc<Agent>> {
         let agent = lock(&self.all).remove(&aid)?;
         agent.rights.send_replace(Arc::new(agent.rights().none()));
-        if let Some(serving) = lock(&agent.listener).take() {
-            serving.abort();
-        }
+        agent.listens(Vec::new());
         Some(agent)
     }
 

@@ -19,28 +19,49 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::AbortHandle;
 
 /// Listeners that an earlier run had, by whose they are.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting(BTreeMap<Aid, OwnedFd>);
+pub(crate) struct Waiting(BTreeMap<Aid, Vec<OwnedFd>>);
 
 impl Waiting {
     pub(crate) fn add(&mut self, aid: Aid, fd: OwnedFd) {
-        self.0.insert(aid, fd);
+        self.0.entry(aid).or_default().push(fd);
     }
 }
 
-/// What follows an agent in the name of its listener in PID 1's store.
-const LISTENER: &str = ".models";
+/// What follows an agent in the names of its listeners in PID 1's store: that in its network, and its Unix socket.
+const LISTENERS: [&str; 2] = [".models", ".llm"];
 
-fn kept_name(aid: Aid) -> String {
-    format!("{aid}{LISTENER}")
+fn kept_name(aid: Aid, listener: &Listener) -> String {
+    let [tcp, unix] = LISTENERS;
+    let kind = if matches!(listener, Listener::Tcp(_)) { tcp } else { unix };
+    format!("{aid}{kind}")
 }
 
 /// What a name in PID 1's store says.
 pub(crate) fn of_kept_name(name: &str) -> Option<Aid> {
-    name.strip_suffix(LISTENER)?.parse().ok()
+    LISTENERS.iter().find_map(|kind| name.strip_suffix(kind))?.parse().ok()
+}
+
+/// A listener of an agent.
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Serves it, for this agent.
+    fn serve(self, router: &Arc<Router>, agent: &Arc<Agent>) -> AbortHandle {
+        let (router, agent) = (Arc::clone(router), Arc::clone(agent));
+        match self {
+            Self::Tcp(listener) => tokio::spawn(http::serve(router, agent, listener)).abort_handle(),
+            Self::Unix(listener) => tokio::spawn(http::serve(router, agent, listener)).abort_handle(),
+        }
+    }
 }
 
 /// The service's side of its socket.
@@ -58,22 +79,38 @@ fn unknown(what: &str, aid: Aid) -> ApiError {
     ApiError::new(Code::NotFound, what, aid.to_string(), why, "see `octant router status`")
 }
 
-/// A listener at the place where programs look for models, and nowhere else.
-fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::from(fd);
-    listener.set_nonblocking(true)?;
+/// A listener at the place where programs look for models, and nowhere else; or a Unix socket, which has its place from who
+/// made it.
+fn listener(fd: OwnedFd) -> io::Result<Listener> {
+    let unix = std::os::unix::net::UnixListener::from(fd);
+    unix.set_nonblocking(true)?;
+    if unix.local_addr().is_ok() {
+        return UnixListener::from_std(unix).map(Listener::Unix);
+    }
+    let listener = std::net::TcpListener::from(OwnedFd::from(unix));
     let (ip, port) = Door::Models.place();
     let (is, wanted) = (listener.local_addr()?, ip.map(|ip| SocketAddr::new(ip, port)));
     if wanted != Some(is) {
         return Err(io::Error::other(format!("it is bound to {is}, not to {wanted:?}")));
     }
-    TcpListener::from_std(listener)
+    TcpListener::from_std(listener).map(Listener::Tcp)
 }
 
 impl Methods {
-    fn open(&self, agent: &Arc<Agent>, fd: OwnedFd) -> io::Result<()> {
-        let serving = http::serve(Arc::clone(&self.router), Arc::clone(agent), listener(fd)?);
-        agent.listens(tokio::spawn(serving).abort_handle());
+    /// Serves an agent's listeners from here on; `stores`: PID 1 does not have them yet.
+    fn open(&self, agent: &Arc<Agent>, fds: Vec<OwnedFd>, stores: bool) -> io::Result<()> {
+        let mut all = Vec::new();
+        for fd in fds {
+            let kept = fd.try_clone()?;
+            let listener = listener(fd)?;
+            if stores && let Err(error) = self.notifier.store(&kept_name(agent.aid, &listener), kept.as_fd())
+            {
+                // It is in use; only a restart of this service loses it.
+                tracing::warn!("a listener of {} cannot be kept over a restart: {error}", agent.aid);
+            }
+            all.push(listener);
+        }
+        agent.listens(all.into_iter().map(|listener| listener.serve(&self.router, agent)).collect());
         Ok(())
     }
 
@@ -95,10 +132,13 @@ impl Methods {
         }
     }
 
-    /// Takes a listener out of PID 1's store. Where that fails it comes back at the next start, and is dropped then.
+    /// Takes an agent's listeners out of PID 1's store. Where that fails they come back at the next start, and are dropped
+    /// then.
     fn unstore(&self, aid: Aid) {
-        if let Err(error) = self.notifier.unstore(&kept_name(aid)) {
-            tracing::warn!("the listener of {aid} stays in PID 1's store: {error}");
+        for kind in LISTENERS {
+            if let Err(error) = self.notifier.unstore(&format!("{aid}{kind}")) {
+                tracing::warn!("a listener of {aid} stays in PID 1's store: {error}");
+            }
         }
     }
 }
@@ -116,10 +156,10 @@ impl Handler<Call> for Methods {
         })?;
         // What an earlier run was listening on goes on here.
         let kept = lock(&self.waiting).0.remove(&aid);
-        if let Some(fd) = kept
-            && let Err(error) = self.open(&agent, fd)
+        if let Some(fds) = kept
+            && let Err(error) = self.open(&agent, fds, false)
         {
-            tracing::warn!("the listener of {aid} from an earlier run is of no use: {error}");
+            tracing::warn!("the listeners of {aid} from an earlier run are of no use: {error}");
             self.unstore(aid);
         }
         Ok(Admitted { cut, listens: agent.has_listener() })
@@ -132,13 +172,11 @@ impl Handler<Call> for Methods {
             ApiError::new(Code::InvalidParams, what, aid.to_string(), why, next)
         };
         let agent = self.router.agents.get(aid).ok_or_else(|| unknown(what, aid))?;
-        let fd = call.take_fds().pop().ok_or_else(|| refuse("no socket came with the request".into()))?;
-        let kept = fd.try_clone().map_err(|error| refuse(error.to_string()))?;
-        self.open(&agent, fd).map_err(|error| refuse(error.to_string()))?;
-        if let Err(error) = self.notifier.store(&kept_name(aid), kept.as_fd()) {
-            // It is in use; only a restart of this service loses it.
-            tracing::warn!("the listener of {aid} cannot be kept over a restart: {error}");
+        let fds = call.take_fds();
+        if fds.is_empty() {
+            return Err(refuse("no socket came with the request".into()));
         }
+        self.open(&agent, fds, true).map_err(|error| refuse(error.to_string()))?;
         Ok(Listening {})
     }
 
@@ -225,7 +263,9 @@ mod tests {
     #[test]
     fn a_name_in_the_store_says_whose() {
         let aid = Aid::from_bytes([9; 16]);
-        assert_eq!(of_kept_name(&kept_name(aid)), Some(aid));
+        for kind in LISTENERS {
+            assert_eq!(of_kept_name(&format!("{aid}{kind}")), Some(aid));
+        }
         assert_eq!(of_kept_name("x.models"), None);
         assert_eq!(of_kept_name(&format!("{aid}.dns")), None);
     }

@@ -14,12 +14,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use octant_ids::Principal;
 use octant_llm::{Dialect, Failure, Kind};
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -95,21 +96,57 @@ pub(crate) struct Asked {
     pub(crate) hints: HeaderMap,
 }
 
-/// Serves an agent's listener until it is closed.
-pub(crate) async fn serve(router: Arc<Router>, agent: Arc<Agent>, listener: TcpListener) {
-    let (connections, bodies) =
-        (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(BODIES_MAX)));
+/// How much of HTTP one caller has under way, over all of its sockets.
+#[derive(Debug)]
+pub(crate) struct Room {
+    connections: Arc<Semaphore>,
+    bodies: Semaphore,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Self { connections, bodies: Semaphore::new(BODIES_MAX) }
+    }
+}
+
+/// A socket that programs connect to.
+pub(crate) trait Accept: Send + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
+        // What is small is not held back; a socket that cannot do that is no worse.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// Serves a listener of an agent until it is closed. Whoever connects there is that agent.
+pub(crate) async fn serve(router: Arc<Router>, agent: Arc<Agent>, listener: impl Accept) {
     loop {
         // Who has as many open as may be waits in the kernel's queue.
-        let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // What is small is not held back; a socket that cannot do that is no worse.
-                let _ = stream.set_nodelay(true);
-                let (router, agent, bodies) = (Arc::clone(&router), Arc::clone(&agent), Arc::clone(&bodies));
+        let Ok(place) = Arc::clone(&agent.room.connections).acquire_owned().await else { return };
+        match listener.next().await {
+            Ok(stream) => {
+                let (router, agent) = (Arc::clone(&router), Arc::clone(&agent));
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = converse(&router, &agent, &bodies, stream) => {}
+                        () = converse(&router, &agent, stream) => {}
                         // Its calls have said so already where they could.
                         () = async { agent.gone().await; tokio::time::sleep(ACCEPT_AGAIN).await } => {}
                     }
@@ -126,8 +163,7 @@ pub(crate) async fn serve(router: Arc<Router>, agent: Arc<Agent>, listener: TcpL
 
 /// Serves operators, whom the kernel names. `operator` is whom this Octant belongs to.
 pub(crate) async fn serve_operators(router: Arc<Router>, operator: u32, listener: UnixListener) {
-    let (connections, bodies) =
-        (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(BODIES_MAX)));
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
         let accepted = match listener.accept().await {
@@ -136,10 +172,10 @@ pub(crate) async fn serve_operators(router: Arc<Router>, operator: u32, listener
         };
         match accepted.map(|(stream, uid)| (stream, Principal::of_uid(uid, operator))) {
             Ok((stream, Principal::Operator(uid))) => {
-                let (router, bodies) = (Arc::clone(&router), Arc::clone(&bodies));
+                let router = Arc::clone(&router);
                 tokio::spawn(async move {
                     let agent = router.agents.operator(uid);
-                    converse(&router, &agent, &bodies, stream).await;
+                    converse(&router, &agent, stream).await;
                     drop(place);
                 });
             }
@@ -155,13 +191,10 @@ pub(crate) async fn serve_operators(router: Arc<Router>, operator: u32, listener
 async fn converse(
     router: &Arc<Router>,
     agent: &Arc<Agent>,
-    bodies: &Arc<Semaphore>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
     let service =
-        service_fn(
-            |request| async move { Ok::<_, Infallible>(answer(router, agent, bodies, request).await) },
-        );
+        service_fn(|request| async move { Ok::<_, Infallible>(answer(router, agent, request).await) });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -174,12 +207,7 @@ async fn converse(
     }
 }
 
-async fn answer(
-    router: &Arc<Router>,
-    agent: &Arc<Agent>,
-    bodies: &Arc<Semaphore>,
-    request: Request<Incoming>,
-) -> Reply {
+async fn answer(router: &Arc<Router>, agent: &Arc<Agent>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     let dialect = dialect_of(&path);
     let asked = ask(request.method().as_str(), &path);
@@ -200,7 +228,7 @@ async fn answer(
         return failed(dialect, &failure);
     }
     let hints = hints(request.headers());
-    let Ok(reading) = bodies.acquire().await else { return failed(dialect, &closing()) };
+    let Ok(reading) = agent.room.bodies.acquire().await else { return failed(dialect, &closing()) };
     let body = match read(request.into_body()).await {
         Ok(body) => body,
         Err(failure) => return failed(dialect, &failure),

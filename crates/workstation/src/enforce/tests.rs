@@ -239,7 +239,8 @@ fn every_call_inside_that_fails_names_its_step() {
             Side::Spawner | Side::Network | Side::Reaper => {
                 let trees = vec![Tree { fd: null(), target: "/srv".into() }];
                 let masks = vec![Tree { fd: null(), target: "/proc/sys".into() }];
-                let prepared = Prepared { root: null(), trees, masks, socket: null(), terminal: None };
+                let prepared =
+                    Prepared { root: null(), trees, masks, socket: null(), models: None, terminal: None };
                 let terminal = channel.as_fd();
                 let channel = channel.as_fd();
                 crate::inside::compose(&mut fake, &plan, users, prepared, Some(terminal), channel).map(drop)

@@ -264,6 +264,7 @@ pub(crate) fn plan(args: &[&str]) -> Plan {
         links: if STATIC { vec![] } else { vec![link("/lib", "usr/lib"), link("/lib64", "usr/lib64")] },
         snapshot: None,
         workspace: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
+        models: false,
         retain: false,
         tmp: Scratch { bytes: 8 << 20, inodes: 256, exec: false },
         shm: None,

@@ -76,6 +76,7 @@ fn inside(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("hear") => served::inside(),
+        Some("ask") => served::ask(),
         Some("escape") => escape::run(&args[1..]),
         Some("escape-outside") => escape::outside(&args[1..]),
         Some("look") => apart::look(),
@@ -843,6 +844,7 @@ const TESTS: &[Test] = &[
         "a_server_reads_and_writes_pipes_of_the_service",
         served::a_server_reads_and_writes_pipes_of_the_service,
     ),
+    ("who_asks_models_has_the_routers_socket", served::who_asks_models_has_the_routers_socket),
     (
         "a_spawner_without_keys_refuses_every_spawn_and_says_why",
         a_spawner_without_keys_refuses_every_spawn_and_says_why,

@@ -123,7 +123,7 @@ impl Manager {
             Ok(Err(error)) => return self.not_isolated(aid, code_of(error.step), &error.to_string()),
             Ok(Ok(spawned)) => spawned,
         };
-        let Spawned { pid, pidfd, socket, workspace, report, terminal: _none } = spawned;
+        let Spawned { pid, pidfd, socket, models, workspace, report, terminal: _none } = spawned;
         {
             let mut inner = self.inner();
             if let Some(agent) = inner.agents.get_mut(&aid) {
@@ -133,7 +133,8 @@ impl Manager {
             }
         }
         let (pidfd, stdout, stderr, socket) = (Some(pidfd), Some(out), Some(err), Some(socket));
-        let handles = Handles { pidfd, input, stdout, stderr, socket, workspace };
+        let handles = Handles { pidfd, input, stdout, stderr, socket, models, workspace };
+        self.keep_models(aid, &handles);
         let ready = if waits {
             self.put_by(aid, digest, &handles)
         } else {
@@ -166,6 +167,14 @@ impl Manager {
         let outcome = super::about(aid, Kind::Outcome, &became);
         self.records.later(AppendRequest { intent: Some(intent), ..outcome });
         released
+    }
+
+    /// Has the router's socket at hand, for when the agent's network is opened.
+    fn keep_models(&self, aid: Aid, handles: &Handles) {
+        let models = handles.models.as_ref().and_then(|models| models.try_clone().ok());
+        if let Some(agent) = self.inner().agents.get_mut(&aid) {
+            agent.models = models;
+        }
     }
 
     /// Keeps what is needed of an agent whose program waits.
@@ -241,11 +250,11 @@ impl Manager {
             agent.deposited = true;
         }
         // What a server says is not kept any more than what it was told.
-        let Handles { pidfd, input, stdout, stderr, socket, workspace } = handles;
+        let Handles { pidfd, input, stdout, stderr, socket, models, workspace } = handles;
         let stdout = stdout.as_ref().filter(|_| input.is_none());
         let (pidfd, stderr) = (pidfd.as_ref(), stderr.as_ref());
-        let (socket, workspace) = (socket.as_ref(), workspace.as_ref());
-        for (name, fd) in kept_names(aid).iter().zip([pidfd, stdout, stderr, socket, workspace]) {
+        let (socket, models, workspace) = (socket.as_ref(), models.as_ref(), workspace.as_ref());
+        for (name, fd) in kept_names(aid).iter().zip([pidfd, stdout, stderr, socket, models, workspace]) {
             if let Some(fd) = fd
                 && let Err(error) = keeper.store(name, fd.as_fd())
             {
@@ -258,7 +267,7 @@ impl Manager {
 
     /// Reads what an agent writes, and watches for its end and the end of its time.
     pub(crate) fn attend(self: &Arc<Self>, aid: Aid, handles: Handles) -> Result<(), String> {
-        let Handles { pidfd, input, mut stdout, stderr, socket, workspace } = handles;
+        let Handles { pidfd, input, mut stdout, stderr, socket, models, workspace } = handles;
         let pidfd = pidfd.map(Arc::new).ok_or("it has no process handle")?;
         let watched = drain::watch(Arc::clone(&pidfd)).map_err(|e| format!("watch its process: {e}"))?;
         let (log, pid, since, deadline_ns) = {
@@ -266,6 +275,7 @@ impl Manager {
             let agent = inner.agents.get_mut(&aid).ok_or("it is not known")?;
             agent.pidfd = Some(pidfd);
             agent.socket = socket;
+            agent.models = models;
             // What a server of tools writes is no output.
             agent.speech = input.and_then(|input| Some((input, stdout.take()?)));
             if let Some(workspace) = workspace {
@@ -378,6 +388,7 @@ impl Manager {
         if let Some(agent) = self.inner().agents.get_mut(&aid) {
             // Dropping the trigger stops the serving; dropping the others closes them.
             (agent.guest, agent.socket, agent.pidfd, agent.spare) = (None, None, None, None);
+            agent.models = None;
             agent.speech = None;
         }
         self.end_conversation(aid);

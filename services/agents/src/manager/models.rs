@@ -72,7 +72,11 @@ impl Manager {
         if admitted.listens {
             return Ok(());
         }
-        let hand_over = async |sockets: Vec<OwnedFd>| {
+        let hand_over = async |mut sockets: Vec<OwnedFd>| {
+            // The other socket was made with its workstation, once: the router gets a copy.
+            let models =
+                self.inner().agents.get(&aid).and_then(|agent| agent.models.as_ref()?.try_clone().ok());
+            sockets.extend(models);
             let listens = self.router.call_with(&ListenRequest { aid }, &sockets).await;
             listens.map(drop).map_err(router_failed)
         };

@@ -219,6 +219,7 @@ impl Manager {
             residue: 0,
             pidfd: None,
             socket: None,
+            models: None,
             speech: None,
             workspace: None,
             tried_to_keep: 0,

@@ -59,7 +59,7 @@ impl Handler<Call> for Router {
     }
 
     async fn listen(&self, asked: ListenRequest, mut call: Call) -> Result<Listening, ApiError> {
-        assert_eq!(call.take_fds().len(), 1, "a socket comes with it");
+        assert_eq!(call.take_fds().len(), 2, "the sockets come with it, again after a restart");
         self.listeners.lock().unwrap().push(asked.aid);
         Ok(Listening {})
     }

@@ -266,7 +266,9 @@ impl Plain {
         if let Some(error) = self.refuse.lock().unwrap().take() {
             return Err(error);
         }
-        let socket = std::os::unix::net::UnixListener::bind(self.dir.join(format!("{}.sock", plan.aid)));
+        let bind =
+            |kind| std::os::unix::net::UnixListener::bind(self.dir.join(format!("{}.{kind}", plan.aid)));
+        let (socket, models) = (bind("sock"), plan.models.then(|| bind("llm").unwrap().into()));
         let work = self.work(plan.aid);
         std::fs::create_dir(&work).unwrap();
         let workspace = plan.retain.then(|| std::fs::File::open(&work).unwrap().into());
@@ -301,7 +303,8 @@ impl Plain {
             namespaces: vec![("user".into(), 7)],
             mounts: vec![],
         };
-        Ok((Spawned { pid, pidfd, socket: socket.unwrap().into(), terminal: None, workspace, report }, stdin))
+        let socket = socket.unwrap().into();
+        Ok((Spawned { pid, pidfd, socket, models, terminal: None, workspace, report }, stdin))
     }
 }
 

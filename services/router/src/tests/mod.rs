@@ -1,6 +1,7 @@
 //! The whole router between a program and upstreams on loopback: what goes through, what does not, what is on record.
 
 mod attacks;
+mod doors;
 mod ends;
 mod limits;
 mod operators;
@@ -260,7 +261,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let serving = tokio::spawn(http::serve(Arc::clone(&router), Arc::clone(&agent), listener));
-        agent.listens(serving.abort_handle());
+        agent.listens(vec![serving.abort_handle()]);
         fund(&agent, has);
         Self { router, ledger, agent, at, dir }
     }
