@@ -250,8 +250,15 @@ pub(crate) fn provider_faults(provider: &Provider) -> Vec<(&'static str, String)
     if provider.local && !at_home(&provider.base) {
         out.push(("provider.local", "only a Unix socket or a loopback address is this machine".to_owned()));
     }
-    if (provider.auth == Auth::SigV4) != (provider.dialect == Dialect::Bedrock) {
-        out.push(("provider.auth", "sigv4 and the dialect bedrock go together".to_owned()));
+    let bedrock = provider.dialect == Dialect::Bedrock;
+    if provider.auth == Auth::SigV4 && !bedrock {
+        out.push(("provider.auth", "only of the dialect bedrock requests are signed with sigv4".to_owned()));
+    }
+    if bedrock && !matches!(provider.auth, Auth::SigV4 | Auth::Bearer) {
+        out.push((
+            "provider.auth",
+            "the dialect bedrock wants sigv4, or bearer for a key of its own".to_owned(),
+        ));
     }
     let header = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     let value = |value: &str| value.bytes().all(|byte| (b' '..=b'~').contains(&byte));

@@ -46,6 +46,7 @@ mod scrub;
 mod secrets;
 mod service;
 mod splice;
+mod streams;
 mod surface;
 mod tail;
 #[cfg(test)]

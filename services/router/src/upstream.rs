@@ -1,8 +1,10 @@
 //! Connections to upstreams: made to an address that was looked at, in TLS, kept for the next request.
 //!
-//! One request has a connection for itself. Where its answer is not read to its end, since who asked has gone away, the
-//! connection is closed, and with it the call at the upstream.
+//! In HTTP/1.1 one request has a connection for itself. Where its answer is not read to its end, since who asked has gone
+//! away, the connection is closed, and with it the call at the upstream. An upstream that speaks HTTP/2 says so in TLS, and
+//! requests share its connection.
 
+use crate::streams::{ALPN, LINES_MAX, Line, Lines, Pings, Place, Stream, Turn, Unanswered};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -22,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -33,8 +36,10 @@ const ADDRESSES_MAX: usize = 4;
 const IDLE_MAX: usize = 64;
 const IDLE_NS: u64 = 30_000_000_000;
 /// The longest head of an answer, in bytes, and how many headers it has at the most.
-const HEAD_MAX: usize = 64 << 10;
-const HEADERS_MAX: usize = 128;
+pub(crate) const HEAD_MAX: u32 = 64 << 10;
+pub(crate) const HEADERS_MAX: usize = 128;
+/// How often one request is sent that an upstream sends back untouched.
+const SENT_MAX: usize = 4;
 /// How long nothing may come of an answer that has begun.
 const SILENT: Duration = Duration::from_secs(300);
 
@@ -153,7 +158,22 @@ pub(crate) struct Upstreams {
     resolve: Box<dyn Resolve>,
     vet: Vet,
     tls: Arc<ClientConfig>,
+    pings: Pings,
     idle: Mutex<BTreeMap<Endpoint, Vec<(u64, Sender)>>>,
+    lines: Mutex<BTreeMap<Endpoint, Lines>>,
+}
+
+/// A connection that was made.
+enum Made {
+    Alone(Sender),
+    Shared(Arc<Line>),
+}
+
+/// A connection to ask on.
+enum Asked {
+    /// And whether nobody else asked on it before.
+    Alone(Sender, bool),
+    Shared(Place),
 }
 
 impl std::fmt::Debug for Upstreams {
@@ -171,34 +191,44 @@ pub(crate) struct Answer {
 
 /// The rest of an answer.
 #[derive(Debug)]
-pub(crate) struct Body {
-    incoming: Incoming,
-    /// The connection, to be kept at the end.
-    back: Option<(Arc<Upstreams>, Endpoint, Sender)>,
+pub(crate) enum Body {
+    Alone {
+        incoming: Incoming,
+        /// The connection, to be kept at the end.
+        back: Option<(Arc<Upstreams>, Endpoint, Sender)>,
+    },
+    Shared(Stream),
 }
 
 impl Body {
     /// The next piece; none at the end.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, NoAnswer>> {
         loop {
-            let frame = match timeout(SILENT, self.incoming.frame()).await {
-                Err(_) => return Some(Err(NoAnswer::Late(format!("nothing came for {SILENT:?}")))),
-                Ok(Some(Err(error))) => return Some(Err(NoAnswer::Lost(said(&error)))),
-                Ok(Some(Ok(frame))) => frame,
-                Ok(None) => {
-                    if let Some((upstreams, endpoint, sender)) = self.back.take() {
-                        upstreams.keep(endpoint, sender);
-                    }
-                    return None;
-                }
-            };
-            // Trailers say nothing here.
-            if let Ok(data) = frame.into_data()
-                && !data.is_empty()
-            {
-                return Some(Ok(data));
+            let late = |_| Err(NoAnswer::Late(format!("nothing came for {SILENT:?}")));
+            let piece = timeout(SILENT, self.piece()).await.unwrap_or_else(|out| Some(late(out)))?;
+            if !piece.as_ref().is_ok_and(Bytes::is_empty) {
+                return Some(piece);
             }
         }
+    }
+
+    async fn piece(&mut self) -> Option<Result<Bytes, NoAnswer>> {
+        let (incoming, back) = match self {
+            Self::Shared(stream) => return stream.next().await,
+            Self::Alone { incoming, back } => (incoming, back),
+        };
+        let Some(frame) = incoming.frame().await else {
+            if let Some((upstreams, endpoint, sender)) = back.take() {
+                upstreams.keep(endpoint, sender);
+            }
+            return None;
+        };
+        // Trailers say nothing here.
+        Some(
+            frame
+                .map(|frame| frame.into_data().unwrap_or_default())
+                .map_err(|error| NoAnswer::Lost(said(&error))),
+        )
     }
 
     /// All of it, up to so many bytes.
@@ -216,7 +246,7 @@ impl Body {
 }
 
 /// An error with what is behind it.
-fn said(error: &dyn std::error::Error) -> String {
+pub(crate) fn said(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -228,8 +258,20 @@ fn said(error: &dyn std::error::Error) -> String {
 }
 
 impl Upstreams {
-    pub(crate) fn new(resolve: Box<dyn Resolve>, vet: Vet, tls: ClientConfig) -> Self {
-        Self { resolve, vet, tls: Arc::new(tls), idle: Mutex::default() }
+    pub(crate) fn new(resolve: Box<dyn Resolve>, vet: Vet, mut tls: ClientConfig) -> Self {
+        tls.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec()];
+        let (idle, lines) = (Mutex::default(), Mutex::default());
+        Self { resolve, vet, tls: Arc::new(tls), pings: Pings::default(), idle, lines }
+    }
+
+    /// With another patience with connections that are silent.
+    #[cfg(test)]
+    pub(crate) fn with_pings(self, pings: Pings) -> Self {
+        Self { pings, ..self }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Lines>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn idle(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Vec<(u64, Sender)>>> {
@@ -266,47 +308,118 @@ impl Upstreams {
             kept.retain(|(since, sender)| !sender.is_closed() && now.saturating_sub(*since) < IDLE_NS);
             !kept.is_empty()
         });
+        self.lines().retain(|_, lines| lines.sweep());
     }
 
-    /// Sends a request that was aimed at this endpoint.
+    /// Sends a request that was aimed at this endpoint. One of which an upstream has done nothing is sent again.
     pub(crate) async fn send(
         self: &Arc<Self>,
         endpoint: &Endpoint,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Answer, NoAnswer> {
-        loop {
-            let kept = self.kept(endpoint);
-            let fresh = kept.is_none();
-            let mut sender = match kept {
-                Some(sender) => sender,
-                None => self.connect(endpoint).await?,
-            };
-            if let Err(error) = sender.ready().await {
-                if fresh {
-                    return Err(NoAnswer::Lost(said(&error)));
-                }
-                continue;
-            }
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    let (head, incoming) = response.into_parts();
-                    // Who switches to another protocol is not understood any more.
-                    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                        return Err(NoAnswer::Lost("it wants to speak something else than HTTP".into()));
-                    }
-                    let back = Some((Arc::clone(self), endpoint.clone(), sender));
-                    return Ok(Answer { head, body: Body { incoming, back } });
-                }
-                Err(mut error) => match error.take_message() {
+        let mut last = String::new();
+        for _ in 0..SENT_MAX {
+            let place = loop {
+                let (sender, fresh) = match self.connection(endpoint).await? {
+                    Asked::Shared(place) => break place,
+                    Asked::Alone(sender, fresh) => (sender, fresh),
+                };
+                match self.alone(endpoint, sender, request).await {
+                    Ok(answer) => return Ok(answer),
                     // Nothing of it was sent: the connection was closed while it was kept.
-                    Some(unsent) if !fresh => request = unsent,
-                    _ => return Err(NoAnswer::Lost(said(error.error()))),
-                },
+                    Err((_, Some(unsent))) if !fresh => request = unsent,
+                    Err((why, _)) => return Err(why),
+                }
+            };
+            match place.send(request.clone()).await {
+                Ok((head, stream)) => return Ok(Answer { head, body: Body::Shared(stream) }),
+                Err(Unanswered::Unheard(why)) => last = why,
+                Err(Unanswered::Failed(why)) => return Err(why),
             }
         }
+        Err(NoAnswer::Lost(format!("it was sent back {SENT_MAX} times: {last}")))
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> Result<Sender, NoAnswer> {
+    /// Asks on a connection of one's own; gives the request back where nothing of it was sent.
+    async fn alone(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        mut sender: Sender,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, (NoAnswer, Option<Request<Full<Bytes>>>)> {
+        if let Err(error) = sender.ready().await {
+            return Err((NoAnswer::Lost(said(&error)), Some(request)));
+        }
+        let response = sender.try_send_request(request).await.map_err(|mut error| {
+            let unsent = error.take_message();
+            (NoAnswer::Lost(said(error.error())), unsent)
+        })?;
+        let (head, incoming) = response.into_parts();
+        // Who switches to another protocol is not understood any more.
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err((NoAnswer::Lost("it wants to speak something else than HTTP".into()), None));
+        }
+        let back = Some((Arc::clone(self), endpoint.clone(), sender));
+        Ok(Answer { head, body: Body::Alone { incoming, back } })
+    }
+
+    /// A connection to ask on: one that is there, or else a new one.
+    async fn connection(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Asked, NoAnswer> {
+        // Others may be faster to take the places of one that was made.
+        for _ in 0..=LINES_MAX {
+            if let Some(sender) = self.kept(endpoint) {
+                return Ok(Asked::Alone(sender, false));
+            }
+            let turn = match endpoint.way {
+                Way::Tls => self.lines().entry(endpoint.clone()).or_default().turn(),
+                Way::Plain | Way::Unix(_) => Turn::Alone,
+            };
+            let mut made = match turn {
+                Turn::Place(place) => return Ok(Asked::Shared(place)),
+                Turn::Alone => match self.connect(endpoint).await? {
+                    Made::Alone(sender) => return Ok(Asked::Alone(sender, true)),
+                    Made::Shared(line) => {
+                        self.lines().entry(endpoint.clone()).or_default().made(Some(line));
+                        continue;
+                    }
+                },
+                Turn::Wait(made) => made,
+                Turn::Make(tell) => {
+                    let made = tell.subscribe();
+                    // It is made for whoever waits, even where who began has gone away.
+                    tokio::spawn(Arc::clone(self).make(endpoint.clone(), tell));
+                    made
+                }
+            };
+            let gone = || NoAnswer::Unreachable(format!("{}: no connection was made", endpoint.host));
+            made.wait_for(Option::is_some)
+                .await
+                .map_err(|_| gone())?
+                .clone()
+                .unwrap_or_else(|| Err(gone()))?;
+        }
+        Err(NoAnswer::Unreachable(format!(
+            "{}: connections to it end as soon as they are made",
+            endpoint.host
+        )))
+    }
+
+    /// Makes a connection that others may ask on too, and tells who waits.
+    async fn make(self: Arc<Self>, endpoint: Endpoint, tell: watch::Sender<Option<Result<(), NoAnswer>>>) {
+        let told = self.connect(&endpoint).await.map(|made| {
+            let line = match made {
+                Made::Shared(line) => Some(line),
+                Made::Alone(sender) => {
+                    self.keep(endpoint.clone(), sender);
+                    None
+                }
+            };
+            self.lines().entry(endpoint).or_default().made(line);
+        });
+        tell.send_replace(Some(told));
+    }
+
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Made, NoAnswer> {
         let connecting = async {
             match &endpoint.way {
                 Way::Unix(path) => {
@@ -323,7 +436,13 @@ impl Upstreams {
                     }
                     converse(self.reach(endpoint).await?).await
                 }
-                Way::Tls => converse(self.secured(endpoint).await?).await,
+                Way::Tls => {
+                    let stream = self.secured(endpoint).await?;
+                    match stream.get_ref().1.alpn_protocol() {
+                        Some(ALPN) => Line::begin(stream, self.pings).await.map(Made::Shared),
+                        _ => converse(stream).await,
+                    }
+                }
             }
         };
         match timeout(CONNECT, connecting).await {
@@ -380,16 +499,16 @@ impl Upstreams {
     }
 }
 
-async fn converse<S>(stream: S) -> Result<Sender, NoAnswer>
+async fn converse<S>(stream: S) -> Result<Made, NoAnswer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX);
+    builder.max_buf_size(HEAD_MAX as usize).max_headers(HEADERS_MAX);
     let made = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = made.map_err(|error| NoAnswer::Lost(said(&error)))?;
     drive(connection);
-    Ok(sender)
+    Ok(Made::Alone(sender))
 }
 
 fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {

@@ -1,7 +1,7 @@
 //! The operator's file: all that it can say, and all that can be wrong with it.
 
 use super::{lab, read};
-use crate::{Catalogue, Class, Strategy as Order};
+use crate::{Auth, Catalogue, Class, Strategy as Order};
 use octant_llm::Dialect;
 use proptest::prelude::*;
 
@@ -71,6 +71,14 @@ name = "here"
 provider = "ollama"
 model = "llama3.2:3b"
 
+[[deployment]]
+name = "nova"
+provider = "bedrock-bearer"
+model = "eu.amazon.nova-pro-v1:0"
+like = "bedrock/amazon.nova-pro-v1:0"
+key = "llm/bedrock"
+values = { region = "eu-central-1" }
+
 [[group]]
 name = "fast"
 deployments = ["haiku", "mini"]
@@ -118,6 +126,12 @@ fn a_whole_file_is_read() {
         (Dialect::Bedrock, &None),
         "not in the table: not known"
     );
+    let nova = by_name("nova");
+    assert_eq!((nova.base(), &nova.provider.auth), (opus.base(), &Auth::Bearer));
+    assert!(
+        nova.region.is_none() && nova.known.price.is_some(),
+        "it is like the one whose requests are signed"
+    );
     let own = by_name("own");
     assert_eq!(
         (own.known.window, own.rates(5).unwrap().output),
@@ -130,7 +144,7 @@ fn a_whole_file_is_read() {
     );
     assert_eq!((all.retries.tries, all.cache.unwrap().entries), (2, 100));
     let names = all.names();
-    assert!(names.is_sorted() && names.len() == 11, "{names:?}");
+    assert!(names.is_sorted() && names.len() == 12, "{names:?}");
     assert!(["fast", "gpt-4o", "lab/qwen"].iter().all(|name| names.contains(name)), "{names:?}");
 }
 
@@ -205,6 +219,14 @@ const MISTAKES: &[(&str, &str)] = &[
         // Signed for a region though its address names none.
         "[[provider]]\nname = \"b\"\nbase = \"https://b.example/\"\ndialect = \"bedrock\"\nauth = \"sigv4\"\n[[deployment]]\nname = \"a\"\nprovider = \"b\"\nmodel = \"m\"\nkey = \"k\"",
         "line 8: deployment.values: b needs values = { region",
+    ),
+    (
+        "[[provider]]\nname = \"b\"\nbase = \"https://b.example/\"\ndialect = \"bedrock\"\nauth = \"header:x-key\"",
+        "line 1: provider.auth: the dialect bedrock wants sigv4, or bearer",
+    ),
+    (
+        "[[provider]]\nname = \"b\"\nbase = \"https://b.example/\"\ndialect = \"chat\"\nauth = \"sigv4\"",
+        "line 1: provider.auth: only of the dialect bedrock",
     ),
     (
         "[[deployment]]\nname = \"a\"\nprovider = \"bedrock\"\nmodel = \"m\"\nkey = \"k\"\nvalues = { region = \"x.evil.example/\" }",

@@ -6,6 +6,7 @@ mod ends;
 mod limits;
 mod operators;
 mod pushed;
+mod shared;
 mod signed;
 mod through;
 
@@ -21,6 +22,7 @@ use octant_api::router::AdmitRequest;
 use octant_ids::{Aid, SecretName};
 use octant_outside::tls::{extra_roots, towards_hosts};
 use octant_outside::{Resolve, Vet};
+use rustls::RootCertStore;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -241,12 +243,17 @@ impl World {
     }
 
     pub(super) async fn with(file: &str, word: AdmitRequest, has: Amounts) -> Self {
+        Self::trusting(file, word, has, extra_roots(b"").unwrap()).await
+    }
+
+    /// The same, with these authorities for upstreams besides.
+    pub(super) async fn trusting(file: &str, word: AdmitRequest, has: Amounts, roots: RootCertStore) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("octant-router-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("router.toml"), file).unwrap();
         let ledger = Arc::<Ledger>::default();
-        let tls = towards_hosts(extra_roots(b"").unwrap()).unwrap();
+        let tls = towards_hosts(roots).unwrap();
         let upstreams = Upstreams::new(Box::new(Nowhere), Vet::default(), tls);
         let router = Router::new(
             Box::new(Arc::clone(&ledger)),

@@ -180,3 +180,27 @@ async fn a_secret_that_is_no_key_of_aws_signs_nothing_and_is_not_shown() {
     assert!(!answer.contains(KEY) && !format!("{:?}", world.lines(2).await).contains(KEY), "{answer}");
     assert_eq!(upstream.asked.lock().unwrap().len(), 0);
 }
+
+#[tokio::test]
+async fn a_key_of_bedrock_s_own_is_shown_and_nothing_is_signed() {
+    let upstream = Upstream::new(vec![json("200 OK", ANSWER), stream()]).await;
+    let file =
+        deployment(upstream.at, "test/key").replace("sigv4", "bearer").replace("/gate\"", "/{region}\"");
+    let world = World::new(&file, &["p-a/*"], PLENTY).await;
+    for (path, body) in
+        [("/converse", ASKED.to_owned()), ("/converse-stream", ASKED.replacen('{', r#"{"stream":true,"#, 1))]
+    {
+        let (status, _, answer) = world.ask("/v1/chat/completions", &body).await;
+        assert!(status == 200 && answer.contains("Hello"), "{status} {answer}");
+        let asked = upstream.last();
+        assert!(
+            asked.starts_with(&format!("POST /eu-central-1/model/m.a-v1%3A0{path} HTTP/1.1\r\n")),
+            "{asked}"
+        );
+        assert!(
+            asked.contains(&format!("authorization: Bearer {KEY}\r\n")) && !asked.contains("x-amz-date"),
+            "{asked}"
+        );
+    }
+    assert!(!format!("{:?}", world.lines(4).await).contains(KEY));
+}
