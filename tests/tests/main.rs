@@ -4,6 +4,7 @@
 //! where they are.
 #![expect(clippy::print_stdout, reason = "what a test measured on its way is part of its output")]
 
+mod agent_loop;
 mod boot;
 mod configuration;
 mod container;

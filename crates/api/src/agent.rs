@@ -1,7 +1,8 @@
 //! What an agent can ask of Octant through the socket in its workstation.
 
 use crate::agents::{
-    AgentState, ApprovalState, Artefacts, BudgetInfo, Denial, ExitInfo, LogChunk, LogsEnd, Output, TakenBack,
+    AgentState, ApprovalState, Artefacts, BudgetInfo, Denial, ExitInfo, LogChunk, LogsEnd, Output, Permitted,
+    TakenBack,
 };
 use crate::egress::{HostLease, Preview};
 use crate::rpc::{Deadline, Need};
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 /// The longest manifest of a child, in bytes.
 pub const CHILD_MANIFEST_MAX: usize = 160 << 10;
+/// The longest arguments of [`PermitRequest`], in bytes of JSON text: a command of 64 KiB, every byte of which is written
+/// with six.
+pub const PERMIT_MAX: usize = 416 << 10;
 /// The longest text of a note, in bytes.
 pub const NOTE_MAX: usize = 4096;
 
@@ -389,6 +393,17 @@ pub struct ApprovalInfo {
     pub why: String,
 }
 
+/// Parameters of `agent.permit`: may this agent's own program do this, now and once?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PermitRequest {
+    /// The program's tool, as `tool:NAME` in `approvals.required` names it: `shell_run`. No server's: those are asked for
+    /// where they are called.
+    pub tool: String,
+    /// With what, at most 416 KiB: what an operator is shown, and approves, is exactly this.
+    pub arguments: Json,
+}
+
 /// Parameters of `agent.words`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -578,6 +593,10 @@ crate::rpc! {
         /// Says where a request for approval of this agent's is, or waits for its answer.
         "approval" => approval, ShowApproval(ApprovalRequest) -> ApprovalInfo,
             needs [Need::Agent], deadline Deadline::Open, idempotent: true;
+        /// Asks whether this agent's own program may use a tool of its own once (approvals.required), before it does. A
+        /// program that does not ask is not held back by this.
+        "permit" => permit, Permit(PermitRequest) -> Permitted,
+            needs [Need::Agent], deadline Deadline::Ms(15_000);
         /// Sends a descendant's output, from the oldest that is kept.
         "logs" => logs, Logs(LogsRequest) -> LogsEnd, stream LogChunk,
             needs [Need::Agent], deadline Deadline::Open, idempotent: true;

@@ -10,7 +10,7 @@ mod turn;
 use crate::agents::{Lines, envelope};
 use crate::approvals;
 use crate::error::CliError;
-use crate::out::Out;
+use crate::out::{Out, revealed};
 use crate::service::Service;
 use message::{Asked, Line, REFUSED, WRONG, answer, failure, notification, read, request};
 use octant_api::agents::{
@@ -285,9 +285,16 @@ impl Server<'_> {
             }
         };
         let (number, what) = (self.next, asked.what.as_ref().map_or("", |what| what.text()));
+        // What it would do comes first; that is a part of what is signed, which follows whole.
+        let params = serde_json::from_str::<Value>(what).unwrap_or_default()["params"].take();
         self.next += 1;
         self.asked.insert(number, (session.to_owned(), approval.to_owned()));
-        let shown = format!("{}\n{}", asked.action, crate::out::revealed(what));
+        let shown = format!(
+            "{}\n{}\n\nexactly this:\n{}",
+            asked.action,
+            revealed(&params.to_string()),
+            revealed(what)
+        );
         let params = json!({
             "sessionId": session,
             "toolCall": {

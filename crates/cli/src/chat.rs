@@ -1,10 +1,13 @@
 //! `octant chat`: an operator talks with a language model, or asks it once.
 
+mod interrupt;
+
 use crate::agents::{endpoint, key};
 use crate::args::Chat;
 use crate::error::CliError;
 use crate::manifest::{read, text, write_over};
 use crate::out::Out;
+use interrupt::Interrupt;
 use octant_ids::{Exit, Layout};
 use octant_llm::{Delta, Event, Failure, Kind, Message, Part, Request, Role};
 use octant_loop::entry::{Answer, Piece, Used};
@@ -18,12 +21,16 @@ use std::path::{Path, PathBuf};
 const INPUT_MAX: u64 = 4 << 20;
 /// The longest conversation in a file, in bytes.
 const SAVED_MAX: usize = 64 << 20;
+/// How many models are named in a line.
+const NAMES_MAX: usize = 40;
 const HELP: &str = "\
-/model NAME  ask another model from now on
+/model       which models there are
+/model NAME  ask another one from now on
 /system TEXT tell the model this first from now on
 /save FILE   keep the conversation in a file (octant chat --load FILE goes on with it)
 /new         begin anew
 /quit        leave; so does the end of input
+^C           stop the answer that is coming; leave where none is
 ";
 
 /// One thing that was said, as a file has it.
@@ -64,6 +71,7 @@ struct Answered<'a> {
 enum Said<'a> {
     Nothing,
     Words(&'a str),
+    Models,
     Model(&'a str),
     System(&'a str),
     Save(&'a str),
@@ -77,6 +85,7 @@ fn said(line: &str) -> Said<'_> {
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match (word, rest.trim()) {
         ("", _) => Said::Nothing,
+        ("/model" | "/models", "") => Said::Models,
         ("/model", name) if !name.is_empty() => Said::Model(name),
         ("/system", text) => Said::System(text),
         ("/save", file) if !file.is_empty() => Said::Save(file),
@@ -115,7 +124,8 @@ fn said_by(answer: &Answer) -> String {
     answer.pieces.iter().filter_map(text).collect()
 }
 
-fn failed(failure: &Failure) -> CliError {
+/// Why there is no answer. A name that is wrong is answered with those that are right.
+fn failed(model: &Model, failure: &Failure) -> CliError {
     let exit = match failure.kind {
         Kind::Unreachable | Kind::Overloaded | Kind::Upstream | Kind::Cut | Kind::RateLimited => {
             Exit::Unavailable
@@ -126,12 +136,33 @@ fn failed(failure: &Failure) -> CliError {
         Kind::Invalid | Kind::Untranslatable | Kind::TooLarge | Kind::ContextLength => Exit::Invalid,
         Kind::Malformed | Kind::Cancelled => Exit::Failed,
     };
-    let next = "`octant status` shows the router; --base-url asks elsewhere".to_owned();
+    let next = match failure.kind {
+        Kind::NotFound => names(model),
+        Kind::Cancelled => "nothing of it is kept; ask again".to_owned(),
+        Kind::Unreachable => "`octant status` shows the router; --base-url asks elsewhere".to_owned(),
+        _ => "`octant router status` shows what the router knows of it".to_owned(),
+    };
     CliError::Refused {
         what: "there is no answer".to_owned(),
         why: failure.message.clone(),
         exit,
         next: Some(next),
+    }
+}
+
+/// Which models there are, in words.
+fn names(model: &Model) -> String {
+    match model.known() {
+        Ok(known) if known.is_empty() => {
+            "there is none yet: name one in /etc/octant/router.toml, and then `octant router reload`"
+                .to_owned()
+        }
+        Ok(known) => {
+            let names: Vec<&str> = known.keys().map(String::as_str).take(NAMES_MAX).collect();
+            let more = if known.len() > NAMES_MAX { ", ..." } else { "" };
+            format!("there are: {}{more}", visible(&names.join(", ")))
+        }
+        Err(failure) => format!("which there are cannot be asked: {}", visible(&failure.message)),
     }
 }
 
@@ -145,20 +176,17 @@ pub(crate) fn run(asked: &Chat, layout: &Layout, out: &mut Out) -> Result<(), Cl
         asked.model.clone().or_else(|| std::env::var("OCTANT_MODEL").ok()).filter(|name| !name.is_empty());
     talk.model = model.unwrap_or(talk.model);
     talk.system = asked.system.clone().or(talk.system);
+    let model = Model::new(endpoint(asked.base_url.as_deref(), Some(&layout.router_http()))?, key())?;
     if talk.model.is_empty() {
         return Err(CliError::Refused {
             what: "cannot ask a model".to_owned(),
             why: "none is named".to_owned(),
             exit: Exit::Usage,
-            next: Some("give --model NAME, or set OCTANT_MODEL".to_owned()),
+            next: Some(format!("give --model NAME, or set OCTANT_MODEL; {}", names(&model))),
         });
     }
-    let model = Model::new(endpoint(asked.base_url.as_deref(), Some(&layout.router_http()))?, key())?;
     match question(asked.question.as_deref())? {
-        Some(question) => {
-            ask(&model, &mut talk, question, out)?;
-            Ok(())
-        }
+        Some(question) => ask(&model, &mut talk, question, &|| false, out).map(|_| ()),
         None => converse(&model, talk, out),
     }
 }
@@ -192,10 +220,16 @@ fn question(given: Option<&str>) -> Result<Option<String>, CliError> {
 }
 
 /// Asks, shows the answer as it comes, and keeps both.
-fn ask(model: &Model, talk: &mut Conversation, question: String, out: &mut Out) -> Result<(), CliError> {
+fn ask(
+    model: &Model,
+    talk: &mut Conversation,
+    question: String,
+    stop: &dyn Fn() -> bool,
+    out: &mut Out,
+) -> Result<Used, CliError> {
     talk.turns.push(Turn { by: By::User, text: question });
     let (mut written, mut open) = (Ok(()), false);
-    let answer = model.ask(&talk.request(), &|| false, &mut |event| {
+    let answer = model.ask(&talk.request(), stop, &mut |event| {
         if let (Event::Delta { delta: Delta::Text(text) | Delta::Refusal(text), .. }, false) =
             (event, out.json)
             && written.is_ok()
@@ -216,17 +250,18 @@ fn ask(model: &Model, talk: &mut Conversation, question: String, out: &mut Out) 
                 out.json(&Answered { model: &talk.model, text: &text, usage: answer.usage })?;
             }
             talk.turns.push(Turn { by: By::Model, text });
-            Ok(())
+            Ok(answer.usage)
         }
         Err(failure) => {
             // It can be asked again.
             talk.turns.pop();
-            Err(failed(&failure))
+            Err(failed(model, &failure))
         }
     }
 }
 
 fn converse(model: &Model, mut talk: Conversation, out: &mut Out) -> Result<(), CliError> {
+    let interrupt = Interrupt::listen()?;
     out.note(&format!("{}; /help says what else there is", talk.model));
     let mut line = String::new();
     loop {
@@ -237,34 +272,48 @@ fn converse(model: &Model, mut talk: Conversation, out: &mut Out) -> Result<(), 
             return Ok(());
         }
         let done = match said(&line) {
-            Said::Nothing => Ok(()),
             Said::Quit => return Ok(()),
-            Said::Help => {
-                out.error(HELP.as_bytes());
-                Ok(())
+            Said::Words(text) => {
+                interrupt.asking(true);
+                let used = ask(model, &mut talk, text.to_owned(), &|| interrupt.stops(), out);
+                interrupt.asking(false);
+                used.map(|used| out.note(&format!("{} tokens in, {} out", used.input, used.output)))
             }
-            Said::New => {
-                talk.turns.clear();
-                Ok(())
-            }
-            Said::Model(name) => {
-                name.clone_into(&mut talk.model);
-                Ok(())
-            }
-            Said::System(text) => {
-                talk.system = Some(text.to_owned()).filter(|text| !text.is_empty());
-                Ok(())
-            }
-            Said::Save(file) => save(&talk, Path::new(file)),
-            Said::Words(text) => ask(model, &mut talk, text.to_owned(), out),
+            other => command(other, model, &mut talk, out),
         };
         // The conversation goes on, but for an output that is gone.
         match done {
             Err(error @ CliError::Stdout(_)) => return Err(error),
-            Err(error) => out.note(&error.to_string()),
+            Err(error) => {
+                out.note(&error.to_string());
+                error.next().into_iter().for_each(|next| out.note(&next));
+            }
             Ok(()) => {}
         }
     }
+}
+
+/// What is no question.
+fn command(said: Said<'_>, model: &Model, talk: &mut Conversation, out: &mut Out) -> Result<(), CliError> {
+    match said {
+        Said::Nothing | Said::Quit | Said::Words(_) => {}
+        Said::Help => out.error(HELP.as_bytes()),
+        Said::Models => out.note(&format!("{} is asked; {}", talk.model, names(model))),
+        Said::New => talk.turns.clear(),
+        Said::Model(name) => {
+            name.clone_into(&mut talk.model);
+            // Whether there is such a model says whoever is asked.
+            if model.known().is_ok_and(|known| !known.contains_key(name)) {
+                out.note(&format!("{name} is not in the list of models; {}", names(model)));
+            }
+        }
+        Said::System(text) => talk.system = Some(text.to_owned()).filter(|text| !text.is_empty()),
+        Said::Save(file) => {
+            save(talk, Path::new(file))?;
+            out.note(&format!("kept in {file}"));
+        }
+    }
+    Ok(())
 }
 
 fn save(talk: &Conversation, file: &Path) -> Result<(), CliError> {
@@ -289,7 +338,7 @@ mod tests {
             ("", Said::Nothing),
             ("  hello there \n", Said::Words("hello there")),
             ("/model a/b", Said::Model("a/b")),
-            ("/model", Said::Help),
+            ("/model", Said::Models),
             ("/system", Said::System("")),
             ("/save x.json\n", Said::Save("x.json")),
             ("/quit", Said::Quit),

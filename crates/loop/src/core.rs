@@ -8,6 +8,7 @@ mod window;
 pub use window::NO_SUMMARY;
 
 use crate::entry::{Answer, Call, End, Entry, Piece, Stop, Then, Used};
+use crate::picture::Picture;
 use crate::shape;
 use guard::Guard;
 use octant_llm::{Json, Message, Part, Request, Role, ToolChoice};
@@ -18,6 +19,8 @@ use std::collections::{BTreeSet, VecDeque};
 const AGAIN_MAX: u32 = 3;
 /// How many answers in a row can be empty.
 const EMPTY_MAX: u32 = 3;
+/// How many tokens there is room for where nobody says it.
+const WINDOW: u64 = 100_000;
 /// The most calls of one answer.
 pub const CALLS_MAX: usize = 64;
 
@@ -50,8 +53,8 @@ pub struct Settings {
     pub max_steps: u64,
     /// How long it may take in all, in milliseconds.
     pub max_ms: u64,
-    /// The tokens that a prompt may have.
-    pub window: u64,
+    /// The tokens that question and answer have room for together; none: not known.
+    pub window: Option<u64>,
     /// The tokens that an answer may have.
     pub max_output: Option<u64>,
     /// How often the same call with the same result ends it.
@@ -163,7 +166,7 @@ impl State {
             Entry::NoAnswer { why, then: Then::End(end) } => self.ended = Some((*end, why.clone())),
             Entry::Calling { id } => self.stand(id, Stands::Begun),
             Entry::Waits { id, request } => self.stand(id, Stands::Waits(request.clone())),
-            Entry::Result { id, text, failed } => self.result(id, text, *failed),
+            Entry::Result { id, text, failed, picture } => self.result(id, text, *failed, picture.as_ref()),
             Entry::Told { text } => {
                 self.push(Role::User, text_part(text));
                 (self.nudge, self.owes) = (None, true);
@@ -245,7 +248,7 @@ impl State {
         self.stand(id, Stands::Asked);
     }
 
-    fn result(&mut self, id: &str, text: &str, failed: bool) {
+    fn result(&mut self, id: &str, text: &str, failed: bool, picture: Option<&Picture>) {
         let Some(at) = self.open.iter().position(|row| row.0.id == id) else { return };
         let Some((call, _)) = self.open.remove(at) else { return };
         self.calls += 1;
@@ -254,8 +257,9 @@ impl State {
         }
         let times = self.guard.saw(&call, text);
         let text = guard::with_warning(text, times);
-        let result = Part::ToolResult { id: call.id, parts: vec![text_part(&text)], failed };
-        self.push(Role::User, result);
+        let mut parts = vec![text_part(&text)];
+        parts.extend(picture.map(|picture| Part::Image(picture.mark())));
+        self.push(Role::User, Part::ToolResult { id: call.id, parts, failed });
     }
 
     /// Gives every open call a result, so that the conversation stays one.
@@ -316,9 +320,7 @@ impl State {
     }
 
     fn next_call(&self, settings: &Settings, call: &Call, stands: &Stands, late: bool) -> Next {
-        let result = |text: &str| {
-            Next::Note(Entry::Result { id: call.id.clone(), text: text.to_owned(), failed: true })
-        };
+        let result = |text: &str| Next::Note(Entry::words(&call.id, text.to_owned(), true));
         match stands {
             Stands::Begun => result(INTERRUPTED),
             _ if late => result("not called: the time is over"),
@@ -331,7 +333,8 @@ impl State {
     }
 
     fn next_ask(&self, settings: &Settings) -> Next {
-        let window = self.window.map_or(settings.window, |known| known.min(settings.window));
+        let window = settings.window.unwrap_or(WINDOW);
+        let window = self.window.map_or(window, |learned| learned.min(window));
         let fixed = window::fixed(settings);
         // A fifth is for the answer, and for what the estimate is wrong by.
         let room = (window - window / 5).saturating_sub(fixed);

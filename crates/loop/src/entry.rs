@@ -1,5 +1,6 @@
 //! What a transcript is made of: everything that happened, in order. A loop's state is nothing but these, played again.
 
+use crate::picture::Picture;
 use octant_ids::Exit;
 use octant_llm::StopReason;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ pub enum Entry {
         text: String,
         /// Whether the tool failed.
         failed: bool,
+        /// The picture that the model is shown with it: where it is, and what it was then. It is read again with each question.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        picture: Option<Picture>,
     },
     /// The loop itself told the model something.
     Told {
@@ -87,6 +91,14 @@ pub enum Entry {
         /// What to say of it.
         why: String,
     },
+}
+
+impl Entry {
+    /// A result that is no more than words.
+    #[must_use]
+    pub fn words(id: &str, text: String, failed: bool) -> Self {
+        Self::Result { id: id.to_owned(), text, failed, picture: None }
+    }
 }
 
 /// What follows from an answer that did not come.

@@ -12,6 +12,7 @@ pub mod core;
 pub mod entry;
 mod error;
 pub mod model;
+mod picture;
 mod run;
 mod shape;
 mod show;
@@ -21,6 +22,7 @@ mod tools;
 pub mod transcript;
 
 pub use error::LoopError;
+pub use picture::Picture;
 pub use run::{Places, run};
 pub use show::{Form, Shown, Text};
 pub use text::visible;

@@ -5,9 +5,12 @@ use crate::error::LoopError;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
+use hyper::http::request::Builder;
 use hyper::{Request as HttpRequest, Response, header};
 use hyper_util::rt::TokioIo;
 use octant_llm::{Dialect, Draft, Event, Failure, Kind, Part, Request};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +21,8 @@ use tokio::time::{sleep, timeout};
 
 /// How long nothing may come. A model can think for minutes before its first word.
 const SILENCE: Duration = Duration::from_secs(600);
+/// How long the list of models may take.
+const FACTS_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is looked whether the answer is still wanted.
 const LOOK: Duration = Duration::from_millis(100);
 /// The longest answer that did not come as a stream, and the longest error, in bytes.
@@ -30,6 +35,7 @@ const PIECES_MAX: usize = 256;
 pub struct Endpoint {
     at: At,
     authority: String,
+    /// What stands before the paths of its methods.
     path: String,
 }
 
@@ -67,18 +73,14 @@ impl Endpoint {
         Ok(Self {
             at: At::Tcp(SocketAddr::new(host, port)),
             authority: authority.to_owned(),
-            path: format!("{}/chat/completions", path.trim_end_matches('/')),
+            path: path.trim_end_matches('/').to_owned(),
         })
     }
 
     /// The endpoint on a router's socket.
     #[must_use]
     pub fn of_socket(path: &Path) -> Self {
-        Self {
-            at: At::Unix(path.to_owned()),
-            authority: "localhost".to_owned(),
-            path: "/v1/chat/completions".to_owned(),
-        }
+        Self { at: At::Unix(path.to_owned()), authority: "localhost".to_owned(), path: "/v1".to_owned() }
     }
 
     fn place(&self) -> String {
@@ -87,6 +89,15 @@ impl Endpoint {
             At::Unix(path) => path.display().to_string(),
         }
     }
+}
+
+/// What whoever is asked knows of a model; none: not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The tokens that question and answer have room for together.
+    pub window: Option<u64>,
+    /// Whether it sees pictures.
+    pub sees: Option<bool>,
 }
 
 /// A model that can be asked, one question at a time.
@@ -105,6 +116,24 @@ impl Model {
     pub fn new(endpoint: Endpoint, key: Option<String>) -> Result<Self, LoopError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Self { endpoint, key, runtime: runtime.map_err(LoopError::Runtime)? })
+    }
+
+    /// Every model that may be asked, with what is known of it: `context_length` and `architecture.input_modalities` of the
+    /// list of models.
+    ///
+    /// # Errors
+    /// Why there is no list.
+    pub fn known(&self) -> Result<BTreeMap<String, Facts>, Failure> {
+        let list = self.runtime.block_on(async {
+            let asked = async {
+                let response = self.send("GET", "/models", Vec::new()).await?;
+                let status = response.status().as_u16();
+                let body = all(response.into_body()).await?;
+                if status == 200 { Ok(body) } else { Err(Dialect::Chat.read_failure(status, &[], &body)) }
+            };
+            timeout(FACTS_WITHIN, asked).await.unwrap_or_else(|_| Err(silent(FACTS_WITHIN)))
+        })?;
+        Ok(facts_of(&list))
     }
 
     /// Asks, and gives each event as it comes. Ends early, with [`Kind::Cancelled`], once `stop` says so.
@@ -143,10 +172,7 @@ impl Model {
         body: Vec<u8>,
         each: &mut dyn FnMut(Event) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let response = match &self.endpoint.at {
-            At::Tcp(address) => self.send(TcpStream::connect(address).await, body).await?,
-            At::Unix(path) => self.send(UnixStream::connect(path).await, body).await?,
-        };
+        let response = self.send("POST", "/chat/completions", body).await?;
         let status = response.status();
         let streams = response.headers().get(header::CONTENT_TYPE);
         let streams = streams.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
@@ -166,7 +192,20 @@ impl Model {
         Err(Dialect::Chat.read_failure(status.as_u16(), &headers, &body))
     }
 
-    async fn send<S>(&self, stream: std::io::Result<S>, body: Vec<u8>) -> Result<Response<Incoming>, Failure>
+    async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Response<Incoming>, Failure> {
+        let request = HttpRequest::builder().method(method).uri(format!("{}{path}", self.endpoint.path));
+        match &self.endpoint.at {
+            At::Tcp(address) => self.send_on(TcpStream::connect(address).await, request, body).await,
+            At::Unix(path) => self.send_on(UnixStream::connect(path).await, request, body).await,
+        }
+    }
+
+    async fn send_on<S>(
+        &self,
+        stream: std::io::Result<S>,
+        request: Builder,
+        body: Vec<u8>,
+    ) -> Result<Response<Incoming>, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -178,7 +217,7 @@ impl Model {
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
         // What goes wrong with it is told to whoever waits for the answer.
         tokio::spawn(async move { drop(connection.await) });
-        let mut request = HttpRequest::post(&self.endpoint.path)
+        let mut request = request
             .header(header::HOST, &self.endpoint.authority)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "text/event-stream, application/json");
@@ -187,13 +226,26 @@ impl Model {
         }
         let request =
             request.body(Full::new(Bytes::from(body))).map_err(|error| failed(error.to_string()))?;
-        let answer = timeout(SILENCE, sender.send_request(request)).await.map_err(|_| silent())?;
+        let answer = timeout(SILENCE, sender.send_request(request)).await.map_err(|_| silent(SILENCE))?;
         answer.map_err(|error| failed(error.to_string()))
     }
 }
 
-fn silent() -> Failure {
-    Failure::new(Kind::Timeout, format!("nothing came from the model for {} seconds", SILENCE.as_secs()))
+fn silent(time: Duration) -> Failure {
+    Failure::new(Kind::Timeout, format!("nothing came from the model for {} seconds", time.as_secs()))
+}
+
+fn facts_of(list: &[u8]) -> BTreeMap<String, Facts> {
+    let list: Value = serde_json::from_slice(list).unwrap_or_default();
+    let row = |row: &Value| {
+        let inputs = row["architecture"]["input_modalities"].as_array();
+        let facts = Facts {
+            window: row["context_length"].as_u64().filter(|tokens| *tokens > 0),
+            sees: inputs.map(|inputs| inputs.iter().any(|input| input == "image")),
+        };
+        Some((row["id"].as_str()?.to_owned(), facts))
+    };
+    list["data"].as_array().into_iter().flatten().filter_map(row).collect()
 }
 
 fn cut(why: &dyn std::fmt::Display) -> Failure {
@@ -201,7 +253,7 @@ fn cut(why: &dyn std::fmt::Display) -> Failure {
 }
 
 async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
-    while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(|_| silent())? {
+    while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(|_| silent(SILENCE))? {
         if let Ok(data) = frame.map_err(|error| cut(&error))?.into_data() {
             return Ok(Some(data));
         }
@@ -287,11 +339,11 @@ mod tests {
     fn an_endpoint_is_an_address_on_this_machine() {
         let of = |url: &str| Endpoint::of_url(url).map(|found| (found.place(), found.path));
         let rows = [
-            ("http://127.0.0.1:7070/v1", "127.0.0.1:7070", "/v1/chat/completions"),
-            ("http://127.0.0.1:7070/v1/", "127.0.0.1:7070", "/v1/chat/completions"),
-            ("http://localhost", "127.0.0.1:80", "/chat/completions"),
-            ("http://[::1]:9/x", "[::1]:9", "/x/chat/completions"),
-            ("unix:/run/octant/llm.sock", "/run/octant/llm.sock", "/v1/chat/completions"),
+            ("http://127.0.0.1:7070/v1", "127.0.0.1:7070", "/v1"),
+            ("http://127.0.0.1:7070/v1/", "127.0.0.1:7070", "/v1"),
+            ("http://localhost", "127.0.0.1:80", ""),
+            ("http://[::1]:9/x", "[::1]:9", "/x"),
+            ("unix:/run/octant/llm.sock", "/run/octant/llm.sock", "/v1"),
         ];
         for (url, place, path) in rows {
             assert_eq!(of(url).unwrap(), (place.to_owned(), path.to_owned()), "{url}");
@@ -305,6 +357,21 @@ mod tests {
         ] {
             assert!(matches!(of(url), Err(LoopError::Url { .. })), "{url}");
         }
+    }
+
+    #[test]
+    fn what_is_known_of_a_model_is_in_the_list_of_models() {
+        let of = |more: &str| {
+            let list = facts_of(format!("{{\"data\":[{{\"id\":\"b\"}},{{\"id\":\"a\"{more}}}]}}").as_bytes());
+            assert_eq!(list.len(), 2);
+            (list["a"].window, list["a"].sees)
+        };
+        assert_eq!(of(""), (None, None));
+        assert_eq!(of(",\"context_length\":0"), (None, None));
+        let inputs = |inputs: &str| format!(",\"architecture\":{{\"input_modalities\":[{inputs}]}}");
+        assert_eq!(of(&(inputs("\"text\"") + ",\"context_length\":9")), (Some(9), Some(false)));
+        assert_eq!(of(&inputs("\"image\"")), (None, Some(true)));
+        assert!(facts_of(b"<html>").is_empty());
     }
 
     #[test]

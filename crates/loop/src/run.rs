@@ -8,8 +8,9 @@ use crate::core::{NO_SUMMARY, Next, Settings, State};
 use crate::entry::{Call, End, Entry, Piece, Then, Used, VERSION};
 use crate::error::LoopError;
 use crate::model::{Endpoint, Model};
+use crate::picture;
 use crate::show::{Form, Show, Shown};
-use crate::socket::Socket;
+use crate::socket::{Came, Socket};
 use crate::text::digest;
 use crate::tools::{Tools, equip};
 use crate::transcript::{DIRECTORY, Line, Transcript};
@@ -19,6 +20,7 @@ use octant_api::agent::Word;
 use octant_api::agents::ApprovalState;
 use octant_llm::{Delta, Event, Failure, Kind, Request};
 use octant_sys::clock;
+use octant_wire::WireError;
 use serde_json::{Value, json};
 use spent::Spent;
 use std::fs::{self, File};
@@ -61,9 +63,14 @@ pub struct Places {
 pub fn run(mut settings: Settings, places: &Places, out: &mut dyn Write) -> Result<End, LoopError> {
     let mut socket = places.socket.as_deref().map(Socket::new);
     let agent = socket.as_mut().map(Socket::who).transpose()?.map(|info| info.aid.to_string());
-    let tools = Tools::new(&places.workspace, socket.as_mut(), &places.tools)?;
-    equip(&mut settings, &tools);
     let model = Model::new(places.model.clone(), places.key.clone())?;
+    // Who does not say what it knows of a model is asked all the same.
+    let known = model.known().unwrap_or_default();
+    let facts = known.get(&settings.model).copied().unwrap_or_default();
+    // What the manifest says is the most; it may know less of the model than who asks it.
+    settings.window = settings.window.into_iter().chain(facts.window).min();
+    let tools = Tools::new(&places.workspace, socket.as_mut(), &places.tools, facts.sees)?;
+    equip(&mut settings, &tools);
     let (mut state, mut spent_ms, mut entries) = (State::default(), 0, 0_u64);
     let transcript = Transcript::open(&places.workspace, |line| {
         spent_ms = line.spent_ms;
@@ -126,6 +133,7 @@ impl Loop<'_> {
     fn go(&mut self) -> Result<End, LoopError> {
         loop {
             self.listen()?;
+            self.look_at_tools()?;
             match self.state.next(&self.settings, self.spent.ms()) {
                 Next::Listen => {
                     if !std::mem::replace(&mut self.idle, true) {
@@ -134,14 +142,24 @@ impl Loop<'_> {
                     let Some(ears) = &mut self.ears else { return Err(LoopError::NoTask) };
                     ears.wait();
                 }
-                Next::Ask(request) => self.ask(&request)?,
-                Next::Summarise { request, upto } => self.summarise(&request, upto)?,
+                Next::Ask(request) => self.ask(request)?,
+                Next::Summarise { request, upto } => self.summarise(request, upto)?,
                 Next::Call { call, arguments } => self.call(&call, &arguments)?,
                 Next::Await { id, request } => self.await_answer(id, &request)?,
                 Next::Note(entry) => self.note(entry)?,
                 Next::End => return self.finish(),
             }
         }
+    }
+
+    /// Takes what the socket offers by now, before a question that names it.
+    fn look_at_tools(&mut self) -> Result<(), LoopError> {
+        let Some(socket) = self.socket.as_mut().filter(|_| self.state.hears()) else { return Ok(()) };
+        if !self.tools.look_again(socket) {
+            return Ok(());
+        }
+        equip(&mut self.settings, &self.tools);
+        self.show.show(Shown::Note { text: format!("there are other tools now: {:?}", self.tools) })
     }
 
     /// Takes what was said meanwhile.
@@ -186,11 +204,12 @@ impl Loop<'_> {
         Ok(())
     }
 
-    fn ask(&mut self, request: &Request) -> Result<(), LoopError> {
+    fn ask(&mut self, mut request: Request) -> Result<(), LoopError> {
+        picture::show(&mut request);
         let late = self.late();
         let (mut shown, show, ears) = (Ok(()), &mut self.show, &self.ears);
         let stop = || ears.as_ref().is_some_and(Ears::stops) || late.is_over();
-        let answer = self.model.ask(request, &stop, &mut |event| {
+        let answer = self.model.ask(&request, &stop, &mut |event| {
             let text = match event {
                 Event::Delta { delta: Delta::Text(text) | Delta::Refusal(text), .. } => {
                     Shown::Text { text: text.clone() }
@@ -230,7 +249,10 @@ impl Loop<'_> {
             | Kind::Malformed => Then::Again,
         };
         let why = failure.message;
-        self.show.show(Shown::Note { text: format!("no whole answer: {why}") })?;
+        // The end says why by itself.
+        if !matches!(then, Then::End(_)) {
+            self.show.show(Shown::Note { text: format!("no whole answer: {why}") })?;
+        }
         self.record(Entry::NoAnswer { why, then })?;
         if then == Then::Again {
             let ms = failure.retry_after_ms.unwrap_or(BACK_OFF_MS << self.state.again().min(7));
@@ -256,12 +278,13 @@ impl Loop<'_> {
         self.spent.late(self.settings.max_ms)
     }
 
-    fn summarise(&mut self, request: &Request, upto: usize) -> Result<(), LoopError> {
+    fn summarise(&mut self, mut request: Request, upto: usize) -> Result<(), LoopError> {
+        picture::show(&mut request);
         self.show.show(Shown::Note { text: "the conversation is long, a summary takes its place".into() })?;
         let late = self.late();
         let ears = &self.ears;
         let stop = || ears.as_ref().is_some_and(Ears::stops) || late.is_over();
-        let (text, usage) = match self.model.ask(request, &stop, &mut |_| ()) {
+        let (text, usage) = match self.model.ask(&request, &stop, &mut |_| ()) {
             Ok(answer) => {
                 let text: String = answer.pieces.iter().filter_map(said).collect();
                 (text, answer.usage)
@@ -293,7 +316,8 @@ impl Loop<'_> {
         let (step, bytes) = (self.state.counts().0, came.text.len());
         self.notes.add(format!("step {step}: {} {of} {how}, {bytes} bytes {from}", call.name));
         self.notes.send(self.socket.as_mut());
-        self.note(Entry::Result { id: call.id.clone(), text: came.text, failed: came.failed })
+        let Came { text, failed, picture, .. } = came;
+        self.note(Entry::Result { id: call.id.clone(), text, failed, picture })
     }
 
     fn await_answer(&mut self, id: String, request: &str) -> Result<(), LoopError> {
@@ -302,9 +326,14 @@ impl Loop<'_> {
             let Some(socket) = &mut self.socket else { break };
             let info = match socket.approval(request, APPROVAL_MS) {
                 Ok(info) => info,
-                Err(error) => {
+                Err(error @ LoopError::Socket { source: WireError::Api(_), .. }) => {
                     let text = format!("not called: whether it is approved cannot be asked: {error}");
-                    return self.note(Entry::Result { id, text, failed: true });
+                    return self.note(Entry::words(&id, text, true));
+                }
+                // The service starts anew. The request outlives that.
+                Err(_) => {
+                    self.rest(APPROVAL_MS);
+                    continue;
                 }
             };
             match info.state {
@@ -316,7 +345,7 @@ impl Loop<'_> {
                 _ => {
                     let why = if info.why.is_empty() { "no reason given" } else { &info.why };
                     let text = format!("not called: an operator did not approve {} ({why})", info.action);
-                    return self.note(Entry::Result { id, text, failed: true });
+                    return self.note(Entry::words(&id, text, true));
                 }
             }
         }
@@ -326,7 +355,7 @@ impl Loop<'_> {
     /// Writes down what needs nobody, and shows it.
     fn note(&mut self, entry: Entry) -> Result<(), LoopError> {
         match &entry {
-            Entry::Result { id, text, failed } => {
+            Entry::Result { id, text, failed, .. } => {
                 self.show.show(Shown::Result { id: id.clone(), text: text.clone(), failed: *failed })?;
             }
             Entry::Shortened { .. } => {

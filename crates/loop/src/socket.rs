@@ -1,11 +1,13 @@
 //! The agent's socket: MCP for the tools that Octant offers, the native methods for everything else.
 
 use crate::error::LoopError;
+use crate::picture::Picture;
 use octant_api::agent::{
-    ApprovalInfo, ApprovalRequest, NoteRequest, SelfInfo, SelfRequest, Words, WordsRequest,
+    ApprovalInfo, ApprovalRequest, NoteRequest, PermitRequest, SelfInfo, SelfRequest, Words, WordsRequest,
 };
 use octant_api::error::{ApiError, Code};
 use octant_api::rpc::Request;
+use octant_api::text::Json;
 use octant_mcp::Revision;
 use octant_mcp::client::{self, Heard};
 use octant_sys::clock;
@@ -44,6 +46,14 @@ pub(crate) struct Came {
     pub(crate) failed: bool,
     /// The request that an operator has to allow first; nothing was carried out.
     pub(crate) waits: Option<String>,
+    /// What the model is shown beside the text.
+    pub(crate) picture: Option<Picture>,
+}
+
+impl Came {
+    pub(crate) fn words(text: String, failed: bool) -> Self {
+        Self { text, failed, waits: None, picture: None }
+    }
 }
 
 /// The socket of this workstation.
@@ -137,6 +147,12 @@ impl Socket {
         self.native("ask about an approval", &request, wait_ms + 5_000)
     }
 
+    /// Whether a tool of the loop's own may be used now: yes, where no approval is demanded or one is used up for it here.
+    pub(crate) fn permit(&mut self, tool: &str, arguments: Json) -> Result<(), LoopError> {
+        let request = PermitRequest { tool: tool.to_owned(), arguments };
+        self.native("ask for approval", &request, 15_000).map(|_| ())
+    }
+
     /// The tools that the manifest allows.
     pub(crate) fn tools(&mut self) -> Result<Vec<Offered>, LoopError> {
         let (mut tools, mut cursor) = (Vec::new(), None::<String>);
@@ -183,7 +199,7 @@ impl Socket {
         };
         match came {
             Ok(result) => read(&result),
-            Err(error) => Came { text: format!("{name}: {error}"), failed: true, waits: None },
+            Err(error) => Came::words(format!("{name}: {error}"), true),
         }
     }
 
@@ -296,7 +312,7 @@ fn read(result: &Value) -> Came {
     let error: Option<ApiError> = serde_json::from_value(result["_meta"]["octant/error"].clone()).ok();
     let waits =
         error.filter(|error| error.code == Code::ApprovalNeeded).and_then(|error| error.data.approval);
-    Came { text, failed: result["isError"] == true, waits }
+    Came { waits, ..Came::words(text, result["isError"] == true) }
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! What a model may call: files, the shell, and what the agent's socket offers.
 
-mod files;
+mod asked;
+pub(crate) mod files;
 mod shell;
 
 use crate::core::{Settings, Tool};
 use crate::error::LoopError;
-use crate::socket::{Came, Socket};
+use crate::picture::Picture;
+use crate::socket::{Came, Offered, Socket};
+use octant_api::error::Code;
 use octant_sys::clock;
+use octant_wire::WireError;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +19,8 @@ use std::path::{Path, PathBuf};
 const NAME_MAX: usize = 64;
 /// What stands before the names of Octant's own tools of the socket.
 const PREFIX: &str = "octant_";
+/// The tool that also shows pictures.
+const READ: &str = "file_read";
 /// The longest result, in bytes.
 pub(crate) const RESULT_MAX: usize = 64 << 10;
 /// How long a call of a tool of the socket may take, in milliseconds.
@@ -40,8 +46,8 @@ fn own() -> Vec<(&'static str, &'static str, Value, Own)> {
     let object = |properties: Value, required: &[&str]| json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
     vec![
         (
-            "file_read",
-            "Read a text file. Lines come with their numbers; long files in parts.",
+            READ,
+            "Read a text file, or look at a picture (PNG, JPEG, WebP, GIF). Lines come with their numbers; long files in parts.",
             object(
                 json!({ "path": path, "from_line": { "type": ["integer", "null"], "minimum": 1 },
                     "lines": { "type": ["integer", "null"], "minimum": 1, "maximum": 2000 } }),
@@ -108,6 +114,12 @@ enum Home {
 /// Every tool by the name that the model calls it by.
 pub(crate) struct Tools {
     root: PathBuf,
+    /// Which are wanted.
+    patterns: Vec<String>,
+    /// What the socket offered last.
+    offered: Vec<Offered>,
+    /// Whether the model sees pictures; none: nobody knows.
+    sees: Option<bool>,
     homes: BTreeMap<String, Home>,
     shown: Vec<Tool>,
 }
@@ -147,20 +159,45 @@ impl Tools {
         root: &Path,
         socket: Option<&mut Socket>,
         patterns: &[String],
+        sees: Option<bool>,
     ) -> Result<Self, LoopError> {
-        let mut tools = Self { root: root.to_owned(), homes: BTreeMap::new(), shown: Vec::new() };
-        for (name, about, schema, own) in own() {
-            tools.add(name.to_owned(), Some(about.to_owned()), schema, Home::Own(own), patterns);
-        }
-        for offered in socket.map(Socket::tools).transpose()?.unwrap_or_default() {
-            let name = name_of(&offered.name);
-            tools.add(name, offered.about, offered.schema, Home::Socket(offered.name), patterns);
-        }
+        let mut tools = Self {
+            root: root.to_owned(),
+            patterns: patterns.to_vec(),
+            offered: socket.map(Socket::tools).transpose()?.unwrap_or_default(),
+            sees,
+            homes: BTreeMap::new(),
+            shown: Vec::new(),
+        };
+        tools.gather();
         Ok(tools)
     }
 
-    fn add(&mut self, name: String, about: Option<String>, schema: Value, home: Home, patterns: &[String]) {
-        if !wanted(patterns, &name) || self.homes.contains_key(&name) {
+    /// Looks at what the socket offers by now; whether it is something else than before. An operator may have approved a
+    /// server meanwhile, and servers come and go.
+    pub(crate) fn look_again(&mut self, socket: &mut Socket) -> bool {
+        // Where it cannot be asked, what was offered last is.
+        let Ok(offered) = socket.tools() else { return false };
+        if offered == self.offered {
+            return false;
+        }
+        self.offered = offered;
+        self.gather();
+        true
+    }
+
+    fn gather(&mut self) {
+        (self.homes, self.shown) = (BTreeMap::new(), Vec::new());
+        for (name, about, schema, own) in own() {
+            self.add(name.to_owned(), Some(about.to_owned()), schema, Home::Own(own));
+        }
+        for Offered { name, about, schema } in self.offered.clone() {
+            self.add(name_of(&name), about, schema, Home::Socket(name));
+        }
+    }
+
+    fn add(&mut self, name: String, about: Option<String>, schema: Value, home: Home) {
+        if !wanted(&self.patterns, &name) || self.homes.contains_key(&name) {
             return;
         }
         self.shown.push(Tool { name: name.clone(), about, schema });
@@ -181,12 +218,21 @@ impl Tools {
         end_ns: u64,
         stop: &dyn Fn() -> bool,
     ) -> Came {
-        let failed = |text: String| Came { text, failed: true, waits: None };
+        let failed = |text: String| Came::words(text, true);
         match (self.homes.get(name), socket) {
-            (Some(Home::Own(own)), _) => match own(&Place { root: &self.root, end_ns, stop }, arguments) {
-                Ok(text) => Came { text, failed: false, waits: None },
-                Err(text) => failed(text),
-            },
+            (Some(Home::Own(own)), socket) => {
+                // Outside of a workstation there is no manifest that could demand it.
+                if let Some(refused) = socket.and_then(|socket| held_back(socket, name, arguments)) {
+                    return refused;
+                }
+                let place = Place { root: &self.root, end_ns, stop };
+                if name == READ
+                    && let Some(picture) = files::picture(&place, arguments)
+                {
+                    return shown(picture, self.sees);
+                }
+                own(&place, arguments).map_or_else(failed, |text| Came::words(text, false))
+            }
             (Some(Home::Socket(theirs)), Some(socket)) => {
                 let most = clock::monotonic_ns().saturating_add(CALL_MS * 1_000_000);
                 let mut came = socket.call(theirs, arguments, end_ns.min(most), stop);
@@ -196,6 +242,40 @@ impl Tools {
             // Settings name only what is here.
             _ => failed(format!("there is no tool {name}")),
         }
+    }
+}
+
+/// A picture for a model, where it sees pictures.
+fn shown(picture: Result<Picture, String>, sees: Option<bool>) -> Came {
+    let picture = match picture {
+        Ok(picture) => picture,
+        Err(why) => return Came::words(why, true),
+    };
+    let why_not = match sees {
+        Some(true) => {
+            return Came { picture: Some(picture.clone()), ..Came::words(format!("{picture}\n"), false) };
+        }
+        Some(false) => "you cannot be shown pictures",
+        None => "whether you can be shown pictures is not known (`vision` in router.toml says so)",
+    };
+    Came::words(format!("{picture}; {why_not}. Use a program that says what is in it."), true)
+}
+
+/// Has an operator asked where the manifest demands it; what comes of a call that is not made, for want of a yes.
+fn held_back(socket: &mut Socket, name: &str, arguments: &Value) -> Option<Came> {
+    let refused = |text: String| Some(Came::words(text, true));
+    let shown = match asked::shown(name, arguments) {
+        Ok(shown) => shown,
+        Err(why) => return refused(why),
+    };
+    match socket.permit(name, shown) {
+        Ok(()) => None,
+        Err(LoopError::Socket { source: WireError::Api(error), .. }) => {
+            let text = format!("not called: {error}");
+            let waits = error.data.approval.filter(|_| error.code == Code::ApprovalNeeded);
+            Some(Came { waits, ..Came::words(text, true) })
+        }
+        Err(error) => refused(format!("not called: whether it needs an approval cannot be asked: {error}")),
     }
 }
 
@@ -222,7 +302,7 @@ mod tests {
     fn only_what_is_wanted_is_there() {
         let names = |patterns: &[&str]| -> Vec<String> {
             let patterns: Vec<String> = patterns.iter().map(|text| (*text).to_owned()).collect();
-            let tools = Tools::new(Path::new("/"), None, &patterns).unwrap();
+            let tools = Tools::new(Path::new("/"), None, &patterns, None).unwrap();
             tools.shown().iter().map(|tool| tool.name.clone()).collect()
         };
         assert_eq!(names(&[]).len(), 6);

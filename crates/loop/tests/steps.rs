@@ -26,7 +26,7 @@ fn settings() -> Settings {
         tools: Vec::new(),
         max_steps: 20,
         max_ms: 120_000,
-        window: 100_000,
+        window: None,
         max_output: None,
         repeats: 6,
     }
@@ -312,7 +312,7 @@ fn a_long_conversation_is_shortened_and_then_summarised() {
         }
     });
     let mut run = Run::new("window", &model);
-    run.settings.window = 6_000;
+    run.settings.window = Some(6_000);
     assert_eq!(run.ended().0, End::Done);
     let kinds = run.transcript();
     let shortened = kinds.iter().filter(|line| matches!(line.entry, Entry::Shortened { .. })).count();
@@ -335,6 +335,57 @@ fn a_long_conversation_is_shortened_and_then_summarised() {
             }
         }
         assert!(open.is_empty(), "a call without its result");
+    }
+}
+
+#[test]
+fn what_is_known_of_the_model_bounds_the_conversation() {
+    let long = |number: usize| call("shell_run", &json!({ "command": format!("seq {number} 4000") }));
+    for (facts, most, shortens) in [
+        (json!({}), None, false),
+        (json!({ "context_length": 20_000 }), None, true),
+        (json!({ "context_length": 200_000 }), Some(20_000), true),
+        (json!({ "context_length": 20_000 }), Some(200_000), true),
+    ] {
+        let model = Model::known(facts.clone(), move |number, request| match number {
+            _ if request["tool_choice"] == "none" => Reply::Text("SUMMARY".into()),
+            0..8 => long(number),
+            _ => Reply::Text("Done.".into()),
+        });
+        let mut run = Run::new("known", &model);
+        run.settings.window = most;
+        assert_eq!(run.ended().0, End::Done);
+        let shortened = run.transcript().iter().any(|line| matches!(line.entry, Entry::Shortened { .. }));
+        assert_eq!(shortened, shortens, "{facts} {most:?}");
+    }
+}
+
+#[test]
+fn a_picture_is_shown_to_a_model_that_sees_and_is_once_in_the_transcript() {
+    let sees = json!({ "architecture": { "input_modalities": ["text", "image"] } });
+    let picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x03and more";
+    for (facts, shown) in [
+        (sees, true),
+        (json!({ "architecture": { "input_modalities": ["text"] } }), false),
+        (json!({}), false),
+    ] {
+        let model = Model::known(facts, |_, request| match results(request) {
+            0 => call("file_read", &json!({ "path": "a.png" })),
+            1 => call("shell_run", &json!({ "command": "true" })),
+            _ => Reply::Text("Blue.".into()),
+        });
+        let run = Run::new("picture", &model);
+        fs::write(run.workspace.join("a.png"), picture).unwrap();
+        assert_eq!(run.ended().0, End::Done);
+        let data = "data:image/png;base64,iVBOR";
+        for number in [1, 2] {
+            let asked = model.request(number).to_string();
+            assert_eq!(asked.matches(data).count(), usize::from(shown), "{asked}");
+            assert!(asked.contains("2 x 3 pixels"), "{asked}");
+        }
+        let kept = lines(&run.workspace).join("\n");
+        assert!(!kept.contains("iVBOR"), "{kept}");
+        assert_eq!(kept.contains("\"sha256\""), shown);
     }
 }
 
@@ -439,6 +490,33 @@ fn tools_of_the_socket_are_called_and_steps_are_noted_by_digest() {
 }
 
 #[test]
+fn what_the_socket_offers_by_now_is_what_the_model_is_asked_with() {
+    let model = Model::start(|_, request| match results(request) {
+        0 => call("shell_run", &json!({ "command": "touch later" })),
+        1 => call("git__push", &json!({})),
+        _ => Reply::Text("Pushed.".into()),
+    });
+    let mut run = Run::new("offered", &model);
+    let later = run.workspace.join("later");
+    let socket = with_socket(&mut run, move |method, _, _| match method {
+        "tools/list" if later.exists() => {
+            let tool =
+                json!({ "name": "git__push", "description": "x", "inputSchema": { "type": "object" } });
+            Some(Ok(json!({ "tools": [tool] })))
+        }
+        "tools/call" => Some(tool_result("pushed", false)),
+        _ => None,
+    });
+    let (end, shown) = run.ended();
+    assert_eq!((end, socket.of("tools/call").len()), (End::Done, 1));
+    let names = |number: usize| model.request(number)["tools"].to_string();
+    assert!(names(0).contains("octant_send") && !names(0).contains("git__push"));
+    assert!(!names(1).contains("octant_send") && names(1).contains("git__push"));
+    let told = |row: &&Shown| matches!(row, Shown::Note { text } if text.contains("git__push"));
+    assert_eq!(shown.iter().filter(told).count(), 1, "{shown:?}");
+}
+
+#[test]
 fn an_approval_is_waited_for_and_the_call_made_once_more() {
     let model = Model::start(|_, request| match results(request) {
         0 => call("octant_send", &json!({ "room": "team" })),
@@ -474,6 +552,83 @@ fn what_an_operator_denies_is_told_to_the_model() {
     assert_eq!(run.ended().0, End::Done);
     assert_eq!(socket.of("tools/call").len(), 1);
     assert!(last(&model.request(1)).contains("did not approve"), "{}", last(&model.request(1)));
+}
+
+/// An error of a native method.
+fn error(code: i32, approval: Option<&str>) -> scripted::Said {
+    let data = json!({ "what": "ask for approval", "where": "tool:shell_run", "why": "an operator says", "next": "",
+        "rules": [], "approval": approval });
+    Err(json!({ "code": code, "message": "an operator says", "data": data }))
+}
+
+#[test]
+fn its_own_tools_wait_for_an_operator_also_over_a_crash() {
+    let model = Model::start(|_, request| match results(request) {
+        0 => call("shell_run", &json!({ "command": "echo x >> ran" })),
+        _ => Reply::Text("Done.".into()),
+    });
+    let mut run = Run::new("own", &model);
+    let ran = run.workspace.join("ran");
+    let (before, away) = (ran.clone(), std::sync::atomic::AtomicBool::new(true));
+    let socket = with_socket(&mut run, move |method, _, asked| match (method, asked) {
+        ("agent.permit", 0) => Some(error(-32016, Some("3f2a"))),
+        ("agent.approval", _) if away.swap(false, std::sync::atomic::Ordering::Relaxed) => {
+            assert!(!before.exists(), "it ran before it was allowed");
+            Some(approval("waiting"))
+        }
+        ("agent.approval", _) => Some(approval("allowed")),
+        _ => None,
+    });
+    let (end, shown) = run.ended();
+    assert_eq!((end, fs::read_to_string(&ran).unwrap().as_str()), (End::Done, "x\n"));
+    assert!(shown.iter().any(|row| matches!(row, Shown::Waits { request, .. } if request == "3f2a")));
+    let asked = socket.of("agent.permit");
+    assert_eq!((asked.len(), &asked[0]), (2, &asked[1]), "exactly what was approved");
+    assert_eq!(
+        (&asked[0]["tool"], &asked[0]["arguments"]["command"]),
+        (&json!("shell_run"), &json!("echo x >> ran"))
+    );
+    // Ended while it waited, it waits for the same request, and does not ask anew.
+    let all = run.transcript();
+    let at = all.iter().position(|line| matches!(line.entry, Entry::Waits { .. })).unwrap();
+    let mut again = Run::new("own-again", &model);
+    fs::create_dir_all(again.workspace.join(DIRECTORY)).unwrap();
+    let kept = lines(&run.workspace)[..=at].join("\n") + "\n";
+    fs::write(again.workspace.join(DIRECTORY).join(NAME), kept).unwrap();
+    let socket = with_socket(&mut again, |method, _, _| match method {
+        "agent.approval" => Some(approval("allowed")),
+        _ => None,
+    });
+    assert_eq!(again.ended().0, End::Done);
+    assert_eq!((socket.of("agent.approval").len(), socket.of("agent.permit").len()), (1, 1));
+    assert_eq!(fs::read_to_string(again.workspace.join("ran")).unwrap(), "x\n");
+}
+
+#[test]
+fn what_no_operator_allows_its_own_tools_do_not_do() {
+    let model = Model::start(|_, request| match results(request) {
+        0 => call("shell_run", &json!({ "command": "touch a" })),
+        1 => call("file_write", &json!({ "path": "b", "text": "x" })),
+        2 => call("file_write", &json!({ "path": "c", "text": "x" })),
+        _ => Reply::Text("It was not allowed.".into()),
+    });
+    let mut run = Run::new("own-denied", &model);
+    with_socket(&mut run, |method, params, _| match (method, params["arguments"]["path"].as_str()) {
+        ("agent.permit", None) => Some(error(-32016, Some("3f2a"))),
+        ("agent.permit", Some("b")) => Some(error(-32001, None)),
+        // What is no answer is no permission.
+        ("agent.permit", _) => Some(Ok(json!(7))),
+        ("agent.approval", _) => Some(approval("denied")),
+        _ => None,
+    });
+    assert_eq!(run.ended().0, End::Done);
+    for (request, wanted) in ["did not approve", "not called: ", "cannot be asked"].iter().enumerate() {
+        let told = last(&model.request(request + 1));
+        assert!(told.contains(wanted), "{told}");
+    }
+    for name in ["a", "b", "c"] {
+        assert!(!run.workspace.join(name).exists(), "{name}");
+    }
 }
 
 #[test]

@@ -353,7 +353,7 @@ pub const FIELDS: &[FieldInfo] = &[
         "approvals.required",
         Kind::Texts(ACTION),
         NONE,
-        "What an operator has to approve each time: spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME, spend:USD (that much at once, or more), lifetime.unlimited and offer:SERVER (which need it anyway).",
+        "What an operator has to approve each time: spawn, adopt, lease:SECRET, lease:HOST, message:ROOM, tool:NAME (of a server: git__push; of the agent loop: shell_run), spend:USD (that much at once, or more), lifetime.unlimited and offer:SERVER (which need it anyway).",
     ),
 ];
 

@@ -5,11 +5,11 @@ use crate::{family, outside, secrets, ssh};
 use octant_api::agent::{
     ApprovalInfo, ApprovalRequest, BorrowRequest, BudgetRequest, Child, Children, ChildrenRequest,
     Credentials, CredentialsRequest, Handler, KillRequest, LeaseRequest, LogsRequest, NOTE_MAX, NoteRequest,
-    Noted, PreviewRequest, ReceiveRequest, Received, ReleaseRequest, RenewRequest, ReturnRequest,
-    RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SnapshotRequest, SpawnRequest,
-    SshKeys, SshKeysRequest, SshLoginRequest, WaitRequest, Words, WordsRequest,
+    Noted, PermitRequest, PreviewRequest, ReceiveRequest, Received, ReleaseRequest, RenewRequest,
+    ReturnRequest, RevealRequest, SelfInfo, SelfRequest, SendRequest, Sent, SignRequest, SnapshotRequest,
+    SpawnRequest, SshKeys, SshKeysRequest, SshLoginRequest, WaitRequest, Words, WordsRequest,
 };
-use octant_api::agents::{Approval, Artefacts, BudgetInfo, LogChunk, LogsEnd, TakenBack};
+use octant_api::agents::{Approval, Artefacts, BudgetInfo, LogChunk, LogsEnd, Permitted, TakenBack};
 use octant_api::egress::{HostLease, Preview};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::Kind;
@@ -259,6 +259,15 @@ impl Handler<Call> for Guest {
         let approval = self.manager.approval_of(self.aid, &asked.id, wait).await?;
         let Approval { id, action, digest, state, expires_ms, why, .. } = approval;
         Ok(ApprovalInfo { id, action, digest, state, expires_ms, why })
+    }
+
+    async fn permit(&self, asked: PermitRequest, _: Call) -> Result<Permitted, ApiError> {
+        // A task of its own: an approval that is used up is on record, also when who asked goes away.
+        let (manager, aid) = (Arc::clone(&self.manager), self.aid);
+        let task = tokio::spawn(async move { manager.permit_own(aid, &asked).await });
+        let ended =
+            |e| ApiError::new(Code::Internal, "ask for approval", "agent.permit", e, "see the ledger");
+        task.await.map_err(ended)?
     }
 
     async fn credentials(&self, _: CredentialsRequest, _: Call) -> Result<Credentials, ApiError> {

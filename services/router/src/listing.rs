@@ -4,6 +4,7 @@ use crate::agents::Agent;
 use crate::http::{JSON, Reply, failed, whole};
 use crate::router::Router;
 use octant_llm::{Dialect, Failure, Kind, estimate};
+use octant_route::{Ability, Class, Known};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -17,7 +18,24 @@ fn names(router: &Router, agent: &Agent) -> Vec<String> {
     may.into_iter().map(str::to_owned).collect()
 }
 
-fn row(dialect: Dialect, name: &str) -> Value {
+/// What is known of those that may answer for a name: the smallest window, and whether one of them sees pictures.
+fn known(router: &Router, agent: &Agent, name: &str) -> (Option<u64>, Option<bool>) {
+    let Some(setup) = router.setup() else { return (None, None) };
+    let (rights, catalogue) = (agent.rights(), &setup.catalogue);
+    let (mut window, mut sees) = (None::<u64>, None);
+    // What is simple can be answered by every one of them.
+    let way = catalogue.way(name, Class::Simple);
+    for deployment in way.iter().flat_map(|step| &step.deployments).map(|at| &catalogue.deployments[*at]) {
+        if rights.grants(name) || rights.grants(&deployment.full) {
+            let Known { window: own, can, .. } = &deployment.known;
+            window = window.into_iter().chain(*own).min();
+            sees = sees.into_iter().chain(can.map(|can| can.has(Ability::Vision))).max();
+        }
+    }
+    (window, sees)
+}
+
+fn row(router: &Router, agent: &Agent, dialect: Dialect, name: &str) -> Value {
     match dialect {
         Dialect::Anthropic => {
             json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"})
@@ -26,7 +44,19 @@ fn row(dialect: Dialect, name: &str) -> Value {
             "name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "",
             "details": {"format": "", "family": "", "families": null, "parameter_size": "", "quantization_level": ""},
         }),
-        _ => json!({"id": name, "object": "model", "created": 0, "owned_by": "octant"}),
+        _ => {
+            let mut row = json!({"id": name, "object": "model", "created": 0, "owned_by": "octant"});
+            let (window, sees) = known(router, agent, name);
+            // As OpenRouter names them; absent is not known.
+            if let Some(window) = window {
+                row["context_length"] = json!(window);
+            }
+            if let Some(sees) = sees {
+                let inputs: &[&str] = if sees { &["text", "image"] } else { &["text"] };
+                row["architecture"] = json!({"input_modalities": inputs});
+            }
+            row
+        }
     }
 }
 
@@ -37,7 +67,7 @@ fn said(value: &Value) -> Reply {
 /// Which models there are, for this agent.
 pub(crate) fn list(router: &Router, agent: &Agent, dialect: Dialect) -> Reply {
     let names = names(router, agent);
-    let rows: Vec<Value> = names.iter().map(|name| row(dialect, name)).collect();
+    let rows: Vec<Value> = names.iter().map(|name| row(router, agent, dialect, name)).collect();
     said(&match dialect {
         Dialect::Anthropic => {
             json!({"data": rows, "first_id": names.first(), "last_id": names.last(), "has_more": false})
@@ -71,20 +101,20 @@ pub(crate) fn show(
         return missing();
     }
     if !matches!(dialect, Dialect::OllamaChat | Dialect::OllamaGenerate) {
-        return said(&row(dialect, &model));
+        return said(&row(router, agent, dialect, &model));
     }
     let known = setup.catalogue.known(setup.catalogue.unaliased(&model));
-    let can = known.map(octant_route::Known::abilities).unwrap_or_default();
+    let can = known.map(Known::abilities).unwrap_or_default();
     let words = [
-        (octant_route::Ability::Answers, "completion"),
-        (octant_route::Ability::Tools, "tools"),
-        (octant_route::Ability::Vision, "vision"),
-        (octant_route::Ability::Embeddings, "embedding"),
-        (octant_route::Ability::Reasoning, "thinking"),
+        (Ability::Answers, "completion"),
+        (Ability::Tools, "tools"),
+        (Ability::Vision, "vision"),
+        (Ability::Embeddings, "embedding"),
+        (Ability::Reasoning, "thinking"),
     ];
     let can: Vec<&str> =
         words.iter().filter(|(ability, _)| can.has(*ability)).map(|(_, word)| *word).collect();
-    let mut answer = row(dialect, &model);
+    let mut answer = row(router, agent, dialect, &model);
     answer["capabilities"] = json!(can);
     answer["model_info"] = json!({"general.architecture": "octant", "octant.context_length": known.and_then(|known| known.window)});
     said(&answer)

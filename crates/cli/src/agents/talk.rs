@@ -151,7 +151,9 @@ pub(super) fn run_loop(asked: &Loop, layout: &Layout, out: &mut Out) -> Result<(
 
 fn next(end: End) -> &'static str {
     match end {
-        End::Budget => "give it more under [models], and start it again: it goes on from its transcript",
+        End::Budget => {
+            "what it reached is in .octant/result.json; raise models.tokens or models.spend_usd, sign and spawn it anew"
+        }
         End::Steps | End::Time => {
             "what it reached is in .octant/result.json; raise --max-steps or --max-time"
         }

@@ -46,9 +46,9 @@ pub(crate) struct Loop {
     /// How long it may take in all (ms, s, min, h); while it is suspended does not count
     #[arg(long, value_name = "TIME", value_parser = millis, default_value = "1h")]
     pub(crate) max_time: Millis,
-    /// How many tokens the model reads at most
-    #[arg(long, value_name = "TOKENS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(4000..))]
-    pub(crate) window: u64,
+    /// How many tokens question and answer have together at most [default: as the router knows of the model, or 100000]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(4000..))]
+    pub(crate) window: Option<u64>,
     /// How many tokens an answer has at most [default: as the provider has it]
     #[arg(long, value_name = "TOKENS")]
     pub(crate) max_output: Option<u64>,

@@ -13,7 +13,7 @@ fn settings() -> Settings {
         tools: vec![Tool { name: "t".into(), about: None, schema }],
         max_steps: 12,
         max_ms: 1000,
-        window: 4000,
+        window: Some(4000),
         max_output: None,
         repeats: 6,
     }
@@ -55,7 +55,7 @@ fn what_was_begun_and_has_no_result_is_told_as_interrupted_and_not_made_again() 
         panic!("its result comes next")
     };
     assert!(
-        matches!(&note, Entry::Result { id, text, failed: true } if *id == call.id && text.starts_with("interrupted"))
+        matches!(&note, Entry::Result { id, text, failed: true, .. } if *id == call.id && text.starts_with("interrupted"))
     );
     state.apply(&note);
     assert!(matches!(state.next(&settings(), 0), Next::Call { call, .. } if call.id == "c1"));
@@ -138,10 +138,10 @@ fn follow(next: &Next, dice: u8, calls: usize, text: &str) -> Option<Entry> {
         Next::Summarise { upto, .. } => {
             Entry::Compacted { upto: *upto, summary: text.to_owned(), usage: Used::default() }
         }
-        Next::Await { id, .. } => Entry::Result { id: id.clone(), text: "denied".into(), failed: true },
+        Next::Await { id, .. } => Entry::words(id, "denied".into(), true),
         Next::Call { call, .. } => match dice % 4 {
             0 => Entry::Waits { id: call.id.clone(), request: "r".into() },
-            _ => Entry::Result { id: call.id.clone(), text: format!("{dice}{text}"), failed: dice % 4 == 1 },
+            _ => Entry::words(&call.id, format!("{dice}{text}"), dice % 4 == 1),
         },
     })
 }

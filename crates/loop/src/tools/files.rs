@@ -1,6 +1,7 @@
 //! Files. What may be read and written the workstation decides; these are for a model's convenience.
 
 use super::{Place, RESULT_MAX};
+use crate::picture::Picture;
 use crate::text::head;
 use crate::transcript::DIRECTORY;
 use serde_json::Value;
@@ -51,8 +52,15 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> String {
     move |error| format!("cannot {step} {}: {error}", path.display())
 }
 
+/// `file_read` of a picture; none where it is none.
+pub(super) fn picture(place: &Place<'_>, arguments: &Value) -> Option<Result<Picture, String>> {
+    // What is wrong with the path is said by who reads the file as text.
+    let path = path(place, arguments).ok()?;
+    Picture::of(&path)
+}
+
 /// Opens a file that is one: what blocks or never ends is not read.
-fn open(path: &Path) -> Result<File, String> {
+pub(crate) fn open(path: &Path) -> Result<File, String> {
     let mut options = OpenOptions::new();
     let file =
         options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(failed("open", path))?;

@@ -39,6 +39,14 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn start(answer: impl Fn(usize, &Value) -> Reply + Send + Sync + 'static) -> Self {
+        Self::known(json!({}), answer)
+    }
+
+    /// The same, of which this is known.
+    pub(crate) fn known(
+        facts: Value,
+        answer: impl Fn(usize, &Value) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -46,6 +54,10 @@ impl Model {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Some(request) = read(&mut stream.as_ref().unwrap()) else { continue };
+                if request.is_null() {
+                    list(&mut stream.unwrap(), &facts);
+                    continue;
+                }
                 let number = {
                     let mut seen = seen.lock().unwrap();
                     seen.push(request.clone());
@@ -70,6 +82,8 @@ impl Model {
 fn read(stream: &mut &TcpStream) -> Option<Value> {
     let mut lines = BufReader::new(stream);
     let (mut length, mut line) = (0, String::new());
+    lines.read_line(&mut line).ok()?;
+    let lists = line.starts_with("GET /v1/models ");
     loop {
         line.clear();
         if lines.read_line(&mut line).ok()? == 0 {
@@ -82,9 +96,25 @@ fn read(stream: &mut &TcpStream) -> Option<Value> {
             break;
         }
     }
+    if lists {
+        return Some(Value::Null);
+    }
     let mut body = vec![0; length];
     lines.read_exact(&mut body).ok()?;
     Some(serde_json::from_slice(&body).unwrap())
+}
+
+/// The list of models, with the one that there is.
+fn list(stream: &mut TcpStream, facts: &Value) {
+    let mut row = json!({ "id": "scripted", "object": "model" });
+    row.as_object_mut().unwrap().extend(facts.as_object().unwrap().clone());
+    let body = json!({ "object": "list", "data": [row] }).to_string();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    // Who asked may have gone.
+    let _ = stream.write_all((head + &body).as_bytes());
 }
 
 fn chunk(delta: &Value, finish: Option<&str>) -> String {
@@ -214,6 +244,7 @@ fn usual(method: &str, params: &Value) -> Said {
     match method {
         "agent.self" => Ok(json!({ "aid": AID, "name": "one", "role": "worker", "operator": "alice",
             "state": "running", "depth": 0, "manifest_digest": zero, "grants": [] })),
+        "agent.permit" => Ok(json!({})),
         "agent.note" => Ok(json!({ "seq": 1, "hash": zero })),
         "agent.words" => {
             if params["wait_ms"].as_u64().unwrap_or(0) > 0 {

@@ -2,12 +2,14 @@
 
 use super::Manager;
 use crate::approvals::{ApprovalError, Now, Stands, Wanted};
+use octant_api::agent;
 use octant_api::agents::{Approval, ApprovalState, PARAMS_MAX, PermitRequest, Permitted};
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind};
 use octant_api::text::Json;
 use octant_ids::{Aid, Principal, Sha256};
 use octant_manifest::{Action, Answer, AnswerError, Answered, Asked, Decision, Signer, VerifyError};
+use octant_mcp::client::BETWEEN;
 use octant_service::record;
 use octant_sys::{clock, entropy};
 use octant_wire::Shutdown;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const WHAT: &str = "answer a request";
+const ASK: &str = "ask for approval";
 /// How often what nobody answered is looked for. An answer that comes late in between is refused all the same.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Which services ask for which sorts of action: for what they do themselves, and nothing else.
@@ -92,7 +95,7 @@ fn no_answer(id: &str, error: &AnswerError) -> ApiError {
 }
 
 fn unavailable(place: &str, why: impl std::fmt::Display) -> ApiError {
-    ApiError::new(Code::Unavailable, "ask for approval", place, why, "see `octant status`")
+    ApiError::new(Code::Unavailable, ASK, place, why, "see `octant status`")
 }
 
 /// What is on record of a request, and of what becomes of it.
@@ -157,8 +160,7 @@ impl Manager {
         caller: &Principal,
         asked: PermitRequest,
     ) -> Result<Permitted, ApiError> {
-        let refuse =
-            |code, why: String, next| ApiError::new(code, "ask for approval", "agents.permit", why, next);
+        let refuse = |code, why: String, next| ApiError::new(code, ASK, "agents.permit", why, next);
         let PermitRequest { agent, action, method, params } = asked;
         let action: Action = action.parse().map_err(|e| refuse(Code::InvalidParams, format!("{e}"), ""))?;
         if !action.single() {
@@ -179,6 +181,29 @@ impl Manager {
         Ok(Permitted { approval: used.map(|used| used.id) })
     }
 
+    /// The same for a tool of the agent's own program. The program is the agent: what it does without asking, its workstation
+    /// decides alone.
+    pub(crate) async fn permit_own(
+        self: &Arc<Self>,
+        aid: Aid,
+        asked: &agent::PermitRequest,
+    ) -> Result<Permitted, ApiError> {
+        let agent::PermitRequest { tool, arguments } = asked;
+        let refuse = |code, why: String, next| ApiError::new(code, ASK, "agent.permit", why, next);
+        if arguments.text().len() > agent::PERMIT_MAX {
+            let why = format!("the arguments have more than {} bytes", agent::PERMIT_MAX);
+            return Err(refuse(Code::TooLong, why, "do it in parts"));
+        }
+        let action =
+            Action::named("tool", tool).map_err(|e| refuse(Code::InvalidParams, e.to_string(), ""))?;
+        if tool.contains(BETWEEN) {
+            let why = format!("{action} is a tool of a server");
+            return Err(refuse(Code::InvalidParams, why, "call it: that asks for approval"));
+        }
+        let used = self.permit(aid, action, "agent.permit", asked).await?;
+        Ok(Permitted { approval: used.map(|used| used.id) })
+    }
+
     /// Uses up the approval of a deed, on record first; asks for one where there is none.
     pub(super) async fn approved(self: &Arc<Self>, deed: Deed<'_>) -> Result<Used, ApiError> {
         let wanted = self.wanted(&deed)?;
@@ -186,9 +211,8 @@ impl Manager {
         entropy::fill_unseeded(&mut random).map_err(|e| unavailable("an approval's identifier", e))?;
         let id = format!("{:016x}", u64::from_be_bytes(random));
         let stands = self.approvals.ask(id, &wanted, now());
-        let refuse = |code, why: String, next: String| {
-            ApiError::new(code, "ask for approval", wanted.action.as_str(), why, next)
-        };
+        let refuse =
+            |code, why: String, next: String| ApiError::new(code, ASK, wanted.action.as_str(), why, next);
         match stands {
             Ok(Stands::Allowed { asked, answer }) => {
                 let _in_use = self.approvals.in_use(asked.id.clone());

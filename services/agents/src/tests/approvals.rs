@@ -384,6 +384,52 @@ async fn of_two_answers_at_once_one_counts_and_of_two_uses_one_passes() {
     world.kill("one", 0).await;
 }
 
+#[test]
+fn a_tool_of_the_programs_own_is_asked_for_once_and_answered_over_a_restart() {
+    let machinery = machinery();
+    let own = |tool: &str, text: String| agent::PermitRequest {
+        tool: tool.into(),
+        arguments: Json::from_text(text).unwrap(),
+    };
+    let run = || own("shell_run", "{\"command\":\"rm -r a\\u001b\"}".into());
+    let (aid, asked) = life(&machinery, "b1", async |world: &World| {
+        let aid = bound(world, "one", &["tool:shell_run", "tool:file_*"]).await;
+        let guest = machinery.guest(aid);
+        let asked = world.asked(api(guest.call(&run()).await.unwrap_err())).await;
+        assert_eq!((asked.action.as_str(), asked.agent), ("tool:shell_run", Some(aid)));
+        let what: Value = asked.what.as_ref().unwrap().read().unwrap();
+        assert_eq!(what["params"]["arguments"]["command"], "rm -r a\u{1b}", "what an operator is shown");
+        let again = world.asked(api(guest.call(&run()).await.unwrap_err())).await;
+        assert_eq!(again.id, asked.id, "asked twice it is one");
+        let more = own("shell_run", "{\"command\":\"rm -r b\"}".into());
+        let denied = world.asked(api(guest.call(&more).await.unwrap_err())).await;
+        world.deny(&denied).await;
+        assert_eq!(api(guest.call(&more).await.unwrap_err()).code, Code::Denied);
+        let free = guest.call(&own("note_taking", "{}".into())).await.unwrap();
+        assert_eq!(free, Permitted { approval: None }, "what the manifest does not demand is not asked for");
+        let wrong = [
+            (own("file_*", "{}".into()), Code::InvalidParams),
+            (own("git__push", "{}".into()), Code::InvalidParams),
+            (own("", "{}".into()), Code::InvalidParams),
+            (own("shell_run", format!("\"{}\"", "x".repeat(agent::PERMIT_MAX))), Code::TooLong),
+        ];
+        for (request, code) in wrong {
+            assert_eq!(api(guest.call(&request).await.unwrap_err()).code, code, "{}", request.tool);
+        }
+        (aid, asked)
+    });
+    life(&machinery, "b1", async |world: &World| {
+        world.allow(&asked).await;
+        let guest = machinery.guest(aid);
+        assert_eq!(guest.call(&run()).await.unwrap(), Permitted { approval: Some(asked.id.clone()) });
+        let next = world.asked(api(guest.call(&run()).await.unwrap_err())).await;
+        assert_ne!(next.id, asked.id, "an answer is for once");
+        world.kill("one", 0).await;
+    });
+    let used = |entry: &AppendRequest| payload(entry)["used"] == true;
+    assert_eq!(machinery.ledger.of(Kind::Decision).iter().filter(|entry| used(entry)).count(), 1);
+}
+
 #[tokio::test]
 async fn an_agent_waits_for_the_answer_and_says_exactly_what_was_allowed() {
     let machinery = machinery();
