@@ -88,6 +88,7 @@ impl Call {
         dialect: Dialect,
         asked: Asked,
     ) -> Result<Reply, Failure> {
+        one_meaning(&asked.body)?;
         let (request, untranslatable) = match dialect.read_request(&asked.body) {
             Ok(request) => (request, None),
             // An upstream that speaks the same may understand it.
@@ -104,6 +105,7 @@ impl Call {
         dialect: Dialect,
         asked: Asked,
     ) -> Result<Reply, Failure> {
+        one_meaning(&asked.body)?;
         let vectors = octant_llm::embeddings::read_request(dialect, &asked.body)?;
         let mut like = crate::router::question(&vectors.model, "", Some(0));
         like.messages.clear();
@@ -455,6 +457,16 @@ impl Call {
         }
         theirs.write_request_as(&request, deployment.provider.manner())
     }
+}
+
+/// Refuses what an upstream could read in another way than it was read here.
+fn one_meaning(body: &[u8]) -> Result<(), Failure> {
+    splice::ambiguous(body).map_or(Ok(()), |name| {
+        let what = format!(
+            "{name:.64?}: names of fields are written in small letters, since some readers know no other"
+        );
+        Err(Failure::new(Kind::Invalid, what).at(name.chars().take(64).collect::<String>()))
+    })
 }
 
 /// Whether a program wants to know what a stream of chat completions used.

@@ -7,6 +7,7 @@ mod operators;
 mod pushed;
 mod signed;
 mod through;
+mod tricks;
 
 use crate::agents::Agent;
 use crate::book::{Book, Durable};
