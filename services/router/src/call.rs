@@ -5,7 +5,7 @@ use crate::ask::{Sending, Silence, Spoken, ask};
 use crate::core::Denied;
 use crate::http::{self, Asked, Reply, failed};
 use crate::listing;
-use crate::open::{Open, Reserved};
+use crate::open::{Open, Reserved, unknown};
 use crate::relay::{self, Voice};
 use crate::router::{Router, Setup, now_ms};
 use crate::splice;
@@ -313,7 +313,7 @@ impl Call {
                 continue;
             };
             let most = self.affords(index, input, amounts);
-            open.tries(index, call, most);
+            open.tries(index, call, (most, self.unseen(index)));
             let own = self.setup.catalogue.deployments[index].full.clone();
             let left_ms = plan.until_ms().saturating_sub(now_ms()).clamp(1, BEGINS_WITHIN_MS);
             let tried = tokio::select! {
@@ -387,6 +387,7 @@ impl Call {
         })?;
         let same = theirs == self.dialect;
         let hints = same.then_some(&self.asked.hints);
+        open.asks();
         let Some(call) = open.call() else {
             return Err(Failure::new(Kind::Upstream, "the try is over").into());
         };
@@ -394,7 +395,22 @@ impl Call {
             ask(&self.router, &self.setup, Sending { index, path, body, hints, within }, call).await?;
         open.hears();
         let voice = Voice { ours: self.dialect, theirs, same };
-        Ok(self.begin(spoken, voice, open, theirs).await?)
+        let begun = self.begin(spoken, voice, open, theirs).await;
+        begun.map_err(|failure| match unknown(failure.kind) {
+            true => Silence::Lost(failure),
+            false => Silence::Failed(failure),
+        })
+    }
+
+    /// Whether a deployment can use tokens of an answer without saying any of it.
+    fn unseen(&self, index: usize) -> bool {
+        let Wanted::Answer(request) = &self.wanted else { return false };
+        let deployment = &self.setup.catalogue.deployments[index];
+        // Of these Anthropic's alone think only where they are told to.
+        let told = deployment.provider.dialect != Dialect::Anthropic
+            || self.untranslatable.is_some()
+            || Abilities::needed(request).has(Ability::Reasoning);
+        !request.stream || (told && deployment.known.abilities().has(Ability::Reasoning))
     }
 
     async fn begin(

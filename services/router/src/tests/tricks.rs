@@ -1,6 +1,9 @@
 //! What a program says so that the router reads one thing and the upstream another, or counts less than it used.
 
-use super::{CHAT, PLENTY, Upstream, World, deployment, json};
+use super::{CHAT, CHUNKS, PLENTY, Script, Upstream, World, deployment, events, json, outcome};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_name_that_some_readers_take_for_another_is_not_passed_on() {
@@ -24,4 +27,103 @@ async fn a_name_that_some_readers_take_for_another_is_not_passed_on() {
     // What is within a field is its own.
     let inner = format!("{{{hello},\"metadata\":{{\"Model\":\"x\"}}}}");
     assert_eq!(world.ask("/v1/chat/completions", &inner).await.0, 200);
+}
+
+/// Asks and goes away once what came has this in it, or, where nothing is to come, once the upstream was asked.
+async fn leaves(world: &World, upstream: &Upstream, path: &str, body: &str, after: &str) -> Value {
+    let mut stream = TcpStream::connect(world.at).await.unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut got = Vec::new();
+    while upstream.asked.lock().unwrap().is_empty() || !String::from_utf8_lossy(&got).contains(after) {
+        if !after.is_empty() {
+            assert!(stream.read_buf(&mut got).await.unwrap() > 0, "{}", String::from_utf8_lossy(&got));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    drop(stream);
+    serde_json::json!(outcome(&world.lines(2).await))
+}
+
+fn silent(mut script: Script) -> Script {
+    script.push(Vec::new());
+    script
+}
+
+#[tokio::test]
+async fn who_goes_away_before_the_end_pays_for_what_the_answer_can_have_had() {
+    let ask = r#"{"model":"p-a/m-a","max_tokens":700,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let streamed = ask.replacen('{', r#"{"stream":true,"#, 1);
+    // Anthropic says what it has used until now at the beginning, and the rest at the end.
+    let begins = r#"{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"m","content":[],"usage":{"input_tokens":9,"output_tokens":1}}}"#;
+    let block = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
+    let words = format!(
+        r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{}."}}}}"#,
+        "word ".repeat(60)
+    );
+    let said = silent(events(&[begins, block, &words]));
+    let chat = silent(events(&[CHUNKS[0], &CHUNKS[1].replace("Hello", &"word ".repeat(60))]));
+    let (path, anthropic) = ("/v1/chat/completions", "/anthropic/v1/messages");
+    for (dialect, path, body, script, after, output) in [
+        ("anthropic", anthropic, streamed.as_str(), said, "word .", 301),
+        ("chat", path, &streamed, chat, "word \"", 300),
+        // Nobody knows how far an answer was that comes in one piece.
+        ("chat", path, ask, silent(Vec::new()), "", 700),
+        ("anthropic", anthropic, ask, silent(Vec::new()), "", 700),
+        // Of a stream that has not begun there is the prompt.
+        ("chat", path, &streamed, silent(Vec::new()), "", 0),
+    ] {
+        let upstream = Upstream::new(vec![script]).await;
+        let world = World::new(&deployment("a", dialect, upstream.at), &["p-a/*"], PLENTY).await;
+        let record = leaves(&world, &upstream, path, body, after).await;
+        let usage = &record["usage"];
+        assert_eq!((&record["failed"], &usage["told"]), (&"cancelled".into(), &false.into()), "{record}");
+        assert_eq!(usage["output"], output, "{dialect} {record}");
+        assert!(usage["input"].as_u64().unwrap() > 0, "{record}");
+        let used = usage["input"].as_u64().unwrap() + output;
+        assert_eq!(world.agent.purse.close().tokens, used, "{dialect}");
+    }
+}
+
+#[tokio::test]
+async fn what_thinks_unseen_is_paid_for_where_its_answer_is_left() {
+    let chat = silent(events(&CHUNKS[..2]));
+    let upstream = Upstream::new(vec![chat]).await;
+    let file = deployment("a", "chat", upstream.at).replace("\"tools\"", "\"reasoning\"");
+    let world = World::new(&file, &["p-a/*"], PLENTY).await;
+    let body =
+        r#"{"stream":true,"model":"p-a/m-a","max_tokens":700,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let record = leaves(&world, &upstream, "/v1/chat/completions", body, "Hello").await;
+    assert_eq!((&record["usage"]["output"], &record["usage"]["told"]), (&700.into(), &false.into()));
+}
+
+#[tokio::test]
+async fn what_a_try_used_that_came_to_nothing_is_paid_for() {
+    let no_answer = CHAT.replace("\"stop\"", "\"no reason\"");
+    let scripts = vec![json("200 OK", &no_answer), json("200 OK", CHAT)];
+    let upstream = Upstream::new(scripts).await;
+    let world = World::new(&deployment("a", "chat", upstream.at), &["p-a/*"], PLENTY).await;
+    let ask = r#"{"model":"p-a/m-a","max_tokens":30,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let (status, _, answer) = world.ask("/v1/chat/completions", ask).await;
+    assert_eq!(status, 200, "{answer}");
+    let record = outcome(&world.lines(2).await);
+    let lost = &record["tries"][0]["usage"];
+    assert_eq!((&lost["output"], &lost["told"]), (&30.into(), &false.into()), "{record:?}");
+    let wasted = lost["input"].as_u64().unwrap() + 30;
+    assert_eq!(world.agent.purse.close().tokens, wasted + 12);
+}
+
+#[tokio::test]
+async fn an_answer_that_says_nothing_of_what_it_used_is_not_free() {
+    for usage in ["", r#","usage":{}"#, r#","usage":{"prompt_tokens":0,"completion_tokens":0}"#] {
+        let body =
+            CHAT.replace(r#","usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}"#, usage);
+        let upstream = Upstream::new(vec![json("200 OK", &body)]).await;
+        let world = World::new(&deployment("a", "chat", upstream.at), &["p-a/*"], PLENTY).await;
+        let ask = r#"{"model":"p-a/m-a","max_tokens":30,"messages":[{"role":"user","content":"Hi"}]}"#;
+        assert_eq!(world.ask("/v1/chat/completions", ask).await.0, 200);
+        let usage = &outcome(&world.lines(2).await)["usage"];
+        assert_eq!((&usage["output"], &usage["told"]), (&5.into(), &false.into()), "{usage}");
+        assert!(world.agent.purse.close().tokens > 5);
+    }
 }
