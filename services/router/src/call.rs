@@ -3,6 +3,7 @@
 use crate::agents::{Agent, Place, lock};
 use crate::ask::{Sending, Silence, Spoken, ask};
 use crate::core::Denied;
+use crate::extras;
 use crate::http::{self, Asked, Reply, failed};
 use crate::listing;
 use crate::open::{Open, Reserved, unknown};
@@ -27,6 +28,8 @@ const OUTPUT: u64 = 8192;
 const OUTPUT_MAX: u64 = 32_768;
 /// With fewer tokens of an answer than this nobody is asked who did not say that so few are enough.
 const OUTPUT_LEAST: u64 = 16;
+/// How many tokens a model is taken to have room for of which nobody has said it.
+const WINDOW: u64 = 1_000_000;
 /// How long an upstream may take to begin its answer, where the whole call may take longer.
 const BEGINS_WITHIN_MS: u64 = 300_000;
 /// The pause where somebody else was faster to take the place of a deployment.
@@ -59,6 +62,17 @@ pub(crate) enum Wanted {
     Answer(Request),
     /// Vectors, and a request that looks like it to who chooses.
     Vectors(octant_llm::embeddings::Request, Request),
+}
+
+/// What is known of a prompt before anybody has counted it.
+#[derive(Debug, Default)]
+struct Weight {
+    /// At most so many tokens, unless it has what cannot be weighed.
+    input: u64,
+    /// What it asks for beyond an answer to what stands in it.
+    extra: Option<String>,
+    /// Whether it has what cannot be weighed.
+    unbounded: bool,
 }
 
 /// A call before anybody is asked.
@@ -143,7 +157,10 @@ impl Call {
         };
         let model = call.request().model.clone();
         let place = agent.place().map_err(|why| deny(&model, why))?;
-        let input = call.input();
+        let Weight { mut input, extra, unbounded } = call.weighs();
+        if let Some(what) = extra.filter(|_| !agent.rights().extras) {
+            return Err(deny(&model, Denied::Extras(what)));
+        }
         let (mut choice, seed, load) =
             router.choose(&call.setup, Some(agent), (call.request(), call.needs()), input);
         if choice.candidates.is_empty() {
@@ -153,6 +170,11 @@ impl Call {
                 return Err(deny(&model, Denied::NoGrant(model.chars().take(100).collect())));
             }
             return Err(choice.refusal(&call.setup.catalogue, &model));
+        }
+        if unbounded {
+            // What is read elsewhere, or is no text, can fill all of what the model has room for.
+            let windows = choice.candidates.iter().map(|candidate| call.window(candidate.deployment));
+            input = windows.fold(input, u64::max);
         }
         let key = call.key();
         if let Some(reply) = key.and_then(|key| call.cached(&key)) {
@@ -211,13 +233,24 @@ impl Call {
         }
     }
 
-    /// At most so many tokens of the prompt.
-    fn input(&self) -> u64 {
-        match (&self.wanted, &self.untranslatable) {
+    /// How many tokens the prompt can have, and what it asks for beyond an answer.
+    fn weighs(&self) -> Weight {
+        let Wanted::Answer(request) = &self.wanted else {
             // There is no token without a byte.
-            (Wanted::Vectors(..), _) | (_, Some(_)) => self.asked.body.len() as u64,
-            (Wanted::Answer(request), None) => estimate(request),
+            return Weight { input: self.asked.body.len() as u64, ..Weight::default() };
+        };
+        if self.untranslatable.is_none() {
+            return Weight { input: estimate(request), extra: extras::of_request(request), unbounded: false };
         }
+        let body: Value = serde_json::from_slice(&self.asked.body).unwrap_or_default();
+        let extra = extras::of_body(&body);
+        let unbounded = extra.is_some() || extras::has_media(&body);
+        Weight { input: self.asked.body.len() as u64, extra, unbounded }
+    }
+
+    /// How many tokens there can be room for.
+    fn window(&self, index: usize) -> u64 {
+        self.setup.catalogue.deployments[index].known.window.unwrap_or(WINDOW)
     }
 
     /// How many tokens of an answer a deployment may be asked for where the request does not say.

