@@ -106,7 +106,9 @@ impl Call {
         let (request, untranslatable) = match dialect.read_request(&asked.body) {
             Ok(request) => (request, None),
             // An upstream that speaks the same may understand it.
-            Err(failure) if failure.kind == Kind::Untranslatable => (bare(&asked.body)?, Some(failure)),
+            Err(failure) if failure.kind == Kind::Untranslatable => {
+                (bare(dialect, &asked.body)?, Some(failure))
+            }
             Err(failure) => return Err(failure),
         };
         Self::run(router, agent, dialect, Wanted::Answer(request), asked, untranslatable).await
@@ -486,7 +488,10 @@ impl Call {
                 Dialect::Responses => Some("max_output_tokens"),
                 _ => None,
             };
-            if let Some(field) = field.filter(|_| limits) {
+            // What this upstream does not heed is no limit.
+            let unheeded =
+                older && request.max_output.is_some() && splice::field(&body, "max_tokens").is_none();
+            if let Some(field) = field.filter(|_| limits || unheeded) {
                 body = splice::with(&body, field, &json!(most)).ok_or_else(torn)?;
             }
             let asks = request.stream && theirs == Dialect::Chat && deployment.provider.stream_usage;
@@ -526,13 +531,37 @@ fn wants_usage(body: &[u8]) -> bool {
 }
 
 /// What is read of a request that one dialect alone can say.
-fn bare(body: &[u8]) -> Result<Request, Failure> {
+fn bare(dialect: Dialect, body: &[u8]) -> Result<Request, Failure> {
     let value =
         |name: &str| splice::field(body, name).and_then(|value| serde_json::from_slice::<Value>(value).ok());
     let model = value("model").and_then(|model| model.as_str().map(str::to_owned));
     let model = model.ok_or_else(|| Failure::new(Kind::Invalid, "the model is missing").at("model"))?;
-    let output = ["max_output_tokens", "max_completion_tokens", "max_tokens"].into_iter().find_map(value);
-    let mut request = crate::router::question(&model, "", output.and_then(|output| output.as_u64()));
-    request.stream = value("stream") == Some(json!(true));
+    let count = |name: &str, value: Option<Value>| match value.filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| {
+            Failure::new(Kind::Invalid, format!("{name}: must be a whole number from 0")).at(name)
+        }),
+    };
+    // Only what this dialect heeds counts, and of two the longer one.
+    let mut output = match dialect {
+        Dialect::Responses => count("max_output_tokens", value("max_output_tokens"))?,
+        Dialect::OllamaChat | Dialect::OllamaGenerate => {
+            // Below 0 there is no limit.
+            value("options").and_then(|options| options["num_predict"].as_u64())
+        }
+        _ => {
+            let new = count("max_completion_tokens", value("max_completion_tokens"))?;
+            new.filter(|_| dialect == Dialect::Chat).max(count("max_tokens", value("max_tokens"))?)
+        }
+    };
+    let choices = count("n", value("n"))?.max(count("best_of", value("best_of"))?).unwrap_or(1);
+    if choices > 1 {
+        // Each may be as long as is said, so it has to be said.
+        let missing = || Failure::new(Kind::Invalid, "n: say max_completion_tokens too").at("n");
+        output = Some(output.ok_or_else(missing)?.saturating_mul(choices));
+    }
+    let mut request = crate::router::question(&model, "", output);
+    let usual = matches!(dialect, Dialect::OllamaChat | Dialect::OllamaGenerate);
+    request.stream = value("stream").map_or(usual, |stream| stream == json!(true));
     Ok(request)
 }

@@ -171,3 +171,39 @@ async fn a_provider_reaches_nothing_for_an_agent_that_was_not_granted_that() {
     });
     assert_eq!(intent, Some(100_009.into()));
 }
+
+#[tokio::test]
+async fn as_much_is_set_apart_as_the_longest_reader_of_a_request_gives() {
+    let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
+    let file = deployment("a", "chat", upstream.at) + &deployment("b", "ollama", upstream.at);
+    let file = file.replace("window = 100000", "window = 10000").replace("max_output = 1000\n", "");
+    let world = World::new(&file, &["*"], PLENTY).await;
+    let (chat, ollama) = ("/v1/chat/completions", "/api/chat");
+    let mut count = 0;
+    for (path, model, more, most) in [
+        (chat, "p-a/m-a", r#""max_completion_tokens":1,"max_tokens":900"#, 900),
+        (chat, "p-a/m-a", r#""logprobs":true,"max_completion_tokens":1,"max_tokens":900"#, 900),
+        (chat, "p-a/m-a", r#""n":40,"max_tokens":30"#, 1200),
+        (chat, "p-a/m-a", r#""n":2,"best_of":40,"max_tokens":30"#, 1200),
+        // What this dialect does not heed is no limit.
+        (chat, "p-a/m-a", r#""verbosity":"low","max_output_tokens":1"#, 8192),
+        (ollama, "p-b/m-b", r#""stream":false,"raw":true,"max_tokens":1,"options":{"num_predict":900}"#, 900),
+    ] {
+        let hi = r#""messages":[{"role":"user","content":"Hi"}]"#;
+        world.ask(path, &format!("{{\"model\":\"{model}\",{hi},{more}}}")).await;
+        count += 2;
+        let lines = world.lines(count).await;
+        let intent = lines.iter().rev().find_map(|line| match line {
+            Line::Intent(_, what) => what["reserved"]["tokens"].as_u64(),
+            _ => None,
+        });
+        assert!((most..most + 200).contains(&intent.unwrap()), "{more}: {intent:?}");
+    }
+    let many = r#"{"model":"p-a/m-a","n":40,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let (status, _, answer) = world.ask(chat, many).await;
+    assert!(status == 400 && answer.contains("max_completion_tokens"), "{answer}");
+    // An upstream that knows the older name alone gets that.
+    let new = r#"{"model":"p-a/m-a","max_completion_tokens":50,"messages":[{"role":"user","content":"Hi"}]}"#;
+    assert_eq!(world.ask(chat, new).await.0, 200);
+    assert!(upstream.last().contains(r#""max_tokens":50"#), "{}", upstream.last());
+}
