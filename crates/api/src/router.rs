@@ -54,6 +54,9 @@ pub struct AdmitRequest {
     /// Whether an answer may be one that the agent had to the same request before.
     #[serde(default)]
     pub cache: bool,
+    /// Whether it may ask providers for more than answers to what stands in its requests.
+    #[serde(default)]
+    pub extras: bool,
     /// The digest of the manifest that it runs under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

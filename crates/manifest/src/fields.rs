@@ -312,6 +312,14 @@ pub const FIELDS: &[FieldInfo] = &[
         Some("false"),
         "The same request again may be answered with what it was answered before, to this agent.",
     ),
+    field(
+        "models.extras",
+        Kind::Flag,
+        Some("false"),
+        "Requests may ask a provider for more than an answer to what stands in them: its own tools (web search, code, \
+         servers of MCP), pictures and documents at a URL, what it keeps, other models and prices. It reaches hosts past \
+         the gate, and may cost more than is set apart.",
+    ),
     field("skills.allowed", Kind::Texts(PATTERN), NONE, "Skills by name, or by the beginning of names."),
     field(
         "skills.tools",

@@ -7,7 +7,7 @@ use crate::pattern::{NamePattern, PatternSet};
 use crate::reader::{Document, Field, Gather, Result, Whole};
 use serde::{Deserialize, Serialize};
 
-pub(crate) const MODELS: [&str; 9] = [
+pub(crate) const MODELS: [&str; 10] = [
     "allowed",
     "tokens",
     "tokens_per_minute",
@@ -17,6 +17,7 @@ pub(crate) const MODELS: [&str; 9] = [
     "data",
     "keep_prompts",
     "cache",
+    "extras",
 ];
 
 /// Where what is said to a model may go. In order of how far.
@@ -63,6 +64,8 @@ pub struct Models {
     pub keep_prompts: bool,
     /// Whether an answer may be one that the same agent had to the same request before.
     pub cache: bool,
+    /// Whether it may ask providers for more than answers to what stands in its requests.
+    pub extras: bool,
 }
 
 impl Models {
@@ -76,6 +79,7 @@ impl Models {
             data: DataClass::Any,
             keep_prompts: true,
             cache: true,
+            extras: true,
         }
     }
 
@@ -90,6 +94,7 @@ impl Models {
             data,
             keep_prompts,
             cache,
+            extras,
         } = other;
         let cheaper = match (self.max_price_microusd, *max_price_microusd) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -103,10 +108,11 @@ impl Models {
             data: self.data.min(*data),
             keep_prompts: self.keep_prompts && *keep_prompts,
             cache: self.cache && *cache,
+            extras: self.extras && *extras,
         }
     }
 
-    pub(crate) fn rows(&self) -> [(&'static str, String); 7] {
+    pub(crate) fn rows(&self) -> [(&'static str, String); 8] {
         let Self {
             allowed,
             tokens_per_minute,
@@ -115,6 +121,7 @@ impl Models {
             data,
             keep_prompts,
             cache,
+            extras,
         } = self;
         [
             ("models.allowed", allowed.to_string()),
@@ -124,6 +131,7 @@ impl Models {
             ("models.data", data.name().to_owned()),
             ("models.keep_prompts", keep_prompts.to_string()),
             ("models.cache", cache.to_string()),
+            ("models.extras", extras.to_string()),
         ]
     }
 }
@@ -141,6 +149,7 @@ pub(crate) fn models(document: &Document<'_>) -> Whole<Models> {
     let flag = |key| section.get(key).map_or(Ok(false), |f| f.flag());
     let (tokens, spend, price) = (all.take(tokens), all.take(spend), all.take(price));
     let (data, keep, cache) = (all.take(data), all.take(flag("keep_prompts")), all.take(flag("cache")));
+    let extras = all.take(flag("extras"));
     let whole = || {
         Some(Models {
             allowed: allowed?,
@@ -150,6 +159,7 @@ pub(crate) fn models(document: &Document<'_>) -> Whole<Models> {
             data: data?,
             keep_prompts: keep?,
             cache: cache?,
+            extras: extras?,
         })
     };
     all.done(whole())

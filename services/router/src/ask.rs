@@ -53,13 +53,15 @@ pub(crate) struct Sending<'a> {
 pub(crate) enum Silence {
     /// It was not asked, since the vault does not give its key now: nobody has refused that key.
     NoKey(Failure),
-    /// It was asked, or could not be.
+    /// It could not be asked, or said that it does not answer.
     Failed(Failure),
+    /// It was asked, and what it has done since nobody knows.
+    Lost(Failure),
 }
 
 impl Silence {
     pub(crate) fn failure(&self) -> &Failure {
-        let (Self::NoKey(failure) | Self::Failed(failure)) = self;
+        let (Self::NoKey(failure) | Self::Failed(failure) | Self::Lost(failure)) = self;
         failure
     }
 
@@ -68,7 +70,16 @@ impl Silence {
         let now = crate::router::now_ms();
         match self {
             Self::NoKey(_) => health.without_key(call, now),
-            Self::Failed(failure) => health.failed(call, failure, now),
+            Self::Failed(failure) | Self::Lost(failure) => health.failed(call, failure, now),
+        }
+    }
+}
+
+impl From<NoAnswer> for Silence {
+    fn from(error: NoAnswer) -> Self {
+        match error {
+            NoAnswer::Refused(_) | NoAnswer::Unreachable(_) => Self::Failed(failure_of(error)),
+            NoAnswer::Late(_) | NoAnswer::Lost(_) => Self::Lost(failure_of(error)),
         }
     }
 }
@@ -116,7 +127,7 @@ pub(crate) async fn ask(
     let request = Request::from_parts(parts, Full::new(body));
     let sent = timeout(within, router.upstreams.send(endpoint, request)).await;
     let late = || NoAnswer::Late(format!("nothing came within {within:?}"));
-    let answer = sent.unwrap_or_else(|_| Err(late())).map_err(failure_of)?;
+    let answer = sent.unwrap_or_else(|_| Err(late()))?;
     note(setup, call, &answer.head.headers);
     if answer.head.status.is_success() {
         return Ok(Spoken { answer, scrub });

@@ -3,9 +3,10 @@
 use crate::agents::{Agent, Place, lock};
 use crate::ask::{Sending, Silence, Spoken, ask};
 use crate::core::Denied;
+use crate::extras;
 use crate::http::{self, Asked, Reply, failed};
 use crate::listing;
-use crate::open::{Open, Reserved};
+use crate::open::{Open, Reserved, unknown};
 use crate::relay::{self, Voice};
 use crate::router::{Router, Setup, now_ms};
 use crate::splice;
@@ -27,6 +28,8 @@ const OUTPUT: u64 = 8192;
 const OUTPUT_MAX: u64 = 32_768;
 /// With fewer tokens of an answer than this nobody is asked who did not say that so few are enough.
 const OUTPUT_LEAST: u64 = 16;
+/// How many tokens a model is taken to have room for of which nobody has said it.
+const WINDOW: u64 = 1_000_000;
 /// How long an upstream may take to begin its answer, where the whole call may take longer.
 const BEGINS_WITHIN_MS: u64 = 300_000;
 /// The pause where somebody else was faster to take the place of a deployment.
@@ -61,6 +64,17 @@ pub(crate) enum Wanted {
     Vectors(octant_llm::embeddings::Request, Request),
 }
 
+/// What is known of a prompt before anybody has counted it.
+#[derive(Debug, Default)]
+struct Weight {
+    /// At most so many tokens, unless it has what cannot be weighed.
+    input: u64,
+    /// What it asks for beyond an answer to what stands in it.
+    extra: Option<String>,
+    /// Whether it has what cannot be weighed.
+    unbounded: bool,
+}
+
 /// A call before anybody is asked.
 pub(crate) struct Call {
     pub(crate) router: Arc<Router>,
@@ -88,10 +102,13 @@ impl Call {
         dialect: Dialect,
         asked: Asked,
     ) -> Result<Reply, Failure> {
+        one_meaning(&asked.body)?;
         let (request, untranslatable) = match dialect.read_request(&asked.body) {
             Ok(request) => (request, None),
             // An upstream that speaks the same may understand it.
-            Err(failure) if failure.kind == Kind::Untranslatable => (bare(&asked.body)?, Some(failure)),
+            Err(failure) if failure.kind == Kind::Untranslatable => {
+                (bare(dialect, &asked.body)?, Some(failure))
+            }
             Err(failure) => return Err(failure),
         };
         Self::run(router, agent, dialect, Wanted::Answer(request), asked, untranslatable).await
@@ -104,6 +121,7 @@ impl Call {
         dialect: Dialect,
         asked: Asked,
     ) -> Result<Reply, Failure> {
+        one_meaning(&asked.body)?;
         let vectors = octant_llm::embeddings::read_request(dialect, &asked.body)?;
         let mut like = crate::router::question(&vectors.model, "", Some(0));
         like.messages.clear();
@@ -141,7 +159,10 @@ impl Call {
         };
         let model = call.request().model.clone();
         let place = agent.place().map_err(|why| deny(&model, why))?;
-        let input = call.input();
+        let Weight { mut input, extra, unbounded } = call.weighs();
+        if let Some(what) = extra.filter(|_| !agent.rights().extras) {
+            return Err(deny(&model, Denied::Extras(what)));
+        }
         let (mut choice, seed, load) =
             router.choose(&call.setup, Some(agent), (call.request(), call.needs()), input);
         if choice.candidates.is_empty() {
@@ -151,6 +172,11 @@ impl Call {
                 return Err(deny(&model, Denied::NoGrant(model.chars().take(100).collect())));
             }
             return Err(choice.refusal(&call.setup.catalogue, &model));
+        }
+        if unbounded {
+            // What is read elsewhere, or is no text, can fill all of what the model has room for.
+            let windows = choice.candidates.iter().map(|candidate| call.window(candidate.deployment));
+            input = windows.fold(input, u64::max);
         }
         let key = call.key();
         if let Some(reply) = key.and_then(|key| call.cached(&key)) {
@@ -209,13 +235,24 @@ impl Call {
         }
     }
 
-    /// At most so many tokens of the prompt.
-    fn input(&self) -> u64 {
-        match (&self.wanted, &self.untranslatable) {
+    /// How many tokens the prompt can have, and what it asks for beyond an answer.
+    fn weighs(&self) -> Weight {
+        let Wanted::Answer(request) = &self.wanted else {
             // There is no token without a byte.
-            (Wanted::Vectors(..), _) | (_, Some(_)) => self.asked.body.len() as u64,
-            (Wanted::Answer(request), None) => estimate(request),
+            return Weight { input: self.asked.body.len() as u64, ..Weight::default() };
+        };
+        if self.untranslatable.is_none() {
+            return Weight { input: estimate(request), extra: extras::of_request(request), unbounded: false };
         }
+        let body: Value = serde_json::from_slice(&self.asked.body).unwrap_or_default();
+        let extra = extras::of_body(&body);
+        let unbounded = extra.is_some() || extras::has_media(&body);
+        Weight { input: self.asked.body.len() as u64, extra, unbounded }
+    }
+
+    /// How many tokens there can be room for.
+    fn window(&self, index: usize) -> u64 {
+        self.setup.catalogue.deployments[index].known.window.unwrap_or(WINDOW)
     }
 
     /// How many tokens of an answer a deployment may be asked for where the request does not say.
@@ -311,7 +348,7 @@ impl Call {
                 continue;
             };
             let most = self.affords(index, input, amounts);
-            open.tries(index, call, most);
+            open.tries(index, call, (most, self.unseen(index)));
             let own = self.setup.catalogue.deployments[index].full.clone();
             let left_ms = plan.until_ms().saturating_sub(now_ms()).clamp(1, BEGINS_WITHIN_MS);
             let tried = tokio::select! {
@@ -385,6 +422,7 @@ impl Call {
         })?;
         let same = theirs == self.dialect;
         let hints = same.then_some(&self.asked.hints);
+        open.asks();
         let Some(call) = open.call() else {
             return Err(Failure::new(Kind::Upstream, "the try is over").into());
         };
@@ -392,7 +430,22 @@ impl Call {
             ask(&self.router, &self.setup, Sending { index, path, body, hints, within }, call).await?;
         open.hears();
         let voice = Voice { ours: self.dialect, theirs, same };
-        Ok(self.begin(spoken, voice, open, theirs).await?)
+        let begun = self.begin(spoken, voice, open, theirs).await;
+        begun.map_err(|failure| match unknown(failure.kind) {
+            true => Silence::Lost(failure),
+            false => Silence::Failed(failure),
+        })
+    }
+
+    /// Whether a deployment can use tokens of an answer without saying any of it.
+    fn unseen(&self, index: usize) -> bool {
+        let Wanted::Answer(request) = &self.wanted else { return false };
+        let deployment = &self.setup.catalogue.deployments[index];
+        // Of these Anthropic's alone think only where they are told to.
+        let told = deployment.provider.dialect != Dialect::Anthropic
+            || self.untranslatable.is_some()
+            || Abilities::needed(request).has(Ability::Reasoning);
+        !request.stream || (told && deployment.known.abilities().has(Ability::Reasoning))
     }
 
     async fn begin(
@@ -435,7 +488,10 @@ impl Call {
                 Dialect::Responses => Some("max_output_tokens"),
                 _ => None,
             };
-            if let Some(field) = field.filter(|_| limits) {
+            // What this upstream does not heed is no limit.
+            let unheeded =
+                older && request.max_output.is_some() && splice::field(&body, "max_tokens").is_none();
+            if let Some(field) = field.filter(|_| limits || unheeded) {
                 body = splice::with(&body, field, &json!(most)).ok_or_else(torn)?;
             }
             let asks = request.stream && theirs == Dialect::Chat && deployment.provider.stream_usage;
@@ -457,6 +513,16 @@ impl Call {
     }
 }
 
+/// Refuses what an upstream could read in another way than it was read here.
+fn one_meaning(body: &[u8]) -> Result<(), Failure> {
+    splice::ambiguous(body).map_or(Ok(()), |name| {
+        let what = format!(
+            "{name:.64?}: names of fields are written in small letters, since some readers know no other"
+        );
+        Err(Failure::new(Kind::Invalid, what).at(name.chars().take(64).collect::<String>()))
+    })
+}
+
 /// Whether a program wants to know what a stream of chat completions used.
 fn wants_usage(body: &[u8]) -> bool {
     let options =
@@ -465,13 +531,37 @@ fn wants_usage(body: &[u8]) -> bool {
 }
 
 /// What is read of a request that one dialect alone can say.
-fn bare(body: &[u8]) -> Result<Request, Failure> {
+fn bare(dialect: Dialect, body: &[u8]) -> Result<Request, Failure> {
     let value =
         |name: &str| splice::field(body, name).and_then(|value| serde_json::from_slice::<Value>(value).ok());
     let model = value("model").and_then(|model| model.as_str().map(str::to_owned));
     let model = model.ok_or_else(|| Failure::new(Kind::Invalid, "the model is missing").at("model"))?;
-    let output = ["max_output_tokens", "max_completion_tokens", "max_tokens"].into_iter().find_map(value);
-    let mut request = crate::router::question(&model, "", output.and_then(|output| output.as_u64()));
-    request.stream = value("stream") == Some(json!(true));
+    let count = |name: &str, value: Option<Value>| match value.filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| {
+            Failure::new(Kind::Invalid, format!("{name}: must be a whole number from 0")).at(name)
+        }),
+    };
+    // Only what this dialect heeds counts, and of two the longer one.
+    let mut output = match dialect {
+        Dialect::Responses => count("max_output_tokens", value("max_output_tokens"))?,
+        Dialect::OllamaChat | Dialect::OllamaGenerate => {
+            // Below 0 there is no limit.
+            value("options").and_then(|options| options["num_predict"].as_u64())
+        }
+        _ => {
+            let new = count("max_completion_tokens", value("max_completion_tokens"))?;
+            new.filter(|_| dialect == Dialect::Chat).max(count("max_tokens", value("max_tokens"))?)
+        }
+    };
+    let choices = count("n", value("n"))?.max(count("best_of", value("best_of"))?).unwrap_or(1);
+    if choices > 1 {
+        // Each may be as long as is said, so it has to be said.
+        let missing = || Failure::new(Kind::Invalid, "n: say max_completion_tokens too").at("n");
+        output = Some(output.ok_or_else(missing)?.saturating_mul(choices));
+    }
+    let mut request = crate::router::question(&model, "", output);
+    let usual = matches!(dialect, Dialect::OllamaChat | Dialect::OllamaGenerate);
+    request.stream = value("stream").map_or(usual, |stream| stream == json!(true));
     Ok(request)
 }

@@ -16,6 +16,7 @@ pub(crate) struct Rights {
     pub(crate) data: DataClass,
     pub(crate) keep_prompts: bool,
     pub(crate) cache: bool,
+    pub(crate) extras: bool,
     /// Whether it is over: nothing is allowed any more.
     pub(crate) dismissed: bool,
 }
@@ -36,6 +37,8 @@ pub(crate) enum BadWord {
 pub(crate) enum Denied {
     #[error("no grant names the model {0:?}")]
     NoGrant(String),
+    #[error("it asks its provider for more than an answer to what stands in it: {0}")]
+    Extras(String),
     #[error("{0} is used up")]
     Budget(&'static str),
     #[error("what is left of {0} is reserved for calls that are under way")]
@@ -61,6 +64,7 @@ impl Denied {
     pub(crate) fn field(&self) -> Option<&'static str> {
         match self {
             Self::NoGrant(_) | Self::Revoked => Some("models.allowed"),
+            Self::Extras(_) => Some("models.extras"),
             Self::Budget(field) | Self::Reserved(field) | Self::Minute { field, .. } => Some(field),
             Self::NoWord | Self::Calls(_) | Self::Dismissed => None,
         }
@@ -69,7 +73,7 @@ impl Denied {
     /// What sort of failure a program sees.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::NoGrant(_) | Self::Revoked | Self::Dismissed => Kind::Forbidden,
+            Self::NoGrant(_) | Self::Extras(_) | Self::Revoked | Self::Dismissed => Kind::Forbidden,
             Self::Budget(_) => Kind::Spent,
             Self::Reserved(_) | Self::Minute { .. } | Self::Calls(_) => Kind::RateLimited,
             Self::NoWord => Kind::Overloaded,
@@ -95,6 +99,9 @@ impl Denied {
                 "see `octant agent budget {aid}`; raise {field} in its manifest, sign it with `octant manifest sign` and spawn \
                  it anew"
             ),
+            Self::Extras(_) => {
+                "leave it out, or write extras = true under [models] in its manifest, sign it anew and spawn it".to_owned()
+            }
             Self::Reserved(_) => "wait until some have ended, or ask for fewer tokens of answer".to_owned(),
             Self::Minute { field, .. } => format!("wait for the next, or raise {field} in its manifest"),
             Self::Calls(_) => "wait until some have ended".to_owned(),
@@ -120,6 +127,7 @@ impl Rights {
             data: said.data,
             keep_prompts: said.keep_prompts,
             cache: said.cache,
+            extras: said.extras,
             dismissed: false,
         })
     }
@@ -135,6 +143,7 @@ impl Rights {
             data: DataClass::Any,
             keep_prompts: false,
             cache: false,
+            extras: true,
             dismissed: false,
         }
     }
@@ -178,6 +187,7 @@ pub(crate) mod tests {
             data: DataClass::Any,
             keep_prompts: false,
             cache: false,
+            extras: false,
             manifest: None,
         }
     }

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `core.rs` | what an agent may ask: the one decision; pure |
 //! | `surface.rs` | what programs ask, by method and path; pure |
+//! | `extras.rs` | what a request asks a provider for beyond an answer; pure |
 //! | `splice.rs`, `tail.rs`, `scrub.rs` | what is changed in bytes that pass: a field, a key, and which chunk does not; pure |
 //! | `agents.rs`, `purse.rs` | agents, and what each may use up |
 //! | `router.rs` | what the operator's file says, and what every call needs |
@@ -32,6 +33,7 @@ mod aws;
 mod book;
 mod call;
 mod core;
+mod extras;
 mod handlers;
 mod http;
 mod kept;

@@ -44,6 +44,15 @@ pub(crate) struct Measured {
     pub(crate) microusd: u64,
 }
 
+impl Measured {
+    /// What was used, and what it cost.
+    pub(crate) fn add(&mut self, usage: octant_llm::Usage, microusd: u64) {
+        self.input = self.input.saturating_add(usage.input);
+        self.output = self.output.saturating_add(usage.output);
+        self.microusd = self.microusd.saturating_add(microusd);
+    }
+}
+
 /// Everything that was counted since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics(Mutex<BTreeMap<Of, Row>>);

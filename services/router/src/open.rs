@@ -39,8 +39,12 @@ struct Try {
     index: usize,
     call: octant_route::Call,
     since_ms: u64,
+    /// How many tokens its answer may have.
+    most: u64,
+    /// Whether it can have used those without a word of them: it answers in one piece, or thinks before it speaks.
+    unseen: bool,
     /// Whether the upstream may count something, though it has not said so.
-    heard: bool,
+    asked: bool,
 }
 
 /// A call that is under way.
@@ -58,6 +62,8 @@ pub(crate) struct Open {
     first_ms: Option<u64>,
     trying: Option<Try>,
     tries: Vec<Value>,
+    /// What tries have used that came to nothing.
+    wasted: Measured,
     usage: Option<Usage>,
     ration: Ration,
     answer: sha2::Sha256,
@@ -101,6 +107,19 @@ fn stop(reason: StopReason) -> &'static str {
     }
 }
 
+/// Whether nobody knows what an upstream did after such a failure.
+pub(crate) fn unknown(kind: Kind) -> bool {
+    matches!(kind, Kind::Cancelled | Kind::Timeout | Kind::Cut | Kind::Malformed)
+}
+
+fn shown(usage: Usage, told: bool) -> Value {
+    let Usage { input, cache_read, cache_write, output, reasoning } = usage;
+    json!({
+        "input": input, "output": output, "cache_read": cache_read, "cache_write": cache_write, "reasoning": reasoning,
+        "told": told,
+    })
+}
+
 impl Open {
     pub(crate) fn new(
         router: &Arc<Router>,
@@ -123,6 +142,7 @@ impl Open {
             first_ms: None,
             trying: None,
             tries: Vec::new(),
+            wasted: Measured::default(),
             usage: None,
             ration: Ration::new(u64::MAX),
             answer: sha2::Sha256::new(),
@@ -138,14 +158,14 @@ impl Open {
         self.said = prompt.map(|prompt| Said { prompt, answer: Vec::new() });
     }
 
-    /// A deployment is asked, which may answer with so many tokens.
-    pub(crate) fn tries(&mut self, index: usize, call: octant_route::Call, most: u64) {
+    /// A deployment is to be asked, which may answer with so many tokens, and whether they can be unseen.
+    pub(crate) fn tries(&mut self, index: usize, call: octant_route::Call, (most, unseen): (u64, bool)) {
         (self.usage, self.ration) = (None, Ration::new(most));
         self.answer = sha2::Sha256::new();
         if let Some((_, events)) = &mut self.cache {
             events.clear();
         }
-        self.trying = Some(Try { index, call, since_ms: now_ms(), heard: false });
+        self.trying = Some(Try { index, call, since_ms: now_ms(), most, unseen, asked: false });
     }
 
     /// The call of the try that is under way.
@@ -153,10 +173,16 @@ impl Open {
         self.trying.as_ref().map(|trying| &trying.call)
     }
 
+    /// It is asked from here on, whoever goes away.
+    pub(crate) fn asks(&mut self) {
+        if let Some(trying) = &mut self.trying {
+            trying.asked = true;
+        }
+    }
+
     /// The upstream has begun to answer.
     pub(crate) fn hears(&mut self) {
         if let Some(trying) = &mut self.trying {
-            trying.heard = true;
             lock(&self.setup.health).first_byte(&mut trying.call, now_ms());
             self.first_ms.get_or_insert(now_ms().saturating_sub(self.since_ms));
         }
@@ -165,12 +191,20 @@ impl Open {
     /// The deployment did not answer.
     pub(crate) fn try_failed(&mut self, silence: &Silence) {
         let failure = silence.failure();
-        let Some(Try { index, call, since_ms, heard: _ }) = self.trying.take() else { return };
-        let name = &self.setup.catalogue.deployments[index].name;
-        let ms = now_ms().saturating_sub(since_ms);
+        let Some(trying) = self.trying.take() else { return };
+        let deployment = &self.setup.catalogue.deployments[trying.index];
+        let ms = now_ms().saturating_sub(trying.since_ms);
         let why: String = failure.message.chars().take(300).collect();
-        self.tries.push(json!({"deployment": name, "failed": kind(failure.kind), "why": why, "ms": ms}));
-        silence.ends(call, &mut lock(&self.setup.health));
+        let mut row =
+            json!({"deployment": deployment.name, "failed": kind(failure.kind), "why": why, "ms": ms});
+        if let Silence::Lost(_) = silence {
+            let (usage, told) = self.used(&trying, false, unknown(failure.kind));
+            let cost = deployment.known.price(usage).unwrap_or(0);
+            (row["usage"], row["microusd"]) = (shown(usage, told), json!(cost));
+            self.wasted.add(usage, cost);
+        }
+        self.tries.push(row);
+        silence.ends(trying.call, &mut lock(&self.setup.health));
     }
 
     /// Bytes went to who asked.
@@ -217,15 +251,19 @@ impl Open {
         self.end.get_or_insert(End::Failed(failure));
     }
 
-    /// What the try that is under way has used: as the upstream says, or else as much as it can have.
-    fn used(&self, trying: &Try) -> (Usage, bool) {
-        match self.usage {
-            Some(usage) => (usage, true),
-            None if trying.heard => {
-                (Usage { input: self.input, output: self.ration.owed(), ..Usage::default() }, false)
-            }
-            None => (Usage::default(), true),
+    /// What a try has used: as the upstream says, where it came to its end, or else as much as it can have.
+    fn used(&self, trying: &Try, whole: bool, unknown: bool) -> (Usage, bool) {
+        if !trying.asked {
+            return (Usage::default(), true);
         }
+        let said = self.usage.unwrap_or_default();
+        let owed = if trying.unseen && unknown { trying.most } else { self.ration.owed() };
+        // There is no prompt without a token: who says so does not say it.
+        if whole && said.input > 0 && (said.output > 0 || owed == 0) {
+            return (said, true);
+        }
+        let input = if said.input > 0 { said.input } else { self.input };
+        (Usage { input, output: said.output.max(owed), ..said }, false)
     }
 
     fn finish(&mut self) {
@@ -235,21 +273,24 @@ impl Open {
         });
         let now = now_ms();
         let mut became = json!({"ms": now.saturating_sub(self.since_ms), "first_ms": self.first_ms});
-        let mut measured =
-            Measured { ms: now.saturating_sub(self.since_ms), first_ms: self.first_ms, ..Default::default() };
+        let mut measured = Measured {
+            ms: now.saturating_sub(self.since_ms),
+            first_ms: self.first_ms,
+            ..std::mem::take(&mut self.wasted)
+        };
         let mut provider = String::new();
         if let Some(trying) = self.trying.take() {
             let deployment = &self.setup.catalogue.deployments[trying.index];
-            let (usage, told) = self.used(&trying);
+            let (whole, lost) = match &end {
+                End::Answered(_) => (true, false),
+                End::Failed(failure) => (false, unknown(failure.kind)),
+            };
+            let (usage, told) = self.used(&trying, whole, lost);
             let cost = deployment.known.price(usage).unwrap_or(0);
             provider.clone_from(&deployment.provider.name);
             became["deployment"] = json!(deployment.name);
-            became["usage"] = json!({
-                "input": usage.input, "output": usage.output, "cache_read": usage.cache_read,
-                "cache_write": usage.cache_write, "reasoning": usage.reasoning, "told": told,
-            });
-            became["microusd"] = json!(cost);
-            (measured.input, measured.output, measured.microusd) = (usage.input, usage.output, cost);
+            (became["usage"], became["microusd"]) = (shown(usage, told), json!(cost));
+            measured.add(usage, cost);
             let used = Load { input: usage.input, output: usage.output };
             let mut health = lock(&self.setup.health);
             match &end {

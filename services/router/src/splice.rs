@@ -63,13 +63,12 @@ impl Walk<'_> {
     }
 }
 
-/// The values of the fields of this name in an object.
-fn fields(bytes: &[u8], name: &str) -> Option<Vec<Span>> {
+/// Every field of an object: its name, where that can be read, and where its value stands.
+fn each(bytes: &[u8], mut field: impl FnMut(Option<String>, Span)) -> Option<()> {
     let mut walk = Walk { bytes, at: 0 };
-    let mut found = Vec::new();
     walk.take(b'{')?;
     if walk.take(b'}').is_some() {
-        return Some(found);
+        return Some(());
     }
     loop {
         let key = walk.text()?;
@@ -77,14 +76,31 @@ fn fields(bytes: &[u8], name: &str) -> Option<Vec<Span>> {
         let value = walk.value()?;
         // A name may be written with escapes; whoever does that has another byte for it.
         let quoted = &bytes[key.start - 1..key.end + 1];
-        if serde_json::from_slice::<String>(quoted).is_ok_and(|key| key == name) {
-            found.push(value);
-        }
+        field(serde_json::from_slice::<String>(quoted).ok(), value);
         if walk.take(b',').is_none() {
-            walk.take(b'}')?;
-            return Some(found);
+            return walk.take(b'}');
         }
     }
+}
+
+/// The values of the fields of this name in an object.
+fn fields(bytes: &[u8], name: &str) -> Option<Vec<Span>> {
+    let mut found = Vec::new();
+    each(bytes, |key, value| found.extend((key.as_deref() == Some(name)).then_some(value)))?;
+    Some(found)
+}
+
+/// The name of a field that some readers take for another one: they do not look at its case (Go's `encoding/json`, for which
+/// U+017F is an s and U+212A a k, and of fields that are the same to it the last counts).
+pub(crate) fn ambiguous(bytes: &[u8]) -> Option<String> {
+    let mut found = None;
+    let cased = |letter: char| letter.is_ascii_uppercase() || matches!(letter, '\u{17f}' | '\u{212a}');
+    each(bytes, |key, _| {
+        if let Some(key) = key.filter(|key| key.contains(cased)) {
+            found.get_or_insert(key);
+        }
+    });
+    found
 }
 
 /// The object with another value of a field; where it has none, with one more field at its beginning. None where the field

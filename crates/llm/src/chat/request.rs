@@ -45,7 +45,8 @@ pub(crate) fn read_request(mut fields: Fields<'_>) -> Result<Request, Failure> {
     request.tool_choice = fields.take("tool_choice").map_or(Ok(ToolChoice::Auto), read_tool_choice)?;
     request.parallel_tools = fields.flag("parallel_tool_calls")?;
     let (old, new) = (fields.count("max_tokens")?, fields.count("max_completion_tokens")?);
-    request.max_output = new.or(old);
+    // Some heed one, some the other.
+    request.max_output = new.max(old);
     request.sampling = read_sampling(&mut fields)?;
     request.sampling.stop = fields.strings("stop")?;
     request.sampling.seed = fields.take("seed").map(|node| node.integer()).transpose()?;

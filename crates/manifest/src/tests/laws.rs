@@ -116,14 +116,14 @@ fn models() -> impl Strategy<Value = Models> {
     let rate = || prop_oneof![0_u64..4, Just(u64::MAX)];
     let price = proptest::option::of(0_u64..4);
     let data = proptest::sample::select(DataClass::ALL.to_vec());
-    (patterns(name_pattern()), rate(), rate(), price, data, any::<(bool, bool)>()).prop_map(
+    (patterns(name_pattern()), rate(), rate(), price, data, any::<(bool, bool, bool)>()).prop_map(
         |(
             allowed,
             tokens_per_minute,
             microusd_per_minute,
             max_price_microusd,
             data,
-            (keep_prompts, cache),
+            (keep_prompts, cache, extras),
         )| {
             Models {
                 allowed,
@@ -133,6 +133,7 @@ fn models() -> impl Strategy<Value = Models> {
                 data,
                 keep_prompts,
                 cache,
+                extras,
             }
         },
     )

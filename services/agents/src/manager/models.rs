@@ -45,6 +45,7 @@ impl Manager {
             data,
             keep_prompts,
             cache,
+            extras,
         } = grants.models();
         let models = match allowed {
             PatternSet::All => vec!["*".to_owned()],
@@ -61,6 +62,7 @@ impl Manager {
             data: said(*data),
             keep_prompts: *keep_prompts,
             cache: *cache,
+            extras: *extras,
             manifest: Some(agent.saved.info.manifest_digest),
         })
     }

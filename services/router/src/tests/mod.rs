@@ -9,6 +9,7 @@ mod pushed;
 mod shared;
 mod signed;
 mod through;
+mod tricks;
 
 use crate::agents::Agent;
 use crate::book::{Book, Durable};

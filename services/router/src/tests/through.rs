@@ -10,7 +10,9 @@ const HELLO: &str =
 #[tokio::test]
 async fn the_same_dialect_passes_byte_for_byte_with_another_model_and_a_key() {
     let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
-    let world = World::new(&deployment("a", "chat", upstream.at), &["p-a/*"], PLENTY).await;
+    let mut word = crate::core::tests::word(octant_ids::Aid::from_bytes([7; 16]), &["p-a/*"]);
+    word.extras = true;
+    let world = World::with(&deployment("a", "chat", upstream.at), word, PLENTY).await;
     let (status, head, body) = world.ask("/v1/chat/completions", HELLO).await;
     assert_eq!((status, body.as_str()), (200, CHAT), "{head}");
     let asked = upstream.last();
