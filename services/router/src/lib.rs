@@ -50,6 +50,7 @@ mod surface;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod together;
 mod trial;
 mod upstream;
 
