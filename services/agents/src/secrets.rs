@@ -106,7 +106,8 @@ pub(crate) async fn reveal(guest: &Guest, asked: RevealRequest, call: &Call) -> 
         .revealing
         .try_acquire()
         .map_err(|_| busy("another value is on its way to this agent", "take one value after the other"))?;
-    let request = vault::OpenRequest { agent: Some(guest.aid), cgroup, token: asked.token, host: None };
+    let request =
+        vault::OpenRequest { agent: Some(guest.aid), cgroup, token: asked.token, host: None, requests: None };
     let (opened, fds) = guest.manager.vault.call_with(&request, &[]).await.map_err(failed)?;
     fds.into_iter().try_for_each(|fd| call.attach(fd))?;
     Ok(opened)

@@ -69,8 +69,13 @@ async fn opened(vault: &Client, wanted: &Wanted) -> Result<Value, String> {
 }
 
 async fn value_of(vault: &Client, wanted: &Wanted, token: Token) -> Result<Value, String> {
-    let request =
-        OpenRequest { agent: Some(wanted.aid), cgroup: None, token, host: Some(wanted.host.to_string()) };
+    let request = OpenRequest {
+        agent: Some(wanted.aid),
+        cgroup: None,
+        token,
+        host: Some(wanted.host.to_string()),
+        requests: None,
+    };
     let (opened, fds) = vault.call_with(&request, &[]).await.map_err(|error| error.to_string())?;
     let fd = fds.into_iter().next().ok_or("the vault sent no value")?;
     Ok(Value { fd, bytes: opened.bytes })

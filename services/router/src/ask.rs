@@ -3,6 +3,7 @@
 use crate::aws::AwsKey;
 use crate::router::{Router, Setup};
 use crate::scrub::Scrub;
+use crate::secrets::Coming;
 use crate::upstream::{Answer, NoAnswer};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -36,7 +37,6 @@ impl Spoken {
 }
 
 /// What is sent to it.
-#[derive(Debug)]
 pub(crate) struct Sending<'a> {
     /// Which deployment.
     pub(crate) index: usize,
@@ -46,6 +46,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) hints: Option<&'a HeaderMap>,
     /// How long it has until it begins to answer.
     pub(crate) within: Duration,
+    /// Its key, where that is on its way already.
+    pub(crate) key: Option<Coming>,
 }
 
 /// Why a deployment did not answer.
@@ -111,7 +113,7 @@ pub(crate) async fn ask(
     sending: Sending<'_>,
     call: &octant_route::Call,
 ) -> Result<Spoken, Silence> {
-    let Sending { index, path, body, hints, within } = sending;
+    let Sending { index, path, body, hints, within, key } = sending;
     let (deployment, endpoint) = (&setup.catalogue.deployments[index], &setup.endpoints[index]);
     let mut parts = head(deployment, path, hints)?;
     endpoint.aim(&mut parts).map_err(failure_of)?;
@@ -119,7 +121,7 @@ pub(crate) async fn ask(
     let scrub = match &deployment.key {
         None => Scrub::new(b""),
         Some(name) => {
-            let key = router.keys.key(name, &endpoint.host).await;
+            let key = key.unwrap_or_else(|| router.keys.key(name, &endpoint.host)).await;
             let key = key.map_err(|why| Silence::NoKey(Failure::new(Kind::Unauthenticated, why)))?;
             show(deployment, &mut parts, &body, (name, &key))?
         }

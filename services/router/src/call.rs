@@ -9,6 +9,7 @@ use crate::listing;
 use crate::open::{Open, Reserved, unknown};
 use crate::relay::{self, Voice};
 use crate::router::{Router, Setup, now_ms};
+use crate::secrets::Coming;
 use crate::splice;
 use crate::surface::Ask;
 use octant_api::agents::Amounts;
@@ -85,6 +86,13 @@ pub(crate) struct Call {
     pub(crate) asked: Asked,
     /// Why it can be said in its own dialect alone, where that is so.
     untranslatable: Option<Failure>,
+}
+
+/// Waits, where there is something to wait for: a timer takes its millisecond even for no time at all.
+async fn pause(ms: u64) {
+    if ms > 0 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
 }
 
 fn refusal(agent: &Agent, why: &Denied) -> Failure {
@@ -320,6 +328,10 @@ impl Call {
     ) -> Result<Reply, Failure> {
         let amounts = reserved.hold.amounts();
         let model = self.request().model.clone();
+        let mut plan = Plan::new(&self.setup.catalogue, &choice, load, seed, now_ms(), u64::MAX);
+        let mut next = plan.next(&lock(&self.setup.health), now_ms());
+        // The vault puts its own entry on record while the ledger takes this one; nothing is asked before both are there.
+        let mut early = self.early(&next);
         let intent = self.router.book.intent(self.agent.on_record(), self.intent(&choice, amounts)).await;
         let intent = intent.map_err(|why| {
             Failure::new(
@@ -330,10 +342,7 @@ impl Call {
         let about = (model.as_str(), intent, input);
         let mut open = Open::new(&self.router, &self.agent, &self.setup, about, reserved, place);
         open.keeps(self.key(), self.agent.rights().keep_prompts.then(|| self.asked.body.to_vec()));
-        let now = now_ms();
-        let mut plan = Plan::new(&self.setup.catalogue, &choice, load, seed, now, u64::MAX);
         loop {
-            let next = plan.next(&lock(&self.setup.health), now_ms());
             let (index, after_ms) = match next {
                 Next::Try { deployment, after_ms } => (deployment, after_ms),
                 Next::Give(failure) => {
@@ -341,16 +350,19 @@ impl Call {
                     return Err(failure);
                 }
             };
-            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            pause(after_ms).await;
             let started = lock(&self.setup.health).started(index, load, now_ms());
             let Ok(call) = started else {
                 tokio::time::sleep(TAKEN).await;
+                next = plan.next(&lock(&self.setup.health), now_ms());
                 continue;
             };
             let most = self.affords(index, input, amounts);
             open.tries(index, call, (most, self.unseen(index)));
             let own = self.setup.catalogue.deployments[index].full.clone();
             let left_ms = plan.until_ms().saturating_sub(now_ms()).clamp(1, BEGINS_WITHIN_MS);
+            let within = Duration::from_millis(left_ms);
+            let key = early.take().filter(|(of, _)| *of == index).map(|(_, key)| key);
             let tried = tokio::select! {
                 biased;
                 why = self.agent.revoked(&model, &own) => {
@@ -358,7 +370,7 @@ impl Call {
                     open.failed(Failure::new(Kind::Cancelled, failure.message.clone()));
                     return Err(failure);
                 }
-                tried = self.attempt(index, most, Duration::from_millis(left_ms), &mut open) => tried,
+                tried = self.attempt(index, most, (within, key), &mut open) => tried,
             };
             match tried {
                 Ok(ready) => return Ok(relay::reply(ready, open, model, own)),
@@ -367,7 +379,15 @@ impl Call {
                     plan.failed(index, silence.failure(), false);
                 }
             }
+            next = plan.next(&lock(&self.setup.health), now_ms());
         }
+    }
+
+    /// The key of who is asked next, where that is at once: it comes while something else is waited for.
+    fn early(&self, next: &Next) -> Option<(usize, Coming)> {
+        let Next::Try { deployment, after_ms: 0 } = *next else { return None };
+        let name = self.setup.catalogue.deployments[deployment].key.as_ref()?;
+        Some((deployment, self.router.keys.key(name, &self.setup.endpoints[deployment].host)))
     }
 
     /// What goes on record before an upstream gets a byte.
@@ -401,7 +421,7 @@ impl Call {
         &self,
         index: usize,
         most: u64,
-        within: Duration,
+        (within, key): (Duration, Option<Coming>),
         open: &mut Open,
     ) -> Result<relay::Ready, Silence> {
         let deployment = &self.setup.catalogue.deployments[index];
@@ -426,8 +446,8 @@ impl Call {
         let Some(call) = open.call() else {
             return Err(Failure::new(Kind::Upstream, "the try is over").into());
         };
-        let spoken =
-            ask(&self.router, &self.setup, Sending { index, path, body, hints, within }, call).await?;
+        let sending = Sending { index, path, body, hints, within, key };
+        let spoken = ask(&self.router, &self.setup, sending, call).await?;
         open.hears();
         let voice = Voice { ours: self.dialect, theirs, same };
         let begun = self.begin(spoken, voice, open, theirs).await;

@@ -53,6 +53,7 @@ mod surface;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod together;
 mod trial;
 mod upstream;
 

@@ -1,8 +1,9 @@
 //! What an agent may use up of its budgets, drawn from them before it is used: reserved for each call, settled after it.
 //!
 //! The router says by `router.watch` up to how much it may have to use, and is told by `router.fund` up to how much it may.
-//! Both are totals since its start, so that what is said twice counts once. What is reserved for calls that are under way
-//! when the agent ends counts as used.
+//! Both are totals since its start, so that what is said twice counts once. It asks for an eighth of what was used more than a
+//! call needs, and again before that is gone: an agent's first calls wait for an answer each, and hardly any of its
+//! thousandth. What is reserved for calls that are under way when the agent ends counts as used.
 
 use crate::core::Denied;
 use octant_api::agents::Amounts;
@@ -14,6 +15,8 @@ use tokio::sync::Notify;
 
 /// How long an answer may take. A service that is blocked makes the router deny, not hang.
 const WITHIN: Duration = Duration::from_secs(10);
+/// The most that is asked for in advance. What an agent does not use of it nobody else can use meanwhile.
+const AHEAD: Amounts = Amounts { tokens: 1 << 20, microusd: 10_000_000, bytes: 0, requests: 0 };
 
 #[derive(Debug, Default)]
 struct State {
@@ -25,15 +28,48 @@ struct State {
     /// How many questions were asked, and how many answered.
     asked: u64,
     answered: u64,
-    /// Whether the last answer gave nothing, though more was wanted.
-    dry: bool,
+    /// Of what the last answer gave nothing, though more was wanted.
+    dry: Vec<Unit>,
     closed: bool,
 }
 
+/// What is counted of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Tokens,
+    Money,
+}
+
+impl Unit {
+    const ALL: [Self; 2] = [Self::Tokens, Self::Money];
+
+    fn of(self, amounts: Amounts) -> u64 {
+        match self {
+            Self::Tokens => amounts.tokens,
+            Self::Money => amounts.microusd,
+        }
+    }
+
+    fn field(self) -> &'static str {
+        match self {
+            Self::Tokens => "models.tokens",
+            Self::Money => "models.spend_usd",
+        }
+    }
+}
+
 impl State {
+    fn taken(&self) -> Amounts {
+        self.used.zip(self.reserved, u64::saturating_add)
+    }
+
     fn free(&self) -> Amounts {
-        let taken = self.used.zip(self.reserved, u64::saturating_add);
-        self.limit.zip(taken, u64::saturating_sub)
+        self.limit.zip(self.taken(), u64::saturating_sub)
+    }
+
+    /// As much as is asked for in advance.
+    fn ahead(&self) -> Amounts {
+        self.used.zip(AHEAD, |used, most| (used / 8).min(most))
     }
 
     fn take(&mut self, amounts: Amounts) -> Amounts {
@@ -42,15 +78,23 @@ impl State {
     }
 
     fn ask(&mut self, most: Amounts) {
-        let taken = self.used.zip(self.reserved, u64::saturating_add);
-        let want = taken.zip(most, u64::saturating_add).zip(self.limit, u64::max);
+        let want = self.taken().zip(most, u64::saturating_add).zip(self.ahead(), u64::saturating_add);
         self.asked += 1;
-        self.asking = Some(want);
+        self.asking = Some(want.zip(self.limit, u64::max));
     }
-}
 
-fn covers(have: Amounts, need: Amounts) -> bool {
-    have.tokens >= need.tokens && have.microusd >= need.microusd
+    /// Whether it is time to ask for more: half of what was asked for in advance is gone, and more may be given.
+    fn is_low(&self) -> bool {
+        let (free, ahead) = (self.free(), self.ahead());
+        let low = |unit: &Unit| !self.dry.contains(unit) && unit.of(free) < unit.of(ahead) / 2;
+        self.asking.is_none() && Unit::ALL.iter().any(low)
+    }
+
+    /// The units of which there is less than this.
+    fn short_of(&self, amounts: Amounts) -> Vec<Unit> {
+        let free = self.free();
+        Unit::ALL.into_iter().filter(|unit| unit.of(free) < unit.of(amounts)).collect()
+    }
 }
 
 /// One agent's.
@@ -127,14 +171,19 @@ impl Purse {
                 if state.closed {
                     return Err(Denied::Dismissed);
                 }
-                let free = state.free();
                 let answered = mine.is_some_and(|number| state.answered >= number);
-                if covers(free, most) || (answered && state.dry && covers(free, least)) {
-                    let amounts = state.take(free.zip(most, u64::min));
-                    return Ok(Hold { purse: Arc::clone(self), amounts });
+                let given_out = |unit: &Unit| answered && state.dry.contains(unit);
+                if let Some(unit) = state.short_of(least).into_iter().find(given_out) {
+                    return Err(lacking(&state, unit, least));
                 }
-                if answered && state.dry {
-                    return Err(lacking(&state, free, least));
+                if state.short_of(most).iter().all(given_out) {
+                    let amounts = state.free().zip(most, u64::min);
+                    let amounts = state.take(amounts);
+                    if state.is_low() {
+                        state.ask(Amounts::default());
+                        self.wake.notify_waiters();
+                    }
+                    return Ok(Hold { purse: Arc::clone(self), amounts });
                 }
                 if mine.is_none() || answered {
                     if state.asking.is_none() {
@@ -166,9 +215,11 @@ impl Purse {
         state.limit = before.zip(limit, u64::max);
         if let Some(want) = state.asking.take() {
             // Some of what was wanted is given in parts; nothing at all of what lacks is the end.
-            let stuck = |now: u64, before: u64, want: u64| now < want && now == before;
-            state.dry = stuck(state.limit.tokens, before.tokens, want.tokens)
-                || stuck(state.limit.microusd, before.microusd, want.microusd);
+            let stuck = |unit: &Unit| {
+                let now = unit.of(state.limit);
+                now < unit.of(want) && now == unit.of(before)
+            };
+            state.dry = Unit::ALL.into_iter().filter(stuck).collect();
             state.answered = state.asked;
         }
         drop(state);
@@ -187,14 +238,10 @@ impl Purse {
 }
 
 /// Why there is too little: it is used up, or only reserved.
-fn lacking(state: &State, free: Amounts, least: Amounts) -> Denied {
-    let (field, reserved) = if free.tokens < least.tokens {
-        ("models.tokens", state.reserved.tokens)
-    } else {
-        ("models.spend_usd", state.reserved.microusd)
-    };
-    let all = state.limit.zip(state.used, u64::saturating_sub);
-    if reserved > 0 && covers(all, least) { Denied::Reserved(field) } else { Denied::Budget(field) }
+fn lacking(state: &State, unit: Unit, least: Amounts) -> Denied {
+    let all = unit.of(state.limit).saturating_sub(unit.of(state.used));
+    let reserved = unit.of(state.reserved) > 0 && all >= unit.of(least);
+    if reserved { Denied::Reserved(unit.field()) } else { Denied::Budget(unit.field()) }
 }
 
 #[cfg(test)]
@@ -244,6 +291,45 @@ mod tests {
         assert_eq!(denied, Denied::Budget("models.tokens"));
         assert_eq!(purse.close(), tokens(1000), "to the unit");
         assert_eq!(purse.reserve(tokens(0), tokens(0)).await.unwrap_err(), Denied::Dismissed);
+        bank.abort();
+    }
+
+    #[tokio::test]
+    async fn of_many_calls_hardly_any_waits_for_an_answer() {
+        let purse = purse();
+        let bank = bank(&purse, u64::MAX / 2, u64::MAX / 4);
+        for _ in 0..1000 {
+            purse.reserve(tokens(100), tokens(100)).await.unwrap().settle(tokens(100));
+        }
+        bank.abort();
+        let asked = purse.state().asked;
+        assert!(asked < 100, "{asked} questions");
+        assert!(purse.state().limit.tokens < 120_000, "an eighth in advance, and no more");
+        assert_eq!(purse.close(), tokens(100_000));
+    }
+
+    #[tokio::test]
+    async fn that_there_is_no_more_money_is_no_word_of_tokens() {
+        let purse = purse();
+        let of = |tokens, microusd| Amounts { tokens, microusd, ..Amounts::default() };
+        purse.fund(of(0, 100));
+        purse.reserve(of(0, 80), of(0, 80)).await.unwrap().settle(of(0, 80));
+        let given = Arc::clone(&purse);
+        let bank = tokio::spawn(async move {
+            let mut tokens = 0;
+            loop {
+                if given.question().is_some() {
+                    tokens += 10;
+                    given.fund(of(tokens, 100));
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let hold = purse.reserve(of(50, 15), of(50, 15)).await.unwrap();
+        assert_eq!(hold.amounts(), of(50, 15), "more tokens were asked for until there were enough");
+        hold.settle(of(50, 15));
+        let denied = purse.reserve(of(5, 6), of(5, 6)).await.unwrap_err();
+        assert_eq!(denied, Denied::Budget("models.spend_usd"));
         bank.abort();
     }
 

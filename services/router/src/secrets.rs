@@ -1,5 +1,7 @@
-//! The way to the vault: a provider's key, for one request. It is in memory for as long as its header is made and sent.
+//! The way to the vault: a provider's key, for the requests that wait for it at that moment. It is in memory for as long as
+//! their headers are made and sent.
 
+use crate::together::Together;
 use octant_api::error::{ApiError, Code};
 use octant_api::vault::{LeaseRequest, Mode, OpenRequest, Token, VALUE_MAX};
 use octant_ids::SecretName;
@@ -9,7 +11,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io::Read;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -17,30 +19,45 @@ use zeroize::Zeroizing;
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long the right to a key is asked for at a time. The key itself is asked for anew for each request.
 const LEASE_MS: u64 = 10 * 60 * 1000;
+/// How many openings of one key are under way at a time. Who comes meanwhile shares the next one, which says for how many
+/// requests it is: each costs a record of its own.
+const OPENINGS: usize = 2;
 
 /// A key.
 pub(crate) type Key = Zeroizing<Vec<u8>>;
 /// A key to come, or why none comes.
-pub(crate) type Coming<'a> = Pin<Box<dyn Future<Output = Result<Key, String>> + Send + 'a>>;
+pub(crate) type Coming = Pin<Box<dyn Future<Output = Result<Key, String>> + Send>>;
 
 /// Gives keys. A seam: tests put another one in its place.
 pub(crate) trait Keys: Send + Sync {
-    /// The key of this name, for one request to this host.
-    fn key<'a>(&'a self, name: &'a SecretName, host: &'a str) -> Coming<'a>;
+    /// The key of this name, for one request to this host. It is asked for before this returns, whoever waits for it.
+    fn key(&self, name: &SecretName, host: &str) -> Coming;
 }
 
 /// The vault.
+pub(crate) struct Vault(Arc<Together<(SecretName, String), Result<Key, String>>>);
+
+impl Vault {
+    pub(crate) fn new(client: Client) -> Self {
+        let opener = Arc::new(Opener { client, leases: Mutex::default() });
+        Self(Together::new(
+            OPENINGS,
+            Box::new(move |(name, host), requests| {
+                let opener = Arc::clone(&opener);
+                Box::pin(async move { opener.key(&name, &host, requests).await })
+            }),
+        ))
+    }
+}
+
+/// What opens keys.
 #[derive(Debug)]
-pub(crate) struct Vault {
+struct Opener {
     client: Client,
     leases: Mutex<BTreeMap<SecretName, Token>>,
 }
 
-impl Vault {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, leases: Mutex::default() }
-    }
-
+impl Opener {
     fn leases(&self) -> MutexGuard<'_, BTreeMap<SecretName, Token>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,8 +76,9 @@ impl Vault {
         Ok(token)
     }
 
-    async fn open(&self, token: Token, host: &str) -> Result<Key, WireError> {
-        let request = OpenRequest { agent: None, cgroup: None, token, host: Some(host.to_owned()) };
+    async fn open(&self, token: Token, host: &str, requests: u64) -> Result<Key, WireError> {
+        let requests = Some(requests).filter(|requests| *requests > 1);
+        let request = OpenRequest { agent: None, cgroup: None, token, host: Some(host.to_owned()), requests };
         let (opened, fds) = self.client.call_with(&request, &[]).await?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(VALUE_MAX + 1));
         if let Some(fd) = fds.into_iter().next() {
@@ -73,17 +91,28 @@ impl Vault {
         Ok(bytes)
     }
 
-    async fn opened(&self, name: &SecretName, host: &str) -> Result<Key, WireError> {
+    async fn opened(&self, name: &SecretName, host: &str, requests: u64) -> Result<Key, WireError> {
         let known = self.leases().get(name).cloned();
         if let Some(token) = known {
-            match self.open(token, host).await {
+            match self.open(token, host, requests).await {
                 // It is over, or was taken back; whether another is given is the vault's to say.
                 Err(WireError::Api(_)) => drop(self.leases().remove(name)),
                 done => return done,
             }
         }
         let token = self.lease(name).await?;
-        self.open(token, host).await
+        self.open(token, host, requests).await
+    }
+
+    async fn key(&self, name: &SecretName, host: &str, requests: u64) -> Result<Key, String> {
+        match tokio::time::timeout(WITHIN, self.opened(name, host, requests)).await {
+            Err(_) => Err(format!("the vault did not answer within {WITHIN:?}")),
+            Ok(Ok(key)) => Ok(key),
+            Ok(Err(WireError::Api(error))) if error.code == Code::Denied => {
+                Err(format!("the vault gives no key {name} for {host}: {}", how_to(name, host)))
+            }
+            Ok(Err(error)) => Err(format!("the vault gives no key {name}: {error}; octant vault status")),
+        }
     }
 }
 
@@ -99,16 +128,8 @@ pub(crate) fn how_to(name: &SecretName, host: &str) -> String {
 }
 
 impl Keys for Vault {
-    fn key<'a>(&'a self, name: &'a SecretName, host: &'a str) -> Coming<'a> {
-        Box::pin(async move {
-            match tokio::time::timeout(WITHIN, self.opened(name, host)).await {
-                Err(_) => Err(format!("the vault did not answer within {WITHIN:?}")),
-                Ok(Ok(key)) => Ok(key),
-                Ok(Err(WireError::Api(error))) if error.code == Code::Denied => {
-                    Err(format!("the vault gives no key {name} for {host}: {}", how_to(name, host)))
-                }
-                Ok(Err(error)) => Err(format!("the vault gives no key {name}: {error}; octant vault status")),
-            }
-        })
+    fn key(&self, name: &SecretName, host: &str) -> Coming {
+        let coming = self.0.want((name.clone(), host.to_owned()));
+        Box::pin(async move { coming.await.unwrap_or_else(|_| Err("the router ends".to_owned())) })
     }
 }

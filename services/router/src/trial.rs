@@ -81,7 +81,8 @@ impl Router {
         let waits =
             |_| Failure::new(Kind::Overloaded, "it is left alone for now; octant router providers says why");
         let call = started.map_err(waits)?;
-        let sending = Sending { index, path: deployment.path(false), body, hints: None, within: WITHIN };
+        let sending =
+            Sending { index, path: deployment.path(false), body, hints: None, within: WITHIN, key: None };
         let said = match ask(self, setup, sending, &call).await {
             Err(silence) => Err(silence),
             Ok(mut spoken) => match spoken.answer.body.whole(crate::http::BODY_MAX).await {

@@ -552,8 +552,11 @@ impl Handler<Call> for Methods {
 
     async fn open(&self, asked: OpenRequest, call: Call) -> Result<Opened, ApiError> {
         let who = must(asking(&call, asked.agent, None, asked.cgroup.clone()))?;
-        let action =
+        let mut action =
             for_lease("open a value", "open", &who.service, asked.agent).with("host", asked.host.clone());
+        if let Some(requests) = asked.requests {
+            action = action.with("requests", requests);
+        }
         let token = hashed(&asked.token);
         let decide = move |state: &State, now| {
             core::open(state, &who, &token, asked.host.as_deref(), now)

@@ -19,8 +19,8 @@ use std::time::Duration;
 pub(crate) const A_SECOND: u64 = 1000;
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(120);
-/// So many streams are opened at a time.
-const AT_ONCE: usize = 32;
+/// So many streams are opened at a time, by a thread each: an agent here may have 32 of them in all.
+const AT_ONCE: usize = 16;
 
 /// What is asked, where.
 struct Way {

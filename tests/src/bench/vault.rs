@@ -124,7 +124,7 @@ impl Caller {
             vault,
             ledger: Client::connect(ledger).map_err(text)?,
             append: AppendRequest::new(Kind::Note, Json::of(&payload).map_err(text)?),
-            open: OpenRequest { agent, cgroup: cgroup.clone(), token: value, host: None },
+            open: OpenRequest { agent, cgroup: cgroup.clone(), token: value, host: None, requests: None },
             sign: SignRequest { agent, cgroup, token: pair, message: Base64(vec![7; 64]), host: None },
         })
     }

@@ -345,6 +345,9 @@ pub struct OpenRequest {
     /// For which host the value is used; demanded where the grant names hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// For how many requests that wait for it together; without, for one. It goes on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
 }
 
 /// Answer of `vault.open`; the descriptor has the value.

@@ -79,7 +79,8 @@ pub(super) const KEY: &str = "sk-octant-test-0123456789";
 struct Vault;
 
 impl Keys for Vault {
-    fn key<'a>(&'a self, name: &'a SecretName, host: &'a str) -> Coming<'a> {
+    fn key(&self, name: &SecretName, host: &str) -> Coming {
+        let (name, host) = (name.clone(), host.to_owned());
         Box::pin(async move {
             match name.as_str() {
                 "test/key" => Ok(zeroize::Zeroizing::new(KEY.as_bytes().to_vec())),

@@ -53,6 +53,7 @@ fn open(agent: u8, token: &Token) -> OpenRequest {
         cgroup: Some(format!("/agents/{agent}")),
         token: token.clone(),
         host: None,
+        requests: None,
     }
 }
 
@@ -163,7 +164,8 @@ fn a_manifest_can_be_granted_to_and_a_service_can_hold_a_lease_itself() {
         let to = Subject::Service("egress".parse().unwrap());
         world.call(&grant("db", to, Mode::Use), None).await.unwrap();
         let held = leased(&world.egress, &own).await.unwrap();
-        let open = OpenRequest { agent: None, cgroup: None, token: held.token.clone(), host: None };
+        let open =
+            OpenRequest { agent: None, cgroup: None, token: held.token.clone(), host: None, requests: None };
         assert_eq!(call(&world.egress, &open, None).await.unwrap().1.unwrap(), b"the value");
         assert!(call(&world.agents, &open, None).await.is_err(), "agents is somebody else");
         // Whoever is no service asks for no lease.
