@@ -4,6 +4,7 @@ use crate::agents::{Agent, Place, lock};
 use crate::ask::{Sending, Silence, Spoken, ask};
 use crate::core::Denied;
 use crate::http::{self, Asked, Reply, failed};
+use crate::judged;
 use crate::listing;
 use crate::open::{Open, Reserved};
 use crate::relay::{self, Voice};
@@ -43,6 +44,7 @@ pub(crate) async fn answer(router: &Arc<Router>, agent: &Arc<Agent>, what: Ask, 
         Ask::List(dialect) => listing::list(router, agent, dialect),
         Ask::Show(dialect, model) => listing::show(router, agent, dialect, model, &asked.body),
         Ask::Count => listing::count(&asked.body),
+        Ask::Judge => judged::judge(router, agent, &asked.body),
         Ask::Embed(dialect) => match Call::embed(router, agent, dialect, asked).await {
             Ok(reply) => reply,
             Err(failure) => failed(dialect, &failure),
@@ -74,7 +76,8 @@ pub(crate) struct Call {
 }
 
 fn refusal(agent: &Agent, why: &Denied) -> Failure {
-    let mut failure = Failure::new(why.kind(), format!("octant: {why}; {}", why.next(agent.aid)));
+    let mut failure =
+        Failure::new(why.kind(), format!("octant: {why}; {}", why.next(agent.aid, agent.by.as_deref())));
     failure.field = why.field().map(str::to_owned);
     failure.retry_after_ms = why.retry_after_ms();
     failure
@@ -184,7 +187,7 @@ impl Call {
             Err(failure) => return Some(Err(failure)),
         };
         let counted = octant_api::router::Usage { cached: 1, ..Default::default() };
-        self.agent.count(&request.model, &counted);
+        self.router.count_usage(&self.agent, &request.model, "", &counted);
         let digest = |bytes: &[u8]| Sha256(sha2::Sha256::digest(bytes).into());
         let payload = json!({
             "do": "ask a model", "cached": true, "model": request.model,
@@ -265,7 +268,7 @@ impl Call {
         }
         let has = hold.amounts();
         let window =
-            self.router.window(&self.agent, Amount { tokens: has.tokens, microusd: has.microusd })?;
+            self.router.window(&self.agent, Amount { tokens: has.tokens, microusd: has.microusd }).await?;
         choice.candidates.retain(|candidate| {
             self.affords(candidate.deployment, input, has) >= least(candidate.deployment)
         });
@@ -292,6 +295,7 @@ impl Call {
         })?;
         let about = (model.as_str(), intent, input);
         let mut open = Open::new(&self.router, &self.agent, &self.setup, about, reserved, place);
+        open.id = seed;
         open.keeps(self.key(), self.agent.rights().keep_prompts.then(|| self.asked.body.to_vec()));
         let now = now_ms();
         let mut plan = Plan::new(&self.setup.catalogue, &choice, load, seed, now, u64::MAX);
@@ -324,7 +328,7 @@ impl Call {
                 tried = self.attempt(index, most, Duration::from_millis(left_ms), &mut open) => tried,
             };
             match tried {
-                Ok(ready) => return Ok(relay::reply(ready, open, model, own)),
+                Ok(ready) => return Ok(judged::with_id(relay::reply(ready, open, model, own), seed)),
                 Err(silence) => {
                     open.try_failed(&silence);
                     plan.failed(index, silence.failure(), false);
@@ -354,7 +358,7 @@ impl Call {
             "generation": self.agent.rights().generation,
         });
         if let Some(by) = &self.agent.by {
-            intent["by"] = json!(by.to_string());
+            intent["by"] = json!(by);
         }
         intent
     }
