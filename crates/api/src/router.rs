@@ -247,29 +247,134 @@ pub struct Explained {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UsageRequest {
-    /// One agent only.
+    /// One caller only: an agent, `operator:UID` or `key:NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub aid: Option<Aid>,
+    pub by: Option<String>,
 }
 
-/// Answer of `router.usage`: since the start of the router.
+/// Answer of `router.usage`: of the last days.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Used {
-    /// By agent and model.
+    /// By day, caller, model and provider.
     pub rows: Vec<UsedRow>,
 }
 
-/// What one agent used of one model.
+/// What one caller used of one model on one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UsedRow {
-    /// The agent.
-    #[schemars(with = "String")]
-    pub aid: Aid,
+    /// The number of the day since 1970, of UTC.
+    pub day: u64,
+    /// The agent, `operator:UID` or `key:NAME`.
+    pub by: String,
     /// The model, as it was asked for.
     pub model: String,
+    /// The provider; empty where nobody was asked.
+    pub provider: String,
     /// What.
     pub usage: Usage,
+}
+
+/// How much a key may use. What is absent has no end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyLimits {
+    /// Tokens in one minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<u64>,
+    /// Millionths of a US dollar in one minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub microusd_per_minute: Option<u64>,
+    /// Tokens in one day, of UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<u64>,
+    /// Millionths of a US dollar in one day, of UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub microusd_per_day: Option<u64>,
+    /// Tokens in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Millionths of a US dollar in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub microusd: Option<u64>,
+}
+
+/// Parameters of `router.issue`: a key for a program outside of workstations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IssueRequest {
+    /// The name of whom it is for, which records say.
+    pub name: String,
+    /// The models, by name or by the beginning of names with `*` behind it.
+    pub models: Vec<String>,
+    /// Where what is said may go.
+    pub data: DataClass,
+    /// The most that a million tokens may cost, in millionths of a US dollar; absent: as much as they like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_price_microusd: Option<u64>,
+    /// How much may be used.
+    #[serde(default)]
+    pub limits: KeyLimits,
+    /// For how long it is good, in milliseconds; absent: until it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// Answer of `router.issue`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Issued {
+    /// The key. It is said here and nowhere else.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Issued")
+    }
+}
+
+/// Parameters of `router.keys`: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeysRequest {}
+
+/// Answer of `router.keys`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeysFound {
+    /// Where programs ask with them; empty where nobody listens.
+    pub at: String,
+    /// Why nobody listens, though router.toml says where.
+    pub fault: String,
+    /// Every key that is good.
+    pub keys: Vec<KeyRow>,
+}
+
+/// A key, without itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyRow {
+    /// What it was issued with.
+    pub issued: IssueRequest,
+    /// When, in milliseconds since 1970.
+    pub issued_ms: u64,
+    /// Until when it is good, in milliseconds since 1970; absent: until it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// How many of its calls are under way.
+    pub open: u64,
+}
+
+/// Parameters of `router.revoke`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// The key's name.
+    pub name: String,
+}
+
+/// Answer of `router.revoke`: it is good for nothing any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Revoked {
+    /// How many of its calls were cut.
+    pub cut: u64,
 }
 
 /// Parameters of `router.metrics`: none.
@@ -357,7 +462,7 @@ crate::rpc! {
         /// Says what would be done with a call, without doing it.
         "explain" => explain, Explain(ExplainRequest) -> Explained,
             needs [Need::Operator, Need::Service("agents")], deadline Deadline::Ms(ADMIT_MS), idempotent: true;
-        /// Says what was used, by agent and model.
+        /// Says what was used, by day, caller, model and provider.
         "usage" => usage, UsageOf(UsageRequest) -> Used,
             needs [Need::Operator, Need::AnyService], deadline Deadline::Ms(ADMIT_MS), idempotent: true;
         /// Gives the metrics.
@@ -366,6 +471,15 @@ crate::rpc! {
         /// Asks every deployment of a model for one word.
         "test" => test, Test(TestRequest) -> Tested,
             needs [Need::Operator], deadline Deadline::Ms(TEST_MS), idempotent: true;
+        /// Makes a key for a program outside of workstations.
+        "issue" => issue, Issue(IssueRequest) -> Issued,
+            needs [Need::Operator], deadline Deadline::Ms(ADMIT_MS);
+        /// Lists the keys, without themselves.
+        "keys" => keys, KeysOf(KeysRequest) -> KeysFound,
+            needs [Need::Operator], deadline Deadline::Ms(ADMIT_MS), idempotent: true;
+        /// Takes a key back. Calls with it are cut before the answer.
+        "revoke" => revoke, Revoke(RevokeRequest) -> Revoked,
+            needs [Need::Operator], deadline Deadline::Ms(ADMIT_MS);
         /// Reads the operator's configuration anew.
         "reload" => reload, Reload(ReloadRequest) -> Reloaded,
             needs [Need::Operator], deadline Deadline::Ms(ADMIT_MS), idempotent: true;

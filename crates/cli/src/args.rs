@@ -21,7 +21,7 @@ pub(crate) use image::Image;
 pub(crate) use ledger::{Against, Export, Ledger, Query};
 pub(crate) use logs::Logs;
 pub(crate) use mcp::Mcp;
-pub(crate) use router::Router;
+pub(crate) use router::{Data as KeyData, Key as RouterKey, NewKey, Router};
 pub(crate) use secret::Secret;
 pub(crate) use talk::{Chat, Loop, Shows, Words};
 pub(crate) use vault::Vault;

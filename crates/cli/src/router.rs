@@ -2,16 +2,17 @@
 
 use crate::agents;
 use crate::args::Router as Command;
+use crate::args::{KeyData as Data, NewKey, RouterKey as Key};
 use crate::error::CliError;
 use crate::ledger;
 use crate::out::{Out, Table, span};
 use crate::service::Service;
 use octant_api::ledger::QueryRequest;
 use octant_api::router::{
-    ExplainRequest, MetricsRequest, ProvidersRequest, ReloadRequest, Status, StatusRequest, TestRequest,
-    UsageRequest,
+    DataClass, ExplainRequest, IssueRequest, KeyLimits, KeysFound, KeysRequest, MetricsRequest,
+    ProvidersRequest, ReloadRequest, RevokeRequest, Status, StatusRequest, TestRequest, UsageRequest,
 };
-use octant_ids::{Layout, Principal};
+use octant_ids::{Layout, Principal, utc};
 
 /// The command.
 pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
@@ -21,10 +22,16 @@ pub(crate) fn run(command: &Command, layout: &Layout, out: &mut Out) -> Result<(
         Command::Status => status(&router.call(&StatusRequest {})?, out),
         Command::Providers => providers(&router, out),
         Command::Test { model } => test(&router, model, out),
-        Command::Usage { agent } => {
-            let aid = agent.as_deref().map(aid).transpose()?;
-            usage(&router, &UsageRequest { aid }, out)
+        Command::Usage { who } => {
+            // Who is no agent is called by what it is.
+            let by = |who: &String| match who.contains(':') {
+                true => Ok(who.clone()),
+                false => aid(who).map(|aid| aid.to_string()),
+            };
+            let by = who.as_ref().map(by).transpose()?;
+            usage(&router, &UsageRequest { by }, out)
         }
+        Command::Key(command) => key(&router, command, out),
         Command::Log { agent, limit } => {
             let actor = "router".parse().ok().map(Principal::Service);
             let request = QueryRequest { actor, agent: Some(aid(agent)?), ..QueryRequest::default() };
@@ -125,16 +132,99 @@ fn usage(router: &Service, request: &UsageRequest, out: &mut Out) -> Result<(), 
     if out.json {
         return out.json(&used);
     }
-    let mut table =
-        Table::new(&["AGENT", "MODEL", "CALLS", "FAILED", "DENIED", "CACHED", "IN", "OUT", "USD"]);
+    let mut table = Table::new(&[
+        "DAY", "WHO", "MODEL", "PROVIDER", "CALLS", "FAILED", "DENIED", "CACHED", "IN", "OUT", "USD",
+    ]);
     for row in used.rows {
         let usage = row.usage;
         let numbers = [usage.calls, usage.failed, usage.denied, usage.cached, usage.input, usage.output]
             .map(|n| n.to_string());
-        let first = [row.aid.to_string(), row.model];
+        let first = [date(row.day.saturating_mul(DAY_MS)), row.by, row.model, row.provider];
         table.row(first.into_iter().chain(numbers).chain([usd(usage.microusd)]));
     }
     out.table(&table)
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+/// The day of a time, of UTC.
+fn date(wall_ms: u64) -> String {
+    utc(wall_ms).chars().take(10).collect()
+}
+
+fn key(router: &Service, command: &Key, out: &mut Out) -> Result<(), CliError> {
+    match command {
+        Key::New(new) => {
+            let issued = router.call(&new_key(new))?;
+            if out.json { out.json(&issued) } else { out.line(format_args!("{}", issued.key)) }
+        }
+        Key::List => keys(&router.call(&KeysRequest {})?, out),
+        Key::Revoke { name } => {
+            let done = router.call(&RevokeRequest { name: name.clone() })?;
+            if out.json {
+                return out.json(&done);
+            }
+            out.line(format_args!("{name} is good for nothing any more; calls that were cut: {}", done.cut))
+        }
+    }
+}
+
+fn new_key(new: &NewKey) -> IssueRequest {
+    IssueRequest {
+        name: new.name.clone(),
+        models: new.models.clone(),
+        data: match new.data {
+            Data::Local => DataClass::Local,
+            Data::NoRetention => DataClass::NoRetention,
+            Data::Any => DataClass::Any,
+        },
+        max_price_microusd: new.max_price,
+        limits: KeyLimits {
+            tokens_per_minute: new.tokens_per_minute,
+            microusd_per_minute: new.usd_per_minute,
+            tokens_per_day: new.tokens_per_day,
+            microusd_per_day: new.usd_per_day,
+            tokens: new.tokens,
+            microusd: new.usd,
+        },
+        ttl_ms: new.ttl.map(|ttl| ttl.0),
+    }
+}
+
+fn keys(found: &KeysFound, out: &mut Out) -> Result<(), CliError> {
+    if out.json {
+        return out.json(found);
+    }
+    match (found.at.as_str(), found.fault.as_str()) {
+        ("", "") => out.line(format_args!("nobody listens: router.toml has no [listen]"))?,
+        ("", fault) => out.line(format_args!("nobody listens: {fault}"))?,
+        (at, _) => out.line(format_args!("programs ask at http://{at}"))?,
+    }
+    let mut table = Table::new(&["NAME", "MAY ASK", "SINCE", "UNTIL", "OPEN", "A MINUTE", "A DAY", "IN ALL"]);
+    for row in &found.keys {
+        let limits = &row.issued.limits;
+        table.row([
+            row.issued.name.clone(),
+            row.issued.models.join(" "),
+            date(row.issued_ms),
+            row.until_ms.map_or_else(|| "revoked".to_owned(), utc),
+            row.open.to_string(),
+            much(limits.tokens_per_minute, limits.microusd_per_minute),
+            much(limits.tokens_per_day, limits.microusd_per_day),
+            much(limits.tokens, limits.microusd),
+        ]);
+    }
+    out.table(&table)
+}
+
+/// How much there is of both.
+fn much(tokens: Option<u64>, microusd: Option<u64>) -> String {
+    match (tokens, microusd.map(usd)) {
+        (None, None) => "no end".to_owned(),
+        (Some(tokens), None) => format!("{tokens} tokens"),
+        (None, Some(usd)) => format!("{usd} USD"),
+        (Some(tokens), Some(usd)) => format!("{tokens} tokens, {usd} USD"),
+    }
 }
 
 fn explain(router: &Service, request: &ExplainRequest, out: &mut Out) -> Result<(), CliError> {

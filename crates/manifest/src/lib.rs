@@ -138,6 +138,7 @@ pub use io::Io;
 pub use keys::{KeyFileError, KeyId, KeyInfo, PrivateKeyError, SigningKey, TrustedKeys};
 pub use login::{CHALLENGE_MAX, ChallengeError, LoginChallenge, LoginPlace};
 pub use models::{DataClass, Models};
+pub use money::micro as micro_usd;
 pub use outline::{Host, Outline, template};
 pub use path::{GrantPath, PathError, PathSet};
 pub use pattern::{NamePattern, Pattern, PatternError, PatternSet};

@@ -6,7 +6,8 @@ use std::fmt::Write;
 pub(crate) const MOST: u64 = 1_000_000_000_000_000;
 
 /// Reads `12`, `0.5`, `1.000001`: no sign, no exponent, at most six digits behind the point.
-pub(crate) fn micro(text: &str) -> Option<u64> {
+#[must_use]
+pub fn micro(text: &str) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole) || !digits(part) || part.len() > 6 {

@@ -1,9 +1,10 @@
 //! Everything that may be asked: what is known, with the operator's file over it.
 
+use crate::budget::Limits;
 use crate::cache::CacheLimits;
 use crate::choose::Strategy;
 use crate::complexity::Class;
-use crate::config::{DeploymentEntry, File, GroupEntry, Retention};
+use crate::config::{DeploymentEntry, File, GroupEntry, Listen, Retention};
 use crate::data::{self, Known, Model, provider_faults};
 use crate::error::{Faults, Text};
 use crate::price::Rates;
@@ -135,6 +136,12 @@ pub struct Catalogue {
     pub retries: Retries,
     /// How much is kept of answers to be given again; none: nothing.
     pub cache: Option<CacheLimits>,
+    /// Where programs outside of workstations ask; none: nowhere.
+    pub listen: Option<Listen>,
+    /// How much all operators may use together.
+    pub operators: Limits,
+    /// How much all keys may use together.
+    pub keys: Limits,
     /// Up to when providers and models are known.
     pub dates: [String; 2],
     strategy: Strategy,
@@ -162,6 +169,9 @@ impl Catalogue {
             aliases: BTreeMap::new(),
             retries: Retries::default(),
             cache: None,
+            listen: None,
+            operators: file.operators.into(),
+            keys: file.keys.into(),
             dates: data.dates,
             strategy: file.strategy.unwrap_or_default(),
         };
@@ -170,7 +180,8 @@ impl Catalogue {
     }
 
     fn take(&mut self, file: File, text: &mut Text<'_>) {
-        let File { strategy: _, retry, cache, aliases, provider, model, deployment, group } = file;
+        let File { retry, cache, listen, aliases, provider, model, deployment, group, .. } = file;
+        self.listen = listen.map(|listen| listen.check(text));
         if self.strategy == Strategy::Complexity {
             text.wrong(0, "strategy", "complexity is a group's own, with simple, medium and hard".to_owned());
         }

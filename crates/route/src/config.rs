@@ -1,13 +1,16 @@
 //! The operator's file, `/etc/octant/router.toml`, as it is written.
 
 use crate::ability::Abilities;
+use crate::budget::{Amount, Limits};
 use crate::choose::Strategy;
 use crate::data::{Long, ModelEntry};
+use crate::error::Text;
 use crate::price::Rates;
 use crate::provider::Provider;
 use octant_ids::SecretName;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use toml::Spanned;
 
 #[derive(Debug, Default, Deserialize)]
@@ -16,6 +19,9 @@ pub(crate) struct File {
     pub(crate) strategy: Option<Strategy>,
     pub(crate) retry: Option<RetryEntry>,
     pub(crate) cache: Option<CacheEntry>,
+    pub(crate) listen: Option<ListenEntry>,
+    pub(crate) operators: LimitsEntry,
+    pub(crate) keys: LimitsEntry,
     pub(crate) aliases: BTreeMap<Spanned<String>, Spanned<String>>,
     pub(crate) provider: Vec<Spanned<Provider>>,
     pub(crate) model: Vec<ModelEntry>,
@@ -36,6 +42,74 @@ pub(crate) struct CacheEntry {
     pub(crate) bytes: Spanned<u64>,
     pub(crate) entries: Spanned<u32>,
     pub(crate) ttl_ms: Spanned<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenEntry {
+    pub(crate) at: Spanned<SocketAddr>,
+    #[serde(default)]
+    pub(crate) plain: bool,
+}
+
+/// Where programs outside of workstations ask, with keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// The address.
+    pub at: SocketAddr,
+}
+
+impl Listen {
+    /// Whether other machines can reach it.
+    #[must_use]
+    pub fn public(&self) -> bool {
+        !self.at.ip().to_canonical().is_loopback()
+    }
+}
+
+impl ListenEntry {
+    pub(crate) fn check(self, text: &mut Text<'_>) -> Listen {
+        let (at, listen) = (self.at.span().start, Listen { at: self.at.into_inner() });
+        if listen.public() && !self.plain {
+            let why = format!(
+                "{} can be reached from other machines, and what is said there is not encrypted: keep to 127.0.0.1 with \
+                 something that speaks TLS before it, or say plain = true",
+                listen.at
+            );
+            text.wrong(at, "listen.at", why);
+        }
+        if listen.at.port() < 1024 {
+            let why = format!("{} is a port for root alone: take one from 1024 on", listen.at.port());
+            text.wrong(at, "listen.at", why);
+        }
+        listen
+    }
+}
+
+/// How much several callers may use together.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsEntry {
+    tokens_per_minute: Option<u64>,
+    microusd_per_minute: Option<u64>,
+    tokens_per_day: Option<u64>,
+    microusd_per_day: Option<u64>,
+    tokens: Option<u64>,
+    microusd: Option<u64>,
+}
+
+impl From<LimitsEntry> for Limits {
+    fn from(entry: LimitsEntry) -> Self {
+        let amount = |tokens: Option<u64>, microusd: Option<u64>| Amount {
+            tokens: tokens.unwrap_or(u64::MAX),
+            microusd: microusd.unwrap_or(u64::MAX),
+        };
+        Self {
+            minute: amount(entry.tokens_per_minute, entry.microusd_per_minute),
+            day: amount(entry.tokens_per_day, entry.microusd_per_day),
+            total: amount(entry.tokens, entry.microusd),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

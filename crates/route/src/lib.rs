@@ -37,6 +37,7 @@ pub use cache::{Cache, CacheKey, CacheLimits, Uncacheable, cache_key, cacheable,
 pub use catalogue::{Catalogue, Deployment, Group, Pace, Step};
 pub use choose::{Candidate, Choice, DataClass, LeftOut, Strategy, Wish, choose};
 pub use complexity::{Class, Complexity, class};
+pub use config::Listen;
 pub use data::{Known, Long, Model, check_data};
 pub use error::{Fault, Faults};
 pub use health::{Blame, Call, Health, Load, Standing, Why, blame};

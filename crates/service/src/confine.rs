@@ -111,7 +111,10 @@ fn restrict_paths(
             // No rule allows any TCP port; what is not handled is not held.
             let held = AccessNet::from_all(level);
             let held = if profile.network.is_some() { held & !AccessNet::ConnectTcp } else { held };
-            ruleset = ruleset.handle_access(held)?;
+            let held = if profile.listens.is_some() { held & !AccessNet::BindTcp } else { held };
+            if !held.is_empty() {
+                ruleset = ruleset.handle_access(held)?;
+            }
         }
         if abi >= 6 {
             ruleset = ruleset.scope(Scope::AbstractUnixSocket)?;

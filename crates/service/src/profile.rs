@@ -17,9 +17,12 @@ pub struct Profile {
     /// Paths beyond the service's own state directory. Everything else cannot be opened.
     #[serde(default)]
     pub(crate) paths: Vec<PathGrant>,
-    /// Why it may connect to ports of hosts; absent when it may not. It never listens on one that it was not given.
+    /// Why it may connect to ports of hosts; absent when it may not.
     #[serde(default)]
     pub(crate) network: Option<String>,
+    /// Why it may listen on ports of the machine; absent when it may not, but on those that it was given.
+    #[serde(default)]
+    pub(crate) listens: Option<String>,
     /// Why it may signal processes outside its own confinement; absent when it may not.
     #[serde(default)]
     pub(crate) signals: Option<String>,
@@ -107,7 +110,9 @@ impl Profile {
                 return Err(ProfileError::NoReason(name.clone()));
             }
         }
-        for (name, why) in [("network", &profile.network), ("signals", &profile.signals)] {
+        for (name, why) in
+            [("network", &profile.network), ("listens", &profile.listens), ("signals", &profile.signals)]
+        {
             if why.as_ref().is_some_and(|why| why.trim().is_empty()) {
                 return Err(ProfileError::NoReason(name.to_owned()));
             }
@@ -122,6 +127,7 @@ impl Profile {
         profile.syscalls.extend(own.syscalls);
         profile.paths.extend(own.paths);
         profile.network = own.network;
+        profile.listens = own.listens;
         profile.signals = own.signals;
         Ok(profile)
     }

@@ -2,9 +2,11 @@
 
 use crate::core::{BadWord, Denied, Rights};
 use crate::http::Room;
+use crate::judged::Recent;
 use crate::purse::Purse;
+use crate::tally::add;
 use octant_api::agents::Amounts;
-use octant_api::router::{AdmitRequest, AtRouter, Usage, UsedRow};
+use octant_api::router::{AdmitRequest, AtRouter, Usage};
 use octant_ids::{Aid, Principal};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,29 +16,29 @@ use tokio::task::AbortHandle;
 
 /// How many calls of one agent are under way at a time.
 const CALLS_MAX: u64 = 256;
-/// How many models of one agent are counted apart.
-const ROWS_MAX: usize = 256;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing here panics while it holds a lock, so what it guards is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One agent, or an operator who asks without one.
+/// One agent, or who asks without one: an operator, or who shows a key.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    /// Of an operator a number that no agent has.
+    /// Of who is no agent a number that no agent has.
     pub(crate) aid: Aid,
-    /// The operator.
-    pub(crate) by: Option<Principal>,
+    /// Who is no agent, as records say it: `operator:UID` or `key:NAME`.
+    pub(crate) by: Option<String>,
     rights: watch::Sender<Arc<Rights>>,
     pub(crate) purse: Arc<Purse>,
     pub(crate) denials: Mutex<octant_service::Denials>,
     /// Those that serve its listeners: in its network, and its Unix socket.
     listeners: Mutex<Vec<AbortHandle>>,
     pub(crate) room: Room,
+    /// Its last answers, which it may judge.
+    pub(crate) answered: Mutex<Recent>,
     open: AtomicU64,
-    used: Mutex<BTreeMap<String, Usage>>,
+    used: Mutex<Usage>,
 }
 
 /// A call that is under way.
@@ -49,19 +51,8 @@ impl Drop for Place {
     }
 }
 
-fn add(to: &mut Usage, more: &Usage) {
-    let Usage { calls, failed, denied, cached, input, output, microusd } = more;
-    to.calls += calls;
-    to.failed += failed;
-    to.denied += denied;
-    to.cached += cached;
-    to.input = to.input.saturating_add(*input);
-    to.output = to.output.saturating_add(*output);
-    to.microusd = to.microusd.saturating_add(*microusd);
-}
-
 impl Agent {
-    fn new(aid: Aid, by: Option<Principal>, rights: Rights, drawing: &Arc<Notify>) -> Self {
+    fn new(aid: Aid, by: Option<String>, rights: Rights, drawing: &Arc<Notify>) -> Self {
         Self {
             aid,
             by,
@@ -70,12 +61,31 @@ impl Agent {
             denials: Mutex::default(),
             listeners: Mutex::default(),
             room: Room::default(),
+            answered: Mutex::default(),
             open: AtomicU64::default(),
             used: Mutex::default(),
         }
     }
 
-    /// Whose records are of it: an operator's are the machine's own, and say who.
+    /// Who it is, in a word.
+    pub(crate) fn who(&self) -> String {
+        self.by.clone().unwrap_or_else(|| self.aid.to_string())
+    }
+
+    /// Who has no budget that is drawn from: all is funded.
+    fn funded(aid: Aid, by: String, rights: Rights, drawing: &Arc<Notify>) -> Arc<Self> {
+        let agent = Self::new(aid, Some(by), rights, drawing);
+        agent.purse.fund(Amounts { tokens: u64::MAX, microusd: u64::MAX, ..Amounts::default() });
+        Arc::new(agent)
+    }
+
+    /// It may ask nothing any more: what is under way is cut.
+    pub(crate) fn end(&self) {
+        self.rights.send_replace(Arc::new(self.rights().none()));
+        self.listens(Vec::new());
+    }
+
+    /// Whose records are of it: those of who is no agent are the machine's own, and say who.
     pub(crate) fn on_record(&self) -> Option<Aid> {
         self.by.is_none().then_some(self.aid)
     }
@@ -115,12 +125,9 @@ impl Agent {
         if before >= CALLS_MAX { Err(Denied::Calls(CALLS_MAX)) } else { Ok(place) }
     }
 
-    /// Counts what was used of a model.
-    pub(crate) fn count(&self, model: &str, more: &Usage) {
-        let mut used = lock(&self.used);
-        let known = used.contains_key(model) || used.len() < ROWS_MAX;
-        let model: String = if known { model.chars().take(128).collect() } else { "any other".into() };
-        add(used.entry(model).or_default(), more);
+    /// Counts what was used.
+    pub(crate) fn count(&self, more: &Usage) {
+        add(&mut lock(&self.used), more);
     }
 
     /// Is listened for from here on, in place of earlier listeners.
@@ -133,18 +140,7 @@ impl Agent {
     }
 
     pub(crate) fn total(&self) -> Usage {
-        let mut total = Usage::default();
-        lock(&self.used).values().for_each(|usage| add(&mut total, usage));
-        total
-    }
-
-    pub(crate) fn rows(&self) -> Vec<UsedRow> {
-        let row = |(model, usage): (&String, &Usage)| UsedRow {
-            aid: self.aid,
-            model: model.clone(),
-            usage: *usage,
-        };
-        lock(&self.used).iter().map(row).collect()
+        *lock(&self.used)
     }
 
     pub(crate) fn show(&self) -> AtRouter {
@@ -191,17 +187,20 @@ impl Agents {
         Ok((agent, 0))
     }
 
-    /// An operator, who has no budget: all is funded.
+    /// Who shows a key of this name.
+    pub(crate) fn keyed(&self, aid: Aid, name: &str, rights: Rights) -> Arc<Agent> {
+        Agent::funded(aid, format!("key:{name}"), rights, &self.drawing)
+    }
+
+    /// An operator.
     pub(crate) fn operator(&self, uid: u32) -> Arc<Agent> {
         let mut operators = lock(&self.operators);
         let agent = operators.entry(uid).or_insert_with(|| {
             // An agent's begins with its time, which is never 0.
             let mut aid = [0; 16];
             aid[12..].copy_from_slice(&uid.to_be_bytes());
-            let by = Some(Principal::Operator(uid));
-            let agent = Agent::new(Aid::from_bytes(aid), by, Rights::operators(), &self.drawing);
-            agent.purse.fund(Amounts { tokens: u64::MAX, microusd: u64::MAX, ..Amounts::default() });
-            Arc::new(agent)
+            let by = Principal::Operator(uid).to_string();
+            Agent::funded(Aid::from_bytes(aid), by, Rights::operators(), &self.drawing)
         });
         Arc::clone(agent)
     }
@@ -209,8 +208,7 @@ impl Agents {
     /// Cuts everything of an agent; the agent, if there was one.
     pub(crate) fn dismiss(&self, aid: Aid) -> Option<Arc<Agent>> {
         let agent = lock(&self.all).remove(&aid)?;
-        agent.rights.send_replace(Arc::new(agent.rights().none()));
-        agent.listens(Vec::new());
+        agent.end();
         Some(agent)
     }
 

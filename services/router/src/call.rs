@@ -5,6 +5,7 @@ use crate::ask::{Sending, Silence, Spoken, ask};
 use crate::core::Denied;
 use crate::extras;
 use crate::http::{self, Asked, Reply, failed};
+use crate::judged;
 use crate::listing;
 use crate::open::{Open, Reserved, unknown};
 use crate::relay::{self, Voice};
@@ -47,6 +48,7 @@ pub(crate) async fn answer(router: &Arc<Router>, agent: &Arc<Agent>, what: Ask, 
         Ask::List(dialect) => listing::list(router, agent, dialect),
         Ask::Show(dialect, model) => listing::show(router, agent, dialect, model, &asked.body),
         Ask::Count => listing::count(&asked.body),
+        Ask::Judge => judged::judge(router, agent, &asked.body),
         Ask::Embed(dialect) => match Call::embed(router, agent, dialect, asked).await {
             Ok(reply) => reply,
             Err(failure) => failed(dialect, &failure),
@@ -96,7 +98,8 @@ async fn pause(ms: u64) {
 }
 
 fn refusal(agent: &Agent, why: &Denied) -> Failure {
-    let mut failure = Failure::new(why.kind(), format!("octant: {why}; {}", why.next(agent.aid)));
+    let mut failure =
+        Failure::new(why.kind(), format!("octant: {why}; {}", why.next(agent.aid, agent.by.as_deref())));
     failure.field = why.field().map(str::to_owned);
     failure.retry_after_ms = why.retry_after_ms();
     failure
@@ -218,7 +221,7 @@ impl Call {
             Err(failure) => return Some(Err(failure)),
         };
         let counted = octant_api::router::Usage { cached: 1, ..Default::default() };
-        self.agent.count(&request.model, &counted);
+        self.router.count_usage(&self.agent, &request.model, "", &counted);
         let digest = |bytes: &[u8]| Sha256(sha2::Sha256::digest(bytes).into());
         let payload = json!({
             "do": "ask a model", "cached": true, "model": request.model,
@@ -310,7 +313,7 @@ impl Call {
         }
         let has = hold.amounts();
         let window =
-            self.router.window(&self.agent, Amount { tokens: has.tokens, microusd: has.microusd })?;
+            self.router.window(&self.agent, Amount { tokens: has.tokens, microusd: has.microusd }).await?;
         choice.candidates.retain(|candidate| {
             self.affords(candidate.deployment, input, has) >= least(candidate.deployment)
         });
@@ -341,6 +344,7 @@ impl Call {
         })?;
         let about = (model.as_str(), intent, input);
         let mut open = Open::new(&self.router, &self.agent, &self.setup, about, reserved, place);
+        open.id = seed;
         open.keeps(self.key(), self.agent.rights().keep_prompts.then(|| self.asked.body.to_vec()));
         loop {
             let (index, after_ms) = match next {
@@ -373,7 +377,7 @@ impl Call {
                 tried = self.attempt(index, most, (within, key), &mut open) => tried,
             };
             match tried {
-                Ok(ready) => return Ok(relay::reply(ready, open, model, own)),
+                Ok(ready) => return Ok(judged::with_id(relay::reply(ready, open, model, own), seed)),
                 Err(silence) => {
                     open.try_failed(&silence);
                     plan.failed(index, silence.failure(), false);
@@ -411,7 +415,7 @@ impl Call {
             "generation": self.agent.rights().generation,
         });
         if let Some(by) = &self.agent.by {
-            intent["by"] = json!(by.to_string());
+            intent["by"] = json!(by);
         }
         intent
     }

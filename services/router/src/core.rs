@@ -1,17 +1,20 @@
 //! Which models an agent may ask. Pure.
 
-use octant_api::router::{AdmitRequest, DataClass, MODELS_MAX};
+use octant_api::router::{AdmitRequest, DataClass, IssueRequest, KeyLimits, MODELS_MAX};
 use octant_ids::Aid;
 use octant_llm::Kind;
 use octant_manifest::{NamePattern, PatternError, PatternSet};
+use octant_route::{Amount, Limits, Span};
 
 /// Everything that one agent may ask: one word of `agents`, never changed.
 #[derive(Debug, Clone)]
 pub(crate) struct Rights {
     pub(crate) generation: u64,
     pub(crate) models: PatternSet<NamePattern>,
-    pub(crate) tokens_per_minute: u64,
-    pub(crate) microusd_per_minute: u64,
+    /// How much may be used in each window.
+    pub(crate) limits: Limits,
+    /// Whether what has no price is not asked: nothing can be taken for it.
+    pub(crate) priced: bool,
     pub(crate) max_price_microusd: Option<u64>,
     pub(crate) data: DataClass,
     pub(crate) keep_prompts: bool,
@@ -45,28 +48,32 @@ pub(crate) enum Denied {
     Reserved(&'static str),
     #[error("nobody said in time that there is anything left of the agent's budgets")]
     NoWord,
-    #[error("{field} is used up for this minute")]
-    Minute {
-        field: &'static str,
-        /// In how many milliseconds the next begins.
-        again_in_ms: u64,
+    #[error("{field} is used up {span}")]
+    Window {
+        field: String,
+        span: Span,
+        /// In how many milliseconds the next begins, where one does.
+        again_in_ms: Option<u64>,
     },
+    #[error("what may be used cannot be written down: {0}")]
+    Unkept(String),
     #[error("the agent has {0} calls under way, as many as it may")]
     Calls(u64),
     #[error("the grant that allowed it is gone")]
     Revoked,
-    #[error("the agent is gone")]
+    #[error("the agent, or the key, is gone")]
     Dismissed,
 }
 
 impl Denied {
     /// The field of the manifest that decides it; none where no field does.
-    pub(crate) fn field(&self) -> Option<&'static str> {
+    pub(crate) fn field(&self) -> Option<&str> {
         match self {
             Self::NoGrant(_) | Self::Revoked => Some("models.allowed"),
             Self::Extras(_) => Some("models.extras"),
-            Self::Budget(field) | Self::Reserved(field) | Self::Minute { field, .. } => Some(field),
-            Self::NoWord | Self::Calls(_) | Self::Dismissed => None,
+            Self::Budget(field) | Self::Reserved(field) => Some(field),
+            Self::Window { field, .. } => Some(field),
+            Self::NoWord | Self::Calls(_) | Self::Dismissed | Self::Unkept(_) => None,
         }
     }
 
@@ -74,24 +81,35 @@ impl Denied {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::NoGrant(_) | Self::Extras(_) | Self::Revoked | Self::Dismissed => Kind::Forbidden,
-            Self::Budget(_) => Kind::Spent,
-            Self::Reserved(_) | Self::Minute { .. } | Self::Calls(_) => Kind::RateLimited,
-            Self::NoWord => Kind::Overloaded,
+            Self::Window { span: Span::Minute, .. } | Self::Reserved(_) | Self::Calls(_) => Kind::RateLimited,
+            Self::Budget(_) | Self::Window { .. } => Kind::Spent,
+            Self::NoWord | Self::Unkept(_) => Kind::Overloaded,
         }
     }
 
     /// When it may be tried again, where that is known.
     pub(crate) fn retry_after_ms(&self) -> Option<u64> {
         match self {
-            Self::Minute { again_in_ms, .. } => Some(*again_in_ms),
+            Self::Window { again_in_ms, .. } => *again_in_ms,
             Self::Reserved(_) | Self::Calls(_) => Some(1000),
             _ => None,
         }
     }
 
-    /// What to do about it.
-    pub(crate) fn next(&self, aid: Aid) -> String {
+    /// What to do about it, for an agent, or for who asks without one.
+    pub(crate) fn next(&self, aid: Aid, by: Option<&str>) -> String {
         match self {
+            Self::Unkept(_) => {
+                "see that the router's own directory can be written to, and octant status".to_owned()
+            }
+            Self::Window { field, again_in_ms, .. } if by.is_some() => {
+                let wait = again_in_ms.map_or("", |_| "wait for the next, or ");
+                format!("{wait}let it have more: {field}")
+            }
+            Self::NoGrant(_) if by.is_some() => "ask one that GET /v1/models lists".to_owned(),
+            Self::Revoked | Self::Dismissed if by.is_some() => {
+                "ask an operator for another key: octant router key new".to_owned()
+            }
             Self::NoGrant(model) => format!(
                 "ask one that GET /v1/models lists, or add {model:?} to models.allowed, sign the manifest anew and spawn it"
             ),
@@ -103,7 +121,7 @@ impl Denied {
                 "leave it out, or write extras = true under [models] in its manifest, sign it anew and spawn it".to_owned()
             }
             Self::Reserved(_) => "wait until some have ended, or ask for fewer tokens of answer".to_owned(),
-            Self::Minute { field, .. } => format!("wait for the next, or raise {field} in its manifest"),
+            Self::Window { field, .. } => format!("wait for the next, or raise {field} in its manifest"),
             Self::Calls(_) => "wait until some have ended".to_owned(),
             Self::NoWord => "see `octant status`; try again".to_owned(),
             Self::Revoked | Self::Dismissed => "spawn the agent anew".to_owned(),
@@ -121,8 +139,11 @@ impl Rights {
         Ok(Self {
             generation: said.generation,
             models: models.collect::<Result<_, _>>()?,
-            tokens_per_minute: said.tokens_per_minute,
-            microusd_per_minute: said.microusd_per_minute,
+            limits: Limits {
+                minute: Amount { tokens: said.tokens_per_minute, microusd: said.microusd_per_minute },
+                ..Limits::default()
+            },
+            priced: true,
             max_price_microusd: said.max_price_microusd,
             data: said.data,
             keep_prompts: said.keep_prompts,
@@ -132,13 +153,37 @@ impl Rights {
         })
     }
 
+    /// What whoever shows a key may ask.
+    pub(crate) fn of_key(said: &IssueRequest) -> Result<Self, BadWord> {
+        if said.models.len() > MODELS_MAX {
+            return Err(BadWord::TooMany(said.models.len()));
+        }
+        let models = said.models.iter().map(|model| model.parse().map_err(BadWord::Model));
+        let models = models.collect::<Result<_, _>>()?;
+        let KeyLimits { tokens_per_minute, tokens_per_day, tokens, .. } = said.limits;
+        let KeyLimits { microusd_per_minute, microusd_per_day, microusd, .. } = said.limits;
+        let amount = |tokens: Option<u64>, microusd: Option<u64>| Amount {
+            tokens: tokens.unwrap_or(u64::MAX),
+            microusd: microusd.unwrap_or(u64::MAX),
+        };
+        let limits = Limits {
+            minute: amount(tokens_per_minute, microusd_per_minute),
+            day: amount(tokens_per_day, microusd_per_day),
+            total: amount(tokens, microusd),
+        };
+        // Where money is counted.
+        let priced = microusd_per_minute.or(microusd_per_day).or(microusd).is_some();
+        let (max_price_microusd, data) = (said.max_price_microusd, said.data);
+        Ok(Self { models, limits, priced, max_price_microusd, data, ..Self::operators() })
+    }
+
     /// An operator's: every model, without a limit of its own.
     pub(crate) fn operators() -> Self {
         Self {
             generation: 0,
             models: PatternSet::All,
-            tokens_per_minute: u64::MAX,
-            microusd_per_minute: u64::MAX,
+            limits: Limits::default(),
+            priced: false,
             max_price_microusd: None,
             data: DataClass::Any,
             keep_prompts: false,

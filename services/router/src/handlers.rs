@@ -3,13 +3,15 @@
 use crate::agents::{Agent, lock};
 use crate::core::BadWord;
 use crate::http;
+use crate::issued::NoKey;
 use crate::router::Router;
 use octant_api::egress::{Door, Instance, Settled, Told};
 use octant_api::error::{ApiError, Code};
 use octant_api::router::{
     AdmitRequest, Admitted, DismissRequest, Dismissed, ExplainRequest, Explained, FundRequest, Funded,
-    Handler, ListenRequest, Listening, Metrics, MetricsRequest, Providers, ProvidersRequest, ReloadRequest,
-    Reloaded, Status, StatusRequest, TestRequest, Tested, UsageRequest, Used, WatchRequest, Watched,
+    Handler, IssueRequest, Issued, KeysFound, KeysRequest, ListenRequest, Listening, Metrics, MetricsRequest,
+    Providers, ProvidersRequest, ReloadRequest, Reloaded, RevokeRequest, Revoked, Status, StatusRequest,
+    TestRequest, Tested, UsageRequest, Used, WatchRequest, Watched,
 };
 use octant_ids::Aid;
 use octant_service::Notifier;
@@ -77,6 +79,21 @@ pub(crate) struct Methods {
 fn unknown(what: &str, aid: Aid) -> ApiError {
     let why = "it was not admitted, or is gone";
     ApiError::new(Code::NotFound, what, aid.to_string(), why, "see `octant router status`")
+}
+
+fn no_key(what: &str, name: &str, why: &NoKey) -> ApiError {
+    let (code, next) = match why {
+        NoKey::Unknown(_) => (Code::NotFound, "see `octant router key list`"),
+        NoKey::Taken(_) => (Code::Conflict, "see `octant router key list`"),
+        NoKey::Full => (Code::Full, "see `octant router key list`"),
+        NoKey::Name(_) | NoKey::NoModel | NoKey::Word(_) | NoKey::Ttl => {
+            (Code::InvalidParams, "see `octant router key new --help`")
+        }
+        NoKey::Chance(_) | NoKey::Record(_) | NoKey::Keep(_) | NoKey::Unread(_) | NoKey::Task(_) => {
+            (Code::Unavailable, "see `octant status`, and that the router's own directory can be written to")
+        }
+    };
+    ApiError::new(code, what, name.chars().take(100).collect::<String>(), why, next)
 }
 
 /// A listener at the place where programs look for models, and nowhere else; or a Unix socket, which has its place from who
@@ -233,9 +250,28 @@ impl Handler<Call> for Methods {
     }
 
     async fn usage(&self, request: UsageRequest, _: Call) -> Result<Used, ApiError> {
-        let agents = self.router.agents.list();
-        let wanted = agents.iter().filter(|agent| request.aid.is_none_or(|aid| aid == agent.aid));
-        Ok(Used { rows: wanted.flat_map(|agent| agent.rows()).collect() })
+        Ok(Used { rows: self.router.tally.rows(request.by.as_deref()) })
+    }
+
+    async fn issue(&self, request: IssueRequest, call: Call) -> Result<Issued, ApiError> {
+        let (by, name) = (call.caller().principal.to_string(), request.name.clone());
+        let key = self.router.keyring.issue(&self.router, &by, request).await;
+        let key = key.map_err(|why| no_key("make a key", &name, &why))?;
+        // Its listener may have waited for it.
+        self.router.door.set(&self.router);
+        Ok(Issued { key })
+    }
+
+    async fn keys(&self, _: KeysRequest, _: Call) -> Result<KeysFound, ApiError> {
+        let (at, fault) = self.router.door.stands();
+        Ok(KeysFound { at, fault, keys: self.router.keyring.list() })
+    }
+
+    async fn revoke(&self, request: RevokeRequest, call: Call) -> Result<Revoked, ApiError> {
+        let by = call.caller().principal.to_string();
+        let cut = self.router.keyring.revoke(&self.router, &by, &request.name).await;
+        self.router.door.set(&self.router);
+        cut.map(|cut| Revoked { cut }).map_err(|why| no_key("take a key back", &request.name, &why))
     }
 
     async fn metrics(&self, _: MetricsRequest, _: Call) -> Result<Metrics, ApiError> {

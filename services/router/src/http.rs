@@ -2,6 +2,7 @@
 
 use crate::agents::Agent;
 use crate::call;
+use crate::issued::Wrong;
 use crate::router::Router;
 use crate::surface::{NoAsk, ask, dialect_of};
 use http_body_util::combinators::BoxBody;
@@ -15,6 +16,7 @@ use octant_ids::Principal;
 use octant_llm::{Dialect, Failure, Kind};
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -145,8 +147,9 @@ pub(crate) async fn serve(router: Arc<Router>, agent: Arc<Agent>, listener: impl
             Ok(stream) => {
                 let (router, agent) = (Arc::clone(&router), Arc::clone(&agent));
                 tokio::spawn(async move {
+                    let caller = Caller::Known(Arc::clone(&agent));
                     tokio::select! {
-                        () = converse(&router, &agent, stream) => {}
+                        () = converse(&router, &caller, stream) => {}
                         // Its calls have said so already where they could.
                         () = async { agent.gone().await; tokio::time::sleep(ACCEPT_AGAIN).await } => {}
                     }
@@ -159,6 +162,56 @@ pub(crate) async fn serve(router: Arc<Router>, agent: Arc<Agent>, listener: impl
             }
         }
     }
+}
+
+/// Who is at the other end of a connection.
+enum Caller {
+    Known(Arc<Agent>),
+    /// Whoever each request shows a key of.
+    Outside(IpAddr),
+}
+
+/// Serves programs outside of workstations, each request of which shows a key.
+pub(crate) async fn serve_outside(router: Arc<Router>, listener: TcpListener) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let _ = stream.set_nodelay(true);
+                let router = Arc::clone(&router);
+                tokio::spawn(async move {
+                    converse(&router, &Caller::Outside(from.ip()), stream).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("a connection from outside cannot be accepted: {error}");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// What who shows no good key is told.
+fn not_let_in(dialect: Dialect, wrong: Wrong) -> Reply {
+    let (kind, what) = match wrong {
+        Wrong::None => {
+            (Kind::Unauthenticated, "octant: show one key: Authorization: Bearer KEY, x-api-key or api-key")
+        }
+        Wrong::Bad => (Kind::Unauthenticated, "octant: this key is not good, or not any more"),
+        Wrong::Often => (Kind::RateLimited, "octant: too many wrong keys came from there"),
+    };
+    let next = "an operator makes one: octant router key new";
+    let mut failure = Failure::new(kind, format!("{what}; {next}"));
+    failure.retry_after_ms = (wrong == Wrong::Often).then_some(60_000);
+    let mut reply = failed(dialect, &failure);
+    if kind == Kind::Unauthenticated {
+        reply.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    // Each costs a connection.
+    reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    reply
 }
 
 /// Serves operators, whom the kernel names. `operator` is whom this Octant belongs to.
@@ -174,8 +227,8 @@ pub(crate) async fn serve_operators(router: Arc<Router>, operator: u32, listener
             Ok((stream, Principal::Operator(uid))) => {
                 let router = Arc::clone(&router);
                 tokio::spawn(async move {
-                    let agent = router.agents.operator(uid);
-                    converse(&router, &agent, stream).await;
+                    let caller = Caller::Known(router.agents.operator(uid));
+                    converse(&router, &caller, stream).await;
                     drop(place);
                 });
             }
@@ -190,11 +243,11 @@ pub(crate) async fn serve_operators(router: Arc<Router>, operator: u32, listener
 
 async fn converse(
     router: &Arc<Router>,
-    agent: &Arc<Agent>,
+    caller: &Caller,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
     let service =
-        service_fn(|request| async move { Ok::<_, Infallible>(answer(router, agent, request).await) });
+        service_fn(|request| async move { Ok::<_, Infallible>(answer(router, caller, request).await) });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -203,13 +256,27 @@ async fn converse(
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!("a connection of {} ended: {error}", agent.aid);
+        let who = match caller {
+            Caller::Known(agent) => agent.who(),
+            Caller::Outside(from) => from.to_string(),
+        };
+        tracing::debug!("a connection of {who} ended: {error}");
     }
 }
 
-async fn answer(router: &Arc<Router>, agent: &Arc<Agent>, request: Request<Incoming>) -> Reply {
+async fn answer(router: &Arc<Router>, caller: &Caller, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     let dialect = dialect_of(&path);
+    let agent = match caller {
+        Caller::Known(agent) => Arc::clone(agent),
+        Caller::Outside(from) => match router.keyring.find(request.headers(), *from) {
+            Ok(agent) => agent,
+            Err(wrong) => {
+                router.keyring.refused(router, *from);
+                return not_let_in(dialect, wrong);
+            }
+        },
+    };
     let asked = ask(request.method().as_str(), &path);
     let ask = match asked {
         Ok(ask) => ask,
@@ -234,7 +301,7 @@ async fn answer(router: &Arc<Router>, agent: &Arc<Agent>, request: Request<Incom
         Err(failure) => return failed(dialect, &failure),
     };
     drop(reading);
-    call::answer(router, agent, ask, Asked { body, hints }).await
+    call::answer(router, &agent, ask, Asked { body, hints }).await
 }
 
 fn closing() -> Failure {

@@ -14,7 +14,9 @@
 //! | `surface.rs` | what programs ask, by method and path; pure |
 //! | `extras.rs` | what a request asks a provider for beyond an answer; pure |
 //! | `splice.rs`, `tail.rs`, `scrub.rs` | what is changed in bytes that pass: a field, a key, and which chunk does not; pure |
-//! | `agents.rs`, `purse.rs` | agents, and what each may use up |
+//! | `agents.rs`, `purse.rs`, `windows.rs` | agents, and what each may use up: of budgets that are drawn from, in windows |
+//! | `issued.rs`, `door.rs` | keys for programs outside of workstations, and where they ask |
+//! | `tally.rs`, `judged.rs` | what was used, and what callers thought of their answers |
 //! | `router.rs` | what the operator's file says, and what every call needs |
 //! | `http.rs`, `listing.rs` | HTTP with programs, and answers that need no upstream |
 //! | `call.rs`, `ask.rs`, `relay.rs` | a call: whom it goes to; one who is asked; the way of the answer |
@@ -33,9 +35,12 @@ mod aws;
 mod book;
 mod call;
 mod core;
+mod door;
 mod extras;
 mod handlers;
 mod http;
+mod issued;
+mod judged;
 mod kept;
 mod listing;
 mod metrics;
@@ -51,10 +56,12 @@ mod splice;
 mod streams;
 mod surface;
 mod tail;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod together;
 mod trial;
 mod upstream;
+mod windows;
 
 pub use service::{RouterConfig, RouterService};

@@ -3,6 +3,7 @@
 
 use crate::agents::{Agent, Place, lock};
 use crate::ask::Silence;
+use crate::judged::Answered;
 use crate::kept::Said;
 use crate::metrics::{Measured, Of};
 use crate::purse::Hold;
@@ -54,6 +55,8 @@ pub(crate) struct Open {
     pub(crate) setup: Arc<Setup>,
     pub(crate) model: String,
     pub(crate) intent: u64,
+    /// By what who asked may judge the answer.
+    pub(crate) id: u64,
     /// At most so many tokens of the prompt.
     input: u64,
     reserved: Option<Reserved>,
@@ -135,6 +138,7 @@ impl Open {
             setup: Arc::clone(setup),
             model: model.to_owned(),
             intent,
+            id: 0,
             input,
             reserved: Some(reserved),
             place: Some(place),
@@ -294,7 +298,12 @@ impl Open {
             let used = Load { input: usage.input, output: usage.output };
             let mut health = lock(&self.setup.health);
             match &end {
-                End::Answered(_) => health.succeeded(trying.call, used, now),
+                End::Answered(_) => {
+                    let answer =
+                        Answered { id: self.id, intent: self.intent, deployment: deployment.name.clone() };
+                    lock(&self.agent.answered).add(answer);
+                    health.succeeded(trying.call, used, now);
+                }
                 End::Failed(failure) => health.failed(trying.call, failure, now),
             }
         }
@@ -319,8 +328,10 @@ impl Open {
         };
         became["answer_sha256"] = json!(Sha256(std::mem::take(&mut self.answer).finalize().into()));
         became["tries"] = json!(self.tries);
-        self.router.metrics.count(Of { provider, model: self.model.clone(), end: name }, &measured);
-        self.settle(&measured, name == "ok");
+        self.router
+            .metrics
+            .count(Of { provider: provider.clone(), model: self.model.clone(), end: name }, &measured);
+        self.settle(&measured, name == "ok", &provider);
         self.router.book.outcome(self.agent.on_record(), self.intent, &became);
         if self.agent.rights().dismissed {
             // The agent has ended, and its partition is sealed soon.
@@ -342,16 +353,16 @@ impl Open {
         }
     }
 
-    fn settle(&mut self, measured: &Measured, answered: bool) {
+    fn settle(&mut self, measured: &Measured, answered: bool, provider: &str) {
         let Measured { input, output, microusd, .. } = *measured;
         let tokens = input.saturating_add(output);
         if let Some(Reserved { hold, window }) = self.reserved.take() {
             hold.settle(Amounts { tokens, microusd, ..Amounts::default() });
-            self.router.settle(window, Amount { tokens, microusd });
+            self.router.windows.settle(window, Amount { tokens, microusd });
         }
         let (calls, failed) = (u64::from(answered), u64::from(!answered));
         let counted = Counted { calls, failed, input, output, microusd, ..Counted::default() };
-        self.agent.count(&self.model, &counted);
+        self.router.count_usage(&self.agent, &self.model, provider, &counted);
         drop(self.place.take());
     }
 }

@@ -4,17 +4,21 @@ use crate::agents::{Agent, Agents, lock};
 use crate::book::Book;
 use crate::call;
 use crate::core::Denied;
+use crate::door::Door;
+use crate::issued::Keyring;
 use crate::kept::{Keeper, Said};
 use crate::metrics::Metrics;
 use crate::secrets::Keys;
+use crate::tally::Tally;
 use crate::upstream::{Endpoint, Upstreams};
-use octant_api::router::{DataClass, DeploymentRow, Explained, Status};
+use crate::windows::{NoWindow, Windows};
+use octant_api::router::{DataClass, DeploymentRow, Explained, Status, Usage};
 use octant_ids::Aid;
 use octant_llm::{Part, Request};
 use octant_manifest::PatternSet;
 use octant_route::{
-    Abilities, Amount, Books, Cache, Catalogue, Choice, Deployment, Health, Limits, Load, Reservation,
-    Standing, Wish, choose, class,
+    Abilities, Amount, Cache, Catalogue, Choice, Deployment, Exceeded, Health, Limits, Load, Reservation,
+    Span, Standing, Wish, choose, class,
 };
 use octant_sys::{clock, entropy};
 use serde_json::json;
@@ -55,7 +59,10 @@ pub(crate) struct Router {
     pub(crate) keys: Box<dyn Keys>,
     pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) metrics: Metrics,
-    books: Mutex<Books<Aid>>,
+    pub(crate) windows: Windows,
+    pub(crate) keyring: Keyring,
+    pub(crate) door: Door,
+    pub(crate) tally: Tally,
     setup: Mutex<Option<Arc<Setup>>>,
     fault: Mutex<String>,
     file: PathBuf,
@@ -98,19 +105,24 @@ impl Router {
         keys: Box<dyn Keys>,
         upstreams: Upstreams,
         file: PathBuf,
-        kept: PathBuf,
+        state: &Path,
+        door: Door,
     ) -> Self {
+        let agents = Agents::default();
         Self {
-            agents: Agents::default(),
+            keyring: Keyring::open(state.join("keys.json"), &agents),
+            windows: Windows::open(state.join("windows.json")),
+            tally: Tally::open(state.join("usage.json")),
+            door,
+            agents,
             book,
             keys,
             upstreams: Arc::new(upstreams),
             metrics: Metrics::default(),
-            books: Mutex::default(),
             setup: Mutex::default(),
             fault: Mutex::default(),
             file,
-            keeper: Keeper::new(kept),
+            keeper: Keeper::new(state.join("kept")),
         }
     }
 
@@ -125,12 +137,13 @@ impl Router {
     }
 
     /// Reads the operator's file; how many deployments there are now. What is wrong is nowhere in force.
-    pub(crate) fn reload(&self) -> Result<u64, String> {
+    pub(crate) fn reload(self: &Arc<Self>) -> Result<u64, String> {
         let made = self.made();
         *lock(&self.fault) = made.as_ref().err().cloned().unwrap_or_default();
         let setup = made?;
         let count = setup.catalogue.deployments.len() as u64;
         *lock(&self.setup) = Some(Arc::new(setup));
+        self.door.set(self);
         Ok(count)
     }
 
@@ -170,43 +183,53 @@ impl Router {
         let Some(setup) = self.setup() else { return Vec::new() };
         let untold =
             setup.catalogue.deployments.iter().filter(|d| d.known.price.is_none() && !d.provider.local);
-        untold
-            .map(|d| {
-                format!("deployment {}: no price is known for {}, so no agent can ask it", d.name, d.full)
-            })
-            .collect()
+        let untold = untold.map(|d| {
+            format!("deployment {}: no price is known for {}, so no agent can ask it", d.name, d.full)
+        });
+        let (_, closed) = self.door.stands();
+        untold.chain((!closed.is_empty()).then(|| format!("nobody listens outside: {closed}"))).collect()
     }
 
-    /// The most that the windows of an agent have room for.
+    /// In which windows a caller's calls count: its own, and those of all of its sort.
+    fn accounts(&self, agent: &Agent) -> Vec<(Aid, Limits)> {
+        let mut accounts = vec![(agent.aid, agent.rights().limits)];
+        if let (Some(by), Some(setup)) = (&agent.by, self.setup()) {
+            accounts.push(match by.starts_with(KEY) {
+                true => (together(KEYS), setup.catalogue.keys),
+                false => (together(OPERATORS), setup.catalogue.operators),
+            });
+        }
+        accounts
+    }
+
+    /// The most that the windows of a caller have room for.
     pub(crate) fn room(&self, agent: &Agent) -> Amount {
-        let rights = agent.rights();
-        let minute = Amount { tokens: rights.tokens_per_minute, microusd: rights.microusd_per_minute };
-        let mut books = lock(&self.books);
-        books.limit(agent.aid, Limits { minute, ..Limits::default() });
-        books.room(&[agent.aid], clock::wall_ms())
+        self.windows.room(&self.accounts(agent))
     }
 
-    /// Reserves in the windows of an agent.
-    pub(crate) fn window(&self, agent: &Agent, amount: Amount) -> Result<Reservation<Aid>, Denied> {
-        let mut books = lock(&self.books);
-        books.reserve(&[agent.aid], amount, clock::wall_ms()).map_err(|exceeded| Denied::Minute {
-            field: if exceeded.unit == "tokens" {
-                "models.tokens_per_minute"
-            } else {
-                "models.spend_usd_per_minute"
+    /// Reserves in the windows of a caller.
+    pub(crate) async fn window(&self, agent: &Agent, amount: Amount) -> Result<Reservation<Aid>, Denied> {
+        let reserved = self.windows.reserve(&self.accounts(agent), amount).await;
+        reserved.map_err(|why| match why {
+            NoWindow::Exceeded(exceeded) => Denied::Window {
+                field: field(agent, &exceeded),
+                span: exceeded.span,
+                // Who wants more than there ever is need not come again.
+                again_in_ms: exceeded.again_in_ms.filter(|_| exceeded.wanted <= exceeded.cap),
             },
-            again_in_ms: exceeded.again_in_ms.unwrap_or(60_000),
+            NoWindow::Unkept(why) => Denied::Unkept(why),
         })
     }
 
-    /// What a call came to, in the windows.
-    pub(crate) fn settle(&self, reserved: Reservation<Aid>, used: Amount) {
-        lock(&self.books).settle(reserved, used, clock::wall_ms());
+    /// Counts what a caller used.
+    pub(crate) fn count_usage(&self, agent: &Agent, model: &str, provider: &str, more: &Usage) {
+        agent.count(more);
+        self.tally.count(&agent.who(), model, provider, more);
     }
 
-    /// Forgets an agent that has ended.
+    /// Forgets an agent that has ended, or a key.
     pub(crate) fn forget(&self, agent: &Agent) {
-        lock(&self.books).forget(&agent.aid);
+        self.windows.forget(&agent.aid);
         self.tell_again(agent);
         self.book.hurry();
     }
@@ -214,14 +237,14 @@ impl Router {
     /// Records a denial.
     pub(crate) fn denied(&self, agent: &Agent, model: &str, why: &Denied) {
         let model: String = model.chars().take(128).collect();
-        agent.count(&model, &octant_api::router::Usage { denied: 1, ..Default::default() });
+        self.count_usage(agent, &model, "", &Usage { denied: 1, ..Default::default() });
         if lock(&agent.denials).add(format!("{model}: {why}")) {
-            let next = why.next(agent.aid);
+            let next = why.next(agent.aid, agent.by.as_deref());
             let mut payload = json!({
                 "do": "ask a model", "denied": why.to_string(), "model": model, "next": next, "field": why.field(),
             });
             if let Some(by) = &agent.by {
-                payload["by"] = json!(by.to_string());
+                payload["by"] = json!(by);
             }
             self.book.decided(agent.on_record(), &payload);
         }
@@ -238,6 +261,7 @@ impl Router {
     /// Records what was denied more than once since the last time.
     pub(crate) fn tell_all_again(&self) {
         self.agents.list().iter().for_each(|agent| self.tell_again(agent));
+        self.keyring.tell_again(self);
     }
 
     /// How many agents and how many calls there are.
@@ -315,8 +339,7 @@ impl Router {
             needs,
             data: rights.as_ref().map_or(octant_route::DataClass::Any, |rights| class_of(rights.data)),
             cap: price.map(|price| octant_route::Cap { input: price, output: price }),
-            // Of a budget nothing can be taken for what has no price; an operator has none.
-            priced: agent.is_some_and(|agent| agent.by.is_none()),
+            priced: rights.as_ref().is_some_and(|rights| rights.priced),
             input,
             output: request.max_output,
             class: class(request).class,
@@ -360,6 +383,38 @@ impl Router {
             denied: if refused { choice.refusal(&setup.catalogue, model).message } else { String::new() },
             next: if refused { "octant router providers; docs/router.md".into() } else { String::new() },
             lines,
+        }
+    }
+}
+
+/// How who shows a key is called.
+const KEY: &str = "key:";
+/// What all operators use together, and all keys.
+const OPERATORS: u8 = 1;
+const KEYS: u8 = 2;
+
+/// A number that nobody has.
+fn together(sort: u8) -> Aid {
+    let mut aid = [0; 16];
+    (aid[6], aid[15]) = (2, sort);
+    Aid::from_bytes(aid)
+}
+
+/// What says how much there is in a window: of a manifest, of a key, or of router.toml.
+fn field(agent: &Agent, exceeded: &Exceeded<Aid>) -> String {
+    let span = match exceeded.span {
+        Span::Minute => "_per_minute",
+        Span::Day => "_per_day",
+        Span::Total => "",
+    };
+    let tokens = exceeded.unit == "tokens";
+    match &agent.by {
+        None => format!("models.{}{span}", if tokens { "tokens" } else { "spend_usd" }),
+        Some(by) => {
+            let unit = if tokens { "tokens" } else { "microusd" };
+            let all = if by.starts_with(KEY) { "keys" } else { "operators" };
+            let of = if exceeded.account == agent.aid { by.as_str() } else { all };
+            format!("{unit}{span} of {of}")
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The glue between the router and its process.
 
+use crate::door::{Door, KEPT_DOOR};
 use crate::handlers::{Methods, Waiting, of_kept_name};
 use crate::http;
 use crate::push::Collector;
@@ -61,10 +62,10 @@ fn operators(fd: OwnedFd, operator: u32) -> io::Result<(UnixListener, u32)> {
 const GATHER: Duration = Duration::from_millis(20);
 /// How often what was denied again is recorded, and connections that nobody uses are closed.
 const AGAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often keys whose time is over are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// The operator's file.
 const FILE: &str = "router.toml";
-/// Where what was said is kept, in the service's own directory.
-const KEPT: &str = "kept";
 
 impl RouterService {
     /// What PID 1 knows of it.
@@ -103,13 +104,16 @@ impl Service for RouterService {
         let vet = Vet { allow: config.allow_addresses };
         let upstreams = Upstreams::new(resolve, vet, client);
         let file = context.boot.layout.etc.join(FILE);
+        let kept_door = context.inherited.remove(KEPT_DOOR);
         let router = Router::new(
             Box::new(Arc::clone(&records)),
             Box::new(vault),
             upstreams,
             file,
-            context.state_dir().join(KEPT),
+            &context.state_dir(),
+            Door::new(Some(context.notifier.clone()), kept_door),
         );
+        let router = Arc::new(router);
         // A file that is wrong is no reason to stand still for the others: it is said, and nobody can be asked.
         if let Err(why) = router.reload() {
             tracing::error!(
@@ -136,7 +140,7 @@ impl Service for RouterService {
             .transpose()
             .map_err(|error| StartError::new("know its collector", "otlp", error))?;
         Ok(Self {
-            router: Arc::new(router),
+            router,
             records,
             identity: context.identity(),
             notifier: context.notifier,
@@ -150,12 +154,22 @@ impl Service for RouterService {
     async fn serve(self: Arc<Self>, listener: UnixListener, stop: Shutdown) -> Result<(), ServeError> {
         let (records, until) = (Arc::clone(&self.records), stop.clone());
         let recording = tokio::spawn(async move { records.run(&until, || ()).await });
+        let sweeping = Arc::clone(&self.router);
+        let sweeping = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                if sweeping.keyring.sweep(&sweeping).await {
+                    sweeping.door.set(&sweeping);
+                }
+            }
+        });
         let telling = Arc::clone(&self.router);
         let again = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(AGAIN_EVERY).await;
                 telling.tell_all_again();
                 telling.upstreams.sweep();
+                telling.tally.keep().await;
             }
         });
         let collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -177,11 +191,16 @@ impl Service for RouterService {
         let served =
             octant_wire::serve(listener, server, self.identity.clone(), Limits::default(), stop).await;
         again.abort();
+        sweeping.abort();
         if let Some(pushing) = pushing {
             pushing.abort();
         }
         operators.inspect(tokio::task::JoinHandle::abort);
         self.router.tell_all_again();
+        self.router.tally.keep().await;
+        if let Err(why) = self.router.windows.close().await {
+            tracing::error!("what was set apart counts as used: {why}");
+        }
         served.map_err(|error| ServeError::new("accept connections", error))?;
         recording.await.map_err(|error| ServeError::new("hand over records", error))?;
         self.records.hand_over().await;

@@ -17,6 +17,8 @@ pub(crate) enum Ask {
     Show(Dialect, Option<String>),
     /// Which version this is.
     Version,
+    /// Nothing: it says whether an answer passed the check of who asked.
+    Judge,
     /// Whether anybody is there.
     Alive,
 }
@@ -62,6 +64,7 @@ pub(crate) fn ask(method: &str, path: &str) -> Result<Ask, NoAsk> {
         "/api/tags" => ("GET", Ask::List(Dialect::OllamaChat)),
         "/api/show" => ("POST", Ask::Show(Dialect::OllamaChat, None)),
         "/api/version" => ("GET", Ask::Version),
+        "/octant/v1/feedback" => ("POST", Ask::Judge),
         "/" => ("GET", Ask::Alive),
         _ => match path.strip_prefix("/v1/models/").or_else(|| path.strip_prefix("/anthropic/v1/models/")) {
             Some(model) if !model.is_empty() => {

@@ -242,6 +242,7 @@ pub(crate) fn plan(program: &str, target: &str, round: usize) -> Plan {
         slot: SLOT,
         program: Program { path: target.into(), args: vec![], cwd: "/workspace".into(), env: vec![] },
         octant: true,
+        models: false,
         trust: None,
         utilities: vec!["sh".into()],
         root: None,

@@ -291,6 +291,8 @@ fn the_example_in_the_documents_is_one() {
     let all = read(example);
     assert_eq!((all.deployments.len(), all.groups.len()), (3, 3));
     assert_eq!(all.deployments[1].known.window, Some(200_000));
+    assert!(all.listen.is_some_and(|listen| !listen.public()));
+    assert_eq!((all.keys.day.tokens, all.operators.day.microusd), (5_000_000, 20_000_000));
 }
 
 proptest! {

@@ -9,9 +9,9 @@ use octant_api::egress::{Draw, Instance, Settled, Told};
 use octant_api::error::ApiError;
 use octant_api::router::{
     self, AdmitRequest, Admitted, DataClass, DismissRequest, Dismissed, ExplainRequest, Explained,
-    FundRequest, Funded, Handler, ListenRequest, Listening, Metrics, MetricsRequest, Providers,
-    ProvidersRequest, ReloadRequest, Reloaded, Status, StatusRequest, TestRequest, Tested, UsageRequest,
-    Used, WatchRequest, Watched,
+    FundRequest, Funded, Handler, IssueRequest, Issued, KeysFound, KeysRequest, ListenRequest, Listening,
+    Metrics, MetricsRequest, Providers, ProvidersRequest, ReloadRequest, Reloaded, RevokeRequest, Revoked,
+    Status, StatusRequest, TestRequest, Tested, UsageRequest, Used, WatchRequest, Watched,
 };
 use octant_ids::{Aid, Principal};
 use octant_wire::{Call, Sink, Trigger, shutdown};
@@ -108,6 +108,18 @@ impl Handler<Call> for Router {
 
     async fn test(&self, _: TestRequest, _: Call) -> Result<Tested, ApiError> {
         Ok(Tested::default())
+    }
+
+    async fn issue(&self, _: IssueRequest, _: Call) -> Result<Issued, ApiError> {
+        Ok(Issued { key: String::new() })
+    }
+
+    async fn keys(&self, _: KeysRequest, _: Call) -> Result<KeysFound, ApiError> {
+        Ok(KeysFound::default())
+    }
+
+    async fn revoke(&self, _: RevokeRequest, _: Call) -> Result<Revoked, ApiError> {
+        Ok(Revoked::default())
     }
 
     async fn reload(&self, _: ReloadRequest, _: Call) -> Result<Reloaded, ApiError> {

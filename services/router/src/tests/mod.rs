@@ -3,6 +3,7 @@
 mod attacks;
 mod doors;
 mod ends;
+mod keys;
 mod limits;
 mod operators;
 mod pushed;
@@ -14,6 +15,7 @@ mod tricks;
 use crate::agents::Agent;
 use crate::book::{Book, Durable};
 use crate::core::tests::word;
+use crate::door::Door;
 use crate::http;
 use crate::router::Router;
 use crate::secrets::{Coming, Keys};
@@ -262,10 +264,11 @@ impl World {
             Box::new(Vault),
             upstreams,
             dir.join("router.toml"),
-            dir.join("kept"),
+            &dir,
+            Door::new(None, None),
         );
-        router.reload().unwrap_or_else(|why| panic!("{why}"));
         let router = Arc::new(router);
+        router.reload().unwrap_or_else(|why| panic!("{why}"));
         let (agent, _) = router.agents.admit(&word).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
