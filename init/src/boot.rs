@@ -264,6 +264,7 @@ fn list_units(setup: &Setup, config: &Config, boot: &[Spec]) -> Result<Units, Bo
     let asked_for = |spec: &&Spec| setup.mode == Mode::Machine && config.services.contains_key(spec.name);
     let boot: Vec<Spec> = boot.iter().filter(|spec| !spec.optional || asked_for(spec)).copied().collect();
     let mut units = Units::built_in(&boot).map_err(BootError::Build)?;
+    units.bound(&config.init.resources);
     match config::load_units(&setup.layout, config) {
         Ok(files) => units.add_found(files),
         // Shown as a failed unit: the built-in ones must come up without the operator's.

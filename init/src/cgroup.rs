@@ -4,6 +4,8 @@
 //! v2 mount may stand elsewhere, have no controllers, or be read-only. What is missing is kept and shown; whether an
 //! agent may start without it is decided where agents are started.
 
+use crate::resources::Resources;
+use octant_api::operator::Used;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,6 +17,30 @@ const WANTED: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
 /// How often, a millisecond apart, a unit's old group is tried to be removed.
 const REMOVE_TRIES: u32 = 10;
+
+/// Why a unit does not have a bound.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BoundError {
+    /// There is nothing here that could hold it.
+    #[error(
+        "{field}: there is no cgroup controller {controller} here; take it out of the unit's file, or start Octant with \
+         --accept-missing=cgroup"
+    )]
+    Missing {
+        /// The field.
+        field: &'static str,
+        /// What it needs.
+        controller: &'static str,
+    },
+    /// The kernel does not take it.
+    #[error("{file}: {source}")]
+    Write {
+        /// The group's file.
+        file: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
 
 /// A unit's group.
 #[derive(Debug)]
@@ -146,6 +172,52 @@ impl Cgroups {
             }
         }
         Ok(Some(Group { directory: File::open(&dir)?.into(), procs: dir.join("cgroup.procs"), fresh }))
+    }
+
+    /// Bounds a unit's group, a running one's too.
+    ///
+    /// # Errors
+    /// The first bound that it does not have.
+    pub(crate) fn bound(&self, name: &str, resources: &Resources) -> Result<(), BoundError> {
+        let dir = self.unit_dir(name);
+        let mut first = Ok(());
+        for bound in resources.bounds() {
+            let file = dir.as_ref().map(|dir| dir.join(bound.file)).filter(|file| file.exists());
+            let missing = bound.field.map(|field| BoundError::Missing { field, controller: bound.controller });
+            let error = match file.map(|file| fs::write(file, &bound.value)) {
+                Some(Ok(())) => continue,
+                Some(Err(source)) => Some(BoundError::Write { file: bound.file, source }),
+                // What is not said needs nothing, and a kernel without swap accounting has no swap to bound.
+                None => missing,
+            };
+            if let (Ok(()), Some(error)) = (&first, error) {
+                first = Err(error);
+            }
+        }
+        first
+    }
+
+    /// What a unit uses, and its bounds, as far as the kernel counts here.
+    #[must_use]
+    pub(crate) fn used(&self, name: &str) -> Used {
+        let Some(dir) = self.unit_dir(name) else { return Used::default() };
+        let number =
+            |file: &str| fs::read_to_string(dir.join(file)).ok().and_then(|text| text.trim().parse().ok());
+        let count = |file: &str| number(file).and_then(|count: u64| u32::try_from(count).ok());
+        Used {
+            memory: number("memory.current"),
+            memory_max: number("memory.max"),
+            pids: count("pids.current"),
+            pids_max: count("pids.max"),
+        }
+    }
+
+    /// Whether the kernel has killed in a unit's group for want of memory since its start, and whether it was at the
+    /// group's own bound.
+    #[must_use]
+    pub(crate) fn out_of_memory(&self, name: &str) -> Option<bool> {
+        let events = fs::read_to_string(self.unit_dir(name)?.join("memory.events")).ok()?;
+        killed_for_memory(&events)
     }
 
     /// Kills every process of a unit's group. Without groups nothing is done and `false` is returned.
@@ -292,6 +364,15 @@ fn remove_abandoned(base: &Path) {
     }
 }
 
+/// Whether the events of a group tell of a kill for want of memory, and whether its own bound was reached.
+fn killed_for_memory(events: &str) -> Option<bool> {
+    let count = |name: &str| {
+        let mut rows = events.lines().filter_map(|line| line.split_once(' '));
+        rows.find(|row| row.0 == name).and_then(|row| row.1.parse::<u64>().ok()).unwrap_or(0)
+    };
+    (count("oom_kill") > 0).then(|| count("oom") > 0)
+}
+
 fn kill(dir: &Path) -> io::Result<bool> {
     match fs::write(dir.join("cgroup.kill"), "1") {
         Ok(()) => Ok(true),
@@ -326,6 +407,43 @@ fn v2_path(cgroup: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kill_for_want_of_memory_is_told_from_others() {
+        let events = |oom, kills| format!("low 0\nhigh 7\nmax 9\noom {oom}\noom_kill {kills}\noom_group_kill 1\n");
+        assert_eq!(killed_for_memory(&events(0, 0)), None);
+        assert_eq!(killed_for_memory(&events(1, 0)), None, "the allocation failed, and nobody was killed");
+        assert_eq!(killed_for_memory(&events(2, 3)), Some(true));
+        assert_eq!(killed_for_memory(&events(0, 1)), Some(false), "the machine's memory was full");
+        assert_eq!(killed_for_memory(""), None);
+    }
+
+    /// A group that is a directory: without controllers, with them, and without a hierarchy at all.
+    #[test]
+    fn a_bound_that_nothing_here_can_hold_is_named() {
+        let top = std::env::temp_dir().join(format!("octant-bounds-{}", std::process::id()));
+        let group = top.join("services/web");
+        fs::create_dir_all(&group).unwrap();
+        let cgroups = Cgroups { top: Some(top.clone()), ..Cgroups::default() };
+        let bounds: Resources = toml::from_str("memory_max = \"2MiB\"\npids_max = 9\n").unwrap();
+        let why = |cgroups: &Cgroups| cgroups.bound("web", &bounds).unwrap_err().to_string();
+        assert!(why(&cgroups).starts_with("memory_max: there is no cgroup controller memory here;"));
+        assert!(why(&Cgroups::default()).contains("--accept-missing=cgroup"));
+        assert!(cgroups.bound("web", &Resources::default()).is_ok(), "what is not bounded needs nothing");
+        for file in ["memory.max", "memory.high", "memory.oom.group", "memory.current", "cpu.weight"] {
+            fs::write(group.join(file), "5\n").unwrap();
+        }
+        assert!(why(&cgroups).starts_with("pids_max: there is no cgroup controller pids"), "the first one missing");
+        fs::write(group.join("pids.max"), "max\n").unwrap();
+        assert!(cgroups.bound("web", &bounds).is_ok(), "a kernel without swap is none without the bound");
+        let read = |file: &str| fs::read_to_string(group.join(file)).unwrap();
+        assert_eq!((read("memory.max"), read("memory.oom.group"), read("pids.max")), ("2097152".into(), "1".into(), "9".into()));
+        let used = Used { memory: Some(5), memory_max: Some(2 << 20), pids: None, pids_max: Some(9) };
+        assert_eq!(cgroups.used("web"), used);
+        cgroups.bound("web", &Resources::default()).unwrap();
+        assert_eq!((read("memory.max"), read("memory.oom.group")), ("max".into(), "0".into()), "taken back");
+        fs::remove_dir_all(top).unwrap();
+    }
 
     #[test]
     fn only_a_writable_version_2_mount_is_used() {

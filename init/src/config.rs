@@ -1,5 +1,6 @@
 //! Configuration: `<etc>/octant.toml` and the unit files `<etc>/units/*.toml`.
 
+use crate::resources::Resources;
 use octant_api::unit::Restart;
 use octant_editions::Editions;
 use octant_ids::{Layout, Millis, ServiceName, Sha256};
@@ -74,6 +75,8 @@ pub struct InitTable {
     pub disabled: Vec<String>,
     /// By when a machine has to be healthy with a new configuration.
     pub health_within: Option<Millis>,
+    /// What each of Octant's own units may use at the most, over what is built in.
+    pub resources: BTreeMap<String, Resources>,
 }
 
 /// The bounds of `health_within`, in milliseconds: enough for a service to start, and no longer than somebody waits.
@@ -101,6 +104,9 @@ impl InitTable {
                 "hostname",
                 format!("hostname {name:?}: 1 to 63 letters, digits and - are allowed"),
             ));
+        }
+        for (unit, resources) in &self.resources {
+            resources.check().map_err(|(_, why)| ("resources", format!("for {unit}: {why}")))?;
         }
         if let Some(time) = self.health_within.filter(|time| !HEALTH_WITHIN.contains(&time.0)) {
             return Err(("health_within", format!("health_within {} ms: 10s to 60min are allowed", time.0)));
@@ -160,6 +166,9 @@ pub struct UnitFile {
     /// Capabilities that it keeps, as capabilities(7) names them without `CAP_`.
     #[serde(default)]
     pub capabilities: Vec<String>,
+    /// What it may use at the most.
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 /// How an operator's unit shows that it is ready.
@@ -307,6 +316,12 @@ fn parse(path: &Path, text: &str, known: &[&str]) -> Result<Config, ConfigError>
         let value = serde_json::to_value(value).map_err(|e| invalid(format!("{name}: {e}")))?;
         services.insert(name, value);
     }
+    if let Some(stranger) = file.init.resources.keys().find(|name| !known.contains(&name.as_str())) {
+        let why = format!(
+            "resources.{stranger}: {stranger} is none of Octant's own units; one of yours has [resources] in its own file"
+        );
+        return Err(ConfigError::Invalid { path: path.to_owned(), line: line_of_key(text, "resources"), why });
+    }
     if let Err((key, why)) = file.init.check() {
         return Err(ConfigError::Invalid { path: path.to_owned(), line: line_of_key(text, key), why });
     }
@@ -422,7 +437,7 @@ pub(crate) fn unit_of_bytes(bytes: &[u8]) -> Result<UnitFile, String> {
 
 fn parse_unit(path: &Path, text: &str) -> Result<UnitFile, ConfigError> {
     let unit: UnitFile = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
-    let line = |key: &str| line_of_key(text, key);
+    let line = |key: &str| line_of_key(text, key.rsplit('.').next().unwrap_or(key));
     unit.check().map_err(|(key, why)| ConfigError::Invalid {
         path: path.to_owned(),
         line: line(key),
@@ -458,7 +473,7 @@ impl UnitFile {
             let why = format!("{unknown:?} is no capability; write it as in capabilities(7) without CAP_");
             return invalid("capabilities", why);
         }
-        Ok(())
+        unit.resources.check()
     }
 }
 
@@ -596,6 +611,10 @@ mod tests {
         );
         let error = config("ledger = 5\n").unwrap_err();
         assert!(error.contains("write [ledger]"), "{error}");
+        let error = config("[init.resources.ledger]\nnofile = 1\n").unwrap_err();
+        assert!(error.contains("for ledger: nofile 1: 16 to"), "{error}");
+        let error = config("[init.resources.web]\nnofile = 99\n").unwrap_err();
+        assert!(error.contains("web is none of Octant's own units"), "{error}");
         let error = config("[init\n").unwrap_err();
         assert!(error.contains("octant.toml:1: "), "{error}");
     }
@@ -612,6 +631,7 @@ mod tests {
             ("exec = [\"/a\"]\nuser = 960\n", "belongs to Octant"),
             ("exec = [\"/a\"]\nuser = 1\nwatchdog = 5\n", "type = \"notify\""),
             ("exec = [\"/a\"]\nuser = 1\nextra = 5\n", "unknown field"),
+            ("exec = [\"/a\"]\nuser = 1\n[resources]\nmemory_max = 5\n", "web.toml:4: 5B of memory: at least 1MiB"),
             ("exec = [\"/a\"]\nuser = 1\ncapabilities = [\"FLY\"]\n", "no capability"),
         ] {
             let error = unit(bad).unwrap_err();

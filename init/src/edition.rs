@@ -73,6 +73,7 @@ fn run_taker(cmdline: &Cmdline) -> io::Result<(i32, String)> {
         uid: 0,
         capabilities: Some(capabilities),
         session: Session::Own,
+        nofile: None,
         cgroup: None,
     })?;
     let code = wait_for(Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?))?;

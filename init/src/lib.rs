@@ -22,6 +22,7 @@ mod mounts;
 mod notify;
 mod operator;
 mod output;
+pub mod resources;
 mod sealed;
 mod shutdown;
 mod sockets;

@@ -160,6 +160,7 @@ fn emergency_shell(why: &str, console: &mut Console) {
         uid: 0,
         capabilities: None,
         session: Session::Terminal,
+        nofile: None,
         cgroup: None,
     };
     let shell = match spawn::start(&launch) {

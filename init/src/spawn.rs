@@ -37,6 +37,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) capabilities: Option<CapsHashSet>,
     /// Its place among sessions and terminals.
     pub(crate) session: Session,
+    /// The most open descriptors, where it has a bound of its own.
+    pub(crate) nofile: Option<u64>,
     /// The cgroup that it is born in, or enters.
     pub(crate) cgroup: Option<&'a Group>,
 }
@@ -110,7 +112,7 @@ fn become_unit(launch: &Launch<'_>, born_in_its_group: bool) -> Result<Infallibl
         Session::Terminal => console::take_control(&io::stdin().as_fd()),
         Session::Foreground => come_to_the_foreground().map_err(io::Error::from),
     };
-    limits().map_err(at("resource limits"))?;
+    limits(launch.nofile).map_err(at("resource limits"))?;
     // PID 1 is spared by the out-of-memory killer; its children must not be. Raising is always allowed.
     let _best_effort = std::fs::write("/proc/self/oom_score_adj", "0");
     if let Some(keep) = &launch.capabilities {
@@ -151,8 +153,11 @@ fn place_descriptors(launch: &Launch<'_>) -> io::Result<()> {
     descriptor::close_from(count.cast_unsigned())
 }
 
-fn limits() -> nix::Result<()> {
+fn limits(nofile: Option<u64>) -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, CORE_LIMIT, CORE_LIMIT)?;
+    if let Some(most) = nofile {
+        return setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, NOFILE.min(hard), hard)
 }

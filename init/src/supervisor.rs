@@ -95,6 +95,8 @@ struct Runtime {
     said: String,
     /// When it last said how it is, CLOCK_MONOTONIC nanoseconds.
     heard_ns: Option<u64>,
+    /// How often the kernel has killed it for want of memory.
+    out_of_memory: u32,
     /// The last main process: also the id of its process group, for a kill where there are no cgroups.
     last_pid: Option<u32>,
 }
@@ -439,20 +441,32 @@ impl Supervisor {
                 }
                 continue;
             };
-            let how = match (exit.code(), exit.signal()) {
-                (Some(code), _) => Ended::Code(code),
-                (None, signal) => Ended::Signal(signal.unwrap_or(0)),
-            };
+            let how = self.how_it_ended(unit, &exit);
             if self.graph.def(unit).name == JOB {
                 self.job_code = Some(match how {
                     Ended::Code(code) => code,
                     Ended::Signal(signal) => 128 + signal,
+                    Ended::OutOfMemory(_) => 128 + nix::libc::SIGKILL,
                 });
             }
             // What it printed last is the best reason that there is: read it before its end is told.
             self.drain(unit);
             self.feed(Event::Exited { unit, pid: reaped.pid, how });
         }
+    }
+
+    /// How a unit's main process ended; of a kill, whether it was for want of memory.
+    fn how_it_ended(&mut self, unit: usize, exit: &Exit) -> Ended {
+        let signal = match (exit.code(), exit.signal()) {
+            (Some(code), _) => return Ended::Code(code),
+            (None, signal) => signal.unwrap_or(0),
+        };
+        let name = &self.graph.def(unit).name;
+        let memory = (signal == nix::libc::SIGKILL).then(|| self.cgroups.out_of_memory(name)).flatten();
+        let Some(own_bound) = memory else { return Ended::Signal(signal) };
+        let out_of_memory = &mut self.runtime[unit].out_of_memory;
+        *out_of_memory = out_of_memory.saturating_add(1);
+        Ended::OutOfMemory(self.units[unit].resources.memory_max.filter(|_| own_bound).map(|max| max.0))
     }
 
     fn drain(&mut self, unit: usize) {

@@ -2,6 +2,7 @@
 
 use crate::config::{ConsoleMode, FoundUnit, UnitFile, UnitKind};
 use crate::graph::{Def, Kind};
+use crate::resources::Resources;
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::Sha256;
 use std::collections::BTreeMap;
@@ -58,6 +59,8 @@ pub(crate) struct Unit {
     pub(crate) socket: Option<Socket>,
     /// Its standard input and output.
     pub(crate) stdio: Stdio,
+    /// What it may use at the most.
+    pub(crate) resources: Resources,
     /// Whether it is one of Octant's own: those get the `config` descriptor and a state directory.
     pub(crate) built_in: bool,
 }
@@ -112,6 +115,7 @@ impl Units {
                 capabilities: Some(spec.capabilities.iter().map(|name| (*name).to_owned()).collect()),
                 socket: (spec.socket_mode != 0).then_some(Socket { packets, mode: spec.socket_mode, owner }),
                 stdio: Stdio::Log,
+                resources: Resources::default(),
                 built_in: true,
             });
         }
@@ -122,6 +126,15 @@ impl Units {
     #[must_use]
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.defs.iter().position(|def| def.name == name)
+    }
+
+    /// Bounds Octant's own units as the operator says, over what is built in.
+    pub(crate) fn bound(&mut self, resources: &BTreeMap<String, Resources>) {
+        for (def, unit) in self.defs.iter().zip(&mut self.units) {
+            if let Some(said) = resources.get(&def.name) {
+                unit.resources = said.over(unit.resources);
+            }
+        }
     }
 
     /// Adds the unit files as they were found.
@@ -197,6 +210,7 @@ impl Units {
             capabilities: None,
             socket: None,
             stdio: Stdio::Operator,
+            resources: Resources::default(),
             built_in: false,
         });
     }
@@ -232,6 +246,7 @@ impl Units {
             capabilities: Some(file.capabilities.clone()),
             socket: file.socket.then_some(Socket { packets: false, mode: 0o600, owner: file.user }),
             stdio: Stdio::Log,
+            resources: file.resources,
             built_in: false,
         });
     }

@@ -85,6 +85,33 @@ echo "# $used of $passed hundredths of a second"
 ok $? "a busy agent is held to its share of the processor"
 end "$agent" "$leaf"
 
+# --- a unit of the operator's at its bounds ---
+mkdir -p /etc/octant/units
+cat > /etc/octant/units/hungry.toml <<'EOF'
+exec = ["/bin/sh", "/srv/test/memory.sh"]
+user = 1000
+resources = { memory_max = "32MiB", memory_high = "32MiB", pids_max = 16, cpu_weight = 50, nofile = 64 }
+EOF
+expect "a unit with bounds is taken up" octant upgrade
+told() { octant ledger query --kind unit --json 2> $work/told.err | grep -q 'killed at its memory_max of 32MiB'; }
+i=0
+while ! told && [ $i -lt 60 ]; do
+  sleep 1
+  i=$((i + 1))
+done
+told
+ok $? "and why it was started again is on record"
+leaf=/sys/fs/cgroup/services/hungry
+holds memory.max 33554432
+holds memory.high 33554432
+holds pids.max 16
+holds cpu.weight 50
+octant status --json | tr '{' '\n' | grep '"name":"hungry"' > $work/hungry
+expect "the status has its bound" contains $work/hungry '"memory_max":33554432'
+expect "and its kills" contains $work/hungry '"out_of_memory":[1-9]'
+rm /etc/octant/units/hungry.toml
+expect "it goes with its file" octant upgrade
+
 # --- the disk that what is granted lies on ---
 mkdir -p /var/lib/octant/gate/part /srv/disk
 # The spawner has mounts of its own.

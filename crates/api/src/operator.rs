@@ -262,6 +262,19 @@ impl Phase {
     }
 }
 
+/// What a unit uses with all its processes, and what it may; none where the kernel does not count here, and no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of memory beyond which it is killed.
+    pub memory_max: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+    /// The most of them.
+    pub pids_max: Option<u32>,
+}
+
 /// One unit's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitStatus {
@@ -281,6 +294,10 @@ pub struct UnitStatus {
     pub uid: u32,
     /// How long ago it last said how it is, in milliseconds: so old is what is known of its health. None where it has not.
     pub heard_ms: Option<u32>,
+    /// What it uses.
+    pub used: Used,
+    /// How often the kernel has killed it for want of memory.
+    pub out_of_memory: u32,
     /// Why it is in this state, or what it last said; at most [`STATUS_LEN`] bytes.
     pub text: String,
 }
@@ -315,7 +332,7 @@ pub enum Answer {
 const UNIT: u8 = 1;
 const END: u8 = 2;
 const RESULT: u8 = 3;
-const UNIT_LEN: usize = 8 + NAME_LEN + 24 + STATUS_LEN;
+const UNIT_LEN: usize = 8 + NAME_LEN + 24 + 28 + STATUS_LEN;
 const END_LEN: usize = 8 + 8 + TEXT_LEN;
 const RESULT_LEN: usize = 8 + 4 + TEXT_LEN;
 
@@ -338,6 +355,12 @@ impl Answer {
                 // 0 is for none, and what a PID 1 of before this field sends.
                 let heard = unit.heard_ms.map_or(0, |ms| ms.saturating_add(1));
                 out.extend_from_slice(&heard.to_le_bytes());
+                let Used { memory, memory_max, pids, pids_max } = unit.used;
+                let bytes = |size: Option<u64>| size.unwrap_or(u64::MAX).to_le_bytes();
+                let count = |count: Option<u32>| count.unwrap_or(u32::MAX).to_le_bytes();
+                [memory, memory_max].iter().for_each(|size| out.extend_from_slice(&bytes(*size)));
+                [pids, pids_max].iter().for_each(|pids| out.extend_from_slice(&count(*pids)));
+                out.extend_from_slice(&unit.out_of_memory.to_le_bytes());
                 push_text(&mut out, &unit.text, STATUS_LEN);
             }
             Self::End(end) => {
@@ -370,6 +393,13 @@ impl Answer {
                     since_ns: u64::from_le_bytes(reader.take()?),
                     uid: u32::from_le_bytes(reader.take()?),
                     heard_ms: u32::from_le_bytes(reader.take()?).checked_sub(1),
+                    used: Used {
+                        memory: reader.bytes()?,
+                        memory_max: reader.bytes()?,
+                        pids: reader.count()?,
+                        pids_max: reader.count()?,
+                    },
+                    out_of_memory: u32::from_le_bytes(reader.take()?),
                     text: reader.text(STATUS_LEN)?,
                 }))
             }
@@ -418,6 +448,16 @@ impl<'a> Reader<'a> {
         Some(*field)
     }
 
+    /// A number; all bits set for none. None for a frame that is over.
+    fn bytes(&mut self) -> Option<Option<u64>> {
+        Some(Some(u64::from_le_bytes(self.take()?)).filter(|size| *size != u64::MAX))
+    }
+
+    /// The same, smaller.
+    fn count(&mut self) -> Option<Option<u32>> {
+        Some(Some(u32::from_le_bytes(self.take()?)).filter(|count| *count != u32::MAX))
+    }
+
     /// A zero-padded text; what follows the first zero must be zero.
     fn text(&mut self, length: usize) -> Option<String> {
         let (field, rest) = self.rest.split_at_checked(length)?;
@@ -445,6 +485,8 @@ mod tests {
                 since_ns: 9_999_999_999,
                 uid: 960,
                 heard_ms: Some(0),
+                used: Used { memory: Some(7 << 20), memory_max: None, pids: Some(0), pids_max: Some(64) },
+                out_of_memory: 2,
                 text: "ended by signal 9; again in 200 ms".into(),
             }),
             Answer::End(End { count: 3, phase: Phase::Degraded, reason: "ledger is not ready".into() }),

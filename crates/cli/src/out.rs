@@ -248,6 +248,19 @@ pub(crate) fn span(seconds: u64) -> String {
     }
 }
 
+/// `999B`, `12.3K`, `4.0M`, `1.2G`.
+pub(crate) fn bytes(count: u64) -> String {
+    let mut unit = ' ';
+    let mut tenths = count.saturating_mul(10);
+    for next in ['K', 'M', 'G', 'T'] {
+        if tenths < 10_000 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1024, next);
+    }
+    if unit == ' ' { format!("{count}B") } else { format!("{}.{}{unit}", tenths / 10, tenths % 10) }
+}
+
 /// One line on the terminal's standard error that says what a long piece of work is at; nothing when standard
 /// error is no terminal.
 #[derive(Debug)]
@@ -355,6 +368,13 @@ mod tests {
     fn paragraphs_break_between_words() {
         assert_eq!(wrap("one two three", 8), ["one two", "three"]);
         assert_eq!(wrap("a-word-that-is-too-long x", 4), ["a-word-that-is-too-long", "x"]);
+    }
+
+    #[test]
+    fn amounts_read_as_people_write_them() {
+        let texts = [0, 999, 1024, 12_600, 4 << 20, 3 << 30].map(bytes);
+        assert_eq!(texts, ["0B", "999B", "1.0K", "12.3K", "4.0M", "3.0G"]);
+        assert!(bytes(u64::MAX).ends_with('T'));
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod workspace;
 
 use super::*;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
-use octant_api::operator::{Answer, End, Health, Phase, Request, UnitState, UnitStatus};
+use octant_api::operator::{Answer, End, Health, Phase, Request, UnitState, UnitStatus, Used};
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -111,6 +111,8 @@ pub(crate) fn unit(name: &str, state: UnitState, health: Health, text: &str) -> 
         since_ns: 0,
         uid: 960,
         heard_ms: Some(1500),
+        used: Used::default(),
+        out_of_memory: 0,
         text: text.into(),
     }
 }
@@ -326,6 +328,41 @@ fn a_restart_is_over_when_the_unit_is_ready_anew() {
     });
     let (exit, stdout, stderr) = octant(&dir.0, &["service", "restart", "ledger"]);
     assert_eq!((exit, stdout.as_str()), (Exit::Ok, "ledger is ready: head 17\n"), "{stderr}");
+    init.join().unwrap();
+}
+
+#[test]
+fn a_unit_near_its_bounds_or_beyond_them_says_so() {
+    let dir = Dir::new();
+    let used = |memory, pids| Used {
+        memory: Some(memory),
+        memory_max: Some(64 << 20),
+        pids: Some(pids),
+        pids_max: Some(32),
+    };
+    let web = |used, out_of_memory| UnitStatus {
+        used,
+        out_of_memory,
+        ..unit("web", UnitState::Ready, Health::None, "")
+    };
+    let rows = [
+        (web(used(12 << 20, 3), 0), ""),
+        (web(used(60 << 20, 30), 0), "memory 60.0M of 64.0M; 30 of 32 processes"),
+        (web(used(1 << 20, 3), 2), "killed for memory 2x"),
+    ];
+    let units = rows.each_ref().map(|row| row.0.clone()).to_vec();
+    let init = play_init(&dir, 2, move |_| answers(units.clone(), Phase::Running, ""));
+    let (_, stdout, _) = octant(&dir.0, &["status", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let web = &document["units"][1];
+    assert_eq!((&web["memory"], &web["memory_max"]), (&(60 << 20).into(), &(64 << 20).into()));
+    assert_eq!((&web["pids"], &web["pids_max"]), (&30.into(), &32.into()));
+    assert_eq!(document["units"][2]["out_of_memory"], 2);
+    let (_, stdout, _) = octant(&dir.0, &["status"]);
+    for (line, (_, said)) in stdout.lines().skip(1).zip(&rows) {
+        let cut: String = said.chars().take(18).collect();
+        assert!(line.contains(&cut) && (!said.is_empty() || !line.contains('6')), "{stdout}");
+    }
     init.join().unwrap();
 }
 

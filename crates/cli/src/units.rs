@@ -4,8 +4,8 @@ use crate::CheckConfig;
 use crate::args;
 use crate::error::CliError;
 use crate::operator::{Operator, Overview};
-use crate::out::{Out, Progress, Table, printable, span};
-use octant_api::operator::{Health, Op, Phase, UnitState, UnitStatus};
+use crate::out::{Out, Progress, Table, bytes, printable, span};
+use octant_api::operator::{Health, Op, Phase, UnitState, UnitStatus, Used};
 use octant_ids::{Exit, Layout};
 use octant_sys::clock;
 use serde::Serialize;
@@ -27,6 +27,13 @@ struct UnitRow<'a> {
     uid: u32,
     /// How long ago it last said how it is; health and text are as old as that.
     heard_ms: Option<u32>,
+    /// Bytes, with all its processes; none where the kernel does not count.
+    memory: Option<u64>,
+    memory_max: Option<u64>,
+    pids: Option<u32>,
+    pids_max: Option<u32>,
+    /// How often the kernel has killed it for want of memory.
+    out_of_memory: u32,
     text: &'a str,
 }
 
@@ -58,7 +65,7 @@ pub(crate) fn status(operator: &Operator, out: &mut Out) -> Result<(), CliError>
             if unit.pid == 0 { "-".to_owned() } else { unit.pid.to_string() },
             unit.restarts.to_string(),
             span(now_ns.saturating_sub(unit.since_ns) / 1_000_000_000),
-            unit.text.clone(),
+            remark(unit).into_iter().chain(Some(unit.text.clone())).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
         ]);
     }
     out.table(&table)?;
@@ -77,8 +84,32 @@ fn row(unit: &UnitStatus) -> UnitRow<'_> {
         since_ns: unit.since_ns,
         uid: unit.uid,
         heard_ms: unit.heard_ms,
+        memory: unit.used.memory,
+        memory_max: unit.used.memory_max,
+        pids: unit.used.pids,
+        pids_max: unit.used.pids_max,
+        out_of_memory: unit.out_of_memory,
         text: &unit.text,
     }
+}
+
+/// What there is to say of a unit's bounds: where it is near one, and how often it was killed at one.
+pub(crate) fn remark(unit: &UnitStatus) -> Option<String> {
+    // Nine tenths.
+    let near = |used: u64, max: u64| used >= max - max / 10;
+    let Used { memory, memory_max, pids, pids_max } = unit.used;
+    let mut said = Vec::new();
+    match unit.out_of_memory {
+        0 => {}
+        times => said.push(format!("killed for memory {times}x")),
+    }
+    if let Some((used, max)) = memory.zip(memory_max).filter(|(used, max)| near(*used, *max)) {
+        said.push(format!("memory {} of {}", bytes(used), bytes(max)));
+    }
+    if let Some((used, max)) = pids.zip(pids_max).filter(|(used, max)| near((*used).into(), (*max).into())) {
+        said.push(format!("{used} of {max} processes"));
+    }
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 #[derive(Serialize)]

@@ -77,7 +77,14 @@ pub(crate) fn check_table(owner: &str, names: &[&str], text: &str) -> Result<(),
     let wrong = |field: String, why: String| Wrong { offset: None, field, why };
     let key = |(field, why): (&str, String)| wrong(field.to_owned(), why);
     match owner {
-        "init" => table::<InitTable>(text, names, &[])?.check().map_err(key),
+        "init" => {
+            let init = table::<InitTable>(text, names, &[])?;
+            if let Some(stranger) = init.resources.keys().find(|name| !BOOT.iter().any(|s| s.name == **name)) {
+                let why = "is none of Octant's own units; one of yours has resources in its own table";
+                return Err(wrong(format!("resources.{stranger}"), why.into()));
+            }
+            init.check().map_err(key)
+        }
         "network" => {
             table::<NetworkConfig>(text, names, &[])?.check().map_err(|bad| wrong(bad.field, bad.why))
         }
@@ -131,22 +138,28 @@ mod tests {
     fn tables_of_a_configuration_are_checked_by_those_who_read_them() {
         let text = "[machine]\nhostname = \"a b\"\n[network.links.eth0]\nmtu = 5\n[egress]\nextra = 1\n\
                     [limits]\nmax_agents = 9999\n[units.ledger]\nenabled = false\n[units.off]\nenabled = false\n\
-                    [units.web]\nenabled = true\nexec = [\"web\"]\nuser = 5\n";
+                    [units.web]\nenabled = true\nexec = [\"web\"]\nuser = 5\n\
+                    [units.few]\nexec = [\"/few\"]\nuser = 5\nresources = { pids_max = 0 }\n";
         let why =
             |owner, names: &[&str]| check_table(owner, names, text).map_err(|wrong| (wrong.field, wrong.why));
-        let rows: [(&str, &[&str], &str, &str); 6] = [
+        let rows: [(&str, &[&str], &str, &str); 7] = [
             ("init", &["machine"], "hostname", "1 to 63 letters"),
             ("network", &["network"], "links.eth0.mtu", ""),
             ("egress", &["egress"], "", "unknown field `extra`"),
             ("agents", &["limits"], "max_agents", "is not between"),
             ("unit", &["units", "ledger"], "", "is Octant's own unit"),
             ("unit", &["units", "web"], "exec", "absolute path"),
+            ("unit", &["units", "few"], "resources.pids_max", "1 to"),
         ];
         for (owner, names, field, expected) in rows {
             let (found, why) = why(owner, names).unwrap_err();
             assert!(found == field && why.contains(expected), "{owner} {names:?}: {found}: {why}");
         }
         assert_eq!(why("unit", &["units", "off"]), Ok(()));
+        let text = "[machine.resources.router]\nmemory_max = \"2GiB\"\n";
+        assert_eq!(check_table("init", &["machine"], text), Ok(()));
+        let wrong = check_table("init", &["machine"], "[machine.resources.web]\nnofile = 99\n").unwrap_err();
+        assert_eq!(wrong.field, "resources.web");
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub enum Ended {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// The kernel killed it for want of memory: at its own bound, in bytes, or because the machine had none left.
+    OutOfMemory(Option<u64>),
 }
 
 /// What a unit says about itself.

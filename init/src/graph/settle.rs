@@ -5,6 +5,7 @@ use super::{
     KILLS_BEFORE_ABANDON, Kind, Notice, State, TIMEOUT_WEIGHT, after,
 };
 use octant_api::unit::{Criticality, Restart};
+use octant_ids::ByteSize;
 
 impl Graph {
     fn change(&mut self, unit: usize, state: State, why: String, now: u64, out: &mut Vec<Action>) {
@@ -81,6 +82,8 @@ impl Graph {
         let text = match how {
             Ended::Code(code) => format!("ended with code {code}"),
             Ended::Signal(signal) => format!("ended by signal {signal}"),
+            Ended::OutOfMemory(Some(max)) => format!("killed at its memory_max of {}", ByteSize(max)),
+            Ended::OutOfMemory(None) => "killed: the machine had no memory left".to_owned(),
         };
         let def = &self.defs[unit];
         let clean = how == Ended::Code(0)

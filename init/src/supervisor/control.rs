@@ -156,6 +156,8 @@ impl Supervisor {
                 heard_ms: self.runtime[unit]
                     .heard_ns
                     .map(|at| u32::try_from(now.saturating_sub(at) / 1_000_000).unwrap_or(u32::MAX)),
+                used: self.cgroups.used(&self.graph.def(unit).name),
+                out_of_memory: self.runtime[unit].out_of_memory,
                 text,
             }));
         }

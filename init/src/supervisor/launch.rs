@@ -1,6 +1,7 @@
 //! Starting a unit: its environment, descriptors, sockets and directories.
 
 use super::Supervisor;
+use crate::cgroup::{BoundError, Group};
 use crate::hardware;
 use crate::sealed::sealed;
 use crate::spawn::{self, Launch, Session};
@@ -8,8 +9,9 @@ use crate::tickets::{self, Tickets};
 use crate::units::{CONSOLE, Command, Stdio};
 use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::{BootConfig, Mode};
+use octant_api::journal::Kind;
 use octant_api::unit::{COPIES, ROUTER_HTTP};
-use octant_sys::audit;
+use octant_sys::{audit, clock};
 use octant_sys::confine::landlock_abi;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -70,6 +72,7 @@ impl Supervisor {
             // They could not be made at boot, which was said then. Without them the unit starts all the same.
             self.tickets = Tickets::make(Duration::ZERO).unwrap_or_default();
         }
+        let cgroup = self.group(unit)?;
         let tpm = self.tpm_fd(unit);
         let audit = self.audit_fd(unit);
         let what = &self.units[unit];
@@ -113,7 +116,6 @@ impl Supervisor {
             .capabilities
             .as_ref()
             .map(|names| names.iter().filter_map(|n| spawn::capability(n)).collect());
-        let cgroup = self.cgroups.open_unit(name).map_err(at("its cgroup"))?;
         let (path, args) = command(&what.command).map_err(at("its command"))?;
         let names: Vec<&str> = fds.iter().map(|(name, _)| name.as_str()).collect();
         let launch = Launch {
@@ -125,9 +127,28 @@ impl Supervisor {
             uid: what.uid,
             capabilities,
             session,
+            nofile: what.resources.nofile,
             cgroup: cgroup.as_ref(),
         };
         spawn::start(&launch).map_err(at("a new process"))
+    }
+
+    /// The unit's group, with its bounds. Without one of them an operator's unit does not start, unless that was accepted;
+    /// Octant's own do, since what is missing is said of the machine as a whole.
+    fn group(&mut self, unit: usize) -> Result<Option<Group>, LaunchError> {
+        let name = &self.graph.def(unit).name;
+        let group = self.cgroups.open_unit(name).map_err(at("its cgroup"))?;
+        let what = &self.units[unit];
+        match self.cgroups.bound(name, &what.resources) {
+            Err(BoundError::Missing { .. }) if what.built_in => {}
+            Err(error @ BoundError::Missing { .. }) if self.setup.accept_missing.iter().any(|l| l == "cgroup") => {
+                let text = format!("starts without {error}");
+                self.console.alarm(&format!("{name}: {text}"));
+                self.journal.record(Kind::Unit, name, &text, clock::monotonic_ns());
+            }
+            other => other.map_err(io::Error::other).map_err(at("its resources"))?,
+        }
+        Ok(group)
     }
 
     fn environment(&self, unit: usize, fd_names: &[&str]) -> io::Result<Vec<CString>> {

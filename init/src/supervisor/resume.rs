@@ -6,7 +6,7 @@
 //! binary on disk. The new PID 1 takes the descriptors that the state names and closes all others.
 
 use super::{Ending, Runtime, Setup, SetupError, Supervisor, at, block_signals};
-use crate::cgroup::Cgroups;
+use crate::cgroup::{BoundError, Cgroups};
 use crate::channel::{self, Channel, Journal};
 use crate::config::Config;
 use crate::console::Console;
@@ -82,6 +82,8 @@ struct SavedUnit {
     said: String,
     #[serde(default)]
     heard_ns: Option<u64>,
+    #[serde(default)]
+    out_of_memory: u32,
     last_pid: Option<u32>,
 }
 
@@ -308,8 +310,22 @@ impl Supervisor {
                 let _may_be_gone = process::signal_group(*pid, nix::sys::signal::Signal::SIGKILL);
             }
         }
+        self.bound_again();
         // Children that ended between the fault and now raised their SIGCHLD at nobody.
         self.reap();
+    }
+
+    /// Gives every unit that runs the bounds that the configuration has now.
+    fn bound_again(&mut self) {
+        for unit in (0..self.graph.len()).filter(|unit| self.graph.pid(*unit).is_some()) {
+            let name = &self.graph.def(unit).name;
+            // What is missing was said when the unit was started.
+            if let Err(error @ BoundError::Write { .. }) =
+                self.cgroups.bound(name, &self.units[unit].resources)
+            {
+                self.console.alarm(&format!("{name}: {error}; its bounds are as they were"));
+            }
+        }
     }
 
     fn assemble(parts: Parts) -> Result<Self, SetupError> {
@@ -408,6 +424,7 @@ impl Supervisor {
             stored: runtime.stored.iter().map(|(name, fd)| (name.clone(), raw(fd))).collect(),
             said: runtime.said.clone(),
             heard_ns: runtime.heard_ns,
+            out_of_memory: runtime.out_of_memory,
             last_pid: runtime.last_pid,
         };
         let (cgroup_top, cgroup_origin) = self.cgroups.saved();
@@ -497,6 +514,7 @@ fn gone_on(name: &str, unit: &Unit, old: SavedUnit, layout: &Layout) -> Result<R
         stored: stored.collect::<Result<_, SetupError>>()?,
         said: old.said,
         heard_ns: old.heard_ns,
+        out_of_memory: old.out_of_memory,
         last_pid: old.last_pid,
     })
 }
@@ -512,6 +530,7 @@ fn begun(name: &str, unit: &Unit, layout: &Layout) -> Result<Runtime, SetupError
         stored: Vec::new(),
         said: String::new(),
         heard_ns: None,
+        out_of_memory: 0,
         last_pid: None,
     })
 }

@@ -5,7 +5,7 @@ use crate::error::CliError;
 use crate::ledger::check_proof;
 use crate::operator::{Operator, Overview};
 use crate::service::Service;
-use crate::units::problem;
+use crate::units::{problem, remark};
 use octant_api::ledger::{Head, HeadRequest, ProveRequest, QueryRequest};
 use octant_api::operator::{Phase, UnitState, UnitStatus};
 use octant_api::unit::{ROUTER, Spec};
@@ -206,7 +206,16 @@ fn judge_unit(unit: &UnitStatus) -> Check {
         return check(what, Verdict::Weaker, "stopped by an operator", how);
     }
     match problem(unit) {
-        None => check(what, Verdict::Ok, unit.state.as_str(), ""),
+        None => match remark(unit) {
+            Some(bounds) => {
+                let how = format!(
+                    "Give it more ([resources] in its unit file, [init.resources.{name}] for Octant's own), or find what \
+                     it needs it for: `octant logs {name}`."
+                );
+                check(what, Verdict::Weaker, format!("{}: {bounds}", unit.state.as_str()), how)
+            }
+            None => check(what, Verdict::Ok, unit.state.as_str(), ""),
+        },
         Some(why) => {
             let how = format!(
                 "`octant logs {name}` shows what it said; `octant service restart {name}` starts it anew."
@@ -332,7 +341,7 @@ fn wrong(place: &Place) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use octant_api::operator::{End, Health};
+    use octant_api::operator::{End, Health, Used};
     use octant_api::vault;
     use octant_ids::Sha256;
 
@@ -346,6 +355,8 @@ mod tests {
             since_ns: 1,
             uid: 960,
             heard_ms: Some(1500),
+            used: Used::default(),
+            out_of_memory: 0,
             text: String::new(),
         }
     }

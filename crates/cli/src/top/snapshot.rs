@@ -4,6 +4,7 @@ use crate::error::CliError;
 use crate::ledger::in_a_line;
 use crate::operator::Operator;
 use crate::service::Service;
+use crate::units::remark;
 use octant_api::agents::{AgentInfo, ApprovalsRequest, BudgetRequest, ListRequest};
 use octant_api::egress;
 use octant_api::ledger::{HeadRequest, QueryRequest};
@@ -49,6 +50,8 @@ pub(super) struct Unit {
     pub(super) restarts: u32,
     pub(super) text: String,
     pub(super) used: Used,
+    /// Bytes of memory beyond which it is killed.
+    pub(super) memory_max: Option<u64>,
 }
 
 /// An agent.
@@ -146,13 +149,20 @@ impl Gatherer {
     }
 
     fn unit(&mut self, unit: &UnitStatus) -> Unit {
+        let used = self.used(unit.pid, |uid| uid == unit.uid, false);
+        let text = remark(unit).into_iter().chain(Some(unit.text.clone()).filter(|text| !text.is_empty()));
         Unit {
             name: unit.name.clone(),
             state: unit.state.as_str().to_owned(),
             health: unit.health.as_str().to_owned(),
             restarts: unit.restarts,
-            text: unit.text.clone(),
-            used: self.used(unit.pid, |uid| uid == unit.uid, false),
+            text: text.collect::<Vec<_>>().join("; "),
+            used: Used {
+                // With all its processes, where the kernel counts them.
+                memory: unit.used.memory.or(used.memory),
+                ..used
+            },
+            memory_max: unit.used.memory_max,
         }
     }
 

@@ -29,6 +29,7 @@ fn snapshot(agents: u8) -> Snapshot {
         restarts: 0,
         text: text.into(),
         used: used(7, 12 << 20),
+        memory_max: (name == "egress").then_some(512 << 20),
     };
     let agent = |number: u8| Agent {
         aid: named(number),

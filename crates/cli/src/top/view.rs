@@ -1,7 +1,7 @@
 //! From what is known to lines: pure.
 
 use super::snapshot::{Agent, Snapshot, Unit, Used};
-use crate::out::{cut, printable, utc};
+use crate::out::{bytes, cut, printable, utc};
 use octant_ids::Aid;
 
 /// What is left for the ledger's entries where there are many agents.
@@ -172,8 +172,11 @@ fn head(snapshot: &Snapshot) -> String {
 }
 
 fn unit_line(unit: &Unit) -> String {
-    let Unit { name, state, health, restarts, text, used } = unit;
-    let (cpu, memory) = cells(*used);
+    let Unit { name, state, health, restarts, text, used, memory_max } = unit;
+    let (cpu, mut memory) = cells(*used);
+    if let Some((used, max)) = used.memory.zip(*memory_max) {
+        memory = format!("{}/{}", whole(used), whole(max));
+    }
     format!("{:<10} {state:<9} {health:<9} {cpu:>6} {memory:>8} {restarts:>5}  {text}", cut(name, 10))
 }
 
@@ -197,34 +200,18 @@ fn agent_line(agent: &Agent) -> String {
     )
 }
 
+/// An amount without its tenths: two of them stand in one column.
+fn whole(count: u64) -> String {
+    let text = bytes(count);
+    match text.split_once('.') {
+        Some((whole, rest)) => format!("{whole}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit())),
+        None => text,
+    }
+}
+
 fn cells(used: Used) -> (String, String) {
     let cpu = used
         .cpu_permille
         .map_or_else(|| "-".to_owned(), |permille| format!("{}.{}", permille / 10, permille % 10));
     (cpu, used.memory.map_or_else(|| "-".to_owned(), bytes))
-}
-
-/// `999B`, `12.3K`, `4.0M`, `1.2G`.
-fn bytes(count: u64) -> String {
-    let mut unit = ' ';
-    let mut tenths = count.saturating_mul(10);
-    for next in ['K', 'M', 'G', 'T'] {
-        if tenths < 10_000 {
-            break;
-        }
-        (tenths, unit) = (tenths / 1024, next);
-    }
-    if unit == ' ' { format!("{count}B") } else { format!("{}.{}{unit}", tenths / 10, tenths % 10) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_read_as_people_write_them() {
-        let texts = [0, 999, 1024, 12_600, 4 << 20, 3 << 30].map(bytes);
-        assert_eq!(texts, ["0B", "999B", "1.0K", "12.3K", "4.0M", "3.0G"]);
-        assert!(bytes(u64::MAX).ends_with('T'));
-    }
 }

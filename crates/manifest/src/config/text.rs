@@ -27,9 +27,9 @@ const TOP: [&str; 11] = [
     "agents",
     "limits",
 ];
-const MACHINE: [&str; 5] = ["hostname", "console", "emergency", "operators", "health_within"];
+const MACHINE: [&str; 6] = ["hostname", "console", "emergency", "operators", "health_within", "resources"];
 const LIMITS: [&str; 4] = ["max_agents", "keep_ended", "log_bytes", "artefact_bytes"];
-const UNIT: [&str; 12] = [
+const UNIT: [&str; 13] = [
     "enabled",
     "about",
     "exec",
@@ -42,6 +42,7 @@ const UNIT: [&str; 12] = [
     "watchdog",
     "socket",
     "capabilities",
+    "resources",
 ];
 /// The longest name of an agent: the unit that starts it is called after it.
 const AGENT_NAME_MAX: usize = ServiceName::MAX - "start-".len();
