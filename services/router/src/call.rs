@@ -320,15 +320,27 @@ impl Call {
     ) -> Result<Reply, Failure> {
         let amounts = reserved.hold.amounts();
         let model = self.request().model.clone();
-        let intent = self.router.book.intent(self.agent.on_record(), self.intent(&choice, amounts)).await;
-        let intent = intent.map_err(|why| {
+        let (router, agent, setup) =
+            (Arc::clone(&self.router), Arc::clone(&self.agent), Arc::clone(&self.setup));
+        let (about, payload) = (model.clone(), self.intent(&choice, amounts));
+        // Who asks can go away meanwhile. What is on record then has its end all the same, and what was set apart is back.
+        let opening = tokio::spawn(async move {
+            match router.book.intent(agent.on_record(), payload).await {
+                Ok(intent) => {
+                    Ok(Open::new(&router, &agent, &setup, (&about, intent, input), reserved, place))
+                }
+                Err(why) => {
+                    router.settle(reserved.window, Amount::default());
+                    Err(why)
+                }
+            }
+        });
+        let mut open = opening.await.unwrap_or_else(|error| Err(error.to_string())).map_err(|why| {
             Failure::new(
                 Kind::Overloaded,
                 format!("octant: nothing is asked that cannot be put on record: {why}"),
             )
         })?;
-        let about = (model.as_str(), intent, input);
-        let mut open = Open::new(&self.router, &self.agent, &self.setup, about, reserved, place);
         open.keeps(self.key(), self.agent.rights().keep_prompts.then(|| self.asked.body.to_vec()));
         let now = now_ms();
         let mut plan = Plan::new(&self.setup.catalogue, &choice, load, seed, now, u64::MAX);
