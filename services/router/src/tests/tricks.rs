@@ -237,3 +237,16 @@ async fn who_goes_away_while_an_intent_is_written_leaves_nothing_open_and_nothin
     assert_eq!(world.ask("/v1/chat/completions", ask).await.0, 503);
     assert_eq!(world.router.room(&world.agent).tokens, 1000, "nor where it is not written at all");
 }
+
+#[tokio::test]
+async fn a_stream_that_never_begins_is_not_kept_without_end() {
+    let mut script = events(&[]);
+    script.extend(std::iter::repeat_n(format!(": {}\n\n", "-".repeat(1 << 16)).into_bytes(), 40));
+    let upstream = Upstream::new(vec![silent(script)]).await;
+    let file = deployment("a", "chat", upstream.at) + "[retry]\ntries = 1\n";
+    let world = World::new(&file, &["*"], PLENTY).await;
+    let body =
+        r#"{"stream":true,"model":"p-a/m-a","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let (status, _, answer) = world.ask("/v1/chat/completions", body).await;
+    assert!(status == 502 && answer.contains("nothing of an answer"), "{status} {answer}");
+}
