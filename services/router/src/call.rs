@@ -158,7 +158,7 @@ impl Call {
             untranslatable,
         };
         let model = call.request().model.clone();
-        let place = agent.place().map_err(|why| deny(&model, why))?;
+        let place = agent.place(call.asked.body.len()).map_err(|why| deny(&model, why))?;
         let Weight { mut input, extra, unbounded } = call.weighs();
         if let Some(what) = extra.filter(|_| !agent.rights().extras) {
             return Err(deny(&model, Denied::Extras(what)));

@@ -53,6 +53,8 @@ pub(crate) enum Denied {
     },
     #[error("the agent has {0} calls under way, as many as it may")]
     Calls(u64),
+    #[error("the requests that the agent has under way have {0} bytes together, as many as they may")]
+    Bytes(u64),
     #[error("the grant that allowed it is gone")]
     Revoked,
     #[error("the agent is gone")]
@@ -66,7 +68,7 @@ impl Denied {
             Self::NoGrant(_) | Self::Revoked => Some("models.allowed"),
             Self::Extras(_) => Some("models.extras"),
             Self::Budget(field) | Self::Reserved(field) | Self::Minute { field, .. } => Some(field),
-            Self::NoWord | Self::Calls(_) | Self::Dismissed => None,
+            Self::NoWord | Self::Calls(_) | Self::Bytes(_) | Self::Dismissed => None,
         }
     }
 
@@ -75,7 +77,7 @@ impl Denied {
         match self {
             Self::NoGrant(_) | Self::Extras(_) | Self::Revoked | Self::Dismissed => Kind::Forbidden,
             Self::Budget(_) => Kind::Spent,
-            Self::Reserved(_) | Self::Minute { .. } | Self::Calls(_) => Kind::RateLimited,
+            Self::Reserved(_) | Self::Minute { .. } | Self::Calls(_) | Self::Bytes(_) => Kind::RateLimited,
             Self::NoWord => Kind::Overloaded,
         }
     }
@@ -84,7 +86,7 @@ impl Denied {
     pub(crate) fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::Minute { again_in_ms, .. } => Some(*again_in_ms),
-            Self::Reserved(_) | Self::Calls(_) => Some(1000),
+            Self::Reserved(_) | Self::Calls(_) | Self::Bytes(_) => Some(1000),
             _ => None,
         }
     }
@@ -104,7 +106,7 @@ impl Denied {
             }
             Self::Reserved(_) => "wait until some have ended, or ask for fewer tokens of answer".to_owned(),
             Self::Minute { field, .. } => format!("wait for the next, or raise {field} in its manifest"),
-            Self::Calls(_) => "wait until some have ended".to_owned(),
+            Self::Calls(_) | Self::Bytes(_) => "wait until some have ended".to_owned(),
             Self::NoWord => "see `octant status`; try again".to_owned(),
             Self::Revoked | Self::Dismissed => "spawn the agent anew".to_owned(),
         }
