@@ -14,7 +14,8 @@ use crate::out::{Out, revealed};
 use crate::service::Service;
 use message::{Asked, Line, REFUSED, WRONG, answer, failure, notification, read, request};
 use octant_api::agents::{
-    AgentInfo, ApprovalRequest, KillRequest, LogsRequest, Output, SayRequest, ShowRequest, SpawnRequest, Task,
+    AgentInfo, Approval, ApprovalRequest, ApprovalState, KillRequest, LogsRequest, Output, SayRequest,
+    ShowRequest, SpawnRequest, Task,
 };
 use octant_ids::Layout;
 use octant_loop::Shown;
@@ -284,6 +285,13 @@ impl Server<'_> {
                 return Ok(());
             }
         };
+        // An agent's output is the agent's: it can name a request of another one, or the same again and again.
+        if !is_of(&asked, session) || self.asked.values().any(|(_, known)| known == approval) {
+            self.out.note(&format!(
+                "{session} names a request for approval that is not its own to show: not asked"
+            ));
+            return Ok(());
+        }
         let (number, what) = (self.next, asked.what.as_ref().map_or("", |what| what.text()));
         // What it would do comes first; that is a part of what is signed, which follows whole.
         let params = serde_json::from_str::<Value>(what).unwrap_or_default()["params"].take();
@@ -334,7 +342,41 @@ impl Server<'_> {
     }
 }
 
+/// Whether a request for approval is this agent's, and waits.
+fn is_of(asked: &Approval, session: &str) -> bool {
+    let its = asked.agent.is_some_and(|agent| agent.to_string() == session);
+    its && asked.state == ApprovalState::Waiting
+}
+
 fn refused(error: CliError) -> (i64, String) {
     let next = error.next().map_or_else(String::new, |next| format!("; {next}"));
     (REFUSED, format!("{error}{next}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_asked_for_what_another_agent_wants() {
+        let own = octant_ids::Aid::from_bytes([1; 16]);
+        let asked = |agent: Option<octant_ids::Aid>, state: ApprovalState| -> Approval {
+            let mut asked: Approval = serde_json::from_value(json!({
+                "id": "0123456789abcdef", "action": "spawn", "subject": "a", "role": "developer", "asked_by": "a",
+                "digest": "00".repeat(32), "asked_ms": 1, "expires_ms": 2, "state": "waiting", "why": "",
+            }))
+            .unwrap();
+            (asked.agent, asked.state) = (agent, state);
+            asked
+        };
+        let other = octant_ids::Aid::from_bytes([2; 16]);
+        assert!(is_of(&asked(Some(own), ApprovalState::Waiting), &own.to_string()));
+        for (agent, state) in [
+            (Some(other), ApprovalState::Waiting),
+            (None, ApprovalState::Waiting),
+            (Some(own), ApprovalState::Allowed),
+        ] {
+            assert!(!is_of(&asked(agent, state), &own.to_string()), "{agent:?} {state:?}");
+        }
+    }
 }

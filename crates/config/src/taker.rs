@@ -3,7 +3,7 @@
 //! editions' directory, and every system call but a few; then look at the bytes.
 
 use crate::{First, Here, Source, SourceError, TakeError, Taken};
-use octant_editions::{Editions, Verdict};
+use octant_editions::{Editions, StoreError, Verdict};
 use octant_ids::{Exit, Layout};
 use octant_manifest::{CheckTable, KeyId};
 use octant_service::{ServiceError, confine_helper_in};
@@ -99,10 +99,27 @@ fn run(args: &Args, check: CheckTable) -> Result<String, TakerError> {
         }
         Taken::Known(edition) => edition,
     };
+    known(&editions, edition, source).map_err(|error| TakeError::from(error).into())
+}
+
+/// What follows where the source has what was accepted before.
+pub(crate) fn known(editions: &Editions, edition: u32, source: &Source) -> Result<String, StoreError> {
+    let what = format!("configuration {edition}");
     Ok(match editions.verdict(edition) {
-        _ if edition == editions.current() => format!("configuration {edition} is the one from {source}"),
-        Verdict::Bad(why) => format!("configuration {edition}, the one from {source}, did not work: {why}"),
-        _ => format!("configuration {edition}, the one from {source}, is older than what is in force"),
+        _ if edition == editions.current() => format!("{what} is the one from {source}"),
+        Verdict::Bad(why) => format!("{what}, the one from {source}, did not work: {why}"),
+        // The power went between the two steps of taking it: without this the machine would be nobody's for ever, since it
+        // takes its first operators once.
+        Verdict::Open if !editions.chosen() => {
+            editions.choose(edition)?;
+            format!("{what}, the one from {source}, was accepted before and is in force now")
+        }
+        Verdict::Open if edition > editions.current() => {
+            format!(
+                "{what}, the one from {source}, was accepted and is not in force; octant config apply puts it there"
+            )
+        }
+        _ => format!("{what}, the one from {source}, is older than what is in force"),
     })
 }
 

@@ -137,6 +137,29 @@ fn a_machine_that_nobody_owns_takes_its_first_operator_once() {
 }
 
 #[test]
+fn a_power_cut_before_the_first_edition_is_in_force_leaves_no_machine_without_owners() {
+    let (scratch, ada) = (Scratch::new("cut"), key(1));
+    let signed = |serial| sign_config(text(serial, &operators(&ada, "admin")).as_bytes(), &[&ada]);
+    let first = new(scratch.take(&signed(1), First::Yes(None)).unwrap());
+    // Here the power goes; at the next start the same lies at the source.
+    let Ok(Taken::Known(edition)) = scratch.take(&signed(1), First::Yes(None)) else { panic!("known") };
+    let (editions, source) = (Editions::of(&scratch.layout()), Source::Smbios);
+    let known = |edition| taker::known(&editions, edition, &source).unwrap();
+    assert!(known(edition).contains("in force now"));
+    assert_eq!(editions.current(), first);
+    assert!(known(edition).contains("is the one from smbios"));
+    // What somebody has chosen since stays.
+    scratch.trust(&ada, "ada", "admin");
+    let second = new(scratch.take(&signed(2), First::No).unwrap());
+    assert!(known(second).contains("is not in force; octant config apply"));
+    editions.choose(second).unwrap();
+    assert!(known(first).contains("older than what is in force"));
+    editions.choose(BASE).unwrap();
+    known(second);
+    assert_eq!(editions.current(), BASE);
+}
+
+#[test]
 fn sources_are_told_apart_and_the_first_that_is_there_counts() {
     let parse = |text: &str| text.parse::<Source>().map_err(|error| error.to_string());
     assert_eq!(parse("smbios"), Ok(Source::Smbios));

@@ -282,7 +282,7 @@ impl Desk<'_> {
     fn challenged(&mut self, name: &str) -> Result<Event, LoginError> {
         let directory = directory(self.layout);
         let lock = lock(&directory)?;
-        let wait = load(&directory.join("attempts.json")).wait_ms(name, &self.name, clock::wall_ms());
+        let wait = load(&directory.join("attempts.json")).wait_ms(None, &self.name, clock::wall_ms());
         drop(lock);
         if wait > 0 {
             return self.told_to_wait(wait);
@@ -330,12 +330,13 @@ impl Desk<'_> {
         {
             say(&format!("login: {error}"));
         }
-        let wait = attempts.wait_ms(name, &self.name, clock::wall_ms());
+        let counts = self.asked.is_none().then_some(name);
+        let wait = attempts.wait_ms(counts, &self.name, clock::wall_ms());
         if wait > 0 {
             self.asked = None;
             return self.told_to_wait(wait);
         }
-        attempts.failed(name, &self.name, clock::wall_ms());
+        attempts.failed(counts, &self.name, clock::wall_ms());
         if let Err(error) = store(&path, &attempts) {
             say(&format!("login: {error}; every attempt waits until it can be"));
             std::thread::sleep(UNKEPT);

@@ -126,6 +126,12 @@ impl Editions {
         self.number("current").unwrap_or(BASE)
     }
 
+    /// Whether anybody has ever said which edition is in force.
+    #[must_use]
+    pub fn chosen(&self) -> bool {
+        self.dir.join("current").exists()
+    }
+
     /// The one that worked last; none where nothing is known to have worked.
     #[must_use]
     pub fn worked(&self) -> Option<u32> {

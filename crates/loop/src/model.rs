@@ -70,6 +70,11 @@ impl Endpoint {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
             host => host.parse().map_err(|_| wrong("its host is no address"))?,
         };
+        if !host.to_canonical().is_loopback() {
+            return Err(wrong(
+                "it is on another machine, and what is said and the key would go there unencrypted",
+            ));
+        }
         Ok(Self {
             at: At::Tcp(SocketAddr::new(host, port)),
             authority: authority.to_owned(),
@@ -352,6 +357,9 @@ mod tests {
             "https://api.example.org/v1",
             "http://api.example.org/v1",
             "http://127.0.0.1:x/",
+            "http://192.0.2.1:8000/v1",
+            "http://0.0.0.0:80",
+            "http://[2001:db8::1]/v1",
             "",
             "127.0.0.1:1",
         ] {

@@ -140,6 +140,10 @@ impl Text {
             Shown::Began { model, again: true } => line(&format!("[octant] goes on, asks {model}")),
             Shown::Said { text } => line(&format!("[said] {text}")),
             Shown::Call { name, arguments, .. } => line(&format!("[call] {name} {arguments}")),
+            // Whoever writes this can write anything: what is shown for an operator to type is a command and no more.
+            Shown::Waits { request, .. } if !request.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+                line("[waits] for an operator: octant approvals")
+            }
             Shown::Waits { request, .. } => {
                 line(&format!("[waits] for an operator: octant approvals allow {request}"))
             }
@@ -176,6 +180,9 @@ mod tests {
         let (id, failed) = (String::new(), false);
         show.show(Shown::Result { id, text: "b\x1b[2J\nc".into(), failed }).unwrap();
         assert_eq!(String::from_utf8(bytes).unwrap(), "a\\u{1b}]0;x\\u{7}\n[result] b\\u{1b}[2J\n  c\n");
+        let waits =
+            |request: &str| Text::default().of(&Shown::Waits { id: "c".into(), request: request.into() });
+        assert!(waits("0123abcd").ends_with("allow 0123abcd\n") && !waits("1; rm -r /").contains("rm"));
         let mut bytes = Vec::new();
         let mut show = Show::new(Form::Lines, &mut bytes);
         let shown = Shown::Text { text: "a\n\x1b".into() };

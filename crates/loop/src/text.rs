@@ -47,7 +47,8 @@ pub fn visible(text: &str) -> String {
 fn hides(c: char) -> bool {
     matches!(
         c,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
     )
 }
 
@@ -58,6 +59,11 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_spelled_out() {
         assert_eq!(visible("a\x1b[31mb\r\n\tc\u{202e}"), "a\\u{1b}[31mb\\u{d}\n\tc\\u{202e}");
+        assert_eq!(
+            visible("a\u{61c}\u{ad}b"),
+            "a\\u{61c}\\u{ad}b",
+            "as good as U+200F, and a dash that is not there"
+        );
         assert_eq!(visible("gr\u{fc}n \u{1f600}"), "gr\u{fc}n \u{1f600}");
     }
 

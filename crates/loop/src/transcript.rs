@@ -73,6 +73,9 @@ impl Transcript {
     pub fn append(&mut self, line: &Line) -> Result<(), LoopError> {
         let mut text = serde_json::to_vec(line).map_err(|error| failed("write", &self.path)(error.into()))?;
         text.push(b'\n');
+        if text.len() as u64 > LINE_MAX {
+            return Err(failed("write", &self.path)(too_long()));
+        }
         // In one write, so that another reader of the file sees whole lines.
         self.file.write_all(&text).and_then(|()| self.file.sync_data()).map_err(failed("write", &self.path))
     }
@@ -84,6 +87,10 @@ impl Transcript {
     }
 }
 
+fn too_long() -> io::Error {
+    io::Error::other(format!("a line of more than {LINE_MAX} bytes"))
+}
+
 /// Plays the whole lines, and says how many bytes they have.
 fn read(file: &File, path: &Path, each: &mut impl FnMut(Line)) -> Result<u64, LoopError> {
     let mut lines = BufReader::new(file);
@@ -93,6 +100,10 @@ fn read(file: &File, path: &Path, each: &mut impl FnMut(Line)) -> Result<u64, Lo
         number += 1;
         let got = lines.by_ref().take(LINE_MAX).read_until(b'\n', &mut text).map_err(failed("read", path))?;
         if !text.ends_with(b"\n") {
+            // What is longer than any line was not cut short by an end: nothing behind it may be thrown away.
+            if got as u64 == LINE_MAX {
+                return Err(failed("read", path)(too_long()));
+            }
             return Ok(whole);
         }
         let line = serde_json::from_slice(&text).map_err(|error| LoopError::Transcript {
@@ -135,6 +146,24 @@ mod tests {
         got.clear();
         Transcript::open(&directory, |line| got.push(line)).unwrap();
         assert_eq!(got.last(), Some(&told("three")), "what follows a cut line is a line of its own");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_not_written_and_costs_nothing_behind_it() {
+        let directory = scratch("long");
+        let mut transcript = Transcript::open(&directory, |_| ()).unwrap();
+        let long = "x".repeat(usize::try_from(LINE_MAX).unwrap());
+        assert!(transcript.append(&told(&long)).unwrap_err().to_string().contains("a line of more than"));
+        transcript.append(&told("one")).unwrap();
+        Transcript::open(&directory, |line| assert_eq!(line, told("one"))).unwrap();
+        let path = transcript.path().to_owned();
+        let mut other = OpenOptions::new().append(true).open(&path).unwrap();
+        other.write_all(format!("{long}\n").as_bytes()).unwrap();
+        transcript.append(&told("two")).unwrap();
+        let before = fs::metadata(&path).unwrap().len();
+        assert!(Transcript::open(&directory, |_| ()).is_err());
+        assert_eq!(fs::metadata(&path).unwrap().len(), before, "nothing is cut off");
         fs::remove_dir_all(directory).unwrap();
     }
 

@@ -7,7 +7,7 @@
 //! | the request is wrong, too large, cannot be said | the caller's | nothing; it answered |
 //! | the prompt is longer than the window | nobody's | nothing; it answered |
 //! | no key, a wrong one (401); no more money | the key's | the key is out until an operator has looked |
-//! | forbidden (403) | the key's, for this model | three without a success between: out until an operator has looked |
+//! | forbidden (403) | the key's, for this model | three without a success between or shortly before: out until an operator has looked |
 //! | no such model (404), 5xx, cut, malformed, time over | the deployment's | counts in its breaker |
 //! | too many requests (429) | the deployment's | it is left alone as long as it asks, or for twice as long each time |
 //! | nobody could be reached | the provider's too | counts in both breakers |
@@ -34,6 +34,9 @@ const COOL_MS: (u64, u64) = (1000, 60_000);
 const RETRY_AFTER_MOST_MS: u64 = 3_600_000;
 /// So many answers that something is forbidden, without a success between, are the key's.
 const FORBIDDEN: u32 = 3;
+/// For so long a success shows that the key may ask this model: what is forbidden then is what a prompt says, and whoever says
+/// it three times takes the model from nobody else.
+const WELL_MS: u64 = 300_000;
 /// When somebody looks again whether one of the calls has ended that are all there may be at a time.
 const AT_ONCE_MS: u64 = 50;
 
@@ -180,6 +183,8 @@ struct One {
     cool: (u64, Why),
     cooled: u32,
     forbidden: u32,
+    /// When it answered last.
+    well_ms: Option<u64>,
     /// Configured limits and those that the provider has told, each with the word for it.
     buckets: Vec<(String, Unit, Bucket, bool)>,
     at_once: Option<u32>,
@@ -205,6 +210,7 @@ impl One {
             cool: (0, Why::Cooling),
             cooled: 0,
             forbidden: 0,
+            well_ms: None,
             buckets: rpm.into_iter().chain(tpm).collect(),
             at_once: pace.at_once,
             under_way: 0,
@@ -359,7 +365,7 @@ impl Health {
         one.breaker.good(call.era, now_ms);
         provider.good(call.provider_era, now_ms);
         one.cooled = 0;
-        one.forbidden = 0;
+        (one.forbidden, one.well_ms) = (0, Some(now_ms));
         one.share.ended(true, now_ms);
         let since = now_ms.saturating_sub(call.first_ms.unwrap_or(now_ms));
         one.latency.tokens(since.saturating_mul(1000), used.output, now_ms);
@@ -386,7 +392,9 @@ impl Health {
             (Blame::Caller | Blame::Nobody, _) => one.breaker.answered(call.era),
             (Blame::Key, Kind::Forbidden) => {
                 one.breaker.nothing(call.era, now_ms);
-                one.forbidden = one.forbidden.saturating_add(1);
+                if one.well_ms.is_none_or(|well_ms| now_ms.saturating_sub(well_ms) >= WELL_MS) {
+                    one.forbidden = one.forbidden.saturating_add(1);
+                }
             }
             (Blame::Key, kind) => {
                 one.breaker.nothing(call.era, now_ms);

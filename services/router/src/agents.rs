@@ -16,6 +16,9 @@ use tokio::task::AbortHandle;
 
 /// How many calls of one agent are under way at a time.
 const CALLS_MAX: u64 = 256;
+/// How many bytes the requests of these have together. Each is there up to four times: as it came, as it is understood, as it
+/// is sent, and what is kept of it.
+const BYTES_MAX: u64 = 128 << 20;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing here panics while it holds a lock, so what it guards is whole.
@@ -38,16 +41,19 @@ pub(crate) struct Agent {
     /// Its last answers, which it may judge.
     pub(crate) answered: Mutex<Recent>,
     open: AtomicU64,
+    /// The bytes of their requests.
+    bytes: AtomicU64,
     used: Mutex<Usage>,
 }
 
 /// A call that is under way.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Agent>);
+pub(crate) struct Place(Arc<Agent>, u64);
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.bytes.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
@@ -63,6 +69,7 @@ impl Agent {
             room: Room::default(),
             answered: Mutex::default(),
             open: AtomicU64::default(),
+            bytes: AtomicU64::default(),
             used: Mutex::default(),
         }
     }
@@ -118,11 +125,16 @@ impl Agent {
         let _ = rights.wait_for(|rights| rights.dismissed).await;
     }
 
-    /// A place among the calls that it has under way.
-    pub(crate) fn place(self: &Arc<Self>) -> Result<Place, Denied> {
+    /// A place among the calls that it has under way, for a request of so many bytes.
+    pub(crate) fn place(self: &Arc<Self>, bytes: usize) -> Result<Place, Denied> {
+        let bytes = bytes as u64;
         let before = self.open.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(self));
-        if before >= CALLS_MAX { Err(Denied::Calls(CALLS_MAX)) } else { Ok(place) }
+        let held = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let place = Place(Arc::clone(self), bytes);
+        if before >= CALLS_MAX {
+            return Err(Denied::Calls(CALLS_MAX));
+        }
+        if held.saturating_add(bytes) > BYTES_MAX { Err(Denied::Bytes(BYTES_MAX)) } else { Ok(place) }
     }
 
     /// Counts what was used.
@@ -218,5 +230,24 @@ impl Agents {
 
     pub(crate) fn list(&self) -> Vec<Arc<Agent>> {
         lock(&self.all).values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_requests_of_one_agent_have_so_many_bytes_together() {
+        let word = crate::core::tests::word(Aid::from_bytes([1; 16]), &["*"]);
+        let (agent, _) = Agents::default().admit(&word).unwrap();
+        let half = usize::try_from(BYTES_MAX / 2).unwrap();
+        let places = [agent.place(half).unwrap(), agent.place(half).unwrap()];
+        assert_eq!(agent.place(1).unwrap_err(), Denied::Bytes(BYTES_MAX));
+        drop(places);
+        let many: Vec<Place> = (0..CALLS_MAX).map(|_| agent.place(1).unwrap()).collect();
+        assert_eq!(agent.place(0).unwrap_err(), Denied::Calls(CALLS_MAX));
+        drop(many);
+        assert_eq!((agent.show().open, agent.bytes.load(Ordering::Relaxed)), (0, 0));
     }
 }

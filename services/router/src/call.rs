@@ -169,7 +169,7 @@ impl Call {
             untranslatable,
         };
         let model = call.request().model.clone();
-        let place = agent.place().map_err(|why| deny(&model, why))?;
+        let place = agent.place(call.asked.body.len()).map_err(|why| deny(&model, why))?;
         let Weight { mut input, extra, unbounded } = call.weighs();
         if let Some(what) = extra.filter(|_| !agent.rights().extras) {
             return Err(deny(&model, Denied::Extras(what)));
@@ -335,15 +335,27 @@ impl Call {
         let mut next = plan.next(&lock(&self.setup.health), now_ms());
         // The vault puts its own entry on record while the ledger takes this one; nothing is asked before both are there.
         let mut early = self.early(&next);
-        let intent = self.router.book.intent(self.agent.on_record(), self.intent(&choice, amounts)).await;
-        let intent = intent.map_err(|why| {
+        let (router, agent, setup) =
+            (Arc::clone(&self.router), Arc::clone(&self.agent), Arc::clone(&self.setup));
+        let (about, payload) = (model.clone(), self.intent(&choice, amounts));
+        // Who asks can go away meanwhile. What is on record then has its end all the same, and what was set apart is back.
+        let opening = tokio::spawn(async move {
+            match router.book.intent(agent.on_record(), payload).await {
+                Ok(intent) => {
+                    Ok(Open::new(&router, &agent, &setup, (&about, intent, input), reserved, place))
+                }
+                Err(why) => {
+                    router.windows.settle(reserved.window, Amount::default());
+                    Err(why)
+                }
+            }
+        });
+        let mut open = opening.await.unwrap_or_else(|error| Err(error.to_string())).map_err(|why| {
             Failure::new(
                 Kind::Overloaded,
                 format!("octant: nothing is asked that cannot be put on record: {why}"),
             )
         })?;
-        let about = (model.as_str(), intent, input);
-        let mut open = Open::new(&self.router, &self.agent, &self.setup, about, reserved, place);
         open.id = seed;
         open.keeps(self.key(), self.agent.rights().keep_prompts.then(|| self.asked.body.to_vec()));
         loop {

@@ -59,6 +59,8 @@ pub(crate) enum Denied {
     Unkept(String),
     #[error("the agent has {0} calls under way, as many as it may")]
     Calls(u64),
+    #[error("the requests that the agent has under way have {0} bytes together, as many as they may")]
+    Bytes(u64),
     #[error("the grant that allowed it is gone")]
     Revoked,
     #[error("the agent, or the key, is gone")]
@@ -73,7 +75,7 @@ impl Denied {
             Self::Extras(_) => Some("models.extras"),
             Self::Budget(field) | Self::Reserved(field) => Some(field),
             Self::Window { field, .. } => Some(field),
-            Self::NoWord | Self::Calls(_) | Self::Dismissed | Self::Unkept(_) => None,
+            Self::NoWord | Self::Calls(_) | Self::Bytes(_) | Self::Dismissed | Self::Unkept(_) => None,
         }
     }
 
@@ -81,7 +83,9 @@ impl Denied {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::NoGrant(_) | Self::Extras(_) | Self::Revoked | Self::Dismissed => Kind::Forbidden,
-            Self::Window { span: Span::Minute, .. } | Self::Reserved(_) | Self::Calls(_) => Kind::RateLimited,
+            Self::Window { span: Span::Minute, .. } | Self::Reserved(_) | Self::Calls(_) | Self::Bytes(_) => {
+                Kind::RateLimited
+            }
             Self::Budget(_) | Self::Window { .. } => Kind::Spent,
             Self::NoWord | Self::Unkept(_) => Kind::Overloaded,
         }
@@ -91,7 +95,7 @@ impl Denied {
     pub(crate) fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::Window { again_in_ms, .. } => *again_in_ms,
-            Self::Reserved(_) | Self::Calls(_) => Some(1000),
+            Self::Reserved(_) | Self::Calls(_) | Self::Bytes(_) => Some(1000),
             _ => None,
         }
     }
@@ -122,7 +126,7 @@ impl Denied {
             }
             Self::Reserved(_) => "wait until some have ended, or ask for fewer tokens of answer".to_owned(),
             Self::Window { field, .. } => format!("wait for the next, or raise {field} in its manifest"),
-            Self::Calls(_) => "wait until some have ended".to_owned(),
+            Self::Calls(_) | Self::Bytes(_) => "wait until some have ended".to_owned(),
             Self::NoWord => "see `octant status`; try again".to_owned(),
             Self::Revoked | Self::Dismissed => "spawn the agent anew".to_owned(),
         }

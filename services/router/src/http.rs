@@ -35,7 +35,7 @@ pub(crate) const BODY_MAX: usize = 32 << 20;
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// How many connections one agent has open, and how many of its bodies are read at a time.
 const CONNECTIONS_MAX: usize = 512;
-const BODIES_MAX: usize = 64;
+const BODIES_MAX: usize = 8;
 /// How many pieces of an answer wait for a program that reads slowly. What comes beyond waits at the upstream.
 const PIECES: usize = 16;
 /// The pause after a socket could not be accepted: the process has no descriptor left, and others close some.

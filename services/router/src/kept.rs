@@ -56,7 +56,11 @@ fn prune(dir: &Path, most: u64) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        files.push((entry.file_name(), entry.metadata()?.len()));
+        match entry.metadata() {
+            Ok(metadata) => files.push((entry.file_name(), metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     files.sort();
     let mut all: u64 = files.iter().map(|(_, bytes)| bytes).sum();
@@ -64,7 +68,11 @@ fn prune(dir: &Path, most: u64) -> io::Result<()> {
         if all <= most {
             break;
         }
-        fs::remove_file(dir.join(name))?;
+        match fs::remove_file(dir.join(name)) {
+            // Another call was faster.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         all -= bytes;
     }
     Ok(())
@@ -73,6 +81,25 @@ fn prune(dir: &Path, most: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_who_keep_at_a_time_do_not_stand_in_each_others_way() {
+        let dir = std::env::temp_dir().join(format!("octant-kept-many-{}", std::process::id()));
+        let keeper = Keeper { dir: dir.clone(), most: 1000 };
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let keeper = keeper.clone();
+                scope.spawn(move || {
+                    let said = Said { prompt: vec![b'a'; 200], ..Said::default() };
+                    for intent in 0..50 {
+                        keeper.keep(Aid::from_bytes([1; 16]), thread * 50 + intent, &said).unwrap();
+                    }
+                });
+            }
+        });
+        assert!(fs::read_dir(&dir).unwrap().count() <= 12);
+        fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn the_newest_are_kept_up_to_the_bound() {

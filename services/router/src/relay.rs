@@ -9,6 +9,9 @@ use hyper::header::{self, HeaderValue};
 use octant_llm::{Cutter, Decoder, Dialect, Encoder, Event, Failure, Kind, Request, embeddings};
 use tokio::sync::mpsc;
 
+/// How many bytes of an answer may come before the first of its content.
+const FIRST_MAX: usize = 1 << 20;
+
 /// Who speaks what.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Voice {
@@ -240,6 +243,10 @@ pub(crate) async fn stream(
         let piece = stream.spoken.answer.body.next().await;
         let silent = || Failure::new(Kind::Cut, "the upstream's stream ended before it said anything");
         let bytes = piece.ok_or_else(silent)?.map_err(failure_of)?;
+        if first.len() > FIRST_MAX {
+            let what = format!("more than {FIRST_MAX} bytes came of the stream and nothing of an answer");
+            return Err(Failure::new(Kind::Malformed, what));
+        }
         match stream.take(&bytes, open, &mut first) {
             Ok(()) => {}
             // What fails before it has said anything may be asked of another.

@@ -109,8 +109,26 @@ impl Write for Sink<'_> {
     }
 }
 
+/// What a model says is done with every right of this process. In every workstation none can be added (no_new_privs); in an
+/// operator's shell that is not so.
+fn confined(no_new_privs: bool) -> Result<(), CliError> {
+    if no_new_privs {
+        return Ok(());
+    }
+    Err(CliError::Refused {
+        what: "cannot run a loop here".to_owned(),
+        why: "nothing confines it: what the model says would be done with all of your rights".to_owned(),
+        exit: Exit::Denied,
+        next: Some(
+            "spawn an agent whose program it is (docs/agent-loop.md), or run it in a workspace with octant run"
+                .to_owned(),
+        ),
+    })
+}
+
 /// `octant agent loop`
 pub(super) fn run_loop(asked: &Loop, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
+    confined(nix::sys::prctl::get_no_new_privs().unwrap_or(false))?;
     let system = text(asked.system.as_deref(), asked.system_file.as_deref(), "system prompt")?;
     let settings = Settings {
         model: asked.model.clone(),
@@ -193,6 +211,12 @@ pub(crate) fn key() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loop_runs_where_something_confines_it() {
+        assert!(confined(true).is_ok());
+        assert_eq!(confined(false).map_err(|error| error.exit()), Err(Exit::Denied));
+    }
 
     #[test]
     fn lines_of_a_loop_come_whole_and_everything_else_as_it_is() {

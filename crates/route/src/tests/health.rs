@@ -108,13 +108,13 @@ fn what_is_forbidden_three_times_is_out_for_this_model_alone() {
     fail(&mut health, 0, Kind::Forbidden, 0);
     let call = start(&mut health, 0, 0);
     health.succeeded(call, LOAD, 0);
-    for _ in 0..3 {
+    for at in [0, 0, 0, 0, 299_999, 300_000, 300_000, 300_000] {
         assert_eq!(
-            health.standing(0, LOAD, 0),
+            health.standing(0, LOAD, at),
             Standing::Ready,
             "one caller's content is not the key's fault"
         );
-        fail(&mut health, 0, Kind::Forbidden, 0);
+        fail(&mut health, 0, Kind::Forbidden, at);
     }
     assert_eq!(health.standing(0, LOAD, u64::MAX), Standing::Out(Why::Forbidden));
     assert_eq!(health.standing(2, LOAD, 0), Standing::Ready);

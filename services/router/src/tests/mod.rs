@@ -50,6 +50,8 @@ pub(super) struct Ledger {
     pub(super) lines: Mutex<Vec<Line>>,
     next: AtomicU64,
     pub(super) broken: AtomicBool,
+    /// Whether it takes its time.
+    pub(super) slow: AtomicBool,
 }
 
 impl Book for Arc<Ledger> {
@@ -57,6 +59,9 @@ impl Book for Arc<Ledger> {
         Box::pin(async move {
             if self.broken.load(Ordering::Relaxed) {
                 return Err("the ledger is broken".to_owned());
+            }
+            while self.slow.load(Ordering::Relaxed) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
             let seq = self.next.fetch_add(1, Ordering::Relaxed) + 1;
             self.lines.lock().unwrap().push(Line::Intent(seq, payload));

@@ -207,3 +207,46 @@ async fn as_much_is_set_apart_as_the_longest_reader_of_a_request_gives() {
     assert_eq!(world.ask(chat, new).await.0, 200);
     assert!(upstream.last().contains(r#""max_tokens":50"#), "{}", upstream.last());
 }
+
+#[tokio::test]
+async fn who_goes_away_while_an_intent_is_written_leaves_nothing_open_and_nothing_reserved() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
+    let mut word = crate::core::tests::word(octant_ids::Aid::from_bytes([7; 16]), &["*"]);
+    word.tokens_per_minute = 1000;
+    let world = World::with(&deployment("a", "chat", upstream.at), word, PLENTY).await;
+    let ask = r#"{"model":"p-a/m-a","max_tokens":800,"messages":[{"role":"user","content":"Hi"}]}"#;
+    world.ledger.slow.store(true, Relaxed);
+    let mut stream = TcpStream::connect(world.at).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{ask}",
+        ask.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    while world.router.room(&world.agent).tokens == 1000 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    drop(stream);
+    // Until the router has seen that nobody is there any more.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    world.ledger.slow.store(false, Relaxed);
+    assert_eq!(outcome(&world.lines(2).await)["failed"], "cancelled");
+    assert!(upstream.asked.lock().unwrap().is_empty());
+    assert_eq!((world.router.room(&world.agent).tokens, world.agent.show().open), (1000, 0));
+    world.ledger.broken.store(true, Relaxed);
+    assert_eq!(world.ask("/v1/chat/completions", ask).await.0, 503);
+    assert_eq!(world.router.room(&world.agent).tokens, 1000, "nor where it is not written at all");
+}
+
+#[tokio::test]
+async fn a_stream_that_never_begins_is_not_kept_without_end() {
+    let mut script = events(&[]);
+    script.extend(std::iter::repeat_n(format!(": {}\n\n", "-".repeat(1 << 16)).into_bytes(), 40));
+    let upstream = Upstream::new(vec![silent(script)]).await;
+    let file = deployment("a", "chat", upstream.at) + "[retry]\ntries = 1\n";
+    let world = World::new(&file, &["*"], PLENTY).await;
+    let body =
+        r#"{"stream":true,"model":"p-a/m-a","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let (status, _, answer) = world.ask("/v1/chat/completions", body).await;
+    assert!(status == 502 && answer.contains("nothing of an answer"), "{status} {answer}");
+}
