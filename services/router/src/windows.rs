@@ -46,6 +46,20 @@ pub(crate) enum NoWindow {
     Unkept(String),
 }
 
+/// What is given back unless it is taken out: who asks can go away while it waits.
+struct Held<'a> {
+    windows: &'a Windows,
+    reserved: Option<Reservation<Aid>>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(reserved) = self.reserved.take() {
+            lock(&self.windows.books).release(reserved, clock::wall_ms());
+        }
+    }
+}
+
 /// The windows of all callers.
 #[derive(Debug)]
 pub(crate) struct Windows {
@@ -125,13 +139,12 @@ impl Windows {
         let reserved = lock(&self.books).reserve(&names(accounts), amount, now);
         let reserved = reserved.map_err(NoWindow::Exceeded)?;
         let outlast: Vec<_> = accounts.iter().filter(|(_, limits)| outlasts(limits)).copied().collect();
-        if !outlast.is_empty()
-            && let Err(why) = self.claim(&outlast, now).await
-        {
-            lock(&self.books).release(reserved, now);
-            return Err(NoWindow::Unkept(why));
+        if outlast.is_empty() {
+            return Ok(reserved);
         }
-        Ok(reserved)
+        let mut held = Held { windows: self, reserved: Some(reserved) };
+        self.claim(&outlast, now).await.map_err(NoWindow::Unkept)?;
+        held.reserved.take().ok_or_else(|| NoWindow::Unkept("it was given back".to_owned()))
     }
 
     /// What a call came to.
@@ -293,6 +306,26 @@ mod tests {
                 prop_assert!(held(None) <= CAP && held(Some(own)) <= CAP / 2);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_while_it_is_written_down_gives_back_what_was_reserved() {
+        let dir = std::env::temp_dir().join(format!("octant-gone-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let windows = Windows::open(dir.join("windows.json"));
+        let accounts = [(Aid::from_bytes([1; 16]), limits(CAP))];
+        windows.room(&accounts);
+        let amount = Amount { tokens: CAP, microusd: 1 };
+        let turn = windows.turn.lock().await;
+        tokio::select! {
+            biased;
+            _ = windows.reserve(&accounts, amount) => panic!("nobody else has the turn"),
+            () = tokio::task::yield_now() => assert_eq!(windows.room(&accounts).tokens, 0),
+        }
+        assert_eq!(windows.room(&accounts).tokens, CAP);
+        drop(turn);
+        assert!(windows.reserve(&accounts, amount).await.is_ok());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[tokio::test]
