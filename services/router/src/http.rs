@@ -301,7 +301,8 @@ async fn answer(router: &Arc<Router>, caller: &Caller, request: Request<Incoming
         Err(failure) => return failed(dialect, &failure),
     };
     drop(reading);
-    call::answer(router, &agent, ask, Asked { body, hints }).await
+    // A connection has room for its work as long as it is open: what a call needs beyond that goes with the call.
+    Box::pin(call::answer(router, &agent, ask, Asked { body, hints })).await
 }
 
 fn closing() -> Failure {

@@ -3,7 +3,9 @@
 use crate::ask::{Spoken, failure_of};
 use crate::http::{self, BODY_MAX, JSON, Reply};
 use crate::open::Open;
+use crate::scrub::Scrub;
 use crate::tail::is_usage;
+use crate::upstream::{Answer, Body};
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use octant_llm::{Cutter, Decoder, Dialect, Encoder, Event, Failure, Kind, Request, embeddings};
@@ -31,7 +33,9 @@ pub(crate) enum Ready {
 
 /// A stream on its way.
 pub(crate) struct Stream {
-    spoken: Spoken,
+    // Without the answer's head, whose texts hold on to the buffer that they were read into.
+    body: Body,
+    scrub: Scrub,
     /// Where both speak the same: what is passed on are whole events.
     cutter: Option<Cutter>,
     way: Way,
@@ -115,7 +119,7 @@ async fn pump(
                 let _ = to.try_send(Bytes::from(out));
                 return;
             }
-            piece = stream.spoken.answer.body.next() => piece,
+            piece = stream.body.next() => piece,
         };
         let ends = piece.is_none();
         let went = match piece {
@@ -140,7 +144,7 @@ async fn pump(
 impl Stream {
     /// More of it came: what is passed on goes into `out`.
     fn take(&mut self, bytes: &[u8], open: &mut Open, out: &mut Vec<u8>) -> Result<(), Stop> {
-        let bytes = self.spoken.scrub.push(bytes);
+        let bytes = self.scrub.push(bytes);
         self.hear(&bytes, open, out)
     }
 
@@ -155,7 +159,7 @@ impl Stream {
 
     /// It ended: cleanly only with its terminal event.
     fn end(&mut self, open: &mut Open, out: &mut Vec<u8>) -> Result<(), Stop> {
-        let rest = self.spoken.scrub.end();
+        let rest = self.scrub.end();
         self.hear(&rest, open, out)?;
         // An event without its last line end counts if it is whole, and a program gets that line end.
         let (mut last, missing) = self.cutter.as_mut().map(Cutter::end).unwrap_or_default();
@@ -237,10 +241,11 @@ pub(crate) async fn stream(
         begun: false,
         over: false,
     };
-    let mut stream = Stream { spoken, cutter, way };
+    let Spoken { answer: Answer { head: _, body }, scrub } = spoken;
+    let mut stream = Stream { body, scrub, cutter, way };
     let mut first = Vec::new();
     while !stream.way.begun {
-        let piece = stream.spoken.answer.body.next().await;
+        let piece = stream.body.next().await;
         let silent = || Failure::new(Kind::Cut, "the upstream's stream ended before it said anything");
         let bytes = piece.ok_or_else(silent)?.map_err(failure_of)?;
         if first.len() > FIRST_MAX {

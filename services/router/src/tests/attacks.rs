@@ -5,6 +5,7 @@ use crate::http::BODY_MAX;
 use crate::secrets::how_to;
 use serde_json::{Value, json as value};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const HELLO: &str = r#"{"model":"p-a/m-a","messages":[{"role":"user","content":"Hi"}]}"#;
 
@@ -71,6 +72,32 @@ async fn nothing_is_asked_that_cannot_be_put_on_record_or_has_no_key() {
 }
 
 #[tokio::test]
+async fn a_key_comes_while_the_ledger_works_and_nothing_is_sent_before_both_are_there() {
+    let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
+    let world = World::new(&deployment("a", "chat", upstream.at), &["p-a/*"], PLENTY).await;
+    world.ledger.slow.store(true, Ordering::Relaxed);
+    let key_came = async {
+        while world.keys.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Long enough to send a request, were it sent.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert!(upstream.asked.lock().unwrap().is_empty(), "the intent is not on record");
+        assert!(world.ledger.lines.lock().unwrap().is_empty());
+        world.ledger.slow.store(false, Ordering::Relaxed);
+    };
+    let ((status, _, answer), ()) = tokio::join!(world.ask("/v1/chat/completions", HELLO), key_came);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(world.keys.load(Ordering::Relaxed), 1, "it was asked for once");
+    assert_eq!(upstream.asked.lock().unwrap().len(), 1);
+    // Where the intent does not come to be on record the key was of no use to anybody.
+    world.ledger.broken.store(true, Ordering::Relaxed);
+    let (status, _, answer) = world.ask("/v1/chat/completions", HELLO).await;
+    assert!(status == 503 && answer.contains("put on record"), "{status} {answer}");
+    assert_eq!(upstream.asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn requests_that_two_readers_could_read_in_two_ways_are_refused() {
     let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
     let world = World::new(&deployment("a", "chat", upstream.at), &["*"], PLENTY).await;
@@ -120,9 +147,9 @@ async fn what_is_taken_away_is_cut_while_it_is_under_way() {
     let body = HELLO.replacen('{', r#"{"stream":true,"#, 1);
     let (answer, ()) = tokio::join!(world.ask("/v1/chat/completions", &body), async {
         while world.agent.show().open == 0 || upstream.asked.lock().unwrap().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let mut word = crate::core::tests::word(world.agent.aid, &["p-b/*"]);
         word.generation = 2;
         assert_eq!(world.router.agents.admit(&word).unwrap().1, 1);

@@ -50,18 +50,18 @@ pub(super) struct Ledger {
     pub(super) lines: Mutex<Vec<Line>>,
     next: AtomicU64,
     pub(super) broken: AtomicBool,
-    /// Whether it takes its time.
+    /// Takes no intent for as long as this is so.
     pub(super) slow: AtomicBool,
 }
 
 impl Book for Arc<Ledger> {
     fn intent(&self, _: Option<Aid>, payload: Value) -> Durable<'_> {
         Box::pin(async move {
-            if self.broken.load(Ordering::Relaxed) {
-                return Err("the ledger is broken".to_owned());
-            }
             while self.slow.load(Ordering::Relaxed) {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            if self.broken.load(Ordering::Relaxed) {
+                return Err("the ledger is broken".to_owned());
             }
             let seq = self.next.fetch_add(1, Ordering::Relaxed) + 1;
             self.lines.lock().unwrap().push(Line::Intent(seq, payload));
@@ -83,10 +83,12 @@ impl Book for Arc<Ledger> {
 /// The key that every upstream wants.
 pub(super) const KEY: &str = "sk-octant-test-0123456789";
 
-struct Vault;
+/// Gives keys, and counts how often it was asked for one.
+struct Vault(Arc<AtomicU64>);
 
 impl Keys for Vault {
     fn key(&self, name: &SecretName, host: &str) -> Coming {
+        self.0.fetch_add(1, Ordering::Relaxed);
         let (name, host) = (name.clone(), host.to_owned());
         Box::pin(async move {
             match name.as_str() {
@@ -220,6 +222,8 @@ pub(super) const CHUNKS: [&str; 5] = [
 pub(super) struct World {
     pub(super) router: Arc<Router>,
     pub(super) ledger: Arc<Ledger>,
+    /// How often the vault was asked for a key.
+    pub(super) keys: Arc<AtomicU64>,
     pub(super) agent: Arc<Agent>,
     pub(super) at: SocketAddr,
     pub(super) dir: PathBuf,
@@ -261,12 +265,12 @@ impl World {
         let dir = std::env::temp_dir().join(format!("octant-router-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("router.toml"), file).unwrap();
-        let ledger = Arc::<Ledger>::default();
+        let (ledger, keys) = (Arc::<Ledger>::default(), Arc::<AtomicU64>::default());
         let tls = towards_hosts(roots).unwrap();
         let upstreams = Upstreams::new(Box::new(Nowhere), Vet::default(), tls);
         let router = Router::new(
             Box::new(Arc::clone(&ledger)),
-            Box::new(Vault),
+            Box::new(Vault(Arc::clone(&keys))),
             upstreams,
             dir.join("router.toml"),
             &dir,
@@ -280,7 +284,7 @@ impl World {
         let serving = tokio::spawn(http::serve(Arc::clone(&router), Arc::clone(&agent), listener));
         agent.listens(vec![serving.abort_handle()]);
         fund(&agent, has);
-        Self { router, ledger, agent, at, dir }
+        Self { router, ledger, keys, agent, at, dir }
     }
 
     /// Asks, and gives the status, the head and the body.

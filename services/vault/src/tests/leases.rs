@@ -164,9 +164,14 @@ fn a_manifest_can_be_granted_to_and_a_service_can_hold_a_lease_itself() {
         let to = Subject::Service("egress".parse().unwrap());
         world.call(&grant("db", to, Mode::Use), None).await.unwrap();
         let held = leased(&world.egress, &own).await.unwrap();
-        let open =
-            OpenRequest { agent: None, cgroup: None, token: held.token.clone(), host: None, requests: None };
+        let token = held.token.clone();
+        let open = OpenRequest { agent: None, cgroup: None, token, host: None, requests: Some(3) };
         assert_eq!(call(&world.egress, &open, None).await.unwrap().1.unwrap(), b"the value");
+        let told = world.ledger.entries.lock().unwrap().iter().any(|entry| {
+            let payload: serde_json::Value = entry.payload.read().unwrap();
+            entry.kind.as_str() == "intent" && payload["do"] == "open" && payload["requests"] == 3
+        });
+        assert!(told, "for how many it was is on record: {:#?}", world.ledger.told());
         assert!(call(&world.agents, &open, None).await.is_err(), "agents is somebody else");
         // Whoever is no service asks for no lease.
         let error = world.call(&own, None).await.unwrap_err();
