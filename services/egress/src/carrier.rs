@@ -198,7 +198,7 @@ mod tests {
 
     /// It runs twice: as the test, and in a process of its own that is confined as the gate is.
     #[test]
-    fn a_confined_gate_has_pipes_and_knows_how_many_descriptors() {
+    fn a_confined_gate_has_pipes_and_its_limit() {
         if std::env::var_os(AS_GATE).is_some() {
             confine_helper("egress", &[BASE, EgressService::PROFILE]).unwrap();
             nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
@@ -210,7 +210,11 @@ mod tests {
             });
         }
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["carrier::tests::a_confined_gate_has_pipes_and_knows_how_many_descriptors", "--exact", "--test-threads=1"]);
+        command.args([
+            "carrier::tests::a_confined_gate_has_pipes_and_its_limit",
+            "--exact",
+            "--test-threads=1",
+        ]);
         let ended = command.env(AS_GATE, "1").stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&ended.stdout);
         assert!(ended.status.success() && said.contains("1 passed"), "{said}");

@@ -105,8 +105,9 @@ impl Service for EgressService {
                 None => tracing::warn!("PID 1 kept a descriptor {name:?}, which is none of a gate's"),
             }
         }
-        let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)
-            .map_err(|error| StartError::new("ask how many descriptors it may have", "RLIMIT_NOFILE", error))?;
+        let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| {
+            StartError::new("ask how many descriptors it may have", "RLIMIT_NOFILE", error)
+        })?;
         let (book, vault) = (Box::new(Arc::clone(&records)), Box::new(vault));
         let mut random = [0; 8];
         entropy::fill_seeded(&mut random)
