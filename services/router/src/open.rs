@@ -24,6 +24,8 @@ const EVENTS_MAX: usize = 20_000;
 enum End {
     Answered(StopReason),
     Failed(Failure),
+    /// What was said cannot be said to who asked: no fault of the upstream's.
+    Unsaid(Failure),
 }
 
 /// What is set apart for a call.
@@ -166,6 +168,8 @@ impl Open {
     pub(crate) fn try_failed(&mut self, silence: &Silence) {
         let failure = silence.failure();
         let Some(Try { index, call, since_ms, heard: _ }) = self.trying.take() else { return };
+        // It may have answered what nobody can be told.
+        self.end = None;
         let name = &self.setup.catalogue.deployments[index].name;
         let ms = now_ms().saturating_sub(since_ms);
         let why: String = failure.message.chars().take(300).collect();
@@ -217,6 +221,11 @@ impl Open {
         self.end.get_or_insert(End::Failed(failure));
     }
 
+    /// The program's dialect has no word for something that the upstream said: however that ended, this is how the call did.
+    pub(crate) fn unsaid(&mut self, failure: Failure) {
+        self.end = Some(End::Unsaid(failure));
+    }
+
     /// What the try that is under way has used: as the upstream says, or else as much as it can have.
     fn used(&self, trying: &Try) -> (Usage, bool) {
         match self.usage {
@@ -253,7 +262,7 @@ impl Open {
             let used = Load { input: usage.input, output: usage.output };
             let mut health = lock(&self.setup.health);
             match &end {
-                End::Answered(_) => health.succeeded(trying.call, used, now),
+                End::Answered(_) | End::Unsaid(_) => health.succeeded(trying.call, used, now),
                 End::Failed(failure) => health.failed(trying.call, failure, now),
             }
         }
@@ -269,7 +278,7 @@ impl Open {
                 became["stop"] = json!(stop(*reason));
                 "ok"
             }
-            End::Failed(failure) => {
+            End::Failed(failure) | End::Unsaid(failure) => {
                 became["done"] = json!(false);
                 let why: String = failure.message.chars().take(500).collect();
                 (became["failed"], became["why"]) = (json!(kind(failure.kind)), json!(why));
