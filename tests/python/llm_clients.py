@@ -3,10 +3,16 @@
 llm_clients.py reads one JSON object: {"openai": URL, "anthropic": URL, "ollama": URL, "key": KEY, "cases": [{"client", "stream",
 "model"}]}, from the file that is named or else from its input. A URL that is absent is the one in the environment, as for any
 program. It prints one JSON object a line for each case: what the client gave to its caller, or what it raised.
+
+The clients whose names begin with async- are the same ones as programs of asyncio use them: many of their cases are in flight
+at once, and none may get a word of another's.
 """
 
+import asyncio
 import base64
 import hashlib
+import inspect
+import itertools
 import json
 import sys
 
@@ -38,6 +44,8 @@ SHAPE = {
     "additionalProperties": False,
 }
 QUESTION = "What is it like – 今日?"
+# How many cases of asyncio are in flight at once.
+AT_ONCE = 8
 
 
 def gave(number, name, arguments):
@@ -48,8 +56,10 @@ def gave(number, name, arguments):
 class Chat:
     """openai, chat completions."""
 
+    make = openai.OpenAI
+
     def __init__(self, spec):
-        self.client = openai.OpenAI(
+        self.client = self.make(
             base_url=spec.get("openai"), api_key=spec.get("key"), max_retries=0, timeout=spec.get("timeout", 60)
         )
 
@@ -69,25 +79,33 @@ class Chat:
             asked["response_format"] = {"type": "json_schema", "json_schema": form}
         return asked
 
-    def streamed(self, model, asked, said):
-        """Pieces go into `said` as they come, so that they are there when the stream breaks."""
+    def begun(self, model, asked):
         options = {"include_usage": True}
-        for chunk in self.client.chat.completions.create(model=model, stream=True, stream_options=options, **asked):
-            if chunk.usage:
-                said["input"], said["output"] = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
-            for choice in chunk.choices:
-                delta = choice.delta
-                said["text"] += delta.content or ""
-                said["refusal"] += delta.refusal or ""
-                said["thought"] += getattr(delta, "reasoning_content", None) or ""
-                for call in delta.tool_calls or []:
-                    if call.index == len(said["raw"]):
-                        said["raw"].append([call.id, call.function.name, ""])
-                    said["raw"][call.index][2] += call.function.arguments or ""
-                said["stop"] = choice.finish_reason or said["stop"]
+        return self.client.chat.completions.create(model=model, stream=True, stream_options=options, **asked)
+
+    def piece(self, chunk, said):
+        """Pieces go into `said` as they come, so that they are there when the stream breaks."""
+        if chunk.usage:
+            said["input"], said["output"] = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
+        for choice in chunk.choices:
+            delta = choice.delta
+            said["text"] += delta.content or ""
+            said["refusal"] += delta.refusal or ""
+            said["thought"] += getattr(delta, "reasoning_content", None) or ""
+            for call in delta.tool_calls or []:
+                if call.index == len(said["raw"]):
+                    said["raw"].append([call.id, call.function.name, ""])
+                said["raw"][call.index][2] += call.function.arguments or ""
+            said["stop"] = choice.finish_reason or said["stop"]
+
+    def streamed(self, model, asked, said):
+        for chunk in self.begun(model, asked):
+            self.piece(chunk, said)
 
     def whole(self, model, asked, said):
-        answer = self.client.chat.completions.create(model=model, **asked)
+        self.take(self.client.chat.completions.create(model=model, **asked), said)
+
+    def take(self, answer, said):
         choice = answer.choices[0]
         said["text"] = choice.message.content or ""
         said["refusal"] = choice.message.refusal or ""
@@ -106,11 +124,24 @@ class Chat:
         return {**asked, "messages": asked["messages"] + more}
 
 
+class AsyncChat(Chat):
+    make = openai.AsyncOpenAI
+
+    async def streamed(self, model, asked, said):
+        async for chunk in await self.begun(model, asked):
+            self.piece(chunk, said)
+
+    async def whole(self, model, asked, said):
+        self.take(await self.client.chat.completions.create(model=model, **asked), said)
+
+
 class Responses:
     """openai, responses."""
 
+    chat = Chat
+
     def __init__(self, spec):
-        self.client = Chat(spec).client
+        self.client = self.chat(spec).client
 
     def asked(self, what):
         content = [{"type": "input_text", "text": QUESTION}]
@@ -137,34 +168,39 @@ class Responses:
         said["stop"] = answer.incomplete_details.reason if answer.incomplete_details else answer.status
         said["input"], said["output"] = answer.usage.input_tokens, answer.usage.output_tokens
 
-    def streamed(self, model, asked, said):
-        pieces = dict(text="", refusal="", thought="")
-        arguments = {}
-        with self.client.responses.create(model=model, stream=True, **asked) as events:
-            for event in events:
-                match event.type:
-                    case "response.output_text.delta":
-                        pieces["text"] += event.delta
-                        said["text"] = pieces["text"]
-                    case "response.refusal.delta":
-                        pieces["refusal"] += event.delta
-                    case "response.reasoning_summary_text.delta":
-                        pieces["thought"] += event.delta
-                    case "response.function_call_arguments.delta":
-                        arguments[event.output_index] = arguments.get(event.output_index, "") + event.delta
-                    case "response.completed" | "response.incomplete":
-                        self.take(event.response, said)
-                    case "response.failed":
-                        raise RuntimeError(f"response.failed: {event.response.error.message}")
-                    case "error":
-                        raise RuntimeError(f"error: {event.message}")
+    def piece(self, event, said, pieces, arguments):
+        match event.type:
+            case "response.output_text.delta":
+                pieces["text"] += event.delta
+                said["text"] = pieces["text"]
+            case "response.refusal.delta":
+                pieces["refusal"] += event.delta
+            case "response.reasoning_summary_text.delta":
+                pieces["thought"] += event.delta
+            case "response.function_call_arguments.delta":
+                arguments[event.output_index] = arguments.get(event.output_index, "") + event.delta
+            case "response.completed" | "response.incomplete":
+                self.take(event.response, said)
+            case "response.failed":
+                raise RuntimeError(f"response.failed: {event.response.error.message}")
+            case "error":
+                raise RuntimeError(f"error: {event.message}")
+
+    def check(self, said, pieces, arguments):
+        """What came in pieces is what the last event has."""
         if said["stop"] is None:
             return
-        # What came in pieces is what the last event has.
         for name, text in pieces.items():
             assert said[name] == text, f"{name}: {said[name]!r} is not {text!r}"
         whole = [raw[2] for raw in said["raw"]]
         assert whole == [arguments[at] for at in sorted(arguments)], f"{whole} is not {arguments}"
+
+    def streamed(self, model, asked, said):
+        pieces, arguments = dict(text="", refusal="", thought=""), {}
+        with self.client.responses.create(model=model, stream=True, **asked) as events:
+            for event in events:
+                self.piece(event, said, pieces, arguments)
+        self.check(said, pieces, arguments)
 
     def whole(self, model, asked, said):
         self.take(self.client.responses.create(model=model, **asked), said)
@@ -177,11 +213,27 @@ class Responses:
         return {**asked, "input": asked["input"] + more}
 
 
+class AsyncResponses(Responses):
+    chat = AsyncChat
+
+    async def streamed(self, model, asked, said):
+        pieces, arguments = dict(text="", refusal="", thought=""), {}
+        async with await self.client.responses.create(model=model, stream=True, **asked) as events:
+            async for event in events:
+                self.piece(event, said, pieces, arguments)
+        self.check(said, pieces, arguments)
+
+    async def whole(self, model, asked, said):
+        self.take(await self.client.responses.create(model=model, **asked), said)
+
+
 class Anthropic:
     """anthropic, messages."""
 
+    make = anthropic.Anthropic
+
     def __init__(self, spec):
-        self.client = anthropic.Anthropic(
+        self.client = self.make(
             base_url=spec.get("anthropic"), api_key=spec.get("key"), max_retries=0, timeout=spec.get("timeout", 60)
         )
 
@@ -228,11 +280,27 @@ class Anthropic:
         return {**asked, "messages": asked["messages"] + more}
 
 
+class AsyncAnthropic(Anthropic):
+    make = anthropic.AsyncAnthropic
+
+    async def streamed(self, model, asked, said):
+        async with self.client.messages.stream(model=model, **asked) as stream:
+            async for event in stream:
+                if event.type == "text":
+                    said["text"] += event.text
+            self.take(await stream.get_final_message(), said)
+
+    async def whole(self, model, asked, said):
+        self.take(await self.client.messages.create(model=model, **asked), said)
+
+
 class Ollama:
     """ollama, chat."""
 
+    make = ollama.Client
+
     def __init__(self, spec):
-        self.client = ollama.Client(host=spec.get("ollama"), timeout=spec.get("timeout", 60))
+        self.client = self.make(host=spec.get("ollama"), timeout=spec.get("timeout", 60))
 
     def asked(self, what):
         message = {"role": "user", "content": QUESTION}
@@ -275,7 +343,27 @@ class Ollama:
         return {**asked, "messages": asked["messages"] + more}
 
 
-CLIENTS = {"chat": Chat, "responses": Responses, "anthropic": Anthropic, "ollama": Ollama}
+class AsyncOllama(Ollama):
+    make = ollama.AsyncClient
+
+    async def streamed(self, model, asked, said):
+        async for answer in await self.client.chat(model=model, stream=True, **asked):
+            self.take(answer, said)
+
+    async def whole(self, model, asked, said):
+        self.take(await self.client.chat(model=model, **asked), said)
+
+
+CLIENTS = {
+    "chat": Chat,
+    "responses": Responses,
+    "anthropic": Anthropic,
+    "ollama": Ollama,
+    "async-chat": AsyncChat,
+    "async-responses": AsyncResponses,
+    "async-anthropic": AsyncAnthropic,
+    "async-ollama": AsyncOllama,
+}
 # Everything that a client raises is what its caller gets, but these are mistakes of this program.
 MISTAKES = (AssertionError, AttributeError, KeyError, IndexError, TypeError, NameError)
 
@@ -289,18 +377,23 @@ def what_of(model):
     return model.rsplit("/", 1)[-1].split("-")[0]
 
 
-def case(client, model, stream):
+async def done(what):
+    """What a client gives, of whichever kind it is."""
+    return await what if inspect.isawaitable(what) else what
+
+
+async def case(client, model, stream):
     what = what_of(model)
     asked, said = client.asked(what), nothing()
     ask = client.streamed if stream else client.whole
     try:
-        ask(model, asked, said)
+        await done(ask(model, asked, said))
         if said["raw"]:
             made = [(id, name, json.loads(text)) for id, name, text in said["raw"]]
             said["calls"] = [[name, arguments] for _, name, arguments in made]
             results = [(id, gave(at, name, arguments)) for at, (id, name, arguments) in enumerate(made)]
             after = nothing()
-            ask(model, client.results(asked, said, results), after)
+            await done(ask(model, client.results(asked, said, results), after))
             said["after"] = after["text"]
     except MISTAKES:
         raise
@@ -309,18 +402,34 @@ def case(client, model, stream):
         headers = getattr(getattr(error, "response", None), "headers", {})
         again = headers.get("retry-after")
         said["error"] = {"kind": type(error).__name__, "status": status, "message": str(error), "again": again}
+    if len(said["text"]) > 4096:
+        said["text"] = "sha256 " + hashlib.sha256(said["text"].encode()).hexdigest()
     return {key: value for key, value in said.items() if key not in ("raw", "blocks")}
 
 
-def main():
+async def main():
     source = open(sys.argv[1]) if len(sys.argv) > 1 else sys.stdin
     spec = json.load(source)
     clients = {name: make(spec) for name, make in CLIENTS.items()}
-    for at, each in enumerate(spec["cases"]):
-        said = case(clients[each["client"]], each["model"], each["stream"])
-        if len(said["text"]) > 4096:
-            said["text"] = "sha256 " + hashlib.sha256(said["text"].encode()).hexdigest()
-        print(json.dumps({"case": at, **said}), flush=True)
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(each):
+        return await case(clients[each["client"]], each["model"], each["stream"])
+
+    async def beside(each):
+        async with places:
+            return await one(each)
+
+    # Neighbours of asyncio run beside each other, the others one after the other.
+    for of_asyncio, cases in itertools.groupby(enumerate(spec["cases"]), lambda at: at[1]["client"].startswith("async-")):
+        cases = list(cases)
+        if of_asyncio:
+            all_said = await asyncio.gather(*(beside(each) for _, each in cases))
+            for (at, _), said in zip(cases, all_said):
+                print(json.dumps({"case": at, **said}), flush=True)
+        else:
+            for at, each in cases:
+                print(json.dumps({"case": at, **await one(each)}), flush=True)
 
 
-main()
+asyncio.run(main())

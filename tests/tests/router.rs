@@ -4,24 +4,25 @@ use crate::egress::{found, random, wanted};
 use crate::exports::{Said, said};
 use crate::namespace::{Instance, ended};
 use crate::router_matrix::{
-    BROKEN, Case, ENDLESS, NODE, PYTHON, WELL, broken, check, lines, refused, spec, status, well,
+    ASYNCIO, BROKEN, Case, ENDLESS, NODE, PYTHON, WELL, broken, check, lines, refused, spec, status, well,
 };
-use octant_tests::agents::guest_files;
+use octant_tests::agents::{Agent, guest_files};
 use octant_tests::environment::{binary, path};
 use octant_tests::upstream::script::{Script, Turn};
 use octant_tests::upstream::{Outcome, Upstream, agent_result};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The dialects of the double, as the operator's file names them: how a key is shown, what follows the address.
-const DIALECTS: [(&str, &str, &str); 5] = [
+const DIALECTS: [(&str, &str, &str); 6] = [
     ("chat", "bearer", "/v1"),
     ("responses", "bearer", "/v1"),
     ("anthropic", "header:x-api-key", ""),
     ("ollama", "none", ""),
     ("gemini", "header:x-goog-api-key", "/v1beta"),
+    ("bedrock", "bearer", ""),
 ];
 /// The secret in the vault.
 const NAME: &str = "double/key";
@@ -107,7 +108,12 @@ impl Models {
         // Not the profile's own, of which /tmp is one: what is there of the machine would not be there inside.
         let paths: Vec<String> = places.iter().cloned().chain(["/usr".to_owned()]).collect();
         manifest["executables"].as_table_mut().unwrap().insert("paths".into(), list(&paths));
-        self.write(&format!("{name}.toml"), &manifest.to_string());
+        self.signed(name, &manifest.to_string())
+    }
+
+    /// A manifest's envelope.
+    fn signed(&self, name: &str, manifest: &str) -> PathBuf {
+        self.write(&format!("{name}.toml"), manifest);
         let (source, envelope) =
             (self.files.join(format!("{name}.toml")), self.files.join(format!("{name}.signed.json")));
         let mut sign = Command::new(binary());
@@ -294,7 +300,8 @@ fn statuses(case: &Case) -> Vec<u64> {
 /// kept back.
 fn refusal(case: &Case, said: &Value) -> Result<(), String> {
     let text = ["text", "refusal"].map(|field| said[field].as_str().unwrap_or_default()).concat();
-    let kept_back = case.client == "ollama" && case.before.contains("gemini") && !said["error"].is_null();
+    let filters = ["gemini", "bedrock"].iter().any(|dialect| case.before.contains(dialect));
+    let kept_back = case.family() == "ollama" && filters && !said["error"].is_null();
     match text == Turn::of(&Script::of(case.script).ok_or("no script")?).text.whole() || kept_back {
         true => Ok(()),
         false => Err(format!("it says {said}")),
@@ -318,7 +325,8 @@ fn through(name: &str, profile: &str, all: &[&'static str], own: &[(&str, &[&'st
     }
     // Once and last: all providers here have the same key.
     let (last, clients) = own[0];
-    let last = Case::all(&clients[..1], &format!("double-{last}/"), &[KEY_REFUSED]);
+    let alone = [clients[0].trim_start_matches("async-")];
+    let last = Case::all(&alone, &format!("double-{last}/"), &[KEY_REFUSED]);
     cases.extend(last.into_iter().filter(|case| case.stream));
     let said = self::clients(&models, name, profile, &cases);
     check(&cases, &said, |case, said| match case.script {
@@ -340,8 +348,76 @@ fn clients_in_python_get_through_the_router_what_they_get_straight() {
 }
 
 #[test]
+fn clients_of_asyncio_get_the_same_with_many_questions_in_flight() {
+    let own: [(&str, &[&str]); 4] = [
+        ("gemini", &["async-chat", "async-ollama"]),
+        ("bedrock", &["async-anthropic", "async-chat"]),
+        ("responses", &["async-responses", "async-anthropic"]),
+        ("chat", &["async-ollama", "async-chat"]),
+    ];
+    through("inasyncio", "python", &ASYNCIO, &own);
+}
+
+#[test]
 fn clients_in_javascript_get_through_the_router_what_they_get_straight() {
     let own: [(&str, &[&str]); 2] =
         [("responses", &["responses", "ai-chat"]), ("anthropic", &["ai-anthropic", "chat"])];
     through("injavascript", "node", &NODE, &own);
+}
+
+#[test]
+fn an_editor_drives_an_agent_with_its_protocol_s_own_library() {
+    let models = Models::new("editor", &["errands"], "");
+    let agent = Agent {
+        name: "editor",
+        role: "admin",
+        program: "/bin/octant",
+        args: "\"agent\", \"loop\", \"--model\", \"double-chat/errands\"",
+        read: "",
+        utilities: ", \"octant\"",
+        models: "allowed = [\"double-*\"]\ntokens = 1000000\nspend_usd = 1",
+        ..Agent::USUAL
+    };
+    let manifest = agent.manifest("maker");
+    let manifest = manifest
+        .replace("hosts = []", "hosts = []\nleases = [\"tls://*.example.org:443\"]")
+        .replace("required = []", "required = [\"lease:*\"]");
+    let envelope = models.signed("editor", &manifest);
+    let (python, files) = (path("OCTANT_PYTHON"), models.files.display());
+    let client = guest_files().join("../python/acp_client.py");
+    let job = format!(
+        "timeout 120 {} -B {} octant acp --manifest {} --key {files}/maker.key || {{ octant agent list --all; octant agent logs editor; false; }}\n\
+         octant agent list --all; octant ledger query; octant ledger verify; echo editor: done",
+        python.display(),
+        client.display(),
+        envelope.display(),
+    );
+    let outcome = models.up(180, &job);
+    ended(&outcome, 0, &["editor: done"]);
+    let saw = |what: &str| -> Value {
+        let line = outcome.1.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(": "));
+        line.and_then(|line| serde_json::from_str(line).ok())
+            .unwrap_or_else(|| panic!("no {what} in {}", outcome.1))
+    };
+    let turn = |stop: &str, said: &str, calls: &[&str], ended: &[&str], asked: &[&str]| json!({"stop": stop, "said": said, "calls": calls, "ended": ended, "asked": asked});
+    assert_eq!(saw("initialized"), json!({"version": 1, "load": true}));
+    let (write, borrow) = ("file_write edit", "octant_borrow other");
+    assert_eq!(saw("written"), turn("end_turn", "1 errands are done.", &[write], &["completed"], &[]));
+    let (allowed, denied) = (saw("allowed"), saw("denied"));
+    assert_eq!(
+        (&allowed["ended"], &denied["ended"]),
+        (&json!(["completed"]), &json!(["failed"])),
+        "{allowed} {denied}"
+    );
+    assert!(allowed["asked"][0].as_str().is_some_and(|asked| asked.ends_with(": allow_once")), "{allowed}");
+    assert!(denied["asked"][0].as_str().is_some_and(|asked| asked.ends_with(": reject_once")), "{denied}");
+    let cancelled = saw("cancelled");
+    assert_eq!(
+        (&cancelled["stop"], &cancelled["calls"]),
+        (&json!("cancelled"), &json!(["shell_run execute"]))
+    );
+    assert_eq!(saw("after"), turn("end_turn", "4 errands are done.", &[], &[], &[]));
+    assert!(saw("unknown")["error"].is_string());
+    assert_eq!(saw("loaded"), json!({"calls": [write, borrow, borrow, "shell_run execute"]}));
+    assert_eq!(saw("went on"), turn("end_turn", "5 errands are done.", &[write], &["completed"], &[]));
 }

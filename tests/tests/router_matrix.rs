@@ -11,6 +11,8 @@ use std::process::Command;
 
 /// The clients in Python, and in JavaScript.
 pub(crate) const PYTHON: [&str; 4] = ["chat", "responses", "anthropic", "ollama"];
+/// The same for programs of asyncio: many of their questions are in flight at once.
+pub(crate) const ASYNCIO: [&str; 4] = ["async-chat", "async-responses", "async-anthropic", "async-ollama"];
 pub(crate) const NODE: [&str; 5] = ["chat", "responses", "anthropic", "ai-chat", "ai-anthropic"];
 /// What goes well.
 pub(crate) const WELL: [&str; 12] = [
@@ -63,6 +65,11 @@ impl Case {
             scripts.iter().flat_map(move |script| [false, true].map(|stream| case(client, *script, stream)))
         };
         clients.iter().flat_map(of).collect()
+    }
+
+    /// What the client is, of whichever kind.
+    pub(crate) fn family(&self) -> &'static str {
+        self.client.strip_prefix("async-").unwrap_or(self.client)
     }
 
     fn json(&self) -> Value {
@@ -152,8 +159,8 @@ pub(crate) fn well(case: &Case, said: &Value) -> Result<(), String> {
         return Err(format!("the text is {found:?}, not {whole:?}"));
     }
     same("the thought", &said["thought"], &json!(turn.thought.concat()))?;
-    if !stop_of(case.client, turn.why).contains(&of("stop")) {
-        return Err(format!("it ends by {}, not {:?}", said["stop"], stop_of(case.client, turn.why)));
+    if !stop_of(case.family(), turn.why).contains(&of("stop")) {
+        return Err(format!("it ends by {}, not {:?}", said["stop"], stop_of(case.family(), turn.why)));
     }
     same("the prompt", &said["input"], &json!(turn.usage.input))?;
     same("the answer", &said["output"], &json!(turn.usage.output))?;
@@ -177,7 +184,7 @@ pub(crate) fn refused(case: &Case, said: &Value, statuses: &[u64]) -> Result<(),
     if !error["status"].as_u64().is_some_and(|status| statuses.contains(&status)) {
         return Err(format!("the status is none of {statuses:?}: {error}"));
     }
-    let again = case.script.contains("retry7") && case.client != "ollama";
+    let again = case.script.contains("retry7") && case.family() != "ollama";
     if again && error["again"] != "7" {
         return Err(format!("it does not say when to come again: {error}"));
     }
@@ -230,14 +237,16 @@ fn direct(program: fn(&Path) -> (PathBuf, Vec<String>), clients: &[&'static str]
     check(&cases, &lines(&output), |case, said| match case.script {
         script if REFUSED.contains(&script) => refused(case, said, &[status(script)]),
         script if BROKEN.contains(&script) => broken(said),
-        "think" if case.client == "anthropic" && said["signature"] != SIGNATURE => Err("no signature".into()),
+        "think" if case.family() == "anthropic" && said["signature"] != SIGNATURE => {
+            Err("no signature".into())
+        }
         _ => well(case, said),
     });
 }
 
 #[test]
 fn clients_in_python_and_the_double_understand_each_other() {
-    direct(python_words, &PYTHON);
+    direct(python_words, &[PYTHON, ASYNCIO].concat());
 }
 
 #[test]

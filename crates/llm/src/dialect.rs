@@ -228,6 +228,7 @@ impl Dialect {
             marker: Marker::new(self),
             model: request.model.clone(),
             ended: false,
+            unsaid: None,
         }
     }
 
@@ -354,6 +355,7 @@ pub struct Encoder {
     /// What the program asked for: said where the provider does not say who answers.
     model: String,
     ended: bool,
+    unsaid: Option<Failure>,
 }
 
 #[derive(Debug)]
@@ -368,7 +370,7 @@ enum Voice {
 
 impl Encoder {
     /// Writes an event. After a terminal event nothing is written any more. An event that the dialect has no word for
-    /// is written as a failure, which is terminal: [`Encoder::ended`].
+    /// is written as a failure, which is terminal: [`Encoder::unsaid`].
     pub fn event(&mut self, event: &Event, out: &mut Vec<u8>) {
         if self.ended {
             return;
@@ -389,7 +391,14 @@ impl Encoder {
         if let Err(failure) = written {
             self.ended = true;
             self.voice.failure(self.dialect, &failure, out);
+            self.unsaid = Some(failure).filter(|_| !matches!(event, Event::Failed(_)));
         }
+    }
+
+    /// What was said in place of an event that the dialect has no word for.
+    #[must_use]
+    pub fn unsaid(&self) -> Option<&Failure> {
+        self.unsaid.as_ref()
     }
 
     /// Whether a terminal event has been written.

@@ -212,7 +212,7 @@ impl Call {
         let body = if request.stream {
             let (mut out, mut encoder) = (Vec::new(), self.dialect.encoder(request));
             events.iter().for_each(|event| encoder.event(event, &mut out));
-            Ok((self.dialect.stream_type(), out))
+            encoder.unsaid().map_or(Ok((self.dialect.stream_type(), out)), |failure| Err(failure.clone()))
         } else {
             self.dialect.write_answer(request, &events).map(|out| (http::JSON, out))
         };

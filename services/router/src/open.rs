@@ -25,6 +25,8 @@ const EVENTS_MAX: usize = 20_000;
 enum End {
     Answered(StopReason),
     Failed(Failure),
+    /// What was said cannot be said to who asked: no fault of the upstream's.
+    Unsaid(Failure),
 }
 
 /// What is set apart for a call.
@@ -196,6 +198,8 @@ impl Open {
     pub(crate) fn try_failed(&mut self, silence: &Silence) {
         let failure = silence.failure();
         let Some(trying) = self.trying.take() else { return };
+        // It may have answered what nobody can be told.
+        self.end = None;
         let deployment = &self.setup.catalogue.deployments[trying.index];
         let ms = now_ms().saturating_sub(trying.since_ms);
         let why: String = failure.message.chars().take(300).collect();
@@ -255,6 +259,11 @@ impl Open {
         self.end.get_or_insert(End::Failed(failure));
     }
 
+    /// The program's dialect has no word for something that the upstream said: however that ended, this is how the call did.
+    pub(crate) fn unsaid(&mut self, failure: Failure) {
+        self.end = Some(End::Unsaid(failure));
+    }
+
     /// What a try has used: as the upstream says, where it came to its end, or else as much as it can have.
     fn used(&self, trying: &Try, whole: bool, unknown: bool) -> (Usage, bool) {
         if !trying.asked {
@@ -287,6 +296,8 @@ impl Open {
             let deployment = &self.setup.catalogue.deployments[trying.index];
             let (whole, lost) = match &end {
                 End::Answered(_) => (true, false),
+                // Nobody has read on to what the upstream says at its end.
+                End::Unsaid(_) => (false, false),
                 End::Failed(failure) => (false, unknown(failure.kind)),
             };
             let (usage, told) = self.used(&trying, whole, lost);
@@ -304,6 +315,7 @@ impl Open {
                     lock(&self.agent.answered).add(answer);
                     health.succeeded(trying.call, used, now);
                 }
+                End::Unsaid(_) => health.succeeded(trying.call, used, now),
                 End::Failed(failure) => health.failed(trying.call, failure, now),
             }
         }
@@ -319,7 +331,7 @@ impl Open {
                 became["stop"] = json!(stop(*reason));
                 "ok"
             }
-            End::Failed(failure) => {
+            End::Failed(failure) | End::Unsaid(failure) => {
                 became["done"] = json!(false);
                 let why: String = failure.message.chars().take(500).collect();
                 (became["failed"], became["why"]) = (json!(kind(failure.kind)), json!(why));

@@ -197,6 +197,10 @@ impl Way {
             open.event(event).map_err(Stop::Over)?;
             if !self.same {
                 self.encoder.event(event, out);
+                if let Some(failure) = self.encoder.unsaid() {
+                    open.unsaid(failure.clone());
+                    return Err(Stop::Failed(failure.clone()));
+                }
             } else if matches!(event, Event::Started { .. }) {
                 // A failure is said of this answer.
                 self.encoder.event(event, &mut Vec::new());
@@ -289,6 +293,9 @@ pub(crate) async fn whole(
         let mut out = Vec::new();
         let mut encoder = voice.ours.encoder(request);
         events.iter().for_each(|event| encoder.event(event, &mut out));
+        if let Some(failure) = encoder.unsaid() {
+            open.unsaid(failure.clone());
+        }
         return Ok(Ready::Whole(voice.ours.stream_type(), out));
     }
     Ok(Ready::Whole(JSON, if voice.same { body } else { voice.ours.write_answer(request, &events)? }))

@@ -167,14 +167,17 @@ async fn drive<S>(
     }
 }
 
-/// Comes back once a connection with open streams gives no sign of life.
+/// Comes back once a connection with open streams gives no sign of life, or is nobody's any more.
 async fn dead(pong: Option<PingPong>, line: &Weak<Line>, pings: Pings) {
     let Some(mut pong) = pong else { return std::future::pending().await };
     let after_ns = u64::try_from(pings.after.as_nanos()).unwrap_or(u64::MAX);
     let mut wait = pings.after;
     loop {
         sleep(wait).await;
-        let silent = line.upgrade().filter(|line| line.open() > 0).map(|line| line.silent_ns());
+        // One that nobody has any more had its time to close.
+        let Some(line) = line.upgrade() else { return };
+        let silent = (line.open() > 0).then(|| line.silent_ns());
+        drop(line);
         wait = match silent {
             Some(ns) if ns >= after_ns => {
                 if !matches!(timeout(pings.within, pong.ping(Ping::opaque())).await, Ok(Ok(_))) {

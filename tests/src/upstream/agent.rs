@@ -1,4 +1,5 @@
-//! A model that works on a task with tools: five calls, each of which needs what the ones before gave back.
+//! Models that work with tools: on a task of five calls, each of which needs what the ones before gave back; or on errands, as
+//! its user names them.
 //!
 //! It takes the tools that it is offered: one that runs commands, one that writes files and one that reads them, known by
 //! their names, with the arguments that their schemas ask for.
@@ -46,6 +47,27 @@ pub(super) fn turn(script: &Script, asked: &Asked) -> Result<Turn, Refused> {
         }
     };
     Ok(Turn::call(script, step, &tool.name, &arguments(tool, &first, second.as_deref())?))
+}
+
+/// One call for each errand that the user has named so far, `errand:write`, `errand:borrow` (of a host) or `errand:sleep`; then
+/// how many there were.
+pub(super) fn errands(script: &Script, asked: &Asked) -> Result<Turn, Refused> {
+    let step = asked.calls.len();
+    let named = asked.said.split("errand:").skip(1);
+    let word = |text: &'_ str| text.chars().take_while(char::is_ascii_lowercase).collect::<String>();
+    let Some(errand) = named.map(word).nth(step) else {
+        return Ok(Turn::text(script, &[format!("{step} errands "), "are done.".to_owned()]));
+    };
+    let (tool, arguments) = match errand.as_str() {
+        "write" => ("file_write", json!({"path": FILE, "text": "as it was said"})),
+        "borrow" => (
+            "octant_borrow",
+            json!({"host": format!("tls://h{step}.example.org:443"), "ttl_ms": 60_000, "reason": "an errand"}),
+        ),
+        "sleep" => ("shell_run", json!({"command": "sleep 600"})),
+        other => return Err(Refused::bad(format!("no errand is {other:?}"))),
+    };
+    Ok(Turn::call(script, step, &find(asked, &[tool])?.name, &arguments))
 }
 
 /// The word of this length that a result has, as the model would pick it out.
@@ -116,5 +138,22 @@ mod tests {
         assert_eq!(turn(&script, &asked(&all)).unwrap().text.whole(), result());
         let wrong = turn(&script, &asked(&["41"])).unwrap();
         assert!(wrong.calls.is_empty() && wrong.text.whole().contains("Step 1"), "{wrong:?}");
+    }
+
+    #[test]
+    fn each_errand_is_one_call() {
+        let script = Script::of("errands").unwrap();
+        let mut asked = asked(&[]);
+        asked.said = "errand:sleep, then errand:write.".into();
+        asked.tools =
+            ["shell_run", "file_write"].map(|name| Tool { name: name.into(), schema: json!({}) }).into();
+        for (step, name) in ["shell_run", "file_write"].iter().enumerate() {
+            let turn = errands(&script, &asked).unwrap();
+            assert_eq!((turn.calls.len(), turn.calls[0].name.as_str()), (1, *name), "step {step}");
+            asked.calls.push((String::new(), (*name).to_owned()));
+        }
+        assert_eq!(errands(&script, &asked).unwrap().text.whole(), "2 errands are done.");
+        asked.said += "errand:borrow";
+        assert!(errands(&script, &asked).is_err(), "there is no such tool");
     }
 }

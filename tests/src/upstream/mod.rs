@@ -305,6 +305,7 @@ fn turn(script: &Script, asked: &Asked) -> Result<Turn, Refused> {
     match script.says {
         Says::Tools => called(script, asked),
         Says::Agent => agent::turn(script, asked),
+        Says::Errands => agent::errands(script, asked),
         Says::Shape if !asked.shaped => Err(Refused::bad("no schema is asked for")),
         Says::Images if asked.images.is_empty() => Err(Refused::bad("there is no image in the request")),
         Says::Images => {

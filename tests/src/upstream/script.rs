@@ -1,7 +1,7 @@
 //! Scripts: what is said, and what goes wrong, in words that are the name of the model.
 //!
 //! The words are joined by `-`; the first says what is said: `text`, `tools`, `shape` (structured output), `image`, `think`,
-//! `refuse`, `length`, `countN` (N numbers), `agent` (a task of five steps). The others:
+//! `refuse`, `length`, `countN` (N numbers), `agent` (a task of five steps), `errands` (calls that the user names). The others:
 //!
 //! | word | what |
 //! |---|---|
@@ -77,6 +77,8 @@ pub enum Says {
     Count(u64),
     /// A task of five steps.
     Agent,
+    /// A call for each errand that the user names.
+    Errands,
 }
 
 /// How a stream breaks.
@@ -144,6 +146,7 @@ impl Script {
             "refuse" => Says::Refusal,
             "length" => Says::Length,
             "agent" => Says::Agent,
+            "errands" => Says::Errands,
             word => Says::Count(number(word, "count", 10)?),
         };
         let mut script = Self {
@@ -338,7 +341,7 @@ impl Turn {
             Says::Length => Self { why: Why::Length, ..text(&TEXT) },
             Says::Thought => Self { thought: owned(&THOUGHT), ..text(&TEXT) },
             Says::Count(count) => Self { text: Pieces::Count(count), ..text(&[]) },
-            Says::Text | Says::Images | Says::Agent => text(&TEXT),
+            Says::Text | Says::Images | Says::Agent | Says::Errands => text(&TEXT),
         }
     }
 

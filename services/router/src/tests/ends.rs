@@ -190,3 +190,42 @@ async fn a_failure_that_an_upstream_says_is_said_once_and_of_this_answer() {
     let Event::Failed(failure) = heard(dialect, &body) else { panic!("{body}") };
     assert_eq!(failure.kind, Kind::Upstream);
 }
+
+#[tokio::test]
+async fn what_the_program_s_dialect_has_no_word_for_is_what_the_outcome_says() {
+    let searches = concat!(
+        "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":7,\"content_block\":",
+        "{\"type\":\"server_tool_use\",\"id\":\"s\",\"name\":\"web_search\",\"input\":{}}}\n\n",
+        "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":7}\n\n",
+    );
+    let [chat, _, anthropic, _] = golden().map(|(.., events)| events);
+    let end = anthropic.iter().position(|event| event.contains("message_delta")).unwrap();
+    let searching = anthropic[..end].concat() + searches + &anthropic[end..].concat();
+    let filtered = chat.concat().replace(r#""finish_reason":"stop""#, r#""finish_reason":"content_filter""#);
+    let cases = [
+        (
+            Dialect::Anthropic,
+            "anthropic",
+            (CHAT, Dialect::Chat),
+            searching,
+            "server_tool_use",
+            "untranslatable",
+        ),
+        (
+            Dialect::Chat,
+            "chat",
+            (OLLAMA, Dialect::OllamaChat),
+            filtered,
+            "filter kept the answer back",
+            "upstream",
+        ),
+    ];
+    let asks = r#"{"model":"p-a/m-a","stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
+    for (dialect, name, (path, ours), bytes, word, failed) in cases {
+        let (status, body, record) = said(dialect, name, path, asks, bytes).await;
+        assert!(status == 200 && body.contains("Hel") && body.matches(word).count() == 1, "{status} {body}");
+        assert!(matches!(heard(ours, &body), Event::Failed(_)), "{body}");
+        assert_eq!((&record["done"], &record["failed"]), (&value!(false), &value!(failed)), "{record}");
+        assert!(record["why"].as_str().unwrap().contains(word), "{record}");
+    }
+}

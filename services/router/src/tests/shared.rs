@@ -15,7 +15,7 @@ use octant_outside::tls::{extra_roots, provider, towards_hosts};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{RootCertStore, ServerConfig};
-use serde_json::json as value;
+use serde_json::{Value, json as value};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -485,4 +485,38 @@ async fn a_call_over_http_2_is_answered_as_any_and_its_reset_is_a_cut() {
     assert!(status == 200 && answer.contains("Hello") && answer.contains("\"error\""), "{answer}");
     let done = outcome(&world.lines(2).await);
     assert_eq!((&done["done"], &done["failed"]), (&value!(false), &value!("cut")), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_pieces_come_through_translated_in_their_order() {
+    const PIECES: usize = 100_000;
+    let host = Host::answering(100, |_, mut respond| async move {
+        let head = Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+        let mut body = respond.send_response(head, false).unwrap();
+        for first in (0..PIECES).step_by(1000) {
+            let piece =
+                |number| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{number} \"}}}}]}}\n\n");
+            let pieces: String = (first..first + 1000).map(piece).collect();
+            body.send_data(pieces.into(), false).unwrap();
+        }
+        let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+        body.send_data(end.into(), true).unwrap();
+    })
+    .await;
+    let file = deployment("a", "chat", host.at).replace("http://127.0.0.1", "https://localhost");
+    let file = file
+        .replace("max_output = 1000", "max_output = 1000000")
+        .replace("window = 100000", "window = 2000000");
+    let world =
+        World::trusting(&file, word(Aid::from_bytes([9; 16]), &["p-a/*"]), PLENTY, host.roots.clone()).await;
+    let body = r#"{"model":"p-a/m-a","stream":true,"max_tokens":1000000,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let (status, _, answer) = world.ask("/anthropic/v1/messages", body).await;
+    let pieces = answer.lines().filter_map(|line| {
+        let event: Value = serde_json::from_str(line.strip_prefix("data: ")?).unwrap();
+        Some(event["delta"]["text"].as_str()?.to_owned())
+    });
+    let found: Vec<String> = pieces.collect();
+    let wrong = found.iter().enumerate().find(|(number, piece)| **piece != format!("{number} "));
+    assert_eq!((status, found.len(), wrong), (200, PIECES, None));
+    assert_eq!(outcome(&world.lines(2).await)["done"], true);
 }

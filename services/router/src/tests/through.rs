@@ -202,3 +202,32 @@ async fn what_the_manifest_lets_be_kept_is_kept_and_given_again_to_the_same_agen
     }
     panic!("what was said is not kept");
 }
+
+#[tokio::test]
+async fn an_upstream_that_dies_while_others_are_asked_in_its_stead_is_one_more_that_failed() {
+    let broken =
+        Upstream::new(vec![json("500 Internal Server Error", r#"{"error":{"message":"no"}}"#)]).await;
+    // It takes over, says who it is, and is gone before its first word; the next one does not even say that.
+    let dies = Upstream::new(vec![events(&CHUNKS[..1])]).await;
+    let silent = Upstream::new(vec![Vec::new()]).await;
+    let good = Upstream::new(vec![events(&CHUNKS)]).await;
+    let all = [("a", &broken), ("b", &dies), ("c", &silent), ("d", &good)];
+    let file: String = all.iter().map(|(name, upstream)| deployment(name, "chat", upstream.at)).collect();
+    let group = |name: &str, next: &str| {
+        format!("[[group]]\nname = \"g{name}\"\ndeployments = [\"{name}\"]\nfallbacks = [{next}]\n")
+    };
+    let groups =
+        [group("a", "\"gb\", \"gc\", \"gd\""), group("b", ""), group("c", ""), group("d", "")].concat();
+    let world = World::new(&(file + &groups + "[retry]\ntries = 1\n"), &["g*"], PLENTY).await;
+    let body = r#"{"model":"ga","stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let (status, _, answer) = world.ask("/v1/chat/completions", body).await;
+    let wanted: String = [0, 1, 2, 4].map(|at| format!("data: {}\n\n", CHUNKS[at])).concat();
+    assert_eq!((status, answer), (200, wanted), "nothing of those that died is in it");
+    let done = outcome(&world.lines(2).await);
+    assert_eq!((&done["done"], &done["deployment"]), (&value!(true), &value!("d")));
+    let tries: Vec<(&Value, &Value)> =
+        done["tries"].as_array().unwrap().iter().map(|one| (&one["deployment"], &one["failed"])).collect();
+    let of = |name: &str, failed: &str| (value!(name), value!(failed));
+    let wanted = [of("a", "upstream"), of("b", "cut"), of("c", "cut")];
+    assert_eq!(tries, wanted.iter().map(|(name, failed)| (name, failed)).collect::<Vec<_>>());
+}
