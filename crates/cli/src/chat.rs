@@ -136,9 +136,12 @@ fn failed(model: &Model, failure: &Failure) -> CliError {
         Kind::Invalid | Kind::Untranslatable | Kind::TooLarge | Kind::ContextLength => Exit::Invalid,
         Kind::Malformed | Kind::Cancelled => Exit::Failed,
     };
+    if failure.kind == Kind::Cancelled {
+        let why = "neither the question nor what came of the answer is kept".to_owned();
+        return CliError::Refused { what: "stopped".to_owned(), why, exit, next: None };
+    }
     let next = match failure.kind {
         Kind::NotFound => names(model),
-        Kind::Cancelled => "nothing of it is kept; ask again".to_owned(),
         Kind::Unreachable => "`octant status` shows the router; --base-url asks elsewhere".to_owned(),
         _ => "`octant router status` shows what the router knows of it".to_owned(),
     };
@@ -277,7 +280,7 @@ fn converse(model: &Model, mut talk: Conversation, out: &mut Out) -> Result<(), 
                 interrupt.asking(true);
                 let used = ask(model, &mut talk, text.to_owned(), &|| interrupt.stops(), out);
                 interrupt.asking(false);
-                used.map(|used| out.note(&format!("{} tokens in, {} out", used.input, used.output)))
+                used.map(|used| out.note(&spent(model, &talk.model, used)))
             }
             other => command(other, model, &mut talk, out),
         };
@@ -291,6 +294,14 @@ fn converse(model: &Model, mut talk: Conversation, out: &mut Out) -> Result<(), 
             Ok(()) => {}
         }
     }
+}
+
+/// What an answer took, and what that costs at most where the router says it.
+fn spent(model: &Model, name: &str, used: Used) -> String {
+    let known = model.known().unwrap_or_default();
+    let cost = known.get(name).and_then(|facts| facts.cost(used));
+    let cost = cost.map_or_else(String::new, |micro| format!(", at most ${}", crate::router::usd(micro)));
+    format!("{} tokens in, {} out{cost}", used.input, used.output)
 }
 
 /// What is no question.
@@ -331,6 +342,9 @@ fn load(file: &Path) -> Result<Conversation, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use octant_loop::model::Endpoint;
+    use std::io::Write;
+    use std::net::TcpListener;
 
     #[test]
     fn a_line_is_words_or_a_command() {
@@ -348,6 +362,36 @@ mod tests {
         for (line, wanted) in rows {
             assert_eq!(said(line), wanted, "{line:?}");
         }
+    }
+
+    /// A router that lists two models, whatever it is asked.
+    fn router() -> Model {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let body = r#"{"data":[{"id":"a","pricing":{"prompt":"0.000001","completion":"0.000002"}},{"id":"b\u001b"}]}"#;
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                // The head of a GET is all of it.
+                let mut head = io::BufReader::new(&stream).lines().map(Result::unwrap);
+                head.find(|line| line.is_empty()).unwrap();
+                let length = body.len();
+                write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+            }
+        });
+        Model::new(Endpoint::of_url(&url).unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_ones_and_an_answer_with_its_cost() {
+        let model = router();
+        let next = failed(&model, &Failure::new(Kind::NotFound, "no such model")).next().unwrap();
+        assert_eq!(next, "there are: a, b\\u{1b}");
+        let used = Used { input: 17, output: 11 };
+        assert_eq!(spent(&model, "a", used), "17 tokens in, 11 out, at most $0.000039");
+        assert_eq!(spent(&model, "c", used), "17 tokens in, 11 out");
+        let stopped = failed(&model, &Failure::new(Kind::Cancelled, "not wanted"));
+        assert!(stopped.to_string().starts_with("stopped: ") && stopped.next().is_none(), "{stopped}");
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn status(status: &Status, out: &mut Out) -> Result<(), CliError> {
 }
 
 /// Millionths of a dollar as dollars.
-fn usd(microusd: u64) -> String {
+pub(crate) fn usd(microusd: u64) -> String {
     format!("{}.{:06}", microusd / 1_000_000, microusd % 1_000_000)
 }
 

@@ -103,6 +103,18 @@ pub struct Facts {
     pub window: Option<u64>,
     /// Whether it sees pictures.
     pub sees: Option<bool>,
+    /// What a token of a question and of an answer costs, in millionths of a millionth of a dollar.
+    pub price: Option<[u64; 2]>,
+}
+
+impl Facts {
+    /// What that used costs, in millionths of a dollar, where nothing of it was cheaper.
+    #[must_use]
+    pub fn cost(&self, used: Used) -> Option<u64> {
+        let [input, output] = self.price?.map(u128::from);
+        let cost = u128::from(used.input) * input + u128::from(used.output) * output;
+        u64::try_from(cost.div_ceil(1_000_000)).ok()
+    }
 }
 
 /// A model that can be asked, one question at a time.
@@ -247,10 +259,22 @@ fn facts_of(list: &[u8]) -> BTreeMap<String, Facts> {
         let facts = Facts {
             window: row["context_length"].as_u64().filter(|tokens| *tokens > 0),
             sees: inputs.map(|inputs| inputs.iter().any(|input| input == "image")),
+            price: price(&row["pricing"]["prompt"]).zip(price(&row["pricing"]["completion"])).map(Into::into),
         };
         Some((row["id"].as_str()?.to_owned(), facts))
     };
     list["data"].as_array().into_iter().flatten().filter_map(row).collect()
+}
+
+/// Dollars as a decimal text, in millionths of a millionth.
+fn price(text: &Value) -> Option<u64> {
+    const DIGITS: usize = 12;
+    let (whole, part) = text.as_str()?.split_once('.').or(text.as_str().map(|whole| (whole, "")))?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || part.len() > DIGITS || !digits(whole) || !digits(part) {
+        return None;
+    }
+    format!("{whole}{part:0<DIGITS$}").parse().ok()
 }
 
 fn cut(why: &dyn std::fmt::Display) -> Failure {
@@ -380,6 +404,23 @@ mod tests {
         assert_eq!(of(&(inputs("\"text\"") + ",\"context_length\":9")), (Some(9), Some(false)));
         assert_eq!(of(&inputs("\"image\"")), (None, Some(true)));
         assert!(facts_of(b"<html>").is_empty());
+        let rows = [
+            ("0.000001", Some(1_000_000)),
+            ("0", Some(0)),
+            ("2.5", Some(2_500_000_000_000)),
+            ("1e-6", None),
+            ("-1", None),
+            (".5", None),
+            ("", None),
+            ("99999999999", None),
+            ("0.0000000000001", None),
+        ];
+        for (text, wanted) in rows {
+            assert_eq!(price(&text.into()), wanted, "{text}");
+        }
+        let facts = Facts { price: Some([1_000_000, 2_000_000]), ..Facts::default() };
+        assert_eq!(facts.cost(Used { input: 17, output: 11 }), Some(39));
+        assert_eq!(Facts::default().cost(Used::default()), None);
     }
 
     #[test]

@@ -18,21 +18,38 @@ fn names(router: &Router, agent: &Agent) -> Vec<String> {
     may.into_iter().map(str::to_owned).collect()
 }
 
-/// What is known of those that may answer for a name: the smallest window, and whether one of them sees pictures.
-fn known(router: &Router, agent: &Agent, name: &str) -> (Option<u64>, Option<bool>) {
-    let Some(setup) = router.setup() else { return (None, None) };
+/// What is known of those that may answer for a name.
+#[derive(Default)]
+struct Facts {
+    /// The smallest window.
+    window: Option<u64>,
+    /// Whether one of them sees pictures.
+    sees: Option<bool>,
+    /// Each price that there is, the ones for long prompts apart.
+    prices: BTreeSet<(u64, u64)>,
+}
+
+fn facts(router: &Router, agent: &Agent, name: &str) -> Facts {
+    let Some(setup) = router.setup() else { return Facts::default() };
     let (rights, catalogue) = (agent.rights(), &setup.catalogue);
-    let (mut window, mut sees) = (None::<u64>, None);
+    let mut facts = Facts::default();
     // What is simple can be answered by every one of them.
     let way = catalogue.way(name, Class::Simple);
     for deployment in way.iter().flat_map(|step| &step.deployments).map(|at| &catalogue.deployments[*at]) {
         if rights.grants(name) || rights.grants(&deployment.full) {
-            let Known { window: own, can, .. } = &deployment.known;
-            window = window.into_iter().chain(*own).min();
-            sees = sees.into_iter().chain(can.map(|can| can.has(Ability::Vision))).max();
+            let Known { window, can, price, .. } = &deployment.known;
+            facts.window = facts.window.into_iter().chain(*window).min();
+            facts.sees = facts.sees.into_iter().chain(can.map(|can| can.has(Ability::Vision))).max();
+            facts.prices.extend(price.map(|rates| (rates.input, rates.output)));
         }
     }
-    (window, sees)
+    facts
+}
+
+/// Dollars a token, of millionths of a dollar for a million tokens.
+fn per_token(rate: u64) -> String {
+    const MILLION_MILLIONTHS: u64 = 1_000_000_000_000;
+    format!("{}.{:012}", rate / MILLION_MILLIONTHS, rate % MILLION_MILLIONTHS)
 }
 
 fn row(router: &Router, agent: &Agent, dialect: Dialect, name: &str) -> Value {
@@ -46,14 +63,17 @@ fn row(router: &Router, agent: &Agent, dialect: Dialect, name: &str) -> Value {
         }),
         _ => {
             let mut row = json!({"id": name, "object": "model", "created": 0, "owned_by": "octant"});
-            let (window, sees) = known(router, agent, name);
-            // As OpenRouter names them; absent is not known.
+            let Facts { window, sees, prices } = facts(router, agent, name);
+            // As OpenRouter names them; absent is not known, or not the same for all.
             if let Some(window) = window {
                 row["context_length"] = json!(window);
             }
             if let Some(sees) = sees {
                 let inputs: &[&str] = if sees { &["text", "image"] } else { &["text"] };
                 row["architecture"] = json!({"input_modalities": inputs});
+            }
+            if let (Some((input, output)), 1) = (prices.first(), prices.len()) {
+                row["pricing"] = json!({"prompt": per_token(*input), "completion": per_token(*output)});
             }
             row
         }
