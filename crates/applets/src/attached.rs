@@ -8,10 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 const TAKE_VALUES: &[(&str, &str)] = &[
     ("b2sum", "l"), ("base32", "w"), ("base64", "w"), ("basenc", "w"), ("cksum", "al"), ("cp", "St"), ("csplit", "bfn"),
     ("cut", "bcdf"), ("date", "dfrs"), ("df", "Btx"), ("du", "Bdt"), ("env", "uCS"), ("expand", "t"), ("fmt", "gpw"),
-    ("fold", "w"), ("grep", "efmABCdD"), ("head", "cn"), ("install", "gmotS"), ("join", "aeotv12j"), ("ln", "St"), ("ls", "ITw"),
+    ("fold", "w"), ("head", "cn"), ("install", "gmotS"), ("join", "aeotv12j"), ("ln", "St"), ("ls", "ITw"),
     ("mkdir", "m"), ("mkfifo", "m"), ("mknod", "m"), ("mktemp", "p"), ("mv", "St"), ("nice", "n"), ("nl", "bdfhilnsvw"),
     ("numfmt", "d"), ("od", "AjNt"), ("paste", "d"), ("ptx", "FMSWbgiow"), ("sed", "efl"), ("seq", "fst"), ("shred", "ns"),
-    ("shuf", "ino"), ("sort", "kotST"), ("split", "abCnlt"), ("stat", "c"), ("tac", "s"), ("tail", "cns"), ("timeout", "ks"),
+    ("shuf", "ino"), ("sort", "kotST"), ("split", "abCnlt"), ("stat", "c"), ("tac", "s"), ("timeout", "ks"),
     ("touch", "drt"), ("truncate", "rs"), ("unexpand", "t"), ("uniq", "fsw"),
 ];
 

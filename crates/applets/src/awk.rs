@@ -6,7 +6,7 @@
 
 mod builtin;
 mod eval;
-mod format;
+pub(crate) mod format;
 mod io;
 mod lex;
 mod parse;
@@ -19,6 +19,7 @@ mod tree;
 mod value;
 
 use crate::output::{complain, help_or_version};
+use crate::regular::locale_is_utf8;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -122,15 +123,6 @@ fn parse(
     };
     request.operands = words.collect();
     Ok(request)
-}
-
-/// Whether a character may have more than one byte: the first of these that is set and not empty says so.
-fn locale_is_utf8(variable: impl Fn(&str) -> Option<OsString>) -> bool {
-    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
-    set.is_some_and(|value| {
-        let value = value.as_bytes().to_ascii_lowercase();
-        value.ends_with(b"utf-8") || value.ends_with(b"utf8")
-    })
 }
 
 fn execute(request: &Request, utf8: bool) -> Result<i32, String> {

@@ -87,7 +87,11 @@ impl Options {
             .map_err(|why| Stop::new(USAGE, format!("{why}; {name} --help lists what there is")))
     }
 
-    fn parse(table: &'static str, arguments: &[OsString]) -> Result<Self, String> {
+    /// Reads a command line by a table alone: what to say of a wrong one is the caller's.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub(crate) fn parse(table: &'static str, arguments: &[OsString]) -> Result<Self, String> {
         let mut out = Self::default();
         let until_operand = table.starts_with('+');
         let rows: Vec<Row> = table.split_ascii_whitespace().filter(|word| *word != "+").map(row).collect();
@@ -122,8 +126,7 @@ impl Options {
         let at = text.iter().position(|byte| *byte == b'=');
         let (name, value) = (&text[..at.unwrap_or(text.len())], at.map(|at| &text[at + 1..]));
         let shown = || format!("--{}", String::from_utf8_lossy(name));
-        let row = rows.iter().find(|row| !row.long.is_empty() && row.long.as_bytes() == name);
-        let row = row.ok_or_else(|| format!("unknown option {}", shown()))?;
+        let row = long_row(rows, name).ok_or_else(|| format!("unknown option {}", shown()))?;
         let value = match (row.value, value) {
             (Value::None, Some(_)) => return Err(format!("{} takes no value", shown())),
             (Value::None | Value::Maybe, None) => OsString::new(),
@@ -161,6 +164,11 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// What was given, in its order: for options of which the last one counts.
+    pub(crate) fn given(&self) -> impl Iterator<Item = (&'static str, &OsStr)> {
+        self.given.iter().map(|(key, value)| (*key, value.as_os_str()))
     }
 
     /// Whether an option was given.
@@ -234,6 +242,13 @@ enum Value {
     None,
     Must,
     Maybe,
+}
+
+/// The row of a long name, or of the beginning of one that is no other's.
+fn long_row<'a>(rows: &'a [Row], name: &[u8]) -> Option<&'a Row> {
+    let exact = rows.iter().find(|row| !row.long.is_empty() && row.long.as_bytes() == name);
+    let mut longer = rows.iter().filter(|row| !name.is_empty() && row.long.as_bytes().starts_with(name));
+    exact.or_else(|| longer.next().filter(|_| longer.next().is_none()))
 }
 
 fn row(word: &'static str) -> Row {

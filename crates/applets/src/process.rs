@@ -8,6 +8,7 @@ mod ps;
 mod schedule;
 pub(crate) mod start;
 mod statistics;
+mod timeout;
 mod top;
 mod tree;
 
@@ -18,6 +19,7 @@ pub(crate) use ps::ps;
 pub(crate) use schedule::{as_ranges, chrt, ionice, numbers, prlimit, renice, taskset};
 pub(crate) use start::{flock, run_parts, time, watch};
 pub(crate) use statistics::vmstat;
+pub(crate) use timeout::timeout;
 pub(crate) use top::top;
 pub(crate) use tree::pstree;
 

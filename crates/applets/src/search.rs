@@ -1,53 +1,9 @@
-//! `find`, `xargs` (findutils), the old names of `grep`, and `which`.
+//! `find`, `xargs` (findutils) and `which`.
 
 use crate::output::{complain, help_or_version, print};
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-
-/// GNU's code for "could not search".
-const TROUBLE: i32 = 2;
-
-pub(crate) fn grep(arguments: Vec<OsString>) -> i32 {
-    let arguments: Vec<OsString> = arguments.into_iter().map(context_option).collect();
-    // uu_grep is published without its texts, so that its own message for a wrong command line is the names of
-    // texts. The line is therefore checked here first.
-    match uu_grep::uu_app().try_get_matches_from(&arguments) {
-        Err(error) if error.use_stderr() => {
-            let text = error.render().to_string();
-            let cause = text.lines().next().unwrap_or_default();
-            complain("grep", &cause.strip_prefix("error: ").unwrap_or(cause));
-            complain("grep", &"grep --help lists what there is");
-            TROUBLE
-        }
-        _ => uu_grep::uumain(arguments.into_iter()),
-    }
-}
-
-/// `-NUM` is an old form of `-C NUM`.
-fn context_option(argument: OsString) -> OsString {
-    match argument.to_str().and_then(|text| text.strip_prefix('-')) {
-        Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("-C{digits}").into()
-        }
-        _ => argument,
-    }
-}
-
-/// `grep -E` under its old name.
-pub(crate) fn egrep(arguments: Vec<OsString>) -> i32 {
-    grep_with("-E", arguments)
-}
-
-/// `grep -F` under its old name.
-pub(crate) fn fgrep(arguments: Vec<OsString>) -> i32 {
-    grep_with("-F", arguments)
-}
-
-fn grep_with(option: &str, mut arguments: Vec<OsString>) -> i32 {
-    arguments.insert(1.min(arguments.len()), option.into());
-    grep(arguments)
-}
 
 pub(crate) fn find(arguments: Vec<OsString>) -> i32 {
     with_text("find", arguments, |arguments| {

@@ -46,7 +46,6 @@ use crate::output;
 fn prepare(applet: &Applet, invocation: Invocation, spoken: bool) -> Result<(), String> {
     if invocation == Invocation::ByArgument {
         uucore::set_utility_is_second_arg();
-        uucore_of_grep::set_utility_is_second_arg();
     }
     uucore::panic::preserve_inherited_sigpipe();
     uucore::panic::mute_sigpipe_panic();
@@ -58,11 +57,7 @@ fn prepare(applet: &Applet, invocation: Invocation, spoken: bool) -> Result<(), 
     }
     let texts = applet.texts;
     let failed = |error: &dyn std::fmt::Display| format!("cannot set up the texts of {texts:?}: {error}");
-    if texts == "grep" {
-        uucore_of_grep::locale::setup_localization(texts).map_err(|error| failed(&error))
-    } else {
-        uucore::locale::setup_localization(texts).map_err(|error| failed(&error))
-    }
+    uucore::locale::setup_localization(texts).map_err(|error| failed(&error))
 }
 
 /// Whether the utility may have something to say by uucore's texts, whose reading is a tenth of a start. This crate's own
@@ -70,7 +65,7 @@ fn prepare(applet: &Applet, invocation: Invocation, spoken: bool) -> Result<(), 
 fn speaks_by_uucore(applet: &Applet, words: usize) -> bool {
     match applet.texts {
         "true" | "false" => words > 1,
-        "grep" | "find" | "xargs" | "reset" => true,
+        "find" | "xargs" | "reset" | "timeout" => true,
         _ => !applet.entry.starts_with("crate::"),
     }
 }
@@ -84,7 +79,7 @@ mod tests {
         let spoken = |name: &str, words| speaks_by_uucore(crate::find(name.as_ref()).unwrap(), words);
         assert!(!spoken("true", 1) && spoken("true", 2));
         assert!(spoken("ls", 1) && spoken("[", 1) && spoken("sed", 1));
-        assert!(spoken("egrep", 1) && spoken("xargs", 1));
+        assert!(!spoken("egrep", 1) && spoken("xargs", 1));
         assert!(!spoken("mount", 1) && !spoken("tar", 3));
     }
 }

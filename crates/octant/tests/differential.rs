@@ -12,6 +12,9 @@ const BINARY: &str = env!("CARGO_BIN_EXE_octant");
 /// How many sets of files each call is tried with.
 const SEEDS: u64 = 2;
 
+/// How many patterns are tried with grep.
+const PATTERNS: u64 = 400;
+
 /// The programs to compare with, what `--version` says when they are GNU's (xxd and od's like have no such option), and the
 /// package that has them.
 #[rustfmt::skip] // one program a line
@@ -67,7 +70,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ("find", "e", &[". -maxdepth 1 -type f -size -1k", ". -name [abn] -newer e", ". -empty", "d -type d -depth", "d -name *.c -o -name *.h", "d ! -name *.c -type f", "d -path d/s/*", "d -perm -u+r -type f -printf %f\\n", "d -mindepth 2", "missing", "d -name", "d -type f -exec echo {} ;", "d -type f -exec echo {} +", "d -regex .*\\.c", "d -iname *.C -print0", "d -prune", "d -type f -size +0c"]),
     ("fold", "p", &["", "-w20", "-sw15", "-bw7"]),
     ("grep", "p", &["a", "-c a", "-n the", "-v e", "-i THE", "-w a", "-x abc", "-o [a-z]*", "-E (a|b)+c", "-F a.b", "-l a a b n", "-L a a b n", "-q zzz", "-s a missing", "a a b", "-h a a b", "-H a a", "-m2 a", "-A1 xy p", "-B1 xy p", "-C1 xy p",
-        "-e a -e b", "-f b a", "^$", "-E ^.{10,20}$ p", "\\(a\\)\\1", "-P \\bthe\\b", "-P (?<=t)h", "[[:upper:]]", "-E [[:digit:]]+ n", "-on e", "-bo th", "-a a x", "-r a d", "-rn --include=*.c a d", "-rl a d", "-E a{2,}", "\\<th", "-E [", "-z a", "-Z -l a a", "-y the", "-nv a", "-ow th"]),
+        "-e a -e b", "-f b a", "^$", "-E ^.{10,20}$ p", "\\(a\\)\\1", "-P \\bthe\\b", "-P (?<=t)h", "[[:upper:]]", "-E [[:digit:]]+ n", "-on e", "-bo th", "-a a x", "-r a d", "-rn --include=*.c a d", "-rl a d", "-E a{2,}", "\\<th", "-E [", "-z a", "-Z -l a a", "-y the", "-nv a", "-ow th",
+        "-c -m2 a p n", "-o -b -n [aeiou] p", "-C1 -o the p", "-vC1 e p n", "-A2 -m1 a p", "--color=always -n e p", "--color=always -v e p", "--color=always -A1 -n xy p a",
+        "-T -n a p", "-Z a a b", "-x -e a -e abc", "-w -e a -e b", "-f e a", "-vf e a", "-a . x", "-c . x", ". x", "-I . x", "-z . x", "-zc ^ p", "-zo ^[a-z]* p", "-v . x", "-vc a p",
+        "-nb . u", "-L a a e u", "-lv a a b", "-qs a missing a", "-r --exclude=*.c a d", "-rL a d", "-rc --exclude-dir=s a d", "-rh a", "-d skip a d a", "a d", "--label=in -H a", "-e [b-a]", "-E (a", "-3 xy p",
+        "-n -A1 a l", "-c ab\\|ba", "-E x{0,2}y|^$ p", "-io [A-T]*h p", "--max-count=1 --with-filename a a b", "--no-group-separator -A1 xy p", "--group-separator=== -A0 a p", "-ho . u n", "-cv ^", "-y -F THE"]),
     ("head", "p", &["", "-n3", "-c10", "-n-2", "-c-5", "-3", "-n0", "-q a b", "-v a", "a b", "missing", "-n1k"]),
     ("join", "e", &["a b", "-a1 a b", "-v2 a b", "-a1 -a2 -e X -o 0,1.1,2.1 a b", "-t: a b", "-i a b", "-j1 a b"]),
     ("nl", "p", &["", "-ba", "-w3 -s:", "-v10 -i5", "-nrz", "-bpthe", "-nln"]),
@@ -78,7 +85,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ("seq", "e", &["5", "2 5", "1 2 10", "5 -1 1", "-w 8 11", "-s, 3", "1.5 3", "-f %03g 3", "0 0.1 0.5", "3 1", "1 0 3", "x", "-5 -3", "1e2 1e1 2e2", "9223372036854775806 9223372036854775808"]),
     ("sort", "t", &["", "-r", "-n n", "-k2 t", "-k3n t", "-k3,3nr -k1,1 t", "-u a", "-t_ -k2,2 t", "-f p", "-b -k2 t", "-h n", "-g n", "-V t", "-c a", "-c t", "-m a b", "-s -k1,1 t", "-d p", "-k1.2,1.3 t", "-z a", "-M p", "-R missing", "-nr n", "-uk1,1 t", "-C n", "-k2,2 -u t", "-n -k1.1 n", "-i x", "u e a"]),
     ("tac", "p", &["", "-s_ ", "a b", "u"]),
-    ("tail", "p", &["", "-n3", "-n+3", "-c10", "-c+5", "-2", "-q a b", "a b", "-n0", "+2", "-n+0 a", "-r"]),
+    ("tail", "p", &["", "-n3", "-n+3", "-c10", "-c+5", "-2", "-q a b", "a b", "-n0", "+2", "-n+0 a", "-r", "-n1 l", "-c3 -q a b", "-v a", "-c+3 a n", "-n2 missing a", "-n1K n", "-zn1 x", "-n-2 a"]),
     ("test", "e", &["", "x", "-n _", "-z a", "a = a", "a != a", "1 -eq 01", "2 -gt 10", "-f a", "-d d", "-e missing", "-s e", "! a", "a -a b", "a -o", "( a )", "-r a -a -f a", "a -nt b", "1 -eq x", "a < b", "-t 0", "! ( a = b )", "-x a"]),
     ("tr", "p", &["a-z A-Z", "-d a-e", "-s a-z", "-cd a-z", "-s _ \\n", "a-c x", "[:lower:] [:upper:]", "-c a-z_ .", "-ds a-e f-z", "\\141 X", "abc [x*]", "a", "z-a x", "[=a=] b", "-t abc x"]),
     ("uniq", "a", &["", "-c", "-d", "-u", "-i", "-f1 t", "-s1 a", "-w1 a", "-D", "--group a", "-z", "-cd"]),
@@ -273,6 +280,126 @@ fn text_utilities_do_as_gnus() {
 #[test]
 fn utilities_of_scripts_do_as_gnus() {
     compare(&["date", "expr", "find", "printf", "seq", "test", "xargs"]);
+}
+
+/// A pattern made of parts that grep's dialects read in several ways. Left out is what POSIX leaves open and GNU's own engines
+/// disagree on: repetition of nothing or of an anchor, an extended `)` that closes nothing, ranges of other than ASCII.
+fn pattern(numbers: &mut Numbers, extended: bool) -> String {
+    const PARTS: &[&str] = &[
+        "a",
+        "b",
+        "ab",
+        "é",
+        ".",
+        "^",
+        "$",
+        "\\(",
+        "\\)",
+        "|",
+        "\\|",
+        "[ab]",
+        "[^a]",
+        "[]b]",
+        "[^]a]",
+        "[a-c]",
+        "(a|b)",
+        "((a)b|é)",
+        "[[:alpha:]]",
+        "[[:space:]]",
+        "[^[:alnum:]]",
+        "\\<",
+        "\\>",
+        "\\b",
+        "\\B",
+        "\\w",
+        "\\s",
+        "\\.",
+        "-",
+        "x*",
+        "1",
+        "_",
+        "[[=a=]]",
+        "[[.-.]b]",
+        "*",
+        "+",
+        "?",
+        "\\+",
+        "\\?",
+        "{",
+        "}",
+        "{1}",
+        "\\{1,2\\}",
+        "{,2}",
+        "{1,}",
+        "\\{2\\}",
+    ];
+    const OPENING: &[&str] = &["", "\\(", "|", "\\|", "^", "$", "\\<", "\\>", "\\b", "\\B"];
+    let mut text = String::new();
+    let mut last = "";
+    for _ in 0..1 + numbers.next(6) {
+        let part = PARTS[usize::try_from(numbers.next(PARTS.len() as u64)).unwrap()];
+        if !(OPENING.contains(&last) && part.ends_with(['*', '+', '?', '{', '}'])) {
+            text.push_str(part);
+            last = part;
+        }
+    }
+    match numbers.next(5) {
+        0 if extended => format!("({text})"),
+        0 => format!("\\({text}\\)"),
+        1 if extended => format!("{text}|ab"),
+        2 if !extended => format!("\\(.\\)\\1{text}"),
+        _ => text,
+    }
+}
+
+#[test]
+fn grep_reads_generated_patterns_as_gnus() {
+    let theirs = peer("grep");
+    let scratch = Scratch::new("patterns");
+    let lines = "ab\na\n\nb a\naab abab\né\naéb ü\nx*y\na+b?\n(a)|b\n[ab]{1}\n]-^$\n \t_1a1\nabcba a.b\naa\\b{,2}\nABÉ\n";
+    fs::write(scratch.0.join("lines"), lines).unwrap();
+    let mut numbers = Numbers(0x5eed);
+    let mut failures = Vec::new();
+    for round in 0..PATTERNS {
+        let extended = round % 2 == 0;
+        let mut arguments = vec!["-an".to_owned(), if extended { "-E" } else { "-G" }.to_owned()];
+        arguments.extend(
+            ["-o", "-i", "-w", "-x", "-v", "-z"]
+                .map(str::to_owned)
+                .into_iter()
+                .filter(|_| numbers.next(5) == 0),
+        );
+        let has = |arguments: &[String], option: &str| arguments.iter().any(|argument| argument == option);
+        let pattern = pattern(&mut numbers, extended);
+        // GNU's -o with -x prints empty matches, and its -z lets ^ and $ be within a line, in some of its engines.
+        if (pattern.contains(['^', '$']) && has(&arguments, "-z"))
+            || (has(&arguments, "-o") && has(&arguments, "-x"))
+        {
+            continue;
+        }
+        arguments.extend(["-e".to_owned(), pattern, "lines".to_owned()]);
+        let locale = if numbers.next(3) == 0 { "C" } else { "C.UTF-8" };
+        let said = |program: &Path| {
+            let mut command = Command::new(program);
+            if program == Path::new(BINARY) {
+                command.arg("grep");
+            }
+            command.args(&arguments).current_dir(&scratch.0).env_clear().env("LC_ALL", locale);
+            let output = command.stdin(Stdio::null()).output().unwrap();
+            (output.status.code(), output.stdout)
+        };
+        let (a, b) = (said(&theirs), said(Path::new(BINARY)));
+        if a != b {
+            failures.push(format!(
+                "{locale} {arguments:?}\n  GNU:  {:?} {:?}\n  ours: {:?} {:?}",
+                a.0,
+                shown(&a.1),
+                b.0,
+                shown(&b.1)
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]

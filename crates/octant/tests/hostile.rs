@@ -308,6 +308,8 @@ fn deep_trees_loops_and_strange_names_are_walked() {
         (&["find", "l", "-name", "n*"][..], 0),
         (&["find", "-L", "l", "-name", "n*"], 1),
         (&["grep", "-r", "x", "l"], 0),
+        (&["grep", "-rq", "x", "t"], 0),
+        (&["grep", "-R", "x", "l"], 2),
         (&["tree", "l"], 0),
         (&["diff", "-r", "l", "l"], 2),
         (&["du", "-s", "l"], 0),

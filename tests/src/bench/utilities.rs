@@ -40,6 +40,8 @@ pub(crate) fn rows(binary: &Path, scratch: &Path) -> Result<Vec<Row>, String> {
         ("wc", vec!["-l", &large]),
         ("grep", vec!["-c", "qx", &large]),
         ("grep", vec!["-cE", "q[aeiou]+x|zz9", &large]),
+        ("grep", vec!["-ci", "qx", &large]),
+        ("grep", vec!["-cv", "qx", &large]),
         ("sort", vec!["-o", "/dev/null", &large]),
     ] {
         rows.push(pass(binary, name, &arguments, megabytes)?);
@@ -63,7 +65,7 @@ fn run(contestant: &Contestant, name: &str, arguments: &[&str]) -> Result<u64, S
     if contestant.multicall {
         command.arg(name);
     }
-    // GNU's grep looks where its output goes, and into /dev/null it stops at the first match.
+    // grep looks where its output goes, and into /dev/null it stops at the first match.
     let output = if name == "grep" { Stdio::piped() } else { Stdio::null() };
     command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).stdout(output);
     let before = monotonic_ns();

@@ -265,7 +265,7 @@ fn character(value: &Value, utf8: bool) -> Vec<u8> {
 }
 
 /// How many bytes the character at the beginning has. What is not UTF-8 has one.
-pub(super) fn width_of(text: &[u8], utf8: bool) -> usize {
+pub(crate) fn width_of(text: &[u8], utf8: bool) -> usize {
     let expected = match text.first() {
         Some(0xc2..=0xdf) if utf8 => 2,
         Some(0xe0..=0xef) if utf8 => 3,

@@ -1,11 +1,9 @@
 //! Extended regular expressions of POSIX, on the crates regex and regex-automata: translated into their form, and matched
 //! leftmost and longest.
 
+use crate::regular::{Longest, character};
 use regex::bytes::{Regex, RegexBuilder};
-use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, MatchKind};
-use std::cell::RefCell;
 use std::ops::Range;
 
 /// What the two engines may take for a pattern, which the program's author chose.
@@ -18,7 +16,7 @@ const REPEATED_MAX: u32 = 1000;
 pub(super) struct Pattern {
     regex: Regex,
     /// Where a shorter alternative could be found first: finds the longest one from a place on.
-    longest: Option<RefCell<(DFA, Cache)>>,
+    longest: Option<Longest>,
 }
 
 impl Pattern {
@@ -39,7 +37,7 @@ impl Pattern {
         // Without alternatives and groups what is greedy is longest, too.
         let longest =
             if text.iter().any(|byte| matches!(byte, b'|' | b'(')) { longest(&form, utf8) } else { None };
-        Ok(Self { regex, longest: longest.map(RefCell::new) })
+        Ok(Self { regex, longest })
     }
 
     pub(super) fn is_match(&self, text: &[u8]) -> bool {
@@ -49,27 +47,16 @@ impl Pattern {
     /// The leftmost match from `from` on, as long as it can be.
     pub(super) fn find_at(&self, text: &[u8], from: usize) -> Option<Range<usize>> {
         let mut found = self.regex.find_at(text, from)?.range();
-        if let Some(longest) = &self.longest {
-            let (dfa, cache) = &mut *longest.borrow_mut();
-            let input = Input::new(text).range(found.start..).anchored(Anchored::Yes);
-            // Where the engine gives up the other's answer stands.
-            if let Ok(Some(end)) = dfa.try_search_fwd(cache, &input) {
-                found.end = found.end.max(end.offset());
-            }
+        if let Some(end) = self.longest.as_ref().and_then(|longest| longest.end(text, found.start)) {
+            found.end = found.end.max(end);
         }
         Some(found)
     }
 }
 
-fn longest(form: &str, utf8: bool) -> Option<(DFA, Cache)> {
-    let dfa = DFA::builder()
-        .syntax(syntax::Config::new().unicode(utf8).utf8(false).dot_matches_new_line(true))
-        .thompson(regex_automata::nfa::thompson::Config::new().utf8(false).nfa_size_limit(Some(SIZE_MAX)))
-        .configure(DFA::config().match_kind(MatchKind::All).skip_cache_capacity_check(true))
-        .build(form)
-        .ok()?;
-    let cache = dfa.create_cache();
-    Some((dfa, cache))
+fn longest(form: &str, utf8: bool) -> Option<Longest> {
+    let syntax = syntax::Config::new().unicode(utf8).utf8(false).dot_matches_new_line(true);
+    Longest::new(form, syntax, b'\n', SIZE_MAX)
 }
 
 /// The last line of the crate's message, which is what is wrong; the others show the translated form.
@@ -247,18 +234,7 @@ impl Translation<'_> {
         let end = rest.windows(2).position(|two| two == b":]").ok_or("a [: without its :]")?;
         let name = String::from_utf8_lossy(&rest[..end]).into_owned();
         self.at += end + 4;
-        let known = [
-            "alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
-            "upper", "xdigit",
-        ];
-        match name.as_str() {
-            "alpha" if self.utf8 => Ok(r"\p{Alphabetic}".into()),
-            "alnum" if self.utf8 => Ok(r"\p{Alphabetic}\p{Nd}".into()),
-            "lower" if self.utf8 => Ok(r"\p{Lowercase}".into()),
-            "upper" if self.utf8 => Ok(r"\p{Uppercase}".into()),
-            _ if known.contains(&name.as_str()) => Ok(format!("[:{name}:]")),
-            _ => Err(format!("[:{name}:] is no class of characters")),
-        }
+        crate::regular::class(&name, self.utf8).ok_or_else(|| format!("[:{name}:] is no class of characters"))
     }
 
     /// One character of a bracket: itself, an escape, `[.x.]` or `[=x=]`.
@@ -313,15 +289,6 @@ pub(super) fn escaped(text: &[u8]) -> Option<(u8, usize)> {
         _ => return None,
     };
     Some((value, 1))
-}
-
-/// The crate's form of one character that stands for itself.
-fn character(bytes: &[u8], utf8: bool) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if utf8 || bytes.is_ascii() => regex::escape(text),
-        _ if utf8 => bytes.iter().map(|byte| format!("(?-u:\\x{byte:02x})")).collect(),
-        _ => bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect(),
-    }
 }
 
 #[cfg(test)]

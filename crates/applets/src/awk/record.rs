@@ -76,11 +76,18 @@ impl Splitter {
     }
 }
 
+/// A field: its place in `whole` until somebody wants its value, which most never do.
+#[derive(Debug)]
+enum Field {
+    Place(usize, usize),
+    Value(Value),
+}
+
 /// `$0` and its fields.
 #[derive(Debug)]
 pub(super) struct Record {
     whole: Value,
-    fields: Vec<Value>,
+    fields: Vec<Field>,
     /// The fields are those of `whole`.
     split: bool,
     /// A field was changed, so that `whole` is no longer made of them.
@@ -121,7 +128,31 @@ impl Record {
         let whole: Text = self.whole.to_text(b"%.6g");
         let fields = &mut self.fields;
         fields.clear();
-        self.splitter.split(&whole, self.lines, self.utf8, |part| fields.push(Value::Input(part.into())));
+        let begin = whole.as_ptr().addr();
+        self.splitter.split(&whole, self.lines, self.utf8, |part| {
+            let start = part.as_ptr().addr() - begin;
+            fields.push(Field::Place(start, start + part.len()));
+        });
+    }
+
+    /// The value of a field that there is.
+    fn value(&mut self, at: usize) -> Value {
+        match &self.fields[at] {
+            Field::Value(value) => value.clone(),
+            Field::Place(start, end) => {
+                let value = Value::Input(self.whole.to_text(b"%.6g")[*start..*end].into());
+                self.fields[at] = Field::Value(value.clone());
+                value
+            }
+        }
+    }
+
+    /// Before `whole` changes: fields have no place in it any longer.
+    fn detach(&mut self) {
+        if !self.stale {
+            (0..self.fields.len()).for_each(|at| drop(self.value(at)));
+            self.stale = true;
+        }
     }
 
     pub(super) fn count(&mut self) -> usize {
@@ -135,8 +166,8 @@ impl Record {
             return Err(format!("a record with {count} fields is more than {FIELDS_MAX}"));
         }
         self.split();
-        self.fields.resize(count, Value::Nothing);
-        self.stale = true;
+        self.detach();
+        self.fields.resize_with(count, || Field::Value(Value::Nothing));
         Ok(())
     }
 
@@ -146,7 +177,7 @@ impl Record {
             return self.whole.clone();
         }
         self.split();
-        self.fields.get(at - 1).cloned().unwrap_or(Value::Nothing)
+        if at > self.fields.len() { Value::Nothing } else { self.value(at - 1) }
     }
 
     pub(super) fn set(&mut self, at: usize, value: Value) -> Result<(), String> {
@@ -154,8 +185,8 @@ impl Record {
         if at > self.fields.len() {
             self.set_count(at)?;
         }
-        self.fields[at - 1] = value;
-        self.stale = true;
+        self.detach();
+        self.fields[at - 1] = Field::Value(value);
         Ok(())
     }
 
@@ -165,11 +196,11 @@ impl Record {
         }
         self.stale = false;
         let mut whole = Vec::new();
-        for (at, field) in self.fields.iter().enumerate() {
+        for at in 0..self.fields.len() {
             if at > 0 {
                 whole.extend_from_slice(joint);
             }
-            whole.extend_from_slice(&field.to_text(convfmt));
+            whole.extend_from_slice(&self.value(at).to_text(convfmt));
         }
         self.whole = Value::Input(whole.into());
     }

@@ -1,7 +1,7 @@
 //! `mount` and `umount`.
 
 use super::loops::{attach_free, attached};
-use super::options::{MountOptions, PROPAGATION};
+use super::options::MountOptions;
 use super::signatures::find_by_tag;
 use super::table::{Mount, mounts, unescape};
 use crate::options::{Options, Stop, because, failed, run};
@@ -15,7 +15,7 @@ const MOUNT_HELP: &str = "\
 Usage: mount [-t TYPE]
        mount [-t TYPE] [-o OPTION,...] SOURCE DIRECTORY
        mount [-o OPTION,...] DIRECTORY | SOURCE        (the rest from /etc/fstab)
-       mount -a
+       mount -a [-t TYPE,...]
        mount --bind | --rbind | --move DIRECTORY DIRECTORY
        mount --make-[r]private | shared | slave | unbindable DIRECTORY
 List mounted file systems, or mount one. SOURCE is a device, UUID=... or LABEL=..., or what the type wants.
@@ -48,7 +48,7 @@ const TABLE: &str = "t|types= o|options= r|read-only w|rw a|all B|bind R|rbind M
 pub(crate) fn mount(arguments: Vec<OsString>) -> i32 {
     run("mount", || {
         let options = Options::read("mount", MOUNT_HELP, TABLE, &arguments)?;
-        let mut wish = wish(&options)?;
+        let wish = wish(&options)?;
         let words = words(&options);
         let kind = options.text("t");
         if options.has("f") {
@@ -57,7 +57,7 @@ pub(crate) fn mount(arguments: Vec<OsString>) -> i32 {
         if options.has("a") {
             return mount_all(&options);
         }
-        let propagation = wish.flags & PROPAGATION;
+        let propagation = wish.propagation;
         match &words[..] {
             [] => {
                 let line = |mount: &Mount| {
@@ -70,14 +70,11 @@ pub(crate) fn mount(arguments: Vec<OsString>) -> i32 {
                     )
                 };
                 let all = mounts()?;
-                let shown = all.iter().filter(|mount| {
-                    kind.as_ref().is_none_or(|kind| kind.split(',').any(|k| k == mount.kind))
-                });
+                let shown =
+                    all.iter().filter(|mount| kind.as_ref().is_none_or(|kinds| takes(kinds, &mount.kind)));
                 return Ok(print("mount", &shown.map(line).collect::<String>()));
             }
-            [target] if !propagation.is_empty() => {
-                change(propagation | wish.flags & MsFlags::MS_REC, target)?
-            }
+            [target] if !propagation.is_empty() => change(propagation, target)?,
             [word] if wish.flags.contains(MsFlags::MS_REMOUNT) => remount(wish, None, word)?,
             [word] => {
                 let rows = fstab()?;
@@ -96,7 +93,6 @@ pub(crate) fn mount(arguments: Vec<OsString>) -> i32 {
                 remount(wish, Some(source), target)?
             }
             [source, target] => {
-                wish.flags.remove(PROPAGATION);
                 attach(wish, kind.as_deref(), source, target)?;
                 if !propagation.is_empty() {
                     change(propagation, target)?;
@@ -128,10 +124,10 @@ fn wish(options: &Options) -> Result<MountOptions, Stop> {
     ];
     for (name, flag) in kinds {
         if options.has(&format!("make-{name}")) {
-            wish.flags |= flag;
+            wish.propagation |= flag;
         }
         if options.has(&format!("make-r{name}")) {
-            wish.flags |= flag | MsFlags::MS_REC;
+            wish.propagation |= flag | MsFlags::MS_REC;
         }
     }
     Ok(wish)
@@ -254,19 +250,28 @@ fn fstab_row(line: &str) -> Option<Row> {
     Some(Row { source, target, kind, options: fields.next().unwrap_or_else(|| "defaults".into()) })
 }
 
+/// Whether a list of types has one: with `no` before it, all but those.
+fn takes(kinds: &str, kind: &str) -> bool {
+    let (listed, wanted) = kinds.strip_prefix("no").map_or((kinds, true), |others| (others, false));
+    listed.split(',').any(|listed| listed.strip_prefix("no").filter(|_| !wanted).unwrap_or(listed) == kind)
+        == wanted
+}
+
 fn mount_all(options: &Options) -> Result<i32, Stop> {
-    if options.has("t") || options.has("o") {
-        return Err(Stop::new(
-            1,
-            "-a mounts what /etc/fstab has as it stands there; it takes no -t and no -o",
-        ));
+    if options.has("o") {
+        return Err(Stop::new(1, "-a mounts what /etc/fstab has as it stands there; it takes no -o"));
     }
+    let kinds = options.text("t");
     let there = mounts()?;
     let mut code = 0;
     for row in fstab()? {
         let mut wish = MountOptions::default();
         let read = wish.add(&row.options).map_err(|why| Stop::new(1, why));
-        let skip = wish.no_auto || row.kind == "swap" || there.iter().any(|mount| mount.target == row.target);
+        let other = kinds.as_ref().is_some_and(|kinds| !takes(kinds, &row.kind));
+        let skip = wish.no_auto
+            || other
+            || row.kind == "swap"
+            || there.iter().any(|mount| mount.target == row.target);
         if skip && read.is_ok() {
             continue;
         }
@@ -294,13 +299,13 @@ pub(crate) fn umount(arguments: Vec<OsString>) -> i32 {
         let all = mounts()?;
         let targets = if options.has("a") {
             let kinds = options.text("t");
-            let takes = |mount: &&Mount| {
+            let ends = |mount: &&Mount| {
                 !KEPT.iter().any(|kept| {
                     Path::new(&mount.target) == Path::new(kept)
                         || (*kept != "/" && Path::new(&mount.target).starts_with(kept))
-                }) && kinds.as_ref().is_none_or(|kinds| kinds.split(',').any(|kind| kind == mount.kind))
+                }) && kinds.as_ref().is_none_or(|kinds| takes(kinds, &mount.kind))
             };
-            all.iter().rev().filter(takes).map(|mount| mount.target.clone()).collect()
+            all.iter().rev().filter(ends).map(|mount| mount.target.clone()).collect()
         } else {
             let words = options.words();
             if words.is_empty() {
@@ -366,6 +371,12 @@ fn targets(words: &[String], all: &[Mount], below: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_types_has_some_or_all_but_some() {
+        assert!(takes("ext4,xfs", "xfs") && !takes("ext4,xfs", "tmpfs"));
+        assert!(takes("noext4,xfs", "tmpfs") && !takes("noext4,noxfs", "xfs") && !takes("noext4", "ext4"));
+    }
 
     #[test]
     fn fstab_is_read_as_its_page_says() {

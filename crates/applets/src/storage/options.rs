@@ -7,6 +7,8 @@ use nix::mount::MsFlags;
 pub(super) struct MountOptions {
     /// What every file system knows.
     pub(super) flags: MsFlags,
+    /// How the mount hangs together with others: the kernel takes it only alone.
+    pub(super) propagation: MsFlags,
     /// What was taken back (`rw`, `exec`).
     cleared: MsFlags,
     /// What only the file system knows, joined by commas.
@@ -22,7 +24,7 @@ pub(super) struct MountOptions {
 }
 
 /// The options that are flags: name, flag, whether it sets it.
-const FLAGS: [(&str, MsFlags, bool); 33] = [
+const FLAGS: [(&str, MsFlags, bool); 35] = [
     ("ro", MsFlags::MS_RDONLY, true),
     ("rw", MsFlags::MS_RDONLY, false),
     ("nosuid", MsFlags::MS_NOSUID, true),
@@ -55,17 +57,20 @@ const FLAGS: [(&str, MsFlags, bool); 33] = [
     ("shared", MsFlags::MS_SHARED, true),
     ("rshared", MsFlags::MS_SHARED.union(MsFlags::MS_REC), true),
     ("slave", MsFlags::MS_SLAVE, true),
+    ("rslave", MsFlags::MS_SLAVE.union(MsFlags::MS_REC), true),
     ("unbindable", MsFlags::MS_UNBINDABLE, true),
+    ("runbindable", MsFlags::MS_UNBINDABLE.union(MsFlags::MS_REC), true),
 ];
 
-/// What changes how a mount hangs together with others; the kernel takes it only alone.
-pub(super) const PROPAGATION: MsFlags =
+/// The flags of them that are no part of a mount.
+const PROPAGATION: MsFlags =
     MsFlags::MS_PRIVATE.union(MsFlags::MS_SHARED).union(MsFlags::MS_SLAVE).union(MsFlags::MS_UNBINDABLE);
 
 impl Default for MountOptions {
     fn default() -> Self {
         Self {
             flags: MsFlags::empty(),
+            propagation: MsFlags::empty(),
             cleared: MsFlags::empty(),
             data: String::new(),
             by_loop: false,
@@ -82,6 +87,10 @@ impl MountOptions {
     pub(super) fn add(&mut self, text: &str) -> Result<(), String> {
         for word in text.split(',').filter(|word| !word.is_empty()) {
             if let Some((_, flag, set)) = FLAGS.iter().find(|(name, ..)| *name == word) {
+                if flag.intersects(PROPAGATION) {
+                    self.propagation |= *flag;
+                    continue;
+                }
                 self.flags.set(*flag, *set);
                 self.cleared.set(*flag, !*set);
                 continue;
@@ -141,6 +150,8 @@ mod tests {
         assert_eq!(read("ro,rw").flags, MsFlags::empty());
         assert_eq!(read("rbind").flags, MsFlags::MS_BIND | MsFlags::MS_REC);
         assert!(MountOptions::default().add("offset=x").is_err());
+        let slave = read("bind,rslave");
+        assert_eq!((slave.flags, slave.propagation), (MsFlags::MS_BIND, MsFlags::MS_SLAVE | MsFlags::MS_REC));
     }
 
     #[test]

@@ -38,8 +38,12 @@ pub(crate) fn column(arguments: Vec<OsString>) -> i32 {
     with_options("column", HELP, 1, arguments, parse, |options| {
         let mut lines = Vec::new();
         let code = each("column", &options.files, |_, reader| {
-            for line in reader.take(LARGEST).split(b'\n') {
+            let mut reader = reader.take(LARGEST);
+            for line in reader.by_ref().split(b'\n') {
                 lines.push(String::from_utf8_lossy(&line?).into_owned());
+            }
+            if reader.limit() == 0 && !reader.into_inner().fill_buf()?.is_empty() {
+                return Err(io::Error::other("only its first 256 MiB are shown"));
             }
             Ok(())
         });
