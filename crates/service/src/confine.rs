@@ -216,3 +216,28 @@ fn conditions(line: &Syscall) -> Result<Vec<ScmpArgCompare>, FilterError> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// What a thread under this profile gets that listens.
+    fn listens(own: &'static str) -> Result<(), io::ErrorKind> {
+        let listen = || {
+            let profile = Profile::with_base(own).unwrap();
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            restrict_paths(landlock_abi().min(NEWEST_ABI), &[], &profile).unwrap();
+            filter(&profile).ok().unwrap().load().unwrap();
+            TcpListener::bind("127.0.0.1:0").map(drop).map_err(|error| error.kind())
+        };
+        std::thread::scope(|scope| scope.spawn(listen).join().unwrap())
+    }
+
+    #[test]
+    fn the_router_listens_and_the_gate_which_binds_too_does_not() {
+        assert_eq!(listens(include_str!("../../../services/router/profile.json")), Ok(()));
+        let gate = include_str!("../../../services/egress/profile.json");
+        assert_eq!(listens(gate), Err(io::ErrorKind::PermissionDenied));
+    }
+}
