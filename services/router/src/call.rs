@@ -320,27 +320,7 @@ impl Call {
     ) -> Result<Reply, Failure> {
         let amounts = reserved.hold.amounts();
         let model = self.request().model.clone();
-        let (router, agent, setup) =
-            (Arc::clone(&self.router), Arc::clone(&self.agent), Arc::clone(&self.setup));
-        let (about, payload) = (model.clone(), self.intent(&choice, amounts));
-        // Who asks can go away meanwhile. What is on record then has its end all the same, and what was set apart is back.
-        let opening = tokio::spawn(async move {
-            match router.book.intent(agent.on_record(), payload).await {
-                Ok(intent) => {
-                    Ok(Open::new(&router, &agent, &setup, (&about, intent, input), reserved, place))
-                }
-                Err(why) => {
-                    router.settle(reserved.window, Amount::default());
-                    Err(why)
-                }
-            }
-        });
-        let mut open = opening.await.unwrap_or_else(|error| Err(error.to_string())).map_err(|why| {
-            Failure::new(
-                Kind::Overloaded,
-                format!("octant: nothing is asked that cannot be put on record: {why}"),
-            )
-        })?;
+        let mut open = self.opened(&choice, input, reserved, place).await?;
         open.keeps(self.key(), self.agent.rights().keep_prompts.then(|| self.asked.body.to_vec()));
         let now = now_ms();
         let mut plan = Plan::new(&self.setup.catalogue, &choice, load, seed, now, u64::MAX);
@@ -380,6 +360,37 @@ impl Call {
                 }
             }
         }
+    }
+
+    /// Puts it on record, and opens it. Who asks can go away meanwhile: what is on record then has its end all the same, and
+    /// what was set apart is back.
+    async fn opened(
+        &self,
+        choice: &Choice,
+        input: u64,
+        reserved: Reserved,
+        place: Place,
+    ) -> Result<Open, Failure> {
+        let (router, agent, setup) =
+            (Arc::clone(&self.router), Arc::clone(&self.agent), Arc::clone(&self.setup));
+        let (model, payload) = (self.request().model.clone(), self.intent(choice, reserved.hold.amounts()));
+        let opening = tokio::spawn(async move {
+            match router.book.intent(agent.on_record(), payload).await {
+                Ok(intent) => {
+                    Ok(Open::new(&router, &agent, &setup, (&model, intent, input), reserved, place))
+                }
+                Err(why) => {
+                    router.settle(reserved.window, Amount::default());
+                    Err(why)
+                }
+            }
+        });
+        opening.await.unwrap_or_else(|error| Err(error.to_string())).map_err(|why| {
+            Failure::new(
+                Kind::Overloaded,
+                format!("octant: nothing is asked that cannot be put on record: {why}"),
+            )
+        })
     }
 
     /// What goes on record before an upstream gets a byte.
