@@ -335,27 +335,7 @@ impl Call {
         let mut next = plan.next(&lock(&self.setup.health), now_ms());
         // The vault puts its own entry on record while the ledger takes this one; nothing is asked before both are there.
         let mut early = self.early(&next);
-        let (router, agent, setup) =
-            (Arc::clone(&self.router), Arc::clone(&self.agent), Arc::clone(&self.setup));
-        let (about, payload) = (model.clone(), self.intent(&choice, amounts));
-        // Who asks can go away meanwhile. What is on record then has its end all the same, and what was set apart is back.
-        let opening = tokio::spawn(async move {
-            match router.book.intent(agent.on_record(), payload).await {
-                Ok(intent) => {
-                    Ok(Open::new(&router, &agent, &setup, (&about, intent, input), reserved, place))
-                }
-                Err(why) => {
-                    router.windows.settle(reserved.window, Amount::default());
-                    Err(why)
-                }
-            }
-        });
-        let mut open = opening.await.unwrap_or_else(|error| Err(error.to_string())).map_err(|why| {
-            Failure::new(
-                Kind::Overloaded,
-                format!("octant: nothing is asked that cannot be put on record: {why}"),
-            )
-        })?;
+        let mut open = self.opened(&choice, input, reserved, place).await?;
         open.id = seed;
         open.keeps(self.key(), self.agent.rights().keep_prompts.then(|| self.asked.body.to_vec()));
         loop {
@@ -404,6 +384,37 @@ impl Call {
         let Next::Try { deployment, after_ms: 0 } = *next else { return None };
         let name = self.setup.catalogue.deployments[deployment].key.as_ref()?;
         Some((deployment, self.router.keys.key(name, &self.setup.endpoints[deployment].host)))
+    }
+
+    /// Puts it on record, and opens it. Who asks can go away meanwhile: what is on record then has its end all the same, and
+    /// what was set apart is back.
+    async fn opened(
+        &self,
+        choice: &Choice,
+        input: u64,
+        reserved: Reserved,
+        place: Place,
+    ) -> Result<Open, Failure> {
+        let (router, agent, setup) =
+            (Arc::clone(&self.router), Arc::clone(&self.agent), Arc::clone(&self.setup));
+        let (model, payload) = (self.request().model.clone(), self.intent(choice, reserved.hold.amounts()));
+        let opening = tokio::spawn(async move {
+            match router.book.intent(agent.on_record(), payload).await {
+                Ok(intent) => {
+                    Ok(Open::new(&router, &agent, &setup, (&model, intent, input), reserved, place))
+                }
+                Err(why) => {
+                    router.windows.settle(reserved.window, Amount::default());
+                    Err(why)
+                }
+            }
+        });
+        opening.await.unwrap_or_else(|error| Err(error.to_string())).map_err(|why| {
+            Failure::new(
+                Kind::Overloaded,
+                format!("octant: nothing is asked that cannot be put on record: {why}"),
+            )
+        })
     }
 
     /// What goes on record before an upstream gets a byte.
