@@ -207,6 +207,42 @@ fn an_agent_of_somebody_else_works_with_its_models_and_the_key_is_nowhere() {
     assert!(places.iter().all(service), "{places:?}");
 }
 
+/// As programs of OpenAI's SDK do: the key in a header, and the status of what comes.
+const OUTSIDE: &str = "\
+import sys, urllib.request, urllib.error
+at, key, body = sys.argv[1:]
+head = {'x-api-key': key, 'content-type': 'application/json'}
+try:
+    print('outside:', urllib.request.urlopen(urllib.request.Request(at, body.encode(), head)).status)
+except urllib.error.HTTPError as error:
+    print('outside:', error.code)
+";
+
+#[test]
+fn a_program_outside_asks_with_a_key_until_it_is_taken_back() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let at = free.unwrap_or_else(|e| panic!("a free port: {e}"));
+    let models = Models::new("outside", &["text"], &format!("[listen]\nat = \"{at}\"\n"));
+    models.write("ask.py", OUTSIDE);
+    let body = r#"{"model":"double-chat/text","max_tokens":50,"messages":[{"role":"user","content":"Hi"}]}"#;
+    models.write("body", body);
+    let (files, state) = (models.files.display(), models.instance.dir());
+    let job = format!(
+        "key=$(octant router key new ci --model 'double-*' --tokens-per-day 100000)\n\
+         ask() {{ python3 -B {files}/ask.py http://{at}/v1/chat/completions \"$1\" \"$(cat {files}/body)\"; }}\n\
+         ask \"$key\"; ask octk_wrong; octant router key list; octant router usage key:ci\n\
+         octant router key revoke ci; ask \"$key\"; octant ledger query; octant ledger verify\n\
+         if grep -rqF \"$key\" {}; then echo GOT OUT; fi; echo outside: done",
+        state.display()
+    );
+    let outcome = models.up(120, &job);
+    ended(&outcome, 0, &[&format!("programs ask at http://{at}"), "key:ci", "outside: done"]);
+    let statuses: Vec<&str> = outcome.1.lines().filter_map(|line| line.strip_prefix("outside: ")).collect();
+    assert_eq!(statuses, ["200", "401", "401", "done"], "{}", outcome.1);
+    assert!(!outcome.1.contains("GOT OUT"), "{}", outcome.1);
+    assert_eq!(models.upstream.calls().len(), 1);
+}
+
 #[test]
 fn sixty_four_callers_spend_a_budget_to_the_unit_and_no_more() {
     const CALLS: usize = 40;

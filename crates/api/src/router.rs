@@ -43,6 +43,15 @@ pub struct AdmitRequest {
     pub tokens_per_minute: u64,
     /// The most that is spent in one minute, in millionths of a US dollar.
     pub microusd_per_minute: u64,
+    /// The most tokens in one day, of UTC; absent: as many as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<u64>,
+    /// The most that is spent in one day, of UTC, in millionths of a US dollar; absent: as much as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub microusd_per_day: Option<u64>,
+    /// Those above it, whose windows its calls count in too.
+    #[serde(default)]
+    pub above: Vec<Above>,
     /// The most that a million tokens may cost, in millionths of a US dollar; absent: as much as they like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_price_microusd: Option<u64>,
@@ -61,6 +70,17 @@ pub struct AdmitRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub manifest: Option<Sha256>,
+}
+
+/// How much an agent above another, and all below it together, may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Above {
+    /// That agent.
+    #[schemars(with = "String")]
+    pub aid: Aid,
+    /// In each window.
+    pub limits: WindowLimits,
 }
 
 /// Answer of `router.admit`: it is in force.
@@ -274,10 +294,10 @@ pub struct UsedRow {
     pub usage: Usage,
 }
 
-/// How much a key may use. What is absent has no end.
+/// How much may be used in each window. What is absent has no end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct KeyLimits {
+pub struct WindowLimits {
     /// Tokens in one minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_minute: Option<u64>,
@@ -313,7 +333,7 @@ pub struct IssueRequest {
     pub max_price_microusd: Option<u64>,
     /// How much may be used.
     #[serde(default)]
-    pub limits: KeyLimits,
+    pub limits: WindowLimits,
     /// For how long it is good, in milliseconds; absent: until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,

@@ -9,8 +9,8 @@ use crate::out::{Out, Table, span};
 use crate::service::Service;
 use octant_api::ledger::QueryRequest;
 use octant_api::router::{
-    DataClass, ExplainRequest, IssueRequest, KeyLimits, KeysFound, KeysRequest, MetricsRequest,
-    ProvidersRequest, ReloadRequest, RevokeRequest, Status, StatusRequest, TestRequest, UsageRequest,
+    DataClass, ExplainRequest, IssueRequest, KeysFound, KeysRequest, MetricsRequest, ProvidersRequest,
+    ReloadRequest, RevokeRequest, Status, StatusRequest, TestRequest, UsageRequest, WindowLimits,
 };
 use octant_ids::{Layout, Principal, utc};
 
@@ -179,7 +179,7 @@ fn new_key(new: &NewKey) -> IssueRequest {
             Data::Any => DataClass::Any,
         },
         max_price_microusd: new.max_price,
-        limits: KeyLimits {
+        limits: WindowLimits {
             tokens_per_minute: new.tokens_per_minute,
             microusd_per_minute: new.usd_per_minute,
             tokens_per_day: new.tokens_per_day,

@@ -285,9 +285,21 @@ pub const FIELDS: &[FieldInfo] = &[
         "Models by name, or by the beginning of names: \"anthropic/*\".",
     ),
     field("models.tokens", Kind::Number(0, MOST), Some("0"), "Tokens in its whole life."),
-    field("models.tokens_per_minute", Kind::Number(0, MOST), Some("tokens"), "Tokens in one minute."),
+    field(
+        "models.tokens_per_minute",
+        Kind::Number(0, MOST),
+        Some("tokens"),
+        "Tokens in one minute, its own and those of all below it.",
+    ),
+    field(
+        "models.tokens_per_day",
+        Kind::Number(0, MOST),
+        Some("unlimited"),
+        "Tokens in one day, of UTC, its own and those of all below it.",
+    ),
     field("models.spend_usd", Kind::Money, Some("0"), "Money in its whole life, in US dollars."),
-    field("models.spend_usd_per_minute", Kind::Money, Some("spend_usd"), "Money in one minute."),
+    field("models.spend_usd_per_minute", Kind::Money, Some("spend_usd"), "Money in one minute, likewise."),
+    field("models.spend_usd_per_day", Kind::Money, Some("unlimited"), "Money in one day, likewise."),
     field(
         "models.max_price_usd",
         Kind::Money,

@@ -7,12 +7,14 @@ use crate::pattern::{NamePattern, PatternSet};
 use crate::reader::{Document, Field, Gather, Result, Whole};
 use serde::{Deserialize, Serialize};
 
-pub(crate) const MODELS: [&str; 10] = [
+pub(crate) const MODELS: [&str; 12] = [
     "allowed",
     "tokens",
     "tokens_per_minute",
+    "tokens_per_day",
     "spend_usd",
     "spend_usd_per_minute",
+    "spend_usd_per_day",
     "max_price_usd",
     "data",
     "keep_prompts",
@@ -56,6 +58,10 @@ pub struct Models {
     pub tokens_per_minute: u64,
     /// The most that is spent in one minute, in millionths of a US dollar.
     pub microusd_per_minute: u64,
+    /// The most tokens in one day, of UTC.
+    pub tokens_per_day: u64,
+    /// The most that is spent in one day, in millionths of a US dollar.
+    pub microusd_per_day: u64,
     /// The most that a million tokens may cost, of the prompt or of the answer, in millionths of a US dollar.
     pub max_price_microusd: Option<u64>,
     /// Where what is said may go.
@@ -75,6 +81,8 @@ impl Models {
             allowed,
             tokens_per_minute: u64::MAX,
             microusd_per_minute: u64::MAX,
+            tokens_per_day: u64::MAX,
+            microusd_per_day: u64::MAX,
             max_price_microusd: None,
             data: DataClass::Any,
             keep_prompts: true,
@@ -90,6 +98,8 @@ impl Models {
             allowed,
             tokens_per_minute,
             microusd_per_minute,
+            tokens_per_day,
+            microusd_per_day,
             max_price_microusd,
             data,
             keep_prompts,
@@ -104,6 +114,8 @@ impl Models {
             allowed: self.allowed.meet(allowed),
             tokens_per_minute: self.tokens_per_minute.min(*tokens_per_minute),
             microusd_per_minute: self.microusd_per_minute.min(*microusd_per_minute),
+            tokens_per_day: self.tokens_per_day.min(*tokens_per_day),
+            microusd_per_day: self.microusd_per_day.min(*microusd_per_day),
             max_price_microusd: cheaper,
             data: self.data.min(*data),
             keep_prompts: self.keep_prompts && *keep_prompts,
@@ -112,11 +124,13 @@ impl Models {
         }
     }
 
-    pub(crate) fn rows(&self) -> [(&'static str, String); 8] {
+    pub(crate) fn rows(&self) -> [(&'static str, String); 10] {
         let Self {
             allowed,
             tokens_per_minute,
             microusd_per_minute,
+            tokens_per_day,
+            microusd_per_day,
             max_price_microusd,
             data,
             keep_prompts,
@@ -127,6 +141,8 @@ impl Models {
             ("models.allowed", allowed.to_string()),
             ("models.tokens_per_minute", tokens_per_minute.to_string()),
             ("models.spend_usd_per_minute", money::text(*microusd_per_minute)),
+            ("models.tokens_per_day", most(*tokens_per_day)),
+            ("models.spend_usd_per_day", money::text(*microusd_per_day)),
             ("models.max_price_usd", max_price_microusd.map_or("unlimited".to_owned(), money::text)),
             ("models.data", data.name().to_owned()),
             ("models.keep_prompts", keep_prompts.to_string()),
@@ -134,6 +150,10 @@ impl Models {
             ("models.extras", extras.to_string()),
         ]
     }
+}
+
+fn most(count: u64) -> String {
+    if count == u64::MAX { "unlimited".to_owned() } else { count.to_string() }
 }
 
 pub(crate) fn models(document: &Document<'_>) -> Whole<Models> {
@@ -144,10 +164,14 @@ pub(crate) fn models(document: &Document<'_>) -> Whole<Models> {
     // Without a rate of its own, all of it may be used in one minute.
     let tokens = section.get("tokens_per_minute").map_or(Ok(total.tokens), |f| f.number());
     let spend = section.get("spend_usd_per_minute").map_or(Ok(total.spend_microusd), |f| f.microusd());
+    // A day has none of its own: what is not said is no cap.
+    let daily = section.get("tokens_per_day").map_or(Ok(u64::MAX), |f| f.number());
+    let daily_spend = section.get("spend_usd_per_day").map_or(Ok(u64::MAX), |f| f.microusd());
     let price = section.get("max_price_usd").map(|f| f.microusd()).transpose();
     let data = section.get("data").map_or(Ok(DataClass::Any), |f| data_class(&f));
     let flag = |key| section.get(key).map_or(Ok(false), |f| f.flag());
     let (tokens, spend, price) = (all.take(tokens), all.take(spend), all.take(price));
+    let (daily, daily_spend) = (all.take(daily), all.take(daily_spend));
     let (data, keep, cache) = (all.take(data), all.take(flag("keep_prompts")), all.take(flag("cache")));
     let extras = all.take(flag("extras"));
     let whole = || {
@@ -155,6 +179,8 @@ pub(crate) fn models(document: &Document<'_>) -> Whole<Models> {
             allowed: allowed?,
             tokens_per_minute: tokens?,
             microusd_per_minute: spend?,
+            tokens_per_day: daily?,
+            microusd_per_day: daily_spend?,
             max_price_microusd: price?,
             data: data?,
             keep_prompts: keep?,

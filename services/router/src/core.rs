@@ -1,6 +1,6 @@
 //! Which models an agent may ask. Pure.
 
-use octant_api::router::{AdmitRequest, DataClass, IssueRequest, KeyLimits, MODELS_MAX};
+use octant_api::router::{AdmitRequest, DataClass, IssueRequest, MODELS_MAX, WindowLimits};
 use octant_ids::Aid;
 use octant_llm::Kind;
 use octant_manifest::{NamePattern, PatternError, PatternSet};
@@ -13,6 +13,8 @@ pub(crate) struct Rights {
     pub(crate) models: PatternSet<NamePattern>,
     /// How much may be used in each window.
     pub(crate) limits: Limits,
+    /// The agents above it, in whose windows its calls count too.
+    pub(crate) above: Vec<(Aid, Limits)>,
     /// Whether what has no price is not asked: nothing can be taken for it.
     pub(crate) priced: bool,
     pub(crate) max_price_microusd: Option<u64>,
@@ -27,7 +29,7 @@ pub(crate) struct Rights {
 /// Why a word of `agents` cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadWord {
-    #[error("{0} models are more than {MODELS_MAX}")]
+    #[error("{0} are more models than {MODELS_MAX}, or more agents above it than {ABOVE_MAX}")]
     TooMany(usize),
     #[error("{0}")]
     Model(PatternError),
@@ -133,11 +135,26 @@ impl Denied {
     }
 }
 
+/// How many agents one is below, at the most.
+const ABOVE_MAX: usize = 256;
+
+fn amount(tokens: Option<u64>, microusd: Option<u64>) -> Amount {
+    Amount { tokens: tokens.unwrap_or(u64::MAX), microusd: microusd.unwrap_or(u64::MAX) }
+}
+
+fn limits_of(said: &WindowLimits) -> Limits {
+    Limits {
+        minute: amount(said.tokens_per_minute, said.microusd_per_minute),
+        day: amount(said.tokens_per_day, said.microusd_per_day),
+        total: amount(said.tokens, said.microusd),
+    }
+}
+
 impl Rights {
     /// What a word of `agents` comes to.
     pub(crate) fn read(said: &AdmitRequest) -> Result<Self, BadWord> {
-        if said.models.len() > MODELS_MAX {
-            return Err(BadWord::TooMany(said.models.len()));
+        if said.models.len() > MODELS_MAX || said.above.len() > ABOVE_MAX {
+            return Err(BadWord::TooMany(said.models.len().max(said.above.len())));
         }
         let models = said.models.iter().map(|model| model.parse().map_err(BadWord::Model));
         Ok(Self {
@@ -145,8 +162,10 @@ impl Rights {
             models: models.collect::<Result<_, _>>()?,
             limits: Limits {
                 minute: Amount { tokens: said.tokens_per_minute, microusd: said.microusd_per_minute },
-                ..Limits::default()
+                day: amount(said.tokens_per_day, said.microusd_per_day),
+                total: Amount::UNLIMITED,
             },
+            above: said.above.iter().map(|above| (above.aid, limits_of(&above.limits))).collect(),
             priced: true,
             max_price_microusd: said.max_price_microusd,
             data: said.data,
@@ -164,17 +183,8 @@ impl Rights {
         }
         let models = said.models.iter().map(|model| model.parse().map_err(BadWord::Model));
         let models = models.collect::<Result<_, _>>()?;
-        let KeyLimits { tokens_per_minute, tokens_per_day, tokens, .. } = said.limits;
-        let KeyLimits { microusd_per_minute, microusd_per_day, microusd, .. } = said.limits;
-        let amount = |tokens: Option<u64>, microusd: Option<u64>| Amount {
-            tokens: tokens.unwrap_or(u64::MAX),
-            microusd: microusd.unwrap_or(u64::MAX),
-        };
-        let limits = Limits {
-            minute: amount(tokens_per_minute, microusd_per_minute),
-            day: amount(tokens_per_day, microusd_per_day),
-            total: amount(tokens, microusd),
-        };
+        let WindowLimits { microusd_per_minute, microusd_per_day, microusd, .. } = said.limits;
+        let limits = limits_of(&said.limits);
         // Where money is counted.
         let priced = microusd_per_minute.or(microusd_per_day).or(microusd).is_some();
         let (max_price_microusd, data) = (said.max_price_microusd, said.data);
@@ -187,6 +197,7 @@ impl Rights {
             generation: 0,
             models: PatternSet::All,
             limits: Limits::default(),
+            above: Vec::new(),
             priced: false,
             max_price_microusd: None,
             data: DataClass::Any,
@@ -232,6 +243,9 @@ pub(crate) mod tests {
             models: models.iter().map(|&model| model.to_owned()).collect(),
             tokens_per_minute: u64::MAX,
             microusd_per_minute: u64::MAX,
+            tokens_per_day: None,
+            microusd_per_day: None,
+            above: Vec::new(),
             max_price_microusd: None,
             data: DataClass::Any,
             keep_prompts: false,

@@ -192,7 +192,9 @@ impl Router {
 
     /// In which windows a caller's calls count: its own, and those of all of its sort.
     fn accounts(&self, agent: &Agent) -> Vec<(Aid, Limits)> {
-        let mut accounts = vec![(agent.aid, agent.rights().limits)];
+        let rights = agent.rights();
+        let mut accounts = vec![(agent.aid, rights.limits)];
+        accounts.extend(rights.above.iter().copied());
         if let (Some(by), Some(setup)) = (&agent.by, self.setup()) {
             accounts.push(match by.starts_with(KEY) {
                 true => (together(KEYS), setup.catalogue.keys),
@@ -230,6 +232,11 @@ impl Router {
     /// Forgets an agent that has ended, or a key.
     pub(crate) fn forget(&self, agent: &Agent) {
         self.windows.forget(&agent.aid);
+        // One above it that has gone before it was counted in as long as this one was there.
+        let gone = |above: &&(Aid, Limits)| self.agents.get(above.0).is_none();
+        for (above, _) in agent.rights().above.iter().filter(gone) {
+            self.windows.forget(above);
+        }
         self.tell_again(agent);
         self.book.hurry();
     }
@@ -409,7 +416,14 @@ fn field(agent: &Agent, exceeded: &Exceeded<Aid>) -> String {
     };
     let tokens = exceeded.unit == "tokens";
     match &agent.by {
-        None => format!("models.{}{span}", if tokens { "tokens" } else { "spend_usd" }),
+        None => {
+            let field = format!("models.{}{span}", if tokens { "tokens" } else { "spend_usd" });
+            if exceeded.account == agent.aid {
+                field
+            } else {
+                format!("{field} of {}, above it,", exceeded.account)
+            }
+        }
         Some(by) => {
             let unit = if tokens { "tokens" } else { "microusd" };
             let all = if by.starts_with(KEY) { "keys" } else { "operators" };

@@ -258,6 +258,10 @@ fn a_budget_is_exact_and_a_rate_is_at_most_all_of_it() {
     let draft = Draft::parse(text.as_bytes()).unwrap();
     let models = draft.manifest().asked().models().clone();
     assert_eq!((models.tokens_per_minute, models.microusd_per_minute), (10, 1_000_001));
+    assert_eq!((models.tokens_per_day, models.microusd_per_day), (u64::MAX, u64::MAX));
+    let text = with("allowed = []", "tokens_per_day = 5\nspend_usd_per_day = 0.25");
+    let daily = Draft::parse(text.as_bytes()).unwrap().manifest().asked().models().clone();
+    assert_eq!((daily.tokens_per_day, daily.microusd_per_day), (5, 250_000));
     assert_eq!(draft.manifest().budget().spend_microusd, 1_000_001);
     let text =
         with("allowed = []", "tokens = 10\ntokens_per_minute = 3\nspend_usd = 2\nspend_usd_per_minute = 0.5");

@@ -116,11 +116,11 @@ fn models() -> impl Strategy<Value = Models> {
     let rate = || prop_oneof![0_u64..4, Just(u64::MAX)];
     let price = proptest::option::of(0_u64..4);
     let data = proptest::sample::select(DataClass::ALL.to_vec());
-    (patterns(name_pattern()), rate(), rate(), price, data, any::<(bool, bool, bool)>()).prop_map(
+    let rates = (rate(), rate(), rate(), rate());
+    (patterns(name_pattern()), rates, price, data, any::<(bool, bool, bool)>()).prop_map(
         |(
             allowed,
-            tokens_per_minute,
-            microusd_per_minute,
+            (tokens_per_minute, microusd_per_minute, tokens_per_day, microusd_per_day),
             max_price_microusd,
             data,
             (keep_prompts, cache, extras),
@@ -129,6 +129,8 @@ fn models() -> impl Strategy<Value = Models> {
                 allowed,
                 tokens_per_minute,
                 microusd_per_minute,
+                tokens_per_day,
+                microusd_per_day,
                 max_price_microusd,
                 data,
                 keep_prompts,

@@ -6,7 +6,9 @@ use super::budget::Drawer;
 use super::network::{AGAIN, NoNetwork};
 use octant_api::egress::{Door, Told};
 use octant_api::error::Code;
-use octant_api::router::{AdmitRequest, DataClass, DismissRequest, ListenRequest, WatchRequest};
+use octant_api::router::{
+    Above, AdmitRequest, DataClass, DismissRequest, ListenRequest, WatchRequest, WindowLimits,
+};
 use octant_ids::Aid;
 use octant_manifest::{DataClass as Granted, Models, PatternSet};
 use octant_sys::clock;
@@ -26,6 +28,22 @@ fn said(class: Granted) -> DataClass {
     }
 }
 
+/// What has an end.
+fn ended(most: u64) -> Option<u64> {
+    (most != u64::MAX).then_some(most)
+}
+
+fn windows(models: &Models) -> WindowLimits {
+    WindowLimits {
+        tokens_per_minute: ended(models.tokens_per_minute),
+        microusd_per_minute: ended(models.microusd_per_minute),
+        tokens_per_day: ended(models.tokens_per_day),
+        microusd_per_day: ended(models.microusd_per_day),
+        // In all there are budgets, which are drawn from.
+        ..WindowLimits::default()
+    }
+}
+
 impl Manager {
     /// Whether an agent may ask models, running or about to, or might.
     pub(super) fn has_models(&self, aid: Aid) -> bool {
@@ -41,12 +59,20 @@ impl Manager {
             allowed,
             tokens_per_minute,
             microusd_per_minute,
+            tokens_per_day,
+            microusd_per_day,
             max_price_microusd,
             data,
             keep_prompts,
             cache,
             extras,
         } = grants.models();
+        // Those of an agent above whose rights are not known any more bound nothing here: it has ended.
+        let above = agent.saved.ancestors.iter().filter_map(|above| {
+            let models = inner.agents.get(above)?.rights.as_ref()?.grants().models();
+            Some(Above { aid: *above, limits: windows(models) })
+        });
+        let above = above.collect();
         let models = match allowed {
             PatternSet::All => vec!["*".to_owned()],
             PatternSet::Only(models) => models.iter().map(ToString::to_string).collect(),
@@ -58,6 +84,9 @@ impl Manager {
             models,
             tokens_per_minute: *tokens_per_minute,
             microusd_per_minute: *microusd_per_minute,
+            tokens_per_day: ended(*tokens_per_day),
+            microusd_per_day: ended(*microusd_per_day),
+            above,
             max_price_microusd: *max_price_microusd,
             data: said(*data),
             keep_prompts: *keep_prompts,

@@ -138,13 +138,14 @@ async fn the_router_is_told_of_an_agent_gets_its_listener_and_draws_from_its_bud
     let machinery = machinery();
     let (router, _running) = Router::start(&machinery);
     let world = machinery.start("b1");
-    let models = "[models]\nallowed = [\"small\", \"a/*\"]\ntokens = 50000\nspend_usd = 0.5\ndata = \"local\"\ncache = true";
+    let models = "[models]\nallowed = [\"small\", \"a/*\"]\ntokens = 50000\nspend_usd = 0.5\ndata = \"local\"\ncache = true\ntokens_per_day = 30000";
     let aid = agent(&world, models).await;
     until("it listens", || router.listeners.lock().unwrap().contains(&aid)).await;
     let word = router.words.lock().unwrap()[&aid].clone();
     assert_eq!(word.models, ["a/*", "small"]);
     assert_eq!((word.data, word.cache, word.keep_prompts), (DataClass::Local, true, false));
     assert_eq!((word.tokens_per_minute, word.microusd_per_minute), (50_000, 500_000));
+    assert_eq!((word.tokens_per_day, word.microusd_per_day, word.above.len()), (Some(30_000), None, 0));
     // Tokens and money are its to draw, and nothing else.
     assert_eq!(router.draw(aid, 0, 16_384).await, 16_384);
     assert_eq!(router.funded.lock().unwrap()[0].bytes, 0);

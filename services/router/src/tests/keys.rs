@@ -2,7 +2,7 @@
 
 use super::doors::{post, said};
 use super::{CHAT, CHUNKS, Line, PLENTY, Upstream, World, deployment, events, json};
-use octant_api::router::{DataClass, IssueRequest, KeyLimits};
+use octant_api::router::{DataClass, IssueRequest, WindowLimits};
 use serde_json::json as value;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ fn wish(name: &str) -> IssueRequest {
         models: vec!["p-a/*".into()],
         data: DataClass::Any,
         max_price_microusd: None,
-        limits: KeyLimits::default(),
+        limits: WindowLimits::default(),
         ttl_ms: None,
     }
 }
@@ -184,7 +184,7 @@ async fn no_key_is_good_that_is_not_on_record_or_whose_time_is_over() {
 async fn a_cap_of_a_day_or_in_all_is_kept_by_many_at_once_and_over_a_restart() {
     let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
     let (world, at) = world(&upstream, "[keys]\ntokens_per_day = 2000\n").await;
-    let limits = KeyLimits { tokens_per_day: Some(800), ..KeyLimits::default() };
+    let limits = WindowLimits { tokens_per_day: Some(800), ..WindowLimits::default() };
     let key = issue(&world, IssueRequest { limits, ..wish("ci") }).await;
     let ask = |_| {
         let head = bearer(&key);

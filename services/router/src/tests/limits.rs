@@ -2,6 +2,7 @@
 
 use super::{CHAT, CHUNKS, PLENTY, Upstream, World, deployment, events, json, outcome, tokens};
 use octant_api::agents::Amounts;
+use octant_api::router::{Above, WindowLimits};
 use serde_json::json as value;
 
 const ASK: &str = r#"{"model":"p-a/m-a","max_tokens":3,"messages":[{"role":"user","content":"Hi"}]}"#;
@@ -105,6 +106,30 @@ async fn money_is_a_budget_too_and_a_minute_has_its_own() {
         codes.push(world.ask("/v1/chat/completions", ASK).await.0);
     }
     assert!(codes.starts_with(&[200]) && codes.contains(&429), "{codes:?}");
+}
+
+#[tokio::test]
+async fn what_a_child_uses_in_a_day_counts_for_those_above_it() {
+    let upstream = Upstream::new(vec![json("200 OK", CHAT)]).await;
+    let [child, parent] = [8, 9].map(|n| octant_ids::Aid::from_bytes([n; 16]));
+    let mut word = crate::core::tests::word(child, &["p-a/*"]);
+    let limits = WindowLimits { tokens_per_day: Some(150), ..WindowLimits::default() };
+    word.above = vec![Above { aid: parent, limits }];
+    let world = World::with(&deployment("a", "chat", upstream.at), word, PLENTY).await;
+    let mut answers = Vec::new();
+    for _ in 0..14 {
+        answers.push(world.ask("/v1/chat/completions", ASK).await);
+    }
+    let (status, _, last) = answers.last().unwrap();
+    assert!(
+        *status == 429 && last.contains(&format!("models.tokens_per_day of {parent}, above it")),
+        "{last}"
+    );
+    let used = 12 * answers.iter().filter(|(status, ..)| *status == 200).count() as u64;
+    let mut word = crate::core::tests::word(parent, &["p-a/*"]);
+    word.tokens_per_day = Some(150);
+    let (parent, _) = world.router.agents.admit(&word).unwrap();
+    assert_eq!(world.router.room(&parent).tokens, 150 - used, "the parent has what is left");
 }
 
 #[tokio::test]
