@@ -169,7 +169,7 @@ fn a_manifest_can_be_granted_to_and_a_service_can_hold_a_lease_itself() {
         assert_eq!(call(&world.egress, &open, None).await.unwrap().1.unwrap(), b"the value");
         let told = world.ledger.entries.lock().unwrap().iter().any(|entry| {
             let payload: serde_json::Value = entry.payload.read().unwrap();
-            entry.kind.as_str() == "intent" && payload["do"] == "open" && payload["requests"] == 3
+            entry.kind.as_str() == "intent" && payload["do"] == "vault open" && payload["requests"] == 3
         });
         assert!(told, "for how many it was is on record: {:#?}", world.ledger.told());
         assert!(call(&world.agents, &open, None).await.is_err(), "agents is somebody else");
