@@ -135,6 +135,8 @@ impl Cmdline {
                 Some(("operator", key)) if key.parse::<octant_ids::Sha256>().is_ok() => {
                     out.operator = Some(key.to_owned());
                 }
+                // Read by whoever looks at a configuration.
+                Some(("labels", words)) if !words.is_empty() => {}
                 Some(("accept-missing", name)) if layer(name.to_owned()).is_ok() => {
                     out.accept_missing.push(name.to_owned());
                 }
@@ -193,6 +195,7 @@ mod tests {
             Cmdline::parse("octant.config=smbios,disk:OCTANT-CFG octant.config=file:/x octant.operator=ab");
         assert_eq!(config.config, ["smbios", "disk:OCTANT-CFG", "file:/x"]);
         assert_eq!((config.operator, config.unknown), (None, vec!["octant.operator=ab".to_owned()]));
+        assert!(Cmdline::parse("octant.labels=edge,eu").unknown.is_empty());
         assert_eq!(Cmdline::parse("octant.console=root").unknown, ["octant.console=root"]);
         assert_eq!(cmdline.unknown, ["octant.x"]);
         assert_eq!(Cmdline::parse("octant.job=%2").unknown, ["octant.job=%2"]);

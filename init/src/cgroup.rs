@@ -183,7 +183,8 @@ impl Cgroups {
         let mut first = Ok(());
         for bound in resources.bounds() {
             let file = dir.as_ref().map(|dir| dir.join(bound.file)).filter(|file| file.exists());
-            let missing = bound.field.map(|field| BoundError::Missing { field, controller: bound.controller });
+            let missing =
+                bound.field.map(|field| BoundError::Missing { field, controller: bound.controller });
             let error = match file.map(|file| fs::write(file, &bound.value)) {
                 Some(Ok(())) => continue,
                 Some(Err(source)) => Some(BoundError::Write { file: bound.file, source }),
@@ -410,7 +411,8 @@ mod tests {
 
     #[test]
     fn a_kill_for_want_of_memory_is_told_from_others() {
-        let events = |oom, kills| format!("low 0\nhigh 7\nmax 9\noom {oom}\noom_kill {kills}\noom_group_kill 1\n");
+        let events =
+            |oom, kills| format!("low 0\nhigh 7\nmax 9\noom {oom}\noom_kill {kills}\noom_group_kill 1\n");
         assert_eq!(killed_for_memory(&events(0, 0)), None);
         assert_eq!(killed_for_memory(&events(1, 0)), None, "the allocation failed, and nobody was killed");
         assert_eq!(killed_for_memory(&events(2, 3)), Some(true));
@@ -433,11 +435,17 @@ mod tests {
         for file in ["memory.max", "memory.high", "memory.oom.group", "memory.current", "cpu.weight"] {
             fs::write(group.join(file), "5\n").unwrap();
         }
-        assert!(why(&cgroups).starts_with("pids_max: there is no cgroup controller pids"), "the first one missing");
+        assert!(
+            why(&cgroups).starts_with("pids_max: there is no cgroup controller pids"),
+            "the first one missing"
+        );
         fs::write(group.join("pids.max"), "max\n").unwrap();
         assert!(cgroups.bound("web", &bounds).is_ok(), "a kernel without swap is none without the bound");
         let read = |file: &str| fs::read_to_string(group.join(file)).unwrap();
-        assert_eq!((read("memory.max"), read("memory.oom.group"), read("pids.max")), ("2097152".into(), "1".into(), "9".into()));
+        assert_eq!(
+            (read("memory.max"), read("memory.oom.group"), read("pids.max")),
+            ("2097152".into(), "1".into(), "9".into())
+        );
         let used = Used { memory: Some(5), memory_max: Some(2 << 20), pids: None, pids_max: Some(9) };
         assert_eq!(cgroups.used("web"), used);
         cgroups.bound("web", &Resources::default()).unwrap();

@@ -1,6 +1,7 @@
 //! Configuration: `<etc>/octant.toml` and the unit files `<etc>/units/*.toml`.
 
 use crate::resources::Resources;
+use octant_api::logs::LogConfig;
 use octant_api::unit::Restart;
 use octant_editions::Editions;
 use octant_ids::{Layout, Millis, ServiceName, Sha256};
@@ -133,6 +134,20 @@ pub struct Config {
     /// The edition of the machine's configuration that is read over the file; 0 for none.
     #[serde(default)]
     pub edition: u32,
+}
+
+/// The table of the logs' writer, of which PID 1 does its part: it reads what units print.
+const LOG: &str = "log";
+
+impl Config {
+    /// How fast lines may come, as `[log]` says; it was checked when it was read.
+    #[must_use]
+    pub(crate) fn log(&self) -> LogConfig {
+        self.services
+            .get(LOG)
+            .and_then(|table| serde_json::from_value(table.clone()).ok())
+            .unwrap_or_default()
+    }
 }
 
 /// A unit that an operator has added: `<etc>/units/<name>.toml`.
@@ -314,13 +329,22 @@ fn parse(path: &Path, text: &str, known: &[&str]) -> Result<Config, ConfigError>
             return Err(invalid(format!("{name} must be a table: write [{name}]")));
         }
         let value = serde_json::to_value(value).map_err(|e| invalid(format!("{name}: {e}")))?;
+        if name == LOG {
+            let read = serde_json::from_value::<LogConfig>(value.clone())
+                .map_err(|e| invalid(format!("{name}: {e}")))?;
+            read.check().map_err(|(_, why)| invalid(format!("{name}: {why}")))?;
+        }
         services.insert(name, value);
     }
     if let Some(stranger) = file.init.resources.keys().find(|name| !known.contains(&name.as_str())) {
         let why = format!(
             "resources.{stranger}: {stranger} is none of Octant's own units; one of yours has [resources] in its own file"
         );
-        return Err(ConfigError::Invalid { path: path.to_owned(), line: line_of_key(text, "resources"), why });
+        return Err(ConfigError::Invalid {
+            path: path.to_owned(),
+            line: line_of_key(text, "resources"),
+            why,
+        });
     }
     if let Err((key, why)) = file.init.check() {
         return Err(ConfigError::Invalid { path: path.to_owned(), line: line_of_key(text, key), why });
@@ -510,7 +534,7 @@ fn line_of_key(text: &str, key: &str) -> usize {
 mod tests {
     use super::*;
 
-    const KNOWN: [&str; 2] = ["ledger", "agents"];
+    const KNOWN: [&str; 3] = ["ledger", "agents", "log"];
 
     fn config(text: &str) -> Result<Config, String> {
         parse(Path::new("/etc/octant/octant.toml"), text, &KNOWN).map_err(|error| error.to_string())
@@ -606,7 +630,7 @@ mod tests {
         assert!(error.contains("toml:2: hostname \"a b\""), "{error}");
         let error = config("\n[leger]\n").unwrap_err();
         assert!(
-            error.contains("toml:2: no service is named \"leger\"; known are: init ledger agents"),
+            error.contains("toml:2: no service is named \"leger\"; known are: init ledger agents log"),
             "{error}"
         );
         let error = config("ledger = 5\n").unwrap_err();
@@ -615,6 +639,12 @@ mod tests {
         assert!(error.contains("for ledger: nofile 1: 16 to"), "{error}");
         let error = config("[init.resources.web]\nnofile = 99\n").unwrap_err();
         assert!(error.contains("web is none of Octant's own units"), "{error}");
+        let error = config("[ledger]\n[log]\nburst = 0\n").unwrap_err();
+        assert!(error.contains("toml:2: log: burst 0 is not between 1 and 100000"), "{error}");
+        assert_eq!(
+            config("[log]\nburst = 7\n").unwrap().log(),
+            LogConfig { burst: 7, ..LogConfig::default() }
+        );
         let error = config("[init\n").unwrap_err();
         assert!(error.contains("octant.toml:1: "), "{error}");
     }
@@ -631,7 +661,10 @@ mod tests {
             ("exec = [\"/a\"]\nuser = 960\n", "belongs to Octant"),
             ("exec = [\"/a\"]\nuser = 1\nwatchdog = 5\n", "type = \"notify\""),
             ("exec = [\"/a\"]\nuser = 1\nextra = 5\n", "unknown field"),
-            ("exec = [\"/a\"]\nuser = 1\n[resources]\nmemory_max = 5\n", "web.toml:4: 5B of memory: at least 1MiB"),
+            (
+                "exec = [\"/a\"]\nuser = 1\n[resources]\nmemory_max = 5\n",
+                "web.toml:4: 5B of memory: at least 1MiB",
+            ),
             ("exec = [\"/a\"]\nuser = 1\ncapabilities = [\"FLY\"]\n", "no capability"),
         ] {
             let error = unit(bad).unwrap_err();

@@ -3,16 +3,12 @@
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{pipe2, read};
-use octant_api::logs::{Stream, TEXT_MAX};
+use octant_api::logs::{LogConfig, Stream, TEXT_MAX};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How much is read from one unit before others get their turn.
 const TURN_MAX: usize = 64 << 10;
-/// So many lines may come at once,
-const BURST: u64 = 300;
-/// and so many each second from then on.
-const PER_SECOND: u64 = 200;
 
 /// The two pipes of a unit, by the place of each in [`Output::pipes`].
 pub(crate) const STREAMS: [Stream; 2] = [Stream::Out, Stream::Err];
@@ -76,14 +72,16 @@ impl Pipe {
 struct Allowance {
     lines: u64,
     at_ns: u64,
+    burst: u64,
+    per_second: u64,
 }
 
 impl Allowance {
     fn fill(&mut self, now_ns: u64) {
-        const NS: u64 = 1_000_000_000 / PER_SECOND;
-        let more = now_ns.saturating_sub(self.at_ns) / NS;
-        self.lines = self.lines.saturating_add(more).min(BURST);
-        self.at_ns = self.at_ns.saturating_add(more.saturating_mul(NS));
+        let ns = 1_000_000_000 / self.per_second.max(1);
+        let more = now_ns.saturating_sub(self.at_ns) / ns.max(1);
+        self.lines = self.lines.saturating_add(more).min(self.burst);
+        self.at_ns = self.at_ns.saturating_add(more.saturating_mul(ns));
     }
 
     fn take(&mut self) -> bool {
@@ -114,8 +112,9 @@ pub(crate) struct Output {
 impl Output {
     /// From its pipes, in the order of [`STREAMS`].
     #[must_use]
-    pub(crate) fn new(pipes: [Pipe; 2]) -> Self {
-        let allowance = Allowance { lines: BURST, at_ns: 0 };
+    pub(crate) fn new(pipes: [Pipe; 2], config: LogConfig) -> Self {
+        let LogConfig { burst, per_second, file_bytes: _, older: _ } = config;
+        let allowance = Allowance { lines: burst, at_ns: 0, burst, per_second };
         Self { pipes, last_line: String::new(), allowance, dropped: Dropped::default() }
     }
 
@@ -164,7 +163,7 @@ impl Output {
         let Dropped { too_fast, not_taken } = std::mem::take(&mut self.dropped);
         let mut why = Vec::new();
         if too_fast > 0 {
-            why.push(format!("{too_fast} came faster than {PER_SECOND} a second"));
+            why.push(format!("{too_fast} came faster than {} a second", self.allowance.per_second));
         }
         if not_taken > 0 {
             why.push(format!("{not_taken} while the log's writer took none"));
@@ -176,9 +175,13 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use octant_ids::ByteSize;
+
+    const CONFIG: LogConfig =
+        LogConfig { file_bytes: ByteSize(1 << 20), older: 1, burst: 400, per_second: 100 };
 
     fn output() -> Output {
-        Output::new([Pipe::new().unwrap(), Pipe::new().unwrap()])
+        Output::new([Pipe::new().unwrap(), Pipe::new().unwrap()], CONFIG)
     }
 
     fn print(output: &Output, pipe: usize, bytes: &[u8]) {
@@ -212,17 +215,17 @@ mod tests {
         let mut output = output();
         let mut taken = 0;
         let start = 1_000_000_000;
-        for _ in 0..BURST / 100 + 3 {
+        for _ in 0..CONFIG.burst / 100 + 3 {
             print(&output, 1, &b"x\n".repeat(100));
             output.drain(1, start, |_| {
                 taken += 1;
                 true
             });
         }
-        assert_eq!(taken, BURST);
+        assert_eq!(taken, CONFIG.burst);
         assert_eq!(output.owed(start), None, "the word is a line too");
-        let told = output.owed(start + 1_000_000_000 / PER_SECOND).unwrap();
-        assert_eq!(told, "300 lines dropped: 300 came faster than 200 a second");
+        let told = output.owed(start + 1_000_000_000 / CONFIG.per_second).unwrap();
+        assert_eq!(told, "300 lines dropped: 300 came faster than 100 a second");
         assert_eq!(output.owed(start + 2_000_000_000), None);
         assert_eq!(output.last_line(), "x", "the status has the newest line all the same");
     }
@@ -238,10 +241,11 @@ mod tests {
 
     #[test]
     fn a_pause_gives_back_what_was_used_up_and_no_more() {
-        let mut allowance = Allowance { lines: 0, at_ns: 0 };
+        let (burst, per_second) = (CONFIG.burst, CONFIG.per_second);
+        let mut allowance = Allowance { lines: 0, at_ns: 0, burst, per_second };
         allowance.fill(500_000_000);
-        assert_eq!(allowance.lines, PER_SECOND / 2);
+        assert_eq!(allowance.lines, CONFIG.per_second / 2);
         allowance.fill(u64::MAX);
-        assert_eq!(allowance.lines, BURST);
+        assert_eq!(allowance.lines, CONFIG.burst);
     }
 }

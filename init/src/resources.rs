@@ -27,6 +27,25 @@ pub struct Resources {
     pub nofile: Option<u64>,
 }
 
+/// What Octant's own units may use unless an operator says otherwise: a fuse, far above what they need. In a machine of two
+/// processors that does nothing each has 1 to 3 threads and 0.3 to 3 MiB; a runtime starts up to 512 more for work that
+/// blocks. Memory is bounded only where it does not grow with the agents: to kill the ledger or the gate for it would take
+/// from every agent what one of them has used.
+pub(crate) fn built_in(unit: &str) -> Resources {
+    let (pids_max, memory_max) = match unit {
+        // One thread, and a line at a time; but where logs lie in memory, their pages are its own.
+        "log" => (16, None),
+        // A runtime, and a few leases and answers.
+        "network" => (1024, Some(ByteSize(256 << 20))),
+        // Workers of its own for up to 1,500 agents.
+        "egress" => (1 << 15, None),
+        // What builds workstations, before it is in the agent's own group.
+        "spawner" => (1 << 13, None),
+        _ => (1 << 12, None),
+    };
+    Resources { pids_max: Some(pids_max), memory_max, ..Resources::default() }
+}
+
 /// A bound as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bound {
@@ -62,7 +81,10 @@ impl Resources {
             return Err(("resources.pids_max", format!("pids_max {pids}: 1 to {} are possible", PIDS.end())));
         }
         if let Some(weight) = self.cpu_weight.filter(|weight| !WEIGHTS.contains(weight)) {
-            return Err(("resources.cpu_weight", format!("cpu_weight {weight}: 1 to {} are possible", WEIGHTS.end())));
+            return Err((
+                "resources.cpu_weight",
+                format!("cpu_weight {weight}: 1 to {} are possible", WEIGHTS.end()),
+            ));
         }
         if let Some(count) = self.nofile.filter(|count| !NOFILE.contains(count)) {
             return Err((
@@ -98,9 +120,8 @@ impl Resources {
         let with_memory =
             |file, value: &str| Bound { field: None, controller: "memory", file, value: value.to_owned() };
         let (no_swap, whole) = if self.memory_max.is_some() { ("0", "1") } else { ("max", "0") };
-        let memory = |field, file, size: Option<ByteSize>| {
-            row(field, "memory", file, size.map(|size| size.0), "max")
-        };
+        let memory =
+            |field, file, size: Option<ByteSize>| row(field, "memory", file, size.map(|size| size.0), "max");
         [
             memory("memory_high", "memory.high", self.memory_high),
             memory("memory_max", "memory.max", self.memory_max),
@@ -168,6 +189,13 @@ mod tests {
                 "cpu.weight=50 cpu_weight"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_built_in_is_possible() {
+        for unit in ["log", "network", "egress", "spawner", "ledger"] {
+            assert_eq!(built_in(unit).check(), Ok(()), "{unit}");
+        }
     }
 
     #[test]

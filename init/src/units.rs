@@ -115,7 +115,7 @@ impl Units {
                 capabilities: Some(spec.capabilities.iter().map(|name| (*name).to_owned()).collect()),
                 socket: (spec.socket_mode != 0).then_some(Socket { packets, mode: spec.socket_mode, owner }),
                 stdio: Stdio::Log,
-                resources: Resources::default(),
+                resources: crate::resources::built_in(spec.name),
                 built_in: true,
             });
         }

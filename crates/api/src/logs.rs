@@ -1,5 +1,6 @@
 //! What units print, as it is kept: a line of JSON in a file of the unit's own, which is put aside when it is full.
 
+use octant_ids::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -7,10 +8,54 @@ use std::path::{Path, PathBuf};
 pub const TEXT_MAX: usize = 1024;
 /// The most bytes of a packet to the writer: JSON may need six bytes for one, and there is something around it.
 pub const PACKET_MAX: usize = 8192;
-/// A file is put aside when it has grown to this many bytes.
-pub const FILE_BYTES: u64 = 512 << 10;
-/// So many older ones are kept.
-pub const OLDER: usize = 3;
+/// The most bytes that a file of logs can be made to have: `octant logs` reads them whole.
+pub const FILE_BYTES_MAX: u64 = 8 << 20;
+/// The most older files that can be kept.
+pub const OLDER_MAX: usize = 16;
+
+/// `[log]` of octant.toml: how much is kept of what a unit prints, and how fast it may come. The writer keeps it, and PID 1
+/// lets it through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// A unit's file is put aside when it has grown to this many bytes.
+    pub file_bytes: ByteSize,
+    /// So many older ones are kept.
+    pub older: usize,
+    /// So many lines may come at once,
+    pub burst: u64,
+    /// and so many each second from then on.
+    pub per_second: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { file_bytes: ByteSize(512 << 10), older: 3, burst: 300, per_second: 200 }
+    }
+}
+
+impl LogConfig {
+    /// Whether what it says is possible.
+    ///
+    /// # Errors
+    /// The key, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        const FILE_BYTES_MIN: u64 = 16 << 10;
+        const LINES_MAX: u64 = 100_000;
+        let older = u64::try_from(self.older).unwrap_or(u64::MAX);
+        for (key, value, least, most) in [
+            ("file_bytes", self.file_bytes.0, FILE_BYTES_MIN, FILE_BYTES_MAX),
+            ("older", older, 1, OLDER_MAX as u64),
+            ("burst", self.burst, 1, LINES_MAX),
+            ("per_second", self.per_second, 1, LINES_MAX),
+        ] {
+            if !(least..=most).contains(&value) {
+                return Err((key, format!("{key} {value} is not between {least} and {most}")));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Where a line comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,5 +137,21 @@ mod tests {
         for bad in [&b""[..], b"unit", b"unit\n", b"unit\n\n", b"unit\n{}", b"\xff\n{}\n"] {
             assert_eq!(open_packet(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_and_let_through_has_bounds() {
+        assert_eq!(LogConfig::default().check(), Ok(()));
+        for (text, key) in [
+            (r#"{"file_bytes": 100}"#, "file_bytes"),
+            (r#"{"file_bytes": "1GiB"}"#, "file_bytes"),
+            (r#"{"older": 0}"#, "older"),
+            (r#"{"burst": 0}"#, "burst"),
+            (r#"{"per_second": 1000000}"#, "per_second"),
+        ] {
+            let config: LogConfig = serde_json::from_str(text).unwrap();
+            assert_eq!(config.check().unwrap_err().0, key, "{text}");
+        }
+        assert!(serde_json::from_str::<LogConfig>(r#"{"rate": 1}"#).is_err());
     }
 }

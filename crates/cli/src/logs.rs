@@ -7,7 +7,7 @@ use crate::args::Logs;
 use crate::error::CliError;
 use crate::out::{Out, cut, revealed, utc};
 use crate::{agents, service::Service};
-use octant_api::logs::{FILE_BYTES, Line, OLDER, Stream, file};
+use octant_api::logs::{FILE_BYTES_MAX, Line, OLDER_MAX, Stream, file};
 use octant_ids::{Aid, Exit, Layout, ServiceName};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Between two looks for what is new.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// More than a file of logs has.
-const FILE_MAX: u64 = 2 * FILE_BYTES;
+const FILE_MAX: u64 = 2 * FILE_BYTES_MAX;
 
 /// The command.
 pub(crate) fn run(asked: &Logs, layout: &Layout, out: &mut Out) -> Result<(), CliError> {
@@ -134,7 +134,7 @@ impl Source {
 fn read_unit(dir: &Path, unit: &str, at: Option<&Place>) -> Result<(Vec<Line>, Option<Place>), CliError> {
     let mut files: Vec<(u64, File)> = Vec::new();
     // The newest first: a file that is put aside in between is then met twice rather than never.
-    for older in 0..=OLDER {
+    for older in 0..=OLDER_MAX {
         let path = file(dir, unit, older);
         let opened = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn rotate(dir: &Path, unit: &str) {
-        for older in (0..OLDER).rev() {
+        for older in (0..OLDER_MAX).rev() {
             let _not_there = fs::rename(file(dir, unit, older), file(dir, unit, older + 1));
         }
     }
@@ -236,12 +236,12 @@ mod tests {
         add(dir, "new", 7, "seven");
         assert_eq!(texts(&source.more().unwrap()), ["three", "four", "five", "six", "seven"]);
         assert!(source.more().unwrap().is_empty());
-        for number in 0..=OLDER {
+        for number in 0..=OLDER_MAX {
             rotate(dir, "web");
             add(dir, "web", 10 + number as u64, "x");
         }
         let lines = source.more().unwrap();
-        assert!(lines[0].text.contains("missing") && lines.len() == 2 + OLDER, "{lines:?}");
+        assert!(lines[0].text.contains("missing") && lines.len() == 2 + OLDER_MAX, "{lines:?}");
     }
 
     #[test]

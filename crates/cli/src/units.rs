@@ -65,7 +65,12 @@ pub(crate) fn status(operator: &Operator, out: &mut Out) -> Result<(), CliError>
             if unit.pid == 0 { "-".to_owned() } else { unit.pid.to_string() },
             unit.restarts.to_string(),
             span(now_ns.saturating_sub(unit.since_ns) / 1_000_000_000),
-            remark(unit).into_iter().chain(Some(unit.text.clone())).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
+            remark(unit)
+                .into_iter()
+                .chain(Some(unit.text.clone()))
+                .filter(|text| !text.is_empty())
+                .collect::<Vec<_>>()
+                .join("; "),
         ]);
     }
     out.table(&table)?;

@@ -53,6 +53,8 @@ pub enum TakeError {
 pub struct Here {
     /// Its identifier in audiences; empty where it has none.
     pub machine: String,
+    /// Its labels in audiences.
+    pub labels: Vec<String>,
     /// Whom it trusts.
     pub keys: TrustedKeys,
     /// Whether nobody owns it yet.
@@ -90,7 +92,8 @@ impl Here {
         let accounts =
             fs::read_dir(layout.state_of("console")).is_ok_and(|mut entries| entries.next().is_some());
         let unowned = files.is_empty() && editions.list().is_empty() && !accounts;
-        Ok(Self { machine: machine_id(layout)?, keys: TrustedKeys::from_files(&files)?, unowned, editions })
+        let (machine, labels) = (machine_id(layout)?, labels(layout)?);
+        Ok(Self { machine, labels, keys: TrustedKeys::from_files(&files)?, unowned, editions })
     }
 
     /// What a configuration is compared with.
@@ -99,7 +102,7 @@ impl Here {
     /// The highest serial number is not known.
     pub fn site(&self, check: CheckTable) -> Result<ConfigSite<'_>, TakeError> {
         let (machine, now_ms) = (self.machine.as_str(), clock::wall_ms());
-        Ok(ConfigSite { machine, now_ms, serial: self.editions.serial()?, check })
+        Ok(ConfigSite { machine, labels: &self.labels, now_ms, serial: self.editions.serial()?, check })
     }
 
     /// Makes an edition of the bytes of an envelope. It is not in force yet.
@@ -154,6 +157,23 @@ fn machine_id(layout: &Layout) -> Result<String, TakeError> {
         }
     }
     Ok(String::new())
+}
+
+/// What this machine is called together with others: what `octant.labels=` on its kernel command line says, and its file
+/// `labels`, a word a line. Whoever can write these owns the machine; they say which of the signed configurations is meant.
+fn labels(layout: &Layout) -> Result<Vec<String>, TakeError> {
+    let read = |path: PathBuf| match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other.map_err(|source| TakeError::Read { path, source }),
+    };
+    let own = read(layout.etc.join("labels"))?;
+    let kernel = if *layout == Layout::system() { read("/proc/cmdline".into())? } else { String::new() };
+    let named = kernel.split_ascii_whitespace().filter_map(|word| word.strip_prefix("octant.labels="));
+    Ok(named
+        .flat_map(|words| words.split(','))
+        .chain(own.split_ascii_whitespace())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The files of the trusted set, by name; none where there is no directory.

@@ -26,7 +26,7 @@ use octant_ids::Sha256;
 pub const CONFIG_TYPE: &str = "application/vnd.octant.machine-config.v1+toml";
 
 /// Checks one table of a configuration by the type of whoever will read it: its owner (`init`, `network`, `egress`,
-/// `agents`, `unit`), the names of the table, the whole text.
+/// `vault`, `agents`, `log`, `unit`), the names of the table, the whole text.
 pub type CheckTable = fn(owner: &str, table: &[&str], text: &str) -> Result<(), Wrong>;
 
 /// The machine for which a configuration is looked at.
@@ -34,6 +34,8 @@ pub type CheckTable = fn(owner: &str, table: &[&str], text: &str) -> Result<(), 
 pub struct ConfigSite<'a> {
     /// Its identifier in audiences.
     pub machine: &'a str,
+    /// Its labels: what it is called together with others.
+    pub labels: &'a [String],
     /// Now, in milliseconds since 1970.
     pub now_ms: u64,
     /// The highest serial number that it has accepted.
@@ -69,13 +71,13 @@ pub enum ConfigRefusal {
     Text(ConfigErrors),
     /// For other machines.
     #[error(
-        "this configuration is for {} and this machine is {machine:?}; sign one for this machine", .machines.join(", ")
+        "this configuration is for {} and this machine is {machine}; sign one for this machine", .meant.join(", ")
     )]
     Audience {
-        /// This machine.
+        /// This machine, with its labels.
         machine: String,
-        /// The machines that it is for.
-        machines: Vec<String>,
+        /// The machines and labels that it is for.
+        meant: Vec<String>,
     },
     /// Its time has not come.
     #[error(
@@ -213,9 +215,12 @@ fn signer(sealed: &Sealed, keys: &TrustedKeys, now_ms: u64) -> Result<Signer, Co
 }
 
 fn admit(config: &MachineConfig, site: &ConfigSite<'_>) -> Result<(), ConfigRefusal> {
-    if !config.machines.iter().any(|machine| machine == "*" || machine == site.machine) {
-        let machine = site.machine.to_owned();
-        return Err(ConfigRefusal::Audience { machine, machines: config.machines.clone() });
+    let by_name = config.machines.iter().any(|machine| machine == "*" || machine == site.machine);
+    if !by_name && !config.labels.iter().any(|label| site.labels.contains(label)) {
+        let labelled = |label: &String| format!("label {label}");
+        let machine = std::iter::once(format!("{:?}", site.machine)).chain(site.labels.iter().map(labelled));
+        let meant = config.machines.iter().cloned().chain(config.labels.iter().map(labelled)).collect();
+        return Err(ConfigRefusal::Audience { machine: machine.collect::<Vec<_>>().join(", "), meant });
     }
     let now_ms = site.now_ms;
     if let Some(not_before_ms) = config.not_before_ms.filter(|start| now_ms < *start) {

@@ -1,6 +1,7 @@
 //! The built-in units, in the order in which PID 1 starts them.
 
 use octant_agents::{AgentsConfig, AgentsService};
+use octant_api::logs::LogConfig;
 use octant_api::unit::{Criticality, Restart, Spec, ordered};
 use octant_egress::{EgressConfig, EgressService};
 use octant_ids::Layout;
@@ -10,7 +11,7 @@ use octant_manifest::{Wrong, table};
 use octant_network::{NetworkConfig, NetworkService};
 use octant_router::RouterService;
 use octant_service::Service;
-use octant_vault::VaultService;
+use octant_vault::{VaultConfig, VaultService};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -79,7 +80,8 @@ pub(crate) fn check_table(owner: &str, names: &[&str], text: &str) -> Result<(),
     match owner {
         "init" => {
             let init = table::<InitTable>(text, names, &[])?;
-            if let Some(stranger) = init.resources.keys().find(|name| !BOOT.iter().any(|s| s.name == **name)) {
+            if let Some(stranger) = init.resources.keys().find(|name| !BOOT.iter().any(|s| s.name == **name))
+            {
                 let why = "is none of Octant's own units; one of yours has resources in its own table";
                 return Err(wrong(format!("resources.{stranger}"), why.into()));
             }
@@ -89,6 +91,8 @@ pub(crate) fn check_table(owner: &str, names: &[&str], text: &str) -> Result<(),
             table::<NetworkConfig>(text, names, &[])?.check().map_err(|bad| wrong(bad.field, bad.why))
         }
         "egress" => table::<EgressConfig>(text, names, &[]).map(drop),
+        "vault" => table::<VaultConfig>(text, names, &[])?.check().map_err(key),
+        "log" => table::<LogConfig>(text, names, &[])?.check().map_err(key),
         "agents" => table::<AgentsConfig>(text, names, &[])?.check().map_err(key),
         "unit" if names.last().is_some_and(|name| octant_init::is_own_unit(name, BOOT)) => {
             Err(wrong(String::new(), "is Octant's own unit; give yours another name".into()))
@@ -139,16 +143,18 @@ mod tests {
         let text = "[machine]\nhostname = \"a b\"\n[network.links.eth0]\nmtu = 5\n[egress]\nextra = 1\n\
                     [limits]\nmax_agents = 9999\n[units.ledger]\nenabled = false\n[units.off]\nenabled = false\n\
                     [units.web]\nenabled = true\nexec = [\"web\"]\nuser = 5\n\
-                    [units.few]\nexec = [\"/few\"]\nuser = 5\nresources = { pids_max = 0 }\n";
+                    [units.few]\nexec = [\"/few\"]\nuser = 5\nresources = { pids_max = 0 }\n[vault]\nfirst_boot = \"never\"\npcrs = [7]\n[logs]\nolder = 99\n";
         let why =
             |owner, names: &[&str]| check_table(owner, names, text).map_err(|wrong| (wrong.field, wrong.why));
-        let rows: [(&str, &[&str], &str, &str); 7] = [
+        let rows: [(&str, &[&str], &str, &str); 9] = [
             ("init", &["machine"], "hostname", "1 to 63 letters"),
             ("network", &["network"], "links.eth0.mtu", ""),
             ("egress", &["egress"], "", "unknown field `extra`"),
             ("agents", &["limits"], "max_agents", "is not between"),
             ("unit", &["units", "ledger"], "", "is Octant's own unit"),
             ("unit", &["units", "web"], "exec", "absolute path"),
+            ("vault", &["vault"], "pcrs", "is for a TPM"),
+            ("log", &["logs"], "older", "is not between"),
             ("unit", &["units", "few"], "resources.pids_max", "1 to"),
         ];
         for (owner, names, field, expected) in rows {

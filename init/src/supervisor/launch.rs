@@ -11,8 +11,8 @@ use nix::unistd::{Gid, Uid, chown};
 use octant_api::boot::{BootConfig, Mode};
 use octant_api::journal::Kind;
 use octant_api::unit::{COPIES, ROUTER_HTTP};
-use octant_sys::{audit, clock};
 use octant_sys::confine::landlock_abi;
+use octant_sys::{audit, clock};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -141,7 +141,9 @@ impl Supervisor {
         let what = &self.units[unit];
         match self.cgroups.bound(name, &what.resources) {
             Err(BoundError::Missing { .. }) if what.built_in => {}
-            Err(error @ BoundError::Missing { .. }) if self.setup.accept_missing.iter().any(|l| l == "cgroup") => {
+            Err(error @ BoundError::Missing { .. })
+                if self.setup.accept_missing.iter().any(|l| l == "cgroup") =>
+            {
                 let text = format!("starts without {error}");
                 self.console.alarm(&format!("{name}: {text}"));
                 self.journal.record(Kind::Unit, name, &text, clock::monotonic_ns());

@@ -21,6 +21,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use octant_api::boot::Mode;
 use octant_api::journal::Kind;
+use octant_api::logs::LogConfig;
 use octant_api::unit::ROUTER;
 use octant_editions::Editions;
 use octant_ids::Layout;
@@ -210,7 +211,7 @@ impl Supervisor {
         let layout = &setup.layout;
         let mut runtime = Vec::new();
         for (def, unit) in units.defs.iter().zip(&units.units) {
-            runtime.push(begun(&def.name, unit, layout)?);
+            runtime.push(begun(&def.name, unit, layout, config.log())?);
         }
         let path = layout.operator_socket();
         let operator = sockets::listening(&path, Socket { packets: true, mode: 0o666, owner: 0 });
@@ -252,8 +253,8 @@ impl Supervisor {
         for (def, unit) in units.defs.iter().zip(&units.units) {
             let layout = &saved.setup.layout;
             runtime.push(match saved.units.remove(&def.name) {
-                Some(old) => gone_on(&def.name, unit, old, layout)?,
-                None => begun(&def.name, unit, layout)?,
+                Some(old) => gone_on(&def.name, unit, old, layout, config.log())?,
+                None => begun(&def.name, unit, layout, config.log())?,
             });
         }
         let channel = |saved: channel::Saved| {
@@ -499,7 +500,13 @@ fn pair((one, other): (RawFd, RawFd)) -> Result<(OwnedFd, OwnedFd), SetupError> 
 }
 
 /// What there was of a unit before, and is still.
-fn gone_on(name: &str, unit: &Unit, old: SavedUnit, layout: &Layout) -> Result<Runtime, SetupError> {
+fn gone_on(
+    name: &str,
+    unit: &Unit,
+    old: SavedUnit,
+    layout: &Layout,
+    log: LogConfig,
+) -> Result<Runtime, SetupError> {
     let pipe = |ends| {
         let (read_end, write_end) = pair(ends)?;
         Pipe::resume(read_end, write_end).map_err(at("a pipe for output"))
@@ -510,7 +517,7 @@ fn gone_on(name: &str, unit: &Unit, old: SavedUnit, layout: &Layout) -> Result<R
         socket: old.socket.map(take).transpose()?,
         // A PID 1 of before this socket had none.
         http: old.http.map_or_else(|| http(name, unit, layout), |fd| take(fd).map(Some))?,
-        output: Output::new([pipe(old.output)?, complaints?]),
+        output: Output::new([pipe(old.output)?, complaints?], log),
         stored: stored.collect::<Result<_, SetupError>>()?,
         said: old.said,
         heard_ns: old.heard_ns,
@@ -520,13 +527,13 @@ fn gone_on(name: &str, unit: &Unit, old: SavedUnit, layout: &Layout) -> Result<R
 }
 
 /// What there is of a unit that was not there before.
-fn begun(name: &str, unit: &Unit, layout: &Layout) -> Result<Runtime, SetupError> {
+fn begun(name: &str, unit: &Unit, layout: &Layout, log: LogConfig) -> Result<Runtime, SetupError> {
     let path = layout.socket(name);
     let socket = unit.socket.map(|what| sockets::listening(&path, what)).transpose();
     Ok(Runtime {
         socket: socket.map_err(at(path.display().to_string()))?,
         http: http(name, unit, layout)?,
-        output: Output::new(pipes().map_err(at("pipes for output"))?),
+        output: Output::new(pipes().map_err(at("pipes for output"))?, log),
         stored: Vec::new(),
         said: String::new(),
         heard_ns: None,

@@ -1,6 +1,6 @@
 //! The files: one for each unit, put aside when it is full.
 
-use octant_api::logs::{FILE_BYTES, Line, OLDER, Stream, file, open_packet};
+use octant_api::logs::{Line, LogConfig, OLDER_MAX, Stream, file, open_packet};
 use octant_sys::clock;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,6 +15,7 @@ const UNITS_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Files {
     dir: PathBuf,
+    config: LogConfig,
     open: BTreeMap<String, (File, u64)>,
     /// Why nothing can be written, where a probe has shown it.
     closed: Option<String>,
@@ -32,8 +33,8 @@ struct Failed {
 }
 
 impl Files {
-    pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir, open: BTreeMap::new(), closed: None, failed: BTreeMap::new() }
+    pub(crate) fn new(dir: PathBuf, config: LogConfig) -> Self {
+        Self { dir, config, open: BTreeMap::new(), closed: None, failed: BTreeMap::new() }
     }
 
     /// One line for PID 1. How many lines are lost is not in it: each other text is a record.
@@ -75,7 +76,7 @@ impl Files {
         if self.open.len() >= UNITS_MAX && !self.open.contains_key(unit) {
             self.open.clear();
         }
-        if self.open.get(unit).is_some_and(|(_, size)| *size >= FILE_BYTES) {
+        if self.open.get(unit).is_some_and(|(_, size)| *size >= self.config.file_bytes.0) {
             self.open.remove(unit);
             self.put_aside(unit).map_err(whole)?;
         }
@@ -102,15 +103,17 @@ impl Files {
         Ok(())
     }
 
-    /// Each file becomes one older, and the oldest is gone.
+    /// Each file becomes one older, and the oldest is gone; so is what is left of a time when more were kept.
     fn put_aside(&self, unit: &str) -> io::Result<()> {
-        for older in (0..OLDER).rev() {
-            match fs::rename(file(&self.dir, unit, older), file(&self.dir, unit, older + 1)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        let done = |tried: io::Result<()>| match tried {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        for older in (0..self.config.older).rev() {
+            done(fs::rename(file(&self.dir, unit, older), file(&self.dir, unit, older + 1)))?;
         }
-        Ok(())
+        (self.config.older + 1..=OLDER_MAX)
+            .try_for_each(|older| done(fs::remove_file(file(&self.dir, unit, older))))
     }
 }
 
@@ -131,6 +134,7 @@ fn open(path: &std::path::Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use octant_ids::ByteSize;
 
     fn dir(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("octant-log-{name}-{}", std::process::id()));
@@ -141,17 +145,19 @@ mod tests {
     #[test]
     fn files_are_bounded_in_size_and_number_and_the_newest_lines_are_kept() {
         let dir = dir("bound");
-        let mut files = Files::new(dir.clone());
-        let lines = FILE_BYTES * 6 / 1000;
+        let config = LogConfig { file_bytes: ByteSize(64 << 10), older: 2, ..LogConfig::default() };
+        fs::write(file(&dir, "web", 5), "of a time when more were kept\n").unwrap();
+        let mut files = Files::new(dir.clone(), config);
+        let lines = config.file_bytes.0 * 6 / 1000;
         for number in 0..lines {
             files.write("web", format!("{number:0>999}\n").as_bytes());
         }
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1 + OLDER);
-        let kept: Vec<String> = (0..=OLDER)
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1 + config.older);
+        let kept: Vec<String> = (0..=config.older)
             .rev()
             .flat_map(|older| {
                 let text = fs::read_to_string(file(&dir, "web", older)).unwrap();
-                assert!(text.len() as u64 <= FILE_BYTES + 1000);
+                assert!(text.len() as u64 <= config.file_bytes.0 + 1000);
                 text.lines().map(str::to_owned).collect::<Vec<_>>()
             })
             .collect();
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_counted_and_the_next_line_tries_again() {
         let dir = dir("failing");
-        let mut files = Files::new(dir.join("not-there"));
+        let mut files = Files::new(dir.join("not-there"), LogConfig::default());
         files.write("web", b"one\n");
         files.write("web", b"two\n");
         let health = files.health();
@@ -193,8 +199,8 @@ mod tests {
     #[test]
     fn a_restart_goes_on_with_the_file_that_is_there() {
         let dir = dir("restart");
-        Files::new(dir.clone()).write("web", b"one\n");
-        Files::new(dir.clone()).write("web", b"two\n");
+        Files::new(dir.clone(), LogConfig::default()).write("web", b"one\n");
+        Files::new(dir.clone(), LogConfig::default()).write("web", b"two\n");
         assert_eq!(fs::read_to_string(dir.join("web.log")).unwrap(), "one\ntwo\n");
         fs::remove_dir_all(dir).unwrap();
     }

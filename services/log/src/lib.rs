@@ -4,7 +4,7 @@
 //! this process and nobody else. It is no service: it has no socket, and nobody asks it for anything.
 //!
 //! Owns: the files of logs, how long they get and how many there are.
-//! Promises: a line is one line of its unit's file, whole; a unit has at most four files of 512 KiB.
+//! Promises: a line is one line of its unit's file, whole; a unit has at most as many files, as long, as `[log]` says.
 //! Never: reads what is in a line.
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
 use octant_api::boot::{BootConfig, BootConfigError};
-use octant_api::logs::{PACKET_MAX, open_packet};
+use octant_api::logs::{LogConfig, PACKET_MAX, open_packet};
 use octant_api::unit::{Criticality, Restart, Spec};
 use octant_ids::{Exit, ServiceName};
 use octant_service::{ServiceError, confine_helper_in};
@@ -61,6 +61,8 @@ enum LogError {
     System { step: &'static str, source: io::Error },
     #[error("the configuration that PID 1 passed: {0}")]
     Config(#[from] BootConfigError),
+    #[error("[log]: {0}")]
+    Table(String),
     #[error(transparent)]
     Confine(#[from] ServiceError),
 }
@@ -94,6 +96,9 @@ fn run() -> Result<(), LogError> {
     let mut bytes = Vec::new();
     config.rewind().and_then(|()| config.read_to_end(&mut bytes)).map_err(at("read the configuration"))?;
     let boot = BootConfig::from_json(&bytes)?;
+    let config: LogConfig =
+        serde_json::from_value(boot.service.clone()).map_err(|error| LogError::Table(error.to_string()))?;
+    config.check().map_err(|(_, why)| LogError::Table(why))?;
     let term = SigSet::from_iter([Signal::SIGTERM]);
     term.thread_block().map_err(at("block SIGTERM"))?;
     let signals =
@@ -104,7 +109,7 @@ fn run() -> Result<(), LogError> {
     }
     let dir = boot.layout.log;
     confine_helper_in("log", &[PROFILE], &dir)?;
-    serve(&lines, &signals, &init, &mut Files::new(dir)).map_err(at("take lines"))
+    serve(&lines, &signals, &init, &mut Files::new(dir, config)).map_err(at("take lines"))
 }
 
 fn serve(lines: &OwnedFd, signals: &SignalFd, init: &UnixDatagram, files: &mut Files) -> io::Result<()> {
@@ -177,7 +182,7 @@ mod tests {
         for packet in [&packet[..], b"../../etc/x\n{}\n", b"nonsense"] {
             send(ours.as_raw_fd(), packet, MsgFlags::empty()).unwrap();
         }
-        serve(&theirs, &signals, &init, &mut Files::new(dir.clone())).unwrap();
+        serve(&theirs, &signals, &init, &mut Files::new(dir.clone(), LogConfig::default())).unwrap();
         let text = std::fs::read_to_string(dir.join("vault.log")).unwrap();
         assert_eq!(text.as_bytes(), &packet["vault\n".len()..]);
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "no other file came to be");

@@ -1,5 +1,6 @@
 //! Log first: what the vault is about to do is on stable storage in the ledger before it is done, or it is not done.
 
+use crate::hex::Hex;
 use octant_api::error::{ApiError, Code};
 use octant_api::ledger::{AppendRequest, Kind, QueryRequest};
 use octant_ids::{Aid, Principal, Sha256};
@@ -7,6 +8,7 @@ use octant_service::{Records, record};
 use octant_wire::{Client, WireError};
 use serde_json::{Value, json};
 use sha2::Digest;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,22 +139,42 @@ impl Audit {
         }
     }
 
-    /// The vault that the ledger says was made here last, if any.
+    /// The vault that the ledger says was made here last, if any. One that was only announced was never there: between the
+    /// intent and the file the power may have gone, and a first start that was cut off there is begun again.
     ///
     /// # Errors
     /// The ledger does not answer.
     pub(crate) async fn last_made(&self) -> Result<Option<String>, ApiError> {
         let mut request = QueryRequest { subject: Some(made()), ..own() };
-        let mut last = None;
+        let (mut announced, mut done) = (Vec::new(), BTreeSet::new());
         loop {
             let page = self.ask(&request).await?;
-            let vaults = page.entries.iter().filter_map(|entry| entry.payload.read::<Made>().ok());
-            last = vaults.map(|made| made.vault).next_back().or(last);
+            for entry in &page.entries {
+                if let Ok(made) = entry.payload.read::<Made>() {
+                    announced.push((entry.seq, made.vault));
+                }
+                if entry.payload.read::<Became>().is_ok_and(|became| became.done) {
+                    done.extend(entry.intent);
+                }
+            }
             match page.next {
                 Some(next) if next > request.from => request.from = next,
-                _ => return Ok(last),
+                _ => break,
             }
         }
+        for (seq, vault) in announced.into_iter().rev() {
+            if done.contains(&seq) || self.has_changed(&vault).await? {
+                return Ok(Some(vault.to_string()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether there is anything on record about a vault that was made: it was there then, whatever has become of the
+    /// outcome of its making.
+    async fn has_changed(&self, vault: &Hex<16>) -> Result<bool, ApiError> {
+        let request = QueryRequest { subject: Some(subject(&vault.0)), limit: 1, ..own() };
+        Ok(!self.ask(&request).await?.entries.is_empty())
     }
 
     async fn ask(&self, request: &QueryRequest) -> Result<octant_api::ledger::QueryPage, ApiError> {
@@ -200,7 +222,13 @@ struct Change {
 
 #[derive(serde::Deserialize)]
 struct Made {
-    vault: String,
+    vault: Hex<16>,
+}
+
+/// What an outcome says.
+#[derive(serde::Deserialize)]
+struct Became {
+    done: bool,
 }
 
 /// The payload of an outcome: done, or why not.

@@ -6,6 +6,7 @@ use crate::format::Header;
 use crate::hex::Hex;
 use crate::raw::{self, Raw};
 use crate::refusal::Refusal;
+use crate::service::{FirstBoot, VaultConfig};
 use crate::slots::{self, Lock, Slot};
 use crate::state::{Machine, Op, State};
 use crate::store::{self, StoreError};
@@ -28,6 +29,7 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -146,36 +148,63 @@ impl Vault {
     }
 
     /// Makes a vault at the first start of a machine that can keep it by itself: with a TPM, else with the file that is
-    /// there. Where the ledger knows an earlier vault, none is made: a file that disappeared is not a first start.
-    pub(crate) async fn first_boot(self: &Arc<Self>) {
-        let by = "vault".parse().map_or(Principal::Init, Principal::Service);
+    /// there, as far as the configuration lets it. Where the ledger knows an earlier vault, none is made: a file that
+    /// disappeared is not a first start.
+    pub(crate) async fn first_boot(self: &Arc<Self>, config: &VaultConfig) {
+        match self.first_slot(config) {
+            Ok(Some((slot, bytes))) => self.first_made(slot, bytes).await,
+            Ok(None) => {}
+            Err(why) => self.not_made(why),
+        }
+    }
+
+    /// What the first slot is to be; none where nothing is there to keep it, and nothing was asked for by name.
+    fn first_slot(&self, config: &VaultConfig) -> Result<Option<(NewSlot, Option<Buffer>)>, String> {
         let has_tpm = locked(&self.tpm).is_some();
-        let file = crate::unseal::read_small(&self.site.key_file, VALUE_MAX as u64);
-        let (kind, bytes) = match file {
-            _ if has_tpm => (SlotKind::Tpm, None),
-            Ok(Some(bytes)) => (SlotKind::StaticFile, Some(bytes)),
-            Ok(None) => return,
-            Err(error) => return tracing::warn!("{}: {error}", self.site.key_file.display()),
+        let named = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+        let labelled = |kind| NewSlot { label: "first boot".to_owned(), ..NewSlot::of(kind) };
+        if has_tpm && config.first_boot != FirstBoot::KeyFile {
+            let path = &self.site.release_key;
+            let pem = crate::unseal::read_small(path, 4096).map_err(|error| named(path, error))?;
+            let pem = pem.and_then(|pem| String::from_utf8(pem.to_vec()).ok());
+            let release_key = config.release_key.clone().or(pem);
+            return Ok(Some((
+                NewSlot { pcrs: config.pcrs.clone(), release_key, ..labelled(SlotKind::Tpm) },
+                None,
+            )));
+        }
+        if config.first_boot == FirstBoot::Tpm {
+            return Err("the configuration wants it kept by a TPM, and none works here".to_owned());
+        }
+        let path = &self.site.key_file;
+        let Some(bytes) =
+            crate::unseal::read_small(path, VALUE_MAX as u64).map_err(|error| named(path, error))?
+        else {
+            if config.first_boot == FirstBoot::KeyFile {
+                return Err(format!(
+                    "the configuration wants it kept by {}, which is not there",
+                    path.display()
+                ));
+            }
+            return Ok(None);
         };
-        let release_key = match crate::unseal::read_small(&self.site.release_key, 4096) {
-            Ok(pem) => pem.and_then(|pem| String::from_utf8(pem.to_vec()).ok()),
-            Err(error) => return tracing::warn!("{}: {error}", self.site.release_key.display()),
-        };
-        let mut slot = NewSlot { label: "first boot".to_owned(), ..NewSlot::of(kind) };
-        slot.release_key = release_key.filter(|_| kind == SlotKind::Tpm);
-        let bytes = bytes.and_then(|bytes| {
-            let mut buffer = self.memory.room(bytes.len()).ok()?;
-            buffer.copy_from_slice(&bytes);
-            Some(buffer)
-        });
+        let mut buffer = self.memory.room(bytes.len()).map_err(|error| error.to_string())?;
+        buffer.copy_from_slice(&bytes);
+        Ok(Some((labelled(SlotKind::StaticFile), Some(buffer))))
+    }
+
+    fn not_made(&self, why: String) {
+        tracing::warn!("no vault was made: {why}");
+        if let Phase::Absent { why: said } = &mut *self.phase() {
+            *said = why;
+        }
+    }
+
+    async fn first_made(self: &Arc<Self>, slot: NewSlot, bytes: Option<Buffer>) {
+        let by = "vault".parse().map_or(Principal::Init, Principal::Service);
         match self.init(&by, InitRequest { slot, replace: None }, bytes).await {
             Ok((made, _)) => tracing::info!("made vault {}: machine {}", made.vault, made.fingerprint),
-            Err(error) => {
-                tracing::warn!("no vault was made: {error}");
-                if let Phase::Absent { why } = &mut *self.phase() {
-                    *why = error.to_string();
-                }
-            }
+            Err(error) => self.not_made(error.to_string()),
         }
     }
 

@@ -11,7 +11,7 @@ use octant_api::vault::Server;
 use octant_service::{
     Context, Health, Kept, Left, Notifier, Records, ServeError, Service, Shutdown, StartError,
 };
-use octant_tpm::{Device, Tpm};
+use octant_tpm::{Device, PcrSet, ReleasePublicKey, Tpm};
 use octant_wire::{Identity, Limits};
 use serde::Deserialize;
 use std::fs::File;
@@ -20,18 +20,52 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
-/// `[vault]` of octant.toml.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct VaultConfig {
-    /// Whether a vault is made at the first start where the machine can keep it by itself: in its TPM, else with the
-    /// static key file that is there.
-    pub first_boot: bool,
+/// What keeps the vault that is made at the first start, where nobody is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirstBoot {
+    /// The TPM where there is one, else the static key file that is there.
+    #[default]
+    Either,
+    /// The TPM. Without one no vault is made.
+    Tpm,
+    /// The static key file that is there.
+    KeyFile,
+    /// Nothing: an operator makes it.
+    Never,
 }
 
-impl Default for VaultConfig {
-    fn default() -> Self {
-        Self { first_boot: true }
+/// `[vault]` of octant.toml: what of a first boot is no secret. It is read while there is no vault.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VaultConfig {
+    /// What keeps it.
+    pub first_boot: FirstBoot,
+    /// The PCRs that a TPM seals it to; the usual ones where none are named.
+    pub pcrs: Vec<u8>,
+    /// The public key, in PEM, of whoever approves of systems that may open it; in the place of the file `release.pub`.
+    pub release_key: Option<String>,
+}
+
+impl VaultConfig {
+    /// Whether what it says is possible.
+    ///
+    /// # Errors
+    /// The key, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        if !self.pcrs.is_empty() {
+            PcrSet::new(self.pcrs.iter().copied()).map_err(|error| ("pcrs", error.to_string()))?;
+        }
+        if let Some(pem) = &self.release_key {
+            ReleasePublicKey::from_pem(pem).map_err(|error| ("release_key", error.to_string()))?;
+        }
+        let of_tpm = [("pcrs", !self.pcrs.is_empty()), ("release_key", self.release_key.is_some())];
+        match of_tpm.iter().find(|(_, said)| *said) {
+            Some((key, _)) if matches!(self.first_boot, FirstBoot::KeyFile | FirstBoot::Never) => {
+                Err((key, "is for a TPM, which first_boot does not let keep the vault".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -106,6 +140,7 @@ impl Service for VaultService {
     type Config = VaultConfig;
 
     async fn open(config: VaultConfig, mut context: Context) -> Result<Self, StartError> {
+        config.check().map_err(|(key, why)| StartError::new("read [vault]", key, why))?;
         // Before there is anything to hide: nobody reads this process's memory, and it leaves no core dump.
         nix::sys::prctl::set_dumpable(false)
             .map_err(|errno| StartError::new("forbid core dumps", "prctl", errno))?;
@@ -155,8 +190,8 @@ impl Service for VaultService {
         let starting = Arc::clone(&self);
         tokio::spawn(async move {
             let absent = matches!(*starting.vault.phase(), Phase::Absent { .. });
-            if absent && starting.config.first_boot {
-                starting.vault.first_boot().await;
+            if absent && starting.config.first_boot != FirstBoot::Never {
+                starting.vault.first_boot(&starting.config).await;
                 starting.tried.send_replace(true);
                 return;
             }
@@ -199,6 +234,26 @@ impl Service for VaultService {
 mod tests {
     use super::*;
     use octant_service::Profile;
+
+    #[test]
+    fn what_is_said_of_a_first_boot_has_to_be_possible() {
+        let config = |text: &str| serde_json::from_str::<VaultConfig>(text);
+        assert_eq!(config("{}").unwrap().check(), Ok(()));
+        assert_eq!(config(r#"{"first_boot": "tpm", "pcrs": [7, 11]}"#).unwrap().check(), Ok(()));
+        for (text, key) in [
+            (r#"{"pcrs": [99]}"#, "pcrs"),
+            (r#"{"release_key": "no key"}"#, "release_key"),
+            (r#"{"first_boot": "key-file", "pcrs": [7]}"#, "pcrs"),
+            (r#"{"first_boot": "never", "pcrs": [7]}"#, "pcrs"),
+        ] {
+            assert_eq!(config(text).unwrap().check().unwrap_err().0, key, "{text}");
+        }
+        // No word for a secret is understood, whoever thinks that there is one.
+        for word in [r#""passphrase": "x""#, r#""key": "x""#, r#""shares": "2/3""#, r#""first_boot": "yes""#]
+        {
+            assert!(config(&format!("{{{word}}}")).is_err(), "{word}");
+        }
+    }
 
     #[test]
     fn the_profile_is_valid_and_gives_a_reason_for_each_line() {

@@ -36,6 +36,8 @@ struct Shown {
     serial: u64,
     /// This machine's identifier in audiences.
     machine: String,
+    /// Its labels there.
+    labels: Vec<String>,
     refused: Option<String>,
     editions: Vec<Edition>,
 }
@@ -75,11 +77,13 @@ pub(super) fn show(layout: &Layout, editions: &Editions, out: &mut Out) -> Resul
         }
         _ => {}
     }
+    let (machine, labels) = Here::look(layout).map(|here| (here.machine, here.labels)).unwrap_or_default();
     let shown = Shown {
         in_force: editions.current(),
         worked: editions.worked(),
         serial: editions.serial().map_err(super::store)?,
-        machine: Here::look(layout).map(|here| here.machine).unwrap_or_default(),
+        machine,
+        labels,
         refused: editions.refused(),
         editions: editions.list().into_iter().filter_map(|n| edition(editions, n)).collect(),
     };
@@ -111,7 +115,11 @@ pub(super) fn show(layout: &Layout, editions: &Editions, out: &mut Out) -> Resul
         out.line(format_args!("if it does not work: {}", name(worked)))?;
     }
     let machine = if shown.machine.is_empty() { "without an identifier" } else { &shown.machine };
-    out.line(format_args!("this machine: {machine}, next serial number {}", shown.serial.saturating_add(1)))?;
+    let labels: String = shown.labels.iter().map(|label| format!(", label {}", printable(label))).collect();
+    out.line(format_args!(
+        "this machine: {machine}{labels}, next serial number {}",
+        shown.serial.saturating_add(1)
+    ))?;
     if let Some(refused) = &shown.refused {
         out.line(format_args!("last trouble: {}", printable(refused)))?;
     }

@@ -4,14 +4,18 @@ use super::{Check, Part, Verdict};
 use crate::error::CliError;
 use crate::ledger::check_proof;
 use crate::operator::{Operator, Overview};
+use crate::out::utc;
 use crate::service::Service;
 use crate::units::{problem, remark};
 use octant_api::ledger::{Head, HeadRequest, ProveRequest, QueryRequest};
 use octant_api::operator::{Phase, UnitState, UnitStatus};
 use octant_api::unit::{ROUTER, Spec};
 use octant_api::vault::{DoctorReport, DoctorRequest, Mark};
+use octant_editions::{Editions, TEXT, name};
 use octant_ids::Layout;
 use octant_ids::uid::{NOTIFY_GROUP, of_service};
+use octant_manifest::MachineConfig;
+use octant_sys::clock;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -31,6 +35,21 @@ pub(super) struct Facts {
     ledger: Result<Ledger, String>,
     /// What the vault says of itself.
     vault: Result<DoctorReport, String>,
+    /// The machine's configuration.
+    configuration: Configuration,
+}
+
+/// The machine's configuration, as it lies on the disk.
+#[derive(Debug, Default)]
+struct Configuration {
+    /// The edition in force; 0 for the image's own octant.toml.
+    in_force: u32,
+    /// Why it is not to be used, where it is in force all the same.
+    bad: Option<String>,
+    /// What became of the last one that did not come to be in force, or did not stay.
+    refused: Option<String>,
+    /// Until when the one in force can be taken, and now, both in milliseconds since 1970.
+    until_ms: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -98,7 +117,14 @@ pub(super) fn gather(layout: &Layout, boot: &[Spec], operator: &Operator) -> Fac
     };
     if matches!(init, Init::Away(_)) {
         let nobody = || "nothing runs".to_owned();
-        return Facts { init, places: Vec::new(), ledger: Err(nobody()), vault: Err(nobody()) };
+        let configuration = Configuration::default();
+        return Facts {
+            init,
+            places: Vec::new(),
+            ledger: Err(nobody()),
+            vault: Err(nobody()),
+            configuration,
+        };
     }
     let vault = Service::of(layout, "vault").call(&DoctorRequest {}).map_err(|error| error.to_string());
     let ledger = ledger(&Service::of(layout, "ledger")).map_err(|error| error.to_string());
@@ -109,7 +135,21 @@ pub(super) fn gather(layout: &Layout, boot: &[Spec], operator: &Operator) -> Fac
     };
     let boot: Vec<&Spec> = boot.iter().filter(|spec| spec.socket_mode != 0 && runs(spec.name)).collect();
     let places = places(layout, &boot);
-    Facts { init, places, ledger, vault }
+    Facts { init, places, ledger, vault, configuration: configuration(layout) }
+}
+
+fn configuration(layout: &Layout) -> Configuration {
+    let editions = Editions::of(layout);
+    let in_force = editions.current();
+    let text = fs::read(editions.place(in_force).join(TEXT)).ok();
+    // It was checked by those who read its tables when it was accepted.
+    let config = text.and_then(|text| MachineConfig::parse(&text, |_, _, _| Ok(())).ok());
+    let bad = match editions.verdict(in_force) {
+        octant_editions::Verdict::Bad(why) => Some(why),
+        octant_editions::Verdict::Good | octant_editions::Verdict::Open => None,
+    };
+    let until_ms = config.map(|config| (config.not_after_ms, clock::wall_ms()));
+    Configuration { in_force, bad, refused: editions.refused(), until_ms }
 }
 
 fn ledger(service: &Service) -> Result<Ledger, CliError> {
@@ -232,7 +272,7 @@ fn phase(overview: &Overview) -> Check {
     match phase {
         Phase::Running if reason.is_empty() => check("PID 1", Verdict::Ok, found, ""),
         Phase::Running => {
-            let how = "Agents run without what is named. The rows above say how to get it.";
+            let how = "Octant runs without what is named; the rows of the kernel and the configuration say what to do.";
             check("PID 1", Verdict::Weaker, found, how)
         }
         _ => check("PID 1", Verdict::Broken, found, "The rows of the units say which one, and what to do."),
@@ -240,10 +280,36 @@ fn phase(overview: &Overview) -> Check {
 }
 
 fn rest(facts: &Facts) -> Vec<Check> {
-    let mut checks = judge_ledger(&facts.ledger);
+    let mut checks = vec![judge_configuration(&facts.configuration)];
+    checks.extend(judge_ledger(&facts.ledger));
     checks.extend(judge_vault(&facts.vault));
     checks.extend(judge_places(&facts.places));
     checks
+}
+
+fn judge_configuration(facts: &Configuration) -> Check {
+    let in_force = format!("in force: {}", name(facts.in_force));
+    if let Some(why) = &facts.bad {
+        let how = "Nothing is known to work better: `octant config edit` makes another one, with what is wrong put right.";
+        return check(
+            "configuration",
+            Verdict::Broken,
+            format!("{in_force}, which does not work: {why}"),
+            how,
+        );
+    }
+    if let Some(why) = &facts.refused {
+        let how = "What is in force is not what was meant to be. Put right what is said, sign it with a higher serial \
+                   number and apply it; `octant config show` has the whole story.";
+        return check("configuration", Verdict::Weaker, format!("{in_force}; {why}"), how);
+    }
+    if let Some((until_ms, _)) = facts.until_ms.filter(|(until_ms, now_ms)| now_ms >= until_ms) {
+        let found = format!("{in_force}, which could be taken until {}", utc(until_ms));
+        let how = "It stays in force. A machine that begins anew cannot take it: sign it again with a later not_after and a \
+                   higher serial number.";
+        return check("configuration", Verdict::Weaker, found, how);
+    }
+    check("configuration", Verdict::Ok, in_force, "")
 }
 
 fn judge_ledger(ledger: &Result<Ledger, String>) -> Vec<Check> {
@@ -387,6 +453,7 @@ mod tests {
             ],
             ledger: Ok(Ledger { head, proof: Ok(()), last_ms: Some(5) }),
             vault: Ok(DoctorReport { checks: vec![mark(Mark::Good)] }),
+            configuration: Configuration { in_force: 3, bad: None, refused: None, until_ms: Some((9, 8)) },
         }
     }
 
@@ -401,18 +468,59 @@ mod tests {
     fn a_sound_instance_has_nothing_to_say() {
         let checks = judge(&sound());
         assert!(checks.iter().all(|c| c.verdict == Verdict::Ok && c.how.is_empty()), "{checks:?}");
-        assert_eq!(checks.len(), 1 + 2 + 2 + 1 + 1);
+        assert_eq!(checks.len(), 1 + 2 + 1 + 2 + 1 + 1);
+    }
+
+    type Break = fn(&mut Facts);
+
+    fn each_is_one_row(rows: &[(Break, &str, Verdict, &str)]) {
+        for (break_it, what, verdict, hint) in rows {
+            let mut facts = sound();
+            break_it(&mut facts);
+            let bad: Vec<Check> = judge(&facts).into_iter().filter(|c| c.verdict != Verdict::Ok).collect();
+            let row = bad.first().unwrap_or_else(|| panic!("{what} was not noticed"));
+            assert!(row.what == *what && row.verdict == *verdict && row.how.contains(hint), "{row:?}");
+            assert_eq!(bad.len(), 1, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_unit_at_its_bounds_and_a_configuration_that_is_not_as_meant_are_told() {
+        each_is_one_row(&[
+            (
+                |f| {
+                    let used = Used { memory: Some(95), memory_max: Some(100), ..Used::default() };
+                    overview(f).units[1].used = used;
+                },
+                "unit vault",
+                Verdict::Weaker,
+                "init.resources.vault",
+            ),
+            (|f| overview(f).units[1].out_of_memory = 2, "unit vault", Verdict::Weaker, "Give it more"),
+            (
+                |f| f.configuration.bad = Some("egress failed".into()),
+                "configuration",
+                Verdict::Broken,
+                "config edit",
+            ),
+            (
+                |f| f.configuration.refused = Some("refused: its serial number".into()),
+                "configuration",
+                Verdict::Weaker,
+                "config show",
+            ),
+            (|f| f.configuration.until_ms = Some((9, 9)), "configuration", Verdict::Weaker, "stays in force"),
+        ]);
     }
 
     #[test]
     fn each_thing_that_breaks_is_one_row_with_what_to_do() {
-        type Break = fn(&mut Facts);
         let found = |mode, uid| Found::Is { kind: Some(Kind::Socket), mode, owner: (uid, uid) };
         let open: Break =
             |f| f.places[0].found = Found::Is { kind: Some(Kind::Socket), mode: 0o666, owner: (960, 960) };
         assert_eq!(found(0o666, 960), Found::Is { kind: Some(Kind::Socket), mode: 0o666, owner: (960, 960) });
         let socket = "/run/octant/ledger.sock";
-        let rows: [(Break, &str, Verdict, &str); 12] = [
+        each_is_one_row(&[
             (open, socket, Verdict::Broken, "chmod 0600"),
             (|f| f.places[0].found = Found::Nothing, socket, Verdict::Broken, "start Octant anew"),
             (
@@ -455,15 +563,7 @@ mod tests {
                 "keep a copy",
             ),
             (|f| f.vault = Err("silence".into()), "vault", Verdict::Broken, "octant logs vault"),
-        ];
-        for (break_it, what, verdict, hint) in rows {
-            let mut facts = sound();
-            break_it(&mut facts);
-            let bad: Vec<Check> = judge(&facts).into_iter().filter(|c| c.verdict != Verdict::Ok).collect();
-            let row = bad.first().unwrap_or_else(|| panic!("{what} was not noticed"));
-            assert!(row.what == what && row.verdict == verdict && row.how.contains(hint), "{row:?}");
-            assert_eq!(bad.len(), 1, "{bad:?}");
-        }
+        ]);
     }
 
     #[test]

@@ -59,10 +59,12 @@ fn effect(field: &str) -> (Effect, Option<String>) {
     let restart = |unit: &str| (Effect::Restart, Some(unit.to_owned()));
     match parts[..] {
         ["config" | "serial" | "audience", ..] => (Effect::None, None),
-        ["machine", "console"] => (Effect::Reboot, None),
+        // A vault that is there is not started anew for it, since it would be sealed then.
+        ["machine", "console"] | ["vault", ..] => (Effect::Reboot, None),
         ["network", ..] => restart("network"),
         ["egress", ..] => restart("egress"),
         ["limits", ..] => restart("agents"),
+        ["logs", ..] => restart("log"),
         ["units", name, ..] => restart(name),
         ["agents", name, ..] => restart(&format!("start-{name}")),
         _ => (Effect::Live, None),

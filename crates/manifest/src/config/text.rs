@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// The version of the text that this build reads.
 const VERSION: u64 = 1;
-const TOP: [&str; 11] = [
+const TOP: [&str; 13] = [
     "config",
     "serial",
     "audience",
@@ -23,9 +23,11 @@ const TOP: [&str; 11] = [
     "revoked",
     "network",
     "egress",
+    "vault",
     "units",
     "agents",
     "limits",
+    "logs",
 ];
 const MACHINE: [&str; 6] = ["hostname", "console", "emergency", "operators", "health_within", "resources"];
 const LIMITS: [&str; 4] = ["max_agents", "keep_ended", "log_bytes", "artefact_bytes"];
@@ -129,6 +131,8 @@ pub struct MachineConfig {
     pub serial: u64,
     /// The machines that it is for.
     pub machines: Vec<String>,
+    /// The labels of machines that it is for too.
+    pub labels: Vec<String>,
     /// From when it can be taken, in milliseconds since 1970.
     pub not_before_ms: Option<u64>,
     /// Until when it can be taken, in milliseconds since 1970. What was taken stays in force.
@@ -214,7 +218,9 @@ impl MachineConfig {
             ("init", Some(init)),
             ("network", of("network")),
             ("egress", of("egress")),
+            ("vault", of("vault")),
             ("agents", of("limits")),
+            ("log", of("logs")),
         ];
         let mut whole = toml::Table::new();
         for (name, table) in rows {
@@ -278,24 +284,35 @@ fn read(document: &Document<'_>, text: &str) -> Whole<MachineConfig> {
     // What the reader read, this reader reads.
     let root: toml::Table = toml::from_str(text).unwrap_or_default();
     let whole = || {
-        let (machines, not_before_ms, not_after_ms) = audience?;
+        let Audience { machines, labels, not_before_ms, not_after_ms } = audience?;
         let (serial, agents, trusted) = (serial?, agents?, trusted?);
-        Some(MachineConfig { serial, machines, not_before_ms, not_after_ms, agents, trusted, root })
+        Some(MachineConfig { serial, machines, labels, not_before_ms, not_after_ms, agents, trusted, root })
     };
     all.done(whole())
 }
 
-type Audience = (Vec<String>, Option<u64>, u64);
+struct Audience {
+    machines: Vec<String>,
+    labels: Vec<String>,
+    not_before_ms: Option<u64>,
+    not_after_ms: u64,
+}
 
 fn audience(document: &Document<'_>) -> Whole<Audience> {
-    let section = document.section("audience", &["machines", "not_before", "not_after"])?;
+    let section = document.section("audience", &["machines", "labels", "not_before", "not_after"])?;
     let mut all = Gather::default();
     all.take(section.no_strays());
-    all.take(section.need("machines", "[\"*\"]").map(drop));
+    if section.get("labels").is_none() {
+        all.take(section.need("machines", "[\"*\"]").map(drop));
+    }
     let machines = all.take(section.each("machines", |f| f.name("*-", "a machine's identifier, or \"*\"")));
+    let labels = all.take(section.each("labels", |f| f.name("-", "a label of machines: a-z, 0-9 and -")));
     let not_before_ms = all.take(section.get("not_before").map(|f| f.date()).transpose());
     let not_after_ms = all.take(section.need("not_after", "2030-01-31T00:00:00Z").and_then(|f| f.date()));
-    let whole = || Some((machines?, not_before_ms?, not_after_ms?));
+    let whole = || {
+        let (not_before_ms, not_after_ms) = (not_before_ms?, not_after_ms?);
+        Some(Audience { machines: machines?, labels: labels?, not_before_ms, not_after_ms })
+    };
     all.done(whole())
 }
 
@@ -401,9 +418,14 @@ fn owners(
 ) -> Vec<ConfigProblem> {
     let (places, line_of) = (document.all_places(), |offset| document.line_of(offset));
     let mut tables: Vec<(&str, Vec<&str>)> = Vec::new();
-    for (owner, name) in
-        [("init", "machine"), ("network", "network"), ("egress", "egress"), ("agents", "limits")]
-    {
+    for (owner, name) in [
+        ("init", "machine"),
+        ("network", "network"),
+        ("egress", "egress"),
+        ("vault", "vault"),
+        ("agents", "limits"),
+        ("log", "logs"),
+    ] {
         if places.contains_key(name) {
             tables.push((owner, vec![name]));
         }

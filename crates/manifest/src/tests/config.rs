@@ -115,8 +115,8 @@ fn the_files_of_an_edition_are_what_the_text_says() {
     let id = "ab".repeat(32);
     let config = parsed(&format!(
         "[machine]\nhostname = \"edge\"\n[network.links.eth0]\nmtu = 1400\n[limits]\nmax_agents = 3\n\
-         [operators.ada]\nkey = \"{key}\"\nrole = \"admin\"\nuntil = 2029-01-01T00:00:00Z\n[revoked]\n{id} = \"lost\"\n\
-         [units.web]\nexec = [\"/a\"]\nuser = 5\nenabled = true\n[units.tty2]\nenabled = false\n\
+         [vault]\nfirst_boot = \"tpm\"\n[logs]\nolder = 5\n[operators.ada]\nkey = \"{key}\"\nrole = \"admin\"\nuntil = 2029-01-01T00:00:00Z\n[revoked]\n{id} = \"lost\"\n\
+         [units.web]\nexec = [\"/a\"]\nuser = 5\nenabled = true\nresources = {{ pids_max = 9 }}\n[units.tty2]\nenabled = false\n\
          [agents.report]\nmanifest = '''{envelope}'''\n"
     ))
     .unwrap();
@@ -128,7 +128,9 @@ fn the_files_of_an_edition_are_what_the_text_says() {
     );
     assert!(
         octant.contains("[network.links.eth0]\nmtu = 1400\n")
-            && octant.contains("[agents]\nmax_agents = 3\n"),
+            && octant.contains("[agents]\nmax_agents = 3\n")
+            && octant.contains("[vault]\nfirst_boot = \"tpm\"\n")
+            && octant.contains("[log]\nolder = 5\n"),
         "{octant}"
     );
     assert_eq!(
@@ -136,7 +138,7 @@ fn the_files_of_an_edition_are_what_the_text_says() {
         format!("ed25519 {key} ada role=admin until=2029-01-01T00:00:00Z\n")
     );
     assert_eq!(file(&config, "trusted/revoked"), format!("{id} lost\n"));
-    assert_eq!(file(&config, "units/web.toml"), "exec = [\"/a\"]\nuser = 5\n");
+    assert_eq!(file(&config, "units/web.toml"), "exec = [\"/a\"]\nuser = 5\n\n[resources]\npids_max = 9\n");
     assert_eq!(file(&config, "agents/report.json"), envelope);
     assert_eq!(config.files().len(), 5);
 }
@@ -169,7 +171,8 @@ fn a_configuration_is_for_its_machines_and_its_time() {
     let keys = TrustedKeys::from_files(&[("ada.pub".into(), ada.public_file("ada", "admin"))]).unwrap();
     let text = format!("{HEAD}not_before = 2029-01-01T00:00:00Z\n");
     let verify = |machine: &str, now_ms: u64, serial: u64| {
-        let site = ConfigSite { machine, now_ms, serial, check: fine };
+        let labels = ["edge".to_owned()];
+        let site = ConfigSite { machine, labels: &labels, now_ms, serial, check: fine };
         SignedConfig::parse(&sign_config(text.as_bytes(), &[&ada]))
             .unwrap()
             .verify(&keys, &site)
@@ -177,6 +180,19 @@ fn a_configuration_is_for_its_machines_and_its_time() {
     };
     let (start, end) = (1_861_920_000_000, 1_893_456_000_000);
     assert_eq!(verify("m-1", start, 6), Ok(7));
+    let of_fleet = |labels: &str| {
+        let head = HEAD.replace("machines = [\"m-1\"]", &format!("labels = {labels}"));
+        let labels = ["edge".to_owned(), "eu".to_owned()];
+        let site = ConfigSite { machine: "m-1", labels: &labels, now_ms: start, serial: 6, check: fine };
+        SignedConfig::parse(&sign_config(head.as_bytes(), &[&ada])).unwrap().verify(&keys, &site).map(drop)
+    };
+    assert_eq!(of_fleet("[\"store\", \"eu\"]"), Ok(()));
+    for labels in ["[\"store\"]", "[\"m-1\"]"] {
+        let why = of_fleet(labels).unwrap_err().to_string();
+        assert!(why.contains("this machine is \"m-1\", label edge, label eu"), "{why}");
+    }
+    assert!(matches!(of_fleet("[]"), Err(ConfigRefusal::Audience { .. })));
+    assert!(matches!(of_fleet("[\"E D\"]"), Err(ConfigRefusal::Text(_))), "no label is a pattern");
     assert!(matches!(verify("m-2", start, 6), Err(ConfigRefusal::Audience { .. })));
     assert!(matches!(verify("m-1", start - 1, 6), Err(ConfigRefusal::Early { .. })));
     assert!(matches!(verify("m-1", end, 6), Err(ConfigRefusal::Late { .. })));

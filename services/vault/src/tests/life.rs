@@ -3,6 +3,7 @@
 use super::world::{
     BOOT, Ledger, Mood, PASSPHRASE, Scratch, World, anywhere, file, put, run, unseal, wall_ms,
 };
+use crate::service::{FirstBoot, VaultConfig};
 use octant_api::error::Code;
 use octant_api::vault::{
     BackupRequest, DestroyRequest, InitRequest, Kind, ListRequest, NewSlot, PutRequest, RekeyRequest,
@@ -381,7 +382,7 @@ fn a_vault_that_disappeared_is_not_a_first_start() {
         fs::remove_file(file(&scratch)).unwrap();
         fs::write(scratch.path("etc/key"), [3; 64]).unwrap();
         let world = World::start(scratch, ledger, &[], BOOT);
-        world.vault.first_boot().await;
+        world.vault.first_boot(&VaultConfig::default()).await;
         assert_eq!(world.vault.status().state, State::Absent);
         assert!(world.vault.status().why.contains("its file is gone"), "{}", world.vault.status().why);
         let slot = NewSlot::of(SlotKind::Passphrase);
@@ -392,13 +393,62 @@ fn a_vault_that_disappeared_is_not_a_first_start() {
     });
 }
 
+/// Between the intent and the file the power can go; after that it is the first start still.
+#[test]
+fn a_first_start_that_was_cut_off_is_begun_again() {
+    run(async {
+        let world = World::new();
+        world.init().await;
+        let (scratch, ledger) = world.end().await;
+        let announced =
+            |ledger: &Ledger| ledger.told().iter().filter(|told| *told == "intent vault init").count();
+        let intent = ledger.told().iter().position(|told| told == "intent vault init").unwrap();
+        ledger.entries.lock().unwrap().truncate(intent + 1);
+        fs::remove_file(file(&scratch)).unwrap();
+        fs::write(scratch.path("etc/key"), [3; 64]).unwrap();
+        let world = World::start(scratch, ledger, &[], BOOT);
+        world.vault.first_boot(&VaultConfig::default()).await;
+        assert_eq!(world.vault.status().state, State::Unsealed, "{}", world.vault.status().why);
+        let (scratch, ledger) = world.end().await;
+        assert_eq!(announced(&ledger), 2, "{:?}", ledger.told());
+        // The one that came to be counts, with its outcome lost too.
+        ledger.entries.lock().unwrap().retain(|entry| entry.intent.is_none());
+        fs::remove_file(file(&scratch)).unwrap();
+        let world = World::start(scratch, ledger, &[], BOOT);
+        world.vault.first_boot(&VaultConfig::default()).await;
+        assert_eq!(world.vault.status().state, State::Absent);
+        assert!(world.vault.status().why.contains("its file is gone"), "{}", world.vault.status().why);
+    });
+}
+
+/// What the configuration asks for by name is had or said, and nothing is taken in its place.
+#[test]
+fn a_first_vault_is_kept_by_what_the_configuration_names() {
+    run(async {
+        let scratch = Arc::new(Scratch::new());
+        fs::write(scratch.path("etc/key"), [3; 64]).unwrap();
+        let world = World::start(scratch, Arc::new(Ledger::default()), &[], BOOT);
+        let wants = |first_boot| VaultConfig { first_boot, ..VaultConfig::default() };
+        world.vault.first_boot(&wants(FirstBoot::Tpm)).await;
+        assert_eq!(world.vault.status().state, State::Absent, "a key file is no TPM");
+        assert!(world.vault.status().why.contains("none works here"), "{}", world.vault.status().why);
+        let key = world.scratch.path("etc/key");
+        fs::rename(&key, world.scratch.path("etc/away")).unwrap();
+        world.vault.first_boot(&wants(FirstBoot::KeyFile)).await;
+        assert!(world.vault.status().why.contains("which is not there"), "{}", world.vault.status().why);
+        fs::rename(world.scratch.path("etc/away"), &key).unwrap();
+        world.vault.first_boot(&wants(FirstBoot::KeyFile)).await;
+        assert_eq!(world.vault.status().state, State::Unsealed);
+    });
+}
+
 #[test]
 fn a_static_file_makes_and_opens_a_vault_without_anybody() {
     run(async {
         let scratch = Arc::new(Scratch::new());
         fs::write(scratch.path("etc/key"), [3; 64]).unwrap();
         let world = World::start(scratch, Arc::new(Ledger::default()), &[], BOOT);
-        world.vault.first_boot().await;
+        world.vault.first_boot(&VaultConfig::default()).await;
         assert_eq!(world.vault.status().state, State::Unsealed);
         assert!(world.vault.line().contains("STATIC FILE"), "{}", world.vault.line());
         let (scratch, ledger) = world.end().await;
