@@ -166,6 +166,8 @@ pub(crate) enum Denied {
     BadName(octant_manifest::PatternError),
     #[error("the agent has {0} connections open, as many as it may")]
     Connections(u64),
+    #[error("all agents together have {0} connections open, as many as the gate has descriptors for")]
+    Full(u64),
     #[error("all {0} bytes that the agent may send and receive are used up")]
     Bytes(u64),
     #[error("the agent's budget {0} is used up, or nobody could say that it is not")]
@@ -225,8 +227,10 @@ impl Denied {
             | Self::NoSecret { .. }
             | Self::Login { .. }
             | Self::Cancel(_) => Some("credentials.grants"),
-            // What is lent or configured stands in no manifest, and a cap that is not drawn stands in none.
-            Self::LeaseOver(_)
+            // What is lent or configured stands in no manifest, and a cap that is not drawn stands in none. Descriptors
+            // are the machine's.
+            Self::Full(_)
+            | Self::LeaseOver(_)
             | Self::LeaseConnections(_)
             | Self::LeaseBytes(_)
             | Self::Revoked
@@ -278,6 +282,7 @@ impl Denied {
                 "connect by the host's name, and grant that name"
             }
             Self::Connections(_) => "close some, or raise network.connections",
+            Self::Full(_) => "try again when others have ended; octant egress list shows whose they are",
             Self::Bytes(_) => "see octant agent budget AID, or raise the cap and start it anew",
             Self::Dismissed => "start the agent anew",
             Self::OtherProtocol { .. } => "grant the protocol that is spoken: tls, http or tcp",

@@ -45,6 +45,15 @@ fn most_open(descriptors: u64) -> u64 {
     ((descriptors - descriptors / 8) / 2).min(OPEN_MAX)
 }
 
+/// Whether there is a place for one connection more: among the agent's own, and among those of all agents. Each is what is
+/// open and how many may be.
+fn has_place((own, most): (u64, u64), (all, most_open): (u64, u64)) -> Result<(), Denied> {
+    if own >= most {
+        return Err(Denied::Connections(most));
+    }
+    if all >= most_open { Err(Denied::Full(most_open)) } else { Ok(()) }
+}
+
 /// Has urgent data of TCP stand in line with the rest (RFC 6093, section 6). Elsewhere splice(2) would stand still before it,
 /// and take it for the end once the other side has closed.
 pub(crate) fn in_line(stream: &TcpStream) {
@@ -534,11 +543,8 @@ impl Gate {
         let all = self.open.fetch_add(1, Ordering::Relaxed);
         let before = client.meter.open.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(client), Arc::clone(&self.open));
-        if before >= most || all >= self.most_open {
-            Err(Denied::Connections(most.min(before)))
-        } else {
-            Ok(place)
-        }
+        has_place((before, most), (all, self.most_open))?;
+        Ok(place)
     }
 
     /// The name that a program means by what it says: a name, or an address that stands for one.
@@ -735,5 +741,14 @@ mod tests {
             assert!(most <= OPEN_MAX && most.saturating_mul(2) <= descriptors, "{most} of {descriptors}");
         }
         assert_eq!((most_open(20_000), most_open(65_536)), (8_750, OPEN_MAX));
+    }
+
+    #[test]
+    fn who_has_no_place_is_told_whose_places_are_taken() {
+        assert_eq!(has_place((7, 8), (99, 100)), Ok(()));
+        assert_eq!(has_place((8, 8), (99, 100)), Err(Denied::Connections(8)));
+        // The agent's own come first: that is what it can do something about.
+        assert_eq!(has_place((8, 8), (100, 100)), Err(Denied::Connections(8)));
+        assert_eq!(has_place((7, 8), (100, 100)), Err(Denied::Full(100)));
     }
 }

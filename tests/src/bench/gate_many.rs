@@ -95,10 +95,10 @@ pub(crate) fn revocations(gate: &Gate) -> Result<Row, String> {
     })
 }
 
-/// How many connections each agent can have where a process may open so many descriptors: two of the gate's for each, its
-/// listeners inside the agent, and room to work.
+/// How many connections each agent can have where a process may open so many descriptors: the gate gives an eighth of them to
+/// other things (`most_open` in services/egress), and two to each connection.
 fn room(files: u64) -> usize {
-    let each = (files.saturating_sub(256) / AGENTS as u64).saturating_sub(8) / 2;
+    let each = (files - files / 8) / 2 / AGENTS as u64;
     usize::try_from(each).unwrap_or(EACH).clamp(1, EACH)
 }
 
