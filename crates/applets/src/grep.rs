@@ -55,7 +55,7 @@ pub(crate) fn grep(arguments: Vec<OsString>) -> i32 {
         let matcher =
             matcher::Matcher::new(&settings, |text| complain("grep", &format_args!("warning: {text}")))
                 .map_err(|why| Stop::new(TROUBLE, why))?;
-        if settings.most == Some(0) && settings.report != options::Report::NotMatching {
+        if settings.selects_nothing() && settings.report != options::Report::NotMatching {
             return Ok(1);
         }
         files::search(&settings, &matcher)

@@ -81,7 +81,7 @@ fn fits(pattern: &[u8], name: &[u8], named: bool) -> bool {
 /// # Errors
 /// Standard output cannot be written.
 pub(super) fn search(settings: &Settings, matcher: &Matcher) -> Result<i32, Stop> {
-    let unwritten = |error: &io::Error| Stop::new(TROUBLE, format!("write error: {error}"));
+    let unwritten = |error: &io::Error| Stop::new(TROUBLE, because("write error", error));
     let printer = Printer::new(settings).map_err(|error| unwritten(&error))?;
     let output = fstat(io::stdout().as_fd()).ok();
     let mut walk = Walk {
@@ -116,7 +116,7 @@ struct Walk<'a> {
     settings: &'a Settings,
     matcher: &'a Matcher,
     searcher: Searcher<'a>,
-    /// Standard output is the null device: the exit code is all there is.
+    /// Standard output is the null device: of a file, the first selected line is enough.
     to_nowhere: bool,
     /// The file that standard output is.
     output: Option<(u64, u64)>,
@@ -248,12 +248,7 @@ impl Walk<'_> {
         }
         self.tell(name, outcome.selected, outcome.binary).map_err(End::Unwritten)?;
         self.found |= outcome.selected > 0;
-        let enough = settings.report == Report::Nothing || self.to_nowhere;
-        if enough && self.found && (settings.report == Report::Nothing || !self.trouble) {
-            Err(End::Found)
-        } else {
-            Ok(())
-        }
+        if settings.report == Report::Nothing && self.found { Err(End::Found) } else { Ok(()) }
     }
 
     /// What is said of a file as a whole.

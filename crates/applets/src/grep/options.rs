@@ -197,6 +197,12 @@ impl Settings {
         if self.null_data { 0 } else { b'\n' }
     }
 
+    /// Whether no line can be selected, so that GNU's grep reads none.
+    pub(super) fn selects_nothing(&self) -> bool {
+        let all_match = self.patterns == [b""] && !self.whole_lines && !self.whole_words;
+        self.most == Some(0) || (self.inverted && all_match)
+    }
+
     /// Whether it matters where in a line a match is.
     pub(super) fn needs_places(&self) -> bool {
         self.report == Report::Lines && (self.only_matching || self.colors.is_some())

@@ -126,7 +126,9 @@ impl<'a> Printer<'a> {
                 self.colored(match_color, &body[found])?;
                 self.out.write_all(&[self.settings.line_end()])?;
             } else {
-                self.colored(line_color, &body[written..found.start])?;
+                // The colour of the line goes on until that of the match.
+                self.begin(line_color)?;
+                self.out.write_all(&body[written..found.start])?;
                 self.colored(match_color, &body[found.clone()])?;
                 written = found.end;
             }
@@ -215,18 +217,23 @@ impl<'a> Printer<'a> {
     }
 
     fn colored(&mut self, color: &str, text: &[u8]) -> io::Result<()> {
-        let erase = match &self.settings.colors {
-            Some(colors) if !color.is_empty() => {
-                if colors.erases {
-                    "\x1b[K"
-                } else {
-                    ""
-                }
-            }
-            _ => return self.out.write_all(text),
-        };
-        write!(self.out, "\x1b[{color}m{erase}")?;
+        self.begin(color)?;
         self.out.write_all(text)?;
-        write!(self.out, "\x1b[m{erase}")
+        match &self.settings.colors {
+            Some(colors) if !color.is_empty() => write!(self.out, "\x1b[m{}", erase(colors)),
+            _ => Ok(()),
+        }
     }
+
+    fn begin(&mut self, color: &str) -> io::Result<()> {
+        match &self.settings.colors {
+            Some(colors) if !color.is_empty() => write!(self.out, "\x1b[{color}m{}", erase(colors)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What makes the rest of the terminal's line have the colour's background.
+fn erase(colors: &Colors) -> &'static str {
+    if colors.erases { "\x1b[K" } else { "" }
 }
