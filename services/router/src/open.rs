@@ -284,41 +284,12 @@ impl Open {
             let why = "who asked went away, or the router ended";
             End::Failed(Failure::new(Kind::Cancelled, why))
         });
-        let now = now_ms();
-        let mut became = json!({"ms": now.saturating_sub(self.since_ms), "first_ms": self.first_ms});
-        let mut measured = Measured {
-            ms: now.saturating_sub(self.since_ms),
-            first_ms: self.first_ms,
-            ..std::mem::take(&mut self.wasted)
-        };
-        let mut provider = String::new();
-        if let Some(trying) = self.trying.take() {
-            let deployment = &self.setup.catalogue.deployments[trying.index];
-            let (whole, lost) = match &end {
-                End::Answered(_) => (true, false),
-                // Nobody has read on to what the upstream says at its end.
-                End::Unsaid(_) => (false, false),
-                End::Failed(failure) => (false, unknown(failure.kind)),
-            };
-            let (usage, told) = self.used(&trying, whole, lost);
-            let cost = deployment.known.price(usage).unwrap_or(0);
-            provider.clone_from(&deployment.provider.name);
-            became["deployment"] = json!(deployment.name);
-            (became["usage"], became["microusd"]) = (shown(usage, told), json!(cost));
-            measured.add(usage, cost);
-            let used = Load { input: usage.input, output: usage.output };
-            let mut health = lock(&self.setup.health);
-            match &end {
-                End::Answered(_) => {
-                    let answer =
-                        Answered { id: self.id, intent: self.intent, deployment: deployment.name.clone() };
-                    lock(&self.agent.answered).add(answer);
-                    health.succeeded(trying.call, used, now);
-                }
-                End::Unsaid(_) => health.succeeded(trying.call, used, now),
-                End::Failed(failure) => health.failed(trying.call, failure, now),
-            }
-        }
+        let ms = now_ms().saturating_sub(self.since_ms);
+        let mut became = json!({"ms": ms, "first_ms": self.first_ms});
+        let mut measured = Measured { ms, first_ms: self.first_ms, ..std::mem::take(&mut self.wasted) };
+        let trying = self.trying.take();
+        let provider = trying.map(|trying| self.tried(trying, &end, (&mut became, &mut measured)));
+        let provider = provider.unwrap_or_default();
         if let End::Answered(reason) = &end {
             self.put(*reason);
         }
@@ -363,6 +334,36 @@ impl Open {
             let bytes = bytes.sum();
             lock(cache).put(key, events, bytes, now_ms());
         }
+    }
+
+    /// What the last who was asked used, and how that ended for it: said in the outcome, counted, and kept in mind for the
+    /// next choice. Gives its provider.
+    fn tried(&self, trying: Try, end: &End, (became, measured): (&mut Value, &mut Measured)) -> String {
+        let deployment = &self.setup.catalogue.deployments[trying.index];
+        let (whole, lost) = match end {
+            End::Answered(_) => (true, false),
+            // Nobody has read on to what the upstream says at its end.
+            End::Unsaid(_) => (false, false),
+            End::Failed(failure) => (false, unknown(failure.kind)),
+        };
+        let (usage, told) = self.used(&trying, whole, lost);
+        let cost = deployment.known.price(usage).unwrap_or(0);
+        became["deployment"] = json!(deployment.name);
+        (became["usage"], became["microusd"]) = (shown(usage, told), json!(cost));
+        measured.add(usage, cost);
+        let used = Load { input: usage.input, output: usage.output };
+        let mut health = lock(&self.setup.health);
+        match end {
+            End::Answered(_) => {
+                let answer =
+                    Answered { id: self.id, intent: self.intent, deployment: deployment.name.clone() };
+                lock(&self.agent.answered).add(answer);
+                health.succeeded(trying.call, used, now_ms());
+            }
+            End::Unsaid(_) => health.succeeded(trying.call, used, now_ms()),
+            End::Failed(failure) => health.failed(trying.call, failure, now_ms()),
+        }
+        deployment.provider.name.clone()
     }
 
     fn settle(&mut self, measured: &Measured, answered: bool, provider: &str) {
