@@ -186,6 +186,96 @@ echo "second: $second"
 { echo to-out; echo to-err >&2; } 2>err.txt | sed 's/^/piped: /'
 sed 's/^/error: /' err.txt
 
+# --- arguments kept for a later run, quoted as autoconf does it
+quote() {
+    case $1 in
+        *\'*) escaped=$(printf '%s' "$1" | sed "s/'/'\\\\''/g") ;;
+        *) escaped=$1 ;;
+    esac
+    case $1 in
+        *[!A-Za-z0-9_./=-]* | '') kept="$kept '$escaped'" ;;
+        *) kept="$kept $escaped" ;;
+    esac
+}
+kept=
+for argument in --prefix=/opt/pkg 'CFLAGS=-O2 -g' "it's" '' '$HOME'; do quote "$argument"; done
+echo "kept:$kept"
+eval "set x $kept"
+shift
+echo "again: $# arguments, the third is <$3>, the last <$5>"
+
+# --- a script that is written, and does the rest by itself
+cat >config.status <<_EOF
+#! /bin/sh
+# Made by configure with:$kept
+prefix='$prefix'
+files='Makefile sub/deep/paths.h'
+_EOF
+cat >>config.status <<\_EOF
+parent() {
+    expr "x$1" : 'x\(.*[^/]\)//*[^/][^/]*/*$' \| "x$1" : 'x\(/\)' \| . : '\(.\)'
+}
+for file in $files; do
+    dir=`parent "$file"`
+    test -d "$dir" || {
+        rest=$dir missing=
+        while test ! -d "$rest"; do
+            missing="$rest $missing"
+            rest=`parent "$rest"`
+        done
+        mkdir $missing
+    }
+    case $file in
+        *.h) printf '#define PREFIX "%s"\n#define DEPTH %d\n' "$prefix" `echo "$file" | tr -cd / | wc -c` >"$file.tmp" ;;
+        *) sed "s|^prefix = .*|prefix = $prefix/final|" "$file" >"$file.tmp" ;;
+    esac
+    if cmp -s "$file.tmp" "$file"; then echo "$file is unchanged"; rm -f "$file.tmp"; else mv -f "$file.tmp" "$file"; echo "$file is made"; fi
+done
+exit 0
+_EOF
+chmod +x config.status
+for round in first second; do
+    echo "$round:"
+    sh ./config.status || fail "config.status ended with $?"
+done
+cat sub/deep/paths.h
+sed -n 1p Makefile
+
+# --- what machine it is for, from a name in three or four parts
+for name in x86_64-pc-linux-gnu aarch64-linux i686-unknown-freebsd13.2 sparc; do
+    saved_ifs=$IFS; IFS=-
+    set x $name
+    shift
+    IFS=$saved_ifs
+    case $#:$name in
+        4:*) cpu=$1 vendor=$2 system=$3-$4 ;;
+        3:*-freebsd*) cpu=$1 vendor=$2 system=${3%%.*} ;;
+        2:*) cpu=$1 vendor=unknown system=$2-gnu ;;
+        *) echo "$name: cannot be told"; continue ;;
+    esac
+    echo "$name: $cpu of $vendor with $system"
+done
+
+# --- options by getopts, in a function that begins anew each time
+options() {
+    OPTIND=1 flags= level=0
+    while getopts :ab:v option "$@"; do
+        case $option in
+            a) flags=${flags}a ;;
+            b) flags="$flags b=$OPTARG" ;;
+            v) level=$((level + 1)) ;;
+            :) echo "-$OPTARG wants an argument"; return 2 ;;
+            \?) echo "-$OPTARG is not known"; return 1 ;;
+        esac
+    done
+    shift $((OPTIND - 1))
+    echo "flags $flags, level $level, left: $*"
+}
+options -a -b 'two words' -vv -- -x rest
+options -va one -b two
+options -b || echo "ended with $?"
+options -q || echo "ended with $?"
+
 cat <<EOF
 
 Configured:
