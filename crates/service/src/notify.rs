@@ -1,18 +1,19 @@
 //! Speaking to PID 1 (sd_notify(3), with `X_OCTANT_HEALTH` beside the known fields).
 
 use crate::Health;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use octant_sys::packet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The longest status or reason that is sent, in bytes; what PID 1 shows is shorter.
 const TEXT_MAX: usize = 256;
 /// How long PID 1 may take to read what was sent before.
-const ROOM_WITHIN_MS: u8 = 50;
+const ROOM_WITHIN: Duration = Duration::from_millis(500);
 
 /// Sends notifications to whoever started this process. Without a NOTIFY_SOCKET there is nobody, and
 /// everything succeeds.
@@ -35,14 +36,20 @@ impl Notifier {
 
     fn send(&self, text: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let Some(socket) = &self.0 else { return Ok(()) };
-        match packet::send(socket.as_fd(), text.as_bytes(), fds) {
-            // Ten are kept for PID 1, and what ends an agent is more: it has read them in a moment.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let mut room = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-                poll(&mut room, ROOM_WITHIN_MS)?;
-                packet::send(socket.as_fd(), text.as_bytes(), fds)
+        let until = Instant::now() + ROOM_WITHIN;
+        loop {
+            let error = match packet::send(socket.as_fd(), text.as_bytes(), fds) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => error,
+                sent => return sent,
+            };
+            // Ten are kept for PID 1, and what ends an agent is more: it has read them in a moment. All services are woken
+            // then, and another may have taken the room.
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(error);
             }
-            sent => sent,
+            let mut room = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut room, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO))?;
         }
     }
 
@@ -150,11 +157,25 @@ mod tests {
         }
         assert!(sent > 0, "it ends by itself, since nobody reads");
         let reader = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
             got(&socket);
             socket
         });
         notifier.unstore("b").unwrap();
         drop(reader.join().unwrap());
+    }
+
+    #[test]
+    fn of_many_who_wait_for_room_each_gets_some() {
+        const SENDERS: usize = 8;
+        const EACH: usize = 50;
+        let (notifier, socket) = pair();
+        notifier.0.as_ref().unwrap().set_nonblocking(true).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..SENDERS {
+                scope.spawn(|| (0..EACH).for_each(|_| notifier.unstore("a").unwrap()));
+            }
+            (0..SENDERS * EACH).for_each(|_| drop(got(&socket)));
+        });
     }
 }
