@@ -5,7 +5,7 @@ use crate::read::locked;
 use crate::refusal::Refusal;
 use crate::store::{Item, Store};
 use octant_api::error::{ApiError, Code};
-use octant_api::ledger::Appended;
+use octant_api::ledger::{Appended, Kind};
 use octant_ids::Principal;
 use octant_sys::clock;
 use octant_tlog::entry::Stamp;
@@ -212,13 +212,19 @@ pub(crate) fn gone() -> ApiError {
     ApiError::new(Code::Unavailable, "append to the ledger", "writer", why, "restart the ledger")
 }
 
+/// How many of a batch have somebody who goes on once it is durable, and may append again. Outcomes are told together when
+/// there are some of them, and nobody waits: after those a single intent would wait for the whole of [`GATHER`].
+fn come_back(items: &[Item]) -> usize {
+    items.iter().filter(|item| item.draft.kind != Kind::Outcome).count()
+}
+
 struct Work {
     store: Store,
     queue: Receiver<Job>,
     limits: WriterLimits,
     waiting_bytes: Arc<AtomicUsize>,
     waiting: Waiting,
-    /// How many appends the last batch had.
+    /// How many appends of the last batch had somebody who may come back with the next.
     gathered: usize,
     /// A job that was taken from the queue but belongs after the current batch.
     carried: Option<Job>,
@@ -304,7 +310,7 @@ impl Work {
                 }
             }
         }
-        self.gathered = items.len();
+        self.gathered = come_back(&items);
         (items, answers)
     }
 
@@ -334,5 +340,21 @@ impl Work {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_tells_an_outcome_is_not_waited_for() {
+        let item = |kind| {
+            let mut item = crate::tests::item("{}");
+            item.draft.kind = kind;
+            item
+        };
+        let batch = [Kind::Intent, Kind::Outcome, Kind::Outcome, Kind::Note].map(item);
+        assert_eq!(come_back(&batch), 2);
     }
 }
