@@ -27,7 +27,7 @@ pub(crate) enum Router {
         who: Option<String>,
     },
     /// Keys for programs outside of workstations
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  octant router key list")]
     Key(Key),
     /// Show what is on record about an agent's calls
     #[command(after_help = "Example:\n  octant router log writer -n 50")]
