@@ -317,11 +317,14 @@ mod tests {
         windows.room(&accounts);
         let amount = Amount { tokens: CAP, microusd: 1 };
         let turn = windows.turn.lock().await;
+        let mut asking = Box::pin(windows.reserve(&accounts, amount));
         tokio::select! {
             biased;
-            _ = windows.reserve(&accounts, amount) => panic!("nobody else has the turn"),
-            () = tokio::task::yield_now() => assert_eq!(windows.room(&accounts).tokens, 0),
+            _ = &mut asking => panic!("it has the turn, which somebody else has"),
+            () = tokio::task::yield_now() => {}
         }
+        assert_eq!(windows.room(&accounts).tokens, 0);
+        drop(asking);
         assert_eq!(windows.room(&accounts).tokens, CAP);
         drop(turn);
         assert!(windows.reserve(&accounts, amount).await.is_ok());
