@@ -2,18 +2,17 @@
 
 use crate::Health;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use octant_sys::packet;
+use octant_sys::{clock, packet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// The longest status or reason that is sent, in bytes; what PID 1 shows is shorter.
 const TEXT_MAX: usize = 256;
 /// How long PID 1 may take to read what was sent before.
-const ROOM_WITHIN: Duration = Duration::from_millis(500);
+const ROOM_WITHIN_NS: u64 = 500_000_000;
 
 /// Sends notifications to whoever started this process. Without a NOTIFY_SOCKET there is nobody, and
 /// everything succeeds.
@@ -36,7 +35,7 @@ impl Notifier {
 
     fn send(&self, text: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let Some(socket) = &self.0 else { return Ok(()) };
-        let until = Instant::now() + ROOM_WITHIN;
+        let until = clock::monotonic_ns().saturating_add(ROOM_WITHIN_NS);
         loop {
             let error = match packet::send(socket.as_fd(), text.as_bytes(), fds) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => error,
@@ -44,12 +43,12 @@ impl Notifier {
             };
             // Ten are kept for PID 1, and what ends an agent is more: it has read them in a moment. All services are woken
             // then, and another may have taken the room.
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left_ms = until.saturating_sub(clock::monotonic_ns()).div_ceil(1_000_000);
+            if left_ms == 0 {
                 return Err(error);
             }
             let mut room = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-            poll(&mut room, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO))?;
+            poll(&mut room, PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::ZERO))?;
         }
     }
 
@@ -157,7 +156,7 @@ mod tests {
         }
         assert!(sent > 0, "it ends by itself, since nobody reads");
         let reader = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(std::time::Duration::from_millis(5));
             got(&socket);
             socket
         });
