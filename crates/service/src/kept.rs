@@ -3,6 +3,7 @@
 use crate::records::Left;
 use octant_api::ledger::AppendRequest;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -45,6 +46,23 @@ pub fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<(), KeepError
         sync_parent(path)?;
     }
     Ok(())
+}
+
+/// Reads what [`replace`] left as JSON; what there is before anything was kept, where there is no file.
+///
+/// # Errors
+/// What reading it reports, and `InvalidData` where it is longer than `max` bytes or not such a text.
+pub fn read_kept<T: DeserializeOwned + Default>(path: &Path, max: u64) -> io::Result<T> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
+        other => other?,
+    };
+    let mut text = Vec::new();
+    file.take(max.saturating_add(1)).read_to_end(&mut text)?;
+    if text.len() as u64 > max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {max} bytes")));
+    }
+    Ok(serde_json::from_slice(&text)?)
 }
 
 /// Without this a rename or a removal may be undone by a loss of power.
@@ -162,6 +180,19 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn what_was_kept_is_read_whole_or_not_at_all() {
+        let (scratch, _) = Scratch::new("read");
+        let path = scratch.0.join("list.json");
+        let read = |max| read_kept::<Vec<u8>>(&path, max);
+        assert_eq!(read(8).unwrap(), [0; 0], "nothing was kept yet");
+        replace(&path, b"[1,2,34]", true).unwrap();
+        assert_eq!(read(8).unwrap(), [1, 2, 34]);
+        assert!(read(7).unwrap_err().to_string().contains("longer than 7 bytes"));
+        replace(&path, b"[1,2", true).unwrap();
+        assert!(read(8).is_err());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use confine::{confine_helper, confine_helper_in};
 pub use denials::Denials;
 pub use error::{ServeError, ServiceError, StartError};
 pub use inherited::Inherited;
-pub use kept::{KeepError, Kept, replace};
+pub use kept::{KeepError, Kept, read_kept, replace};
 pub use notify::Notifier;
 pub use octant_wire::Shutdown;
 pub use profile::{Profile, ProfileError};

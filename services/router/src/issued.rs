@@ -10,14 +10,13 @@ use crate::router::Router;
 use hyper::header::{self, HeaderMap};
 use octant_api::router::{IssueRequest, KeyRow};
 use octant_ids::{Aid, Sha256};
-use octant_service::{Denials, KeepError, replace};
+use octant_service::{Denials, KeepError, read_kept, replace};
 use octant_sys::{clock, entropy};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::Digest as _;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -152,17 +151,6 @@ pub(crate) struct Keyring {
     denials: Mutex<Denials>,
 }
 
-fn read(path: &Path) -> Result<Vec<Entry>, String> {
-    let mut text = String::new();
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.to_string()),
-    };
-    file.take(FILE_MAX).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    serde_json::from_str(&text).map_err(|error| error.to_string())
-}
-
 fn made() -> io::Result<String> {
     let mut random = [0; DIGITS];
     entropy::fill_seeded(&mut random)?;
@@ -217,7 +205,8 @@ impl Keyring {
             let rights = Rights::of_key(&entry.issued).map_err(|error| error.to_string())?;
             Ok(Row { agent: agents.keyed(entry.account(), &entry.issued.name, rights), entry })
         };
-        read(path)?.into_iter().map(row).collect()
+        let kept: Vec<Entry> = read_kept(path, FILE_MAX).map_err(|error| error.to_string())?;
+        kept.into_iter().map(row).collect()
     }
 
     /// How many there are.

@@ -3,12 +3,10 @@
 
 use crate::agents::lock;
 use octant_api::router::{Usage, UsedRow};
-use octant_service::replace;
+use octant_service::{read_kept, replace};
 use octant_sys::clock;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 /// How many rows are told apart, and for how many days.
@@ -32,17 +30,6 @@ pub(crate) struct Tally {
     fault: Option<String>,
 }
 
-fn read(path: &Path) -> Result<Vec<UsedRow>, String> {
-    let mut text = String::new();
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.to_string()),
-    };
-    file.take(FILE_MAX).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    serde_json::from_str(&text).map_err(|error| error.to_string())
-}
-
 pub(crate) fn add(to: &mut Usage, more: &Usage) {
     let Usage { calls, failed, denied, cached, input, output, microusd } = more;
     to.calls = to.calls.saturating_add(*calls);
@@ -57,7 +44,7 @@ pub(crate) fn add(to: &mut Usage, more: &Usage) {
 impl Tally {
     /// With what was counted before.
     pub(crate) fn open(path: PathBuf) -> Self {
-        let (rows, fault) = match read(&path) {
+        let (rows, fault) = match read_kept::<Vec<UsedRow>>(&path, FILE_MAX) {
             Ok(rows) => (rows, None),
             Err(why) => {
                 let why = format!("{}: {why}", path.display());

@@ -8,13 +8,11 @@
 use crate::agents::lock;
 use octant_ids::Aid;
 use octant_route::{Amount, Books, Exceeded, Limits, Reservation, Span, Used};
-use octant_service::replace;
+use octant_service::{read_kept, replace};
 use octant_sys::clock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 /// How far ahead is written, as a part of the cap.
@@ -86,21 +84,10 @@ fn outlasts(limits: &Limits) -> bool {
     limits.day != Amount::UNLIMITED || counted(limits)
 }
 
-fn read(path: &Path) -> Result<Claims, String> {
-    let mut text = String::new();
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Claims::new()),
-        Err(error) => return Err(error.to_string()),
-    };
-    file.take(FILE_MAX).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    serde_json::from_str(&text).map_err(|error| error.to_string())
-}
-
 impl Windows {
     /// With what was used before, as far as that counts now.
     pub(crate) fn open(path: PathBuf) -> Self {
-        let (mut claims, fault) = match read(&path) {
+        let (mut claims, fault) = match read_kept::<Claims>(&path, FILE_MAX) {
             Ok(claims) => (claims, None),
             Err(why) => (Claims::new(), Some(format!("{}: {why}", path.display()))),
         };
